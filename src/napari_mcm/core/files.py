@@ -1,0 +1,56 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from napari_mcm.core.errors import McmError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` when the block ends well.
+
+    The temporary file lies in the same folder, keeps the same ending (writers choose
+    their format by it), is flushed to the disk before it is renamed, and is removed
+    when the block fails.
+
+    Raises
+    ------
+    McmError
+        If the folder cannot be written to or the disk is full.
+    """
+    path = Path(path)
+    ending = "".join(path.suffixes[-2:])
+    part = path.with_name(f".part-{secrets.token_hex(6)}{ending}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise McmError(
+            f"cannot be written ({error.strerror or error})",
+            path,
+            "Check the folder's permissions and the free space on the disk",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically, indented for people and diffs."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

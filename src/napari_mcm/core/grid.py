@@ -1,0 +1,305 @@
+"""Patches on the tissue, and context windows over the patches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_mcm.core.errors import GridError
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.slides.slide import SAME_RESOLUTION
+from napari_mcm.core.tissue import TissueMask
+
+DEFAULT_MPP = 0.5
+
+
+class GridConfig(BaseModel):
+    """How patches are laid over the tissue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mpp: float | Literal["auto"] = Field(
+        "auto",
+        description="Resolution of patches in µm per pixel; auto is 0.5, or the "
+        "coarsest native resolution among the slides where that is coarser.",
+    )
+    patch_size: int = Field(
+        224, ge=16, le=4096, description="Side of a patch, in pixels of that mpp."
+    )
+    min_tissue: float = Field(
+        0.5, ge=0, le=1, description="Least part of a patch that is tissue, 0 to 1."
+    )
+    allow_upsampling: bool = Field(
+        False, description="Enlarge slides that are coarser than the mpp asked for."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PatchGrid:
+    """Square patches of one slide, on a regular lattice over its tissue.
+
+    Attributes
+    ----------
+    xy : ndarray of int64, shape (N, 2)
+        Upper left corners in level-0 pixels; rows of the lattice from top to bottom.
+    lattice : ndarray of int32, shape (N, 2)
+        Row and column on the lattice.
+    patch_size : int
+        Side of a patch in pixels of `mpp`.
+    mpp : float
+        Microns per pixel at which patches are read.
+    patch_size_level0 : tuple of float
+        Width and height of a patch in level-0 pixels; also the lattice's step.
+    origin : tuple of float
+        Upper left corner of the lattice in level-0 pixels.
+    shape : tuple of int
+        Rows and columns of the lattice over the whole slide.
+    slide : mapping
+        Identity of the slide: name, fingerprint, size (level-0 px), mpp (x, y).
+    """
+
+    xy: NDArray[np.int64]
+    lattice: NDArray[np.int32]
+    patch_size: int
+    mpp: float
+    patch_size_level0: tuple[float, float]
+    origin: tuple[float, float]
+    shape: tuple[int, int]
+    slide: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    @property
+    def patch_um(self) -> float:
+        """Side of a patch in microns."""
+        return self.patch_size * self.mpp
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Centres of the patches (N, 2), in level-0 pixels."""
+        return self.xy + np.asarray(self.patch_size_level0) / 2
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what is read where, 16 hex digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(json.dumps(self.describe(), sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(self.xy).tobytes())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Give everything but the corners and lattice, ready for JSON."""
+        return {
+            "patch_size": self.patch_size,
+            "mpp": self.mpp,
+            "patch_size_level0": list(self.patch_size_level0),
+            "origin": list(self.origin),
+            "shape": list(self.shape),
+            "slide": dict(self.slide),
+        }
+
+    @classmethod
+    def from_description(
+        cls, described: dict[str, Any], xy: NDArray[Any], lattice: NDArray[Any]
+    ) -> PatchGrid:
+        """Rebuild a grid from :meth:`describe` and its arrays.
+
+        Raises
+        ------
+        GridError
+            If something is missing or shapes do not fit.
+        """
+        try:
+            grid = cls(
+                np.asarray(xy, np.int64),
+                np.asarray(lattice, np.int32),
+                int(described["patch_size"]),
+                float(described["mpp"]),
+                _pair(described["patch_size_level0"], float),
+                _pair(described["origin"], float),
+                _pair(described["shape"], int),
+                dict(described["slide"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise GridError(
+                f"description of the grid is incomplete ({error})"
+            ) from None
+        if grid.xy.shape != (len(grid), 2) or grid.lattice.shape != grid.xy.shape:
+            raise GridError(
+                f"corners of shape {grid.xy.shape} and lattice of shape "
+                f"{grid.lattice.shape} do not fit"
+            )
+        low, high = grid.lattice.min(0, initial=0), grid.lattice.max(0, initial=0)
+        if (low < 0).any() or (high >= np.asarray(grid.shape)).any():
+            raise GridError("patches lie outside the lattice")
+        return grid
+
+    def index_at(self, x: float, y: float) -> int | None:
+        """Tell which patch a level-0 point lies in, None where there is none."""
+        column = int(np.floor((x - self.origin[0]) / self.patch_size_level0[0]))
+        row = int(np.floor((y - self.origin[1]) / self.patch_size_level0[1]))
+        found = np.flatnonzero((self.lattice == (row, column)).all(axis=1))
+        return int(found[0]) if len(found) else None
+
+    def raster(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Lay one value a patch out as a picture of the lattice.
+
+        Parameters
+        ----------
+        values : ndarray, shape (N,)
+            One value a patch.
+
+        Returns
+        -------
+        ndarray of float32, shape `shape`
+            NaN where there is no patch.
+        """
+        picture = np.full(self.shape, np.nan, np.float32)
+        picture[self.lattice[:, 0], self.lattice[:, 1]] = values
+        return picture
+
+    def windows(
+        self, s: int, offset: tuple[int, int] = (0, 0), min_tissue: float = 0.5
+    ) -> ContextWindows:
+        """Cover the lattice with context windows of s×s patches.
+
+        Parameters
+        ----------
+        s : int
+            Patches along a window's side.
+        offset : tuple of int
+            Row and column, 0 to s - 1, by which the windows are shifted.
+        min_tissue : float
+            Least part of a window's patches that are on the grid, 0 to 1.
+
+        Returns
+        -------
+        ContextWindows
+            No patch is in two windows.
+        """
+        if s < 1 or not (0 <= offset[0] < s and 0 <= offset[1] < s):
+            raise GridError(f"a window offset of {offset} needs 0 to {s - 1}")
+        rows = -(-(self.shape[0] + s) // s)
+        columns = -(-(self.shape[1] + s) // s)
+        padded = np.full((rows * s, columns * s), -1, np.int64)
+        at = self.lattice + (s - np.asarray(offset)) % s
+        padded[at[:, 0], at[:, 1]] = np.arange(len(self))
+        index = padded.reshape(rows, s, columns, s).swapaxes(1, 2).reshape(-1, s, s)
+        tissue = (index >= 0).mean(axis=(1, 2))
+        return ContextWindows(index[(tissue >= min_tissue) & (tissue > 0)])
+
+
+@dataclass(frozen=True, eq=False)
+class ContextWindows:
+    """Square context windows over a grid.
+
+    Attributes
+    ----------
+    index : ndarray of int64, shape (W, s, s)
+        Index of each patch in its grid, -1 where there is no tissue.
+    """
+
+    index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def make_grid(
+    slide: Slide,
+    tissue: TissueMask,
+    config: GridConfig | None = None,
+    origin: tuple[float, float] = (0.0, 0.0),
+) -> PatchGrid:
+    """Lay patches over a slide's tissue, at a physical resolution.
+
+    Parameters
+    ----------
+    slide : Slide
+        With a known resolution.
+    tissue : TissueMask
+        Where its tissue is.
+    config : GridConfig, optional
+        Resolution, patch size, and how much tissue a patch must hold.
+    origin : tuple of float
+        Upper left corner of the lattice in level-0 pixels.
+
+    Returns
+    -------
+    PatchGrid
+        Patches that lie wholly inside the slide; none where there is no tissue.
+
+    Raises
+    ------
+    GridError
+        If the slide is coarser than asked and upsampling is not allowed.
+    """
+    config = config or GridConfig()
+    mpp = common_mpp([slide], config)
+    step = (
+        config.patch_size * mpp / slide.mpp[0],
+        config.patch_size * mpp / slide.mpp[1],
+    )
+    columns = max(int((slide.size[0] - origin[0]) / step[0] + 1e-9), 0)
+    rows = max(int((slide.size[1] - origin[1]) / step[1] + 1e-9), 0)
+    lattice = np.indices((rows, columns)).reshape(2, -1).T.astype(np.int32)
+    xy = np.rint(np.asarray(origin) + lattice[:, ::-1] * np.asarray(step)).astype(
+        np.int64
+    )
+    keep = tissue.coverage(xy, step) >= max(config.min_tissue, 1e-9)
+    identity = {
+        "name": slide.name,
+        "fingerprint": slide.fingerprint,
+        "size": list(slide.size),
+        "mpp": list(slide.mpp),
+    }
+    return PatchGrid(
+        xy[keep],
+        lattice[keep],
+        config.patch_size,
+        mpp,
+        step,
+        origin,
+        (rows, columns),
+        identity,
+    )
+
+
+def common_mpp(slides: Sequence[Slide], config: GridConfig) -> float:
+    """Settle the resolution at which several slides are read.
+
+    Returns
+    -------
+    float
+        Microns per pixel: as configured; for ``"auto"`` 0.5, or the coarsest of the
+        slides' own where that is coarser.
+
+    Raises
+    ------
+    GridError
+        If a slide is coarser than asked and upsampling is not allowed.
+    """
+    if config.mpp == "auto":
+        return max([DEFAULT_MPP, *(max(slide.mpp) for slide in slides)])
+    for slide in slides:
+        own = max(slide.mpp)
+        if own > config.mpp * (1 + SAME_RESOLUTION) and not config.allow_upsampling:
+            raise GridError(
+                f"has {own:.4g} µm per pixel, coarser than the {config.mpp:g} asked for",
+                slide.path,
+                "Ask for a coarser --mpp, or allow --allow-upsampling",
+            )
+    return config.mpp
+
+
+def _pair(values: Any, kind: type) -> tuple[Any, Any]:
+    first, second = values
+    return kind(first), kind(second)

@@ -1,0 +1,6 @@
+"""Ground floor: a file becomes pixels at a physical resolution."""
+
+from napari_mcm.core.slides.open import open_slide
+from napari_mcm.core.slides.slide import Level, ReadPlan, Slide
+
+__all__ = ["Level", "ReadPlan", "Slide", "open_slide"]

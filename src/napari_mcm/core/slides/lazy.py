@@ -1,0 +1,56 @@
+"""A level of a slide as a lazy dask array, for viewers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+
+from napari_mcm.core.errors import TileError
+from napari_mcm.core.slides.tiles import Pixels
+
+if TYPE_CHECKING:
+    from napari_mcm.core.slides.slide import Slide
+
+_log = logging.getLogger(__name__)
+_DAMAGED = 128
+
+
+class _LevelArray:
+    """What dask needs to see of a level: shape, dtype and slicing."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, slide: Slide, level: int) -> None:
+        self._slide, self._level = slide, level
+        width, height = slide.levels[level].size
+        self.shape = (height, width, 3)
+
+    def __getitem__(self, key: Any) -> Pixels:
+        rows, columns, channels = (
+            part.indices(length) for part, length in zip(key, self.shape, strict=True)
+        )
+        x, y = columns[0], rows[0]
+        width, height = max(columns[1] - x, 0), max(rows[1] - y, 0)
+        try:
+            pixels = self._slide.read_level(self._level, x, y, width, height)
+        except TileError as error:
+            _log.warning("%s", error)
+            pixels = np.full((height, width, 3), _DAMAGED, np.uint8)
+        return pixels[:: rows[2], :: columns[2], slice(*channels)]
+
+
+def level_as_dask(slide: Slide, level: int, chunk: int) -> da.Array:
+    """Wrap a level of a slide as a dask array; see :meth:`Slide.as_dask`."""
+    return da.from_array(
+        _LevelArray(slide, level),
+        chunks=(chunk, chunk, 3),
+        name=f"slide-{slide.fingerprint}-{level}-{chunk}-{id(slide)}",
+        meta=np.empty((0, 0, 0), np.uint8),
+        asarray=False,
+        fancy=False,
+        lock=False,
+    )

@@ -1,0 +1,172 @@
+"""Tiles: the pieces in which a level is stored, decoded once and kept for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""RGB pixels, shape (height, width, 3)."""
+
+CACHE_BYTES = 256 * 2**20
+
+
+class TileSource(Protocol):
+    """Where one level's pixels come from.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in its own pixels.
+    tile_size : tuple of int
+        Width and height of a tile; those at the right and lower edge may be smaller.
+    """
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def tile_size(self) -> tuple[int, int]: ...
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Decode one tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If the tile is missing or damaged.
+        """
+
+
+class TileCache:
+    """A thread-safe store of the tiles used last, bounded in bytes.
+
+    Parameters
+    ----------
+    capacity : int
+        How many bytes of decoded pixels to keep.
+    """
+
+    def __init__(self, capacity: int = CACHE_BYTES) -> None:
+        self.capacity = capacity
+        self._tiles: OrderedDict[Hashable, Pixels] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, decode: Callable[[], Pixels]) -> Pixels:
+        """Return the tile under `key`, decoding it if it is not at hand.
+
+        Two threads may decode the same tile at the same time: that is rare and cheaper
+        than making every thread wait for one decoder.
+        """
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+                return tile
+        tile = decode()
+        with self._lock:
+            if key not in self._tiles:
+                self._tiles[key] = tile
+                self._bytes += tile.nbytes
+            while self._bytes > self.capacity and len(self._tiles) > 1:
+                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+        return tile
+
+    def clear(self) -> None:
+        """Forget all tiles."""
+        with self._lock:
+            self._tiles.clear()
+            self._bytes = 0
+
+
+class CachedTiles:
+    """A source whose decoded tiles are kept in a shared cache.
+
+    Parameters
+    ----------
+    source : TileSource
+        What decodes them.
+    cache : TileCache
+        Shared by all levels of a slide.
+    name : hashable
+        Tells this level from the others in the cache.
+    """
+
+    def __init__(self, source: TileSource, cache: TileCache, name: Hashable) -> None:
+        self.size, self.tile_size = source.size, source.tile_size
+        self._source, self._cache, self._name = source, cache, name
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Give one tile, decoded now or before."""
+        return self._cache.get(
+            (self._name, row, column), lambda: self._source.decode(row, column)
+        )
+
+
+class HalvedTiles:
+    """A level made from the next finer one, at half its resolution.
+
+    Each made tile is the 2×2 mean of the finer level under it. Where finer tiles are
+    cached, building a whole pyramid decodes every stored tile once.
+
+    Parameters
+    ----------
+    finer : TileSource
+        The finer level. Its odd last row or column is left out, which shifts nothing.
+    """
+
+    tile_size = (512, 512)
+
+    def __init__(self, finer: TileSource) -> None:
+        self.size = (max(finer.size[0] // 2, 1), max(finer.size[1] // 2, 1))
+        self._finer = finer
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Make one tile."""
+        x, y = column * self.tile_size[0], row * self.tile_size[1]
+        width = min(self.tile_size[0], self.size[0] - x)
+        height = min(self.tile_size[1], self.size[1] - y)
+        fine = assemble(self._finer, 2 * x, 2 * y, 2 * width, 2 * height)
+        total = fine.reshape(height, 2, width, 2, 3).sum(axis=(1, 3), dtype=np.uint16)
+        return ((total + 2) // 4).astype(np.uint8)
+
+
+def assemble(source: TileSource, x: int, y: int, width: int, height: int) -> Pixels:
+    """Put a rectangle together from the tiles under it.
+
+    Parameters
+    ----------
+    source : TileSource
+        Where the tiles come from.
+    x, y, width, height : int
+        The rectangle, in the source's pixels; it may reach beyond the image.
+
+    Returns
+    -------
+    ndarray, shape (height, width, 3), uint8
+        White outside the image.
+
+    Raises
+    ------
+    TileError
+        If a tile under it cannot be decoded.
+    """
+    tile_width, tile_height = source.tile_size
+    right, bottom = min(x + width, source.size[0]), min(y + height, source.size[1])
+    out = np.full((height, width, 3), 255, np.uint8)
+    for row in range(max(y, 0) // tile_height, -(-bottom // tile_height)):
+        for column in range(max(x, 0) // tile_width, -(-right // tile_width)):
+            tile = source.decode(row, column)
+            left, top = column * tile_width, row * tile_height
+            a, b = max(left, x), min(left + tile.shape[1], right)
+            c, d = max(top, y), min(top + tile.shape[0], bottom)
+            out[c - y : d - y, a - x : b - x] = tile[
+                c - top : d - top, a - left : b - left
+            ]
+    return out
