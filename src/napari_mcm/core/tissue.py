@@ -140,7 +140,7 @@ def _pen(density: NDArray[np.float32]) -> NDArray[np.bool_]:
     black ink absorbs all three alike and much.
     """
     red, green, blue = np.moveaxis(density, 2, 0)
-    ink = (red > 0.3) & (red > 1.7 * green)
+    ink = (red > 0.4) & (red > 1.4 * green)
     ink |= (red > 0.2) & (green < 0.75 * np.minimum(red, blue))
     ink |= (density.min(axis=2) > 0.8) & (np.ptp(density, axis=2) < 0.25 * red)
     strokes = morphology.opening(ink, morphology.disk(2))

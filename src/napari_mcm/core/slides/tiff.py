@@ -26,9 +26,10 @@ _ASSOCIATED = {"thumbnail", "label", "macro", "overview"}
 
 def open_tiff(path: Path, mpp: float | None) -> Slide:
     """Open a slide of the TIFF family; see :func:`napari_mcm.core.slides.open_slide`."""
+    # Damaged files make tifffile and struct fail in many ways; all mean the same here.
     try:
         tiff = tifffile.TiffFile(path)
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
+    except Exception as error:  # noqa: BLE001
         raise SlideError(
             f"is not a readable TIFF ({error})",
             path,
@@ -39,7 +40,6 @@ def open_tiff(path: Path, mpp: float | None) -> Slide:
     except SlideError:
         tiff.close()
         raise
-    # A damaged directory makes tifffile fail in many ways; all mean the same to a user.
     except Exception as error:  # noqa: BLE001
         tiff.close()
         raise SlideError(

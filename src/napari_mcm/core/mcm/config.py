@@ -1,0 +1,147 @@
+"""Every option of MCM-KD fine-tuning.
+
+The article fixes the method and publishes few of its numbers; what is not published has
+a default of ours here, and every run records all of them. `docs/method.md` gives the
+reasons.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.tissue import TissueConfig
+
+
+class ContextConfig(BaseModel):
+    """The context window, its masking, and the network that fills the gaps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    s: int = Field(4, ge=2, le=16, description="Patches along a context window's side.")
+    window_tissue: float = Field(
+        0.5, gt=0, le=1, description="Least part of a window's patches with tissue."
+    )
+    mask_ratio: float = Field(
+        0.5, gt=0, lt=1, description="Part of a window's tissue patches that is masked."
+    )
+    position: Literal["sincos", "learned"] = Field(
+        "sincos", description="Position embedding of patches in the window."
+    )
+    depth: int = Field(4, ge=1, le=24, description="Transformer blocks.")
+    heads: int = Field(8, ge=1, description="Attention heads.")
+    width: int | None = Field(
+        None, ge=8, description="Transformer width; the student's dimension if not set."
+    )
+    mlp_ratio: float = Field(
+        4.0, gt=0, description="Hidden width of blocks, in widths."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the Transformer.")
+    predictor_width: int = Field(
+        1024, ge=8, description="Hidden width of the predictor network."
+    )
+
+
+class TargetConfig(BaseModel):
+    """What the predictions are compared with, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target_norm: Literal["layernorm", "standardise", "none"] = Field(
+        "layernorm",
+        description="Scaling of the teacher's features: each vector to zero mean and "
+        "unit variance, each dimension over patches, or none (the article's literal l1).",
+    )
+    loss: Literal["l1", "cosine_smooth_l1"] = Field(
+        "l1", description="l1, or 0.9 (1 - cosine) + 0.1 smooth l1."
+    )
+
+
+class OptimiserConfig(BaseModel):
+    """How the weights are learned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(1, ge=1, description="Times that every tissue patch is seen.")
+    placements: int = Field(
+        1, ge=1, description="Random placements of the windows over a slide, an epoch."
+    )
+    batch_windows: int = Field(4, ge=1, description="Context windows a step.")
+    student_lr: float = Field(
+        1e-4,
+        ge=0,
+        description="Peak learning rate of the student, at 64 windows a step.",
+    )
+    head_lr: float = Field(
+        5e-4, gt=0, description="Peak rate of Transformer and predictor, likewise."
+    )
+    lr_scaling: Literal["sqrt", "linear", "none"] = Field(
+        "sqrt", description="How rates follow the windows a step, from 64 windows."
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, description="AdamW decay, not on 1-D weights."
+    )
+    warmup: float = Field(
+        0.05, ge=0, lt=1, description="Part of the steps that warm up."
+    )
+    head_warmup: float = Field(
+        0.0, ge=0, lt=1, description="Part of the steps that train the head alone."
+    )
+    clip_norm: float = Field(1.0, gt=0, description="Bound on the gradient's norm.")
+    batch_norm: Literal["frozen", "train"] = Field(
+        "frozen",
+        description="Batch-norm statistics of the student: as loaded, or learned anew.",
+    )
+    freeze_stages: int = Field(
+        0, ge=0, description="Student stages, stem first, whose weights stay as loaded."
+    )
+    flips: bool = Field(
+        True, description="Flip and quarter-turn whole windows at random."
+    )
+    jitter: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Random brightness and contrast, up to this part.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+
+class FinetuneConfig(BaseModel):
+    """Masked context modelling with knowledge distillation on a set of slides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slides: tuple[Path, ...] = Field((), description="Slides to learn from.")
+    student: str = Field(
+        "offline:efficientnet_lite0", description="Encoder to fine-tune."
+    )
+    teacher: str = Field(
+        "offline:efficientnet_lite2",
+        description="Frozen encoder that gives the targets.",
+    )
+    out: Path | None = Field(None, description="Directory of the run; new or empty.")
+    mpp_override: float | None = Field(
+        None,
+        gt=0,
+        description="µm per pixel of slides that state none, or a wrong one.",
+    )
+    grid: GridConfig = GridConfig()
+    tissue: TissueConfig = TissueConfig()
+    context: ContextConfig = ContextConfig()
+    target: TargetConfig = TargetConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    compute: ComputeConfig = ComputeConfig()
+    workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
+    chunk_windows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="Windows computed at once within a step; auto is what keeps a cancel "
+        "under a second on a CPU, and the whole step on a GPU.",
+    )
+    checkpoint_seconds: float = Field(
+        30.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
+    )

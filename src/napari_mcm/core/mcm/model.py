@@ -1,0 +1,118 @@
+"""The context model: a Transformer that fills masked places from their surroundings.
+
+It exists during fine-tuning only; afterwards the student stands alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.mcm.config import ContextConfig
+
+
+class ContextModel(nn.Module):
+    """Transformer encoder and predictor network of masked context modelling.
+
+    Pisula & Bozek, arXiv 2403.05325, figure 2: masked patches' feature vectors are
+    replaced by a token; a Transformer sees all places of the window; a predictor maps
+    its output at the masked places to the teacher's features.
+
+    Parameters
+    ----------
+    student_dim, teacher_dim : int
+        Lengths of the student's and the teacher's feature vectors.
+    config : ContextConfig
+        Window, depth, heads and widths.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self, student_dim: int, teacher_dim: int, config: ContextConfig
+    ) -> None:
+        super().__init__()
+        width = config.width or student_dim
+        if width % config.heads or width % 4:
+            raise ConfigError(
+                f"a Transformer {width} wide does not divide into {config.heads} heads "
+                "and four position waves",
+                hint="Choose --width as a multiple of 4 and of --heads",
+            )
+        self.project = (
+            nn.Identity() if width == student_dim else nn.Linear(student_dim, width)
+        )
+        self.mask_token = nn.Parameter(torch.empty(width).normal_(0, 0.02))
+        self._set_positions(config, width)
+        block = nn.TransformerEncoderLayer(
+            width,
+            config.heads,
+            round(width * config.mlp_ratio),
+            config.dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.transformer = nn.TransformerEncoder(
+            block, config.depth, nn.LayerNorm(width), enable_nested_tensor=False
+        )
+        self.predictor = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, config.predictor_width),
+            nn.GELU(),
+            nn.Linear(config.predictor_width, teacher_dim),
+        )
+
+    def _set_positions(self, config: ContextConfig, width: int) -> None:
+        fixed = sincos_positions(config.s, width)
+        if config.position == "learned":
+            self.positions = nn.Parameter(torch.randn_like(fixed) * 0.02)
+        else:
+            self.register_buffer("positions", fixed, persistent=False)
+
+    def forward(self, features: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
+        """Predict the teacher's features at the masked places.
+
+        Parameters
+        ----------
+        features : Tensor, shape (V, student_dim)
+            The student's features of all visible patches of the batch, window by window.
+        visible, masked : Tensor of bool, shape (W, n)
+            Where they belong, and which places to predict. A place that is neither holds
+            no tissue and is attended to by none.
+
+        Returns
+        -------
+        Tensor, shape (M, teacher_dim)
+            Predictions for the masked places, in the same order.
+        """
+        seen = self.project(features)
+        tokens = self.mask_token.to(seen.dtype).expand(*visible.shape, -1)
+        tokens = tokens.masked_scatter(visible.unsqueeze(-1), seen)
+        tokens = tokens + self.positions.to(seen.dtype)
+        tokens = self.transformer(tokens, src_key_padding_mask=~(visible | masked))
+        predictions: Tensor = self.predictor(tokens[masked])
+        return predictions
+
+
+def sincos_positions(s: int, width: int) -> Tensor:
+    """Fixed 2-D sine-cosine position embeddings of an s×s window.
+
+    Half of the width encodes the row, half the column, with wavelengths from 2π to
+    10000·2π as in Vaswani et al. (2017), taken to two dimensions as in MAE.
+
+    Returns
+    -------
+    Tensor, shape (s·s, width)
+        Row-major.
+    """
+    quarter = width // 4
+    rates = torch.exp(torch.arange(quarter) * (-math.log(10_000.0) / quarter))
+    along = torch.arange(s).unsqueeze(1) * rates
+    waves = torch.cat([along.sin(), along.cos()], dim=1)
+    rows = waves.repeat_interleave(s, dim=0)
+    columns = waves.repeat(s, 1)
+    return torch.cat([rows, columns], dim=1)

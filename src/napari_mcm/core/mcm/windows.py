@@ -1,0 +1,191 @@
+"""Context windows from slides: which, in what order, masked where, turned how.
+
+Everything random is drawn from a generator keyed by (seed, epoch, ...), never from a
+running state: a resumed run sees the very windows that it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import TileError
+from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
+from napari_mcm.core.mcm.config import ContextConfig, FinetuneConfig
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.tissue import TissueMask
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A slide to learn from, and where its tissue is."""
+
+    slide: Slide
+    tissue: TissueMask
+
+
+@dataclass(frozen=True, eq=False)
+class WindowRef:
+    """One window of an epoch: where its patches lie, and the key of its randomness."""
+
+    source: Source
+    grid: PatchGrid
+    index: NDArray[np.int64]
+    key: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One window, ready for a training step. n = s·s patches, in row-major order.
+
+    Attributes
+    ----------
+    visible, masked : ndarray of bool, shape (n,)
+        Patches that the student sees, and patches to predict; neither is no tissue.
+    visible_pixels, masked_pixels : ndarray of uint8, shape (k, p, p, 3)
+        Their pixels, in the same order.
+    damaged : int
+        Patches left out because they could not be decoded.
+    """
+
+    visible: NDArray[np.bool_]
+    masked: NDArray[np.bool_]
+    visible_pixels: NDArray[np.uint8]
+    masked_pixels: NDArray[np.uint8]
+    damaged: int = 0
+
+
+def plan_epoch(
+    sources: Sequence[Source], config: FinetuneConfig, mpp: float, epoch: int
+) -> list[WindowRef]:
+    """List an epoch's windows in the order in which they are learned from.
+
+    Each placement lays the patches out from a random corner and the windows over them
+    with a random offset, so that every tissue patch is seen about once a placement and
+    at other borders each time.
+    """
+    grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
+    refs: list[WindowRef] = []
+    for which, source in enumerate(sources):
+        for placement in range(config.optimiser.placements):
+            key = (config.optimiser.seed, epoch, which, placement)
+            refs += _place(source, grid_config, config.context, key)
+    order = np.random.default_rng((config.optimiser.seed, epoch)).permutation(len(refs))
+    return [refs[i] for i in order]
+
+
+def _place(
+    source: Source,
+    grid_config: GridConfig,
+    context: ContextConfig,
+    key: tuple[int, ...],
+) -> list[WindowRef]:
+    rng = np.random.default_rng(key)
+    side = grid_config.patch_size * float(grid_config.mpp)
+    # A whole number of level-0 pixels: reads at native resolution need no resampling.
+    x, y = (int(rng.integers(0, max(int(side / own), 1))) for own in source.slide.mpp)
+    grid = make_grid(source.slide, source.tissue, grid_config, (x, y))
+    row, column = (int(n) for n in rng.integers(0, context.s, 2))
+    windows = grid.windows(context.s, (row, column), context.window_tissue)
+    usable = windows.index[(windows.index >= 0).sum(axis=(1, 2)) >= 2]
+    return [
+        WindowRef(source, grid, index, (*key, number))
+        for number, index in enumerate(usable)
+    ]
+
+
+def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
+    """Read a window's pixels, turn it, and choose what is masked.
+
+    Returns
+    -------
+    Window or None
+        None where damage leaves fewer than two patches.
+    """
+    rng = np.random.default_rng(ref.key)
+    turn = _Turn.draw(rng) if config.optimiser.flips else _Turn()
+    index = turn.apply(ref.index, (0, 1)).ravel()
+    pixels: dict[int, NDArray[np.uint8]] = {}
+    damaged = 0
+    for slot in np.flatnonzero(index >= 0):
+        try:
+            patch = _read_patch(ref, int(index[slot]))
+        except TileError:
+            damaged += 1
+            continue
+        pixels[int(slot)] = turn.apply(patch, (0, 1))
+    if len(pixels) < 2:
+        return None
+    masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
+    tissue = np.zeros(len(index), bool)
+    tissue[list(pixels)] = True
+    table = _brightness_table(rng, config.optimiser.jitter)
+    return Window(
+        visible=tissue & ~masked,
+        masked=masked,
+        visible_pixels=table[_stack(pixels, tissue & ~masked)],
+        masked_pixels=table[_stack(pixels, masked)],
+        damaged=damaged,
+    )
+
+
+def choose_masked(
+    tissue: Sequence[int], slots: int, ratio: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Choose patches to mask, uniformly and without replacement.
+
+    Parameters
+    ----------
+    tissue : sequence of int
+        Slots that hold tissue, two or more.
+    slots : int
+        Slots of the window.
+    ratio : float
+        Part of the tissue patches that is masked; at least one is, and one is not.
+
+    Returns
+    -------
+    ndarray of bool, shape (slots,)
+    """
+    count = min(max(round(len(tissue) * ratio), 1), len(tissue) - 1)
+    masked = np.zeros(slots, bool)
+    masked[rng.permutation(np.asarray(tissue))[:count]] = True
+    return masked
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A symmetry of the square, applied to a window's layout and pixels alike."""
+
+    quarters: int = 0
+    mirror: bool = False
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> _Turn:
+        return cls(int(rng.integers(4)), bool(rng.integers(2)))
+
+    def apply(self, array: NDArray[np.generic], axes: tuple[int, int]) -> NDArray:  # type: ignore[type-arg]
+        turned = np.rot90(array, self.quarters, axes)
+        return np.flip(turned, axes[1]) if self.mirror else turned
+
+
+def _read_patch(ref: WindowRef, patch: int) -> NDArray[np.uint8]:
+    x, y = ref.grid.xy[patch]
+    side = ref.grid.patch_size
+    return ref.source.slide.read((x, y), (side, side), ref.grid.mpp)
+
+
+def _stack(
+    pixels: dict[int, NDArray[np.uint8]], which: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    return np.stack([pixels[int(slot)] for slot in np.flatnonzero(which)])
+
+
+def _brightness_table(rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:
+    """Draw a brightness and contrast change as a table over the 256 grey values."""
+    gain, shift = 1 + strength * rng.uniform(-1, 1, 2)
+    values = (np.arange(256) - 128) * gain + 128 * shift
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,0 +1,178 @@
+"""The noun `Run`: a directory that holds all there is of one training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from napari_mcm.core.errors import RunError
+from napari_mcm.core.files import atomic_path, write_json, write_text
+
+Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training's directory: its configuration, figures, checkpoint and results.
+
+    Attributes
+    ----------
+    path : Path
+        Holds ``config.json``, ``metrics.csv``, ``checkpoint/`` and results.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> Run:
+        """Start a run in a new or empty directory.
+
+        Raises
+        ------
+        RunError
+            If the directory holds a run already: nothing is ever overwritten.
+        """
+        run = cls(Path(path))
+        if run.config_file.exists():
+            raise RunError(
+                "holds a run already",
+                run.path,
+                f"Continue it with --resume {run.path}, or choose another --out",
+            )
+        write_json(run.config_file, dict(config))
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Open an existing run.
+
+        Raises
+        ------
+        RunError
+            If there is none.
+        """
+        run = cls(Path(path))
+        if not run.config_file.is_file():
+            raise RunError("is no run directory (no config.json)", run.path)
+        return run
+
+    @property
+    def config_file(self) -> Path:
+        """Where every option of the run is written."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Where the figures of each step are written."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where the state is kept from which the run goes on."""
+        return self.path / "checkpoint" / "last.safetensors"
+
+    def config(self) -> dict[str, Any]:
+        """Read the run's configuration."""
+        return self._read_json(self.config_file)
+
+    def save_checkpoint(
+        self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+    ) -> None:
+        """Write a checkpoint in one go, replacing the last one.
+
+        Parameters
+        ----------
+        tensors : mapping
+            Every tensor that the training needs to go on, by name.
+        state : mapping
+            Everything else, ready for JSON.
+        """
+        ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        with atomic_path(self.checkpoint_file) as part:
+            save_file(ready, part, metadata={"state": json.dumps(dict(state))})
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Read the last checkpoint, None where there is none yet.
+
+        Raises
+        ------
+        RunError
+            If it is damaged.
+        """
+        if not self.checkpoint_file.is_file():
+            return None
+        try:
+            with safe_open(self.checkpoint_file, "pt") as file:
+                state = json.loads((file.metadata() or {})["state"])
+                return {name: file.get_tensor(name) for name in file.keys()}, state
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise RunError(
+                f"is damaged ({error})",
+                self.checkpoint_file,
+                "Remove it to start this run again from its first step",
+            ) from error
+
+    def remove_checkpoint(self) -> None:
+        """Drop the checkpoint once the results are written."""
+        self.checkpoint_file.unlink(missing_ok=True)
+        if self.checkpoint_file.parent.is_dir():
+            self.checkpoint_file.parent.rmdir()
+
+    def append_metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Add one step's figures to ``metrics.csv``."""
+        new = not self.metrics_file.exists()
+        with self.metrics_file.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *(f"{value:.8g}" for value in values.values())])
+
+    def metrics(self) -> dict[str, list[float]]:
+        """Read ``metrics.csv`` as one list a column; empty where nothing is written."""
+        if not self.metrics_file.exists():
+            return {}
+        with self.metrics_file.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        header, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+        return {name: [float(row[i]) for row in body] for i, name in enumerate(header)}
+
+    def trim_metrics(self, step: int) -> None:
+        """Forget figures from `step` on: the run goes on from there.
+
+        A kill may have come after a step's line was written and before its checkpoint.
+        """
+        if not self.metrics_file.exists():
+            return
+        header, *lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if int(line.split(",")[0] or step) < step]
+        write_text(self.metrics_file, "\n".join([header, *kept]) + "\n")
+
+    @property
+    def summary_file(self) -> Path:
+        """Where a finished run's result is written, last of all."""
+        return self.path / "summary.json"
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Mark the run as finished, with its result."""
+        write_json(self.summary_file, dict(summary))
+
+    def summary(self) -> dict[str, Any] | None:
+        """Read a finished run's result, None where it is not finished."""
+        return (
+            self._read_json(self.summary_file) if self.summary_file.exists() else None
+        )
+
+    def _read_json(self, file: Path) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot be read ({error})", file) from error
+        return content
