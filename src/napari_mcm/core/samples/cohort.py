@@ -1,0 +1,201 @@
+"""The generated cohort as a job: slides, annotations and a table of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import queue
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_mcm.core.files import write_text
+from napari_mcm.core.jobs import Job, Meter
+from napari_mcm.core.samples.cells import Palette, mix_palette
+from napari_mcm.core.samples.chart import Chart
+from napari_mcm.core.samples.layout import plan_slide
+from napari_mcm.core.samples.outlines import outline_regions
+from napari_mcm.core.samples.pyramid import write_pyramid
+from napari_mcm.core.samples.render import BLOCK, draw_block, set_scene
+
+TUMOUR_SHARES = (0.42, 0.12, 0.28, 0.06, 0.20)
+"""Share of the tissue taken by tumour on successive tumour slides: large to small."""
+
+
+class SampleConfig(BaseModel):
+    """What to generate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slides: int = Field(
+        8, ge=1, le=1000, description="Number of slides; two belong to one patient"
+    )
+    size: int = Field(
+        4000, ge=512, le=20_000, description="Side of a slide in level-0 pixels"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Seed; the same seed gives the same pixels"
+    )
+    mpp: float = Field(
+        0.5, ge=0.2, le=1.0, description="Resolution of level 0 in µm per pixel"
+    )
+    workers: int = Field(
+        default_factory=lambda: min(8, os.cpu_count() or 1),
+        ge=1,
+        le=64,
+        description="Slides drawn at a time; the result does not depend on it",
+    )
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What was generated.
+
+    Attributes
+    ----------
+    slides : tuple of Path
+        The slides, in order; each has a ``.geojson`` of the same name beside it.
+    cohort : Path
+        The table: ``slide_id,label,patient_id,path``.
+    """
+
+    slides: tuple[Path, ...]
+    cohort: Path
+
+
+def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort]:
+    """Generate slides with a known ground truth.
+
+    Slides look like sections of breast stained with haematoxylin and eosin. Every second
+    patient has an invasive tumour on both slides (label ``tumour``), the others have
+    none (``normal``); tumours take from a twentieth to two fifths of the tissue.
+
+    Two classes of region can be told apart by their surroundings only. ``Tumour`` and
+    ``Ductal hyperplasia`` are solid sheets of the same nuclei, equally dense, in the same
+    cytoplasm; but the ducts are round islands about 370 µm across, each alone in stroma,
+    and the tumour is broad connected sheets with thin septa. A patch of 112 µm inside
+    either looks alike; a window of 448 µm does not. Both labels of slides have ducts, so
+    that no model can tell tumours by their cells.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the files; made if need be.
+    config : SampleConfig, optional
+        What to generate.
+
+    Yields
+    ------
+    Progress
+        Squares of slides drawn, several times a second.
+
+    Returns
+    -------
+    Cohort
+        The files.
+    """
+    config = config or SampleConfig()
+    out = Path(out)
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
+    stop = threading.Event()
+    squares = config.slides * (-(-config.size // BLOCK)) ** 2
+    meter = Meter("Generating slides", squares, "squares")
+    yield meter.progress()
+    palette = mix_palette(config.mpp, np.random.default_rng([config.seed, 0]))
+    pool = ThreadPoolExecutor(config.workers, thread_name_prefix="samples")
+    try:
+        jobs = [
+            pool.submit(_make_slide, out, index, config, palette, done, stop)
+            for index in range(config.slides)
+        ]
+        while not all(job.done() for job in jobs) or not done.empty():
+            _raise_first(jobs)
+            yield meter.advance(_drain(done))
+        slides = tuple(job.result() for job in jobs)
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    table = out / "cohort.csv"
+    write_text(table, _table(slides))
+    return Cohort(slides, table)
+
+
+def _make_slide(
+    out: Path,
+    index: int,
+    config: SampleConfig,
+    palette: Palette,
+    done: queue.SimpleQueue[None],
+    stop: threading.Event,
+) -> Path:
+    """Plan, draw and write one slide; runs in a worker thread."""
+    if stop.is_set():
+        raise _Stopped
+    # Its own stream per slide: who draws it, and when, makes no difference.
+    rng = np.random.default_rng([config.seed, 1, index])
+    layout = plan_slide(Chart(config.size, config.mpp, rng), _tumour_share(index, rng))
+    scene = set_scene(layout, palette)
+
+    def draw(y: int, x: int) -> NDArray[np.uint8]:
+        if stop.is_set():
+            raise _Stopped
+        done.put(None)
+        return draw_block(scene, y, x)
+
+    path = out / f"slide_{index:02d}.ome.tif"
+    write_pyramid(path, config.size, config.mpp, draw)
+    regions = outline_regions(layout, f"{config.seed}/{index}")
+    write_text(out / f"slide_{index:02d}.geojson", json.dumps(regions))
+    return path
+
+
+def _has_tumour(index: int) -> bool:
+    return index // 2 % 2 == 0
+
+
+def _tumour_share(index: int, rng: np.random.Generator) -> float:
+    if not _has_tumour(index):
+        return 0.0
+    turn = index // 4 * 2 + index % 2
+    return TUMOUR_SHARES[turn % len(TUMOUR_SHARES)] * float(rng.uniform(0.85, 1.15))
+
+
+def _table(slides: tuple[Path, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["slide_id", "label", "patient_id", "path"])
+    for index, path in enumerate(slides):
+        label = "tumour" if _has_tumour(index) else "normal"
+        patient = f"patient_{index // 2:02d}"
+        writer.writerow([f"slide_{index:02d}", label, patient, path.name])
+    return text.getvalue()
+
+
+def _drain(done: queue.SimpleQueue[None]) -> int:
+    """Wait a moment for squares, then count those that are there."""
+    try:
+        done.get(timeout=0.2)
+    except queue.Empty:
+        return 0
+    count = 1
+    while not done.empty():
+        done.get()
+        count += 1
+    return count
+
+
+def _raise_first(jobs: list[Future[Path]]) -> None:
+    for job in jobs:
+        if job.done():
+            job.result()
+
+
+class _Stopped(Exception):
+    """The job was closed while a slide was being drawn."""
