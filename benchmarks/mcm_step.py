@@ -1,0 +1,111 @@
+"""One MCM-KD step against the plain way, alternating in one process.
+
+The plain way is what one writes first: every patch of the window through the student and
+through the teacher, float32, PyTorch's default memory layout, the same context model and
+optimiser. Ours runs the student on visible patches and the teacher on masked ones only, in
+the layout and precision that this machine computes fastest.
+
+    python benchmarks/mcm_step.py [--pairs lite resnet] [--windows 4] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_mcm.core.encoders import load_encoder
+from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.jobs import run
+from napari_mcm.core.mcm import FinetuneConfig
+from napari_mcm.core.mcm.learner import Learner
+from napari_mcm.core.mcm.windows import Window
+
+PAIRS = {
+    "lite": ("random:tf_efficientnet_lite0", "random:tf_efficientnet_lite2"),
+    "resnet": ("random:resnet18", "random:resnet50"),
+}
+
+
+def make_windows(count: int, config: FinetuneConfig) -> list[Window]:
+    """Windows full of tissue, half of each masked."""
+    rng = np.random.default_rng(0)
+    slots, side = config.context.s**2, config.grid.patch_size
+    windows = []
+    for _ in range(count):
+        masked = np.zeros(slots, bool)
+        masked[rng.permutation(slots)[: slots // 2]] = True
+        pixels = rng.integers(0, 256, (2, slots // 2, side, side, 3), np.uint8)
+        windows.append(Window(~masked, masked, pixels[0], pixels[1]))
+    return windows
+
+
+class Plain:
+    """All patches through both networks in float32, as one writes it first."""
+
+    def __init__(self, config: FinetuneConfig) -> None:
+        plain = ComputeConfig(precision="float32")
+        student, teacher = (load_encoder(s, plain) for s in (config.student, config.teacher))
+        self.learner = Learner(student, teacher, config)
+        for encoder in (student, teacher):
+            encoder.module.to(memory_format=torch.contiguous_format)
+        self.normalise, self.student = student.normalise, student.module
+        self.teacher: nn.Module = teacher.module.eval()
+
+    def step(self, windows: list[Window]) -> None:
+        learner = self.learner
+        self.student.train()
+        learner.optimiser.zero_grad(set_to_none=True)
+        for window in windows:
+            pixels = np.empty((len(window.masked), *window.visible_pixels.shape[1:]), np.uint8)
+            pixels[window.visible], pixels[window.masked] = (
+                window.visible_pixels,
+                window.masked_pixels,
+            )
+            images = self.normalise(torch.from_numpy(pixels)).contiguous()
+            visible = torch.from_numpy(window.visible)
+            masked = torch.from_numpy(window.masked)
+            with torch.no_grad():
+                targets = learner.target.scale(self.teacher(images)[masked])
+            features = self.student(images)[visible]
+            predictions = learner.head(features, visible[None], masked[None])
+            learner.target.loss(predictions, targets).backward()
+        learner.optimiser.step()
+
+
+def measure(name: str, windows: int, rounds: int) -> None:
+    """Print patches a second of both, and their ratio, per round and at the median."""
+    student, teacher = PAIRS[name]
+    config = FinetuneConfig(student=student, teacher=teacher)
+    ours = Learner(load_encoder(student), load_encoder(teacher), config)
+    plain = Plain(config)
+    batch = make_windows(windows, config)
+    patches = windows * config.context.s**2
+    ratios = []
+    for number in range(rounds + 1):
+        began = time.perf_counter()
+        plain.step(batch)
+        middle = time.perf_counter()
+        run(ours.step(batch, 1.0, True, 0))
+        ended = time.perf_counter()
+        rates = patches / (middle - began), patches / (ended - middle)
+        if number:  # the first round warms up
+            ratios.append(rates[1] / rates[0])
+            print(f"{name}: plain {rates[0]:.1f}, ours {rates[1]:.1f} patches/s, {ratios[-1]:.2f}x")
+    print(
+        f"{name}: {student} <- {teacher}: median {np.median(ratios):.2f}x "
+        f"({ours.student.dtype}, {torch.backends.cpu.get_cpu_capability()})"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--windows", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    for pair in options.pairs:
+        measure(pair, options.windows, options.rounds)

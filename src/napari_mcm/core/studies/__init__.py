@@ -1,0 +1,1 @@
+"""Whole studies: many encoders or arms on the same slides, one table."""

@@ -1,0 +1,282 @@
+"""The main job end to end: grid, fine-tuning, features before and after, heatmaps, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.errors import ConfigError, GridError, RunError
+from napari_mcm.core.features import extract, feature_path
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.files import write_json
+from napari_mcm.core.grid import GridConfig, PatchGrid, common_mpp, make_grid
+from napari_mcm.core.heatmaps import Heatmap, SimilarityIndex, similarity
+from napari_mcm.core.heatmaps.figures import draw_grid, draw_heatmap, draw_loss, save_figure
+from napari_mcm.core.jobs import Job, Note
+from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
+from napari_mcm.core.mcm.finetune import FinetuneResult, finetune, resume_finetune
+from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.studies.report import write_report
+from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue
+from napari_mcm.core.training import Run
+
+
+class DemoConfig(BaseModel):
+    """The whole main job on the embedded sample, or on given slides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    out: Path | None = Field(None, description="Directory for everything that is made.")
+    slide: tuple[Path, ...] = Field(
+        (), description="Slides to use in place of the generated sample."
+    )
+    fast: bool = Field(False, description="A smaller sample and fewer windows.")
+    student: str = Field(
+        "offline:efficientnet_lite0", description="Encoder to fine-tune."
+    )
+    teacher: str = Field(
+        "offline:efficientnet_lite2", description="Frozen encoder that gives the targets."
+    )
+    at: tuple[float, float] | None = Field(
+        None, description="Query point x,y in level-0 pixels of the first slide."
+    )
+    mpp_override: float | None = Field(
+        None, gt=0, description="µm per pixel of slides that state none, or a wrong one."
+    )
+    windows: int = Field(
+        120, ge=1, description="Context windows to learn from, about, in the one epoch."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    compute: ComputeConfig = ComputeConfig()
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo leaves.
+
+    Attributes
+    ----------
+    run_dir, report : Path
+        The directory of everything, and the page that shows it.
+    figures : tuple of Path
+        Pictures.
+    metrics : mapping
+        Losses, rates, and how similar patches are on average.
+    seconds : float
+        Time of the whole job.
+    """
+
+    run_dir: Path
+    report: Path
+    figures: tuple[Path, ...]
+    metrics: dict[str, Any]
+    seconds: float
+
+
+@dataclass
+class _Stopwatch:
+    """Seconds by stage, in the order in which they came."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0) + time.monotonic() - began
+
+
+def demo(config: DemoConfig) -> Job[DemoResult]:
+    """Do the main job from end to end and write a report.
+
+    Parameters
+    ----------
+    config : DemoConfig
+        Where to write, and which slides; the generated sample where none is given.
+
+    Yields
+    ------
+    Event
+        Those of each stage.
+
+    Returns
+    -------
+    DemoResult
+
+    Raises
+    ------
+    ConfigError
+        If no directory is given.
+    GridError
+        If the first slide holds no tissue.
+    RunError
+        If the directory holds a demo already.
+    """
+    if config.out is None:
+        raise ConfigError("no directory given", hint="Choose one with --out")
+    clock = _Stopwatch()
+    began = time.monotonic()
+    out = config.out
+    with clock("Sample slides"):
+        paths = config.slide or (yield from _sample(config, out))
+    with open_slide(paths[0], config.mpp_override) as slide:
+        with clock("Tissue and grid"):
+            tissue, grid = _lay_grid(slide, paths, config)
+            yield Note(f"{slide.name}: {len(grid)} patches on tissue")
+        with clock("Fine-tuning, one epoch"):
+            result = yield from _learn(_finetuning(config, paths, grid))
+        features = {}
+        for name, spec in _encoders(config, result).items():
+            with clock(f"Features: {name}"):
+                encoder = load_encoder(spec, config.compute)
+                features[name] = yield from _extract(slide, grid, encoder, out, name)
+        with clock("Heatmaps and figures"):
+            query = _query(features["before"], config)
+            maps = {name: similarity(f, query) for name, f in features.items()}
+            figures = _draw(out, slide, tissue, grid, result, maps)
+    metrics = _metrics(result, features, maps, query, grid)
+    report = write_report(
+        out / "report.html", slide, grid, config, figures, metrics, clock.seconds
+    )
+    write_json(out / "metrics.json", {**metrics, "stages_s": clock.seconds})
+    seconds = time.monotonic() - began
+    return DemoResult(out, report, tuple(figures.values()), metrics, seconds)
+
+
+def _sample(config: DemoConfig, out: Path) -> Job[tuple[Path, ...]]:
+    size = 2000 if config.fast else 3000
+    sample = SampleConfig(slides=2, size=size, seed=config.seed)
+    return (yield from generate_cohort(out / "sample", sample)).slides
+
+
+def _lay_grid(
+    slide: Slide, paths: tuple[Path, ...], config: DemoConfig
+) -> tuple[TissueMask, PatchGrid]:
+    others = [open_slide(path, config.mpp_override) for path in paths[1:]]
+    mpp = common_mpp([slide, *others], GridConfig())
+    for other in others:
+        other.close()
+    tissue = find_tissue(slide, TissueConfig())
+    grid = make_grid(slide, tissue, GridConfig(mpp=mpp))
+    if len(grid) < 2:
+        raise GridError("holds no tissue to work on", slide.path)
+    return tissue, grid
+
+
+def _finetuning(
+    config: DemoConfig, paths: tuple[Path, ...], grid: PatchGrid
+) -> FinetuneConfig:
+    """Choose window placements so that the epoch has about the windows asked for."""
+    wanted = config.windows // 3 if config.fast else config.windows
+    per_placement = max(len(grid) // 16 * len(paths), 1)
+    return FinetuneConfig(
+        slides=tuple(paths),
+        student=config.student,
+        teacher=config.teacher,
+        out=(config.out or Path()) / "finetune",
+        mpp_override=config.mpp_override,
+        grid=GridConfig(mpp=grid.mpp),
+        optimiser=OptimiserConfig(
+            placements=max(round(wanted / per_placement), 1), seed=config.seed
+        ),
+        compute=config.compute,
+    )
+
+
+def _learn(config: FinetuneConfig) -> Job[FinetuneResult]:
+    """Fine-tune, or go on where an earlier demo of the same options was stopped."""
+    run = Run(config.out or Path())
+    if run.config_file.exists():
+        if FinetuneConfig.model_validate(run.config()) != config:
+            raise RunError(
+                "holds a demo with other options",
+                run.path.parent,
+                "Choose another --out",
+            )
+        return (yield from resume_finetune(run.path))
+    return (yield from finetune(config))
+
+
+def _encoders(config: DemoConfig, result: FinetuneResult) -> dict[str, str | Path]:
+    return {
+        "before": config.student,
+        "after": result.run_dir,
+        "teacher": config.teacher,
+    }
+
+
+def _extract(
+    slide: Slide, grid: PatchGrid, encoder: Encoder, out: Path, name: str
+) -> Job[FeatureSet]:
+    path = feature_path(out / "features" / name, slide)
+    return (yield from extract(slide, grid, encoder, path))
+
+
+def _query(features: FeatureSet, config: DemoConfig) -> int:
+    """Take the patch asked for, or the one whose similarities differ most.
+
+    A patch to which some tissue is alike and other tissue is not makes the map that a
+    person would look for; it is chosen by the untouched student, for all three alike.
+    """
+    if config.at is not None:
+        index = features.grid.index_at(*config.at)
+        if index is None or not features.ok[index]:
+            raise GridError(f"no patch lies at {config.at[0]:g},{config.at[1]:g}")
+        return index
+    candidates = np.flatnonzero(features.ok)[:: max(len(features) // 256, 1)]
+    similarities = SimilarityIndex(features)
+    spreads = [np.nanstd(similarities.query(int(i))) for i in candidates]
+    return int(candidates[int(np.argmax(spreads))])
+
+
+def _draw(
+    out: Path,
+    slide: Slide,
+    tissue: TissueMask,
+    grid: PatchGrid,
+    result: FinetuneResult,
+    maps: dict[str, Heatmap],
+) -> dict[str, Path]:
+    folder = out / "figures"
+    figures = {"grid": save_figure(draw_grid(slide, tissue, grid), folder / "grid.png")}
+    metrics = Run.open(result.run_dir).metrics()
+    figures["loss"] = save_figure(
+        draw_loss(metrics["step"], metrics["loss"]), folder / "loss.png"
+    )
+    for name, heatmap in maps.items():
+        figures[name] = save_figure(
+            draw_heatmap(heatmap, slide), folder / f"similarity_{name}.png"
+        )
+    return figures
+
+
+def _metrics(
+    result: FinetuneResult,
+    features: dict[str, FeatureSet],
+    maps: dict[str, Heatmap],
+    query: int,
+    grid: PatchGrid,
+) -> dict[str, Any]:
+    return {
+        "loss_first": result.loss_first,
+        "loss_last": result.loss_last,
+        "windows": result.windows,
+        "steps": result.steps,
+        "finetune_patches_per_s": result.patches_per_s,
+        "patches": len(grid),
+        "query_index": query,
+        "query_xy": [int(n) for n in grid.xy[query]],
+        "similarity_mean": {n: float(np.nanmean(m.values)) for n, m in maps.items()},
+        "similarity_std": {n: float(np.nanstd(m.values)) for n, m in maps.items()},
+        "feature_dim": {name: f.dim for name, f in features.items()},
+    }

@@ -1,0 +1,61 @@
+"""Tiny encoders and windows for tests of the method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.mcm import ContextConfig, FinetuneConfig, OptimiserConfig
+from napari_mcm.core.mcm.windows import Window
+from napari_mcm.core.tissue import TissueConfig
+
+STUDENT = "random:test_efficientnet"
+TEACHER = "random:test_resnet"
+
+
+@pytest.fixture
+def student() -> Encoder:
+    """A student of half a million weights."""
+    return load_encoder(STUDENT)
+
+
+@pytest.fixture
+def teacher() -> Encoder:
+    """A frozen teacher of another architecture."""
+    return load_encoder(TEACHER)
+
+
+@pytest.fixture
+def config(tissue_slide: Path, tmp_path: Path) -> FinetuneConfig:
+    """A fine-tuning of seconds: 32 px patches, 2-deep Transformer."""
+    return FinetuneConfig(
+        slides=(tissue_slide,),
+        student=STUDENT,
+        teacher=TEACHER,
+        out=tmp_path / "run",
+        grid=GridConfig(patch_size=32, mpp=1.0),
+        tissue=TissueConfig(tissue_mpp=4),
+        context=ContextConfig(s=3, depth=2, heads=4, predictor_width=64),
+        optimiser=OptimiserConfig(batch_windows=4, lr_scaling="none"),
+    )
+
+
+def make_window(
+    seed: int, masked: list[int], empty: tuple[int, ...] = (), s: int = 3, side: int = 32
+) -> Window:
+    """A window of random pixels with given masked and tissue-free places."""
+    rng = np.random.default_rng(seed)
+    hidden = np.zeros(s * s, bool)
+    hidden[masked] = True
+    visible = ~hidden
+    visible[list(empty)] = False
+    return Window(
+        visible,
+        hidden,
+        rng.integers(0, 256, (visible.sum(), side, side, 3), np.uint8),
+        rng.integers(0, 256, (hidden.sum(), side, side, 3), np.uint8),
+    )
