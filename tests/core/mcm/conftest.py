@@ -47,8 +47,13 @@ def config(tissue_slide: Path, tmp_path: Path) -> FinetuneConfig:
 def make_window(
     seed: int, masked: list[int], empty: tuple[int, ...] = (), s: int = 3, side: int = 32
 ) -> Window:
-    """A window of random pixels with given masked and tissue-free places."""
+    """A window of patches of many colours, with given masked and tissue-free places."""
     rng = np.random.default_rng(seed)
+
+    def patches(count: int) -> np.ndarray:
+        colour = rng.integers(0, 206, (count, 1, 1, 3))
+        return (colour + rng.integers(0, 50, (count, side, side, 3))).astype(np.uint8)
+
     hidden = np.zeros(s * s, bool)
     hidden[masked] = True
     visible = ~hidden
@@ -56,6 +61,6 @@ def make_window(
     return Window(
         visible,
         hidden,
-        rng.integers(0, 256, (visible.sum(), side, side, 3), np.uint8),
-        rng.integers(0, 256, (hidden.sum(), side, side, 3), np.uint8),
+        patches(visible.sum()),
+        patches(hidden.sum()),
     )

@@ -208,9 +208,11 @@ class _Training:
                 yield meter.progress()
                 values = yield from self._one_step(windows, meter)
                 self.run.append_metrics(self.step, values)
-                yield Metrics(self.step, values)
-                self.step += 1
                 meter.advance(len(refs))
+                # Counted before anybody can stop here: weights and count go together.
+                self.step += 1
+                self.learner.settled = True
+                yield Metrics(self.step - 1, values)
                 if self._is_time_to_save():
                     self._save()
             yield meter.progress()

@@ -46,7 +46,8 @@ class Learner:
     Attributes
     ----------
     settled : bool
-        False while weights are being changed and a checkpoint would be half of two.
+        False from when weights begin to change until whoever drives has counted the step
+        and sets it: a checkpoint in between would not know which step it is of.
     """
 
     def __init__(
@@ -96,7 +97,6 @@ class Learner:
             yield
         self.settled = False
         norm = self._update(factor, learning)
-        self.settled = True
         visible = sum(int(window.visible.sum()) for window in windows)
         loss, cosine, spread = (float(s) for s in sums)
         return StepFigures(loss / masked, cosine / masked, spread / visible, norm)
