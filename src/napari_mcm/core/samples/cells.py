@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from napari_mcm.core.samples.chart import Blob, Chart, Field
+from napari_mcm.core.samples.chart import Blob, Chart
 from napari_mcm.core.samples.layout import Layout
-from napari_mcm.core.samples.noise import Texture
+from napari_mcm.core.samples.noise import Field, Texture
 from napari_mcm.core.samples.stamps import (
     KINDS,
     Bank,
@@ -25,7 +26,8 @@ from napari_mcm.core.samples.stamps import (
     draw_nuclei,
 )
 
-Points = NDArray[np.float64]
+Points = NDArray[np.floating[Any]]
+"""(N, 2) positions, x and y in µm; or N angles in radians."""
 
 SHEET_SPACING = 12.6
 """Mean distance in µm between neighbouring nuclei of a solid sheet."""
@@ -138,8 +140,22 @@ def pack(chart: Chart, depth: Field, spacing: float, least: float = 0.0) -> Poin
     points = np.stack([x.ravel(), y.ravel()], axis=1)
     points = points[chart.at(depth, *points.T) > least - spacing]
     points += chart.rng.normal(0, 0.33 * spacing, points.shape)
+    points = _settle(chart, depth, points, least, 0.3 * spacing)
     points = _push_apart(points, 0.86 * spacing)
     return points[chart.at(depth, *points.T) > least]
+
+
+def _settle(
+    chart: Chart, depth: Field, points: Points, least: float, reach: float
+) -> Points:
+    """Draw points just outside a region in, so that its border is lined with them."""
+    here = chart.at(depth, *points.T)
+    outside = np.flatnonzero((here > least - reach) & (here < least + 0.5))
+    steep = np.gradient(depth)
+    inwards = np.stack([chart.at(steep[axis], *points[outside].T) for axis in (1, 0)])
+    inwards /= np.maximum(np.hypot(*inwards), 1e-3)
+    points[outside] += (inwards * (least + 1.5 - here[outside])).T
+    return points
 
 
 def _push_apart(points: Points, apart: float) -> Points:
@@ -160,22 +176,22 @@ def _push_apart(points: Points, apart: float) -> Points:
 def _sheet_points(layout: Layout) -> tuple[Points, Points]:
     """Nuclei and cell bodies of the solid sheets, tumour and ducts alike."""
     chart = layout.chart
-    solid = np.minimum(layout.sheets, -layout.lumens - 2)
-    bodies = pack(chart, solid, SHEET_SPACING, 1.5)
+    solid = np.minimum(layout.solid, -layout.lumens - 2)
+    bodies = pack(chart, solid, SHEET_SPACING, 3.0)
     # A section misses some nuclei of the cells it cuts.
     seen = chart.rng.random(len(bodies)) > 0.07
-    seen &= chart.at(solid, *bodies.T) > 3.5
+    seen &= chart.at(solid, *bodies.T) > 2.0
     nuclei = bodies[seen] + chart.rng.normal(0, 0.9, (int(seen.sum()), 2))
     return nuclei, bodies
 
 
 def _ring(rng: np.random.Generator, acinus: Blob) -> tuple[Points, Points]:
-    """The lining of an acinus: one layer, each nucleus pointing at the lumen."""
-    count = max(6, round(2 * math.pi * (acinus.radius - 5.5) / 6.6))
+    """Line an acinus: one layer, each nucleus pointing at the lumen."""
+    count = max(6, round(2 * math.pi * (acinus.radius - 4.5) / 6.0))
     angle = np.linspace(0, 2 * math.pi, count, endpoint=False)
     angle += rng.normal(0, 0.7 / count, count)
-    x, y, outward = acinus.outline(angle, 5.5)
-    points = np.stack([x, y], axis=1) + rng.normal(0, 1.1, (count, 2))
+    x, y, outward = acinus.outline(angle, 5.0)
+    points = np.stack([x, y], axis=1) + rng.normal(0, 1.3, (count, 2))
     return points, outward + rng.normal(0, 0.3, count)
 
 
@@ -192,7 +208,7 @@ def _stroma_points(
 ) -> tuple[Points, Points]:
     """Fibroblasts along the collagen, more of them close to epithelium."""
     chart = layout.chart
-    taken = np.maximum(layout.sheets, np.maximum(layout.glands, layout.fat))
+    taken = np.maximum(layout.solid, np.maximum(layout.glands, layout.fat))
     taken = np.maximum(taken, layout.vessels)
     points = pack(chart, np.minimum(layout.tissue, -taken - 2.5), 23.0)
     near = np.exp(-np.clip(-chart.at(taken, *points.T), 0, None) / 45)

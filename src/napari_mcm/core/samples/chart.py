@@ -41,7 +41,7 @@ class Blob:
     waves: tuple[tuple[float, float], ...]
 
     def depth(self, x: Field, y: Field) -> Field:
-        """Signed distance inwards from the outline, nearly, in µm."""
+        """Measure how far points lie inside the outline, nearly, in µm."""
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         u = ((x - self.x) * cos + (y - self.y) * sin) / self.squash
         v = ((y - self.y) * cos - (x - self.x) * sin) * self.squash
@@ -49,7 +49,7 @@ class Blob:
         return (outline - np.hypot(u, v)).astype(np.float32)
 
     def outline(self, angle: Field, inset: float) -> tuple[Field, Field, Field]:
-        """Points `inset` µm inside the outline, and the outward direction there."""
+        """Find points `inset` µm inside the outline, and the way out there."""
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         radius = self.radius * self._shape(angle) - inset
         u = radius * np.cos(angle) * self.squash
@@ -102,24 +102,25 @@ class Chart:
         self.y: Field = np.broadcast_to(line[:, None], self.shape)
 
     def noise(self, length: float) -> Field:
-        """Noise of unit variance, smooth over `length` µm."""
+        """Draw noise of unit variance, smooth over `length` µm."""
         return smooth_noise(self.shape, max(length / self.pitch, 0.5), self.rng)
 
     def empty(self) -> Field:
-        """A field of depths with nothing in it."""
+        """Make a field of depths with nothing in it."""
         return np.full(self.shape, -FAR, np.float32)
 
     def depth(self, mask: Mask) -> Field:
-        """Signed distance to a mask's border in µm, positive inside, smoothed."""
+        """Measure the signed distance to a mask's border in µm, smoothed."""
         inside = ndimage.distance_transform_edt(mask)
         outside = ndimage.distance_transform_edt(~mask)
         depth = ((inside - outside) * self.pitch).astype(np.float32)
         if not mask.any() or mask.all():
             depth = np.full(self.shape, FAR if mask.any() else -FAR, np.float32)
-        return ndimage.gaussian_filter(depth, 0.8).clip(-FAR, FAR)
+        smooth: Field = ndimage.gaussian_filter(depth, 0.8).clip(-FAR, FAR)
+        return smooth
 
     def share(self, values: Field, where: Mask, share: float) -> Mask:
-        """The highest `share` of the values within a mask."""
+        """Select the highest `share` of the values within a mask."""
         if not where.any():
             return where
         return where & (values > np.quantile(values[where], 1 - min(share, 1.0)))
@@ -131,31 +132,29 @@ class Chart:
         depth = blob.depth(self.x[rows, cols], self.y[rows, cols])
         np.maximum(field[rows, cols], depth, out=field[rows, cols])
 
-    def pick(self, where: Mask, weight: Field | None = None) -> tuple[float, float]:
-        """A random point (x, y) of a mask in µm; the highest weight if given."""
+    def pick(self, where: Mask) -> tuple[float, float]:
+        """Choose a random point (x, y) of a mask, in µm."""
         inside = np.flatnonzero(where)
-        if weight is None:
-            chosen = int(inside[self.rng.integers(len(inside))])
-        else:
-            chosen = int(inside[np.argmax(weight.ravel()[inside])])
+        chosen = int(inside[self.rng.integers(len(inside))])
         row, col = divmod(chosen, self.shape[1])
         jitter = self.rng.uniform(-0.5, 0.5, 2)
         return (col + jitter[0]) * self.pitch, (row + jitter[1]) * self.pitch
 
     def at(self, field: Field, x: Field, y: Field) -> Field:
-        """Values of a field at points in µm, nearest sample."""
+        """Look a field up at points in µm, at the nearest sample."""
         col = np.rint(x / self.pitch).astype(np.int64).clip(0, self.shape[1] - 1)
         row = np.rint(y / self.pitch).astype(np.int64).clip(0, self.shape[0] - 1)
-        return field[row, col]
+        values: Field = field[row, col]
+        return values
 
     def scatter(
-        self, centres: Mask, apart: float, most: int, weight: Field | None = None
+        self, centres: Mask, apart: float, most: int
     ) -> list[tuple[float, float]]:
-        """Throw up to `most` points into a mask, at least `apart` µm from each other."""
+        """Throw up to `most` points into a mask, `apart` µm or more between them."""
         free = centres.copy()
         points: list[tuple[float, float]] = []
         while len(points) < most and free.any():
-            x, y = self.pick(free, weight)
+            x, y = self.pick(free)
             points.append((x, y))
             rows, cols = self._span(y, apart), self._span(x, apart)
             near = np.hypot(self.x[rows, cols] - x, self.y[rows, cols] - y) < apart

@@ -20,12 +20,12 @@ from napari_mcm.core.files import write_text
 from napari_mcm.core.jobs import Job, Meter
 from napari_mcm.core.samples.cells import Palette, mix_palette
 from napari_mcm.core.samples.chart import Chart
-from napari_mcm.core.samples.layout import plan_slide
+from napari_mcm.core.samples.layout import Layout, plan_slide
 from napari_mcm.core.samples.outlines import outline_regions
 from napari_mcm.core.samples.pyramid import write_pyramid
 from napari_mcm.core.samples.render import BLOCK, draw_block, set_scene
 
-TUMOUR_SHARES = (0.42, 0.12, 0.28, 0.06, 0.20)
+TUMOUR_SHARES = (0.42, 0.14, 0.28, 0.10, 0.20)
 """Share of the tissue taken by tumour on successive tumour slides: large to small."""
 
 
@@ -35,16 +35,22 @@ class SampleConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slides: int = Field(
-        8, ge=1, le=1000, description="Number of slides; two belong to one patient"
+        default=8,
+        ge=1,
+        le=1000,
+        description="Number of slides; two belong to one patient",
     )
     size: int = Field(
-        4000, ge=512, le=20_000, description="Side of a slide in level-0 pixels"
+        default=4000, ge=512, le=20_000, description="Side of a slide in level-0 pixels"
     )
     seed: int = Field(
-        0, ge=0, lt=2**63, description="Seed; the same seed gives the same pixels"
+        default=0,
+        ge=0,
+        lt=2**63,
+        description="Seed; the same seed gives the same pixels",
     )
     mpp: float = Field(
-        0.5, ge=0.2, le=1.0, description="Resolution of level 0 in µm per pixel"
+        default=0.5, ge=0.2, le=1.0, description="Resolution of level 0 in µm per pixel"
     )
     workers: int = Field(
         default_factory=lambda: min(8, os.cpu_count() or 1),
@@ -73,16 +79,16 @@ class Cohort:
 def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort]:
     """Generate slides with a known ground truth.
 
-    Slides look like sections of breast stained with haematoxylin and eosin. Every second
-    patient has an invasive tumour on both slides (label ``tumour``), the others have
-    none (``normal``); tumours take from a twentieth to two fifths of the tissue.
+    Slides look like sections of breast stained with haematoxylin and eosin. Every
+    second patient has an invasive tumour on both slides (label ``tumour``), the others
+    have none (``normal``); tumours take from a tenth to two fifths of the tissue.
 
     Two classes of region can be told apart by their surroundings only. ``Tumour`` and
-    ``Ductal hyperplasia`` are solid sheets of the same nuclei, equally dense, in the same
-    cytoplasm; but the ducts are round islands about 370 µm across, each alone in stroma,
-    and the tumour is broad connected sheets with thin septa. A patch of 112 µm inside
-    either looks alike; a window of 448 µm does not. Both labels of slides have ducts, so
-    that no model can tell tumours by their cells.
+    ``Ductal hyperplasia`` are sheets of the same nuclei, equally dense, in the same
+    cytoplasm, with the same septa and lumens. But a duct is a round island about 370 µm
+    across, alone in stroma, and the tumour is broad connected sheets: a patch of 112 µm
+    inside either looks alike, a window of 448 µm around it does not. Slides of both
+    labels have ducts, so that nothing can tell a tumour by its cells.
 
     Parameters
     ----------
@@ -127,6 +133,13 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
     return Cohort(slides, table)
 
 
+def plan_sample(config: SampleConfig, index: int) -> Layout:
+    """Plan one slide of a cohort: the ground truth that its pixels are drawn from."""
+    # Its own stream per slide: who draws it, and when, makes no difference.
+    rng = np.random.default_rng([config.seed, 1, index])
+    return plan_slide(Chart(config.size, config.mpp, rng), _tumour_share(index, rng))
+
+
 def _make_slide(
     out: Path,
     index: int,
@@ -138,9 +151,7 @@ def _make_slide(
     """Plan, draw and write one slide; runs in a worker thread."""
     if stop.is_set():
         raise _Stopped
-    # Its own stream per slide: who draws it, and when, makes no difference.
-    rng = np.random.default_rng([config.seed, 1, index])
-    layout = plan_slide(Chart(config.size, config.mpp, rng), _tumour_share(index, rng))
+    layout = plan_sample(config, index)
     scene = set_scene(layout, palette)
 
     def draw(y: int, x: int) -> NDArray[np.uint8]:

@@ -47,7 +47,8 @@ def draw_out(noise: Field, cos: Field, sin: Field) -> Field:
 def _offsets(cos: Field, sin: Field, length: int, width: int) -> NDArray[np.int32]:
     dy = np.rint(sin * np.float32(length)).astype(np.int32)
     dx = np.rint(cos * np.float32(length)).astype(np.int32)
-    return dy * np.int32(width) + dx
+    offsets: NDArray[np.int32] = dy * np.int32(width) + dx
+    return offsets
 
 
 def lay_fibres(chart: Chart, guide: Field) -> tuple[Field, Field]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from napari_mcm.core.samples.chart import FAR, Blob, Chart, Field, Mask, draw_blob
+from napari_mcm.core.samples.chart import FAR, Blob, Chart, Mask, draw_blob
+from napari_mcm.core.samples.noise import Field
 from napari_mcm.core.samples.pen import Pen, draw_pen
 
 DUCT_RADIUS = 185.0
-"""Mean radius in µm of a hyperplastic duct: holds a 112 µm patch, not a 448 µm window."""
-GAP = 75.0
+"""Mean radius in µm of a duct: holds a patch of 112 µm, not a window of 448 µm."""
+SEPTUM = 1.7
+"""Half the width in µm of the septa between nests, where they are drawn fully."""
+GAP = 110.0
 """Stroma in µm between one duct and the next."""
 
 
@@ -27,6 +30,8 @@ class Layout:
     tissue, tumour, ducts, glands, lumens, lobules, fat, vessels : Field
         Depth inside each compartment, negative outside. `tumour` and `ducts` are filled
         with the same cells.
+    nests : Field
+        Distance from the hair-thin septa that part cell sheets into nests.
     lymph : Field
         Lymphocytes as a share of the densest packing, 0 to 1.
     acini, vessel_blobs : tuple of Blob
@@ -39,6 +44,7 @@ class Layout:
     tissue: Field
     tumour: Field
     ducts: Field
+    nests: Field
     glands: Field
     lumens: Field
     lobules: Field
@@ -51,8 +57,13 @@ class Layout:
 
     @property
     def sheets(self) -> Field:
-        """Depth inside the solid cell sheets, of tumour and ducts alike."""
+        """Depth inside the cell sheets, of tumour and ducts alike."""
         return np.maximum(self.tumour, self.ducts)
+
+    @property
+    def solid(self) -> Field:
+        """Depth inside the nests that the sheets consist of."""
+        return np.minimum(self.sheets, np.abs(self.nests) - SEPTUM)
 
 
 def plan_slide(chart: Chart, tumour_share: float) -> Layout:
@@ -73,24 +84,27 @@ def plan_slide(chart: Chart, tumour_share: float) -> Layout:
     tissue = _tissue(chart)
     area = float((tissue > 0).sum()) * (chart.pitch / 1000) ** 2
     tumour = _tumour(chart, tissue, tumour_share)
-    free = np.minimum(tissue, -tumour - 30)
-    ducts, lumens = _ducts(chart, free, area)
+    free = np.minimum(tissue, -tumour - 60)
+    ducts = _ducts(chart, free, area)
+    lumens = _sheet_lumens(chart, np.maximum(tumour, ducts))
     free = np.minimum(free, -ducts - 20)
     glands, lobules, acini = _lobules(chart, free, lumens, area)
     free = np.minimum(free, -lobules - 15)
     vessels, vessel_blobs = _vessels(chart, free, lumens, area)
     free = np.minimum(free, -vessels - 15)
+    fat = _fat(chart, free, tissue)
     return Layout(
         chart,
         tissue,
         tumour,
         ducts,
+        _nests(chart),
         glands,
         lumens,
         lobules,
-        _fat(chart, free, tissue),
+        fat,
         vessels,
-        _lymph(chart, free, tumour, area),
+        _lymph(chart, np.minimum(free, -fat), tumour, area),
         tuple(acini),
         tuple(vessel_blobs),
         draw_pen(chart, tissue),
@@ -98,34 +112,35 @@ def plan_slide(chart: Chart, tumour_share: float) -> Layout:
 
 
 def _tissue(chart: Chart) -> Field:
-    """An irregular piece of tissue on 50 to 70 % of the slide."""
+    """Draw an irregular piece of tissue on 50 to 70 % of the slide."""
     rng, extent = chart.rng, chart.extent
-    cx, cy = extent * rng.uniform(0.46, 0.54, 2)
-    wide = rng.uniform(0.85, 1.2)
+    cx, cy = extent * rng.uniform(0.47, 0.53, 2)
+    wide = rng.uniform(0.9, 1.12)
     height = 1 - np.hypot((chart.x - cx) * wide, (chart.y - cy) / wide) / (extent / 2)
-    for length, weight in ((0.14, 0.17), (0.05, 0.05), (0.018, 0.018)):
+    for length, weight in ((0.11, 0.15), (0.04, 0.045), (0.015, 0.016)):
         height += weight * chart.noise(extent * length)
     edge = np.minimum(chart.x, chart.y)
     edge = np.minimum(edge, extent - np.maximum(chart.x, chart.y)) / extent
-    height -= 14 * np.clip(0.055 - edge, 0, None)
-    mask = chart.share(height, np.ones(chart.shape, bool), rng.uniform(0.53, 0.67))
+    height -= 0.5 * np.exp(-edge / (0.03 * rng.uniform(0.8, 1.2)))
+    mask = chart.share(height, np.ones(chart.shape, bool), rng.uniform(0.52, 0.64))
     mask = ndimage.binary_fill_holes(mask)
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     keep = sizes > 0.03 * sizes.max()
-    return chart.depth(keep[labels]) + 1.5 * chart.noise(6)
+    return chart.depth(keep[labels]) + 2 * chart.noise(14) + 1.2 * chart.noise(6)
 
 
 def _tumour(chart: Chart, tissue: Field, share: float) -> Field:
-    """Invasive tumour: broad irregular sheets with septa, and outlying nests."""
+    """Draw invasive tumour: broad irregular sheets and outlying nests."""
     if share <= 0:
         return chart.empty()
     inner = tissue > min(25.0, float(tissue.max()) / 3)
     x, y = chart.pick(inner & (tissue > 0.6 * tissue.max()))
     reach = max(chart.extent * 0.3, 1.0)
     near = -np.hypot(chart.x - x, chart.y - y) / reach
-    near += 0.22 * chart.noise(chart.extent * 0.07) + 0.07 * chart.noise(40)
+    near += 0.26 * chart.noise(chart.extent * 0.07) + 0.09 * chart.noise(40)
+    near += 0.25 * np.clip(tissue / FAR, 0, 1)
     share *= float((tissue > 0).sum()) / max(float(inner.sum()), 1.0)
     region = chart.share(near, inner, share)
     labels, _ = ndimage.label(region)
@@ -133,11 +148,18 @@ def _tumour(chart: Chart, tissue: Field, share: float) -> Field:
     if labels[row, col]:
         region = labels == labels[row, col]
     # Septa: the low quarter of a field with waves as long as the sheets are broad.
-    septa = chart.noise(62) + 0.32 * chart.noise(16)
-    sheets = chart.share(septa, region, 0.80)
+    septa = chart.noise(72) + 0.32 * chart.noise(16)
+    sheets = chart.share(septa, region, 0.83)
     rim = inner & ~region & (chart.depth(region) > -70)
     nests = rim & (chart.noise(15) > 1.15)
     return chart.depth(_without_specks(chart, sheets | nests, 900.0))
+
+
+def _nests(chart: Chart) -> Field:
+    """Measure the distance to septa that come and go, alike in every sheet."""
+    width = np.exp(1.1 * np.clip(chart.noise(60), -0.5, None) + 0.5)
+    nests: Field = chart.noise(34) * 34 * width
+    return nests
 
 
 def _without_specks(chart: Chart, mask: Mask, least: float) -> Mask:
@@ -150,51 +172,56 @@ def _without_specks(chart: Chart, mask: Mask, least: float) -> Mask:
     return mask
 
 
-def _ducts(chart: Chart, free: Field, area: float) -> tuple[Field, Field]:
-    """Round hyperplastic ducts in stroma; some have a slit of a lumen."""
-    rng, ducts, lumens = chart.rng, chart.empty(), chart.empty()
-    room = chart.depth(free > 0) if free.max() < FAR else _room(chart, free)
-    radius = min(DUCT_RADIUS, 0.62 * float(room.max()))
+def _ducts(chart: Chart, free: Field, area: float) -> Field:
+    """Draw round hyperplastic ducts, each alone in stroma."""
+    rng, ducts = chart.rng, chart.empty()
+    room = _room(chart, free)
+    radius = min(DUCT_RADIUS, 0.75 * float(room.max()))
     if radius < 40:
-        return ducts, lumens
-    centres = room > radius + 12
-    wanted = max(1, round(area * 2.6))
-    for x, y in chart.scatter(centres, 2 * radius + GAP, wanted):
-        blob = draw_blob(x, y, radius * rng.uniform(0.9, 1.03), 0.05, rng)
+        return ducts
+    wanted = max(1, round(area * 2.0))
+    for x, y in chart.scatter(room > radius + 12, 2 * radius + GAP, wanted):
+        blob = draw_blob(x, y, radius * rng.uniform(0.9, 1.03), 0.09, rng)
         chart.stamp(ducts, blob)
-        if rng.random() < 0.4:
-            # Off centre, so that whole patches of sheet remain.
-            away = rng.uniform(0.35, 0.6) * radius
-            turn = rng.uniform(0, 2 * np.pi)
-            x, y = x + away * np.cos(turn), y + away * np.sin(turn)
-            chart.stamp(lumens, draw_blob(x, y, rng.uniform(12, 24), 0.3, rng))
-    return ducts + chart.noise(10), lumens
+    return ducts + chart.noise(10)
+
+
+def _sheet_lumens(chart: Chart, sheets: Field) -> Field:
+    """Draw small lumens into cell sheets, equally often in ducts and tumour."""
+    lumens = chart.empty()
+    sheet_area = float((sheets > 0).sum()) * (chart.pitch / 1000) ** 2
+    wanted = int(chart.rng.poisson(4.0 * sheet_area))
+    for x, y in chart.scatter(sheets > 28, 90, wanted):
+        radius = chart.rng.uniform(9, 20)
+        chart.stamp(lumens, draw_blob(x, y, radius, 0.3, chart.rng))
+    return lumens
 
 
 def _room(chart: Chart, free: Field) -> Field:
-    """Unclipped distance to the nearest thing in the way, in µm."""
-    return (ndimage.distance_transform_edt(free > 0) * chart.pitch).astype(np.float32)
+    """Measure the distance to the nearest thing in the way, in µm, unclipped."""
+    room: Field = ndimage.distance_transform_edt(free > 0) * chart.pitch
+    return room
 
 
 def _lobules(
     chart: Chart, free: Field, lumens: Field, area: float
 ) -> tuple[Field, Field, list[Blob]]:
-    """Normal lobules: clusters of small acini in loose stroma."""
+    """Draw normal lobules: clusters of small acini in loose stroma."""
     rng, glands, lobules = chart.rng, chart.empty(), chart.empty()
     acini: list[Blob] = []
     room = _room(chart, free)
-    radius = min(125.0, 0.7 * float(room.max()))
+    radius = min(115.0, 0.7 * float(room.max()))
     if radius < 45:
         return glands, lobules, acini
     wanted = max(1, round(area * 2.2))
     for x, y in chart.scatter(room > radius * 0.95, 2.6 * radius, wanted):
-        lobule = draw_blob(x, y, radius * rng.uniform(0.75, 1.1), 0.12, rng)
+        lobule = draw_blob(x, y, radius * rng.uniform(0.65, 1.15), 0.22, rng)
         inside = chart.empty()
         chart.stamp(inside, lobule)
         chart.stamp(lobules, lobule)
-        for ax, ay in chart.scatter(inside > 24, 69, 24):
-            acinus = draw_blob(ax, ay, rng.uniform(21, 33), 0.13, rng)
-            hollow = draw_blob(ax, ay, acinus.radius * rng.uniform(0.2, 0.5), 0.25, rng)
+        for ax, ay in chart.scatter(inside > 19, 42, 50):
+            acinus = draw_blob(ax, ay, rng.uniform(14.5, 23.5), 0.2, rng)
+            hollow = draw_blob(ax, ay, acinus.radius * rng.uniform(0.08, 0.5), 0.3, rng)
             chart.stamp(glands, acinus)
             chart.stamp(lumens, hollow)
             acini.append(acinus)
@@ -204,7 +231,7 @@ def _lobules(
 def _vessels(
     chart: Chart, free: Field, lumens: Field, area: float
 ) -> tuple[Field, list[Blob]]:
-    """Small vessels in the stroma."""
+    """Draw small vessels in the stroma."""
     rng, vessels = chart.rng, chart.empty()
     blobs: list[Blob] = []
     for x, y in chart.scatter(free > 25, 150, round(area * 5)):
@@ -217,19 +244,19 @@ def _vessels(
 
 
 def _fat(chart: Chart, free: Field, tissue: Field) -> Field:
-    """Fat towards one side of the tissue, in what room is left."""
+    """Draw fat towards one side of the tissue, in what room is left."""
     rng = chart.rng
     turn = rng.uniform(0, 2 * np.pi)
     slope = chart.x * np.cos(turn) + chart.y * np.sin(turn)
-    slope = slope * (2.2 / chart.extent) + chart.noise(max(chart.extent * 0.07, 40))
+    slope = slope * (2.2 / chart.extent) + chart.noise(max(chart.extent * 0.08, 50))
     where = free > 12
-    share = rng.uniform(0.08, 0.2) * (tissue > 0).sum() / max(where.sum(), 1)
-    mask = chart.share(slope, where, float(min(share, 0.5)))
+    share = rng.uniform(0.06, 0.15) * (tissue > 0).sum() / max(where.sum(), 1)
+    mask = chart.share(slope, where, float(min(share, 0.35)))
     return chart.depth(_without_specks(chart, mask, 9000.0))
 
 
 def _lymph(chart: Chart, free: Field, tumour: Field, area: float) -> Field:
-    """Lymphocytes: follicle-like clusters, and patches along the tumour's front."""
+    """Draw lymphocytes: clusters, and patches along the tumour's front."""
     rng, clusters = chart.rng, chart.empty()
     wanted = int(rng.poisson(0.5 * area))
     for x, y in chart.scatter(free > 30, 250, wanted):
@@ -237,4 +264,5 @@ def _lymph(chart: Chart, free: Field, tumour: Field, area: float) -> Field:
     front = np.exp(-np.square(np.clip(-tumour, 0, None) / 30)) * (chart.noise(55) - 0.3)
     dense = np.clip(clusters / 25 + 0.6, 0, 1) + np.clip(front, 0, 0.7)
     sparse = np.clip(0.05 * chart.noise(40), 0, 0.1)
-    return (np.maximum(dense, sparse) * (free > 2)).clip(0, 1).astype(np.float32)
+    lymph: Field = (np.maximum(dense, sparse) * (free > 2)).clip(0, 1)
+    return lymph

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 
 TEXTURE_SIZE = 1024
 
@@ -74,7 +75,8 @@ class Texture:
 
 def soften(depth: Field, width: float) -> Field:
     """Turn signed depths into coverage: 0 outside, 1 inside, a ramp between."""
-    return np.clip(depth * np.float32(1 / width) + np.float32(0.5), 0, 1)
+    covered: Field = np.clip(depth * np.float32(1 / width) + np.float32(0.5), 0, 1)
+    return covered
 
 
 def enlarge(field: Field, y: int, x: int, side: int, factor: int) -> Field:
@@ -105,4 +107,5 @@ def enlarge(field: Field, y: int, x: int, side: int, factor: int) -> Field:
     tall = part[:-1, None] + (part[1:] - part[:-1])[:, None] * t
     tall = tall.reshape(side, count)
     step = (tall[:, 1:] - tall[:, :-1])[..., None]
-    return (tall[:, :-1, None] + step * t[:, 0]).reshape(side, side)
+    wide: Field = tall[:, :-1, None] + step * t[:, 0]
+    return wide.reshape(side, side)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -63,7 +64,7 @@ def write_pyramid(
             half = _halve(half)
 
 
-def _options(mpp: float) -> dict[str, object]:
+def _options(mpp: float) -> dict[str, Any]:
     return {
         "tile": (TILE, TILE),
         "photometric": "rgb",

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from napari_mcm.core.samples.cells import Cells, Palette, Points, pack, place_cells
 from napari_mcm.core.samples.fibres import REACH, draw_out, lay_fibres
-from napari_mcm.core.samples.layout import Layout
+from napari_mcm.core.samples.layout import SEPTUM, Layout
 from napari_mcm.core.samples.noise import Field, enlarge, soften
 from napari_mcm.core.samples.stain import Stain, develop, draw_stain
 
@@ -97,11 +97,11 @@ class _Square:
         return develop(self.scene.stain, h, e, ink, shade, grain)
 
     def field(self, field: Field) -> Field:
-        """A field of the chart at full resolution."""
+        """Enlarge a field of the chart to full resolution."""
         return enlarge(field, self.y, self.x, self.side, self.chart.step)
 
     def texture(self, name: str) -> Field:
-        """A window of one of the palette's textures."""
+        """Cut a window of one of the palette's textures."""
         dy, dx = self.scene.shift
         texture = getattr(self.scene.palette, name)
         window: Field = texture.window(self.y + dy, self.x + dx, self.shape)
@@ -112,6 +112,9 @@ class _Square:
         fine, mid = self.texture("fine"), self.texture("mid")
         ragged = 0.5 * mid + 0.3 * fine
         sheets = self.field(layout.sheets) + ragged
+        if sheets.max() > 0:
+            septa = np.abs(self.field(layout.nests)) - SEPTUM + 0.3 * mid
+            sheets = np.minimum(sheets, septa)
         glands = self.field(layout.glands) + ragged
         lumens = self.field(layout.lumens) + 0.6 * mid
         vessels = self.field(layout.vessels)
@@ -125,7 +128,7 @@ class _Square:
         fat = self.field(layout.fat) + 1.2 * mid
         if fat.max() > -2:
             self._fat(h, e, fat)
-        cover = soften(tissue + 1.5 * mid + 0.7 * fine, 3.5)
+        cover = soften(tissue + 0.8 * mid + 0.8 * fine, 4.5)
         h *= cover
         e *= cover
         self._paste_nuclei(h, e)
@@ -186,9 +189,9 @@ class _Square:
         bodies = np.zeros(self.shape, np.float32)
         for at, _, (cone,) in self._stamps("bodies", self.scene.palette.bodies):
             np.maximum(bodies[at], cone, out=bodies[at])
-        border = soften(0.17 - bodies + 0.02 * mid, 0.12)
-        cytoplasm = 0.30 + 0.05 * mid + 0.05 * fine
-        cytoplasm *= 1 - 0.30 * border
+        border = soften(0.27 - bodies + 0.03 * mid, 0.12)
+        cytoplasm = 0.31 + 0.05 * mid + 0.05 * fine
+        cytoplasm *= 1 - 0.38 * border
         h += cover * (0.12 + 0.02 * mid + 0.015 * fine - h)
         e += cover * (cytoplasm - e)
 
@@ -231,6 +234,8 @@ class _Square:
         """Where each stamp of a kind falls on the square, its strength, its pixels."""
         half, side = stamps[0].shape[1] // 2, self.side
         low, high = -half, side + half
+        if kind not in self.scene.cells:
+            return
         cells = self.scene.cells[kind].within(
             self.x + low, self.y + low, self.x + high, self.y + high
         )
@@ -252,7 +257,7 @@ class _Square:
 
 
 def _blur(field: Field) -> Field:
-    """The microscope's own blur: a 1-2-1 kernel either way."""
+    """Blur as the microscope does: a 1-2-1 kernel either way."""
     out = field.copy()
     out[1:-1] = 0.5 * field[1:-1] + 0.25 * (field[:-2] + field[2:])
     done = out.copy()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.samples.noise import Field
 
-HAEMATOXYLIN = (0.66, 0.70, 0.28)
+HAEMATOXYLIN = (0.62, 0.72, 0.31)
 EOSIN = (0.13, 0.86, 0.49)
 
 
@@ -34,8 +34,8 @@ def draw_stain(rng: np.random.Generator) -> Stain:
     """Draw a slide's stain: hue and strength vary from batch to batch."""
 
     def vary(vector: tuple[float, ...], strength: float) -> tuple[float, float, float]:
-        colour = np.array(vector) + rng.normal(0, 0.018, 3)
-        colour *= strength * rng.normal(1, 0.07) / np.linalg.norm(colour)
+        colour = np.array(vector) + rng.normal(0, 0.024, 3)
+        colour *= strength * rng.normal(1, 0.09) / np.linalg.norm(colour)
         return (float(colour[0]), float(colour[1]), float(colour[2]))
 
     light = rng.normal((243, 242, 244), 1.2)

@@ -59,16 +59,60 @@ class NucleusKind:
 
 KINDS = {
     "tumour": NucleusKind(
-        9.6, 1.5, 1.22, 0.16, 0.045, 0.72, 0.17, 0.34, 0.34, 1.3, 1, 240
+        diameter=9.4,
+        diameter_sd=1.9,
+        aspect=1.24,
+        aspect_sd=0.18,
+        wobble=0.05,
+        density=0.70,
+        density_sd=0.20,
+        clumps=0.40,
+        rim=0.38,
+        nucleoli=1.3,
+        angles=1,
+        variants=320,
     ),
     "epithelial": NucleusKind(
-        6.6, 0.6, 1.45, 0.18, 0.03, 0.85, 0.10, 0.24, 0.28, 0.3, 24, 6
+        diameter=6.6,
+        diameter_sd=0.6,
+        aspect=1.45,
+        aspect_sd=0.18,
+        wobble=0.03,
+        density=0.85,
+        density_sd=0.10,
+        clumps=0.24,
+        rim=0.28,
+        nucleoli=0.3,
+        angles=24,
+        variants=6,
     ),
     "spindle": NucleusKind(
-        6.2, 0.9, 4.2, 1.1, 0.05, 0.80, 0.15, 0.20, 0.18, 0.0, 32, 8
+        diameter=5.9,
+        diameter_sd=1.0,
+        aspect=3.7,
+        aspect_sd=1.5,
+        wobble=0.06,
+        density=0.72,
+        density_sd=0.22,
+        clumps=0.28,
+        rim=0.20,
+        nucleoli=0.0,
+        angles=32,
+        variants=12,
     ),
     "lymphocyte": NucleusKind(
-        5.9, 0.5, 1.10, 0.08, 0.03, 1.20, 0.14, 0.34, 0.20, 0.0, 1, 96
+        diameter=5.9,
+        diameter_sd=0.6,
+        aspect=1.12,
+        aspect_sd=0.10,
+        wobble=0.04,
+        density=0.98,
+        density_sd=0.20,
+        clumps=0.38,
+        rim=0.25,
+        nucleoli=0.0,
+        angles=1,
+        variants=96,
     ),
 }
 
@@ -81,18 +125,12 @@ class Bank:
     cover: Field
     angles: int
 
-    @property
-    def half(self) -> int:
-        """Half the side of a stamp in pixels."""
-        return self.stain.shape[1] // 2
-
-    def pick(
-        self, angle: NDArray[np.float64], rng: np.random.Generator
-    ) -> NDArray[np.int16]:
+    def pick(self, angle: Field, rng: np.random.Generator) -> NDArray[np.int16]:
         """Choose a variant for each angle (radians, x to y)."""
         each = len(self.stain) // self.angles
         turn = np.rint(angle / math.pi * self.angles).astype(np.int64) % self.angles
-        return (turn * each + rng.integers(0, each, turn.shape)).astype(np.int16)
+        chosen = turn * each + rng.integers(0, each, turn.shape)
+        return np.asarray(chosen, np.int16)
 
 
 def draw_nuclei(kind: NucleusKind, mpp: float, rng: np.random.Generator) -> Bank:
@@ -102,7 +140,7 @@ def draw_nuclei(kind: NucleusKind, mpp: float, rng: np.random.Generator) -> Bank
     if kind.angles == 1:
         turn = rng.uniform(0, math.pi, count)
     radius = rng.normal(kind.diameter, kind.diameter_sd, count).clip(
-        kind.diameter * 0.7, kind.diameter * 1.5
+        kind.diameter * 0.65, kind.diameter * 1.6
     ) / (2 * mpp)
     aspect = rng.normal(kind.aspect, kind.aspect_sd, count).clip(1.02, 7)
     reach = kind.diameter * 1.25 * math.sqrt(kind.aspect + 2 * kind.aspect_sd) / 2
@@ -129,7 +167,7 @@ def draw_bodies(radius: float, mpp: float, rng: np.random.Generator) -> Field:
     distance = np.hypot(y, x)[None] * np.float32(mpp / radius)
     angle = np.broadcast_to(np.arctan2(y, x)[None], (count, *y.shape))
     cone = 1 - distance / _wobble(angle, 0.09, rng)
-    return cone.clip(0, 1).astype(np.float32)
+    return np.asarray(cone.clip(0, 1), np.float32)
 
 
 def draw_disc(radius: float, mpp: float, rng: np.random.Generator) -> Field:
@@ -160,7 +198,7 @@ def _ellipses(
     cos, sin = (f(turn).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
     u, v = x * cos + y * sin, y * cos - x * sin
     # Long nuclei are bent: bananas and waves, not rods.
-    bend = rng.normal(0, 0.05 * max(kind.aspect - 1.2, 0), len(radius))
+    bend = rng.normal(0, 0.03 * max(kind.aspect - 1.2, 0), len(radius))
     long = (radius * stretch).astype(np.float32)[:, None, None]
     v = v + bend.astype(np.float32)[:, None, None] * u * u / long
     u = u / long
@@ -191,7 +229,7 @@ def _chromatin(
     # Some nuclei are open (pale centre, sharp rim), some are dark all through.
     open_ = rng.uniform(0.2, 1, len(depth)).astype(np.float32)[:, None, None]
     ground = 1 + kind.clumps * clumps + kind.rim * open_ * (1.6 * rim - 0.55)
-    return ground.clip(0.25, 2.0).astype(np.float32)
+    return np.asarray(ground.clip(0.25, 2.0), np.float32)
 
 
 def _nucleoli(
@@ -214,4 +252,5 @@ def _nucleoli(
 
 def _smoothstep(t: Field) -> Field:
     t = t.clip(0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    smooth: Field = (t * t * (3 - 2 * t)).astype(np.float32)
+    return smooth
