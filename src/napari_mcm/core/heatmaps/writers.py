@@ -1,0 +1,152 @@
+"""Writing heatmaps: pictures for people, rasters and polygons for programs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.files import atomic_path, write_text
+from napari_mcm.core.heatmaps.heatmap import Heatmap
+from napari_mcm.core.slides import Slide
+
+
+def write_heatmap(heatmap: Heatmap, path: Path, slide: Slide | None = None) -> Path:
+    """Write a heatmap in the format that the file's ending names.
+
+    Parameters
+    ----------
+    heatmap : Heatmap
+        What is written.
+    path : Path
+        ``.png``: a figure with colour bar and scale bar. ``.ome.tif``, ``.ome.tiff``:
+        one float32 pixel a patch, NaN without a value, with its size and the position
+        of the upper left corner in µm. ``.geojson``: one polygon a patch in level-0
+        pixels, as QuPath imports it.
+    slide : Slide, optional
+        Shown underneath in a figure.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigError
+        If the ending is another one.
+    """
+    path = Path(path)
+    for ending, write in _WRITERS.items():
+        if path.name.lower().endswith(ending):
+            write(heatmap, path, slide)
+            return path
+    raise ConfigError(
+        "has an ending that no heatmap writer has",
+        path,
+        f"Use one of {', '.join(_WRITERS)}",
+    )
+
+
+def _write_png(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
+    # matplotlib takes long to import: only who asks for a picture pays for it.
+    from napari_mcm.core.heatmaps.figures import draw_heatmap, save_figure
+
+    save_figure(draw_heatmap(heatmap, slide), path)
+
+
+def _write_ome_tiff(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
+    grid = heatmap.grid
+    mpp = grid.slide["mpp"]
+    x, y = (grid.patch_size_level0[i] * mpp[i] for i in (0, 1))
+    left, top = (grid.origin[i] * mpp[i] for i in (0, 1))
+    metadata = {
+        "axes": "YX",
+        "Name": heatmap.title,
+        "PhysicalSizeX": x,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": y,
+        "PhysicalSizeYUnit": "µm",
+        "Plane": {
+            "PositionX": left,
+            "PositionXUnit": "µm",
+            "PositionY": top,
+            "PositionYUnit": "µm",
+        },
+    }
+    with atomic_path(path) as part:
+        tifffile.imwrite(
+            part,
+            heatmap.raster,
+            ome=True,
+            photometric="minisblack",
+            compression="zlib",
+            resolution=(1e4 / x, 1e4 / y),
+            resolutionunit="CENTIMETER",
+            metadata=metadata,
+        )
+
+
+def _write_geojson(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
+    shown = np.flatnonzero(np.isfinite(heatmap.values))
+    colours = _colours(heatmap)
+    corners = _rings(heatmap)
+    features = [
+        {
+            "type": "Feature",
+            "id": _identifier(heatmap, int(i)),
+            "geometry": {"type": "Polygon", "coordinates": [corners[i].tolist()]},
+            "properties": {
+                "objectType": "tile",
+                "name": "query" if i == heatmap.query else f"patch {i}",
+                "color": colours[i].tolist(),
+                "measurements": {heatmap.title: round(float(heatmap.values[i]), 6)},
+            },
+        }
+        for i in shown
+    ]
+    # One line a patch: a file of 100,000 patches can still be looked at and compared.
+    lines = ",\n".join(json.dumps(f, ensure_ascii=False) for f in features)
+    write_text(path, '{"type": "FeatureCollection", "features": [\n' + lines + "\n]}\n")
+
+
+def _rings(heatmap: Heatmap) -> NDArray[np.int64]:
+    """Give each patch's outline (N, 5, 2), closed; neighbours share their edges."""
+    grid = heatmap.grid
+    step, origin = np.asarray(grid.patch_size_level0), np.asarray(grid.origin)
+    low = grid.xy
+    high = np.rint(origin + (grid.lattice[:, ::-1] + 1) * step).astype(np.int64)
+    x = np.stack([low[:, 0], high[:, 0], high[:, 0], low[:, 0], low[:, 0]], axis=1)
+    y = np.stack([low[:, 1], low[:, 1], high[:, 1], high[:, 1], low[:, 1]], axis=1)
+    return np.stack([x, y], axis=2)
+
+
+def _colours(heatmap: Heatmap) -> NDArray[np.uint8]:
+    from matplotlib import colormaps
+
+    low, high = heatmap.limits
+    part = np.clip((np.nan_to_num(heatmap.values, nan=low) - low) / (high - low), 0, 1)
+    colours: NDArray[Any] = colormaps[heatmap.colormap](part, bytes=True)
+    return np.asarray(colours[:, :3], np.uint8)
+
+
+def _identifier(heatmap: Heatmap, index: int) -> str:
+    # QuPath wants a UUID. The same patch of the same heatmap always gets the same one.
+    slide = heatmap.grid.slide["fingerprint"]
+    x, y = heatmap.grid.xy[index]
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{slide}/{x},{y}/{heatmap.title}"))
+
+
+_WRITERS: dict[str, Callable[[Heatmap, Path, Slide | None], None]] = {
+    ".png": _write_png,
+    ".ome.tif": _write_ome_tiff,
+    ".ome.tiff": _write_ome_tiff,
+    ".geojson": _write_geojson,
+}

@@ -1,0 +1,123 @@
+"""Similarities against cosines worked out by hand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.heatmaps import SimilarityIndex, similarity
+
+
+def test_cosines_are_those_of_the_angles(features: FeatureSet) -> None:
+    heatmap = similarity(features, 0)
+    expected = np.cos(features.grid.lattice[:, 1] * np.pi / 5)
+    expected[7] = np.nan
+    np.testing.assert_allclose(heatmap.values, expected, atol=1e-6)
+    assert heatmap.values.dtype == np.float32
+    assert heatmap.limits == (-1.0, 1.0)
+    assert heatmap.query == 0
+    assert heatmap.title == "cosine similarity to patch 0"
+
+
+def test_the_raster_stands_as_the_slide_does(features: FeatureSet) -> None:
+    raster = similarity(features, 0).raster
+    assert raster.shape == (4, 6)
+    assert np.isnan(raster[0]).all()  # the slide's upper edge has no tissue
+    assert raster[1, 0] == pytest.approx(1)
+    assert raster[1, 5] == pytest.approx(-1)
+    assert np.isnan(raster[2, 1])  # patch 7 could not be read
+
+
+def test_features_are_not_changed(features: FeatureSet) -> None:
+    before = features.features.copy()
+    SimilarityIndex(features).query(3)
+    np.testing.assert_array_equal(features.features, before)
+
+
+def test_several_queries_count_by_their_mean_direction(features: FeatureSet) -> None:
+    values = SimilarityIndex(features).query([0, 2])  # 0 and 72 degrees: mean at 36
+    assert values[1] == pytest.approx(1, abs=1e-6)
+    assert values[0] == pytest.approx(np.cos(np.pi / 5), abs=1e-6)
+
+
+def test_patches_to_be_unlike_turn_the_query_away(features: FeatureSet) -> None:
+    plain, away = similarity(features, 0), similarity(features, 0, against=2)
+    assert away.values[2] < plain.values[2]
+    assert away.values[0] == pytest.approx(np.cos(np.deg2rad(54)), abs=1e-6)
+    assert away.title == "cosine similarity to patch 0, away from patch 2"
+
+
+@pytest.mark.parametrize(
+    ("query", "against", "message"),
+    [
+        (7, (), "patch 7 has no features"),
+        (18, (), "patch 18 of 18"),
+        (-1, (), "patch -1 of 18"),
+        ([], (), "does not exist"),
+        (0, 0, "cancel each other out"),
+        ([0, 5], (), "cancel each other out"),
+    ],
+)
+def test_impossible_queries_are_refused(
+    features: FeatureSet,
+    query: int | list[int],
+    against: int | tuple[int, ...],
+    message: str,
+) -> None:
+    with pytest.raises(FeatureError, match=message):
+        SimilarityIndex(features).query(query, against)
+
+
+def test_an_all_zero_vector_has_no_direction(features: FeatureSet) -> None:
+    values = features.features.copy()
+    values[4] = 0
+    index = SimilarityIndex(replace(features, features=values))
+    assert np.isnan(index.query(0)[4])
+    with pytest.raises(FeatureError, match="patch 4"):
+        index.query(4)
+
+
+def test_robust_limits_leave_the_query_out(features: FeatureSet) -> None:
+    heatmap = similarity(features, 0, limits="robust")
+    others = np.delete(heatmap.values, 0)
+    expected = np.nanpercentile(others, [2, 98])
+    np.testing.assert_allclose(heatmap.limits, expected, rtol=1e-6)
+
+
+def test_robust_limits_of_equal_values_still_have_a_range(features: FeatureSet) -> None:
+    same = replace(features, features=np.ones_like(features.features))
+    low, high = similarity(same, 0, limits="robust").limits
+    assert low < high
+
+
+def test_a_hundred_thousand_patches_answer_at_once() -> None:
+    side, dim = 320, 768
+    lattice = np.indices((side, side)).reshape(2, -1).T.astype(np.int32)
+    identity = {"name": "big", "fingerprint": "0", "size": [9, 9], "mpp": [0.5, 0.5]}
+    grid = PatchGrid(
+        lattice[:, ::-1].astype(np.int64) * 224,
+        lattice,
+        224,
+        0.5,
+        (224.0, 224.0),
+        (0.0, 0.0),
+        (side, side),
+        identity,
+    )
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((side * side, dim), dtype=np.float32)
+    status = np.zeros(side * side, np.uint8)
+    index = SimilarityIndex(FeatureSet(vectors, grid, status, {}))
+    seconds = []
+    for query in range(9):
+        began = time.perf_counter()
+        index.query(query)
+        seconds.append(time.perf_counter() - began)
+    # About 15 ms on two idle cores; the bound is for busy ones.
+    assert min(seconds) < 0.08
