@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,9 +88,17 @@ class Chart:
         Microns per level-0 pixel.
     rng : numpy.random.Generator
         Where the randomness comes from.
+    check : callable, optional
+        Called before each slow step; what it raises stops the planning.
     """
 
-    def __init__(self, size: int, mpp: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        size: int,
+        mpp: float,
+        rng: np.random.Generator,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         # A power of two near 4 µm, so that tiles begin on the grid.
         self.step = 2 ** round(math.log2(4 / mpp))
         self.pitch = self.step * mpp
@@ -97,12 +106,14 @@ class Chart:
         side = math.ceil(size / self.step) + 1
         self.shape = (side, side)
         self.rng = rng
+        self._check = check
         line = (np.arange(side) * self.pitch).astype(np.float32)
         self.x: Field = np.broadcast_to(line[None, :], self.shape)
         self.y: Field = np.broadcast_to(line[:, None], self.shape)
 
     def noise(self, length: float) -> Field:
         """Draw noise of unit variance, smooth over `length` µm."""
+        self._check()
         return smooth_noise(self.shape, max(length / self.pitch, 0.5), self.rng)
 
     def empty(self) -> Field:
@@ -111,6 +122,7 @@ class Chart:
 
     def depth(self, mask: Mask) -> Field:
         """Measure the signed distance to a mask's border in µm, smoothed."""
+        self._check()
         inside = ndimage.distance_transform_edt(mask)
         outside = ndimage.distance_transform_edt(~mask)
         depth = ((inside - outside) * self.pitch).astype(np.float32)

@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,11 +134,29 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
     return Cohort(slides, table)
 
 
-def plan_sample(config: SampleConfig, index: int) -> Layout:
-    """Plan one slide of a cohort: the ground truth that its pixels are drawn from."""
+def plan_sample(
+    config: SampleConfig, index: int, check: Callable[[], None] = lambda: None
+) -> Layout:
+    """Plan one slide of a cohort: the ground truth that its pixels are drawn from.
+
+    Parameters
+    ----------
+    config : SampleConfig
+        The cohort.
+    index : int
+        Which slide, from 0.
+    check : callable, optional
+        Called now and then; what it raises stops the planning.
+
+    Returns
+    -------
+    Layout
+        The plan.
+    """
     # Its own stream per slide: who draws it, and when, makes no difference.
     rng = np.random.default_rng([config.seed, 1, index])
-    return plan_slide(Chart(config.size, config.mpp, rng), _tumour_share(index, rng))
+    share = _tumour_share(index, rng)
+    return plan_slide(Chart(config.size, config.mpp, rng, check), share)
 
 
 def _make_slide(
@@ -149,14 +168,17 @@ def _make_slide(
     stop: threading.Event,
 ) -> Path:
     """Plan, draw and write one slide; runs in a worker thread."""
-    if stop.is_set():
-        raise _Stopped
-    layout = plan_sample(config, index)
+
+    def check() -> None:
+        if stop.is_set():
+            raise _Stopped
+
+    check()
+    layout = plan_sample(config, index, check)
     scene = set_scene(layout, palette)
 
     def draw(y: int, x: int) -> NDArray[np.uint8]:
-        if stop.is_set():
-            raise _Stopped
+        check()
         done.put(None)
         return draw_block(scene, y, x)
 
