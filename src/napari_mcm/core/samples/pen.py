@@ -28,7 +28,7 @@ class Pen:
 def draw_pen(chart: Chart, tissue: Field) -> Pen | None:
     """Draw a stroke along part of the tissue's outline on some slides."""
     rng = chart.rng
-    if rng.random() > 0.45:
+    if rng.random() > 0.3:
         return None
     ink = INKS[str(rng.choice(sorted(INKS)))]
     angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.uniform(0.9, 2.0), 4000)
