@@ -34,8 +34,8 @@ class ContextConfig(BaseModel):
     )
     depth: int = Field(4, ge=1, le=24, description="Transformer blocks.")
     heads: int = Field(8, ge=1, description="Attention heads.")
-    width: int | None = Field(
-        None, ge=8, description="Transformer width; the student's dimension if not set."
+    width: int = Field(
+        512, ge=8, description="Transformer width; features of another are projected."
     )
     mlp_ratio: float = Field(
         4.0, gt=0, description="Hidden width of blocks, in widths."

@@ -35,7 +35,7 @@ class ContextModel(nn.Module):
         self, student_dim: int, teacher_dim: int, config: ContextConfig
     ) -> None:
         super().__init__()
-        width = config.width or student_dim
+        width = config.width
         if width % config.heads or width % 4:
             raise ConfigError(
                 f"a Transformer {width} wide does not divide into {config.heads} heads "
