@@ -1,0 +1,54 @@
+# Everything runs in .venv, which `make setup` makes and every target sees to.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint docs bench napari constraints clean
+
+BIN := .venv/bin
+RUN := .venv/.ready-run
+DEV := .venv/.ready-dev
+INPUTS := pyproject.toml constraints.txt scripts/setup.sh
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+$(RUN): $(INPUTS)
+	scripts/setup.sh run
+
+$(DEV): $(INPUTS)
+	scripts/setup.sh dev
+
+setup: $(DEV) ## make .venv with the package, its viewer and all tools
+
+demo: $(RUN) ## the whole main job on a generated slide, with a report in demo/
+	$(BIN)/napari-mcm demo --out demo
+
+test: $(DEV) ## all tests, the viewer's under Xvfb; ARGS="-k grid" for some
+	scripts/with_display.sh $(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV) ## style, format, types and floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: $(DEV) ## the documentation in docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(DEV) ## the measurements in benchmarks/, one after the other
+	@set -e; for script in benchmarks/*.py; do \
+		echo "== $$script"; scripts/with_display.sh $(BIN)/python $$script; \
+	done
+
+napari: $(RUN) ## napari with the plugin; SLIDES="a.svs b.tiff" to open some
+	$(BIN)/napari-mcm view $(SLIDES)
+
+constraints: $(DEV) ## write the versions that are installed now to constraints.txt
+	@echo "# The versions that the tests ran with; \`make constraints\` writes them anew." \
+		> constraints.txt
+	@$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | \
+		grep -E '^[A-Za-z0-9._-]+==' | grep -vE '^pip==' >> constraints.txt
+
+clean: ## remove outputs and caches; keeps .venv
+	rm -rf demo docs/_build build dist .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
