@@ -1,0 +1,189 @@
+"""From the words on the line to an exit status.
+
+Nothing heavy is imported before a verb is known: ``napari-mcm --help`` must answer at
+once. What a verb's module offers is :class:`Verb`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
+
+from napari_mcm.cli.output import JobCancelledError, Outcome, emit, one_line, say
+from napari_mcm.core.errors import ConfigError, McmError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+VERBS = {
+    "demo": "the whole main job on a sample or your slides, with a report",
+    "sample": "write a generated cohort of slides to try things on",
+    "info": "what a slide file holds, and how it would be read",
+    "grid": "find the tissue, lay patches over it, draw both",
+    "finetune": "fine-tune an encoder on slides by masked context modelling",
+    "extract": "compute the features of all patches, one file a slide",
+    "similarity": "show which patches look like the ones you point at",
+    "view": "open slides in napari with the plugin",
+}
+
+_HELP = """\
+usage: napari-mcm VERB [OPTIONS]
+
+Fine-tune patch encoders on whole-slide images by masked context modelling, and see
+what they find alike.
+
+{verbs}
+
+  napari-mcm VERB --help   every option of a verb, with its unit and default
+  napari-mcm --version     the version
+
+Most verbs take --json (one JSON object as the last line of standard output) and
+--config FILE (the config.json of an earlier run; options on the line override it).
+
+exit status: 0 done, 1 failed, 2 wrong usage, 3 finished but some slides or patches
+failed, 130 cancelled. NAPARI_MCM_DEBUG=1 shows the traceback of an error.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after ``napari-mcm``; those of this process if not given.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _terminate_as_interrupt():
+            return _dispatch(words)
+    except McmError as error:
+        return _fail(str(error), error.exit_code)
+    except JobCancelledError as cancelled:
+        return _fail(f"cancelled; {cancelled}", 130, prefix="")
+    except KeyboardInterrupt:
+        return _fail("cancelled; run the same command again", 130, prefix="")
+    except BrokenPipeError:
+        # Whoever read our output is gone (`| head`): no complaint at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last door: one line, whatever it is
+        hint = "" if _debugging() else ". NAPARI_MCM_DEBUG=1 shows the traceback"
+        return _fail(f"unexpected {type(error).__name__}: {error}{hint}", 1)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from napari_mcm import __version__
+
+        print(f"napari-mcm {__version__}")
+        return 0
+    verb = words[0]
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"Did you mean {close[0]}?" if close else "See napari-mcm --help"
+        raise ConfigError(f"there is no verb '{verb}'", hint=hint)
+    from napari_mcm.cli.options import read_config
+
+    module, parser = load_verb(verb), make_parser(verb)
+    try:
+        arguments = parser.parse_args(words[1:])
+    except SystemExit as end:  # --help has been answered
+        return int(end.code or 0)
+    as_json = "json" in arguments
+    # What libraries print must not get between a script and its JSON.
+    aside = contextlib.redirect_stdout(sys.stderr)
+    with aside if as_json else contextlib.nullcontext():
+        outcome = module.run(read_config(arguments, module.OPTIONS))
+    return emit(outcome, as_json)
+
+
+def load_verb(verb: str) -> Verb:
+    """Import a verb's module."""
+    return cast(Verb, importlib.import_module(f"napari_mcm.cli.{verb}"))
+
+
+def make_parser(verb: str) -> argparse.ArgumentParser:
+    """Make the parser of a verb, with all its options."""
+    from napari_mcm.cli.options import add_options
+
+    module = load_verb(verb)
+    parser = _Parser(
+        prog=f"napari-mcm {verb}",
+        description=module.__doc__,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    add_options(parser, module.OPTIONS, module.POSITIONAL)
+    return parser
+
+
+class Verb(Protocol):
+    """What a verb's module offers; its docstring is the head of its help."""
+
+    OPTIONS: type[BaseModel]
+    POSITIONAL: str
+
+    def run(self, options: Any) -> Outcome:
+        """Do it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, hint=f"See {self.prog} --help")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:<12} {text}" for name, text in VERBS.items())
+    return _HELP.format(verbs=verbs).rstrip()
+
+
+def _fail(text: str, status: int, prefix: str = "error: ") -> int:
+    if _debugging():
+        traceback.print_exc()
+    say(prefix + one_line(text))
+    return status
+
+
+def _debugging() -> bool:
+    return os.environ.get("NAPARI_MCM_DEBUG", "") not in ("", "0")
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let a polite kill do what Ctrl-C does: the job cleans up and can be resumed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # only the main thread may; tests may run elsewhere
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

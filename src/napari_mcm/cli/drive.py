@@ -1,0 +1,143 @@
+"""One driver for all jobs: progress on standard error, and a clean end on Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_mcm.cli.output import JobCancelledError, say
+from napari_mcm.core.jobs import Event, Job, Metrics, Note, Progress, run
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_T = TypeVar("_T")
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def drive(job: Job[_T], go_on: str = "run the same command again") -> _T:
+    """Run a job to its end, showing how far it is.
+
+    Parameters
+    ----------
+    job : Job
+        Closed whatever happens, so that it leaves what can be resumed.
+    go_on : str
+        What a person does to go on after a cancel: ``"resume with ..."``.
+
+    Returns
+    -------
+    object
+        What the job returns.
+
+    Raises
+    ------
+    JobCancelledError
+        On Ctrl-C or a termination signal, after the job has cleaned up.
+    """
+    display: _Bars | _Lines = _Bars() if sys.stderr.isatty() else _Lines()
+    try:
+        with display as show:
+            return run(job, show)
+    except KeyboardInterrupt:
+        raise JobCancelledError(go_on) from None
+
+
+class _Lines(AbstractContextManager[Callable[[Event], None]]):
+    """Plain lines, every few seconds: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._stage, self._last, self._figures = "", float("-inf"), ""
+        self._ended = False
+
+    def __enter__(self) -> Callable[[Event], None]:
+        return self._show
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def _show(self, event: Event) -> None:
+        if isinstance(event, Note):
+            _say_note(event)
+        elif isinstance(event, Metrics):
+            self._figures = _figures(event)
+        elif self._due(event):
+            say(f"{event.stage}: {event.describe()}{self._figures}")
+
+    def _due(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        new = progress.stage != self._stage
+        if new:
+            self._figures = ""
+        ended = progress.total is not None and progress.done >= progress.total
+        ends = ended and not self._ended
+        self._ended = ended
+        if not (new or ends or now - self._last >= SECONDS_BETWEEN_LINES):
+            return False
+        self._stage, self._last = progress.stage, now
+        return True
+
+
+class _Bars(AbstractContextManager[Callable[[Event], None]]):
+    """A bar a stage, on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bars = RichProgress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[said]}", markup=False),
+            console=Console(stderr=True),
+            redirect_stdout=False,
+        )
+        self._stage, self._figures = "", ""
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Callable[[Event], None]:
+        self._bars.__enter__()
+        return self._show
+
+    def __exit__(self, *exc: Any) -> None:
+        self._bars.__exit__(*exc)
+
+    def _show(self, event: Event) -> None:
+        if isinstance(event, Note):
+            # A note above the bars, without rich reading markup into file names.
+            self._bars.console.print(_note(event), markup=False, highlight=False)
+        elif isinstance(event, Metrics):
+            self._figures = _figures(event)
+        else:
+            self._bars.update(
+                self._task_of(event),
+                completed=event.done,
+                total=event.total,
+                said=event.describe() + self._figures,
+            )
+
+    def _task_of(self, progress: Progress) -> TaskID:
+        if self._task is None or progress.stage != self._stage:
+            self._stage, self._figures = progress.stage, ""
+            self._task = self._bars.add_task(progress.stage, total=None, said="")
+        return self._task
+
+
+def _figures(metrics: Metrics) -> str:
+    """Say the loss, the one figure that a person watches."""
+    loss = metrics.values.get("loss")
+    return "" if loss is None else f", loss {loss:.4f}"
+
+
+def _note(note: Note) -> str:
+    return f"warning: {note.text}" if note.level == "warning" else note.text
+
+
+def _say_note(note: Note) -> None:
+    say(_note(note))

@@ -1,0 +1,38 @@
+"""Compute the features of all patches, one feature file a slide.
+
+Slides whose feature file is complete and made the same way are skipped; a file that was
+broken off is gone on with.
+"""
+
+from __future__ import annotations
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.inputs import find_slides
+from napari_mcm.cli.output import Outcome, table
+from napari_mcm.core.features import ExtractConfig, extract_slides
+from napari_mcm.core.jobs import format_seconds
+
+OPTIONS, POSITIONAL = ExtractConfig, "slides"
+
+
+def run(options: ExtractConfig) -> Outcome:
+    """Extract from each slide."""
+    config = options.model_copy(update={"slides": find_slides(options.slides)})
+    done = drive(
+        extract_slides(config), "resume with the same command: what is done is kept"
+    )
+    result = {
+        "slides": done.slides,
+        "patches": done.patches,
+        "failed": done.failed,
+        "patches_per_s": done.patches_per_s,
+        "files": done.files,
+        "seconds": done.seconds,
+    }
+    rows = [
+        ("slides", str(done.slides)),
+        ("patches", f"{done.patches:,} in {format_seconds(done.seconds)}"),
+        ("speed", f"{done.patches_per_s:.3g} patches/s"),
+        *(("file", str(file)) for file in done.files),
+    ]
+    return Outcome(result, table(rows), done.failed)

@@ -1,0 +1,79 @@
+"""What the command line says: results on standard output, else standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SOME_FAILED = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb has done.
+
+    Attributes
+    ----------
+    result : mapping
+        For programs: what ``--json`` prints.
+    lines : sequence of str
+        For people.
+    failed : sequence of str
+        One line a slide or patch that failed, where the rest went well.
+    """
+
+    result: Mapping[str, Any]
+    lines: Sequence[str]
+    failed: Sequence[str] = ()
+
+
+class JobCancelledError(Exception):
+    """The user has stopped a job; the message says how to go on."""
+
+
+def emit(outcome: Outcome, as_json: bool) -> int:
+    """Print what was done and give the exit status."""
+    for line in outcome.failed:
+        say(f"failed: {one_line(line)}")
+    for line in outcome.lines:
+        print(line, file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps(plain(outcome.result), ensure_ascii=False))
+    sys.stdout.flush()
+    return SOME_FAILED if outcome.failed else 0
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """Join what may be several lines."""
+    return " ".join(text.split())
+
+
+def plain(value: Any) -> Any:
+    """Turn paths and numpy's numbers into what JSON has; NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Set names and values in two columns."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"{name:<{width}}  {value}".rstrip() for name, value in rows]

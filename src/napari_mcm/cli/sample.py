@@ -1,0 +1,28 @@
+"""Write the generated cohort: slides, region annotations and a table of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome
+from napari_mcm.core.samples import SampleConfig, generate_cohort
+
+
+class SampleOptions(SampleConfig):
+    """What to generate, and where."""
+
+    out: Path = Field(description="Directory for the slides.")
+
+
+OPTIONS, POSITIONAL = SampleOptions, ""
+
+
+def run(options: SampleOptions) -> Outcome:
+    """Generate the cohort."""
+    config = SampleConfig(**options.model_dump(exclude={"out"}))
+    cohort = drive(generate_cohort(options.out, config))
+    result = {"slides": cohort.slides, "cohort": cohort.cohort}
+    return Outcome(result, [f"{len(cohort.slides)} slides in {options.out}"])

@@ -1,0 +1,62 @@
+"""Open slides in napari, with the Similarity widget beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_mcm.cli.inputs import find_slides
+from napari_mcm.cli.output import Outcome
+from napari_mcm.core.errors import McmError
+
+PLUGIN = "napari-mcm"
+_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
+
+
+class ViewOptions(BaseModel):
+    """What to open."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paths: tuple[Path, ...] = Field((), description="Slide files, or folders of them.")
+
+
+OPTIONS, POSITIONAL = ViewOptions, "paths"
+
+
+def run(options: ViewOptions) -> Outcome:
+    """Open the window and wait until it is closed."""
+    slides = find_slides(options.paths)
+    _require_qt()
+    _require_display()
+    import napari
+
+    viewer = napari.Viewer()
+    if slides:
+        viewer.open([str(path) for path in slides], plugin=PLUGIN)
+    viewer.window.add_plugin_dock_widget(PLUGIN, "Similarity")
+    napari.run()
+    return Outcome({"slides": slides}, [])
+
+
+def _require_qt() -> None:
+    found = any(importlib.util.find_spec(name) for name in _BINDINGS)
+    if not (found and importlib.util.find_spec("napari")):
+        raise McmError(
+            "the viewer needs napari and a Qt binding, which are not installed",
+            hint='Install them with: pip install "napari-mcm[all]"',
+        )
+
+
+def _require_display() -> None:
+    # Qt would end the whole process, without a word that helps.
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, named)):
+        raise McmError(
+            "there is no display to open a window on",
+            hint="Run it on a desktop, or under xvfb-run",
+        )
