@@ -76,11 +76,25 @@ class Option:
         return _metavar(get_args(self.kind)[0] if self.many else self.kind)
 
     @property
+    def described(self) -> str:
+        """What it is, with its unit."""
+        return (self.field.description or "").rstrip(".")
+
+    @property
+    def shown_default(self) -> str:
+        """Its default as a person would write it; empty where there is none."""
+        default = self.field.get_default()
+        if default in (PydanticUndefined, None, (), ""):
+            return ""
+        if isinstance(default, bool):
+            return "yes" if default else "no"
+        return f"{default:g}" if isinstance(default, float) else str(default)
+
+    @property
     def help(self) -> str:
         """Its description with the default."""
-        text = (self.field.description or "").rstrip(".")
-        default = _shown_default(self.field)
-        return f"{text} (default: {default})" if default else text
+        default = self.shown_default
+        return f"{self.described} (default: {default})" if default else self.described
 
 
 def walk(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Option]:
@@ -255,18 +269,6 @@ def _metavar_one(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return "X,Y"
     return {int: "N", float: "NUMBER", Path: "PATH"}.get(kind, "NAME")
-
-
-def _shown_default(field: FieldInfo) -> str:
-    if field.default_factory is not None or field.default in (PydanticUndefined, None):
-        return ""
-    if field.default in ((), ""):
-        return ""
-    if isinstance(field.default, bool):
-        return "yes" if field.default else "no"
-    return (
-        f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
-    )
 
 
 def _escaped(text: str) -> str:

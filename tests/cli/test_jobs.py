@@ -1,0 +1,198 @@
+"""The long verbs, on one small slide with random weights: nothing is downloaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Answer, Call
+
+ENCODER = "random:resnet18"
+GRID = ("--patch-size", "64", "--tissue-mpp", "4", "--min-object-um", "20")
+COMPUTE = ("--device", "cpu", "--precision", "float32")
+SMALL = (
+    *("--student", ENCODER, "--teacher", ENCODER, "--s", "2", "--width", "32"),
+    *("--depth", "1", "--heads", "2", "--predictor-width", "32"),
+    *("--batch-windows", "2", *GRID, *COMPUTE),
+)
+
+
+@pytest.fixture
+def extracted(call: Call, slide: Path, tmp_path: Path) -> Answer:
+    """Give what `extract` says of the slide."""
+    return call(
+        *("extract", slide, "--encoder", ENCODER, "--out", tmp_path / "features"),
+        *(*GRID, *COMPUTE, "--json"),
+    )
+
+
+def test_extract_writes_a_file_a_slide(extracted: Answer) -> None:
+    assert extracted.status == 0
+    result = extracted.json
+    assert result["slides"] == 1
+    assert result["patches"] == 32
+    assert result["failed"] == []
+    (file,) = result["files"]
+    assert Path(file).name == "round.features.zarr"
+    assert Path(file).exists()
+    assert extracted.out.count("\n") == 1
+
+
+def test_extract_ends_with_3_where_a_slide_failed(
+    call: Call, slide: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.svs"
+    broken.write_bytes(b"no slide")
+    answer = call(
+        *("extract", slide, broken, "--encoder", ENCODER, "--out", tmp_path / "f"),
+        *(*GRID, *COMPUTE, "--json"),
+    )
+    assert answer.status == 3
+    assert len(answer.json["files"]) == 1
+    assert "broken" in answer.json["failed"][0]
+    assert "failed: " in answer.err
+
+
+def test_extract_of_an_unknown_encoder_is_one_line(
+    call: Call, slide: Path, tmp_path: Path
+) -> None:
+    words = ("--encoder", "no_such_net", "--out", tmp_path)
+    answer = call("extract", slide, *words)
+    assert answer.status == 1
+    assert "no_such_net" in answer.error
+
+
+@pytest.mark.parametrize("ending", ["png", "ome.tif", "geojson"])
+def test_similarity_writes_what_the_ending_says(
+    call: Call, extracted: Answer, slide: Path, tmp_path: Path, ending: str
+) -> None:
+    out = tmp_path / f"similar.{ending}"
+    answer = call(
+        *("similarity", extracted.json["files"][0], "--at", "250,250"),
+        *("--slide", slide, "--out", out, "--json"),
+    )
+    assert answer.status == 0
+    assert answer.json["file"] == str(out)
+    assert -1 <= answer.json["min"] < answer.json["max"] <= 1
+    assert isinstance(answer.json["query_index"], int)
+    assert out.stat().st_size > 0
+
+
+def test_similarity_to_several_and_away_from_others(
+    call: Call, extracted: Answer, tmp_path: Path
+) -> None:
+    answer = call(
+        *("similarity", extracted.json["files"][0], "--at", "200,200", "--at"),
+        *("250,250", "--not-at", "300,300", "--limits", "robust"),
+        *("--out", tmp_path / "a.geojson", "--json"),
+    )
+    assert answer.status == 0
+    assert len(answer.json["queries"]) == 2
+    assert len(answer.json["against"]) == 1
+    assert answer.json["limits"] != [-1.0, 1.0]
+
+
+def test_similarity_off_the_tissue_is_one_line(
+    call: Call, extracted: Answer, tmp_path: Path
+) -> None:
+    words = ("--at", "1,1", "--out", tmp_path / "a.png")
+    answer = call("similarity", extracted.json["files"][0], *words)
+    assert answer.status == 1
+    assert "there is no patch at 1,1" in answer.error
+
+
+def test_similarity_refuses_another_slide(
+    call: Call, extracted: Answer, tmp_path: Path
+) -> None:
+    call("sample", "--out", tmp_path / "s", "--slides", "1", "--size", "640")
+    other = tmp_path / "s" / "slide_00.ome.tif"
+    answer = call(
+        *("similarity", extracted.json["files"][0], "--at", "250,250"),
+        *("--slide", other, "--out", tmp_path / "a.png"),
+    )
+    assert answer.status == 1
+    assert "another slide" in answer.error
+
+
+def test_finetune_and_again_from_its_configuration(
+    call: Call, slide: Path, tmp_path: Path
+) -> None:
+    first = call("finetune", slide, *SMALL, "--out", tmp_path / "a", "--json")
+    assert first.status == 0
+    result = first.json
+    for key in ("run_dir", "encoder", "loss_first", "loss_last", "patches_per_s"):
+        assert result[key] is not None
+    assert Path(result["encoder"]).is_dir()
+    file = tmp_path / "a" / "config.json"
+    again = call("finetune", "--config", file, "--out", tmp_path / "b", "--json")
+    assert again.status == 0
+    one, two = (
+        json.loads((tmp_path / run / "config.json").read_text()) for run in "ab"
+    )
+    assert one | {"out": None} == two | {"out": None}
+    assert again.json["loss_last"] == result["loss_last"]
+
+
+def test_a_run_is_never_overwritten(call: Call, slide: Path, tmp_path: Path) -> None:
+    words = ("finetune", slide, *SMALL, "--out", tmp_path / "a")
+    assert call(*words).status == 0
+    answer = call(*words)
+    assert answer.status == 1
+    assert "--resume" in answer.error
+
+
+def test_resume_takes_no_other_options(call: Call, tmp_path: Path) -> None:
+    answer = call("finetune", "--resume", tmp_path, "--s", "3")
+    assert answer.status == 2
+    assert "context" in answer.error
+
+
+def test_resume_of_nothing_is_one_line(call: Call, tmp_path: Path) -> None:
+    answer = call("finetune", "--resume", tmp_path / "none")
+    assert answer.status == 1
+    assert "no run directory" in answer.error
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_a_polite_kill_leaves_a_run_to_go_on_with(
+    call: Call, slide: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = ["finetune", str(slide), *SMALL, "--epochs", "400", "--out", str(out)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "napari_mcm.cli", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "loss" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        last = process.stderr.read().splitlines()[-1]
+    assert process.returncode == 130
+    assert last == f"cancelled; resume with napari-mcm finetune --resume {out}"
+    assert (out / "checkpoint").is_dir()
+
+
+def test_demo_does_the_whole_main_job(call: Call, slide: Path, tmp_path: Path) -> None:
+    side = 1536
+    call("sample", "--out", tmp_path / "s", "--slides", "1", "--size", side)
+    answer = call(
+        *("demo", "--out", tmp_path / "demo", "--fast", "--student", ENCODER),
+        *("--teacher", ENCODER, "--slide", tmp_path / "s" / "slide_00.ome.tif"),
+        *(*COMPUTE, "--json"),
+    )
+    assert answer.status == 0, answer.err
+    result = answer.json
+    assert Path(result["report"]).name == "report.html"
+    assert Path(result["run_dir"]) == tmp_path / "demo"
+    assert all(Path(figure).is_file() for figure in result["figures"])
+    assert result["seconds"] > 0
+    assert {"loss_first", "loss_last"} <= set(result["metrics"])
