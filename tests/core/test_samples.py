@@ -105,7 +105,7 @@ def test_annotations_are_valid_polygons_inside_the_slide(cohort: Cohort) -> None
                 assert (points[0] == points[-1]).all()
                 assert points.min() >= 0
                 assert points.max() <= SIZE
-    assert {"Tumour", "Ductal hyperplasia", "Stroma"} <= seen
+    assert {"Tumour", "Ductal hyperplasia", "Stroma", "Pen mark"} <= seen
     assert len(set(idents)) == len(idents)
 
 
@@ -250,3 +250,9 @@ def test_colours_of_a_patch_do_not_tell(scenes: list[Scene]) -> None:
     assert min(len(tumour), len(duct)) >= 5
     spread = np.concatenate([tumour - tumour.mean(0), duct - duct.mean(0)]).std(axis=0)
     assert (np.abs(tumour.mean(0) - duct.mean(0)) < 1.5 * spread).all()
+
+
+def test_every_kind_of_structure_occurs(scenes: list[Scene]) -> None:
+    for name in ("tumour", "ducts", "glands", "lumens", "lobules", "fat", "vessels"):
+        assert sum((getattr(s.layout, name) > 0).any() for s in scenes) >= 3, name
+    assert any((scene.layout.lymph > 0.5).sum() > 50 for scene in scenes)

@@ -14,7 +14,7 @@ from napari_mcm.core.samples.noise import Field, smooth_noise
 
 Mask = NDArray[np.bool_]
 
-FAR = 80.0
+FAR = 160.0
 """Depths in µm are cut off here: nothing looks further."""
 
 

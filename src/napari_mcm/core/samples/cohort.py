@@ -156,7 +156,9 @@ def plan_sample(
     # Its own stream per slide: who draws it, and when, makes no difference.
     rng = np.random.default_rng([config.seed, 1, index])
     share = _tumour_share(index, rng)
-    return plan_slide(Chart(config.size, config.mpp, rng, check), share)
+    # Every third slide bears a pen mark, of whatever label.
+    marked = index % 3 == 1
+    return plan_slide(Chart(config.size, config.mpp, rng, check), share, marked)
 
 
 def _make_slide(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from napari_mcm.core.samples.chart import FAR, Blob, Chart, Mask, draw_blob
+from napari_mcm.core.samples.chart import Blob, Chart, Mask, draw_blob
 from napari_mcm.core.samples.noise import Field
 from napari_mcm.core.samples.pen import Pen, draw_pen
 
@@ -66,7 +66,7 @@ class Layout:
         return np.minimum(self.sheets, np.abs(self.nests) - SEPTUM)
 
 
-def plan_slide(chart: Chart, tumour_share: float) -> Layout:
+def plan_slide(chart: Chart, tumour_share: float, marked: bool) -> Layout:
     """Lay out one slide.
 
     Parameters
@@ -75,6 +75,8 @@ def plan_slide(chart: Chart, tumour_share: float) -> Layout:
         The grid, and the randomness.
     tumour_share : float
         Share of the tissue that the invasive tumour takes; 0 for none.
+    marked : bool
+        Whether a pen has left a mark.
 
     Returns
     -------
@@ -107,7 +109,7 @@ def plan_slide(chart: Chart, tumour_share: float) -> Layout:
         _lymph(chart, np.minimum(free, -fat), tumour, area),
         tuple(acini),
         tuple(vessel_blobs),
-        draw_pen(chart, tissue),
+        draw_pen(chart, tissue) if marked else None,
     )
 
 
@@ -140,7 +142,7 @@ def _tumour(chart: Chart, tissue: Field, share: float) -> Field:
     reach = max(chart.extent * 0.3, 1.0)
     near = -np.hypot(chart.x - x, chart.y - y) / reach
     near += 0.26 * chart.noise(chart.extent * 0.07) + 0.09 * chart.noise(40)
-    near += 0.25 * np.clip(tissue / FAR, 0, 1)
+    near += 0.25 * np.clip(tissue / 80, 0, 1)
     share *= float((tissue > 0).sum()) / max(float(inner.sum()), 1.0)
     region = chart.share(near, inner, share)
     labels, _ = ndimage.label(region)

@@ -25,11 +25,9 @@ class Pen:
     colour: tuple[float, float, float]
 
 
-def draw_pen(chart: Chart, tissue: Field) -> Pen | None:
-    """Draw a stroke along part of the tissue's outline on some slides."""
+def draw_pen(chart: Chart, tissue: Field) -> Pen:
+    """Draw a stroke along part of the tissue's outline."""
     rng = chart.rng
-    if rng.random() > 0.3:
-        return None
     ink = INKS[str(rng.choice(sorted(INKS)))]
     angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.uniform(0.9, 2.0), 4000)
     radius = _reach(chart, tissue, angle) * rng.uniform(1.0, 1.06)
