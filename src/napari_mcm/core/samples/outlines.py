@@ -82,7 +82,7 @@ def _polygons(mask: Mask, layout: Layout) -> Iterator[list[Ring]]:
         # Smoothed first, or outlines would be staircases.
         piece = ndimage.gaussian_filter(piece, 1.0)
         corner = np.array([box[0].start - PAD, box[1].start - PAD])
-        contours = measure.find_contours(piece, 0.5)  # type: ignore[no-untyped-call]
+        contours = measure.find_contours(piece, 0.5)
         rings = [_ring(line + corner, layout) for line in contours if len(line) > 10]
         rings = [ring for ring in rings if len(ring) >= 4]
         rings.sort(key=_area, reverse=True)
