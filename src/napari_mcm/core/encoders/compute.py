@@ -1,4 +1,4 @@
-"""Where and in what precision networks are computed."""
+"""Where and in which precision encoders compute."""
 
 from __future__ import annotations
 
@@ -13,60 +13,73 @@ if TYPE_CHECKING:
 
 
 class ComputeConfig(BaseModel):
-    """Device and precision. They change speed, and results by rounding only."""
+    """Device and precision of the computation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str = Field(
-        "auto", description="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if any."
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="Where to compute: auto, cpu, cuda, cuda:N or mps.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="auto is bfloat16 where the hardware computes it fast, else float32.",
+        description="Number format; auto is bfloat16 where the hardware computes it "
+        "fast, else float32.",
+    )
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads to compute with; by default PyTorch's own."
     )
 
 
-def resolve_device(config: ComputeConfig) -> torch.device:
+def choose_device(config: ComputeConfig) -> torch.device:
     """Turn the configured device into one that is there.
 
     Raises
     ------
     ConfigError
-        If there is no such device.
+        If PyTorch does not see it.
     """
     import torch
 
-    if config.device == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-        kind = "mps" if torch.backends.mps.is_available() else kind
-        return torch.device(kind)
-    try:
-        device = torch.device(config.device)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {config.device} cannot be used ({reason})",
-            hint="Choose --device auto or cpu",
-        ) from None
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "mps" if name == "cpu" and torch.backends.mps.is_available() else name
+    device = torch.device(name)
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise ConfigError(
+                f"--device {name}: PyTorch sees {found} CUDA device(s)",
+                hint="Use --device cpu, or install PyTorch for your GPU",
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("--device mps: not available here", hint="Use --device cpu")
     return device
 
 
-def resolve_dtype(config: ComputeConfig, device: torch.device) -> torch.dtype:
-    """Settle the precision.
+def choose_dtype(config: ComputeConfig, device: torch.device) -> torch.dtype:
+    """Turn the configured precision into a number format."""
+    import torch
 
-    Without hardware for it bfloat16 is emulated, and several times slower than float32:
-    a CPU needs AMX or AVX-512 BF16, a GPU of NVIDIA's compute capability 8.0.
+    if config.precision == "auto":
+        fast = has_fast_bfloat16(device)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether hardware multiplies bfloat16, rather than software emulating it.
+
+    Asks for the instructions themselves: oneDNN calls bfloat16 supported on processors
+    that emulate it many times slower than float32.
     """
     import torch
 
-    if config.precision != "auto":
-        return torch.float32 if config.precision == "float32" else torch.bfloat16
     if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device) >= (8, 0)
-    elif device.type == "cpu":
-        has = torch.cpu.get_capabilities()
-        fast = bool(has.get("amx_bf16") or has.get("avx512_bf16"))
-    else:
-        fast = False
-    return torch.bfloat16 if fast else torch.float32
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, flag, bool)() for flag in flags)
+    return False

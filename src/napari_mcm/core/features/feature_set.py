@@ -54,7 +54,9 @@ class FeatureSet:
                 f"features of shape {self.features.shape} for {rows} patches"
             )
         if self.status.shape != (rows,):
-            raise FeatureError(f"status of shape {self.status.shape} for {rows} patches")
+            raise FeatureError(
+                f"status of shape {self.status.shape} for {rows} patches"
+            )
 
     def __len__(self) -> int:
         return len(self.features)

@@ -20,7 +20,12 @@ from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.files import write_json
 from napari_mcm.core.grid import GridConfig, PatchGrid, common_mpp, make_grid
 from napari_mcm.core.heatmaps import Heatmap, SimilarityIndex, similarity
-from napari_mcm.core.heatmaps.figures import draw_grid, draw_heatmap, draw_loss, save_figure
+from napari_mcm.core.heatmaps.figures import (
+    draw_grid,
+    draw_heatmaps,
+    draw_loss_curve,
+    save_figure,
+)
 from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
 from napari_mcm.core.mcm.finetune import FinetuneResult, finetune, resume_finetune
@@ -45,13 +50,16 @@ class DemoConfig(BaseModel):
         "offline:efficientnet_lite0", description="Encoder to fine-tune."
     )
     teacher: str = Field(
-        "offline:efficientnet_lite2", description="Frozen encoder that gives the targets."
+        "offline:efficientnet_lite2",
+        description="Frozen encoder that gives the targets.",
     )
     at: tuple[float, float] | None = Field(
         None, description="Query point x,y in level-0 pixels of the first slide."
     )
     mpp_override: float | None = Field(
-        None, gt=0, description="µm per pixel of slides that state none, or a wrong one."
+        None,
+        gt=0,
+        description="µm per pixel of slides that state none, or a wrong one.",
     )
     windows: int = Field(
         120, ge=1, description="Context windows to learn from, about, in the one epoch."
@@ -142,7 +150,10 @@ def demo(config: DemoConfig) -> Job[DemoResult]:
                 features[name] = yield from _extract(slide, grid, encoder, out, name)
         with clock("Heatmaps and figures"):
             query = _query(features["before"], config)
-            maps = {name: similarity(f, query) for name, f in features.items()}
+            maps = {
+                name: similarity(f, query, limits="robust")
+                for name, f in features.items()
+            }
             figures = _draw(out, slide, tissue, grid, result, maps)
     metrics = _metrics(result, features, maps, query, grid)
     report = write_report(
@@ -247,17 +258,18 @@ def _draw(
     result: FinetuneResult,
     maps: dict[str, Heatmap],
 ) -> dict[str, Path]:
-    folder = out / "figures"
-    figures = {"grid": save_figure(draw_grid(slide, tissue, grid), folder / "grid.png")}
     metrics = Run.open(result.run_dir).metrics()
-    figures["loss"] = save_figure(
-        draw_loss(metrics["step"], metrics["loss"]), folder / "loss.png"
-    )
-    for name, heatmap in maps.items():
-        figures[name] = save_figure(
-            draw_heatmap(heatmap, slide), folder / f"similarity_{name}.png"
-        )
-    return figures
+    titles = [f"{name} fine-tuning" for name in ("before", "after")] + ["teacher"]
+    figures = {
+        "grid": draw_grid(slide, tissue, grid),
+        "loss": draw_loss_curve(metrics, label="l1 to scaled teacher features"),
+        "similarity": draw_heatmaps(list(maps.values()), slide, titles),
+    }
+    folder = out / "figures"
+    return {
+        name: save_figure(figure, folder / f"{name}.png")
+        for name, figure in figures.items()
+    }
 
 
 def _metrics(

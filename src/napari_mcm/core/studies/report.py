@@ -42,7 +42,7 @@ def write_report(
     config : DemoConfig
         How.
     figures : mapping of str to Path
-        PNG files: ``grid``, ``loss``, ``before``, ``after``, ``teacher``.
+        PNG files: ``grid``, ``loss``, ``similarity``.
     metrics : mapping
         Figures of the job.
     stages : mapping of str to float
@@ -58,7 +58,10 @@ def write_report(
         config=config,
         metrics=metrics,
         images={name: _inline(file) for name, file in figures.items()},
-        stages={name: format_seconds(s) if s >= 1 else f"{s:.1f} s" for name, s in stages.items()},
+        stages={
+            name: format_seconds(s) if s >= 1 else f"{s:.1f} s"
+            for name, s in stages.items()
+        },
         total=format_seconds(sum(stages.values())),
         machine=f"{os.cpu_count()} CPU cores, torch {torch.__version__} "
         f"({torch.get_num_threads()} threads)",

@@ -1,0 +1,15 @@
+"""Features of patches: extraction, the store on disk, and the noun `FeatureSet`."""
+
+import lazy_loader
+
+# Options can be read without torch, which takes seconds to import.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config": ["ExtractConfig"],
+        "extract": ["extract"],
+        "feature_set": ["FeatureSet", "Status"],
+        "slides": ["ExtractResult", "extract_slides"],
+        "store": ["feature_path", "read_features"],
+    },
+)

@@ -1,0 +1,8 @@
+from napari_mcm.core.features.config import ExtractConfig as ExtractConfig
+from napari_mcm.core.features.extract import extract as extract
+from napari_mcm.core.features.feature_set import FeatureSet as FeatureSet
+from napari_mcm.core.features.feature_set import Status as Status
+from napari_mcm.core.features.slides import ExtractResult as ExtractResult
+from napari_mcm.core.features.slides import extract_slides as extract_slides
+from napari_mcm.core.features.store import feature_path as feature_path
+from napari_mcm.core.features.store import read_features as read_features

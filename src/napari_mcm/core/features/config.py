@@ -1,0 +1,45 @@
+"""Every option of feature extraction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.tissue import TissueConfig
+
+BatchSize = Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"]
+
+
+class ExtractConfig(BaseModel):
+    """Features of all patches of a set of slides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slides: tuple[Path, ...] = Field((), description="Slides to compute features of.")
+    encoder: str = Field(
+        "offline:efficientnet_lite0",
+        description="A timm name, offline:NAME, a run or a safetensors file.",
+    )
+    out: Path | None = Field(None, description="Folder of the feature files.")
+    mpp_override: float | None = Field(
+        None,
+        gt=0,
+        description="µm per pixel of slides that state none, or a wrong one.",
+    )
+    batch_size: BatchSize = Field(
+        "auto", description="Patches a batch; auto is 16 on a CPU, 256 on a GPU."
+    )
+    workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
+    block: int = Field(
+        256, ge=1, le=65_536, description="Patches written at a time: lost by a kill."
+    )
+    overwrite: bool = Field(
+        False, description="Replace feature files that were made in another way."
+    )
+    grid: GridConfig = GridConfig()
+    tissue: TissueConfig = TissueConfig()
+    compute: ComputeConfig = ComputeConfig()
