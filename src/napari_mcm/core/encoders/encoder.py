@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_mcm.core.encoders.folding import fold_batch_norms
+from napari_mcm.core.errors import WeightsError
 
 _CPU_CHUNK = 16
 _GPU_CHUNK = 32
@@ -114,16 +115,27 @@ class Encoder:
         Returns
         -------
         ndarray of float32, shape (B, dim)
+
+        Raises
+        ------
+        WeightsError
+            If a feature is not a finite number.
         """
         features = np.empty((len(pixels), self.dim), np.float32)
         chunk = _CPU_CHUNK if self.device.type == "cpu" else _GPU_CHUNK
         for start in range(0, len(pixels), chunk):
             part = pixels[start : start + chunk]
             features[start : start + chunk] = self._encode_chunk(part)
+        if not np.isfinite(features).all():
+            raise WeightsError(
+                f"gives features that are not finite in {self.precision}",
+                self.spec,
+                "Try --precision float32; if it stays so, the weights are damaged",
+            )
         return features
 
     def _encode_chunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # GPU libraries choose their algorithm by the batch's size, so there it is always
+        # GPU libraries choose their algorithm by the batch's size: there it is always
         # the same. On CPUs only single images are computed in another way.
         count = len(pixels)
         least = 2 if self.device.type == "cpu" else _GPU_CHUNK
@@ -153,4 +165,9 @@ class Encoder:
         noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
         example = self.normalise(torch.from_numpy(noise))
         fast = fold_batch_norms(self.module, example).to(self.dtype)
-        return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return to_channels_last(fast)
+
+
+def to_channels_last(module: nn.Module) -> nn.Module:
+    """Lay a model's weights out as convolutions compute fastest."""
+    return module.to(memory_format=torch.channels_last)

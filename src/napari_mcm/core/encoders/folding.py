@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -87,6 +88,8 @@ def _foldable(layer: nn.Module) -> bool:
 def _fold(module: nn.Module, convolution: str, norm: str) -> None:
     conv, bn = module.get_submodule(convolution), module.get_submodule(norm)
     assert isinstance(conv, nn.Conv2d)
+    assert isinstance(bn, _BatchNorm)
+    assert bn.running_mean is not None and bn.running_var is not None
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight,
         conv.bias,

@@ -68,7 +68,7 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
     except Exception as error:  # noqa: BLE001
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"weights cannot be loaded ({reason})", name) from error
-    licence = (module.pretrained_cfg or {}).get("license")
+    licence = pretrained_config(module).get("license")
     return module, {"weights": name, "license": licence, "model_args": arguments}
 
 
@@ -89,6 +89,12 @@ def check_name(name: str) -> None:
         name,
         hint + OFFLINE_HINT,
     )
+
+
+def pretrained_config(module: nn.Module) -> dict[str, Any]:
+    """Give what timm says of a model's weights."""
+    config: Any = module.pretrained_cfg
+    return dict(config)
 
 
 def _arguments(name: str) -> dict[str, Any]:

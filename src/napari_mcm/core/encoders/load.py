@@ -10,12 +10,17 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from napari_mcm.core.encoders.compute import ComputeConfig, choose_device, choose_dtype
-from napari_mcm.core.encoders.encoder import Encoder
+from napari_mcm.core.encoders.encoder import Encoder, to_channels_last
 from napari_mcm.core.encoders.fingerprint import fingerprint
-from napari_mcm.core.encoders.hub import check_name, load_pretrained
+from napari_mcm.core.encoders.hub import (
+    check_name,
+    load_pretrained,
+    pretrained_config,
+)
 from napari_mcm.core.encoders.offline import PREFIX as OFFLINE_PREFIX
 from napari_mcm.core.encoders.offline import load_offline
 from napari_mcm.core.encoders.recipe import (
@@ -65,7 +70,7 @@ def load_encoder(
     if compute.threads:
         torch.set_num_threads(compute.threads)
     module, recipe = _build(str(spec), random_weights_seed or 0)
-    module = module.eval().to(device, memory_format=torch.channels_last)
+    module = to_channels_last(module.eval().to(device))
     return Encoder(
         module=module,
         architecture=recipe.architecture,
@@ -106,8 +111,8 @@ def _build_random(name: str, seed: int) -> tuple[nn.Module, Recipe]:
 
 def _own_recipe(module: nn.Module, source: dict[str, Any]) -> Recipe:
     """Make the recipe of a model from its weights' own configuration."""
-    own = module.pretrained_cfg
-    data = timm.data.resolve_model_data_config(module)
+    own = pretrained_config(module)
+    data = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
     bilinear = data["interpolation"] == "bilinear"
     try:
         return Recipe(
@@ -159,10 +164,9 @@ def _build_from_file(file: Path) -> tuple[nn.Module, Recipe]:
     recipe = read_recipe(file.parent / RECIPE_FILE)
     state = _read_tensors(file)
     check_name(recipe.architecture)
+    arguments: dict[str, Any] = dict(recipe.model_args)
     try:
-        module = timm.create_model(
-            recipe.architecture, num_classes=0, **recipe.model_args
-        )
+        module = timm.create_model(recipe.architecture, num_classes=0, **arguments)
     # Arguments from a file reach constructors of any kind.
     except Exception as error:  # noqa: BLE001
         raise WeightsError(
