@@ -23,7 +23,7 @@ from napari_mcm.core.heatmaps import Heatmap, SimilarityIndex, similarity
 from napari_mcm.core.heatmaps.figures import (
     draw_grid,
     draw_heatmaps,
-    draw_loss_curve,
+    draw_loss,
     save_figure,
 )
 from napari_mcm.core.jobs import Job, Note
@@ -262,7 +262,7 @@ def _draw(
     titles = [f"{name} fine-tuning" for name in ("before", "after")] + ["teacher"]
     figures = {
         "grid": draw_grid(slide, tissue, grid),
-        "loss": draw_loss_curve(metrics, label="l1 to scaled teacher features"),
+        "loss": draw_loss(metrics["step"], metrics["loss"]),
         "similarity": draw_heatmaps(list(maps.values()), slide, titles),
     }
     folder = out / "figures"
