@@ -7,6 +7,9 @@ RUN := .venv/.ready-run
 DEV := .venv/.ready-dev
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh
 
+# Containers often forbid bytecode; without it, each start takes ten seconds for torch.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | \
 		awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
