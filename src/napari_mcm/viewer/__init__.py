@@ -1,0 +1,1 @@
+"""The napari side: reader, sample slide, session, layers, jobs and widgets."""

@@ -1,0 +1,68 @@
+"""File > Open Sample: a slide that is generated on this machine, and kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from qtpy.QtCore import QEventLoop
+from qtpy.QtWidgets import QApplication
+
+from napari_mcm.viewer.reader import LayerData, read_slide
+
+SIZE = 2400
+
+
+def sample_slide() -> list[LayerData]:
+    """Open the generated slide; the first time it is drawn, which takes some seconds.
+
+    napari wants the layer at once, so this waits for it. The drawing itself runs in
+    threads, and the window goes on painting, with a bar in its activity dock.
+
+    Returns
+    -------
+    list of tuple
+        One slide layer.
+    """
+    from napari_mcm.core.samples import SampleConfig
+
+    config = SampleConfig(slides=1, size=SIZE)
+    return read_slide(_generated(_folder() / f"{config.size}-{config.seed}", config))
+
+
+def _generated(folder: Path, config: object) -> Path:
+    from napari.utils import progress
+
+    from napari_mcm.core.jobs import Progress
+    from napari_mcm.core.samples import SampleConfig, generate_cohort
+
+    assert isinstance(config, SampleConfig)
+    # The table is written last: without it the slide may be half done.
+    if (folder / "cohort.csv").exists():
+        return next(folder.glob("*.ome.tif"))
+    job = generate_cohort(folder, config)
+    with progress(desc="Generating the sample slide") as bar:
+        while True:
+            try:
+                event = next(job)
+            except StopIteration as end:
+                return Path(end.value.slides[0])
+            if isinstance(event, Progress):
+                bar.total = event.total
+                bar.update(event.done - bar.n)
+            if (app := QApplication.instance()) is not None:
+                app.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
+
+
+def _folder() -> Path:
+    from platformdirs import user_cache_path
+
+    folder = Path(user_cache_path("napari-mcm", appauthor=False)) / "samples"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="napari-mcm-"))

@@ -1,0 +1,56 @@
+"""What the plugin writes into a slide layer's metadata, to know it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.slides import Slide
+
+KEY = "napari-mcm"
+"""Under this key a layer's ``metadata`` holds what the plugin knows of it."""
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """A slide as a layer's metadata describe it.
+
+    Attributes
+    ----------
+    path, name : str
+        The file, and the slide's identifier.
+    size : tuple of int
+        Width and height in level-0 pixels.
+    mpp : tuple of float or None
+        Microns per level-0 pixel along x and y; None where nobody has said.
+    mpp_override : float or None
+        What the user stated in the file's stead.
+    """
+
+    path: str
+    name: str
+    size: tuple[int, int]
+    mpp: tuple[float, float] | None
+    mpp_override: float | None = None
+
+    @classmethod
+    def of_slide(cls, slide: Slide) -> SlideFacts:
+        """Take the facts of an open slide."""
+        path = str(Path(slide.path).absolute())
+        return cls(path, slide.name, slide.size, slide.stated_mpp, slide.mpp_override)
+
+    @classmethod
+    def of_layer(cls, layer: Layer) -> SlideFacts | None:
+        """Take the facts from a layer; None where it is not a slide of this plugin."""
+        described = layer.metadata.get(KEY)
+        if not isinstance(described, dict) or described.get("kind") != "slide":
+            return None
+        return cls(**{key: described[key] for key in cls.__dataclass_fields__})
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Give what goes into a layer's ``metadata``."""
+        return {KEY: {"kind": "slide", **asdict(self)}}

@@ -1,0 +1,1 @@
+"""Tests of the viewer: the real napari, under a real X server."""

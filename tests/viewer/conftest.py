@@ -1,0 +1,127 @@
+"""A small slide in a real viewer, with features that are quick to make."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from napari.utils._test_utils import read_only_mouse_event
+from napari.utils.interactions import (
+    mouse_move_callbacks,
+    mouse_press_callbacks,
+    mouse_release_callbacks,
+)
+from npe2 import PluginManager, PluginManifest
+
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.grid import GridConfig, make_grid
+from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.core.slides import open_slide
+from napari_mcm.core.tissue import find_tissue
+from napari_mcm.viewer.libraries import keep_triton_out
+from napari_mcm.viewer.tasks import Loaded
+from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+from tests.core.conftest import stained_image
+
+MPP = 0.5
+MANIFEST = Path(__file__).parents[2] / "src" / "napari_mcm" / "napari.yaml"
+Click = Callable[..., None]
+
+
+def write_slide(path: Path, mpp: float | None = MPP, blank: bool = False) -> Path:
+    """Write a slide of 1,200 × 1,000 px, with tissue in its middle or without."""
+    options: dict[str, Any] = {"tile": (256, 256), "photometric": "rgb"}
+    if mpp is not None:
+        options |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": 3}
+    image = np.full((1000, 1200, 3), 243, np.uint8)
+    if not blank:
+        image = stained_image(1200, 1000)
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(image, subifds=1, **options)
+        tiff.write(image[::2, ::2], subfiletype=1, tile=(256, 256), photometric="rgb")
+    return path
+
+
+@pytest.fixture
+def slide_path(tmp_path: Path) -> Path:
+    """A slide at 0.5 µm per pixel."""
+    return write_slide(tmp_path / "slide.tif")
+
+
+def features_of(path: Path, patch_size: int = 50, dim: int = 16) -> Loaded:
+    """Random features of a slide, as if an encoder had made them."""
+    with open_slide(path, MPP) as slide:
+        config = GridConfig(patch_size=patch_size)
+        grid = make_grid(slide, find_tissue(slide), config)
+    rng = np.random.default_rng(patch_size)
+    vectors = rng.standard_normal((len(grid), dim), np.float32)
+    status = np.zeros(len(grid), np.uint8)
+    features = FeatureSet(vectors, grid, status, {"spec": f"random {patch_size}"})
+    return Loaded(f"random {patch_size}", SimilarityIndex(features), Path("none"))
+
+
+@pytest.fixture
+def loaded(slide_path: Path) -> Loaded:
+    """Features of 25 µm patches of the slide."""
+    return features_of(slide_path)
+
+
+@pytest.fixture
+def plugin(npe2pm: PluginManager) -> Iterator[PluginManager]:
+    """The plugin manager with this plugin, and no other."""
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)):
+        yield npe2pm
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any], plugin: PluginManager) -> Any:
+    """An empty viewer that knows the plugin."""
+    made = make_napari_viewer()
+    # Tests of the engine that come later in this process import torch, too.
+    keep_triton_out()
+    return made
+
+
+@pytest.fixture
+def widget(viewer: Any, slide_path: Path) -> Iterator[SimilarityWidget]:
+    """The widget, docked in a viewer that shows the slide."""
+    viewer.open(slide_path, plugin="napari-mcm")
+    _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
+    yield docked
+    finish(docked)
+
+
+def finish(widget: SimilarityWidget) -> None:
+    """Wait for the worker, so that it does not outlive its test."""
+    from qtpy.QtWidgets import QApplication
+
+    widget.session.jobs.close()
+    until = time.monotonic() + 20
+    while widget.session.jobs.status.busy and time.monotonic() < until:
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def click(viewer: Any) -> Click:
+    """Give a function that clicks at a world position, or drags from it."""
+
+    def press(world: tuple[float, float], moved_px: float = 0, **changes: Any) -> None:
+        def event(kind: str, pos: tuple[float, float]) -> Any:
+            fields = {"button": 1, "modifiers": [], "is_dragging": False} | changes
+            return read_only_mouse_event(
+                type=kind, pos=np.asarray(pos), position=world, **fields
+            )
+
+        mouse_press_callbacks(viewer, event("mouse_press", (100, 100)))
+        moved = (100 + moved_px, 100)
+        if moved_px:
+            mouse_move_callbacks(viewer, event("mouse_move", moved))
+        mouse_release_callbacks(viewer, event("mouse_release", moved))
+
+    return press
