@@ -1,0 +1,171 @@
+"""The long jobs that the widgets start, ready to be handed to the job runner."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.jobs import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_mcm.core.grid import GridConfig
+    from napari_mcm.core.heatmaps import SimilarityIndex
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """Features of a slide, ready to be asked.
+
+    Attributes
+    ----------
+    label : str
+        The encoder, for people.
+    index : SimilarityIndex
+        The normalised features.
+    path : Path
+        The feature file.
+    """
+
+    label: str
+    index: SimilarityIndex
+    path: Path
+
+    def describe(self) -> str:
+        """Say it in one line: ``1,280 patches of 112 µm, 1,280 features each``."""
+        features = self.index.features
+        patches, um = len(features), features.grid.patch_um
+        return f"{patches:,} patches of {um:.4g} µm, {features.dim:,} features each"
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """Which features are wanted of which slide.
+
+    Attributes
+    ----------
+    slide : Path
+        The slide.
+    mpp : float or None
+        What the user stated of its resolution.
+    encoder, label : str
+        The encoder as :func:`load_encoder` takes it, and for people.
+    grid : GridConfig
+        How patches are laid.
+    out : Path
+        Folder for the feature file.
+    overwrite : bool
+        Replace a file that was made in another way.
+    """
+
+    slide: Path
+    mpp: float | None
+    encoder: str
+    label: str
+    grid: GridConfig
+    out: Path
+    overwrite: bool = False
+
+
+def compute_features(request: FeatureRequest) -> Job[Loaded]:
+    """Find tissue, lay the grid, extract, and make the features ready."""
+    # PyTorch takes seconds to import: apart, so that a cancel acts at once.
+    for module in ("torch", "timm", "napari_mcm.core.features"):
+        features = yield from _apart(
+            "Starting PyTorch", importlib.import_module, module
+        )
+    config = features.ExtractConfig(
+        slides=(request.slide,),
+        mpp_override=request.mpp,
+        encoder=request.encoder,
+        grid=request.grid,
+        # The window needs a core of its own to stay alive.
+        compute={"threads": max((os.cpu_count() or 1) - 1, 1)},
+        out=request.out,
+        overwrite=request.overwrite,
+    )
+    result = yield from features.extract_slides(config)
+    if not result.files:
+        raise FeatureError("; ".join(result.failed) or "no patches were extracted")
+    return (
+        yield from load_features(
+            result.files[0], request.slide, request.mpp, request.label
+        )
+    )
+
+
+def load_features(
+    path: Path, slide: Path, mpp: float | None = None, label: str = ""
+) -> Job[Loaded]:
+    """Read a feature file and make it ready.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.features.zarr``.
+    slide : Path
+        The slide that it must be of.
+    mpp : float, optional
+        What the user stated of the slide's resolution.
+    label : str
+        The encoder, for people; by default what the file says.
+
+    Raises
+    ------
+    FeatureError
+        If the file is damaged, or of another slide.
+    """
+    features = yield from _apart("Reading features", _read, path, slide, mpp)
+    if not len(features):
+        raise FeatureError(
+            "holds no patches: no tissue was found",
+            path,
+            "Look at the slide, or use smaller patches",
+        )
+    from napari_mcm.core.heatmaps import SimilarityIndex
+
+    index = yield from _apart("Preparing the search", SimilarityIndex, features)
+    return Loaded(label or _name(features.encoder, path), index, path)
+
+
+def _read(path: Path, slide: Path, mpp: float | None) -> Any:
+    from napari_mcm.core.features import read_features
+    from napari_mcm.core.slides import open_slide
+
+    features = read_features(path)
+    with open_slide(slide, mpp) as opened:
+        same = features.grid.slide.get("fingerprint") == opened.fingerprint
+    if not same:
+        raise FeatureError(
+            f"holds features of another slide ({features.grid.slide.get('name')}), "
+            f"not of {slide.name}",
+            path,
+            "Load the file that was made from this slide, or compute features",
+        )
+    return features
+
+
+def _name(encoder: dict[str, Any], path: Path) -> str:
+    return str(encoder.get("spec") or encoder.get("architecture") or path.parent.name)
+
+
+def _apart(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
+    """Do a step that cannot be interrupted in a thread of its own.
+
+    A cancel need not wait for it: the thread ends by itself, its result is dropped.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
+    try:
+        future = pool.submit(work, *args)
+        while not wait([future], timeout=0.1).done:
+            yield Progress(stage, 0, None)
+        return future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
