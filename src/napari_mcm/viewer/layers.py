@@ -1,0 +1,234 @@
+"""The one object that touches the viewer's layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_mcm.viewer.slide_facts import KEY, SlideFacts
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer, Points
+
+    from napari_mcm.core.grid import PatchGrid
+    from napari_mcm.core.heatmaps import Heatmap
+
+OPACITY = 0.6
+RANGE = (-1.0, 1.0)
+"""What limits can be chosen from by hand: all that a cosine can be."""
+COLOUR_BAR_PX = (20, 200)
+MARKER_PX = (18, 10_000)
+"""Least and greatest side of the query marker on the screen, in pixels."""
+
+
+class LayerBoard:
+    """Adds, updates and finds the plugin's layers of one viewer.
+
+    Layers are told apart by identity: renamed ones keep their place, and those that the
+    user deleted are made again when there is something to show.
+    """
+
+    slides_changed = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._maps: dict[tuple[int, str], Image] = {}
+        self._marker: Points | None = None
+        layers = viewer.layers.events
+        layers.inserted.connect(self._added)
+        layers.removed.connect(self._removed)
+        for slide in self.slides():
+            slide.events.name.connect(self._renamed)
+
+    def slides(self) -> list[Layer]:
+        """Give the slide layers, from the bottom up."""
+        return [layer for layer in self._viewer.layers if SlideFacts.of_layer(layer)]
+
+    def open_slide(self, path: str) -> None:
+        """Open a slide file as a new layer."""
+        from napari_mcm.viewer.reader import read_slide
+
+        for data, kwargs, _ in read_slide(path):
+            self._viewer.add_image(data, **kwargs)
+
+    def state_mpp(self, slide: Layer, mpp: float) -> None:
+        """Give a slide that states no resolution the one that the user knows."""
+        facts = SlideFacts.of_layer(slide)
+        assert facts is not None
+        stated = SlideFacts(facts.path, facts.name, facts.size, (mpp, mpp), mpp)
+        slide.metadata = {**slide.metadata, **stated.to_metadata()}
+        slide.scale = (mpp, mpp)
+        slide.units = ("um", "um")
+        self._viewer.reset_view()
+        self.slides_changed.emit()
+
+    def show_map(self, slide: Layer, slot: str, name: str, heatmap: Heatmap) -> Image:
+        """Draw a heatmap over its slide, in the layer of its slot.
+
+        Colour map, opacity and visibility belong to the user once the layer is there;
+        only values, limits and place are set again.
+
+        Parameters
+        ----------
+        slide : Layer
+            The slide's layer.
+        slot : str
+            Which of the maps of the slide this is.
+        name : str
+            Name for a new layer.
+        heatmap : Heatmap
+            What to show.
+        """
+        layer = self.map_of(slide, slot)
+        if layer is None:
+            return self._add_map(slide, slot, name, heatmap)
+        limits_stay = tuple(layer.contrast_limits) == heatmap.limits
+        if not self._redraw(slide, layer, heatmap, thumbnail=limits_stay):
+            layer.scale, layer.translate = placement(slide, heatmap.grid)
+            layer.data = heatmap.raster
+        if not limits_stay:
+            layer.contrast_limits = heatmap.limits
+        return layer
+
+    def empty_map(self, slide: Layer, slot: str) -> None:
+        """Show nothing in a slot's layer, where there is one."""
+        if (layer := self.map_of(slide, slot)) is not None:
+            layer.data[:] = np.nan
+            layer.refresh(extent=False, highlight=False)
+
+    def map_of(self, slide: Layer, slot: str) -> Image | None:
+        """Find the layer of a slide's slot; None where there is none, or no longer."""
+        layer = self._maps.get((id(slide), slot))
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def show_only(self, slide: Layer, slot: str) -> None:
+        """Show one of a slide's maps and hide the others."""
+        for owner, other in list(self._maps):
+            if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
+                layer.visible = other == slot
+
+    def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
+        """Frame the query patch."""
+        y, x = grid.centres[patch][::-1] - 0.5
+        centre = np.tile((y, x), (2, 1))
+        side = max(grid.patch_size_level0)
+        if self._marker is None or self._marker not in self._viewer.layers:
+            self._marker = self._add_marker(slide, centre, side)
+            return
+        self._marker.data[:] = centre
+        self._marker.refresh(extent=False, thumbnail=False, highlight=False)
+        if self._marker.size[0] != side:
+            self._marker.size = side
+
+    @staticmethod
+    def _redraw(slide: Layer, layer: Image, heatmap: Heatmap, thumbnail: bool) -> bool:
+        """Draw new values in the same place, where it is the same.
+
+        Setting a layer's data, even to the same shape, makes the viewer work out the
+        extent of all layers again, which takes longer than the query itself.
+        """
+        raster, (scale, translate) = heatmap.raster, placement(slide, heatmap.grid)
+        if (
+            layer.data.shape != raster.shape
+            or not np.allclose(layer.scale, scale)
+            or not np.allclose(layer.translate, translate)
+        ):
+            return False
+        layer.data[:] = raster
+        layer.refresh(extent=False, thumbnail=thumbnail, highlight=False)
+        return True
+
+    def _add_map(self, slide: Layer, slot: str, name: str, heatmap: Heatmap) -> Image:
+        active = self._viewer.layers.selection.active
+        scale, translate = placement(slide, heatmap.grid)
+        layer: Image = self._viewer.add_image(
+            heatmap.raster,
+            name=name,
+            colormap=heatmap.colormap,
+            contrast_limits=heatmap.limits,
+            interpolation2d="nearest",
+            blending="translucent",
+            opacity=OPACITY,
+            scale=scale,
+            translate=translate,
+            metadata={KEY: {"kind": "heatmap", "slot": slot}},
+            **_world(slide),
+        )
+        self._maps[id(slide), slot] = layer
+        layer.contrast_limits_range = RANGE
+        layer.colorbar.size = COLOUR_BAR_PX
+        layer.colorbar.visible = True
+        self._viewer.canvas.overlays.scale_bar.visible = True
+        if self._marker is not None and self._marker in self._viewer.layers:
+            layers = self._viewer.layers
+            layers.move(layers.index(self._marker), len(layers))
+        self._viewer.layers.selection.active = active
+        return layer
+
+    def _add_marker(self, slide: Layer, centre: Any, side: float) -> Points:
+        active = self._viewer.layers.selection.active
+        marker: Points = self._viewer.add_points(
+            centre,
+            name="query patch",
+            symbol="square",
+            size=side,
+            face_color="transparent",
+            # White within black: one of them is seen on any colour.
+            border_color=["white", "black"],
+            border_width=[0.24, 0.12],
+            opacity=1.0,
+            canvas_size_limits=MARKER_PX,
+            scale=slide.scale,
+            translate=slide.translate,
+            metadata={KEY: {"kind": "query"}},
+            **_world(slide),
+        )
+        self._viewer.layers.selection.active = active
+        return marker
+
+    def _added(self, event: Any) -> None:
+        if SlideFacts.of_layer(event.value):
+            event.value.events.name.connect(self._renamed)
+            self._viewer.canvas.overlays.scale_bar.visible = True
+            self.slides_changed.emit()
+
+    def _removed(self, event: Any) -> None:
+        gone = event.value
+        self._maps = {
+            (owner, slot): layer
+            for (owner, slot), layer in self._maps.items()
+            if layer is not gone and owner != id(gone)
+        }
+        if SlideFacts.of_layer(gone):
+            gone.events.name.disconnect(self._renamed)
+            self.slides_changed.emit()
+
+    def _renamed(self, _event: Any) -> None:
+        self.slides_changed.emit()
+
+
+def placement(slide: Layer, grid: PatchGrid) -> tuple[Any, Any]:
+    """Tell where a raster with one pixel a patch lies in the slide's world.
+
+    Parameters
+    ----------
+    slide : Layer
+        The slide's layer; level-0 pixels have their centres at whole numbers.
+    grid : PatchGrid
+        The raster's lattice.
+
+    Returns
+    -------
+    tuple of ndarray
+        Scale and translation (y, x) of the raster's layer.
+    """
+    step = np.asarray(grid.patch_size_level0[::-1])
+    origin = np.asarray(grid.origin[::-1])
+    return slide.scale * step, slide.translate + slide.scale * (origin + (step - 1) / 2)
+
+
+def _world(slide: Layer) -> dict[str, Any]:
+    return {"units": slide.units, "axis_labels": slide.axis_labels}

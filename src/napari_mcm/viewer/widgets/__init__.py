@@ -1,0 +1,1 @@
+"""Dock widgets and the parts that they are built of."""

@@ -1,0 +1,164 @@
+"""One place for an encoder: choose it, compute or load its features, see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psygnal import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+)
+
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.tasks import (
+    FeatureRequest,
+    Loaded,
+    compute_features,
+    load_features,
+)
+from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
+from napari_mcm.viewer.widgets.patch_options import PatchOptions, encoder_label
+
+ENCODERS = (
+    "offline:efficientnet_lite0",
+    "offline:efficientnet_lite2",
+    "resnet18",
+    "resnet50",
+)
+BROWSE = "Browse run…"
+_COMPUTE = "Find tissue, lay patches over it and encode them, in the background"
+_LOAD = "Open a .features.zarr that was made from this slide"
+
+
+class EncoderSlot(QGroupBox):
+    """Features of one encoder for the present slide.
+
+    Parameters
+    ----------
+    title : str
+        What the slot is for.
+    session : Session
+        Of the viewer.
+    slot : str
+        Which of the session's slots this is.
+    options : PatchOptions
+        How patches are laid, and where features go.
+    """
+
+    failed = Signal(str)
+
+    def __init__(
+        self, title: str, session: Session, slot: str, options: PatchOptions
+    ) -> None:
+        super().__init__(title)
+        self._session, self._slot, self._options = session, slot, options
+        self.encoder = narrow(QComboBox())
+        self.encoder.setEditable(True)
+        self.encoder.addItems([*ENCODERS, BROWSE])
+        self.encoder.setAccessibleName(f"{title}: encoder")
+        self.encoder.setToolTip(
+            "offline:… needs no network; a timm model's name; or a fine-tuned run"
+        )
+        self.encoder.activated.connect(self._browse_run)
+        self.encoder.editTextChanged.connect(lambda _: self.refresh())
+        self.compute = QPushButton("Compute features")
+        self.compute.clicked.connect(self.start)
+        self.load = QPushButton("Load…")
+        self.load.setAccessibleName(f"{title}: load features")
+        self.load.clicked.connect(self._browse_features)
+        self.state = note()
+        self._lay_out()
+        follow(session.slide_changed, self.refresh)
+        follow(session.features_changed, self.refresh)
+        follow(session.jobs.status.events.state, self.refresh)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.compute, 1)
+        row.addWidget(self.load)
+        column = QVBoxLayout(self)
+        column.addWidget(self.encoder)
+        column.addLayout(row)
+        column.addWidget(self.state)
+
+    @property
+    def spec(self) -> str:
+        """The encoder as the engine takes it."""
+        return str(self.encoder.currentText()).strip()
+
+    def refresh(self) -> None:
+        """Show the slot's features, and which buttons can be used."""
+        facts = self._session.facts
+        reason = self._reason(facts)
+        allow(self.load, _LOAD, reason)
+        if not reason and facts is not None and facts.mpp is None:
+            reason = "the slide's resolution is not known: give it above"
+        if not reason and self.spec in ("", BROWSE):
+            reason = "no encoder is chosen"
+        allow(self.compute, _COMPUTE, reason)
+        loaded = self._session.features(self._slot)
+        self.state.setText(_describe(loaded))
+        self.state.setToolTip(str(loaded.path) if loaded else "")
+
+    def _reason(self, facts: SlideFacts | None) -> str:
+        if facts is None:
+            return "no slide is open"
+        return "another job is running" if self._session.jobs.status.busy else ""
+
+    def start(self) -> None:
+        """Compute features of the present slide in the background."""
+        facts, spec = self._session.facts, self.spec
+        if facts is None:
+            return
+        try:
+            grid = self._options.grid()
+        except ValueError as error:
+            self.failed.emit(f"Resolution: {error}. Give µm per pixel, or auto")
+            return
+        slide = Path(facts.path)
+        request = FeatureRequest(
+            slide,
+            facts.mpp_override,
+            spec,
+            encoder_label(spec),
+            grid,
+            self._options.out(slide, spec),
+            self._options.overwrite.isChecked(),
+        )
+        title = f"Features of {facts.name}, {request.label}"
+        self._session.run_features(title, self._slot, lambda: compute_features(request))
+
+    def load_file(self, path: Path) -> None:
+        """Load a feature file for the present slide in the background."""
+        facts = self._session.facts
+        if facts is not None:
+            slide, mpp = Path(facts.path), facts.mpp_override
+            self._session.run_features(
+                f"Loading {path.name}",
+                self._slot,
+                lambda: load_features(path, slide, mpp),
+            )
+
+    def _browse_run(self, index: int) -> None:
+        if self.encoder.itemText(index) != BROWSE:
+            return
+        folder = QFileDialog.getExistingDirectory(self, "A fine-tuned run or encoder")
+        self.encoder.setCurrentText(folder or ENCODERS[0])
+
+    def _browse_features(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A .features.zarr folder")
+        if folder:
+            self.load_file(Path(folder))
+
+
+def _describe(loaded: Loaded | None) -> str:
+    if loaded is None:
+        return "No features yet."
+    return f"{loaded.label}: {loaded.describe()}."

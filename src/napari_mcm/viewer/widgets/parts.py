@@ -1,0 +1,66 @@
+"""Small helpers that the widgets share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakMethod
+
+from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
+
+
+def follow(signal: Any, method: Callable[..., None]) -> None:
+    """Connect a widget's method to a signal that may outlive the widget.
+
+    Qt deletes widgets while Python still holds them: a closed viewer does so, with its
+    jobs still ending.
+
+    Parameters
+    ----------
+    signal : psygnal.SignalInstance or SignalGroup
+        Of the session or the job's status.
+    method : callable
+        A method of a widget, called without arguments.
+    """
+    reference = WeakMethod(method)
+
+    def relay(*_: object) -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    signal.connect(relay)
+    widget: QWidget = method.__self__  # type: ignore[attr-defined]
+    widget.destroyed.connect(lambda *_: signal.disconnect(relay, missing_ok=True))
+
+
+def allow(widget: QWidget, tip: str, reason: str = "") -> None:
+    """Enable a widget, or disable it and say in its tooltip why.
+
+    Parameters
+    ----------
+    widget : QWidget
+        A button or a field.
+    tip : str
+        What it does.
+    reason : str
+        Why it cannot be used now; empty where it can.
+    """
+    widget.setEnabled(not reason)
+    widget.setToolTip(f"{tip}\n\nNot now: {reason}" if reason else tip)
+    widget.setAccessibleDescription(reason or tip)
+
+
+def note(text: str = "") -> QLabel:
+    """Make a line of text that wraps, so that a narrow dock can show it."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    return label
+
+
+def narrow(combo: QComboBox) -> QComboBox:
+    """Let a combo box be narrower than its longest entry."""
+    policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    combo.setSizeAdjustPolicy(policy)
+    combo.setMinimumContentsLength(8)
+    return combo

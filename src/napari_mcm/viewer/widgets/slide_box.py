@@ -1,0 +1,112 @@
+"""Which slide is worked on, and what is known of it."""
+
+from __future__ import annotations
+
+from psygnal import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mcm.core.errors import McmError
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
+
+FILES = (
+    "Slides (*.svs *.tif *.tiff *.ome.tif *.ome.tiff *.btf *.ndpi *.scn *.bif *.qptiff)"
+)
+
+
+class SlideBox(QGroupBox):
+    """Chooses among the open slides, opens another, asks for a missing resolution.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    failed = Signal(str)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("Slide")
+        self._session = session
+        self.choice = narrow(QComboBox())
+        self.choice.setAccessibleName("Slide to work on")
+        self.choice.activated.connect(self._chosen)
+        self.open = QPushButton("&Open slide…")
+        self.open.setToolTip("Open a whole-slide image with this plugin")
+        self.open.clicked.connect(self._browse)
+        self.facts = note()
+        self.mpp = QDoubleSpinBox()
+        self.mpp.setDecimals(4)
+        self.mpp.setRange(0.01, 100)
+        self.mpp.setValue(0.5)
+        self.mpp.setSuffix(" µm per pixel")
+        self.mpp.setToolTip("Resolution of level 0: 0.25 is usual for 40×, 0.5 for 20×")
+        self.set_mpp = QPushButton("&Set")
+        self.set_mpp.setToolTip("Use this resolution for the slide")
+        self.set_mpp.clicked.connect(lambda: session.state_mpp(self.mpp.value()))
+        self._lay_out()
+        follow(session.slide_changed, self.refresh)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        top = QHBoxLayout()
+        top.addWidget(self.choice, 1)
+        top.addWidget(self.open)
+        self._missing = QWidget()
+        row = QHBoxLayout(self._missing)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.mpp, 1)
+        row.addWidget(self.set_mpp)
+        column = QVBoxLayout(self)
+        column.addLayout(top)
+        column.addWidget(self.facts)
+        column.addWidget(self._missing)
+
+    def refresh(self) -> None:
+        """Show the open slides and what is known of the present one."""
+        slides = self._session.layers.slides()
+        self.choice.clear()
+        self.choice.addItems([slide.name for slide in slides])
+        if self._session.slide in slides:
+            self.choice.setCurrentIndex(slides.index(self._session.slide))
+        reason = "" if slides else "no slide is open"
+        allow(self.choice, "The slide that is searched", reason)
+        facts = self._session.facts
+        self.facts.setText(_describe(facts))
+        self.facts.setToolTip(facts.path if facts else "")
+        self._missing.setVisible(facts is not None and facts.mpp is None)
+
+    def _chosen(self, index: int) -> None:
+        self._session.choose_slide(self._session.layers.slides()[index])
+
+    def _browse(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a slide", "", FILES)
+        if path:
+            try:
+                self._session.layers.open_slide(path)
+            except McmError as error:
+                self.failed.emit(str(error))
+
+
+def _describe(facts: SlideFacts | None) -> str:
+    if facts is None:
+        return "Open a slide, or take File > Open Sample > Generated H&E slide."
+    width, height = facts.size
+    size = f"{width:,} × {height:,} px"
+    if facts.mpp is None:
+        return (
+            f"{size}. The file states no resolution: give it in µm per pixel, "
+            "then features can be computed."
+        )
+    stated = " (as you stated)" if facts.mpp_override else ""
+    return f"{size}, {facts.mpp[0]:.4g} µm per pixel{stated}"
