@@ -1,0 +1,181 @@
+"""From a click on the slide to the painted heatmap, in the real viewer.
+
+A real mouse click is sent to the canvas; the clock stops when the frame that shows the
+new map has been drawn and the graphics driver has finished it. The shares of the time
+are printed too: they tell where the next gain is.
+
+    xvfb-run -a -s "-screen 0 1920x1080x24" \\
+        python benchmarks/click.py [--patches 100000] [--dim 768] [--slots 1] [--n 50]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import napari
+import numpy as np
+from OpenGL import GL
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.viewer.layers import LayerBoard
+from napari_mcm.viewer.session import SLOTS, Limits, Session
+from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.tasks import Loaded
+from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+
+PATCH, MPP, CHUNK = 224, 0.5, 512
+spent: dict[str, list[float]] = defaultdict(list)
+
+
+def timed(name: str, owner: type, attribute: str) -> None:
+    """Add up the time that a method takes under a name."""
+    method: Callable[..., Any] = getattr(owner, attribute)
+
+    @functools.wraps(method)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        result = method(*args, **kwargs)
+        spent[name].append(time.perf_counter() - began)
+        return result
+
+    setattr(owner, attribute, wrapper)
+
+
+def round_grid(patches: int) -> PatchGrid:
+    """A round piece of tissue with about so many patches."""
+    side = int(np.ceil(np.sqrt(patches * 4 / np.pi))) + 2
+    y, x = np.indices((side, side)) - (side - 1) / 2
+    lattice = np.argwhere(x**2 + y**2 <= patches / np.pi).astype(np.int32)
+    xy = lattice[:, ::-1].astype(np.int64) * PATCH
+    identity = {"name": "generated", "size": [side * PATCH] * 2, "mpp": [MPP, MPP]}
+    step = (float(PATCH), float(PATCH))
+    return PatchGrid(xy, lattice, PATCH, MPP, step, (0.0, 0.0), (side, side), identity)
+
+
+def add_slide(viewer: napari.Viewer, side: int) -> None:
+    """A slide of that size, made of one noisy tile, in a pyramid as slides have."""
+    tile = np.random.default_rng(0).integers(150, 240, (CHUNK, CHUNK, 3), np.uint8)
+    levels = []
+    while not levels or side > CHUNK:
+        count = -(-side // CHUNK)
+        row = da.concatenate([da.from_array(tile, chunks=tile.shape)] * count, axis=1)
+        level = da.concatenate([row] * count, axis=0)
+        levels.append(level[:side, :side])
+        side //= 4
+    size = levels[0].shape[:2][::-1]
+    facts = SlideFacts("generated.svs", "generated", size, (MPP, MPP))
+    viewer.add_image(
+        levels,
+        rgb=True,
+        multiscale=True,
+        contrast_limits=(0, 255),
+        scale=(MPP, MPP),
+        units=("um", "um"),
+        axis_labels=("y", "x"),
+        metadata=facts.to_metadata(),
+        name="generated",
+    )
+
+
+def settle(seconds: float) -> None:
+    """Let the window finish what it has to do."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        QApplication.processEvents()
+
+
+def click(canvas: Any, at: tuple[int, int]) -> float:
+    """Click, and wait until the frame is painted; gives the seconds it took."""
+    painted: list[float] = []
+
+    def draw(_event: Any) -> None:
+        GL.glFinish()
+        painted.append(time.perf_counter())
+
+    canvas.events.draw.connect(draw, position="last")
+    began = time.perf_counter()
+    QTest.mouseClick(
+        canvas.native, Qt.MouseButton.LeftButton, pos=QPoint(*at), delay=-1
+    )
+    handled = time.perf_counter()
+    while not painted or painted[-1] < handled:
+        QApplication.processEvents()
+    QApplication.processEvents()
+    canvas.events.draw.disconnect(draw)
+    spent["handled"].append(handled - began)
+    return painted[-1] - began
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patches", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--slots", type=int, default=1, choices=range(1, 3))
+    parser.add_argument("--limits", choices=("robust", "fixed"), default="robust")
+    parser.add_argument("--n", type=int, default=50)
+    options = parser.parse_args()
+    timed("one map's values", SimilarityIndex, "query")
+    timed("one map's raster", PatchGrid, "raster")
+    timed("one map's layer", LayerBoard, "show_map")
+    timed("marker", LayerBoard, "mark")
+    timed("all in the click", Session, "ask")
+
+    grid = round_grid(options.patches)
+    viewer = napari.Viewer()
+    viewer.window.resize(1400, 900)
+    add_slide(viewer, grid.shape[0] * PATCH)
+    widget = SimilarityWidget(viewer)
+    viewer.window.add_dock_widget(widget, area="right")
+    widget.session.use_limits(_limits(options.limits))
+    rng = np.random.default_rng(1)
+    for slot in SLOTS[: options.slots]:
+        vectors = rng.standard_normal((len(grid), options.dim), np.float32)
+        features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), {})
+        loaded = Loaded(slot, SimilarityIndex(features), Path("x.features.zarr"))
+        widget.session.take_features(widget.session.slide, slot, loaded)
+    settle(1)
+    canvas = viewer.window._qt_viewer.canvas._scene_canvas
+    width, height = canvas.size
+    spread = 0.2 * min(width, height)
+    points = rng.uniform(-spread, spread, (options.n + 5, 2)) + (width / 2, height / 2)
+    took = []
+    for point in points:
+        took.append(click(canvas, (int(point[0]), int(point[1]))))
+        # As far apart as a double click is not.
+        settle(QApplication.doubleClickInterval() / 1000 + 0.05)
+    report(took[5:], len(grid), options)
+    viewer.close()
+
+
+def _limits(text: str) -> Limits:
+    return "fixed" if text == "fixed" else "robust"
+
+
+def report(took: list[float], patches: int, options: argparse.Namespace) -> None:
+    """Print the figures in ms, and once more as JSON."""
+    median, p95 = (float(v) for v in np.percentile(took, (50, 95)) * 1e3)
+    print(f"{patches:,} patches × {options.dim}, {options.slots} encoder(s)")
+    print(f"click to painted: median {median:.1f} ms, p95 {p95:.1f} ms, n {len(took)}")
+    shares = {k: float(np.median(v[-len(took) :])) * 1e3 for k, v in spent.items()}
+    for name, value in shares.items():
+        print(f"  {name:20s} {value:6.1f} ms")
+    print(f"  {'repaint (the rest)':20s} {median - shares['handled']:6.1f} ms")
+    print(json.dumps({"median_ms": median, "p95_ms": p95, "shares_ms": shares}))
+
+
+if __name__ == "__main__":
+    main()
