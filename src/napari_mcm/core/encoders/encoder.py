@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from napari_mcm.core.encoders.folding import fold_batch_norms
 from napari_mcm.core.errors import WeightsError
 
-_CPU_CHUNK = 16
-_GPU_CHUNK = 32
+_CPU_CHUNK, _GPU_CHUNK = 8, 32
+_LARGE = 40_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,15 @@ class Encoder:
     def precision(self) -> str:
         """The number format it computes in: ``float32`` or ``bfloat16``."""
         return str(self.dtype).removeprefix("torch.")
+
+    @cached_property
+    def chunk(self) -> int:
+        """Patches that are computed at a time, whatever the batch."""
+        if self.device.type != "cpu":
+            return _GPU_CHUNK
+        # One patch through a large model keeps a CPU busy, and for long enough.
+        weights = sum(parameter.numel() for parameter in self.module.parameters())
+        return _CPU_CHUNK if weights < _LARGE else 1
 
     def describe(self) -> dict[str, Any]:
         """Give its recipe, fingerprint and precision, ready for JSON."""
@@ -122,7 +132,7 @@ class Encoder:
             If a feature is not a finite number.
         """
         features = np.empty((len(pixels), self.dim), np.float32)
-        chunk = _CPU_CHUNK if self.device.type == "cpu" else _GPU_CHUNK
+        chunk = self.chunk
         for start in range(0, len(pixels), chunk):
             part = pixels[start : start + chunk]
             features[start : start + chunk] = self._encode_chunk(part)
@@ -135,12 +145,12 @@ class Encoder:
         return features
 
     def _encode_chunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # GPU libraries choose their algorithm by the batch's size: there it is always
-        # the same. On CPUs only single images are computed in another way.
+        # Libraries choose their algorithm by the batch's size, and each rounds in its
+        # own way: the size is always the same, so that a patch gets the same bits.
         count = len(pixels)
-        least = 2 if self.device.type == "cpu" else _GPU_CHUNK
-        if count < least:
-            pixels = np.concatenate([pixels, np.repeat(pixels[:1], least - count, 0)])
+        if count < self.chunk:
+            filling = np.repeat(pixels[:1], self.chunk - count, axis=0)
+            pixels = np.concatenate([pixels, filling])
         module = self._inference_module()
         mixed = self.dtype != torch.float32
         with (

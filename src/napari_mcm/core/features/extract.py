@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,24 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm import __version__
-from napari_mcm.core.errors import TileError
+from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.config import BatchSize
 from napari_mcm.core.features.feature_set import FeatureSet, Status
+from napari_mcm.core.features.patches import Patch, stream_patches
 from napari_mcm.core.features.store import FeatureStore, read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.jobs import Job, Meter, Note
-from napari_mcm.core.prefetch import prefetch
 from napari_mcm.core.slides import Slide
 
 if TYPE_CHECKING:
     from napari_mcm.core.encoders import Encoder
 
-AUTO_BATCH = {"cpu": 16}
-GPU_BATCH = 256
-BLANK_SPREAD = 2
-"""Patches whose pixels span no more grey levels than this show nothing."""
-
-MOST_REASONS = 20
+_CPU_BATCH = 16
+_GPU_BATCH = 256
+_SLOW_BATCH = 0.5
 
 
 def extract(
@@ -71,7 +68,7 @@ def extract(
     Yields
     ------
     Event
-        Progress in patches, a batch at a time.
+        Progress in patches, a batch at a time; notes.
 
     Returns
     -------
@@ -80,40 +77,33 @@ def extract(
     Raises
     ------
     FeatureError
-        If there is a file made in another way, or it cannot be written.
+        If the grid is another slide's, there is a file made in another way, or it
+        cannot be written.
     """
     path = Path(path)
+    if grid.slide["fingerprint"] != slide.fingerprint:
+        raise FeatureError(
+            f"patches were laid on another slide ({grid.slide['name']})", slide.path
+        )
     store = FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
     if store.complete:
-        yield Note(f"{path.name} is complete already")
-        return read_features(path)
-    size = (
-        AUTO_BATCH.get(encoder.device.type, GPU_BATCH)
-        if batch_size == "auto"
-        else batch_size
-    )
-    began = time.monotonic()
-    start = store.done
-    if start:
-        yield Note(f"{path.name}: going on at patch {start + 1} of {len(grid)}")
-    problems = _Problems()
-    yield from _fill(store, slide, grid, encoder, start, size, workers, problems)
-    store.finish(
-        {
-            "software": f"napari-mcm {__version__}",
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - began, 3),
-            "problems": problems.reasons,
-        }
-    )
-    features = read_features(path)
-    bad = int((features.status == Status.DECODE_ERROR).sum())
-    if bad:
-        reason = f"; first: {problems.reasons[0]}" if problems.reasons else ""
-        yield Note(
-            f"{slide.name}: {bad} of {len(grid)} patches could not be decoded{reason}",
-            "warning",
+        features = read_features(path)
+        yield Note(f"{path.name} is complete already: its features are taken as is")
+    else:
+        began = time.monotonic()
+        if store.done:
+            yield Note(f"{path.name}: going on at patch {store.done + 1}/{len(grid)}")
+        pace = _Pace(batch_size, encoder)
+        yield from _fill(store, slide, grid, encoder, pace, workers)
+        store.finish(
+            {
+                "software": f"napari-mcm {__version__}",
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - began, 3),
+            }
         )
+        features = read_features(path)
+    yield from _tell_problems(slide, features)
     return features
 
 
@@ -122,77 +112,82 @@ def _fill(
     slide: Slide,
     grid: PatchGrid,
     encoder: Encoder,
-    start: int,
-    batch_size: int,
+    pace: _Pace,
     workers: int,
-    problems: _Problems,
 ) -> Job[None]:
     """Encode batch after batch and write whole blocks."""
-    meter = Meter(f"Extracting {slide.name}", len(grid), done=start)
-    rows: list[NDArray[np.float32]] = []
-    states: list[NDArray[np.uint8]] = []
-    written = start
-    batches = list(_batches(start, len(grid), batch_size, store.block))
-    reading = prefetch(
-        lambda batch: _read_batch(slide, grid, batch), batches, workers, ahead=6
-    )
+    row = written = store.done
+    meter = Meter(f"Extracting {slide.name}", len(grid), done=row)
+    features = np.empty((store.block, encoder.dim), np.float32)
+    status = np.empty(store.block, np.uint8)
+    problems: list[str] = []
+    patches = stream_patches(slide, grid, row, workers)
     try:
         yield meter.progress()
-        for batch, (pixels, status, reasons) in zip(batches, reading, strict=True):
-            features = np.full((len(batch), encoder.dim), np.nan, np.float32)
-            if len(pixels):
-                features[status == Status.OK] = encoder.encode(pixels)
-            problems.add(reasons)
-            rows.append(features)
-            states.append(status)
-            if batch.stop % store.block == 0 or batch.stop == len(grid):
-                store.write(written, np.concatenate(rows), np.concatenate(states))
-                written = batch.stop
-                rows, states = [], []
+        while row < len(grid):
+            stop = min(row + pace.size, written + store.block, len(grid))
+            batch = list(islice(patches, stop - row))
+            part = slice(row - written, stop - written)
+            features[part] = pace.encode(encoder, batch)
+            status[part] = [patch.status for patch in batch]
+            problems += [patch.problem for patch in batch if patch.problem]
+            row = stop
+            if row in (written + store.block, len(grid)):
+                rows = row - written
+                store.write(written, features[:rows], status[:rows], problems)
+                written, problems = row, []
             yield meter.advance(len(batch))
     finally:
-        reading.close()
+        patches.close()
 
 
-@dataclass
-class _Problems:
-    """Why patches have no features: the first few reasons."""
+class _Pace:
+    """How many patches are encoded at a time, so that a cancel is heard in between.
 
-    reasons: list[str] = field(default_factory=list)
+    Parameters
+    ----------
+    batch_size : int or "auto"
+        As many as that; or as many, up to 16, as a CPU does in half a second.
+    encoder : Encoder
+        Where it computes decides what is automatic.
+    """
 
-    def add(self, reasons: list[str]) -> None:
-        room = MOST_REASONS - len(self.reasons)
-        new = [r for r in dict.fromkeys(reasons) if r not in self.reasons]
-        self.reasons.extend(new[: max(room, 0)])
+    def __init__(self, batch_size: BatchSize, encoder: Encoder) -> None:
+        self.adapts = batch_size == "auto" and encoder.device.type == "cpu"
+        self.least = encoder.chunk
+        automatic = self.least if self.adapts else _GPU_BATCH
+        self.size = automatic if batch_size == "auto" else batch_size
+
+    def encode(self, encoder: Encoder, batch: Sequence[Patch]) -> NDArray[np.float32]:
+        """Encode what can be encoded; the other rows are NaN."""
+        good = [i for i, patch in enumerate(batch) if patch.status == Status.OK]
+        features = np.full((len(batch), encoder.dim), np.nan, np.float32)
+        if good:
+            pixels = np.stack([p.pixels for p in batch if p.pixels is not None])
+            began = time.monotonic()
+            features[good] = encoder.encode(pixels)
+            self._adapt(time.monotonic() - began)
+        return features
+
+    def _adapt(self, seconds: float) -> None:
+        if not self.adapts:
+            return
+        if seconds > _SLOW_BATCH:
+            self.size = max(self.size // 2, self.least)
+        elif seconds < _SLOW_BATCH / 2:
+            self.size = min(self.size * 2, max(_CPU_BATCH, self.least))
 
 
-def _batches(start: int, stop: int, size: int, block: int) -> Iterator[range]:
-    """Cut rows into batches that never cross a block's border."""
-    while start < stop:
-        end = min(start + size, (start // block + 1) * block, stop)
-        yield range(start, end)
-        start = end
-
-
-_Read = tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]
-
-
-def _read_batch(slide: Slide, grid: PatchGrid, batch: range) -> _Read:
-    """Read patches; returns the good ones' pixels, all statuses, and reasons."""
-    side = grid.patch_size
-    pixels = np.empty((len(batch), side, side, 3), np.uint8)
-    status = np.zeros(len(batch), np.uint8)
-    reasons = []
-    for place, row in enumerate(batch):
-        x, y = grid.xy[row]
-        try:
-            pixels[place] = slide.read((x, y), (side, side), grid.mpp)
-        except TileError as error:
-            status[place] = Status.DECODE_ERROR
-            reasons.append(str(error))
-            continue
-        # A sample tells nearly always that a patch is not blank; only then look at all.
-        sample = pixels[place, ::16, ::16]
-        if np.ptp(sample) <= BLANK_SPREAD and np.ptp(pixels[place]) <= BLANK_SPREAD:
-            status[place] = Status.BLANK
-    return pixels[status == Status.OK], status, reasons
+def _tell_problems(slide: Slide, features: FeatureSet) -> Job[None]:
+    for status, what in (
+        (Status.DECODE_ERROR, "could not be decoded"),
+        (Status.BLANK, "are blank"),
+        (Status.OUTSIDE, "reach beyond the slide"),
+    ):
+        count = int((features.status == status).sum())
+        if count:
+            yield Note(
+                f"{slide.name}: {count} of {len(features)} patches {what} and have no "
+                "features",
+                "warning" if status == Status.DECODE_ERROR else "info",
+            )

@@ -64,7 +64,7 @@ class FeatureSet:
     @property
     def dim(self) -> int:
         """Length of a feature vector."""
-        return self.features.shape[1]
+        return int(self.features.shape[1])
 
     @property
     def ok(self) -> NDArray[np.bool_]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.extract import extract
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.store import feature_path
-from napari_mcm.core.grid import common_mpp, make_grid
+from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, make_grid
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.slides import Slide, open_slide
 from napari_mcm.core.tissue import find_tissue
@@ -32,7 +31,7 @@ class ExtractResult:
     failed : tuple of str
         A line for each slide, or number of patches, that could not be read.
     patches_per_s : float
-        Over the whole job.
+        While patches were extracted; 0 where all features were there already.
     seconds : float
         Time of the whole job.
     """
@@ -76,55 +75,106 @@ def extract_slides(config: ExtractConfig) -> Job[ExtractResult]:
     began = time.monotonic()
     yield Progress("Loading the encoder", 0, None, "encoders")
     encoder = load_encoder(config.encoder, config.compute)
-    slides, failed = _look_at(config)
-    mpp = common_mpp(slides, config.grid)
+    paths, grid_config, failed = _look_at(config)
+    for line in failed:
+        yield Note(line, "warning")
+    tally = _Tally()
     files: list[Path] = []
     patches = 0
-    for slide in slides:
+    for path in paths:
         try:
-            with closing(slide):
-                features = yield from _one(slide, encoder, config, mpp)
+            with open_slide(path, config.mpp_override) as slide:
+                file = feature_path(config.out, slide)
+                job = _extract_one(slide, encoder, config, grid_config, file)
+                features = yield from tally.follow(job)
         except McmError as error:
             failed.append(str(error))
             yield Note(str(error), "warning")
             continue
-        files.append(feature_path(config.out, slide))
+        files.append(file)
         patches += int(features.ok.sum())
-        bad = int((features.status == Status.DECODE_ERROR).sum())
-        if bad:
-            failed.append(f"{slide.path}: {bad} patches could not be decoded")
+        damaged = int((features.status == Status.DECODE_ERROR).sum())
+        if damaged:
+            failed.append(f"{path}: {damaged} patches could not be decoded")
     seconds = time.monotonic() - began
     return ExtractResult(
-        tuple(files), len(files), patches, tuple(failed), patches / seconds, seconds
+        tuple(files), len(files), patches, tuple(failed), tally.rate, seconds
     )
 
 
-def _look_at(config: ExtractConfig) -> tuple[list[Slide], list[str]]:
-    """Open all slides once, so that their resolutions are known before work begins."""
-    slides: list[Slide] = []
+def _look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
+    """Settle the resolution, for which every slide is opened once.
+
+    Returns
+    -------
+    paths : list of Path
+        Slides that can be opened and state a resolution.
+    grid_config : GridConfig
+        With one resolution for all of them.
+    failed : list of str
+        A line for each of the others.
+    """
+    mpps: dict[Path, float] = {}
+    names: set[str] = set()
     failed: list[str] = []
     for path in config.slides:
         try:
-            slide = open_slide(path, config.mpp_override)
-            _ = slide.mpp
+            with open_slide(path, config.mpp_override) as slide:
+                mpps[path] = max(slide.mpp)
+                name = slide.name
         except SlideError as error:
             failed.append(str(error))
             continue
-        slides.append(slide)
-    names = [slide.name for slide in slides]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(
-            f"several slides are named {twice[0]}", hint="Extract them to apart folders"
-        )
-    return slides, failed
+        if name in names:
+            raise ConfigError(
+                f"several slides are named {name}",
+                hint="Extract them into separate folders",
+            )
+        names.add(name)
+    if config.grid.mpp != "auto" or not mpps:
+        return list(mpps), config.grid, failed
+    mpp = max(DEFAULT_MPP, *mpps.values())
+    return list(mpps), config.grid.model_copy(update={"mpp": mpp}), failed
 
 
-def _one(
-    slide: Slide, encoder: Encoder, config: ExtractConfig, mpp: float
+class _Tally:
+    """Patches that are extracted now, and the time that takes."""
+
+    def __init__(self) -> None:
+        self._patches, self._seconds = 0, 0.0
+
+    @property
+    def rate(self) -> float:
+        """Patches a second, 0 where everything was there already."""
+        return self._patches / self._seconds if self._seconds else 0.0
+
+    def follow(self, job: Job[FeatureSet]) -> Job[FeatureSet]:
+        """Pass a job's events on, and count by them."""
+        marks: list[tuple[int, float]] = []
+        try:
+            while True:
+                event = next(job)
+                if isinstance(event, Progress) and event.total is not None:
+                    marks = [*marks[:1], (event.done, time.monotonic())]
+                yield event
+        except StopIteration as end:
+            features: FeatureSet = end.value
+            return features
+        finally:
+            job.close()
+            if marks:
+                self._patches += marks[-1][0] - marks[0][0]
+                self._seconds += marks[-1][1] - marks[0][1]
+
+
+def _extract_one(
+    slide: Slide,
+    encoder: Encoder,
+    config: ExtractConfig,
+    grid_config: GridConfig,
+    file: Path,
 ) -> Job[FeatureSet]:
     yield Progress(f"Finding tissue on {slide.name}", 0, None)
-    grid_config = config.grid.model_copy(update={"mpp": mpp})
     grid = make_grid(slide, find_tissue(slide, config.tissue), grid_config)
     if not len(grid):
         yield Note(f"{slide.name} holds no tissue", "warning")
@@ -133,7 +183,7 @@ def _one(
             slide,
             grid,
             encoder,
-            feature_path(config.out or Path(), slide),
+            file,
             batch_size=config.batch_size,
             workers=config.workers,
             block=config.block,

@@ -2,14 +2,14 @@
 
 ``<slide>.features.zarr`` (zarr 3) holds ``coords`` (N, 2), ``lattice`` (N, 2),
 ``features`` (N, D) and ``status`` (N,), in blocks of rows, and attributes: schema,
-identity, grid, encoder, provenance, and ``complete``. A block is done when its status is
-written, which comes after its features; the file is done when ``complete`` is true.
+identity, grid, encoder, provenance, and ``complete``. A block is done when its status
+is written, which comes after its features; the file when ``complete`` is true.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,21 +25,21 @@ from napari_mcm.core.slides import Slide
 
 SCHEMA, VERSION = "napari-mcm/features", 1
 SUFFIX = ".features.zarr"
+MOST_PROBLEMS = 100
+LARGEST_FILE = 64 * 2**30
+"""Bytes of arrays beyond which a file is taken to be damaged and not read."""
+
+_ARRAYS = {
+    "coords": ("i", 2),
+    "lattice": ("i", 2),
+    "features": ("f", 2),
+    "status": ("u", 1),
+}
 
 
 def feature_path(out: Path, slide: Slide) -> Path:
     """Name the feature file of a slide in a folder."""
     return Path(out) / f"{slide.name}{SUFFIX}"
-
-
-def identity_of(grid: PatchGrid, encoder: Mapping[str, Any]) -> dict[str, str]:
-    """Tell which features a file holds; speed options are no part of it."""
-    return {
-        "slide": str(grid.slide["fingerprint"]),
-        "grid": grid.fingerprint,
-        "encoder": str(encoder["fingerprint"]),
-        "precision": str(encoder["precision"]),
-    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,113 +77,48 @@ class FeatureStore:
             If there is one that was made in another way, saying in which, or if the
             folder cannot be written to.
         """
-        identity = identity_of(grid, encoder)
         try:
             if path.exists():
-                store = cls._existing(path, identity, overwrite)
+                store = _existing(path, grid, encoder, overwrite)
                 if store is not None:
                     return store
                 shutil.rmtree(path)
-            return cls._create(path, grid, encoder, identity, block)
+            return _create(path, grid, encoder, block)
         except OSError as error:
             raise _cannot_write(path, error) from error
-
-    @classmethod
-    def _existing(
-        cls, path: Path, identity: Mapping[str, str], overwrite: bool
-    ) -> FeatureStore | None:
-        try:
-            group = _open_group(path, "r+")
-            attributes: dict[str, Any] = dict(group.attrs)
-            found = dict(attributes["identity"])
-        except (FeatureError, KeyError, TypeError, ValueError):
-            # Killed before its attributes were written: there is nothing in it to keep.
-            if overwrite or not any(path.glob("features/c/*")):
-                return None
-            raise
-        differs = sorted(k for k in identity if found.get(k) != identity[k])
-        if not differs:
-            block = group["features"].chunks[0]  # type: ignore[union-attr]
-            return cls(path, group, int(block))
-        if overwrite:
-            return None
-        shown = ", ".join(
-            f"{k} {found.get(k)} there, {identity[k]} now" for k in differs
-        )
-        raise FeatureError(
-            f"was made in another way ({shown})",
-            path,
-            "Choose another --out, or replace it with --overwrite",
-        )
-
-    @classmethod
-    def _create(
-        cls,
-        path: Path,
-        grid: PatchGrid,
-        encoder: Mapping[str, Any],
-        identity: Mapping[str, str],
-        block: int,
-    ) -> FeatureStore:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows, dim = len(grid), int(encoder["dim"])
-        chunk = max(min(block, rows), 1)
-        group = zarr.create_group(path, zarr_format=3)
-        for name, values in (("coords", grid.xy), ("lattice", grid.lattice)):
-            array = group.create_array(
-                name,
-                shape=values.shape,
-                chunks=(max(rows, 1), 2),
-                dtype=values.dtype,
-            )
-            array[:] = values
-        group.create_array(
-            "features",
-            shape=(rows, dim),
-            chunks=(chunk, dim),
-            dtype="float32",
-            fill_value=np.nan,
-            compressors=None,  # floats of networks hardly shrink
-        )
-        group.create_array(
-            "status",
-            shape=(rows,),
-            chunks=(chunk,),
-            dtype="uint8",
-            fill_value=int(Status.PENDING),
-        )
-        group.attrs.update(
-            {
-                "schema": SCHEMA,
-                "version": VERSION,
-                "grid": grid.describe(),
-                "encoder": dict(encoder),
-                "complete": False,
-                "identity": dict(identity),
-            }
-        )
-        return cls(path, group, chunk)
 
     @property
     def complete(self) -> bool:
         """Whether all of it is written."""
-        return bool(self.group.attrs.get("complete", False))
+        return self.group.attrs.get("complete") is True
 
     @property
     def done(self) -> int:
         """How many rows are written, from the first: whole blocks."""
-        pending = np.flatnonzero(self._array("status")[:] == Status.PENDING)
+        try:
+            status = np.asarray(self._array("status")[:])
+        # zarr and codecs raise errors of many kinds for a damaged chunk.
+        except Exception as error:  # noqa: BLE001
+            raise _damaged(self.path, error) from error
+        pending = np.flatnonzero(status == Status.PENDING)
         if not len(pending):
-            return len(self._array("status"))
+            return len(status)
         return int(pending[0]) // self.block * self.block
 
     def write(
-        self, start: int, features: NDArray[np.float32], status: NDArray[np.uint8]
+        self,
+        start: int,
+        features: NDArray[np.float32],
+        status: NDArray[np.uint8],
+        problems: Sequence[str] = (),
     ) -> None:
         """Write one block; it counts once its status is there."""
         stop = start + len(features)
         try:
             self._array("features")[start:stop] = features
+            if problems:
+                known: Any = self.group.attrs.get("problems", [])
+                self.group.attrs["problems"] = [*known, *problems][:MOST_PROBLEMS]
             self._array("status")[start:stop] = status
         except OSError as error:
             raise _cannot_write(self.path, error) from error
@@ -217,6 +152,31 @@ def read_features(path: str | Path) -> FeatureSet:
         raise FeatureError("no such feature file", path)
     group = _open_group(path, "r")
     attributes: dict[str, Any] = dict(group.attrs)
+    _check_attributes(path, attributes)
+    try:
+        _check_arrays(group)
+        arrays: dict[str, Any] = {name: _whole(group, name) for name in _ARRAYS}
+        if (arrays["status"] == Status.PENDING).any():
+            raise FeatureError("rows are missing")
+        grid = PatchGrid.from_description(
+            attributes["grid"], arrays["coords"], arrays["lattice"]
+        )
+        provenance = dict(attributes["provenance"])
+        return FeatureSet(
+            np.asarray(arrays["features"], np.float32),
+            grid,
+            np.asarray(arrays["status"], np.uint8),
+            dict(attributes["encoder"]),
+            {**provenance, "problems": list(attributes.get("problems", []))},
+        )
+    except (GridError, FeatureError) as error:
+        raise _damaged(path, error.what) from error
+    # zarr and codecs raise errors of many kinds for what is damaged.
+    except Exception as error:  # noqa: BLE001
+        raise _damaged(path, error) from error
+
+
+def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     if attributes.get("schema") != SCHEMA:
         raise FeatureError("is not a feature file of napari-mcm", path)
     if attributes.get("version") != VERSION:
@@ -229,26 +189,146 @@ def read_features(path: str | Path) -> FeatureSet:
         raise FeatureError(
             "is not complete", path, "Run the same extraction again: it goes on"
         )
+
+
+def _check_arrays(group: zarr.Group) -> None:
+    """Check kinds, shapes and sizes before anything is read into memory."""
+    arrays: dict[str, Any] = {name: group[name] for name in _ARRAYS}
+    for name, (kind, dimensions) in _ARRAYS.items():
+        array = arrays[name]
+        if array.ndim != dimensions or array.dtype.kind != kind:
+            raise ValueError(f"{name} is {array.dtype} with {array.ndim} dimensions")
+    lengths = {name: int(array.shape[0]) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"arrays differ in length: {lengths}")
+    if sum(int(array.nbytes) for array in arrays.values()) > LARGEST_FILE:
+        raise ValueError("claims to be larger than any slide's features")
+    for name, array in arrays.items():
+        missing = int(array.nchunks) - int(array.nchunks_initialized)
+        if lengths[name] and missing > 0:
+            raise ValueError(f"{missing} chunk(s) of {name} are missing")
+
+
+def _whole(group: zarr.Group, name: str) -> Any:
+    array: Any = group[name]
+    return array[:]
+
+
+def _existing(
+    path: Path, grid: PatchGrid, encoder: Mapping[str, Any], overwrite: bool
+) -> FeatureStore | None:
+    """Open the file that is there; None where it may be replaced."""
     try:
-        coords, lattice, features, status = (
-            _read_array(group, name, kind, dimensions)
-            for name, kind, dimensions in (
-                ("coords", "i", 2),
-                ("lattice", "i", 2),
-                ("features", "f", 2),
-                ("status", "u", 1),
-            )
+        group = _open_group(path, "r+")
+        attributes: dict[str, Any] = dict(group.attrs)
+        found = dict(attributes["identity"])
+        rows: Any = group["features"]
+        block = int(rows.chunks[0])
+    except (FeatureError, KeyError, TypeError, ValueError) as error:
+        # Killed before its attributes were written: there is nothing in it to keep.
+        begun = not any(path.glob("features/c/*"))
+        if _holds_nothing_else(path) and (begun or overwrite):
+            return None
+        raise _damaged(path, getattr(error, "what", error)) from error
+    if found == _identity(grid, encoder):
+        return FeatureStore(path, group, block)
+    if overwrite:
+        return None
+    raise FeatureError(
+        f"was made in another way ({_differences(attributes, grid, encoder)})",
+        path,
+        "Choose another --out, or replace it with --overwrite",
+    )
+
+
+def _holds_nothing_else(path: Path) -> bool:
+    """Tell whether a folder holds nothing but parts of a feature file."""
+    return path.is_dir() and all(
+        entry.name == "zarr.json" or entry.name in _ARRAYS or "partial" in entry.name
+        for entry in path.iterdir()
+    )
+
+
+def _create(
+    path: Path, grid: PatchGrid, encoder: Mapping[str, Any], block: int
+) -> FeatureStore:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows, dim = len(grid), int(encoder["dim"])
+    chunk = max(min(block, rows), 1)
+    group = zarr.create_group(path, zarr_format=3)
+    # Empty chunks are written too, so that a missing one is known to be lost.
+    full: Any = {"write_empty_chunks": True}
+    for name, values in (("coords", grid.xy), ("lattice", grid.lattice)):
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=(max(rows, 1), 2),
+            dtype=values.dtype,
+            config=full,
         )
-        grid = PatchGrid.from_description(attributes["grid"], coords, lattice)
-        return FeatureSet(
-            np.asarray(features, np.float32),
-            grid,
-            np.asarray(status, np.uint8),
-            dict(attributes["encoder"]),
-            dict(attributes.get("provenance", {})),
-        )
-    except (KeyError, TypeError, ValueError, OSError, GridError, FeatureError) as error:
-        raise FeatureError(f"is damaged ({error})", path, "Extract it again") from error
+        array[:] = values
+    group.create_array(
+        "features",
+        shape=(rows, dim),
+        chunks=(chunk, dim),
+        dtype="float32",
+        fill_value=np.nan,
+        compressors=None,  # floats of networks hardly shrink
+        config=full,
+    )
+    group.create_array(
+        "status",
+        shape=(rows,),
+        chunks=(chunk,),
+        dtype="uint8",
+        fill_value=int(Status.PENDING),
+        config=full,
+    )
+    group.attrs.update(
+        {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "identity": _identity(grid, encoder),
+            "grid": grid.describe(),
+            "encoder": dict(encoder),
+            "complete": False,
+        }
+    )
+    return FeatureStore(path, group, chunk)
+
+
+def _identity(grid: PatchGrid, encoder: Mapping[str, Any]) -> dict[str, str]:
+    """Tell which features a file holds; speed options are no part of it."""
+    return {
+        "slide": str(grid.slide["fingerprint"]),
+        "grid": grid.fingerprint,
+        "encoder": str(encoder["fingerprint"]),
+        "precision": str(encoder["precision"]),
+    }
+
+
+def _differences(
+    attributes: Mapping[str, Any], grid: PatchGrid, encoder: Mapping[str, Any]
+) -> str:
+    """Say which part differs, and how in words where words tell it apart."""
+    found, wanted = attributes["identity"], _identity(grid, encoder)
+    there = {"grid": attributes.get("grid", {}), "encoder": attributes.get("encoder")}
+    now = {"grid": grid.describe(), "encoder": encoder}
+    return ", ".join(
+        f"{key} {found.get(key)} there{_in_words(key, there)}, "
+        f"{wanted[key]} now{_in_words(key, now)}"
+        for key in wanted
+        if found.get(key) != wanted[key]
+    )
+
+
+def _in_words(key: str, described: Mapping[str, Any]) -> str:
+    part = described.get(key)
+    if key == "grid" and isinstance(part, Mapping):
+        return f" ({part.get('patch_size')} px at {part.get('mpp')} µm per pixel)"
+    if key == "encoder" and isinstance(part, Mapping):
+        return f" ({part.get('spec')})"
+    return ""
 
 
 def _open_group(path: Path, mode: Any) -> zarr.Group:
@@ -259,11 +339,10 @@ def _open_group(path: Path, mode: Any) -> zarr.Group:
         raise FeatureError(f"is not a zarr group ({error})", path) from error
 
 
-def _read_array(group: zarr.Group, name: str, kind: str, dimensions: int) -> Any:
-    array: Any = group[name]
-    if array.ndim != dimensions or array.dtype.kind != kind:
-        raise ValueError(f"{name} is {array.dtype} with {array.ndim} dimensions")
-    return array[:]
+def _damaged(path: Path, reason: object) -> FeatureError:
+    return FeatureError(
+        f"is damaged ({reason})", path, "Extract it again, with --overwrite"
+    )
 
 
 def _cannot_write(path: Path, error: OSError) -> FeatureError:
