@@ -48,7 +48,8 @@ class Plain:
 
     def __init__(self, config: FinetuneConfig) -> None:
         plain = ComputeConfig(precision="float32")
-        student, teacher = (load_encoder(s, plain) for s in (config.student, config.teacher))
+        student = load_encoder(config.student, plain)
+        teacher = load_encoder(config.teacher, plain)
         self.learner = Learner(student, teacher, config)
         for encoder in (student, teacher):
             encoder.module.to(memory_format=torch.contiguous_format)
@@ -60,7 +61,8 @@ class Plain:
         self.student.train()
         learner.optimiser.zero_grad(set_to_none=True)
         for window in windows:
-            pixels = np.empty((len(window.masked), *window.visible_pixels.shape[1:]), np.uint8)
+            shape = (len(window.masked), *window.visible_pixels.shape[1:])
+            pixels = np.empty(shape, np.uint8)
             pixels[window.visible], pixels[window.masked] = (
                 window.visible_pixels,
                 window.masked_pixels,
@@ -94,7 +96,10 @@ def measure(name: str, windows: int, rounds: int) -> None:
         rates = patches / (middle - began), patches / (ended - middle)
         if number:  # the first round warms up
             ratios.append(rates[1] / rates[0])
-            print(f"{name}: plain {rates[0]:.1f}, ours {rates[1]:.1f} patches/s, {ratios[-1]:.2f}x")
+            print(
+                f"{name}: plain {rates[0]:.1f}, ours {rates[1]:.1f} patches/s, "
+                f"{ratios[-1]:.2f}x"
+            )
     print(
         f"{name}: {student} <- {teacher}: median {np.median(ratios):.2f}x "
         f"({ours.student.dtype}, {torch.backends.cpu.get_cpu_capability()})"

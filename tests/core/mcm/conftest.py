@@ -45,7 +45,11 @@ def config(tissue_slide: Path, tmp_path: Path) -> FinetuneConfig:
 
 
 def make_window(
-    seed: int, masked: list[int], empty: tuple[int, ...] = (), s: int = 3, side: int = 32
+    seed: int,
+    masked: list[int],
+    empty: tuple[int, ...] = (),
+    s: int = 3,
+    side: int = 32,
 ) -> Window:
     """A window of patches of many colours, with given masked and tissue-free places."""
     rng = np.random.default_rng(seed)

@@ -41,9 +41,9 @@ def test_a_run_leaves_all_that_is_promised(finished, config):
     result, events = finished
     names = {p.name for p in result.run_dir.iterdir()}
     assert names == {"config.json", "metrics.csv", "summary.json", "encoder"}
-    assert json.loads((result.run_dir / "config.json").read_text()) == config.model_dump(
-        mode="json"
-    )
+    assert json.loads(
+        (result.run_dir / "config.json").read_text()
+    ) == config.model_dump(mode="json")
     assert len([e for e in events if isinstance(e, Metrics)]) == result.steps
     last = [e for e in events if isinstance(e, Progress)][-1]
     assert last.done == last.total == result.windows

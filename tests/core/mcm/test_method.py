@@ -95,7 +95,9 @@ def test_layer_norm_gives_each_target_zero_mean_and_unit_variance():
 
 
 def test_standardised_targets_use_the_statistics_of_patches(student, teacher, config):
-    config = config.model_copy(update={"target": TargetConfig(target_norm="standardise")})
+    config = config.model_copy(
+        update={"target": TargetConfig(target_norm="standardise")}
+    )
     learner = Learner(student, teacher, config)
     windows = [make_window(n, [1, 5, 7]) for n in range(5)]
     learner.measure_targets(windows)

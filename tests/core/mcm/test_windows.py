@@ -35,7 +35,9 @@ def test_an_epoch_sees_each_tissue_patch_at_most_once(source, config):
 
 def test_epochs_and_placements_lie_differently(source, config):
     first = plan_epoch([source], config, 1.0, 0)
-    assert len({plan_epoch([source], config, 1.0, e)[0].grid.origin for e in range(9)}) > 4
+    assert (
+        len({plan_epoch([source], config, 1.0, e)[0].grid.origin for e in range(9)}) > 4
+    )
     double = plan_epoch([source], with_options(config, placements=2), 1.0, 0)
     assert len(double) > 1.5 * len(first)
 
@@ -65,8 +67,13 @@ def test_turned_windows_are_turned_as_a_whole(source, config):
     plain = with_options(config, flips=False)
     seen = set()
     for ref in plan_epoch([source], config, 1.0, 0)[:12]:
-        original, turned = picture(read_window(ref, plain)), picture(read_window(ref, config))
-        symmetries = [np.rot90(m, k) for k in range(4) for m in (original, original[:, ::-1])]
+        original, turned = (
+            picture(read_window(ref, plain)),
+            picture(read_window(ref, config)),
+        )
+        symmetries = [
+            np.rot90(m, k) for k in range(4) for m in (original, original[:, ::-1])
+        ]
         fits = [np.array_equal(turned, s, equal_nan=True) for s in symmetries]
         assert any(fits)
         seen.add(fits.index(True))

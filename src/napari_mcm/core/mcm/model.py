@@ -99,7 +99,7 @@ class ContextModel(nn.Module):
 
 
 def sincos_positions(s: int, width: int) -> Tensor:
-    """Fixed 2-D sine-cosine position embeddings of an s×s window.
+    """Make fixed 2-D sine-cosine position embeddings of an s×s window.
 
     Half of the width encodes the row, half the column, with wavelengths from 2π to
     10000·2π as in Vaswani et al. (2017), taken to two dimensions as in MAE.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
@@ -32,7 +33,9 @@ def prepare_student(module: nn.Module, config: OptimiserConfig) -> None:
     module.requires_grad_(True)
     if not config.freeze_stages:
         return
-    groups = group_parameters(module, module.group_matcher(coarse=True))
+    timm_module: Any = module
+    matcher = timm_module.group_matcher(coarse=True)
+    groups = group_parameters(module, matcher)
     if config.freeze_stages >= len(groups):
         raise ConfigError(
             f"--freeze-stages {config.freeze_stages} leaves nothing to learn: this "
@@ -97,7 +100,8 @@ def rate_factor(config: OptimiserConfig) -> float:
     al., 2022); the linear rule is the one for plain gradient descent.
     """
     ratio = config.batch_windows / 64
-    return {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[config.lr_scaling]
+    factors = {"none": 1.0, "linear": ratio, "sqrt": float(ratio**0.5)}
+    return factors[config.lr_scaling]
 
 
 def _batch_norms(module: nn.Module) -> Iterator[nn.Module]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.mcm.config import ContextConfig, FinetuneConfig
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueMask
+
+_Item = TypeVar("_Item", np.uint8, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,7 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
     """
     rng = np.random.default_rng(ref.key)
     turn = _Turn.draw(rng) if config.optimiser.flips else _Turn()
-    index = turn.apply(ref.index, (0, 1)).ravel()
+    index = turn.apply(ref.index).ravel()
     pixels: dict[int, NDArray[np.uint8]] = {}
     damaged = 0
     for slot in np.flatnonzero(index >= 0):
@@ -116,7 +119,7 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
         except TileError:
             damaged += 1
             continue
-        pixels[int(slot)] = turn.apply(patch, (0, 1))
+        pixels[int(slot)] = turn.apply(patch)
     if len(pixels) < 2:
         return None
     masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
@@ -167,9 +170,10 @@ class _Turn:
     def draw(cls, rng: np.random.Generator) -> _Turn:
         return cls(int(rng.integers(4)), bool(rng.integers(2)))
 
-    def apply(self, array: NDArray[np.generic], axes: tuple[int, int]) -> NDArray:  # type: ignore[type-arg]
-        turned = np.rot90(array, self.quarters, axes)
-        return np.flip(turned, axes[1]) if self.mirror else turned
+    def apply(self, array: NDArray[_Item]) -> NDArray[_Item]:
+        """Turn the first two axes, rows and columns."""
+        turned = np.rot90(array, self.quarters)
+        return turned[:, ::-1] if self.mirror else turned
 
 
 def _read_patch(ref: WindowRef, patch: int) -> NDArray[np.uint8]:
@@ -188,4 +192,5 @@ def _brightness_table(rng: np.random.Generator, strength: float) -> NDArray[np.u
     """Draw a brightness and contrast change as a table over the 256 grey values."""
     gain, shift = 1 + strength * rng.uniform(-1, 1, 2)
     values = (np.arange(256) - 128) * gain + 128 * shift
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    table: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return table

@@ -45,7 +45,7 @@ class _LevelArray:
 
 def level_as_dask(slide: Slide, level: int, chunk: int) -> da.Array:
     """Wrap a level of a slide as a dask array; see :meth:`Slide.as_dask`."""
-    return da.from_array(
+    lazy: da.Array = da.from_array(
         _LevelArray(slide, level),
         chunks=(chunk, chunk, 3),
         name=f"slide-{slide.fingerprint}-{level}-{chunk}-{id(slide)}",
@@ -54,3 +54,4 @@ def level_as_dask(slide: Slide, level: int, chunk: int) -> da.Array:
         fancy=False,
         lock=False,
     )
+    return lazy

@@ -35,11 +35,12 @@ def area_average(
     columns = _mean_between(
         rows.swapaxes(0, 1), np.linspace(left, right, size[0] + 1)
     ).swapaxes(0, 1)
-    return np.clip(columns + 0.5, 0, 255).astype(np.uint8)
+    rounded: Pixels = np.clip(columns + 0.5, 0, 255).astype(np.uint8)
+    return rounded
 
 
 def _mean_between(
-    image: NDArray[np.generic], edges: NDArray[np.float64]
+    image: NDArray[np.uint8] | NDArray[np.float32], edges: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """Average along axis 0 between each two neighbouring edges."""
     count = image.shape[0]

@@ -44,7 +44,9 @@ def _from_aperio(page: tifffile.TiffPage) -> Mpp | None:
 
 
 def _from_ome(tiff: tifffile.TiffFile) -> Mpp | None:
-    images = tifffile.xml2dict(tiff.ome_metadata).get("OME", {}).get("Image", {})
+    images = (
+        tifffile.xml2dict(tiff.ome_metadata or "<OME/>").get("OME", {}).get("Image", {})
+    )
     first: Mapping[str, Any] = images[0] if isinstance(images, list) else images
     pixels = first.get("Pixels", {})
     found = []

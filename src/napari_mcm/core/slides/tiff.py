@@ -162,7 +162,7 @@ def _as_rgb(pixels: Pixels) -> Pixels:
 
 
 def _properties(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, str]:
-    found = {"compression": page.compression.name.lower()}
+    found = {"compression": str(tifffile.COMPRESSION(page.compression).name).lower()}
     if tiff.is_svs:
         found["vendor"] = "aperio"
         for part in page.description.split("|"):

@@ -28,10 +28,12 @@ class TileSource(Protocol):
     """
 
     @property
-    def size(self) -> tuple[int, int]: ...
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
 
     @property
-    def tile_size(self) -> tuple[int, int]: ...
+    def tile_size(self) -> tuple[int, int]:
+        """Width and height of a tile."""
 
     def decode(self, row: int, column: int) -> Pixels:
         """Decode one tile, cropped to the level.
@@ -133,8 +135,11 @@ class HalvedTiles:
         width = min(self.tile_size[0], self.size[0] - x)
         height = min(self.tile_size[1], self.size[1] - y)
         fine = assemble(self._finer, 2 * x, 2 * y, 2 * width, 2 * height)
-        total = fine.reshape(height, 2, width, 2, 3).sum(axis=(1, 3), dtype=np.uint16)
-        return ((total + 2) // 4).astype(np.uint8)
+        total: NDArray[np.uint16] = fine.reshape(height, 2, width, 2, 3).sum(
+            axis=(1, 3), dtype=np.uint16
+        )
+        mean: Pixels = ((total + 2) // 4).astype(np.uint8)
+        return mean
 
 
 def assemble(source: TileSource, x: int, y: int, width: int, height: int) -> Pixels:

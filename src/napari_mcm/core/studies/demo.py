@@ -1,4 +1,4 @@
-"""The main job end to end: grid, fine-tuning, features before and after, heatmaps, report."""
+"""The main job end to end: grid, fine-tuning, features, heatmaps and a report."""
 
 from __future__ import annotations
 

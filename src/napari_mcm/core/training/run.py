@@ -112,7 +112,7 @@ class Run:
         try:
             with safe_open(self.checkpoint_file, "pt") as file:
                 state = json.loads((file.metadata() or {})["state"])
-                return {name: file.get_tensor(name) for name in file.keys()}, state
+                return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise RunError(
                 f"is damaged ({error})",
