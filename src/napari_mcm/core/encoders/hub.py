@@ -47,7 +47,7 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
     WeightsError
         If there is no such model, or its weights cannot be fetched or loaded.
     """
-    check_name(name)
+    _check_name(name)
     try:
         with _offline_if_unreachable():
             arguments = _arguments(name)
@@ -59,7 +59,11 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
             "Ask for access on the model's page, then run: hf auth login",
         ) from error
     except RepositoryNotFoundError as error:
-        raise WeightsError("there is no such model on the hub", name) from error
+        raise WeightsError(
+            "the hub has no such model, or shows it only to who may see it",
+            name,
+            "Check the name, or log in with: hf auth login",
+        ) from error
     except OSError as error:
         raise WeightsError(
             "weights are not on this computer and cannot be fetched", name, OFFLINE_HINT
@@ -72,15 +76,13 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
     return module, {"weights": name, "license": licence, "model_args": arguments}
 
 
-def check_name(name: str) -> None:
-    """Check that timm knows an architecture.
+def is_timm_name(name: str) -> bool:
+    """Tell whether timm builds models of that name, or fetches them from the hub."""
+    return name.startswith(HUB_PREFIXES) or timm.is_model(name.partition(".")[0])
 
-    Raises
-    ------
-    WeightsError
-        If not, with the names that are like it.
-    """
-    if name.startswith(HUB_PREFIXES) or timm.is_model(name.partition(".")[0]):
+
+def _check_name(name: str) -> None:
+    if is_timm_name(name):
         return
     similar = difflib.get_close_matches(name, timm.list_models(), 3)
     hint = f"Did you mean {' or '.join(similar)}? " if similar else ""

@@ -17,7 +17,7 @@ from napari_mcm.core.encoders.compute import ComputeConfig, choose_device, choos
 from napari_mcm.core.encoders.encoder import Encoder, to_channels_last
 from napari_mcm.core.encoders.fingerprint import fingerprint
 from napari_mcm.core.encoders.hub import (
-    check_name,
+    is_timm_name,
     load_pretrained,
     pretrained_config,
 )
@@ -94,15 +94,19 @@ def _build(spec: str, seed: int) -> tuple[nn.Module, Recipe]:
         return module, _own_recipe(module, source)
     if spec.startswith(RANDOM_PREFIX):
         return _build_random(spec.removeprefix(RANDOM_PREFIX), seed)
-    path = Path(spec).expanduser()
-    if path.exists() or path.suffix == ".safetensors":
-        return _build_from_file(_weights_file(path))
+    if not is_timm_name(spec) and _looks_like_path(spec):
+        return _build_from_file(_weights_file(Path(spec).expanduser()))
     module, source = load_pretrained(spec)
     return module, _own_recipe(module, source)
 
 
+def _looks_like_path(spec: str) -> bool:
+    return "/" in spec or spec.endswith(".safetensors") or Path(spec).exists()
+
+
 def _build_random(name: str, seed: int) -> tuple[nn.Module, Recipe]:
-    check_name(name)
+    if not timm.is_model(name):
+        raise WeightsError("timm knows no such model", RANDOM_PREFIX + name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = timm.create_model(name, num_classes=0)
@@ -138,7 +142,7 @@ def _own_recipe(module: nn.Module, source: dict[str, Any]) -> Recipe:
 def _weights_file(path: Path) -> Path:
     """Find the weights in a run, in an encoder's directory, or as a file."""
     if not path.exists():
-        raise WeightsError("no such file", path, "Check the path")
+        raise WeightsError("no such file or folder", path, "Check the path")
     if path.is_dir():
         folder = path / "encoder" if (path / "encoder").is_dir() else path
         if not (folder / WEIGHTS_FILE).is_file():
@@ -155,7 +159,7 @@ def _weights_file(path: Path) -> Path:
         raise WeightsError(
             "is not a .safetensors file",
             path,
-            "Other formats can run code when they are opened and are not read",
+            "Other formats can carry code and are not read",
         )
     return path
 
@@ -163,7 +167,12 @@ def _weights_file(path: Path) -> Path:
 def _build_from_file(file: Path) -> tuple[nn.Module, Recipe]:
     recipe = read_recipe(file.parent / RECIPE_FILE)
     state = _read_tensors(file)
-    check_name(recipe.architecture)
+    if not timm.is_model(recipe.architecture):
+        raise WeightsError(
+            f"its model {recipe.architecture} is unknown to timm {timm.__version__}",
+            file,
+            "Update timm",
+        )
     arguments: dict[str, Any] = dict(recipe.model_args)
     try:
         module = timm.create_model(recipe.architecture, num_classes=0, **arguments)

@@ -44,16 +44,37 @@ def load_offline(name: str) -> tuple[nn.Module, dict[str, str]]:
             PREFIX + name,
             f"There are {', '.join(PREFIX + known for known in OFFLINE)}",
         )
-    package = f"{name.replace('_', '-')}-pytorch-model"
-    file = _find(package)
-    architecture = f"tf_{name}"
-    state = _rename(torch.load(file, "cpu", weights_only=True), architecture, file)
-    module = timm.create_model(architecture, num_classes=0)
-    module.load_state_dict(state)
-    return module, {"weights": f"{package} (ImageNet-1k)", "license": _LICENCE}
+    state = read_offline(name)
+    module = timm.create_model(f"tf_{name}", num_classes=0)
+    module.load_state_dict(
+        {key: t for key, t in state.items() if not key.startswith(_CLASSIFIER)}
+    )
+    source = f"{_package(name)} (ImageNet-1k)"
+    return module, {"weights": source, "license": _LICENCE}
+
+
+def read_offline(name: str) -> dict[str, Tensor]:
+    """Read packaged weights, the classifier's too, under timm's names.
+
+    Their own names are those of EfficientNet-PyTorch; in order, both sets of tensors
+    follow the forward pass.
+    """
+    file = _find(_package(name))
+    theirs: dict[str, Tensor] = torch.load(file, "cpu", weights_only=True)
+    with torch.device("meta"):
+        ours = timm.create_model(f"tf_{name}").state_dict()
+    shapes = [[tuple(t.shape) for t in state.values()] for state in (ours, theirs)]
+    if shapes[0] != shapes[1]:
+        raise WeightsError(f"holds other tensors than timm's tf_{name}", file)
+    return dict(zip(ours, theirs.values(), strict=True))
+
+
+def _package(name: str) -> str:
+    return f"{name.replace('_', '-')}-pytorch-model"
 
 
 def _find(package: str) -> Path:
+    # Found and not imported: nothing of the package's own code needs to run.
     found = find_spec(package.replace("-", "_"))
     folders = found.submodule_search_locations if found else None
     files = [file for folder in folders or () for file in Path(folder).rglob("*.pth")]
@@ -64,16 +85,3 @@ def _find(package: str) -> Path:
             "Install it with: pip install 'napari-mcm[offline]'",
         )
     return files[0]
-
-
-def _rename(
-    theirs: dict[str, Tensor], architecture: str, file: Path
-) -> dict[str, Tensor]:
-    """Match the tensors with timm's in their order; both follow the forward pass."""
-    with torch.device("meta"):
-        ours = timm.create_model(architecture).state_dict()
-    shapes = [[tuple(t.shape) for t in state.values()] for state in (ours, theirs)]
-    if shapes[0] != shapes[1]:
-        raise WeightsError(f"holds other tensors than timm's {architecture}", file)
-    renamed = zip(ours, theirs.values(), strict=True)
-    return {name: t for name, t in renamed if not name.startswith(_CLASSIFIER)}
