@@ -171,21 +171,22 @@ def test_a_polite_kill_leaves_a_run_to_go_on_with(
         text=True,
     ) as process:
         assert process.stderr is not None
+        said = []
         for line in process.stderr:
+            said.append(line)
             if "loss" in line:
+                process.send_signal(signal.SIGTERM)
                 break
-        process.send_signal(signal.SIGTERM)
-        last = process.stderr.read().splitlines()[-1]
-    assert process.returncode == 130
-    assert last == f"cancelled; resume with napari-mcm finetune --resume {out}"
+        said += process.stderr.readlines()
+    assert process.returncode == 130, said
+    assert said[-1] == f"cancelled; resume with napari-mcm finetune --resume {out}\n"
     assert (out / "checkpoint").is_dir()
 
 
 def test_demo_does_the_whole_main_job(call: Call, slide: Path, tmp_path: Path) -> None:
-    side = 1536
-    call("sample", "--out", tmp_path / "s", "--slides", "1", "--size", side)
+    call("sample", "--out", tmp_path / "s", "--slides", "1", "--size", "1280")
     answer = call(
-        *("demo", "--out", tmp_path / "demo", "--fast", "--student", ENCODER),
+        *("demo", "--out", tmp_path / "demo", "--windows", "2", "--student", ENCODER),
         *("--teacher", ENCODER, "--slide", tmp_path / "s" / "slide_00.ome.tif"),
         *(*COMPUTE, "--json"),
     )

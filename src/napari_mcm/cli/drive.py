@@ -52,7 +52,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
 
     def __init__(self) -> None:
         self._stage, self._last, self._figures = "", float("-inf"), ""
-        self._ended = False
+        self._done = -1
 
     def __enter__(self) -> Callable[[Event], None]:
         return self._show
@@ -69,16 +69,16 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
             say(f"{event.stage}: {event.describe()}{self._figures}")
 
     def _due(self, progress: Progress) -> bool:
-        now = time.monotonic()
         new = progress.stage != self._stage
         if new:
             self._figures = ""
+        elif progress.done == self._done:
+            return False  # it is alive, but there is nothing new to say
+        now = time.monotonic()
         ended = progress.total is not None and progress.done >= progress.total
-        ends = ended and not self._ended
-        self._ended = ended
-        if not (new or ends or now - self._last >= SECONDS_BETWEEN_LINES):
+        if not (new or ended or now - self._last >= SECONDS_BETWEEN_LINES):
             return False
-        self._stage, self._last = progress.stage, now
+        self._stage, self._done, self._last = progress.stage, progress.done, now
         return True
 
 
