@@ -107,6 +107,21 @@ def test_standardised_targets_use_the_statistics_of_patches(student, teacher, co
     assert scaled.std(0).median() == pytest.approx(1, abs=1e-3)
 
 
+def test_learning_begins_at_the_best_constant(student, teacher, config):
+    learner = Learner(student, teacher, config)
+    windows = [make_window(n, [1, 5, 7]) for n in range(5)]
+    learner.measure_targets(windows)
+    scaled = learner.target.scale(
+        torch.from_numpy(
+            np.concatenate([teacher.encode(w.masked_pixels) for w in windows])
+        )
+    )
+    first = step(learner, windows, factor=0.0).loss
+    constant = (scaled - scaled.median(dim=0).values).abs().mean()
+    assert first == pytest.approx(float(constant), rel=1e-4)
+    assert first < (scaled - scaled.mean(dim=0)).abs().mean()
+
+
 def test_cosine_arm_is_zero_for_a_perfect_guess_only():
     target = Target(TargetConfig(loss="cosine_smooth_l1"))
     y = torch.randn(4, 9)

@@ -56,6 +56,9 @@ class TargetConfig(BaseModel):
         description="Scaling of the teacher's features: each vector to zero mean and "
         "unit variance, each dimension over patches, or none (the article's literal l1).",
     )
+    start_at_median: bool = Field(
+        True, description="Let predictions begin at the targets' median."
+    )
     loss: Literal["l1", "cosine_smooth_l1"] = Field(
         "l1", description="l1, or 0.9 (1 - cosine) + 0.1 smooth l1."
     )

@@ -73,6 +73,14 @@ class ContextModel(nn.Module):
         else:
             self.register_buffer("positions", fixed, persistent=False)
 
+    @torch.no_grad()
+    def begin_at(self, prediction: Tensor) -> None:
+        """Let every prediction of the untrained predictor be this one (teacher_dim,)."""
+        last = self.predictor[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.zero_()
+        last.bias.copy_(prediction)
+
     def forward(self, features: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
         """Predict the teacher's features at the masked places.
 
