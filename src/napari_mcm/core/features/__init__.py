@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "config": ["ExtractConfig"],
-        "extract": ["extract"],
+        "extraction": ["extract"],
         "feature_set": ["FeatureSet", "Status"],
         "slides": ["ExtractResult", "extract_slides"],
         "store": ["feature_path", "read_features"],

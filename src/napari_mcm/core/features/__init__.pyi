@@ -1,5 +1,5 @@
 from napari_mcm.core.features.config import ExtractConfig as ExtractConfig
-from napari_mcm.core.features.extract import extract as extract
+from napari_mcm.core.features.extraction import extract as extract
 from napari_mcm.core.features.feature_set import FeatureSet as FeatureSet
 from napari_mcm.core.features.feature_set import Status as Status
 from napari_mcm.core.features.slides import ExtractResult as ExtractResult

@@ -9,7 +9,7 @@ from pathlib import Path
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, McmError, SlideError
 from napari_mcm.core.features.config import ExtractConfig
-from napari_mcm.core.features.extract import extract
+from napari_mcm.core.features.extraction import extract
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.store import feature_path
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, make_grid
