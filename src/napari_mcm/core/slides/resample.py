@@ -31,24 +31,40 @@ def area_average(
     ndarray, shape (size[1], size[0], 3), uint8
     """
     left, top, right, bottom = box
-    rows = _mean_between(image, np.linspace(top, bottom, size[1] + 1))
-    columns = _mean_between(
-        rows.swapaxes(0, 1), np.linspace(left, right, size[0] + 1)
-    ).swapaxes(0, 1)
-    rounded: Pixels = np.clip(columns + 0.5, 0, 255).astype(np.uint8)
-    return rounded
+    places, weights = _taps(np.linspace(top, bottom, size[1] + 1), image.shape[0])
+    rows = np.zeros((size[1], *image.shape[1:]), np.float32)
+    part = np.empty_like(rows)
+    for place, weight in zip(places, weights, strict=True):
+        np.multiply(image[place], weight[:, None, None], out=part)
+        rows += part
+    places, weights = _taps(np.linspace(left, right, size[0] + 1), image.shape[1])
+    # Half a grey level, so that cutting off the fraction rounds.
+    result = np.full((size[1], size[0], 3), 0.5, np.float32)
+    part = np.empty_like(result)
+    for place, weight in zip(places, weights, strict=True):
+        # "clip" spares numpy a copy; there is nothing to clip.
+        np.take(rows, place, axis=1, out=part, mode="clip")
+        part *= weight[:, None]
+        result += part
+    return np.clip(result, 0, 255, out=result).astype(np.uint8)
 
 
-def _mean_between(
-    image: NDArray[np.uint8] | NDArray[np.float32], edges: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Average along axis 0 between each two neighbouring edges."""
-    count = image.shape[0]
-    whole = np.clip(np.floor(edges).astype(np.intp), 0, count - 1)
-    rest = (edges - whole).astype(np.float32).reshape(-1, 1, 1)
-    sums = np.zeros((count + 1, *image.shape[1:]), np.float32)
-    np.cumsum(image, axis=0, dtype=np.float32, out=sums[1:])
-    integral = sums[whole] + rest * image[whole]
-    width = np.float32((edges[-1] - edges[0]) / (len(edges) - 1))
-    means: NDArray[np.float32] = np.diff(integral, axis=0) / width
-    return means
+def _taps(
+    edges: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Tell which source pixels lie between each two neighbouring edges.
+
+    Returns
+    -------
+    places : ndarray of int, shape (T, len(edges) - 1)
+        The T source pixels that an output pixel may cover.
+    weights : ndarray of float32, shape (T, len(edges) - 1)
+        What part of the output pixel each of them makes up; together 1.
+    """
+    low, high = edges[:-1], edges[1:]
+    first = np.clip(np.floor(low).astype(np.intp), 0, count - 1)
+    most = max(int((np.ceil(high).astype(np.intp) - first).max()), 1)
+    places = first + np.arange(most)[:, None]
+    covered = np.minimum(high, places + 1) - np.maximum(low, places)
+    weights = np.clip(covered, 0, None) / (high - low)
+    return np.minimum(places, count - 1), weights.astype(np.float32)
