@@ -218,4 +218,4 @@ def test_rates_and_decay_by_kind_of_weight(student):
 
 def test_an_indivisible_width_is_refused():
     with pytest.raises(ConfigError, match="heads"):
-        ContextModel(30, 8, ContextConfig(heads=8))
+        ContextModel(30, 8, ContextConfig(width=30, heads=8))
