@@ -30,15 +30,17 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         "print(sorted(heavy & set(sys.modules)))\n"
         "sys.exit(status)\n"
     )
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    seconds = time.perf_counter() - began
+    seconds = []
+    for _ in range(3):  # the least of them: the machine may be busy
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - began)
     assert done.stdout.splitlines()[-1] == "[]"
     for verb in app.VERBS:
         assert f"  {verb} " in done.stdout
-    assert seconds < 0.5
+    assert min(seconds) < 0.5
 
 
 def test_version(call: Call) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Answer, Call
 
-ENCODER = "random:resnet18"
+ENCODER = "random:test_resnet"
 GRID = ("--patch-size", "64", "--tissue-mpp", "4", "--min-object-um", "20")
 COMPUTE = ("--device", "cpu", "--precision", "float32")
 SMALL = (

@@ -66,7 +66,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
         elif isinstance(event, Metrics):
             self._figures = _figures(event)
         elif self._due(event):
-            say(f"{event.stage}: {event.describe()}{self._figures}")
+            say(f"{event.stage}: {_amount(event)}{self._figures}")
 
     def _due(self, progress: Progress) -> bool:
         new = progress.stage != self._stage
@@ -119,7 +119,7 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
                 self._task_of(event),
                 completed=event.done,
                 total=event.total,
-                said=event.describe() + self._figures,
+                said=_amount(event) + self._figures,
             )
 
     def _task_of(self, progress: Progress) -> TaskID:
@@ -127,6 +127,12 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
             self._stage, self._figures = progress.stage, ""
             self._task = self._bars.add_task(progress.stage, total=None, said="")
         return self._task
+
+
+def _amount(progress: Progress) -> str:
+    """Say how much is done, where there is something to count."""
+    counted = progress.total is not None or progress.done
+    return progress.describe() if counted else "..."
 
 
 def _figures(metrics: Metrics) -> str:

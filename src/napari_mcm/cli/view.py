@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def run(options: ViewOptions) -> Outcome:
     if slides:
         viewer.open([str(path) for path in slides], plugin=PLUGIN)
     viewer.window.add_plugin_dock_widget(PLUGIN, "Similarity")
+    # Qt's loop does not let Python act on a termination signal: take it as it comes.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     napari.run()
     return Outcome({"slides": slides}, [])
 
