@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_mcm.viewer.clicks import ClickListener
@@ -89,6 +92,19 @@ def test_closing_the_dock_lets_go_of_the_viewer(
     _, again = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
     assert listeners(viewer) == 1
     assert session_of(viewer) is again.session
+
+
+def test_a_closed_widget_is_not_held(viewer: Any, slide_path: Path) -> None:
+    viewer.open(slide_path, plugin="napari-mcm")
+    widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")[1]
+    held = weakref.ref(widget), weakref.ref(widget.session)
+    viewer.window.remove_dock_widget(widget)
+    del widget
+    QApplication.processEvents()
+    # Outside an event loop, what is to be deleted later waits for this.
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    assert [reference() for reference in held] == [None, None]
 
 
 def test_floating_and_hiding_do_not_close_it(

@@ -20,7 +20,7 @@ OPACITY = 0.6
 RANGE = (-1.0, 1.0)
 """What limits can be chosen from by hand: all that a cosine can be."""
 COLOUR_BAR_PX = (20, 200)
-MARKER_PX = (18, 10_000)
+MARKER_PX = (16, 10_000)
 """Least and greatest side of the query marker on the screen, in pixels."""
 
 
@@ -178,7 +178,7 @@ class LayerBoard:
             face_color="transparent",
             # White within black: one of them is seen on any colour.
             border_color=["white", "black"],
-            border_width=[0.24, 0.12],
+            border_width=[0.12, 0.06],
             opacity=1.0,
             canvas_size_limits=MARKER_PX,
             scale=slide.scale,

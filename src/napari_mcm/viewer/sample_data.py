@@ -9,9 +9,11 @@ from pathlib import Path
 from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
+from napari_mcm import __version__
 from napari_mcm.viewer.reader import LayerData, read_slide
 
-SIZE = 2400
+SIZE = 3200
+NAME = "Generated H&E slide"
 
 
 def sample_slide() -> list[LayerData]:
@@ -28,7 +30,9 @@ def sample_slide() -> list[LayerData]:
     from napari_mcm.core.samples import SampleConfig
 
     config = SampleConfig(slides=1, size=SIZE)
-    return read_slide(_generated(_folder() / f"{config.size}-{config.seed}", config))
+    folder = _folder() / f"{__version__}-{config.size}-{config.seed}"
+    ((levels, kwargs, kind),) = read_slide(_generated(folder, config))
+    return [(levels, kwargs | {"name": NAME}, kind)]
 
 
 def _generated(folder: Path, config: object) -> Path:

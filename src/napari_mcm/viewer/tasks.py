@@ -39,10 +39,12 @@ class Loaded:
     path: Path
 
     def describe(self) -> str:
-        """Say it in one line: ``1,280 patches of 112 µm, 1,280 features each``."""
+        """Say it in one line: ``520 patches of 112 µm, 1,280 features each``."""
         features = self.index.features
         patches, um = len(features), features.grid.patch_um
-        return f"{patches:,} patches of {um:.4g} µm, {features.dim:,} features each"
+        return (
+            f"{patches:,} patches of {um:.3g}\u00a0µm, {features.dim:,} features each"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QPushButton,
     QSpinBox,
@@ -73,7 +74,9 @@ class PatchOptions(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.folder, 1)
         row.addWidget(self.browse)
-        form.addRow("Save &to", row)
+        label = QLabel("Save &to")
+        label.setBuddy(self.folder)
+        form.addRow(label, row)
         form.addRow(self.overwrite)
         folded = QCollapsible("Patches and files")
         folded.setToolTip("Resolution and size of patches, folder for features")
@@ -111,10 +114,10 @@ class PatchOptions(QWidget):
 
 
 def encoder_label(spec: str) -> str:
-    """Name an encoder for people: a run by its folder, others as they are."""
+    """Name an encoder for people: a run by its folder, a model by its name."""
     path = Path(spec)
     if not path.exists():
-        return spec
+        return spec.removeprefix("offline:").removeprefix("hf-hub:")
     path = path.resolve()
     if path.is_file():
         path = path.parent
@@ -126,8 +129,9 @@ def folder_name(spec: str) -> str:
 
     Runs are told apart by where they lie: two of the same name do not share.
     """
-    name = re.sub(r"[^\w.-]+", "-", encoder_label(spec)).strip("-") or "encoder"
     path = Path(spec)
+    name = encoder_label(spec) if path.exists() else spec
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-") or "encoder"
     if not path.exists():
         return name
     place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=3)

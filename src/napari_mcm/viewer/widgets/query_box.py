@@ -5,8 +5,8 @@ from __future__ import annotations
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
+    QGridLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
     QRadioButton,
     QVBoxLayout,
@@ -60,11 +60,12 @@ class QueryBox(QGroupBox):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.addWidget(self.where)
-        for slot in SLOTS:
-            row = QHBoxLayout()
-            row.addWidget(self.show_slot[slot])
-            row.addWidget(self.legends[slot], 1)
-            column.addLayout(row)
+        maps = QGridLayout()
+        maps.setColumnStretch(1, 1)
+        for row, slot in enumerate(SLOTS):
+            maps.addWidget(self.show_slot[slot], row, 0)
+            maps.addWidget(self.legends[slot], row, 1)
+        column.addLayout(maps)
         form = QFormLayout()
         label = QLabel("&Colours")
         label.setBuddy(self.range)
