@@ -102,6 +102,12 @@ def test_finer_than_the_slide_needs_leave(write_slide):
     assert slide.read(grid.xy[0], (224, 224), grid.mpp).shape == (224, 224, 3)
 
 
+@pytest.mark.parametrize("mpp", [0, -1, float("nan"), float("inf"), "fine"])
+def test_impossible_resolutions_are_refused(mpp):
+    with pytest.raises(ValueError, match="mpp"):
+        GridConfig(mpp=mpp)
+
+
 def test_a_click_finds_the_patch_under_it(write_slide):
     slide = open_slide(write_slide(stained_image(600, 500), mpp=0.499))
     grid = make_grid(slide, full(slide), GridConfig(mpp=0.5, patch_size=50), (11, 5))

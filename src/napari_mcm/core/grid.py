@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class GridConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mpp: float | Literal["auto"] = Field(
+    mpp: Annotated[float, Field(gt=0, lt=1000)] | Literal["auto"] = Field(
         "auto",
         description="Resolution of patches in µm per pixel; auto is 0.5, or the "
         "coarsest native resolution among the slides where that is coarser.",
