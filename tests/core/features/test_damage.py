@@ -13,7 +13,7 @@ import pytest
 import tifffile
 import zarr
 
-from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features import (
     ExtractConfig,
@@ -190,6 +190,22 @@ def test_a_lost_chunk_is_noticed(slide, grid, encoder, tmp_path, array):
     chunk.unlink()
     with pytest.raises(FeatureError, match="1 chunk"):
         read_features(path)
+
+
+def test_rows_that_were_never_written_are_noticed(slide, grid, encoder, tmp_path):
+    path = tmp_path / "a.features.zarr"
+    run(extract(slide, grid, encoder, path))
+    zarr.open_group(path, mode="r+")["status"][5] = int(Status.PENDING)
+    with pytest.raises(FeatureError, match="rows are missing"):
+        read_features(path)
+
+
+def test_another_precision_is_another_file(slide, grid, encoder, tmp_path):
+    path = tmp_path / "a.features.zarr"
+    steps(extract(slide, grid, encoder, path, block=BLOCK), BLOCK)
+    rough = load_encoder(ENCODER, ComputeConfig(precision="bfloat16"))
+    with pytest.raises(FeatureError, match="float32 there, bfloat16 now"):
+        run(extract(slide, grid, rough, path))
 
 
 def test_a_file_that_claims_to_be_huge_is_not_read(slide, grid, encoder, tmp_path):
