@@ -17,11 +17,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dask.array as da
 import napari
 import numpy as np
+from numpy.typing import NDArray
 from OpenGL import GL
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
@@ -33,9 +34,10 @@ from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.viewer.layers import LayerBoard
 from napari_mcm.viewer.session import SLOTS, Limits, Session
 from napari_mcm.viewer.slide_facts import SlideFacts
-from napari_mcm.viewer.tasks import Loaded
+from napari_mcm.viewer.tasks import Loaded, usual_range
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 
+LIMITS: tuple[Limits, ...] = get_args(Limits)
 PATCH, MPP, CHUNK = 224, 0.5, 512
 spent: dict[str, list[float]] = defaultdict(list)
 
@@ -90,6 +92,18 @@ def add_slide(viewer: napari.Viewer, side: int) -> None:
     )
 
 
+def regional_features(
+    grid: PatchGrid, dim: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Vectors that are alike within a region, so that maps and their limits differ."""
+    regions = rng.standard_normal((7, dim), np.float32)
+    kind = (grid.lattice // 40) @ (1, 3) % len(regions)
+    noise = rng.standard_normal((len(grid), dim), np.float32)
+    return (
+        regions[kind] * rng.uniform(0.2, 2, (len(grid), 1)).astype(np.float32) + noise
+    )
+
+
 def settle(seconds: float) -> None:
     """Let the window finish what it has to do."""
     until = time.perf_counter() + seconds
@@ -125,7 +139,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--slots", type=int, default=1, choices=range(1, 3))
-    parser.add_argument("--limits", choices=("robust", "fixed"), default="robust")
+    parser.add_argument("--limits", choices=LIMITS, default="encoder")
     parser.add_argument("--n", type=int, default=50)
     options = parser.parse_args()
     timed("one map's values", SimilarityIndex, "query")
@@ -140,12 +154,14 @@ def main() -> None:
     add_slide(viewer, grid.shape[0] * PATCH)
     widget = SimilarityWidget(viewer)
     viewer.window.add_dock_widget(widget, area="right")
-    widget.session.use_limits(_limits(options.limits))
+    widget.session.use_limits(options.limits)
     rng = np.random.default_rng(1)
     for slot in SLOTS[: options.slots]:
-        vectors = rng.standard_normal((len(grid), options.dim), np.float32)
+        vectors = regional_features(grid, options.dim, rng)
         features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), {})
-        loaded = Loaded(slot, SimilarityIndex(features), Path("x.features.zarr"))
+        index = SimilarityIndex(features)
+        path = Path("x.features.zarr")
+        loaded = Loaded(slot, index, path, usual_range(index))
         widget.session.take_features(widget.session.slide, slot, loaded)
     settle(1)
     canvas = viewer.window._qt_viewer.canvas._scene_canvas
@@ -159,10 +175,6 @@ def main() -> None:
         settle(QApplication.doubleClickInterval() / 1000 + 0.05)
     report(took[5:], len(grid), options)
     viewer.close()
-
-
-def _limits(text: str) -> Limits:
-    return "fixed" if text == "fixed" else "robust"
 
 
 def report(took: list[float], patches: int, options: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.libraries import keep_triton_out
-from napari_mcm.viewer.tasks import Loaded
+from napari_mcm.viewer.tasks import Loaded, usual_range
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from tests.core.conftest import stained_image
 
@@ -62,7 +62,8 @@ def features_of(path: Path, patch_size: int = 50, dim: int = 16) -> Loaded:
     vectors = rng.standard_normal((len(grid), dim), np.float32)
     status = np.zeros(len(grid), np.uint8)
     features = FeatureSet(vectors, grid, status, {"spec": f"random {patch_size}"})
-    return Loaded(f"random {patch_size}", SimilarityIndex(features), Path("none"))
+    index = SimilarityIndex(features)
+    return Loaded(f"random {patch_size}", index, Path("none"), usual_range(index))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.viewer.tasks import Loaded
+from napari_mcm.viewer.widgets.query_box import RANGES
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from tests.viewer.conftest import Click, features_of, write_slide
 
@@ -193,9 +194,37 @@ def test_fixed_colours_run_from_minus_one_to_one(
 ) -> None:
     click(centre_um(ready, 5))
     assert map_of(ready).contrast_limits != [-1, 1]
-    ready.query.range.setCurrentIndex(1)
-    ready.query.range.activated.emit(1)
+    choose_range(ready, "fixed")
     assert map_of(ready).contrast_limits == [-1, 1]
+
+
+def test_colours_of_an_encoder_stay_from_click_to_click(
+    ready: SimilarityWidget, click: Click
+) -> None:
+    limits = []
+    for patch in (5, 40):
+        click(centre_um(ready, patch))
+        limits.append(tuple(map_of(ready).contrast_limits))
+    assert limits[0] == limits[1]
+    low, high = ready.session.features("first").limits
+    assert limits[0][0] <= low < high <= limits[0][1]
+    assert f"{limits[0][0]:.2f}" in ready.query.legends["first"].low.text()
+
+
+def test_colours_can_follow_each_map(ready: SimilarityWidget, click: Click) -> None:
+    choose_range(ready, "map")
+    click(centre_um(ready, 5))
+    heatmap = ready.session.query.maps["first"]
+    assert map_of(ready).contrast_limits == list(heatmap.limits)
+    others = np.delete(heatmap.values, 5)
+    inside = (others >= heatmap.limits[0]) & (others <= heatmap.limits[1])
+    assert inside.mean() > 0.95
+
+
+def choose_range(widget: SimilarityWidget, limits: str) -> None:
+    index = list(RANGES.values()).index(limits)
+    widget.query.range.setCurrentIndex(index)
+    widget.query.range.activated.emit(index)
 
 
 def test_a_real_mouse_click_works(

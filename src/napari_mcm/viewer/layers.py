@@ -20,7 +20,7 @@ OPACITY = 0.6
 RANGE = (-1.0, 1.0)
 """What limits can be chosen from by hand: all that a cosine can be."""
 COLOUR_BAR_PX = (20, 200)
-MARKER_PX = (16, 10_000)
+MARKER_PX = (12, 10_000)
 """Least and greatest side of the query marker on the screen, in pixels."""
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 SLOTS = ("first", "second")
 """Places for encoders that are compared; the same query is asked of each."""
 
-Limits = Literal["robust", "fixed"]
+Limits = Literal["encoder", "map", "fixed"]
+"""Colours run over the encoder's usual range, over each map's own, or from -1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Session:
         self.layers = LayerBoard(viewer)
         self.slide: Layer | None = None
         self.query: Query | None = None
-        self.limits: Limits = "robust"
+        self.limits: Limits = "encoder"
         self._clicks = ClickListener(viewer, lambda: self.slide, self.ask)
         self._loaded: WeakKeyDictionary[Layer, dict[str, Loaded]] = WeakKeyDictionary()
         self._users: set[int] = set()
@@ -148,7 +149,7 @@ class Session:
                 self.layers.show_only(slide, slot)
 
     def use_limits(self, limits: Limits) -> None:
-        """Stretch colours to each map, or hold them at -1 to 1."""
+        """Choose what the colours run over."""
         self.limits = limits
         if self.query is not None:
             self.ask(*self.query.xy)
@@ -206,16 +207,13 @@ def _answer(loaded: Loaded, x: float, y: float, limits: Limits) -> Heatmap | Non
     patch = index.features.grid.index_at(x, y)
     if patch is None or not index.valid[patch]:
         return None
-    heatmap = similarity(index, patch, limits=limits)
-    return replace(heatmap, limits=_rounded(*heatmap.limits))
+    heatmap = similarity(index, patch, limits="robust" if limits == "map" else "fixed")
+    ends = loaded.limits if limits == "encoder" else heatmap.limits
+    return replace(heatmap, limits=_rounded(*ends))
 
 
 def _rounded(low: float, high: float) -> tuple[float, float]:
-    """Widen limits to round numbers: they are read off, and stay from click to click.
-
-    Where they stay the colour bar need not be drawn anew, which takes as long as the
-    map.
-    """
+    """Widen limits to round numbers, which can be read off a colour bar."""
     step = 20 if high - low > 0.25 else 100
     low, high = math.floor(low * step) / step, math.ceil(high * step) / step
     return max(low, -1.0), min(high, 1.0)

@@ -17,7 +17,8 @@ from napari_mcm.viewer.widgets.legend import Legend
 from napari_mcm.viewer.widgets.parts import follow, narrow, note
 
 RANGES: dict[str, Limits] = {
-    "Stretched to each map": "robust",
+    "Usual range of the encoder": "encoder",
+    "Range of each map": "map",
     "Fixed, −1 to 1": "fixed",
 }
 
@@ -42,8 +43,8 @@ class QueryBox(QGroupBox):
         self.range = narrow(QComboBox())
         self.range.addItems(list(RANGES))
         self.range.setToolTip(
-            "Stretched: colours run from the 2nd to the 98th percentile of each map, "
-            "which shows structure. Fixed: −1 to 1, the same for all maps"
+            "From the 2nd to the 98th percentile, of many queries to this encoder or "
+            "of each map, so that structure shows; or the same for all encoders"
         )
         self.range.activated.connect(self._use_range)
         self.legends = {slot: Legend() for slot in SLOTS}
