@@ -1,0 +1,145 @@
+"""Make the pictures of the viewer by driving the real program.
+
+    xvfb-run -a -s "-screen 0 1920x1080x24" \\
+        python docs/make_pictures.py [--slide FILE] [--at X Y] [--out docs/images]
+
+Without a slide the generated one is taken. The widget's own buttons are pressed and the
+canvas is clicked; nothing is drawn in afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+import numpy as np
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_mcm.viewer.jobs import JobState
+from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
+from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+
+PLUGIN = "napari-mcm"
+
+
+def wait(until: Callable[[], bool], seconds: float = 1800) -> None:
+    """Let the program run until something has happened."""
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            raise SystemExit(f"gave up after {seconds:.0f} s")
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def settle(seconds: float = 1.0) -> None:
+    """Let the program paint."""
+    end = time.monotonic() + seconds
+    wait(lambda: time.monotonic() > end)
+
+
+class Studio:
+    """A viewer with the plugin, ready to be photographed."""
+
+    def __init__(self, slide: Path | None, out: Path, size: tuple[int, int]) -> None:
+        self.out = out
+        out.mkdir(parents=True, exist_ok=True)
+        self.viewer = napari.Viewer()
+        self.viewer.window.resize(*size)
+        if slide is None:
+            self.viewer.open_sample(PLUGIN, "generated_slide")
+        else:
+            self.viewer.open(slide, plugin=PLUGIN)
+        dock, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Similarity")
+        assert isinstance(widget, SimilarityWidget)
+        self.widget, self.session = widget, widget.session
+        settle()
+
+    def take(self, name: str) -> None:
+        """Save a picture of the whole window."""
+        settle()
+        path = self.out / f"{name}.png"
+        self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        print(path)
+
+    def compute(self, slot: EncoderSlot, encoder: str, shot: str = "") -> None:
+        """Press a slot's button and wait; take a picture halfway if asked for."""
+        status = self.session.jobs.status
+        slot.encoder.setCurrentText(encoder)
+        slot.compute.click()
+        if shot:
+            wait(lambda: not status.busy or self._halfway())
+            self.take(shot)
+        wait(lambda: not status.busy)
+        if status.state is not JobState.DONE:
+            raise SystemExit(status.details)
+        settle()
+
+    def _halfway(self) -> bool:
+        progress = self.session.jobs.status.progress
+        if progress is None or not progress.total or not progress.rate:
+            return False
+        return progress.done > progress.total / 3
+
+    def click(self, x: float, y: float) -> None:
+        """Click on a point of the slide, given in level-0 pixels."""
+        camera = self.viewer.scene.camera
+        slide = self.session.slide
+        assert slide is not None
+        native = self.viewer.window._qt_viewer.canvas.native
+        middle = np.array([native.height(), native.width()]) / 2
+        world = np.asarray(slide.data_to_world((y - 0.5, x - 0.5)))
+        row, column = (world - camera.center[-2:]) * camera.zoom + middle
+        at = QPoint(round(column), round(row))
+        QTest.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
+        settle()
+
+    def look_at(self, x: float, y: float, zoom: float) -> None:
+        """Zoom to a point of the slide."""
+        slide, camera = self.session.slide, self.viewer.scene.camera
+        assert slide is not None
+        camera.center = slide.data_to_world((y, x))
+        camera.zoom *= zoom
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slide", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--encoder", default="offline:efficientnet_lite0")
+    parser.add_argument("--second", default="offline:efficientnet_lite2")
+    parser.add_argument("--at", type=float, nargs=2, metavar=("X", "Y"))
+    parser.add_argument("--patch-size", type=int, default=224)
+    parser.add_argument("--features", help="folder for feature files")
+    parser.add_argument("--size", type=int, nargs=2, default=(1500, 950))
+    options = parser.parse_args()
+
+    studio = Studio(options.slide, options.out, tuple(options.size))
+    widget = studio.widget
+    widget.options.patch_size.setValue(options.patch_size)
+    widget.options.folder.setText(options.features or "")
+    studio.take("viewer-open")
+    studio.compute(widget.first, options.encoder, shot="viewer-computing")
+    facts = studio.session.facts
+    assert facts is not None
+    x, y = options.at or (facts.size[0] / 2, facts.size[1] / 2)
+    studio.click(x, y)
+    studio.take("viewer-dark")
+    studio.viewer.theme = "light"
+    studio.take("viewer-light")
+    studio.viewer.theme = "dark"
+    studio.compute(widget.second, options.second)
+    studio.take("viewer-compare")
+    studio.look_at(x, y, 4)
+    studio.take("viewer-zoomed")
+    studio.viewer.close()
+
+
+if __name__ == "__main__":
+    main()
