@@ -119,7 +119,7 @@ class Learner:
         (loss / masked).backward()
         with torch.no_grad():
             cosine = F.cosine_similarity(predictions, targets, dim=1).sum()
-            spread = features.std(dim=0).mean() * len(features)
+            spread = features.std(dim=0, correction=0).mean() * len(features)
             return torch.stack([loss, cosine, spread]).double().cpu()
 
     def predict(
