@@ -181,7 +181,7 @@ class _Training:
         checkpoint = self.run.load_checkpoint()
         if checkpoint is None:
             yield Progress("Measuring targets", 0, None, "windows")
-            self.learner.measure_targets(list(self._first_windows(16)))
+            self.learner.measure_targets(list(self._some_windows(16)))
             self.run.trim_metrics(0)
             return
         tensors, state = checkpoint
@@ -194,8 +194,10 @@ class _Training:
         self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
 
-    def _first_windows(self, count: int) -> Iterator[Window]:
-        refs = [ref for batch in self.batches for ref in batch][:count]
+    def _some_windows(self, count: int) -> Iterator[Window]:
+        # From all over the run: the first ones alone would flatter its first losses.
+        refs = [ref for batch in self.batches for ref in batch]
+        refs = refs[:: max(len(refs) // count, 1)][:count]
         return (w for ref in refs if (w := read_window(ref, self.config)) is not None)
 
     def _steps(self) -> Job[None]:
