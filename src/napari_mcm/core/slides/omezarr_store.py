@@ -1,0 +1,205 @@
+"""Where an OME-Zarr file lies: a folder, a zip archive or a server."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mcm.core.errors import SlideError
+from napari_mcm.core.slides.backend import Place
+from napari_mcm.core.slides.foreign import library, said
+from napari_mcm.core.slides.location import shown
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.store import Store
+
+MARKERS = (".zattrs", ".zgroup", "zarr.json")
+"""One of them lies in every group."""
+
+_ZIP = b"PK\x03\x04"
+_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """An open place.
+
+    Attributes
+    ----------
+    where : str
+        For messages.
+    store : Store
+        What zarr reads through.
+    root : str
+        The group in the store that is the file's own.
+    read : callable
+        Gives a document by its key, None where there is none.
+    remote : bool
+        Whether a read may fail today and work tomorrow.
+    """
+
+    where: str
+    store: Store
+    root: str
+    read: Callable[[str], bytes | None]
+    remote: bool = False
+
+    def close(self) -> None:
+        """Close all handles; one that was never read through is not open."""
+        if self.store._is_open:
+            self.store.close()
+
+    def attributes(self, path: str = "") -> Mapping[str, Any] | None:
+        """Give the attributes of a group; None where there is no group.
+
+        Raises
+        ------
+        SlideError
+            If they are damaged, or the place cannot be read.
+        """
+        import zarr
+
+        try:
+            group = zarr.open_group(
+                self.store, path=self._full(path), mode="r", use_consolidated=False
+            )
+            return dict(group.attrs)
+        except FileNotFoundError:
+            return None
+        # Damaged JSON, an array in its place, a server that is down: no common base.
+        except Exception as error:  # noqa: BLE001
+            raise SlideError(
+                f"the metadata of group {path or '/'} cannot be read ({said(error)})",
+                self.where,
+                "Check the network and the address"
+                if self.remote
+                else "Copy the file again from its source",
+            ) from error
+
+    def array(self, path: str) -> zarr.Array[Any]:
+        """Open an array.
+
+        Raises
+        ------
+        SlideError
+            If it is missing or damaged.
+        """
+        import zarr
+
+        from napari_mcm.core.slides.omezarr_checks import CheckedStore
+
+        store = CheckedStore(self.store)
+        try:
+            array = zarr.open_array(store, path=self._full(path), mode="r")
+        except Exception as error:  # noqa: BLE001
+            raise SlideError(
+                f"array {path} cannot be opened ({said(error)})",
+                self.where,
+                "Copy the file again from its source",
+            ) from error
+        store.blosc = "blosc" in codecs_of(array)
+        store.sharded = array.shards is not None
+        return array
+
+    def _full(self, path: str) -> str:
+        return "/".join(part for part in (self.root, path) if part)
+
+
+def codecs_of(array: zarr.Array[Any]) -> list[str]:
+    """Name what an array's chunks went through when they were written."""
+    codecs = [*array.filters, *array.compressors]
+    return [type(codec).__name__.lower().removesuffix("codec") for codec in codecs]
+
+
+def looks_like_zarr(place: Place) -> bool:
+    """Whether there is a group at a place, by a quick look. Every URL may be one."""
+    if place.url is not None:
+        return True
+    if place.is_dir:
+        return any((place.path / marker).is_file() for marker in MARKERS)
+    return place.head.startswith(_ZIP) and _root_in_zip(place.path) is not None
+
+
+def open_home(place: Place) -> Home:
+    """Open a place.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened, or a library for it is missing.
+    """
+    if place.url is not None:
+        return _remote(place.url, place.path)
+    return _folder(place.path) if place.is_dir else _zip(place.path)
+
+
+def _folder(path: Path) -> Home:
+    from zarr.storage import LocalStore
+
+    def read(key: str) -> bytes | None:
+        file = path / key
+        return file.read_bytes() if file.is_file() else None
+
+    return Home(str(path), LocalStore(path, read_only=True), "", read)
+
+
+def _zip(path: Path) -> Home:
+    from zarr.storage import ZipStore
+
+    root = _root_in_zip(path)
+    if root is None:
+        raise SlideError("is no zip archive that holds OME-Zarr", path)
+
+    def read(key: str) -> bytes | None:
+        with zipfile.ZipFile(path) as archive:
+            try:
+                return archive.read(f"{root}/{key}" if root else key)
+            except KeyError:
+                return None
+
+    return Home(str(path), ZipStore(path, mode="r"), root, read)
+
+
+def _root_in_zip(path: Path) -> str | None:
+    """Find the outermost group: people zip a folder's content, or the folder itself."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return None
+    groups = [name for name in names if name.rpartition("/")[2] in MARKERS]
+    outermost = min(groups, key=lambda name: name.count("/"), default=None)
+    return None if outermost is None else outermost.rpartition("/")[0]
+
+
+def _remote(url: str, path: Path) -> Home:
+    from zarr.storage import FsspecStore
+
+    fsspec = library("fsspec", "remote", path)
+    scheme = url.partition(":")[0]
+    if scheme in ("http", "https"):
+        aiohttp = library("aiohttp", "remote", path)
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
+        options: dict[str, Any] = {"client_kwargs": {"timeout": timeout}}
+    else:
+        library({"s3": "s3fs", "gs": "gcsfs"}[scheme], "remote", path)
+        options = {}
+    try:
+        store = FsspecStore.from_url(url, storage_options=options, read_only=True)
+        files = fsspec.filesystem(scheme, **options)
+    except Exception as error:  # noqa: BLE001
+        raise SlideError(f"cannot be reached ({said(error)})", shown(path)) from error
+
+    def read(key: str) -> bytes | None:
+        try:
+            found: bytes = files.cat_file(f"{url.rstrip('/')}/{key}")
+        # Nothing depends on these documents: a server may not show them.
+        except Exception:  # noqa: BLE001
+            return None
+        return found
+
+    return Home(shown(path), store, "", read, remote=True)
