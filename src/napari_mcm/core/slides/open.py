@@ -1,25 +1,42 @@
-"""Opening a slide: which backend reads it, and what its physical resolution is."""
+"""Opening a slide: which backend reads it, found by looking into the file."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from napari_mcm.core.errors import SlideError
-from napari_mcm.core.slides.slide import Slide
-from napari_mcm.core.slides.tiff import open_tiff
+from napari_mcm.core.slides.backend import Backend, Place, SlideFile
+from napari_mcm.core.slides.colour import ManagedTiles
+from napari_mcm.core.slides.location import shown
+from napari_mcm.core.slides.pyramid import pyramid
+from napari_mcm.core.slides.slide import Opening, Slide
+from napari_mcm.core.slides.tiles import TileCache
+
+_MODULES = ("tiff", "omezarr", "dicom", "vendor", "picture")
+"""Backends in the order in which they are asked; OpenSlide (``vendor``) tries all."""
 
 
-def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+def open_slide(
+    path: str | Path,
+    mpp: float | None = None,
+    backend: str | None = None,
+    icc: bool = False,
+) -> Slide:
     """Open a whole-slide image.
 
     Parameters
     ----------
     path : str or Path
-        A file of the TIFF family: Aperio SVS (JPEG or JPEG 2000), pyramidal TIFF,
-        OME-TIFF (pyramids in SubIFDs), BigTIFF.
+        A file, a folder (OME-Zarr, DICOM) or a URL (OME-Zarr). What it is is found by
+        looking into it, never by its ending.
     mpp : float, optional
         Microns per level-0 pixel, for a file that states none or a wrong one. It
         overrides what the file says.
+    backend : str, optional
+        Try this one only; see :func:`backend_names`.
+    icc : bool
+        Turn colours into sRGB by the slide's own profile. Off, pixels are as stored.
 
     Returns
     -------
@@ -30,13 +47,90 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     Raises
     ------
     SlideError
-        If the file is missing, damaged or not a slide.
+        If the file is missing, damaged or not a slide, saying what was tried.
     """
     path = Path(path)
-    if not path.exists():
-        raise SlideError("no such file", path, "Check the path")
-    if path.is_dir():
-        raise SlideError("is a folder, not a slide file", path)
     if mpp is not None and not 0 < mpp < float("inf"):
         raise SlideError(f"mpp must be a positive number of microns, not {mpp}", path)
-    return open_tiff(path, mpp)
+    used, file = _open(Place.look(path), _wanted(backend, path))
+    try:
+        if icc:
+            file = ManagedTiles.of(file, shown(path))
+        cache = TileCache()
+        levels = pyramid(file, cache)
+    except BaseException:
+        file.close()
+        raise
+    return Slide(path, used, file, levels, Opening(mpp, backend, icc), cache)
+
+
+def backend_names() -> tuple[str, ...]:
+    """Name all backends, in the order in which they are asked."""
+    return tuple(backend.name for backend in _backends())
+
+
+def backend_for(path: str | Path) -> str | None:
+    """Tell which backend takes a path for its own, by a quick look into it.
+
+    Returns
+    -------
+    str or None
+        None where there is nothing, or nothing that looks like a slide. A last resort
+        may still read it.
+    """
+    try:
+        place = Place.look(Path(path))
+    except SlideError:
+        return None
+    return next((b.name for b in _backends() if b.claims(place)), None)
+
+
+def _backends() -> list[Backend]:
+    return [
+        import_module(f"napari_mcm.core.slides.{module}").BACKEND for module in _MODULES
+    ]
+
+
+def _wanted(name: str | None, path: Path) -> list[Backend]:
+    backends = _backends()
+    if name is None:
+        return backends
+    chosen = [backend for backend in backends if backend.name == name]
+    if not chosen:
+        known = ", ".join(backend.name for backend in backends)
+        raise SlideError(f"no backend is called {name!r}", path, f"Use one of {known}")
+    return chosen
+
+
+def _open(place: Place, backends: list[Backend]) -> tuple[str, SlideFile]:
+    """Let those try that claim the file, then those of last resort."""
+    alone = len(backends) == 1
+    claiming = [b for b in backends if alone or b.claims(place)]
+    local = place.url is None and not place.is_dir
+    spare = [b for b in backends if local and b.last_resort and b not in claiming]
+    tried: list[tuple[str, SlideError]] = []
+    for backend in claiming + spare:
+        try:
+            return backend.name, backend.open(place)
+        except SlideError as error:
+            tried.append((backend.name, error))
+    raise _nothing_fits(place, claiming, tried)
+
+
+def _nothing_fits(
+    place: Place, claiming: list[Backend], tried: list[tuple[str, SlideError]]
+) -> SlideError:
+    where = shown(place.path)
+    if claiming and len(tried) == 1:
+        return tried[0][1]
+    reasons = "; ".join(f"{name}: {error.what}" for name, error in tried)
+    if not claiming:
+        known = ", ".join(b.name for b in _backends() if not b.last_resort)
+        return SlideError(
+            f"does not look like a slide of a known format (looked for {known}; "
+            f"{reasons or 'nothing else was tried'})",
+            where,
+            tried[-1][1].hint if tried else "",
+        )
+    # Whoever took the file for its own knows best what to do about it.
+    return SlideError(f"cannot be opened ({reasons})", where, tried[0][1].hint)

@@ -1,11 +1,28 @@
-"""Resampling by exact area averaging."""
+"""Resampling by exact area averaging.
+
+Both directions are products with a sparse matrix that holds, for each output pixel, what
+part of it each source pixel covers; so the loops run in compiled code, and neighbours of
+a row share the vertical product.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_mcm.core.slides.tiles import Pixels
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Span = tuple[float, float]
+Size = tuple[int, int]
+
+_HAIR = 1e-6
+"""By what part of a pixel floats that should be whole may be off."""
 
 
 def area_average(
@@ -31,40 +48,90 @@ def area_average(
     ndarray, shape (size[1], size[0], 3), uint8
     """
     left, top, right, bottom = box
-    places, weights = _taps(np.linspace(top, bottom, size[1] + 1), image.shape[0])
-    rows = np.zeros((size[1], *image.shape[1:]), np.float32)
-    part = np.empty_like(rows)
-    for place, weight in zip(places, weights, strict=True):
-        np.multiply(image[place], weight[:, None, None], out=part)
-        rows += part
-    places, weights = _taps(np.linspace(left, right, size[0] + 1), image.shape[1])
-    # Half a grey level, so that cutting off the fraction rounds.
-    result = np.full((size[1], size[0], 3), 0.5, np.float32)
-    part = np.empty_like(result)
-    for place, weight in zip(places, weights, strict=True):
-        # "clip" spares numpy a copy; there is nothing to clip.
-        np.take(rows, place, axis=1, out=part, mode="clip")
-        part *= weight[:, None]
-        result += part
-    return np.clip(result, 0, 255, out=result).astype(np.uint8)
+    return area_averages(image, (top, bottom), [(left, right)], size)[0]
 
 
-def _taps(
-    edges: NDArray[np.float64], count: int
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Tell which source pixels lie between each two neighbouring edges.
+def area_averages(
+    image: Pixels, rows: Span, columns: Sequence[Span], size: tuple[int, int]
+) -> list[Pixels]:
+    """Resample several parts of an image that lie side by side.
+
+    Parameters
+    ----------
+    image : ndarray, shape (height, width, 3), uint8
+        Source pixels.
+    rows : tuple of float
+        Top and bottom of all parts, in source pixels.
+    columns : sequence of tuple of float
+        Left and right of each part, in source pixels.
+    size : tuple of int
+        Width and height of each result.
 
     Returns
     -------
-    places : ndarray of int, shape (T, len(edges) - 1)
-        The T source pixels that an output pixel may cover.
-    weights : ndarray of float32, shape (T, len(edges) - 1)
-        What part of the output pixel each of them makes up; together 1.
+    list of ndarray, shape (size[1], size[0], 3), uint8
+        To the bit what :func:`area_average` gives for each part alone.
     """
-    low, high = edges[:-1], edges[1:]
-    first = np.clip(np.floor(low).astype(np.intp), 0, count - 1)
-    most = max(int((np.ceil(high).astype(np.intp) - first).max()), 1)
-    places = first + np.arange(most)[:, None]
+    return [_area_average(image, rows, span, size) for span in columns]
+
+
+def _area_average(image: Pixels, rows: Span, columns: Span, size: Size) -> Pixels:
+    first = max(int(np.floor(columns[0] + _HAIR)), 0)
+    last = max(int(np.ceil(columns[1] - _HAIR)), first + 1)
+    part = image[:, first:last]
+    height, width = part.shape[:2]
+    flat = part.reshape(height, width * 3).astype(np.float32)
+    # Rounded, so that neighbours share a matrix and come out alike to the bit.
+    low, high = (round(edge - first, 6) for edge in columns)
+    down = weights(round(rows[0], 6), round(rows[1], 6), size[1], height, 1)
+    across = weights(low, high, size[0], width, 3)
+    # Columns become rows: products run along whatever lies one after the other.
+    result = across @ np.ascontiguousarray((down @ flat).T)
+    # Half a grey level, so that cutting off the fraction rounds.
+    result += np.float32(0.5)
+    whole = np.ascontiguousarray(result.astype(np.uint8).T)
+    return whole.reshape(size[1], size[0], 3)
+
+
+@lru_cache(maxsize=256)
+def weights(
+    start: float, stop: float, count: int, length: int, channels: int
+) -> csr_array[Any]:
+    """Tell what part of each output pixel each source pixel makes up.
+
+    Parameters
+    ----------
+    start, stop : float
+        The part of the source that is shrunk, or enlarged, in its pixels.
+    count : int
+        Output pixels in it.
+    length : int
+        Source pixels that there are; what lies beyond them repeats the last.
+    channels : int
+        Values a pixel, which stay apart.
+
+    Returns
+    -------
+    csr_array of float32, shape (count * channels, length * channels)
+        Rows sum to 1.
+    """
+    from scipy.sparse import csr_array
+
+    edges = np.linspace(start, stop, count + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    first = np.floor(low + _HAIR)
+    taps = max(int((np.ceil(high - _HAIR) - first).max()), 1)
+    places = first + np.arange(taps)
     covered = np.minimum(high, places + 1) - np.maximum(low, places)
-    weights = np.clip(covered, 0, None) / (high - low)
-    return np.minimum(places, count - 1), weights.astype(np.float32)
+    parts = np.clip(covered, 0, None) / (high - low)
+    channel = np.arange(channels)[:, None]
+    index = np.clip(places, 0, length - 1)[:, None] * channels + channel
+    shape = (count * channels, length * channels)
+    return csr_array(
+        (
+            np.repeat(parts[:, None], channels, axis=1).astype(np.float32).ravel(),
+            index.astype(np.int32).ravel(),
+            np.arange(shape[0] + 1, dtype=np.int32) * taps,
+        ),
+        shape=shape,
+    )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mcm.core.errors import SlideError
-from napari_mcm.core.slides.resample import area_average
-from napari_mcm.core.slides.tiles import Pixels, TileSource, assemble
+from napari_mcm.core.errors import SlideError, TileError
+from napari_mcm.core.slides.backend import Mpp, SlideFile
+from napari_mcm.core.slides.rows import Corners, read_row, rows_of
+from napari_mcm.core.slides.tiles import Pixels, TileCache, TileSource, assemble
 
 if TYPE_CHECKING:
     import dask.array as da
 
 SAME_RESOLUTION = 0.01
 """Resolutions that differ by less than this part are taken to be the same."""
+
+_BAND = 64
+_DOUBLE_ENDINGS = (".ome.tiff", ".ome.tif", ".ome.zarr.zip", ".ome.zarr", ".zarr.zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,25 @@ class ReadPlan:
         return self.factor == (1.0, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a slide was opened.
+
+    Attributes
+    ----------
+    mpp : float or None
+        Microns per level-0 pixel that the user stated in the file's stead.
+    backend : str or None
+        The one backend that was allowed; None tries all.
+    icc : bool
+        Whether colours were turned into sRGB by the slide's own profile.
+    """
+
+    mpp: float | None = None
+    backend: str | None = None
+    icc: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Slide:
     """A whole-slide image, open for reading. Made by :func:`open_slide`.
@@ -69,44 +92,84 @@ class Slide:
     Attributes
     ----------
     path : Path
-        The file.
+        The file or folder; of a remote slide, its URL.
     backend : str
         What reads it.
+    file : SlideFile
+        What the backend found.
     levels : tuple of Level
         From the finest to the coarsest; single-level files get coarser ones made.
-    stated_mpp : tuple of float or None
-        Microns per level-0 pixel along x and y; None where the file states none.
-    properties : mapping
-        Vendor, objective power and the like, as text.
-    associated : tuple of str
-        Names of label, macro and thumbnail images, which are never read here: they may
-        show a patient's name.
-    mpp_override : float or None
-        What the user stated in the file's stead.
+    asked : Opening
+        How it was opened: what the user stated in the file's stead, and the like.
+    cache : TileCache
+        Decoded tiles of all levels.
     """
 
     path: Path
     backend: str
+    file: SlideFile
     levels: tuple[Level, ...]
-    stated_mpp: tuple[float, float] | None
-    properties: Mapping[str, str] = field(default_factory=dict)
-    associated: tuple[str, ...] = ()
-    mpp_override: float | None = None
-    on_close: Callable[[], None] = lambda: None
+    asked: Opening
+    cache: TileCache
 
     @property
     def name(self) -> str:
         """The file's name without its endings: the slide's identifier in a cohort."""
         name = self.path.name
-        for ending in (".ome.tiff", ".ome.tif"):
+        for ending in _DOUBLE_ENDINGS:
             if name.lower().endswith(ending):
                 return name[: -len(ending)]
-        return self.path.stem
+        # A folder's name may hold a full stop that begins no ending.
+        return name if self.path.is_dir() else self.path.stem
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in level-0 pixels."""
         return self.levels[0].size
+
+    @property
+    def stated_mpp(self) -> Mpp | None:
+        """What the user or the file states; None where neither does."""
+        given = self.asked.mpp
+        return (given, given) if given else self.file.mpp
+
+    @property
+    def mpp_override(self) -> float | None:
+        """What the user stated in the file's stead."""
+        return self.asked.mpp
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Vendor, objective power and the like, as text; nothing about a patient."""
+        return self.file.properties
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the file, in plain words."""
+        return tuple(self.file.warnings)
+
+    @property
+    def associated(self) -> tuple[str, ...]:
+        """Names of label, macro and thumbnail images; see :meth:`associated_image`."""
+        return tuple(self.file.images)
+
+    def associated_image(self, name: str) -> Pixels:
+        """Read a label, macro or thumbnail image. It may show a patient's name.
+
+        Raises
+        ------
+        SlideError
+            If there is none of that name, or it is damaged.
+        """
+        if name not in self.file.images:
+            has = ", ".join(self.associated) or "none"
+            raise SlideError(f"has no {name} image (it has: {has})", self.path)
+        return self.file.images[name]()
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile of the pixels, as stored; None where there is none."""
+        return self.file.icc_profile()
 
     @property
     def mpp(self) -> tuple[float, float]:
@@ -132,13 +195,14 @@ class Slide:
         It tells another slide of the same name apart, and does not change when a file
         is moved or renamed.
         """
-        length = self.path.stat().st_size
-        digest = hashlib.blake2b(str(length).encode(), digest_size=8)
-        with self.path.open("rb") as file:
-            for part in range(16):
-                file.seek(part * max(length - 65536, 0) // 15)
-                digest.update(file.read(65536))
-        return digest.hexdigest()
+        if self.file.identity is not None:
+            return blake2b(self.file.identity(), digest_size=8).hexdigest()
+        files = self.file.files or (self.path,)
+        if len(files) == 1:
+            return _sampled(files[0])
+        # In what order a folder lists them, or what they are called, says nothing.
+        parts = sorted(_sampled(file) for file in files)
+        return blake2b("".join(parts).encode(), digest_size=8).hexdigest()
 
     def plan(self, mpp: float) -> ReadPlan:
         """Choose the level from which a resolution is read: the next finer one.
@@ -184,31 +248,78 @@ class Slide:
         TileError
             If a tile under it cannot be decoded.
         """
-        plan = self.plan(mpp)
-        fx, fy = self.levels[plan.level].downsample
-        left, top = xy[0] / fx, xy[1] / fy
-        if plan.exact and left == round(left) and top == round(top):
-            return self.read_level(plan.level, round(left), round(top), *size)
-        right, bottom = left + size[0] * plan.factor[0], top + size[1] * plan.factor[1]
-        x, y = int(np.floor(left)), int(np.floor(top))
-        # Floats that should be whole may lie a hair above: no further column for those.
-        width = int(np.ceil(right - x - 1e-6))
-        height = int(np.ceil(bottom - y - 1e-6))
-        pixels = self.read_level(plan.level, x, y, width, height)
-        return area_average(pixels, (left - x, top - y, right - x, bottom - y), size)
+        (pixels,) = read_row(self, [xy], size, self.plan(mpp))
+        return pixels
 
-    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+    def read_many(
+        self, corners: Corners, size: tuple[int, int], mpp: float
+    ) -> Iterator[Pixels | TileError]:
+        """Read several parts of one size, neighbours in a row together.
+
+        Each comes out as :meth:`read` gives it, to the bit; but what lies under two
+        neighbours is put together and resampled once.
+
+        Parameters
+        ----------
+        corners : sequence of tuple of float
+            Upper left corners in level-0 pixels; neighbours should follow each other.
+        size, mpp
+            As for :meth:`read`.
+
+        Yields
+        ------
+        ndarray or TileError
+            In the order of `corners`; an error in the place of each part that lies on
+            a damaged tile.
+        """
+        plan = self.plan(mpp)
+        for row in rows_of(corners, size[0] * mpp / self.mpp[0]):
+            try:
+                yield from read_row(self, row, size, plan)
+            except TileError:
+                yield from (self._try(xy, size, mpp) for xy in row)
+
+    def _try(
+        self, xy: tuple[float, float], size: tuple[int, int], mpp: float
+    ) -> Pixels | TileError:
+        try:
+            return self.read(xy, size, mpp)
+        except TileError as error:
+            return error
+
+    def read_level(
+        self,
+        level: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        on_damage: Callable[[TileError], None] | None = None,
+    ) -> Pixels:
         """Read a rectangle of one level, in that level's own pixels.
+
+        Parameters
+        ----------
+        level, x, y, width, height : int
+            Which level, and the rectangle in it; it may reach beyond the slide.
+        on_damage : callable, optional
+            Hears of each damaged tile, which is then left grey (:data:`DAMAGED`).
+            Without it, the first one raises.
 
         Returns
         -------
         ndarray, shape (height, width, 3), uint8
             White outside the slide.
+
+        Raises
+        ------
+        TileError
+            If a tile under it cannot be decoded and nobody wants to hear of it.
         """
-        return assemble(self.levels[level].source, x, y, width, height)
+        return assemble(self.levels[level].source, x, y, width, height, on_damage)
 
     def thumbnail(self, mpp: float, longest: int = 4096) -> tuple[Pixels, float]:
-        """Read the whole slide at a coarse resolution.
+        """Read the whole slide at a coarse resolution, damaged or not.
 
         Parameters
         ----------
@@ -220,12 +331,23 @@ class Slide:
         Returns
         -------
         tuple of ndarray and float
-            Pixels (height, width, 3), and the microns per pixel that they have.
+            Pixels (height, width, 3), and the microns per pixel that they have. What
+            cannot be decoded is grey (:data:`DAMAGED`), as nothing on a slide is.
         """
         extent = [n * m for n, m in zip(self.size, self.mpp, strict=True)]
         mpp = max(mpp, max(extent) / longest, *self.mpp)
         size = (max(round(extent[0] / mpp), 1), max(round(extent[1] / mpp), 1))
-        return self.read((0, 0), size, mpp), mpp
+        plan = self.plan(mpp)
+        pixels = np.empty((size[1], size[0], 3), np.uint8)
+        # In bands: the level under it may be sixteen times as large.
+        for start in range(0, size[1], _BAND):
+            rows = min(_BAND, size[1] - start)
+            corner = (0.0, start * mpp / self.mpp[1])
+            (band,) = read_row(
+                self, [corner], (size[0], rows), plan, on_damage=lambda _: None
+            )
+            pixels[start : start + rows] = band
+        return pixels, mpp
 
     def as_dask(self, level: int, chunk: int = 512) -> da.Array:
         """Give one level as a lazy array, in square chunks.
@@ -249,7 +371,8 @@ class Slide:
 
     def close(self) -> None:
         """Close the file and drop cached tiles. Reading after that is an error."""
-        self.on_close()
+        self.cache.clear()
+        self.file.close()
 
     def __enter__(self) -> Slide:
         return self
@@ -261,4 +384,15 @@ class Slide:
         # Handles do not travel between processes; paths do.
         from napari_mcm.core.slides.open import open_slide
 
-        return open_slide, (self.path, self.mpp_override)
+        return open_slide, (self.path, *astuple(self.asked))
+
+
+def _sampled(file: Path) -> str:
+    """Hash a file's length and samples of its content."""
+    length = file.stat().st_size
+    digest = blake2b(str(length).encode(), digest_size=8)
+    with file.open("rb") as opened:
+        for part in range(16):
+            opened.seek(part * max(length - 65536, 0) // 15)
+            digest.update(opened.read(65536))
+    return digest.hexdigest()

@@ -10,10 +10,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.errors import TileError
+
 Pixels = NDArray[np.uint8]
 """RGB pixels, shape (height, width, 3)."""
 
 CACHE_BYTES = 256 * 2**20
+DAMAGED = 128
+"""The grey that stands for pixels which cannot be decoded, where a picture is needed."""
 
 
 class TileSource(Protocol):
@@ -142,7 +146,14 @@ class HalvedTiles:
         return mean
 
 
-def assemble(source: TileSource, x: int, y: int, width: int, height: int) -> Pixels:
+def assemble(
+    source: TileSource,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    on_damage: Callable[[TileError], None] | None = None,
+) -> Pixels:
     """Put a rectangle together from the tiles under it.
 
     Parameters
@@ -151,6 +162,8 @@ def assemble(source: TileSource, x: int, y: int, width: int, height: int) -> Pix
         Where the tiles come from.
     x, y, width, height : int
         The rectangle, in the source's pixels; it may reach beyond the image.
+    on_damage : callable, optional
+        Hears of each damaged tile, which is left grey.
 
     Returns
     -------
@@ -160,17 +173,27 @@ def assemble(source: TileSource, x: int, y: int, width: int, height: int) -> Pix
     Raises
     ------
     TileError
-        If a tile under it cannot be decoded.
+        If a tile under it cannot be decoded and nobody wants to hear of it.
     """
     tile_width, tile_height = source.tile_size
     right, bottom = min(x + width, source.size[0]), min(y + height, source.size[1])
-    out = np.full((height, width, 3), 255, np.uint8)
+    inside = x >= 0 and y >= 0 and right == x + width and bottom == y + height
+    out = np.empty((height, width, 3), np.uint8)
+    if not inside:
+        out.fill(255)
     for row in range(max(y, 0) // tile_height, -(-bottom // tile_height)):
         for column in range(max(x, 0) // tile_width, -(-right // tile_width)):
-            tile = source.decode(row, column)
             left, top = column * tile_width, row * tile_height
-            a, b = max(left, x), min(left + tile.shape[1], right)
-            c, d = max(top, y), min(top + tile.shape[0], bottom)
+            a, b = max(left, x), min(left + tile_width, right)
+            c, d = max(top, y), min(top + tile_height, bottom)
+            try:
+                tile = source.decode(row, column)
+            except TileError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+                out[c - y : d - y, a - x : b - x] = DAMAGED
+                continue
             out[c - y : d - y, a - x : b - x] = tile[
                 c - top : d - top, a - left : b - left
             ]

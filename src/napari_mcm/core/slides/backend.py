@@ -1,0 +1,131 @@
+"""What a backend is: one module that reads one family of files.
+
+A backend knows its files by their content (:attr:`Backend.claims`) and turns one into a
+:class:`SlideFile`. Everything that slides have in common (caches, coarser levels that
+are made, physical resolution, reading) is done once, on top of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_mcm.core.errors import SlideError
+from napari_mcm.core.slides.location import url_of
+from napari_mcm.core.slides.tiles import Pixels, TileSource
+
+HEAD_BYTES = 4096
+Mpp = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slide lies, and how it begins.
+
+    Attributes
+    ----------
+    path : Path
+        As the user gave it; of a remote slide, what is left of its URL.
+    url : str or None
+        The URL of a remote slide.
+    is_dir : bool
+        Whether it is a local folder.
+    head : bytes
+        The first bytes of a local file; empty for folders and remote slides.
+    """
+
+    path: Path
+    url: str | None
+    is_dir: bool
+    head: bytes
+
+    @classmethod
+    def look(cls, path: Path) -> Place:
+        """Look at a path.
+
+        Raises
+        ------
+        SlideError
+            If there is nothing, or it may not be read.
+        """
+        if url := url_of(path):
+            return cls(path, url, False, b"")
+        try:
+            if path.is_dir():
+                return cls(path, None, True, b"")
+            with path.open("rb") as file:
+                return cls(path, None, False, file.read(HEAD_BYTES))
+        except FileNotFoundError:
+            raise SlideError("no such file", path, "Check the path") from None
+        except OSError as error:
+            raise SlideError(f"cannot be read ({error.strerror})", path) from error
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFile:
+    """What a backend found in a file.
+
+    Attributes
+    ----------
+    levels : sequence of TileSource
+        Stored levels, the finest first. Their `decode` is thread-safe, not cached, and
+        raises :class:`TileError` for a tile that is damaged or missing.
+    mpp : tuple of float or None
+        Microns per pixel of the finest level along x and y; None where the file does
+        not say. Never a guess.
+    downsamples : sequence of tuple of float or None
+        Level-0 pixels per pixel of each level, x and y; None takes the ratio of sizes.
+    properties : mapping
+        ``vendor``, ``objective``, ``compression``, scan properties, as text. Nothing
+        that names a patient, an accession or a date of birth.
+    images : mapping
+        Label, macro, thumbnail: how each is read, and only when it is asked for.
+    icc_profile : callable
+        Reads the colour profile of the pixels; None where there is none.
+    files : sequence of Path
+        Files by which the slide is told from others; the path itself where empty.
+    identity : callable or None
+        Gives bytes that tell the slide from others, where no local file does.
+    warnings : sequence of str
+        What the user should know: one clause each, in plain words.
+    close : callable
+        Closes all handles.
+    """
+
+    levels: Sequence[TileSource]
+    mpp: Mpp | None = None
+    downsamples: Sequence[tuple[float, float]] | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Callable[[], Pixels]] = field(default_factory=dict)
+    icc_profile: Callable[[], bytes | None] = lambda: None
+    files: Sequence[Path] = ()
+    identity: Callable[[], bytes] | None = None
+    warnings: Sequence[str] = ()
+    close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One way to read slides.
+
+    Attributes
+    ----------
+    name : str
+        For `info`, messages and provenance.
+    claims : callable
+        Says whether a place looks like one of its own, by content; it is quick, imports
+        nothing heavy and never raises.
+    open : callable
+        Opens it. Raises :class:`SlideError` with one line where it cannot.
+    extra : str
+        The extra of this package that installs its library; "" where none is needed.
+    last_resort : bool
+        Whether it is tried after all backends that claim a file, claimed or not.
+    """
+
+    name: str
+    claims: Callable[[Place], bool]
+    open: Callable[[Place], SlideFile]
+    extra: str = ""
+    last_resort: bool = False

@@ -1,0 +1,115 @@
+"""From what a backend found to the levels of a slide."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from napari_mcm.core.errors import TileError
+from napari_mcm.core.slides.backend import SlideFile
+from napari_mcm.core.slides.resample import area_average
+from napari_mcm.core.slides.slide import Level
+from napari_mcm.core.slides.tiles import (
+    CachedTiles,
+    HalvedTiles,
+    Pixels,
+    TileCache,
+    TileSource,
+    assemble,
+)
+
+_log = logging.getLogger(__name__)
+_SMALLEST_LEVEL = 1024
+_WIDEST_GAP = 5.0
+"""A step to the next level that is wider than this is filled with made levels."""
+
+
+def pyramid(file: SlideFile, cache: TileCache) -> tuple[Level, ...]:
+    """Line up the stored levels, and make those that are missing.
+
+    Coarser levels are made by halving, down to a small picture, and where the next
+    stored one is far: no read then shrinks a huge area at once.
+    """
+    levels: list[Level] = []
+    for tiles, downsample in zip(file.levels, _downsamples(file), strict=True):
+        if levels:
+            levels += _between(levels[-1], downsample, cache, len(levels))
+            tiles = MendedTiles(tiles, levels[-1], downsample)
+        levels.append(Level(CachedTiles(tiles, cache, len(levels)), downsample))
+    while max(levels[-1].size) > _SMALLEST_LEVEL:
+        levels.append(_halved(levels[-1], cache, len(levels)))
+    return tuple(levels)
+
+
+def _downsamples(file: SlideFile) -> list[tuple[float, float]]:
+    if file.downsamples is not None:
+        return list(file.downsamples)
+    width, height = file.levels[0].size
+    return [(width / level.size[0], height / level.size[1]) for level in file.levels]
+
+
+def _between(
+    finer: Level, downsample: tuple[float, float], cache: TileCache, name: int
+) -> Iterator[Level]:
+    while min(downsample) / max(finer.downsample) > _WIDEST_GAP:
+        finer = _halved(finer, cache, name)
+        name += 1
+        yield finer
+
+
+def _halved(finer: Level, cache: TileCache, name: int) -> Level:
+    source = CachedTiles(HalvedTiles(finer.source), cache, name)
+    twice = (2 * finer.downsample[0], 2 * finer.downsample[1])
+    return Level(source, twice, stored=False)
+
+
+class MendedTiles:
+    """A stored level whose damaged tiles are made from the next finer level.
+
+    One broken tile of a coarse level would hide a large part of the slide from the
+    tissue mask, though all of its pixels are there at a finer level.
+
+    Parameters
+    ----------
+    source : TileSource
+        As stored.
+    finer : Level
+        The next finer level.
+    downsample : tuple of float
+        Of `source`, in level-0 pixels along x and y.
+    """
+
+    def __init__(
+        self, source: TileSource, finer: Level, downsample: tuple[float, float]
+    ) -> None:
+        self.size, self.tile_size = source.size, source.tile_size
+        self._source, self._finer = source, finer.source
+        self._factor = np.divide(downsample, finer.downsample)
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Decode one tile, or make it.
+
+        Raises
+        ------
+        TileError
+            If the finer level is damaged there as well.
+        """
+        try:
+            return self._source.decode(row, column)
+        except TileError as error:
+            tile = self._made(row, column)
+            _log.warning("%s; it is made from the next finer level", error)
+            return tile
+
+    def _made(self, row: int, column: int) -> Pixels:
+        low = np.array([column, row]) * self.tile_size
+        high = np.minimum(low + self.tile_size, self.size)
+        left, top = low * self._factor
+        right, bottom = high * self._factor
+        x, y = int(left), int(top)
+        width, height = int(np.ceil(right)) - x, int(np.ceil(bottom)) - y
+        pixels = assemble(self._finer, x, y, width, height)
+        box = (left - x, top - y, right - x, bottom - y)
+        return area_average(pixels, box, (int(high[0] - low[0]), int(high[1] - low[1])))
