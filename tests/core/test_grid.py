@@ -1,4 +1,4 @@
-"""Tissue is found, patches lie on it at a physical size, windows cover them."""
+"""Patches lie on tissue at a physical size, windows cover them."""
 
 from __future__ import annotations
 
@@ -18,41 +18,6 @@ def full(slide, value=True):
     return TissueMask(
         np.full((50, 60), value), (slide.size[0] / 60, slide.size[1] / 50)
     )
-
-
-def test_tissue_is_the_stained_disk(tissue_slide):
-    slide = open_slide(tissue_slide)
-    tissue = find_tissue(slide, TissueConfig(tissue_mpp=4))
-    y, x = (np.indices(tissue.mask.shape).T + 0.5).T * 8
-    truth = (x - 600) ** 2 + (y - 500) ** 2 < 420**2
-    overlap = (tissue.mask & truth).sum() / (tissue.mask | truth).sum()
-    assert overlap > 0.95
-
-
-def test_blank_glass_holds_no_tissue(write_slide):
-    noise = np.random.default_rng(0).normal(242, 2, (800, 800, 3))
-    slide = open_slide(write_slide(np.clip(noise, 0, 255).astype(np.uint8)))
-    tissue = find_tissue(slide)
-    assert tissue.fraction == 0
-    assert len(make_grid(slide, tissue)) == 0
-
-
-@pytest.mark.parametrize("ink", [(30, 60, 170), (30, 120, 70), (25, 25, 28)])
-def test_pen_marks_are_not_tissue(write_slide, ink):
-    image = stained_image(1600, 1600)
-    image[20:200, 40:1500] = ink
-    tissue = find_tissue(open_slide(write_slide(image)))
-    rows = int(230 / tissue.downsample[1])
-    assert not tissue.mask[:rows].any()
-    assert tissue.fraction > 0.4
-
-
-def test_coverage_is_exact_to_a_mask_pixel_s_edge():
-    mask = np.zeros((4, 4), bool)
-    mask[1, 1] = True
-    tissue = TissueMask(mask, (10.0, 10.0))
-    corners = np.array([[10, 10], [5, 10], [15, 15], [30, 30]])
-    assert tissue.coverage(corners, (10, 10)) == pytest.approx([1, 0.5, 0.25, 0])
 
 
 def test_patches_have_the_physical_size_asked_for(write_slide):
@@ -160,3 +125,19 @@ def test_a_grid_survives_its_description(tissue_slide):
         PatchGrid.from_description({}, grid.xy, grid.lattice)
     with pytest.raises(GridError):
         PatchGrid.from_description(grid.describe(), grid.xy[1:], grid.lattice)
+
+
+def test_a_slide_smaller_than_a_patch_has_a_grid_without_patches(write_slide):
+    slide = open_slide(write_slide(stained_image(300, 260)))
+    grid = make_grid(slide, full(slide), GridConfig(patch_size=512))
+    assert grid.shape == (0, 0)
+    again = PatchGrid.from_description(grid.describe(), grid.xy, grid.lattice)
+    assert again.fingerprint == grid.fingerprint
+
+
+def test_patches_outside_the_lattice_are_refused(write_slide):
+    slide = open_slide(write_slide(stained_image(300, 260)))
+    grid = make_grid(slide, full(slide), GridConfig(patch_size=64))
+    for lattice in (grid.lattice - 1, grid.lattice + 1):
+        with pytest.raises(GridError, match="outside the lattice"):
+            PatchGrid.from_description(grid.describe(), grid.xy, lattice)

@@ -1,0 +1,93 @@
+"""Colours on a slide: its glass, the density of stain, and the ink of pens."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Density = NDArray[np.float32]
+"""Optical density above the glass, per channel: shape (height, width, 3)."""
+
+DULLEST_GLASS = 170.0
+"""Glass is brighter than this in every channel, in grey levels."""
+
+_WHITE = 245.0
+_PITCH_BLACK = 1.3
+_GLASS_TINT = 0.06
+_EVEN = 5.0
+_LEAST_GLASS = 0.002
+
+
+def glass_colour(rgb: NDArray[np.uint8]) -> Density:
+    """Estimate the colour of empty glass.
+
+    It is the most frequent colour among bright, nearly neutral pixels that are like
+    their neighbours.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (height, width, 3)
+        Thumbnail.
+
+    Returns
+    -------
+    ndarray of float32, shape (3,)
+        Near white where a crop shows no glass at all.
+    """
+    light = np.maximum(rgb.astype(np.float32), 1)
+    tint = np.log10(light.max(axis=2) / light.min(axis=2))
+    step = np.zeros(tint.shape, np.float32)
+    green = light[..., 1]
+    step[:, 1:] += abs(np.diff(green, axis=1))
+    step[1:] += abs(np.diff(green, axis=0))
+    bright = light.min(axis=2) > DULLEST_GLASS
+    glass = light[bright & (tint < _GLASS_TINT) & (step < _EVEN)]
+    if len(glass) < max(_LEAST_GLASS * tint.size, 4):
+        return np.full(3, _WHITE, np.float32)
+    levels = np.bincount(glass[:, 1].astype(np.intp), minlength=256)
+    common = np.convolve(levels, np.ones(5), "same").argmax()
+    near = abs(glass[:, 1] - common) <= 4
+    return np.asarray(np.median(glass[near], axis=0), np.float32)
+
+
+def optical_density(rgb: NDArray[np.uint8], glass: Density) -> Density:
+    """Turn light into absorbance, 0 where it is the glass or brighter.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (..., 3)
+        Pixels.
+    glass : ndarray of float32, shape (3,)
+        See :func:`glass_colour`.
+    """
+    light = np.maximum(rgb.astype(np.float32), 1)
+    return -np.log10(np.minimum(light / glass, 1))
+
+
+def ink(density: Density, least: float = 0.4) -> NDArray[np.bool_]:
+    """Tell which pixels have the colour of a marker's ink.
+
+    Haematoxylin absorbs red and green alike, eosin and DAB absorb green and blue more
+    than red, but none of them all but spares a channel. Blue ink absorbs red far more
+    than green, green ink spares green, red ink absorbs green and blue alike and spares
+    red, and black ink absorbs all three alike and much.
+
+    Parameters
+    ----------
+    density : ndarray of float32, shape (..., 3)
+        Optical density above the glass.
+    least : float
+        Density from which blue ink counts. Pale blue may be haematoxylin.
+
+    Returns
+    -------
+    ndarray of bool, shape (...)
+    """
+    red, green, blue = np.moveaxis(density, -1, 0)
+    found = (red > least) & (red > 1.4 * green)
+    found |= (red > 0.7 * least) & (green < 0.75 * np.minimum(red, blue))
+    found |= (green > 1.4 * least) & (blue > 0.75 * green) & (red < 0.28 * green)
+    darkest, lightest = density.min(axis=-1), density.max(axis=-1)
+    found |= (darkest > 2 * least) & (lightest < 1.25 * darkest)
+    # So dark that the ratios of what is left of the light say nothing.
+    return np.asarray(found | (darkest > _PITCH_BLACK))

@@ -1,0 +1,64 @@
+"""The tissue of a slide: as somebody drew it, or else as it is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_mcm.core.errors import GridError
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.tissue.config import TissueConfig
+from napari_mcm.core.tissue.files import ENDINGS, read_mask
+from napari_mcm.core.tissue.mask import TissueMask
+from napari_mcm.core.tissue.search import search
+
+
+def find_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMask:
+    """Find the tissue on a slide, or read the mask that was drawn by hand.
+
+    See :func:`~napari_mcm.core.tissue.search.search` for how.
+
+    Parameters
+    ----------
+    slide : Slide
+        With a known resolution.
+    config : TissueConfig, optional
+        Resolution of the mask, sizes of what is dropped and filled, and where masks
+        drawn by hand lie.
+
+    Returns
+    -------
+    TissueMask
+        All False where there is no tissue.
+
+    Raises
+    ------
+    GridError
+        If a mask drawn by hand is missing, damaged or not of this slide.
+    """
+    config = config or TissueConfig()
+    drawn = config.masks and drawn_mask(config.masks, slide)
+    if drawn:
+        return read_mask(drawn, slide, config.tissue_mpp)
+    rgb, mpp = slide.thumbnail(config.tissue_mpp)
+    mask = search(rgb, mpp, config)
+    height, width = mask.shape
+    return TissueMask(mask, (slide.size[0] / width, slide.size[1] / height))
+
+
+def drawn_mask(masks: Path, slide: Slide) -> Path | None:
+    """Tell which file holds a slide's mask; None where a folder holds none of it.
+
+    Raises
+    ------
+    GridError
+        If there is no such folder or file, or it holds two masks of the slide.
+    """
+    if not masks.exists():
+        raise GridError("no such folder or file of masks", masks, "Check --masks")
+    if not masks.is_dir():
+        return masks
+    found = [p for p in (masks / f"{slide.name}{e}" for e in ENDINGS) if p.is_file()]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise GridError(f"holds two masks of one slide, {names}", masks, "Keep one")
+    return found[0] if found else None

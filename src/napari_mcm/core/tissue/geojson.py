@@ -1,0 +1,181 @@
+"""Polygons around tissue, as QuPath draws, reads and writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import GridError
+from napari_mcm.core.files import write_text
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.tissue.mask import TissueMask
+from napari_mcm.core.tissue.polygons import burn, outline
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+LARGEST_FILE = 256 * 2**20
+"""Bytes beyond which a file is no drawing by hand and is not read."""
+
+LONGEST_MASK = 8192
+"""Bound in pixels on the longer side of a mask."""
+
+_CUT_OUT = re.compile(r"(ignore|background|arte?[fi]+act|pen|hole)s?\b", re.IGNORECASE)
+_NOT_DRAWN = ("detection", "cell", "tile")
+_DAMAGED_HINT = "Export the annotations again, in QuPath: File > Export objects"
+_COLOUR = [0, 153, 102]
+_LEAST_INSIDE = 0.5
+
+
+def read_geojson(path: Path, slide: Slide, mpp: float) -> NDArray[np.bool_]:
+    """Draw the annotations of a GeoJSON file as a mask of a slide.
+
+    Raises
+    ------
+    GridError
+        If it is missing, damaged, without polygons, or of another slide.
+    """
+    import shapely
+
+    tissue: list[BaseGeometry] = []
+    cut: list[BaseGeometry] = []
+    content = _load(path)
+    for number, feature in enumerate(_features(content), 1):
+        if _is_drawn(feature):
+            where = cut if _is_cut_out(feature) else tissue
+            where += _polygons(feature.get("geometry"), f"{path}: object {number}")
+    # A mask without tissue is written as an empty collection, and is one.
+    if not tissue and _of_nothing(content):
+        return np.zeros(_mask_size(slide, mpp)[::-1], bool)
+    if not tissue:
+        raise GridError("holds no polygons of tissue", path, _DAMAGED_HINT)
+    drawn = shapely.union_all(tissue)
+    _check_place(drawn, slide, path)
+    return burn(drawn - shapely.union_all(cut), slide.size, _mask_size(slide, mpp))
+
+
+def write_geojson(path: Path, mask: TissueMask, name: str) -> None:
+    """Write a mask's outlines as annotations of the class Tissue, atomically."""
+    import shapely
+
+    features = [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(polygon),
+            "properties": {
+                "objectType": "annotation",
+                "name": f"{name} {number}",
+                "classification": {"name": "Tissue", "color": _COLOUR},
+            },
+        }
+        for number, polygon in enumerate(outline(mask), 1)
+    ]
+    collection = {"type": "FeatureCollection", "features": features}
+    write_text(path, json.dumps(collection, ensure_ascii=False) + "\n")
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise GridError(
+                f"is larger than {LARGEST_FILE // 2**20} MiB: no drawing by hand",
+                path,
+                "Export annotations only, without detections",
+            )
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise GridError("no such mask", path, "Check the path") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise GridError(f"is no GeoJSON ({error})", path, _DAMAGED_HINT) from error
+
+
+def _of_nothing(content: Any) -> bool:
+    return isinstance(content, Mapping) and content.get("features") == []
+
+
+def _features(content: Any) -> Iterator[Mapping[str, Any]]:
+    """Find the features in a collection, a list, or one by itself."""
+    if isinstance(content, Mapping) and content.get("type") == "FeatureCollection":
+        content = content.get("features")
+    for item in content if isinstance(content, list) else [content]:
+        if not isinstance(item, Mapping):
+            continue
+        yield item if item.get("type") == "Feature" else {"geometry": item}
+
+
+def _is_drawn(feature: Mapping[str, Any]) -> bool:
+    """Tell annotations from what a program detected; older QuPaths say it in the id."""
+    kind = _of(feature, "properties").get("objectType") or feature.get("id")
+    return not any(word in str(kind).lower() for word in _NOT_DRAWN)
+
+
+def _is_cut_out(feature: Mapping[str, Any]) -> bool:
+    described = _of(_of(feature, "properties"), "classification")
+    names = described.get("names") or [described.get("name")]
+    return any(_CUT_OUT.match(str(name)) for name in names)
+
+
+def _of(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    inner = content.get(key)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _polygons(geometry: Any, where: str) -> list[BaseGeometry]:
+    """Turn a geometry into valid polygons; points and lines are none.
+
+    Raises
+    ------
+    GridError
+        If coordinates are missing, not finite, or too few.
+    """
+    import shapely
+
+    kind = geometry.get("type") if isinstance(geometry, Mapping) else None
+    if kind not in ("Polygon", "MultiPolygon"):
+        return []
+    try:
+        parts = geometry["coordinates"] if kind == "MultiPolygon" else None
+        found = [
+            shapely.Polygon(*_rings(part))
+            for part in parts or [geometry["coordinates"]]
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise GridError(
+            f"is a damaged {kind} ({error})", where, _DAMAGED_HINT
+        ) from error
+    # Lines drawn by hand may cross themselves.
+    return [shapely.make_valid(polygon) for polygon in found]
+
+
+def _rings(part: Any) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    shell, *holes = (np.asarray(ring, np.float64)[:, :2] for ring in part)
+    if not all(np.isfinite(ring).all() for ring in (shell, *holes)):
+        raise ValueError("coordinates that are not finite")
+    return shell, holes
+
+
+def _check_place(drawn: BaseGeometry, slide: Slide, path: Path) -> None:
+    """Refuse what was drawn on another slide, or at another resolution."""
+    import shapely
+
+    inside = shapely.intersection(drawn, shapely.box(0, 0, *slide.size)).area
+    if inside < _LEAST_INSIDE * drawn.area:
+        left, top, right, bottom = drawn.bounds
+        raise GridError(
+            f"lies mostly outside of {slide.name}: x {left:.0f} to {right:.0f}, y "
+            f"{top:.0f} to {bottom:.0f} on {slide.size[0]} x {slide.size[1]} px",
+            path,
+            "Is it another slide's? Coordinates must be pixels of the finest level",
+        )
+
+
+def _mask_size(slide: Slide, mpp: float) -> tuple[int, int]:
+    extent = [n * m for n, m in zip(slide.size, slide.mpp, strict=True)]
+    mpp = max(mpp, max(extent) / LONGEST_MASK, *slide.mpp)
+    return max(round(extent[0] / mpp), 1), max(round(extent[1] / mpp), 1)

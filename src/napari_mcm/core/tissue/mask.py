@@ -1,0 +1,129 @@
+"""The noun `TissueMask`: where a slide holds tissue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import GridError
+
+FOUND = "found"
+"""The source of a mask that nobody drew."""
+
+_SAME_ASPECT = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Where a slide holds tissue.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (height, width)
+        True on tissue; covers the whole slide.
+    downsample : tuple of float
+        Level-0 pixels per mask pixel, along x and y.
+    source : str
+        ``"found"``, or the name of the file or layer in which it was drawn.
+    """
+
+    mask: NDArray[np.bool_]
+    downsample: tuple[float, float]
+    source: str = FOUND
+
+    @classmethod
+    def from_array(
+        cls, mask: NDArray[Any], slide_size: tuple[int, int], source: str = "drawn"
+    ) -> TissueMask:
+        """Take any picture of the whole slide for a mask, a napari Labels layer say.
+
+        Parameters
+        ----------
+        mask : ndarray, shape (height, width)
+            Tissue where it is not 0, at any resolution.
+        slide_size : tuple of int
+            Width and height of the slide in level-0 pixels.
+        source : str
+            Where it comes from.
+
+        Raises
+        ------
+        GridError
+            If it is no picture or has not the slide's shape.
+        """
+        if mask.ndim != 2 or not mask.size:
+            raise GridError(
+                f"a mask of shape {mask.shape} is no picture", hint="Give rows, columns"
+            )
+        height, width = mask.shape
+        downsample = slide_size[0] / width, slide_size[1] / height
+        if not _same_shape((width, height), slide_size):
+            raise GridError(
+                f"a mask of {width} x {height} px has not the shape of a slide of "
+                f"{slide_size[0]} x {slide_size[1]} px",
+                hint="It must cover the whole slide, and nothing else",
+            )
+        return cls(np.asarray(mask != 0), downsample, source)
+
+    @property
+    def fraction(self) -> float:
+        """The part of the slide that is tissue, 0 to 1."""
+        return float(self.mask.mean())
+
+    def coverage(
+        self, xy: NDArray[np.int64], size: tuple[float, float]
+    ) -> NDArray[np.float64]:
+        """Tell how much of each patch is tissue.
+
+        Parameters
+        ----------
+        xy : ndarray of int, shape (N, 2)
+            Upper left corners, in level-0 pixels.
+        size : tuple of float
+            Width and height of a patch, in level-0 pixels.
+
+        Returns
+        -------
+        ndarray of float, shape (N,)
+            0 to 1, exact to a mask pixel's edge.
+        """
+        height, width = self.mask.shape
+        sums = np.zeros((height + 1, width + 1))
+        sums[1:, 1:] = self.mask.cumsum(0, dtype=np.float64).cumsum(1)
+        left, top = xy[:, 0] / self.downsample[0], xy[:, 1] / self.downsample[1]
+        right = left + size[0] / self.downsample[0]
+        bottom = top + size[1] / self.downsample[1]
+        area = (right - left) * (bottom - top)
+        inside = (
+            _integral(sums, bottom, right)
+            - _integral(sums, top, right)
+            - _integral(sums, bottom, left)
+            + _integral(sums, top, left)
+        )
+        return np.clip(inside / area, 0, 1)
+
+
+def _same_shape(mask: tuple[int, int], slide: tuple[int, int]) -> bool:
+    """Tell whether a mask has a slide's aspect ratio, to 2 % or a pixel of its own."""
+    (width, height), aspect = mask, slide[0] / slide[1]
+    off = max(_SAME_ASPECT * width, 1), max(_SAME_ASPECT * height, 1)
+    return abs(width - height * aspect) <= off[0] or (
+        abs(height - width / aspect) <= off[1]
+    )
+
+
+def _integral(
+    sums: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Read a summed-area table between its entries, bilinearly (which is exact)."""
+    y = np.clip(y, 0, sums.shape[0] - 1)
+    x = np.clip(x, 0, sums.shape[1] - 1)
+    top = np.minimum(y.astype(np.intp), sums.shape[0] - 2)
+    left = np.minimum(x.astype(np.intp), sums.shape[1] - 2)
+    v, u = y - top, x - left
+    above = sums[top, left] * (1 - u) + sums[top, left + 1] * u
+    below = sums[top + 1, left] * (1 - u) + sums[top + 1, left + 1] * u
+    return np.asarray(above * (1 - v) + below * v)

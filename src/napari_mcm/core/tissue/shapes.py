@@ -1,0 +1,43 @@
+"""Masks grown, shrunk and cleaned of specks, with radii in pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+
+def grow(mask: Mask, radius: float) -> Mask:
+    """Add what is no farther than a radius from a mask."""
+    from scipy import ndimage
+
+    # Without anything to measure from, distances would be undefined.
+    if not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= radius)
+
+
+def shrink(mask: Mask, radius: float) -> Mask:
+    """Take away what is no farther than a radius from a mask's outside."""
+    return ~grow(~mask, radius)
+
+
+def close(mask: Mask, radius: float) -> Mask:
+    """Fill gaps narrower than twice a radius."""
+    return shrink(grow(mask, radius), radius)
+
+
+def open_(mask: Mask, radius: float) -> Mask:
+    """Take away what is narrower than twice a radius."""
+    return grow(shrink(mask, radius), radius)
+
+
+def drop_small(mask: Mask, pixels: float) -> Mask:
+    """Drop pieces of fewer pixels; only sides connect them, not corners."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask)
+    keep = np.bincount(labels.ravel()) >= pixels
+    keep[0] = False
+    return np.asarray(keep[labels])
