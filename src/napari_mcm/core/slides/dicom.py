@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from napari_mcm.core.errors import SlideError, TileError
+from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Mpp, Place, SlideFile
-from napari_mcm.core.slides.dicom_files import Found, files_of, looks_like_dicom
+from napari_mcm.core.slides.dicom_files import (
+    Found,
+    files_of,
+    looks_like_dicom,
+    optics_of,
+)
+from napari_mcm.core.slides.dicom_tiles import FrameTiles
 from napari_mcm.core.slides.foreign import library, said
 from napari_mcm.core.slides.location import shown
 from napari_mcm.core.slides.tiles import Pixels
@@ -24,10 +29,11 @@ def _open(place: Place) -> SlideFile:
     if place.url is not None:
         raise SlideError("is not a local file", shown(place.path))
     wsidicom = library("wsidicom", "dicom", place.path)
-    found = files_of(place, library("pydicom", "dicom", place.path))
+    pydicom = library("pydicom", "dicom", place.path)
+    found = files_of(place, pydicom)
     wsi = _opened(place.path, found, wsidicom)
     try:
-        return _slide_file(place.path, found, wsi)
+        return _slide_file(place.path, found, wsi, pydicom)
     except SlideError:
         wsi.close()
         raise
@@ -60,20 +66,40 @@ def _damaged(path: Path, error: Exception) -> SlideError:
     )
 
 
-def _slide_file(path: Path, found: Found, wsi: Any) -> SlideFile:
+def _slide_file(path: Path, found: Found, wsi: Any, pydicom: Any) -> SlideFile:
     pyramid = max(wsi.pyramids, key=lambda pyramid: pyramid[0].size.width)
-    levels = sorted(pyramid, key=lambda level: level.size.width, reverse=True)
+    stored = sorted(pyramid, key=lambda level: level.size.width, reverse=True)
+    finest = stored[0]
+    levels, warnings = _levels(path, stored)
     used = {Path(str(file)).name for file in wsi.files}
     return SlideFile(
-        levels=[FrameTiles(path, level) for level in levels],
-        mpp=_mpp(levels[0]),
-        properties=_properties(levels[0]),
+        levels=levels,
+        mpp=_mpp(finest),
+        properties=_properties(found, finest, pydicom),
         images=_images(path, wsi),
-        icc_profile=partial(_icc_profile, levels[0]),
+        icc_profile=partial(_icc_profile, found, pydicom),
         files=[header.path for header in found.headers if header.is_level],
-        warnings=[*found.warnings, *_oddities(found, used, wsi, levels[0])],
+        warnings=[
+            *found.warnings,
+            *warnings,
+            *_oddities(found, used, wsi, finest),
+        ],
         close=wsi.close,
     )
+
+
+def _levels(path: Path, stored: list[Any]) -> tuple[list[FrameTiles], list[str]]:
+    levels: list[FrameTiles] = []
+    warnings = []
+    for level in stored:
+        try:
+            levels.append(FrameTiles(path, level))
+        except SlideError as error:
+            # Without its finest level it is no slide; a coarser one can be made.
+            if not levels:
+                raise
+            warnings.append(f"a level {level.size.width} px wide {error.what}")
+    return levels, warnings
 
 
 def _oddities(found: Found, used: set[str], wsi: Any, level: Any) -> Iterator[str]:
@@ -96,25 +122,21 @@ def _mpp(level: Any) -> Mpp | None:
     return (x, y) if x > 0 and y > 0 else None
 
 
-def _properties(level: Any) -> dict[str, str]:
+def _properties(found: Found, level: Any, pydicom: Any) -> dict[str, str]:
     """Collect what is known of the scanner; never anything of the patient."""
-    dataset, path = level.default_instance.dataset, _optical_path(level)
+    header, path = optics_of(found.finest, pydicom)
+    power = path.get("ObjectiveLensPower")
     stated = {
-        "vendor": dataset.get("Manufacturer"),
-        "model": dataset.get("ManufacturerModelName"),
-        "objective": path.get("ObjectiveLensPower"),
+        "vendor": header.get("Manufacturer"),
+        "model": header.get("ManufacturerModelName"),
+        "objective": f"{float(power):g}" if power else None,
         "compression": level.default_instance.image_data.transfer_syntax.name,
     }
     return {name: str(value) for name, value in stated.items() if value}
 
 
-def _optical_path(level: Any) -> Any:
-    sequence = level.default_instance.dataset.get("OpticalPathSequence")
-    return sequence[0] if sequence else {}
-
-
-def _icc_profile(level: Any) -> bytes | None:
-    profile = _optical_path(level).get("ICCProfile")
+def _icc_profile(found: Found, pydicom: Any) -> bytes | None:
+    profile = optics_of(found.finest, pydicom)[1].get("ICCProfile")
     return bytes(profile) if profile else None
 
 
@@ -135,64 +157,6 @@ def _image(path: Path, name: str, read: Callable[[], Any]) -> Pixels:
         raise SlideError(
             f"its {name} image cannot be decoded ({said(error)})", path
         ) from error
-
-
-class FrameTiles:
-    """One level, whose tiles are frames.
-
-    Parameters
-    ----------
-    path : Path
-        The file or folder, for messages.
-    level : wsidicom level
-        Open.
-
-    Raises
-    ------
-    SlideError
-        If it holds other pixels than 8-bit grey or RGB.
-    """
-
-    def __init__(self, path: Path, level: Any) -> None:
-        image = level.default_instance.image_data
-        if image.bits != 8 or image.samples_per_pixel not in (1, 3):
-            raise SlideError(
-                f"holds {image.samples_per_pixel} channel(s) of {image.bits} bits, "
-                "not 8-bit RGB",
-                path,
-                "Convert it to an RGB pyramid",
-            )
-        self._path, self._level = path, level
-        self.size = (level.size.width, level.size.height)
-        self.tile_size = (level.tile_size.width, level.tile_size.height)
-        # The table of frames is read with the first one, by one thread.
-        self._first = threading.Lock()
-        self._begun = False
-
-    def decode(self, row: int, column: int) -> Pixels:
-        """Decode one tile; see :class:`TileSource`.
-
-        A tile that a sparse slide leaves out is background.
-        """
-        if not self._begun:
-            with self._first:
-                tile = self._decode(row, column)
-                self._begun = True
-                return tile
-        return self._decode(row, column)
-
-    def _decode(self, row: int, column: int) -> Pixels:
-        from wsidicom.geometry import Point
-
-        where = f"{self._path} (tile {column}, {row}, level {self.size[0]} px wide)"
-        try:
-            # Not wsi.read_tile, which makes up a missing frame from another level.
-            pixels = np.asarray(self._level.get_tile(Point(column, row)))
-        except Exception as error:  # noqa: BLE001
-            raise TileError(f"cannot be decoded ({said(error)})", where) from error
-        if pixels.ndim == 2:
-            return np.repeat(pixels[..., None], 3, axis=2)
-        return np.ascontiguousarray(pixels[..., :3])
 
 
 BACKEND = Backend("DICOM", looks_like_dicom, _open, extra="dicom")
