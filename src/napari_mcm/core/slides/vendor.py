@@ -28,14 +28,20 @@ _HAMAMATSU = (
 def _claims(place: Place) -> bool:
     head = place.head
     if head.startswith(_JPEG):
-        return _mrxs_folder(place.path) is not None
+        return mrxs_folder(place.path) is not None
     if head.startswith(_SQLITE):
         return _is_sakura(place.path)
     return head.startswith(_CZI) or head.lstrip().startswith(_HAMAMATSU)
 
 
-def _mrxs_folder(path: Path) -> Path | None:
-    """Find what lies beside an MRXS file, which itself is no more than a small JPEG."""
+def mrxs_folder(path: Path) -> Path | None:
+    """Find what lies beside an MRXS file, which itself is no more than a small JPEG.
+
+    Returns
+    -------
+    Path or None
+        None beside any other JPEG.
+    """
     folder = path.with_suffix("")
     return folder if (folder / "Slidedat.ini").is_file() else None
 
@@ -110,7 +116,7 @@ def _files(place: Place) -> list[Path]:
     small picture, a VMS file a list of names.
     """
     beside: list[Path] = []
-    if place.head.startswith(_JPEG) and (folder := _mrxs_folder(place.path)):
+    if place.head.startswith(_JPEG) and (folder := mrxs_folder(place.path)):
         beside = [folder / "Slidedat.ini", *folder.glob("[Ii]ndex.dat")]
     elif place.head.lstrip().startswith(_HAMAMATSU):
         text = place.head.decode("utf-8", "replace")
