@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from napari_mcm.core.slides.slide import Slide
 
 _log = logging.getLogger(__name__)
-_DAMAGED = 128
 
 
 class _LevelArray:
@@ -26,6 +25,7 @@ class _LevelArray:
 
     def __init__(self, slide: Slide, level: int) -> None:
         self._slide, self._level = slide, level
+        self._told: set[object] = set()
         width, height = slide.levels[level].size
         self.shape = (height, width, 3)
 
@@ -35,12 +35,16 @@ class _LevelArray:
         )
         x, y = columns[0], rows[0]
         width, height = max(columns[1] - x, 0), max(rows[1] - y, 0)
-        try:
-            pixels = self._slide.read_level(self._level, x, y, width, height)
-        except TileError as error:
-            _log.warning("%s", error)
-            pixels = np.full((height, width, 3), _DAMAGED, np.uint8)
+        # A log that hears of each broken tile once a pan would hold little else.
+        pixels = self._slide.read_level(
+            self._level, x, y, width, height, on_damage=self._tell
+        )
         return pixels[:: rows[2], :: columns[2], slice(*channels)]
+
+    def _tell(self, error: TileError) -> None:
+        if error.where not in self._told:
+            self._told.add(error.where)
+            _log.warning("%s", error)
 
 
 def level_as_dask(slide: Slide, level: int, chunk: int) -> da.Array:

@@ -9,8 +9,9 @@ from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
 from napari_mcm.core.slides.colour import ManagedTiles
 from napari_mcm.core.slides.location import shown
+from napari_mcm.core.slides.parts import Opening
 from napari_mcm.core.slides.pyramid import pyramid
-from napari_mcm.core.slides.slide import Opening, Slide
+from napari_mcm.core.slides.slide import Slide
 from napari_mcm.core.slides.tiles import TileCache
 
 _MODULES = ("tiff", "omezarr", "dicom", "vendor", "picture")

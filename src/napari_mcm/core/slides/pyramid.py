@@ -9,8 +9,8 @@ import numpy as np
 
 from napari_mcm.core.errors import TileError
 from napari_mcm.core.slides.backend import SlideFile
+from napari_mcm.core.slides.parts import Level
 from napari_mcm.core.slides.resample import area_average
-from napari_mcm.core.slides.slide import Level
 from napari_mcm.core.slides.tiles import (
     CachedTiles,
     HalvedTiles,

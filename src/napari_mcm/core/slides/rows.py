@@ -12,7 +12,8 @@ from napari_mcm.core.slides.resample import area_averages
 from napari_mcm.core.slides.tiles import Pixels
 
 if TYPE_CHECKING:
-    from napari_mcm.core.slides.slide import ReadPlan, Slide
+    from napari_mcm.core.slides.parts import ReadPlan
+    from napari_mcm.core.slides.slide import Slide
 
 Corners = Sequence[tuple[float, float]]
 LONGEST_ROW = 8

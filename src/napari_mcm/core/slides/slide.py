@@ -13,8 +13,9 @@ import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.backend import Mpp, SlideFile
+from napari_mcm.core.slides.parts import Level, Opening, ReadPlan, sampled_hash
 from napari_mcm.core.slides.rows import Corners, read_row, rows_of
-from napari_mcm.core.slides.tiles import Pixels, TileCache, TileSource, assemble
+from napari_mcm.core.slides.tiles import Pixels, TileCache, assemble
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -24,62 +25,6 @@ SAME_RESOLUTION = 0.01
 
 _BAND = 64
 _DOUBLE_ENDINGS = (".ome.tiff", ".ome.tif", ".ome.zarr.zip", ".ome.zarr", ".zarr.zip")
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One resolution of a slide.
-
-    Attributes
-    ----------
-    source : TileSource
-        Where its pixels come from.
-    downsample : tuple of float
-        Level-0 pixels per pixel of this level, along x and y; never rounded.
-    stored : bool
-        False for a level that is made from a finer one on demand.
-    """
-
-    source: TileSource
-    downsample: tuple[float, float]
-    stored: bool = True
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in this level's pixels."""
-        return self.source.size
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPlan:
-    """How a resolution is read: from which level, and shrunk by how much."""
-
-    level: int
-    factor: tuple[float, float]
-
-    @property
-    def exact(self) -> bool:
-        """Whether the level's pixels serve as they are."""
-        return self.factor == (1.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How a slide was opened.
-
-    Attributes
-    ----------
-    mpp : float or None
-        Microns per level-0 pixel that the user stated in the file's stead.
-    backend : str or None
-        The one backend that was allowed; None tries all.
-    icc : bool
-        Whether colours were turned into sRGB by the slide's own profile.
-    """
-
-    mpp: float | None = None
-    backend: str | None = None
-    icc: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +109,26 @@ class Slide:
         if name not in self.file.images:
             has = ", ".join(self.associated) or "none"
             raise SlideError(f"has no {name} image (it has: {has})", self.path)
-        return self.file.images[name]()
+        # Each library fails in its own way at what is damaged.
+        try:
+            return self.file.images[name]()
+        except SlideError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            raise SlideError(
+                f"its {name} image is damaged ({error})", self.path
+            ) from error
 
     @property
     def icc_profile(self) -> bytes | None:
-        """The colour profile of the pixels, as stored; None where there is none."""
-        return self.file.icc_profile()
+        """The colour profile of the pixels, as stored.
+
+        None where there is none, or none that can be read.
+        """
+        try:
+            return self.file.icc_profile()
+        except Exception:  # noqa: BLE001 - as above; a slide is of use without it
+            return None
 
     @property
     def mpp(self) -> tuple[float, float]:
@@ -195,13 +154,16 @@ class Slide:
         It tells another slide of the same name apart, and does not change when a file
         is moved or renamed.
         """
-        if self.file.identity is not None:
-            return blake2b(self.file.identity(), digest_size=8).hexdigest()
-        files = self.file.files or (self.path,)
-        if len(files) == 1:
-            return _sampled(files[0])
-        # In what order a folder lists them, or what they are called, says nothing.
-        parts = sorted(_sampled(file) for file in files)
+        try:
+            if self.file.identity is not None:
+                return blake2b(self.file.identity(), digest_size=8).hexdigest()
+            files = self.file.files or (self.path,)
+            # In what order a folder lists them, or their names, says nothing.
+            parts = sorted(sampled_hash(file) for file in files)
+        except OSError as error:
+            raise SlideError(f"cannot be read ({error.strerror})", self.path) from error
+        if len(parts) == 1:
+            return parts[0]
         return blake2b("".join(parts).encode(), digest_size=8).hexdigest()
 
     def plan(self, mpp: float) -> ReadPlan:
@@ -385,14 +347,3 @@ class Slide:
         from napari_mcm.core.slides.open import open_slide
 
         return open_slide, (self.path, *astuple(self.asked))
-
-
-def _sampled(file: Path) -> str:
-    """Hash a file's length and samples of its content."""
-    length = file.stat().st_size
-    digest = blake2b(str(length).encode(), digest_size=8)
-    with file.open("rb") as opened:
-        for part in range(16):
-            opened.seek(part * max(length - 65536, 0) // 15)
-            digest.update(opened.read(65536))
-    return digest.hexdigest()

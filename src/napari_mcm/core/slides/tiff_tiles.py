@@ -151,6 +151,14 @@ class PlaneTiles:
         rows = -(-self.size[1] // self.tile_size[1])
         self._first = plane * self._columns * rows
         self._offsets, self._lengths = page.dataoffsets, page.databytecounts
+        needed = self._first + self._columns * rows
+        if min(len(self._offsets), len(self._lengths)) < needed:
+            raise SlideError(
+                f"is {self.size[0]} x {self.size[1]} px by what it states, but lists "
+                f"{len(self._offsets)} of {needed} tiles",
+                reader.name,
+                "Copy the file again from its source",
+            )
         self._tables, self._header = key.jpegtables, key.jpegheader
         # tifffile makes its decoder at the first use, which must not be two threads'.
         self._decode_segment = key.decode
@@ -178,8 +186,6 @@ class PlaneTiles:
 
     def _decoded(self, index: int) -> Pixels | None:
         """Decode a segment as it is; None for one that may be left out and is."""
-        if index >= len(self._offsets) or index >= len(self._lengths):
-            raise ValueError("the file says nothing of where it lies")
         length = self._lengths[index]
         if length == 0:
             if self._blank:
