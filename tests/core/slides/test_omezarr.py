@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -164,6 +165,32 @@ def test_a_server_that_has_no_such_slide_is_one_line(tmp_path):
     assert f"{url}/nothing.zarr: holds no zarr group" in str(error.value)
     with pytest.raises(SlideError, match="Check the network"):
         open_slide(f"{url}/gone.zarr")
+
+
+def test_a_server_that_knows_no_byte_ranges_is_said(tmp_path, noise, monkeypatch):
+    from napari_mcm.core.slides import omezarr_tiles
+
+    monkeypatch.setattr(omezarr_tiles, "_PAUSES", (0.0,))
+    write_ome_zarr(tmp_path / "s", noise, chunk=64, shard=256)
+    with served(tmp_path) as url:
+        slide = open_slide(f"{url}/s")
+        with pytest.raises(TileError, match="sends whole files"):
+            whole(slide)
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("s3://bucket/a.zarr", r'pip install "napari-mcm\[remote\]"'),
+        ("gs://bucket/a.zarr", "pip install gcsfs"),
+        ("https://127.0.0.1:1/a.zarr", r'pip install "napari-mcm\[remote\]"'),
+    ],
+)
+def test_what_a_server_needs_is_named(monkeypatch, url, advice):
+    for name in ("s3fs", "gcsfs", "aiohttp"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SlideError, match=advice):
+        open_slide(url)
 
 
 def test_a_tile_whose_server_went_away_is_an_error_of_that_tile(

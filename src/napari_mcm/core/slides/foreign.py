@@ -20,7 +20,7 @@ def library(name: str, extra: str, where: Path) -> Any:
     name : str
         The module.
     extra : str
-        The extra of this package that installs it.
+        The extra of this package that installs it; "" where none does.
     where : Path
         The slide that asks for it.
 
@@ -36,7 +36,7 @@ def library(name: str, extra: str, where: Path) -> Any:
         raise SlideError(
             f"needs {name}, which is not installed",
             shown(where),
-            f'pip install "napari-mcm[{extra}]"',
+            f'pip install "napari-mcm[{extra}]"' if extra else f"pip install {name}",
         ) from error
 
 

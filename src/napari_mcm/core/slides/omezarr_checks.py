@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zarr.abc.store import ByteRequest, RangeByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
@@ -48,15 +48,25 @@ class CheckedStore(WrapperStore[Any]):
         found: Buffer | None = await self._store.get(key, prototype, byte_range)
         if found is None or key.rpartition("/")[2] in _METADATA:
             return found
-        ranged = isinstance(byte_range, RangeByteRequest)
-        if isinstance(byte_range, RangeByteRequest):
-            _expect(byte_range.end - byte_range.start, len(found), key)
-        if self.blosc and (ranged if self.sharded else byte_range is None):
+        asked = _length(byte_range)
+        if asked is not None and len(found) > asked:
+            raise ValueError("its server sends whole files where parts are asked for")
+        if asked is not None:
+            _expect(asked, len(found), key)
+        inner = isinstance(byte_range, RangeByteRequest)
+        if self.blosc and (inner if self.sharded else byte_range is None):
             # Its header says how long it is, little-endian, in the last four bytes.
             header = found[:_BLOSC_HEADER].to_bytes()
             stated = int.from_bytes(header[12:], "little")
             _expect(max(stated, _BLOSC_HEADER), len(found), key)
         return found
+
+
+def _length(asked: ByteRequest | None) -> int | None:
+    """Give how many bytes are asked for; None where it is all that there are."""
+    if isinstance(asked, RangeByteRequest):
+        return asked.end - asked.start
+    return asked.suffix if isinstance(asked, SuffixByteRequest) else None
 
 
 def _expect(wanted: int, got: int, key: str) -> None:

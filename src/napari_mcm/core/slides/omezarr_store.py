@@ -181,16 +181,12 @@ def _remote(url: str, path: Path) -> Home:
 
     fsspec = library("fsspec", "remote", path)
     scheme = url.partition(":")[0]
-    if scheme in ("http", "https"):
-        aiohttp = library("aiohttp", "remote", path)
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
-        options: dict[str, Any] = {"client_kwargs": {"timeout": timeout}}
-    else:
-        library({"s3": "s3fs", "gs": "gcsfs"}[scheme], "remote", path)
-        options = {}
     try:
+        options = _options(scheme, path)
         store = FsspecStore.from_url(url, storage_options=options, read_only=True)
         files = fsspec.filesystem(scheme, **options)
+    except SlideError:
+        raise
     except Exception as error:  # noqa: BLE001
         raise SlideError(f"cannot be reached ({said(error)})", shown(path)) from error
 
@@ -203,3 +199,17 @@ def _remote(url: str, path: Path) -> Home:
         return found
 
     return Home(shown(path), store, "", read, remote=True)
+
+
+def _options(scheme: str, path: Path) -> dict[str, Any]:
+    """Say how to talk to a kind of server."""
+    if scheme == "s3":
+        library("s3fs", "remote", path)
+        session = library("botocore.session", "remote", path).get_session()
+        # Public buckets take no signature, least of all an empty one.
+        return {"anon": session.get_credentials() is None}
+    if scheme == "gs":
+        library("gcsfs", "", path)
+        return {}
+    aiohttp = library("aiohttp", "remote", path)
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=_TIMEOUT)}}
