@@ -10,19 +10,26 @@ from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.slides import open_slide
-from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue
+from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue, write_mask
+from napari_mcm.core.tissue.files import check_writable
+from napari_mcm.core.tissue.mask import FOUND
 
 _PICTURES = (".png", ".pdf", ".svg")
 
 
 class GridOptions(BaseModel):
-    """Which slide, and where the picture goes."""
+    """Which slide, and where the picture and the mask go."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slide: Path = Field(description="Slide file.")
     out: Path | None = Field(
         None, description="Picture of tissue and patches to write: .png, .pdf or .svg."
+    )
+    tissue_out: Path | None = Field(
+        None,
+        description="Tissue mask to write: .geojson for QuPath, or .png. It can be "
+        "edited and given back with --masks.",
     )
     mpp_override: float | None = Field(
         None,
@@ -44,31 +51,37 @@ def run(options: GridOptions) -> Outcome:
             options.out,
             f"Use {', '.join(_PICTURES)}",
         )
+    if options.tissue_out is not None:
+        check_writable(options.tissue_out)
     with open_slide(options.slide, options.mpp_override) as slide:
         tissue = find_tissue(slide, options.tissue)
         grid = make_grid(slide, tissue, options.grid)
         if not len(grid):
             say("warning: there is no tissue to lay patches on")
+        if options.tissue_out is not None:
+            write_mask(options.tissue_out, tissue, slide)
         if options.out is not None:
             from napari_mcm.core.heatmaps.figures import draw_grid, save_figure
 
             save_figure(draw_grid(slide, tissue, grid), options.out)
-    return _outcome(tissue, grid, options.out)
+    return _outcome(tissue, grid, options)
 
 
-def _outcome(tissue: TissueMask, grid: PatchGrid, file: Path | None) -> Outcome:
+def _outcome(tissue: TissueMask, grid: PatchGrid, options: GridOptions) -> Outcome:
     result = {
         "patches": len(grid),
         "tissue_fraction": tissue.fraction,
+        "tissue_source": tissue.source,
         "mpp": grid.mpp,
         "patch_size": grid.patch_size,
         "patch_um": grid.patch_um,
         "rows": grid.shape[0],
         "columns": grid.shape[1],
-        "file": file,
+        "file": options.out,
+        "tissue_file": options.tissue_out,
     }
     rows = [
-        ("tissue", f"{tissue.fraction:.1%} of the slide"),
+        ("tissue", f"{_percent(tissue.fraction)} of the slide, {_source(tissue)}"),
         ("patches", f"{len(grid):,} on {grid.shape[0]} x {grid.shape[1]}"),
         (
             "patch",
@@ -76,6 +89,17 @@ def _outcome(tissue: TissueMask, grid: PatchGrid, file: Path | None) -> Outcome:
             f"= {grid.patch_um:.4g} µm",
         ),
     ]
-    if file is not None:
-        rows.append(("picture", str(file)))
+    if options.out is not None:
+        rows.append(("picture", str(options.out)))
+    if options.tissue_out is not None:
+        rows.append(("mask", str(options.tissue_out)))
     return Outcome(result, table(rows))
+
+
+def _percent(fraction: float) -> str:
+    # Of a biopsy on a large slide, 0.2 % may be all there is.
+    return f"{fraction:.2%}" if fraction < 0.01 else f"{fraction:.1%}"
+
+
+def _source(tissue: TissueMask) -> str:
+    return tissue.source if tissue.source == FOUND else f"drawn in {tissue.source}"

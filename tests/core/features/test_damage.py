@@ -212,7 +212,7 @@ def test_a_file_that_claims_to_be_huge_is_not_read(slide, grid, encoder, tmp_pat
     path = tmp_path / "a.features.zarr"
     run(extract(slide, grid, encoder, path))
     group = zarr.open_group(path, mode="r+")
-    for name in ("coords", "lattice", "features", "status"):
+    for name in group.array_keys():
         group[name].resize((2**40, *group[name].shape[1:]))
     with pytest.raises(FeatureError, match="larger than any"):
         read_features(path)

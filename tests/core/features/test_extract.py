@@ -48,9 +48,8 @@ def grid(slide):
 
 def arrays(path):
     group = zarr.open_group(path, mode="r")
-    return {
-        name: group[name][:] for name in ("coords", "lattice", "features", "status")
-    }
+    names = ("coords", "lattice", "features", "status", "blur", "artefact")
+    return {name: group[name][:] for name in names}
 
 
 def assert_same(one, two):

@@ -153,6 +153,14 @@ def test_damaged_and_unscanned_parts_are_glass():
     assert overlap(mask, truth) > 0.9
 
 
+def test_tissue_near_the_border_is_not_drawn_out_to_it():
+    truth = disk(120, 60, 60, 56)
+    image = uint8(paint(glass(120), truth, HAEMATOXYLIN, 0.3 * cells(120)))
+    mask = search(image, 8, CONFIG)
+    assert not mask[:2].any() and not mask[:, -2:].any()
+    assert overlap(mask, truth) > 0.95
+
+
 def test_a_crop_without_glass_is_all_tissue():
     pixels = np.full((60, 60, 3), 245.0)
     image = paint(pixels, True, HAEMATOXYLIN, 0.2 * cells(60))

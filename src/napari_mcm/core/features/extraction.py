@@ -17,6 +17,7 @@ from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.config import BatchSize
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.patches import Patch, stream_patches
+from napari_mcm.core.features.quality import MEASURES
 from napari_mcm.core.features.store import FeatureStore, read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.jobs import Job, Meter, Note
@@ -120,6 +121,7 @@ def _fill(
     meter = Meter(f"Extracting {slide.name}", len(grid), done=row)
     features = np.empty((store.block, encoder.dim), np.float32)
     status = np.empty(store.block, np.uint8)
+    quality = {name: np.empty(store.block, np.float32) for name in MEASURES}
     problems: list[str] = []
     patches = stream_patches(slide, grid, row, workers)
     try:
@@ -130,11 +132,14 @@ def _fill(
             part = slice(row - written, stop - written)
             features[part] = pace.encode(encoder, batch)
             status[part] = [patch.status for patch in batch]
+            for name, values in quality.items():
+                values[part] = [patch.quality.get(name, np.nan) for patch in batch]
             problems += [patch.problem for patch in batch if patch.problem]
             row = stop
             if row in (written + store.block, len(grid)):
                 rows = row - written
-                store.write(written, features[:rows], status[:rows], problems)
+                measured = {name: values[:rows] for name, values in quality.items()}
+                store.write(written, features[:rows], status[:rows], problems, measured)
                 written, problems = row, []
             yield meter.advance(len(batch))
     finally:

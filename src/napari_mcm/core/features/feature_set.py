@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -39,6 +40,10 @@ class FeatureSet:
         The encoder's recipe and fingerprint.
     provenance : mapping
         When and with what it was made; not part of its identity.
+    quality : mapping of str to ndarray of float32, shape (N,)
+        ``"blur"`` and ``"artefact"`` of each patch, 0 good to 1 bad; see
+        :mod:`napari_mcm.core.features.quality`. NaN where the status is not `OK`, and
+        in files of before these were measured.
     """
 
     features: NDArray[np.float32]
@@ -46,6 +51,7 @@ class FeatureSet:
     status: NDArray[np.uint8]
     encoder: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+    quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = len(self.grid)
@@ -57,6 +63,9 @@ class FeatureSet:
             raise FeatureError(
                 f"status of shape {self.status.shape} for {rows} patches"
             )
+        for name, values in self.quality.items():
+            if values.shape != (rows,):
+                raise FeatureError(f"{name} of shape {values.shape} for {rows} patches")
 
     def __len__(self) -> int:
         return len(self.features)

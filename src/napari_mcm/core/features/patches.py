@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from napari_mcm.core.errors import TileError
 from napari_mcm.core.features.feature_set import Status
+from napari_mcm.core.features.quality import measure
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.prefetch import prefetch
 from napari_mcm.core.slides import Slide
@@ -33,11 +34,15 @@ class Patch:
         None where the status is not ``OK``.
     problem : str
         Why it could not be read.
+    quality : mapping of str to float
+        What :func:`~napari_mcm.core.features.quality.measure` says of the pixels;
+        empty where there are none.
     """
 
     status: Status
     pixels: Pixels | None = None
     problem: str = ""
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 def stream_patches(
@@ -93,7 +98,9 @@ def read_patch(slide: Slide, grid: PatchGrid, row: int) -> Patch:
         # Paths are this computer's; what the file is called says as much.
         reason = str(error).replace(str(slide.path), slide.name)
         return Patch(Status.DECODE_ERROR, problem=f"patch at {x},{y}: {reason}")
-    return Patch(Status.BLANK) if is_blank(pixels) else Patch(Status.OK, pixels)
+    if is_blank(pixels):
+        return Patch(Status.BLANK)
+    return Patch(Status.OK, pixels, quality=measure(pixels, grid.mpp))
 
 
 def is_blank(pixels: Pixels) -> bool:

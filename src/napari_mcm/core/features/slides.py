@@ -16,6 +16,7 @@ from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, make_grid
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.slides import Slide, open_slide
 from napari_mcm.core.tissue import find_tissue
+from napari_mcm.core.tissue.mask import FOUND
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,10 @@ def _extract_one(
     file: Path,
 ) -> Job[FeatureSet]:
     yield Progress(f"Finding tissue on {slide.name}", 0, None)
-    grid = make_grid(slide, find_tissue(slide, config.tissue), grid_config)
+    tissue = find_tissue(slide, config.tissue)
+    if tissue.source != FOUND:
+        yield Note(f"{slide.name}: tissue as drawn in {tissue.source}")
+    grid = make_grid(slide, tissue, grid_config)
     if not len(grid):
         yield Note(f"{slide.name} holds no tissue", "warning")
     return (

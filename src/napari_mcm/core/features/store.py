@@ -1,9 +1,10 @@
 """The feature file: a zarr group that grows block by block, its marker last.
 
 ``<slide>.features.zarr`` (zarr 3) holds ``coords`` (N, 2), ``lattice`` (N, 2),
-``features`` (N, D) and ``status`` (N,), in blocks of rows, and attributes: schema,
-identity, grid, encoder, provenance, and ``complete``. A block is done when its status
-is written, which comes after its features; the file when ``complete`` is true.
+``features`` (N, D), ``blur`` (N,), ``artefact`` (N,) and ``status`` (N,), in blocks of
+rows, and attributes: schema, identity, grid, encoder, provenance, and ``complete``. A
+block is done when its status is written, which comes last; the file when ``complete``
+is true. Older files have no ``blur`` and ``artefact``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError, GridError
 from napari_mcm.core.features.feature_set import FeatureSet, Status
+from napari_mcm.core.features.quality import MEASURES
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.slides import Slide
 
@@ -35,6 +37,7 @@ _ARRAYS = {
     "features": ("f", 2),
     "status": ("u", 1),
 }
+_OPTIONAL = dict.fromkeys(MEASURES, ("f", 1))
 
 
 def feature_path(out: Path, slide: Slide) -> Path:
@@ -111,11 +114,16 @@ class FeatureStore:
         features: NDArray[np.float32],
         status: NDArray[np.uint8],
         problems: Sequence[str] = (),
+        quality: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:
         """Write one block; it counts once its status is there."""
         stop = start + len(features)
         try:
             self._array("features")[start:stop] = features
+            for name, values in (quality or {}).items():
+                # One that was begun before there were measures goes on without.
+                if name in self.group:
+                    self._array(name)[start:stop] = values
             if problems:
                 known: Any = self.group.attrs.get("problems", [])
                 self.group.attrs["problems"] = [*known, *problems][:MOST_PROBLEMS]
@@ -155,7 +163,7 @@ def read_features(path: str | Path) -> FeatureSet:
     _check_attributes(path, attributes)
     try:
         _check_arrays(group)
-        arrays: dict[str, Any] = {name: _whole(group, name) for name in _ARRAYS}
+        arrays = {name: _whole(group, name) for name in _present(group)}
         if (arrays["status"] == Status.PENDING).any():
             raise FeatureError("rows are missing")
         grid = PatchGrid.from_description(
@@ -168,6 +176,7 @@ def read_features(path: str | Path) -> FeatureSet:
             np.asarray(arrays["status"], np.uint8),
             dict(attributes["encoder"]),
             {**provenance, "problems": list(attributes.get("problems", []))},
+            _quality(arrays),
         )
     except (GridError, FeatureError) as error:
         raise _damaged(path, error.what) from error
@@ -193,8 +202,9 @@ def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
 
 def _check_arrays(group: zarr.Group) -> None:
     """Check kinds, shapes and sizes before anything is read into memory."""
-    arrays: dict[str, Any] = {name: group[name] for name in _ARRAYS}
-    for name, (kind, dimensions) in _ARRAYS.items():
+    kinds = _present(group)
+    arrays: dict[str, Any] = {name: group[name] for name in kinds}
+    for name, (kind, dimensions) in kinds.items():
         array = arrays[name]
         if array.ndim != dimensions or array.dtype.kind != kind:
             raise ValueError(f"{name} is {array.dtype} with {array.ndim} dimensions")
@@ -207,6 +217,20 @@ def _check_arrays(group: zarr.Group) -> None:
         missing = int(array.nchunks) - int(array.nchunks_initialized)
         if lengths[name] and missing > 0:
             raise ValueError(f"{missing} chunk(s) of {name} are missing")
+
+
+def _present(group: zarr.Group) -> dict[str, tuple[str, int]]:
+    """Name the arrays that a file must hold, and those that it may and does."""
+    return _ARRAYS | {name: k for name, k in _OPTIONAL.items() if name in group}
+
+
+def _quality(arrays: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    unknown = np.full(len(arrays["status"]), np.nan, np.float32)
+    quality = {n: np.asarray(arrays.get(n, unknown), np.float32) for n in MEASURES}
+    for name, values in quality.items():
+        if ((values < 0) | (values > 1)).any():
+            raise ValueError(f"{name} is not from 0 to 1")
+    return quality
 
 
 def _whole(group: zarr.Group, name: str) -> Any:
@@ -244,7 +268,7 @@ def _existing(
 def _holds_nothing_else(path: Path) -> bool:
     """Tell whether a folder holds nothing but parts of a feature file."""
     return path.is_dir() and all(
-        entry.name == "zarr.json" or entry.name in _ARRAYS or "partial" in entry.name
+        entry.name in ("zarr.json", *_ARRAYS, *_OPTIONAL) or "partial" in entry.name
         for entry in path.iterdir()
     )
 
@@ -276,6 +300,15 @@ def _create(
         compressors=None,  # floats of networks hardly shrink
         config=full,
     )
+    for name in MEASURES:
+        group.create_array(
+            name,
+            shape=(rows,),
+            chunks=(chunk,),
+            dtype="float32",
+            fill_value=np.nan,
+            config=full,
+        )
     group.create_array(
         "status",
         shape=(rows,),

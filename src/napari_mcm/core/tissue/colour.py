@@ -87,7 +87,8 @@ def ink(density: Density, least: float = 0.4) -> NDArray[np.bool_]:
     found = (red > least) & (red > 1.4 * green)
     found |= (red > 0.7 * least) & (green < 0.75 * np.minimum(red, blue))
     found |= (green > 1.4 * least) & (blue > 0.75 * green) & (red < 0.28 * green)
-    darkest, lightest = density.min(axis=-1), density.max(axis=-1)
+    darkest = np.minimum(np.minimum(red, green), blue)
+    lightest = np.maximum(np.maximum(red, green), blue)
     found |= (darkest > 2 * least) & (lightest < 1.25 * darkest)
     # So dark that the ratios of what is left of the light say nothing.
     return np.asarray(found | (darkest > _PITCH_BLACK))

@@ -25,7 +25,10 @@ def shrink(mask: Mask, radius: float) -> Mask:
 
 def close(mask: Mask, radius: float) -> Mask:
     """Fill gaps narrower than twice a radius."""
-    return shrink(grow(mask, radius), radius)
+    # Room around it, or what ends near the border would be drawn out to it.
+    room = int(radius) + 1
+    padded = np.pad(mask, room)
+    return shrink(grow(padded, radius), radius)[room:-room, room:-room]
 
 
 def open_(mask: Mask, radius: float) -> Mask:
