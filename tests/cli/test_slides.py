@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from PIL import Image
 
 from napari_mcm.cli.inputs import find_slides
 from napari_mcm.core.errors import SlideError
 from tests.cli.conftest import Call
+from tests.core.conftest import stained_image
+from tests.core.slides.scanner_files import write_svs
 
 
 def test_info_for_programs(call: Call, slide: Path) -> None:
@@ -23,10 +27,56 @@ def test_info_for_programs(call: Call, slide: Path) -> None:
         "width": 512,
         "height": 512,
         "downsample": [1.0, 1.0],
+        "tile": [128, 128],
         "stored": True,
     }
     assert info["plan"]["patch_size_level0"] == [128.0, 128.0]
     assert answer.out.count("\n") == 1
+
+
+def test_info_tells_out_of_how_many_tiles_a_patch_is_read(
+    call: Call, slide: Path
+) -> None:
+    words = ("info", slide, "--patch-size", "128", "--mpp", "0.5")
+    # Of 128 positions to a tile, one takes a single column and all others two.
+    tiles = ((127 * 2 + 1) / 128) ** 2
+    assert call(*words, "--json").json["plan"]["tiles"] == pytest.approx(
+        tiles, abs=0.01
+    )
+    assert "out of 3.97 tiles each" in call(*words).out
+
+
+def test_label_images_are_written_only_where_that_is_asked_for(
+    call: Call, tmp_path: Path
+) -> None:
+    slide = write_svs(tmp_path / "scan.svs", stained_image(1024, 704))
+    told = call("info", slide)
+    assert "thumbnail, label, macro" in told.out
+    assert "Doe" not in told.out + call("info", slide, "--json").out
+    assert not list(tmp_path.glob("*.png"))
+    call("info", slide, "--images", tmp_path / "images")
+    files = sorted(f.name for f in (tmp_path / "images").iterdir())
+    assert files == ["scan.label.png", "scan.macro.png", "scan.thumbnail.png"]
+
+
+def test_resolutions_come_from_a_table(call: Call, slide: Path, tmp_path: Path) -> None:
+    table = tmp_path / "mpp.csv"
+    table.write_text(f"slide,mpp\nother.svs,0.1\n{slide.name},0.25\n")
+    answer = call("info", slide, "--mpp-override", table, "--json")
+    assert answer.json["mpp"] == [0.25, 0.25]
+    table.write_text("slide,mpp\na.svs,quarter\n")
+    wrong = call("info", slide, "--mpp-override", table)
+    assert wrong.status == 2
+    assert "line 2 lacks a slide or a number" in wrong.error
+
+
+def test_one_backend_can_be_asked_for(call: Call, slide: Path) -> None:
+    answer = call("info", slide, "--backend", "picture")
+    assert answer.status == 1
+    assert (
+        "Use one of tifffile, OME-Zarr" in call("info", slide, "--backend", "x").error
+    )
+    assert call("info", slide, "--backend", "TiffFile").status == 0
 
 
 def test_info_for_people(call: Call, slide: Path) -> None:
@@ -106,13 +156,19 @@ def test_sample_wants_to_know_where(call: Call) -> None:
     assert answer.error == "error: --out: is missing"
 
 
-def test_folders_stand_for_the_slides_in_them(tmp_path: Path) -> None:
+def test_folders_stand_for_the_slides_in_them(slide: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
     for name in ("b.svs", "a.ome.tif", "notes.txt", ".part-1.tif", "C.TIFF"):
-        (tmp_path / name).touch()
-    names = [path.name for path in find_slides([tmp_path, tmp_path / "b.svs"])]
-    assert names == ["C.TIFF", "a.ome.tif", "b.svs"]
+        (folder / name).touch()
+    shutil.copy(slide, folder / "scan.001")
+    Image.new("RGB", (300, 300)).save(folder / "thumbnail.png")
+    (folder / "b.features.zarr").mkdir()
+    names = [path.name for path in find_slides([folder, folder / "b.svs"])]
+    assert names == ["C.TIFF", "a.ome.tif", "b.svs", "scan.001"]
+    assert find_slides([folder / "thumbnail.png"]) == (folder / "thumbnail.png",)
 
 
 def test_a_folder_without_slides_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SlideError, match="holds no slide files"):
+    with pytest.raises(SlideError, match="holds no slides of a known format"):
         find_slides([tmp_path])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_mcm.cli.output import Outcome, table
+from napari_mcm.cli.output import Outcome, say, table
+from napari_mcm.core.files import atomic_path
 from napari_mcm.core.grid import GridConfig, common_mpp
-from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.slides import ReadConfig, Slide
+from napari_mcm.core.slides.location import shown
 
 
 class InfoOptions(BaseModel):
@@ -17,7 +20,7 @@ class InfoOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    slide: Path = Field(description="Slide file.")
+    slide: Path = Field(description="Slide file, folder or URL.")
     mpp: float | Literal["auto"] = Field(
         "auto",
         description="Resolution of patches in µm per pixel; auto is 0.5, or the "
@@ -26,11 +29,12 @@ class InfoOptions(BaseModel):
     patch_size: int = Field(
         224, ge=16, le=4096, description="Side of a patch, in pixels of that mpp."
     )
-    mpp_override: float | None = Field(
+    images: Path | None = Field(
         None,
-        gt=0,
-        description="µm per pixel of a slide that states none, or a wrong one.",
+        description="Folder to write label, macro and thumbnail images to, as PNG. "
+        "They may show a patient's name.",
     )
+    read: ReadConfig = ReadConfig()
 
 
 OPTIONS, POSITIONAL = InfoOptions, "slide"
@@ -38,16 +42,23 @@ OPTIONS, POSITIONAL = InfoOptions, "slide"
 
 def run(options: InfoOptions) -> Outcome:
     """Look at the slide."""
-    with open_slide(options.slide, options.mpp_override) as slide:
+    with options.read.open(options.slide) as slide:
         plan = _plan(slide, options)
         result = _describe(slide) | {"plan": plan}
-        return Outcome(result, table(_rows(slide, plan)))
+        rows = _rows(slide, plan)
+        if options.images is not None:
+            files = _write_images(slide, options.images)
+            result["files"] = files
+            rows += [("written", str(file)) for file in files]
+        for warning in slide.warnings:
+            say(f"warning: {shown(slide.path)}: {warning}")
+        return Outcome(result, table(rows))
 
 
 def _describe(slide: Slide) -> dict[str, Any]:
     return {
         "name": slide.name,
-        "path": slide.path,
+        "path": shown(slide.path),
         "backend": slide.backend,
         "width": slide.size[0],
         "height": slide.size[1],
@@ -57,12 +68,14 @@ def _describe(slide: Slide) -> dict[str, Any]:
                 "width": level.size[0],
                 "height": level.size[1],
                 "downsample": level.downsample,
+                "tile": level.source.tile_size,
                 "stored": level.stored,
             }
             for level in slide.levels
         ],
         "associated": slide.associated,
         "properties": dict(slide.properties),
+        "warnings": slide.warnings,
         "fingerprint": slide.fingerprint,
     }
 
@@ -75,6 +88,12 @@ def _plan(slide: Slide, options: InfoOptions) -> dict[str, Any] | None:
     mpp = common_mpp([slide], asked)
     plan = slide.plan(mpp)
     side = [options.patch_size * mpp / own for own in slide.mpp]
+    read = [math.ceil(options.patch_size * factor - 1e-6) for factor in plan.factor]
+    tile = slide.levels[plan.level].source.tile_size
+    # However the patch lies to the tiles; all places are as likely.
+    tiles = [
+        (pixels - 1) / length + 1 for pixels, length in zip(read, tile, strict=True)
+    ]
     return {
         "mpp": mpp,
         "patch_size": options.patch_size,
@@ -82,21 +101,38 @@ def _plan(slide: Slide, options: InfoOptions) -> dict[str, Any] | None:
         "patch_size_level0": side,
         "level": plan.level,
         "factor": plan.factor,
+        "tiles": round(tiles[0] * tiles[1], 2),
         "upsampled": min(plan.factor) < 0.99,
     }
+
+
+def _write_images(slide: Slide, folder: Path) -> list[Path]:
+    """Write the associated images; plain pixels, without a profile or metadata."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in slide.associated:
+        file = folder / f"{slide.name}.{name}.png"
+        with atomic_path(file) as unfinished:
+            Image.fromarray(slide.associated_image(name)).save(unfinished, "PNG")
+        files.append(file)
+    return files
 
 
 def _rows(slide: Slide, plan: dict[str, Any] | None) -> list[tuple[str, str]]:
     width, height = slide.size
     rows = [
-        ("slide", str(slide.path)),
+        ("slide", shown(slide.path)),
         ("backend", slide.backend),
         ("size", f"{width:,} x {height:,} px{_physical(slide)}"),
         ("resolution", _resolution(slide)),
     ]
-    for i, level in enumerate(slide.levels):
-        rows.append(("levels" if i == 0 else "", _level(slide, i, level.stored)))
-    rows += [(name, value) for name, value in slide.properties.items()]
+    for i in range(len(slide.levels)):
+        rows.append(("levels" if i == 0 else "", _level(slide, i)))
+    rows += [
+        (name.replace("_", " "), value) for name, value in slide.properties.items()
+    ]
     rows.append(("other images", ", ".join(slide.associated) or "none"))
     rows.append(("patches", _reading(plan) if plan else "unknown without a resolution"))
     return rows
@@ -120,13 +156,15 @@ def _resolution(slide: Slide) -> str:
     return text + (", as given with --mpp-override" if slide.mpp_override else "")
 
 
-def _level(slide: Slide, index: int, stored: bool) -> str:
+def _level(slide: Slide, index: int) -> str:
     level = slide.levels[index]
     width, height = level.size
     text = f"{index}: {width:,} x {height:,} px"
     if slide.stated_mpp is not None:
         text += f", {slide.stated_mpp[0] * level.downsample[0]:.4g} µm per pixel"
-    return text + ("" if stored else ", made on demand")
+    if not level.stored:
+        return text + ", made on demand"
+    return text + ", tiles of {} x {}".format(*level.source.tile_size)
 
 
 def _reading(plan: dict[str, Any]) -> str:
@@ -136,9 +174,9 @@ def _reading(plan: dict[str, Any]) -> str:
     elif (x, y) == (1.0, 1.0):
         how = "as stored"
     else:
-        how = f"shrunk {x:.3g} times"
+        how = f"shrunk {x:.4g} times"
     return (
         f"{plan['patch_size']} px at {plan['mpp']:.4g} µm per pixel "
         f"= {plan['patch_um']:.4g} µm = {plan['patch_size_level0'][0]:.4g} level-0 px, "
-        f"read from level {plan['level']}, {how}"
+        f"read from level {plan['level']}, {how}, out of {plan['tiles']:.3g} tiles each"
     )

@@ -96,7 +96,7 @@ def _wanted(name: str | None, path: Path) -> list[Backend]:
     backends = _backends()
     if name is None:
         return backends
-    chosen = [backend for backend in backends if backend.name == name]
+    chosen = [b for b in backends if b.name.lower() == name.lower()]
     if not chosen:
         known = ", ".join(backend.name for backend in backends)
         raise SlideError(f"no backend is called {name!r}", path, f"Use one of {known}")
