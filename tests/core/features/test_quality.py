@@ -164,6 +164,24 @@ def test_measures_survive_a_broken_off_extraction(slide, grid, encoder, tmp_path
         np.testing.assert_array_equal(part.quality[name], values)
 
 
+def test_a_block_that_cannot_be_decoded_is_no_damage_to_the_file(
+    slide, grid, encoder, tmp_path, monkeypatch
+):
+    def read(self, xy, size, mpp):
+        raise TileError("cannot be decoded", "tile 7")
+
+    path = tmp_path / "a.features.zarr"
+    job = extract(slide, grid, encoder, path, block=32, workers=0)
+    for event in job:
+        if isinstance(event, Progress) and event.done >= 40:
+            break
+    job.close()
+    monkeypatch.setattr(Slide, "read", read)
+    features = run(extract(slide, grid, encoder, path, block=32))
+    assert features.ok[:32].all() and not features.ok[32:].any()
+    assert np.isnan(features.features[32:]).all()
+
+
 def test_files_without_measures_are_read_and_gone_on_with(
     slide, grid, encoder, tmp_path
 ):

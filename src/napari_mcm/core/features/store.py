@@ -139,7 +139,10 @@ class FeatureStore:
             raise _cannot_write(self.path, error) from error
 
     def _array(self, name: str) -> Any:
-        return self.group[name]
+        # An array forgets this when it is opened again. Without it, a block in which
+        # nothing could be decoded would be missing, as if it had been lost.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            return self.group[name]
 
 
 def read_features(path: str | Path) -> FeatureSet:
