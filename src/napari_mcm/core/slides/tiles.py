@@ -181,6 +181,8 @@ def assemble(
     out = np.empty((height, width, 3), np.uint8)
     if not inside:
         out.fill(255)
+    if right <= x or bottom <= y:
+        return out
     for row in range(max(y, 0) // tile_height, -(-bottom // tile_height)):
         for column in range(max(x, 0) // tile_width, -(-right // tile_width)):
             left, top = column * tile_width, row * tile_height
