@@ -95,6 +95,13 @@ def test_alpha_is_dropped(tmp_path, noise):
     )
 
 
+@pytest.mark.parametrize("name", ["", "yx", "angle"])
+def test_an_axis_of_one_may_be_called_anything(tmp_path, noise, name):
+    path = write_ome_zarr(tmp_path / "a", noise)
+    change_ome(path, axes=[{"name": a} for a in (name, *"czyx")])
+    np.testing.assert_array_equal(whole(open_slide(path)), noise)
+
+
 def test_a_missing_chunk_is_background(tmp_path, noise):
     path = write_ome_zarr(tmp_path / "m", noise, "yxc", "0.4")
     for file in (path / "0").glob("1.1.*"):
@@ -313,6 +320,7 @@ def test_other_pixels_are_refused_by_what_they_hold(tmp_path, noise):
     [
         ("shape", [1, 3, 1, 2**40, 420], "is said to be 420 x"),
         ("shape", [1, 3, 1, 0, 420], "is said to be 420 x 0"),
+        ("chunks", [1, 3, 1, 0, 128], "is empty|cannot be opened"),
         ("chunks", [1, 3, 1, 2**15, 2**15], "too large to read one at a time"),
         ("compressor", {"id": "pickle", "protocol": 5}, "cannot be opened.*pickle"),
         (

@@ -16,6 +16,8 @@ _LARGEST_CHUNK = 256 * 2**20
 _LONGEST_SIDE = 2**24
 _SAMPLED_TILES = 16
 _PAUSES = (0.5, 2.0)
+_SHOWN = ("y", "x", "c")
+_KNOWN = ("t", "z", *_SHOWN)
 
 
 class ZarrTiles:
@@ -68,11 +70,11 @@ class ZarrTiles:
             "z": self.shape.get("z", 1) // 2,
         }
         part = tuple(chosen.get(axis, 0) for axis in self._axes)
-        left = [axis for axis in self._axes if axis in "yxc"]
+        left = [axis for axis in self._axes if axis in _SHOWN]
         pixels = self._read(part, f"tile {column}, {row} of array {self._path}")
         if "c" not in left:
             pixels, left = pixels[..., None], [*left, "c"]
-        pixels = pixels.transpose([left.index(axis) for axis in "yxc"])
+        pixels = pixels.transpose([left.index(axis) for axis in _SHOWN])
         if pixels.shape[2] == 1:
             return np.repeat(pixels, 3, axis=2)
         if pixels.flags.c_contiguous:
@@ -105,9 +107,9 @@ class ZarrTiles:
             return f"is said to be {shape['x']} x {shape['y']} px"
         if shape.get("c", 1) not in (1, 3, 4):
             return f"holds {shape['c']} channels, not RGB"
-        if 0 in array.shape:
+        if min(*array.shape, *array.chunks) < 1:
             return "is empty"
-        if odd := [a for a in axes if a not in "tczyx" and shape[a] > 1]:
+        if odd := [a for a in axes if a not in _KNOWN and shape[a] > 1]:
             return f"has an axis {odd[0]!r} of {shape[odd[0]]}"
         if np.prod(array.chunks, dtype=float) > _LARGEST_CHUNK:
             chunk = " x ".join(map(str, array.chunks))
