@@ -134,6 +134,16 @@ def test_pen_marks_are_not_tissue(ink, amount):
     assert mask[truth].mean() > 0.97
 
 
+def test_a_grey_line_that_touches_tissue_is_left_out():
+    truth = disk(200, 60, 100, 40)
+    image = paint(glass(), truth, HAEMATOXYLIN, 0.3 * cells())
+    line = np.zeros((200, 200), bool)
+    line[96:104, 90:] = True
+    mask = search(uint8(paint(image, line, (1, 1, 1), 0.3)), 8, CONFIG)
+    assert mask[truth & ~line].mean() > 0.97
+    assert not mask[:, 110:].any()
+
+
 @pytest.mark.parametrize("ink", INKS)
 def test_tissue_under_a_pen_is_left_out(ink):
     image = paint(glass(), True, HAEMATOXYLIN, 0.2 * cells())

@@ -17,7 +17,7 @@ _STROKE, _INK_REACH = 25.0, 200.0
 _STAINED, _FAINT, _ROUGH = 0.10, 0.015, 0.012
 _LEAST_TINT, _LEAST_HUE = 0.012, 0.2
 _FAINT_INK = 0.1
-_DULL, _DULL_HUE = 0.15, 0.15
+_DULL, _DULL_HUE = 0.04, 0.17
 
 # A scanner that leaves parts out paints them blacker than any ink.
 _UNSCANNED = 8
@@ -28,7 +28,7 @@ def search(rgb: Pixels, mpp: float, config: TissueConfig) -> Mask:
 
     A pixel is tissue when it is clearly stained, or when it absorbs at all and its
     surroundings are rough as cells make them, which haze, printed spots and shading
-    are not. Pen strokes are left out, and so are pieces without any colour: dirt.
+    are not. Pen strokes are left out, and so is what has no colour: dirt.
 
     Parameters
     ----------
@@ -45,15 +45,15 @@ def search(rgb: Pixels, mpp: float, config: TissueConfig) -> Mask:
         All False where there is no tissue.
     """
     density = _density(rgb)
-    not_pen = ~_pen(density, mpp)
-    mask = _absorbs(density, mpp) & not_pen
-    mask = close(mask, _GAP / mpp) & not_pen
+    foreign = _pen(density, mpp) | _dull(density, mpp)
+    mask = _absorbs(density, mpp) & ~foreign
+    mask = close(mask, _GAP / mpp) & ~foreign
     mask = open_(mask, _NUCLEUS / mpp)
     mask = _drop_colourless(mask, density)
     if not mask.any():
         return mask
     mask = ~drop_small(~mask, (config.max_hole_um / mpp) ** 2)
-    mask = _trim(mask, density, mpp) & not_pen
+    mask = _trim(mask, density, mpp) & ~foreign
     return drop_small(mask, (config.min_object_um / mpp) ** 2)
 
 
@@ -91,7 +91,7 @@ def _pen(density: Density, mpp: float) -> Mask:
     """Find marker ink in strokes rather than specks, and its faint fringe."""
     from scipy import ndimage
 
-    strokes = open_(ink(density) | _dull(density, mpp), _STROKE / mpp)
+    strokes = open_(ink(density), _STROKE / mpp)
     if not strokes.any():
         return strokes
     near = grow(strokes, _INK_REACH / mpp)
@@ -101,14 +101,14 @@ def _pen(density: Density, mpp: float) -> Mask:
 
 
 def _dull(density: Density, mpp: float) -> Mask:
-    """Find what is dense and grey all around: thin black ink, dust out of focus."""
+    """Find what is grey: thin black ink, dust out of focus, a cover slip's edge."""
     from scipy import ndimage
 
     tint = density.max(axis=2) - density.min(axis=2)
-    sigma = max(_NUCLEUS / mpp, 0.5)
+    sigma = max(_GAP / mpp, 0.5)
     # Brown and blue cells side by side are grey together, but not one by one.
-    tint = ndimage.gaussian_filter(tint, 3 * sigma)
-    dense = ndimage.gaussian_filter(density.mean(axis=2), 3 * sigma)
+    tint = ndimage.gaussian_filter(tint, sigma)
+    dense = ndimage.gaussian_filter(density.mean(axis=2), sigma)
     return np.asarray((dense > _DULL) & (tint < _DULL_HUE * dense))
 
 
