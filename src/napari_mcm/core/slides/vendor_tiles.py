@@ -151,12 +151,11 @@ class Handle:
 
     def _rgb(self, image: Image, slide: OpenSlide) -> Pixels:
         """Lay a picture on the slide's background, where nothing was scanned."""
+        if image.getchannel("A").getextrema()[0] == 255:
+            return np.asarray(image.convert("RGB"))
         pixels = np.asarray(image)
-        alpha = pixels[..., 3:]
-        if (alpha == 255).all():
-            return np.ascontiguousarray(pixels[..., :3])
         ground = _background(slide.properties)
-        weight = alpha.astype(np.uint16)
+        weight = pixels[..., 3:].astype(np.uint16)
         mixed = (pixels[..., :3] * weight + ground * (255 - weight) + 127) // 255
         return mixed.astype(np.uint8)
 
