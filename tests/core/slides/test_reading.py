@@ -239,3 +239,9 @@ def test_a_picture_needs_a_resolution_and_gets_one(tmp_path):
 def test_urls_survive_being_paths(given, url):
     assert url_of(Path(given)) == url_of(given) == url
     assert shown(given) == (url or given)
+
+
+def test_what_signs_somebody_in_is_not_shown():
+    url = "https://user:secret@host.org/a/b.zarr?signature=abc"
+    assert shown(Path(url)) == "https://host.org/a/b.zarr"
+    assert url_of(Path(url)) == url

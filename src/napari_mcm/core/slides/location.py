@@ -21,5 +21,13 @@ def url_of(path: str | Path) -> str | None:
 
 
 def shown(path: str | Path) -> str:
-    """Give a path or URL as people write it."""
-    return url_of(path) or str(path)
+    """Give a path or URL as people write it, without what signs somebody in.
+
+    Messages, logs and results must not hold passwords and signatures of links.
+    """
+    url = url_of(path)
+    if url is None:
+        return str(path)
+    scheme, rest = url.split("://", 1)
+    host, slash, inside = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{inside.partition('?')[0]}"

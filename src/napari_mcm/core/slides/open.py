@@ -14,6 +14,7 @@ from napari_mcm.core.slides.pyramid import pyramid
 from napari_mcm.core.slides.slide import Slide
 from napari_mcm.core.slides.tiles import TileCache
 
+_BACKENDS = "napari_mcm.core.slides.backends"
 _MODULES = ("tiff", "omezarr", "dicom", "vendor", "picture")
 """Backends in the order in which they are asked; OpenSlide (``vendor``) tries all."""
 
@@ -87,9 +88,7 @@ def backend_for(path: str | Path) -> str | None:
 
 
 def _backends() -> list[Backend]:
-    return [
-        import_module(f"napari_mcm.core.slides.{module}").BACKEND for module in _MODULES
-    ]
+    return [import_module(f"{_BACKENDS}.{module}").BACKEND for module in _MODULES]
 
 
 def _wanted(name: str | None, path: Path) -> list[Backend]:

@@ -8,9 +8,13 @@ from functools import partial
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
-from napari_mcm.core.slides.omezarr_images import Image, images_of
-from napari_mcm.core.slides.omezarr_store import Home, looks_like_zarr, open_home
-from napari_mcm.core.slides.omezarr_tiles import sampled_pixels
+from napari_mcm.core.slides.backends.omezarr_images import Image, images_of
+from napari_mcm.core.slides.backends.omezarr_store import (
+    Home,
+    looks_like_zarr,
+    open_home,
+)
+from napari_mcm.core.slides.backends.omezarr_tiles import sampled_pixels
 from napari_mcm.core.slides.tiles import Pixels, assemble
 
 _TOLERANCE = 0.02

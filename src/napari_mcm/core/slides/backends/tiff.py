@@ -15,9 +15,9 @@ import tifffile
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
-from napari_mcm.core.slides.tiff_layout import Layout, Planes, layout
-from napari_mcm.core.slides.tiff_tiles import PageReader, page_tiles
-from napari_mcm.core.slides.tiff_vendors import describe, overlaps, xmp
+from napari_mcm.core.slides.backends.tiff_layout import Layout, Planes, layout
+from napari_mcm.core.slides.backends.tiff_tiles import PageReader, page_tiles
+from napari_mcm.core.slides.backends.tiff_vendors import describe, overlaps, xmp
 from napari_mcm.core.slides.tiles import Pixels, assemble
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

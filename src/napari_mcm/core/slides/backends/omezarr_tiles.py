@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.foreign import said
-from napari_mcm.core.slides.omezarr_store import Home, codecs_of
+from napari_mcm.core.slides.backends.foreign import said
+from napari_mcm.core.slides.backends.omezarr_store import Home, codecs_of
 from napari_mcm.core.slides.tiles import Pixels, TileSource
 
 _LARGEST_CHUNK = 256 * 2**20

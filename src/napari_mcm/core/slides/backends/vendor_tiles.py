@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.foreign import said
+from napari_mcm.core.slides.backends.foreign import said
 from napari_mcm.core.slides.tiles import Pixels
 
 if TYPE_CHECKING:

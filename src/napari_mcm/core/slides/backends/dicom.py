@@ -11,14 +11,14 @@ import numpy as np
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Mpp, Place, SlideFile
-from napari_mcm.core.slides.dicom_files import (
+from napari_mcm.core.slides.backends.dicom_files import (
     Found,
     files_of,
     looks_like_dicom,
     optics_of,
 )
-from napari_mcm.core.slides.dicom_tiles import FrameTiles
-from napari_mcm.core.slides.foreign import library, said
+from napari_mcm.core.slides.backends.dicom_tiles import FrameTiles
+from napari_mcm.core.slides.backends.foreign import library, said
 from napari_mcm.core.slides.location import shown
 from napari_mcm.core.slides.tiles import Pixels
 

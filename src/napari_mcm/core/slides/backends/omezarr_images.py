@@ -8,15 +8,15 @@ from typing import Any
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Mpp
-from napari_mcm.core.slides.omezarr_metadata import (
+from napari_mcm.core.slides.backends.omezarr_metadata import (
     Multiscale,
     checked_path,
     multiscale_of,
     ome_attributes,
     ome_xml,
 )
-from napari_mcm.core.slides.omezarr_store import Home
-from napari_mcm.core.slides.omezarr_tiles import ZarrTiles
+from napari_mcm.core.slides.backends.omezarr_store import Home
+from napari_mcm.core.slides.backends.omezarr_tiles import ZarrTiles
 
 _ASSOCIATED = ("label", "macro", "overview", "thumbnail")
 _MOST_IMAGES = 64

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Place
-from napari_mcm.core.slides.foreign import library, said
+from napari_mcm.core.slides.backends.foreign import library, said
 from napari_mcm.core.slides.location import shown
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Home:
         """
         import zarr
 
-        from napari_mcm.core.slides.omezarr_checks import CheckedStore
+        from napari_mcm.core.slides.backends.omezarr_checks import CheckedStore
 
         store = CheckedStore(self.store)
         try:

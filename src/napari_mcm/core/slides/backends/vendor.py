@@ -11,9 +11,9 @@ from pathlib import Path
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Mpp, Place, SlideFile
-from napari_mcm.core.slides.foreign import library, said
+from napari_mcm.core.slides.backends.foreign import library, said
+from napari_mcm.core.slides.backends.vendor_tiles import Handle, RegionTiles, bounds_of
 from napari_mcm.core.slides.location import shown
-from napari_mcm.core.slides.vendor_tiles import Handle, RegionTiles, bounds_of
 
 _JPEG = b"\xff\xd8"
 _CZI = b"ZISRAWFILE"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.foreign import library, said
-from napari_mcm.core.slides.segments import check_size
+from napari_mcm.core.slides.backends.foreign import library, said
+from napari_mcm.core.slides.backends.segments import check_size
 from napari_mcm.core.slides.tiles import Pixels
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"

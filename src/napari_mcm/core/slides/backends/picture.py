@@ -13,10 +13,10 @@ import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
-from napari_mcm.core.slides.foreign import said
+from napari_mcm.core.slides.backends.foreign import said
+from napari_mcm.core.slides.backends.vendor import mrxs_folder
 from napari_mcm.core.slides.location import shown
 from napari_mcm.core.slides.tiles import Pixels
-from napari_mcm.core.slides.vendor import mrxs_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image

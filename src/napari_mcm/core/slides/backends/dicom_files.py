@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Place
-from napari_mcm.core.slides.foreign import said
+from napari_mcm.core.slides.backends.foreign import said
 
 _MAGIC, _AT = b"DICM", 128
 _FEW = 8

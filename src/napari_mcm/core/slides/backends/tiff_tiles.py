@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.segments import READABLE, as_rgb, check_size
+from napari_mcm.core.slides.backends.segments import READABLE, as_rgb, check_size
 from napari_mcm.core.slides.tiles import Pixels, TileSource
 
 Page = Any

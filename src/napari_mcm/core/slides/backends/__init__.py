@@ -1,0 +1,1 @@
+"""Backends: one module, or a family of them, for each way to read a file."""
