@@ -14,7 +14,10 @@ import pytest
 from tests.cli.conftest import Answer, Call
 
 ENCODER = "random:test_resnet"
-GRID = ("--patch-size", "64", "--tissue-mpp", "4", "--min-object-um", "20")
+GRID = (
+    *("--patch-size", "64", "--tissue-mpp", "4"),
+    *("--min-object-um", "20", "--max-hole-um", "20"),
+)
 COMPUTE = ("--device", "cpu", "--precision", "float32")
 SMALL = (
     *("--student", ENCODER, "--teacher", ENCODER, "--s", "2", "--width", "32"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,32 @@ _PITCH_BLACK = 1.3
 _GLASS_TINT = 0.06
 _EVEN = 5.0
 _LEAST_GLASS = 0.002
+
+
+def lightest(values: NDArray[np.generic]) -> NDArray[Any]:
+    """Give the greatest of a pixel's channels (height, width).
+
+    Written out, this takes a tenth of the time of `max` over an axis of three.
+    """
+    first, second, third = np.moveaxis(values, -1, 0)
+    return np.asarray(np.maximum(np.maximum(first, second), third))
+
+
+def darkest(values: NDArray[np.generic]) -> NDArray[Any]:
+    """Give the least of a pixel's channels (height, width)."""
+    first, second, third = np.moveaxis(values, -1, 0)
+    return np.asarray(np.minimum(np.minimum(first, second), third))
+
+
+def tint(density: Density) -> NDArray[np.float32]:
+    """Tell how far a pixel's channels lie apart (height, width): how coloured it is."""
+    return np.asarray(lightest(density) - darkest(density), np.float32)
+
+
+def mean(density: Density) -> NDArray[np.float32]:
+    """Give the mean of a pixel's channels (height, width)."""
+    first, second, third = np.moveaxis(density, -1, 0)
+    return np.asarray((first + second + third) / 3, np.float32)
 
 
 def glass_colour(rgb: NDArray[np.uint8]) -> Density:
@@ -35,14 +63,15 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Density:
         Near white where a crop shows no glass at all.
     """
     light = np.maximum(rgb.astype(np.float32), 1)
-    tint = np.log10(light.max(axis=2) / light.min(axis=2))
-    step = np.zeros(tint.shape, np.float32)
+    least = darkest(light)
+    ratio = lightest(light) / least
+    step = np.zeros(ratio.shape, np.float32)
     green = light[..., 1]
     step[:, 1:] += abs(np.diff(green, axis=1))
     step[1:] += abs(np.diff(green, axis=0))
-    bright = light.min(axis=2) > DULLEST_GLASS
-    glass = light[bright & (tint < _GLASS_TINT) & (step < _EVEN)]
-    if len(glass) < max(_LEAST_GLASS * tint.size, 4):
+    neutral = ratio < 10**_GLASS_TINT
+    glass = light[(least > DULLEST_GLASS) & neutral & (step < _EVEN)]
+    if len(glass) < max(_LEAST_GLASS * ratio.size, 4):
         return np.full(3, _WHITE, np.float32)
     levels = np.bincount(glass[:, 1].astype(np.intp), minlength=256)
     common = np.convolve(levels, np.ones(5), "same").argmax()
@@ -87,8 +116,7 @@ def ink(density: Density, least: float = 0.4) -> NDArray[np.bool_]:
     found = (red > least) & (red > 1.4 * green)
     found |= (red > 0.7 * least) & (green < 0.75 * np.minimum(red, blue))
     found |= (green > 1.4 * least) & (blue > 0.75 * green) & (red < 0.28 * green)
-    darkest = np.minimum(np.minimum(red, green), blue)
-    lightest = np.maximum(np.maximum(red, green), blue)
-    found |= (darkest > 2 * least) & (lightest < 1.25 * darkest)
+    low = darkest(density)
+    found |= (low > 2 * least) & (lightest(density) < 1.25 * low)
     # So dark that the ratios of what is left of the light say nothing.
-    return np.asarray(found | (darkest > _PITCH_BLACK))
+    return np.asarray(found | (low > _PITCH_BLACK))

@@ -5,9 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from napari_mcm.core.slides.tiles import DAMAGED, Pixels
-from napari_mcm.core.tissue.colour import Density, glass_colour, ink, optical_density
+from napari_mcm.core.tissue.colour import (
+    Density,
+    darkest,
+    glass_colour,
+    ink,
+    lightest,
+    mean,
+    optical_density,
+    tint,
+)
 from napari_mcm.core.tissue.config import TissueConfig
-from napari_mcm.core.tissue.shapes import Mask, close, drop_small, grow, open_, shrink
+from napari_mcm.core.tissue.shapes import (
+    Mask,
+    close,
+    drop_small,
+    grow,
+    open_,
+    shrink,
+)
 
 # Lengths in µm: about a nucleus, a group of cells, the wall of a fat cell to the next.
 _NUCLEUS, _CELLS, _GAP = 8.0, 40.0, 24.0
@@ -59,7 +75,8 @@ def search(rgb: Pixels, mpp: float, config: TissueConfig) -> Mask:
 
 def _density(rgb: Pixels) -> Density:
     """Turn light into absorbance; what was not scanned, or is damaged, is glass."""
-    void = (rgb == DAMAGED).all(axis=2) | (rgb < _UNSCANNED).all(axis=2)
+    highest = lightest(rgb)
+    void = ((highest == DAMAGED) & (darkest(rgb) == DAMAGED)) | (highest < _UNSCANNED)
     glass = glass_colour(rgb)
     density = optical_density(rgb, glass)
     density[void] = 0
@@ -69,14 +86,13 @@ def _density(rgb: Pixels) -> Density:
 def _absorbs(density: Density, mpp: float) -> Mask:
     from scipy import ndimage
 
-    mean = density.mean(axis=2)
-    tint = density.max(axis=2) - density.min(axis=2)
+    absorbed = mean(density)
     sigma = max(_NUCLEUS / mpp, 0.5)
-    stain = ndimage.gaussian_filter(tint, sigma)
-    dense = ndimage.gaussian_filter(mean, sigma)
+    stain = ndimage.gaussian_filter(tint(density), sigma)
+    dense = ndimage.gaussian_filter(absorbed, sigma)
     side = max(round(_CELLS / mpp), 3)
-    variance = ndimage.uniform_filter(mean * mean, side)
-    variance -= ndimage.uniform_filter(mean, side) ** 2
+    variance = ndimage.uniform_filter(absorbed * absorbed, side)
+    variance -= ndimage.uniform_filter(absorbed, side) ** 2
     rough = (variance > _ROUGH**2) & (dense > _FAINT)
     return np.asarray((stain > _STAINED) | rough)
 
@@ -84,7 +100,7 @@ def _absorbs(density: Density, mpp: float) -> Mask:
 def _trim(mask: Mask, density: Density, mpp: float) -> Mask:
     """Take away the rim of glass that smoothing has added."""
     rim = mask & ~shrink(mask, 2 * _NUCLEUS / mpp)
-    return np.asarray(mask & ~(rim & (density.mean(axis=2) < 2 * _FAINT)))
+    return np.asarray(mask & ~(rim & (mean(density) < 2 * _FAINT)))
 
 
 def _pen(density: Density, mpp: float) -> Mask:
@@ -104,12 +120,11 @@ def _dull(density: Density, mpp: float) -> Mask:
     """Find what is grey: thin black ink, dust out of focus, a cover slip's edge."""
     from scipy import ndimage
 
-    tint = density.max(axis=2) - density.min(axis=2)
     sigma = max(_GAP / mpp, 0.5)
     # Brown and blue cells side by side are grey together, but not one by one.
-    tint = ndimage.gaussian_filter(tint, sigma)
-    dense = ndimage.gaussian_filter(density.mean(axis=2), sigma)
-    return np.asarray((dense > _DULL) & (tint < _DULL_HUE * dense))
+    hue = ndimage.gaussian_filter(tint(density), sigma)
+    dense = ndimage.gaussian_filter(mean(density), sigma)
+    return np.asarray((dense > _DULL) & (hue < _DULL_HUE * dense))
 
 
 def _drop_colourless(mask: Mask, density: Density) -> Mask:
@@ -118,9 +133,8 @@ def _drop_colourless(mask: Mask, density: Density) -> Mask:
 
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
-    tint = density.max(axis=2) - density.min(axis=2)
-    tints = np.bincount(labels.ravel(), tint.ravel(), count + 1)
-    densities = np.bincount(labels.ravel(), density.mean(axis=2).ravel(), count + 1)
+    tints = np.bincount(labels.ravel(), tint(density).ravel(), count + 1)
+    densities = np.bincount(labels.ravel(), mean(density).ravel(), count + 1)
     keep = (tints > _LEAST_TINT * sizes) & (tints > _LEAST_HUE * densities)
     keep[0] = False
     return np.asarray(keep[labels])
