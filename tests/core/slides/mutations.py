@@ -16,6 +16,7 @@ from queue import Empty, Queue
 from hypothesis import strategies as st
 
 HANG_S = 10.0
+_PATIENCE_S = 90.0
 MOST_MB = 2500.0
 ROOT = Path(__file__).parents[3]
 
@@ -126,13 +127,13 @@ class Worker:
         process.stdin.write(f"{path}\n")
         process.stdin.flush()
         try:
-            line = self._answers.get(timeout=HANG_S * 2)
+            line = self._answers.get(timeout=_PATIENCE_S)
         except Empty:
             line = "hang"
         if not line or line == "hang":
             self.stop()
             raise AssertionError(
-                f"hung for {HANG_S * 2:.0f} s"
+                f"hung for {_PATIENCE_S:.0f} s"
                 if line
                 else f"the process died with status {process.returncode}"
             )
