@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
-from napari_mcm.core.slides import open_slide
+from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue, write_mask
 from napari_mcm.core.tissue.files import check_writable
 from napari_mcm.core.tissue.mask import FOUND
@@ -31,11 +31,7 @@ class GridOptions(BaseModel):
         description="Tissue mask to write: .geojson for QuPath, or .png. It can be "
         "edited and given back with --masks.",
     )
-    mpp_override: float | None = Field(
-        None,
-        gt=0,
-        description="µm per pixel of a slide that states none, or a wrong one.",
-    )
+    read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
 
@@ -53,7 +49,7 @@ def run(options: GridOptions) -> Outcome:
         )
     if options.tissue_out is not None:
         check_writable(options.tissue_out)
-    with open_slide(options.slide, options.mpp_override) as slide:
+    with options.read.open(options.slide) as slide:
         tissue = find_tissue(slide, options.tissue)
         grid = make_grid(slide, tissue, options.grid)
         if not len(grid):

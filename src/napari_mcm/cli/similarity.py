@@ -17,7 +17,7 @@ from napari_mcm.core.errors import FeatureError, SlideError
 from napari_mcm.core.features import read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import Heatmap, similarity, write_heatmap
-from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.slides import ReadConfig, Slide
 
 Point = tuple[float, float]
 
@@ -43,11 +43,7 @@ class SimilarityOptions(BaseModel):
         "fixed",
         description="Range of the colours: -1 to 1, or the 2nd to the 98th percentile.",
     )
-    mpp_override: float | None = Field(
-        None,
-        gt=0,
-        description="µm per pixel of a slide that states none, or a wrong one.",
-    )
+    read: ReadConfig = ReadConfig()
 
 
 OPTIONS, POSITIONAL = SimilarityOptions, "features"
@@ -100,7 +96,7 @@ def _write(heatmap: Heatmap, options: SimilarityOptions) -> None:
     if options.slide is None:
         write_heatmap(heatmap, options.out)
         return
-    with open_slide(options.slide, options.mpp_override) as slide:
+    with options.read.open(options.slide) as slide:
         _check_same(slide, heatmap.grid)
         write_heatmap(heatmap, options.out, slide)
 

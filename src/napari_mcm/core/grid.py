@@ -255,12 +255,15 @@ def make_grid(
         np.int64
     )
     keep = tissue.coverage(xy, step) >= max(config.min_tissue, 1e-9)
-    identity = {
+    identity: dict[str, Any] = {
         "name": slide.name,
         "fingerprint": slide.fingerprint,
         "size": list(slide.size),
         "mpp": list(slide.mpp),
     }
+    if slide.asked.icc:
+        # Other pixels: features of them are other features.
+        identity["icc"] = True
     return PatchGrid(
         xy[keep],
         lattice[keep],

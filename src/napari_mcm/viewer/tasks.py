@@ -90,7 +90,7 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
         )
     config = features.ExtractConfig(
         slides=(request.slide,),
-        mpp_override=request.mpp,
+        read={"mpp_override": request.mpp},
         encoder=request.encoder,
         grid=request.grid,
         # The window needs a core of its own to stay alive.

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
 
 BatchSize = Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"]
@@ -25,11 +26,6 @@ class ExtractConfig(BaseModel):
         description="A timm name, offline:NAME, a run or a safetensors file.",
     )
     out: Path | None = Field(None, description="Folder of the feature files.")
-    mpp_override: float | None = Field(
-        None,
-        gt=0,
-        description="µm per pixel of slides that state none, or a wrong one.",
-    )
     batch_size: BatchSize = Field(
         "auto", description="Patches a batch; auto is 16 on a CPU, 256 on a GPU."
     )
@@ -40,6 +36,7 @@ class ExtractConfig(BaseModel):
     overwrite: bool = Field(
         False, description="Replace feature files that were made in another way."
     )
+    read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
     compute: ComputeConfig = ComputeConfig()

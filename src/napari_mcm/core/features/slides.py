@@ -14,7 +14,7 @@ from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.store import feature_path
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, make_grid
 from napari_mcm.core.jobs import Job, Note, Progress
-from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.tissue.mask import FOUND
 
@@ -84,7 +84,7 @@ def extract_slides(config: ExtractConfig) -> Job[ExtractResult]:
     patches = 0
     for path in paths:
         try:
-            with open_slide(path, config.mpp_override) as slide:
+            with config.read.open(path) as slide:
                 file = feature_path(config.out, slide)
                 job = _extract_one(slide, encoder, config, grid_config, file)
                 features = yield from tally.follow(job)
@@ -120,7 +120,7 @@ def _look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
     failed: list[str] = []
     for path in config.slides:
         try:
-            with open_slide(path, config.mpp_override) as slide:
+            with config.read.open(path) as slide:
                 mpps[path] = max(slide.mpp)
                 name = slide.name
         except SlideError as error:

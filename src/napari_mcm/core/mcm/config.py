@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
 
 
@@ -128,11 +129,7 @@ class FinetuneConfig(BaseModel):
         description="Frozen encoder that gives the targets.",
     )
     out: Path | None = Field(None, description="Directory of the run; new or empty.")
-    mpp_override: float | None = Field(
-        None,
-        gt=0,
-        description="µm per pixel of slides that state none, or a wrong one.",
-    )
+    read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
     context: ContextConfig = ContextConfig()

@@ -26,7 +26,6 @@ from napari_mcm.core.mcm.windows import (
     read_window,
 )
 from napari_mcm.core.prefetch import prefetch
-from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run, warmup_cosine
 
@@ -122,10 +121,7 @@ def _finetune(run: Run, config: FinetuneConfig) -> Job[FinetuneResult]:
         return _result(run, done)
     with ExitStack() as stack:
         yield Progress("Opening slides", 0, len(config.slides), "slides")
-        slides = [
-            stack.enter_context(open_slide(p, config.mpp_override))
-            for p in config.slides
-        ]
+        slides = [stack.enter_context(config.read.open(path)) for path in config.slides]
         mpp = common_mpp(slides, config.grid)
         sources = []
         for number, slide in enumerate(slides, 1):

@@ -30,7 +30,7 @@ from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
 from napari_mcm.core.mcm.finetune import FinetuneResult, finetune, resume_finetune
 from napari_mcm.core.samples import SampleConfig, generate_cohort
-from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.slides import ReadConfig, Slide
 from napari_mcm.core.studies.report import write_report
 from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue
 from napari_mcm.core.training import Run
@@ -56,15 +56,11 @@ class DemoConfig(BaseModel):
     at: tuple[float, float] | None = Field(
         None, description="Query point x,y in level-0 pixels of the first slide."
     )
-    mpp_override: float | None = Field(
-        None,
-        gt=0,
-        description="µm per pixel of slides that state none, or a wrong one.",
-    )
     windows: int = Field(
         120, ge=1, description="Context windows to learn from, about, in the one epoch."
     )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
+    read: ReadConfig = ReadConfig()
     compute: ComputeConfig = ComputeConfig()
 
 
@@ -137,7 +133,7 @@ def demo(config: DemoConfig) -> Job[DemoResult]:
     out = config.out
     with clock("Sample slides"):
         paths = config.slide or (yield from _sample(config, out))
-    with open_slide(paths[0], config.mpp_override) as slide:
+    with config.read.open(paths[0]) as slide:
         with clock("Tissue and grid"):
             tissue, grid = _lay_grid(slide, paths, config)
             yield Note(f"{slide.name}: {len(grid)} patches on tissue")
@@ -173,7 +169,7 @@ def _sample(config: DemoConfig, out: Path) -> Job[tuple[Path, ...]]:
 def _lay_grid(
     slide: Slide, paths: tuple[Path, ...], config: DemoConfig
 ) -> tuple[TissueMask, PatchGrid]:
-    others = [open_slide(path, config.mpp_override) for path in paths[1:]]
+    others = [config.read.open(path) for path in paths[1:]]
     mpp = common_mpp([slide, *others], GridConfig())
     for other in others:
         other.close()
@@ -195,7 +191,7 @@ def _finetuning(
         student=config.student,
         teacher=config.teacher,
         out=(config.out or Path()) / "finetune",
-        mpp_override=config.mpp_override,
+        read=config.read,
         grid=GridConfig(mpp=grid.mpp),
         optimiser=OptimiserConfig(
             placements=max(round(wanted / per_placement), 1), seed=config.seed
