@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_mcm.viewer.slide_facts import KEY, SlideFacts
+from napari_mcm.viewer.slide_facts import (
+    KEY,
+    SlideFacts,
+    metadata_of,
+    slide_of,
+    with_mpp,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -56,10 +62,9 @@ class LayerBoard:
 
     def state_mpp(self, slide: Layer, mpp: float) -> None:
         """Give a slide that states no resolution the one that the user knows."""
-        facts = SlideFacts.of_layer(slide)
-        assert facts is not None
-        stated = SlideFacts(facts.path, facts.name, facts.size, (mpp, mpp), mpp)
-        slide.metadata = {**slide.metadata, **stated.to_metadata()}
+        opened = slide_of(slide)
+        assert opened is not None
+        slide.metadata = {**slide.metadata, **metadata_of(with_mpp(opened, mpp))}
         slide.scale = (mpp, mpp)
         slide.units = ("um", "um")
         self._viewer.reset_view()
@@ -155,7 +160,7 @@ class LayerBoard:
             scale=scale,
             translate=translate,
             metadata={KEY: {"kind": "heatmap", "slot": slot}},
-            **_world(slide),
+            **world_of(slide),
         )
         self._maps[id(slide), slot] = layer
         layer.contrast_limits_range = RANGE
@@ -184,7 +189,7 @@ class LayerBoard:
             scale=slide.scale,
             translate=slide.translate,
             metadata={KEY: {"kind": "query"}},
-            **_world(slide),
+            **world_of(slide),
         )
         self._viewer.layers.selection.active = active
         return marker
@@ -230,5 +235,6 @@ def placement(slide: Layer, grid: PatchGrid) -> tuple[Any, Any]:
     return slide.scale * step, slide.translate + slide.scale * (origin + (step - 1) / 2)
 
 
-def _world(slide: Layer) -> dict[str, Any]:
+def world_of(slide: Layer) -> dict[str, Any]:
+    """Give the units and axes that every layer over a slide must share with it."""
     return {"units": slide.units, "axis_labels": slide.axis_labels}

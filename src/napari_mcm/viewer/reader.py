@@ -6,34 +6,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.remembered import known_mpp
+from napari_mcm.viewer.slide_facts import metadata_of, with_mpp
 
 LayerData = tuple[Any, dict[str, Any], str]
 ReaderFunction = Callable[[str | Path], list[LayerData]]
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
+_ONLY_OPENSLIDE = (".mrxs", ".vms", ".vmu", ".svslide")
 
 def get_reader(path: str | Path | list[str]) -> ReaderFunction | None:
-    """Say whether this plugin reads a file, by its first bytes.
+    """Say whether this plugin reads a file or folder, by a quick look into it.
 
     Parameters
     ----------
     path : str, Path or list of str
-        A file. A list asks for a stack, which slides do not make.
+        A file or folder. A list asks for a stack, which slides do not make.
 
     Returns
     -------
     callable or None
-        :func:`read_slide` for a TIFF of any kind.
+        :func:`read_slide` for what looks like a slide.
     """
+    from napari_mcm.core.slides import backend_for
+
     if not isinstance(path, str | Path):
         return None
-    try:
-        with Path(path).open("rb") as file:
-            return read_slide if file.read(4) in _TIFF_MAGIC else None
-    except OSError:
-        return None
+    return read_slide if backend_for(path) or _named_like_one(path) else None
+
+
+def _named_like_one(path: str | Path) -> bool:
+    """Tell whether only OpenSlide can say what a file is; it tells why it cannot."""
+    path = Path(path)
+    return path.suffix.lower() in _ONLY_OPENSLIDE and path.is_file()
 
 
 def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
@@ -42,15 +46,16 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file or folder.
     mpp : float, optional
-        Microns per level-0 pixel, where the file states none or a wrong one.
+        Microns per level-0 pixel, where the file states none or a wrong one. What was
+        given before for a file that states none is remembered.
 
     Returns
     -------
     list of tuple
         One image layer of lazy RGB levels. Its world is in microns; where nobody states
-        the resolution it is in pixels, and the *Similarity* widget asks for it.
+        the resolution it is in pixels, and the *Slide* widget asks for it.
 
     Raises
     ------
@@ -60,7 +65,8 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     from napari_mcm.core.slides import open_slide
 
     slide = open_slide(path, mpp)
-    facts = SlideFacts.of_slide(slide)
+    if slide.stated_mpp is None and (known := known_mpp(slide.fingerprint)):
+        slide = with_mpp(slide, known)
     kwargs: dict[str, Any] = {
         "name": slide.name,
         "rgb": True,
@@ -68,9 +74,9 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
         "contrast_limits": (0, 255),
         "blending": "opaque",
         "axis_labels": ("y", "x"),
-        "metadata": facts.to_metadata(),
+        "metadata": metadata_of(slide),
     }
-    if facts.mpp is not None:
-        kwargs |= {"scale": facts.mpp[::-1], "units": ("um", "um")}
+    if slide.stated_mpp is not None:
+        kwargs |= {"scale": slide.stated_mpp[::-1], "units": ("um", "um")}
     levels = [slide.as_dask(level) for level in range(len(slide.levels))]
     return [(levels, kwargs, "image")]

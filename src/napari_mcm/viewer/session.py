@@ -10,10 +10,14 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from psygnal import Signal
 
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.viewer.background import Background
 from napari_mcm.viewer.clicks import ClickListener
 from napari_mcm.viewer.jobs import JobRunner
 from napari_mcm.viewer.layers import LayerBoard
-from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.remembered import remember_mpp
+from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
+from napari_mcm.viewer.tissue import TissueDesk
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -60,17 +64,24 @@ class Session:
     slide_changed, features_changed, query_changed, missed : Signal
         Another slide, or more known of it; a slot has other features; maps show
         another query; a click met no patch.
+    patches_changed, complained : Signal
+        Patches are to be laid in another way; one line about what went wrong.
     """
 
     slide_changed = Signal()
     features_changed = Signal(str)
     query_changed = Signal()
     missed = Signal()
+    patches_changed = Signal()
+    complained = Signal(str)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.jobs = JobRunner()
         self.layers = LayerBoard(viewer)
+        self.disk = Background()
+        self.tissue = TissueDesk(viewer, self.disk, self.complain)
+        self.patches = GridConfig()
         self.slide: Layer | None = None
         self.query: Query | None = None
         self.limits: Limits = "encoder"
@@ -92,6 +103,7 @@ class Session:
         if not self._users:
             self._clicks.detach()
             self.jobs.close()
+            self.tissue.flush()
 
     @property
     def facts(self) -> SlideFacts | None:
@@ -106,8 +118,27 @@ class Session:
 
     def state_mpp(self, mpp: float) -> None:
         """Give the present slide the resolution that the user knows."""
-        if self.slide is not None:
-            self.layers.state_mpp(self.slide, mpp)
+        if (slide := self.slide) is None or (opened := slide_of(slide)) is None:
+            return
+        self.disk.submit(
+            "mpp",
+            lambda: remember_mpp(opened.fingerprint, mpp),
+            lambda _: None,
+            self.complain,
+        )
+        self.layers.state_mpp(slide, mpp)
+        self.tissue.place(slide)
+        self.tissue.take_up(slide)
+
+    def use_patches(self, patches: GridConfig) -> None:
+        """Choose how patches are laid."""
+        if patches != self.patches:
+            self.patches = patches
+            self.patches_changed.emit()
+
+    def complain(self, problem: str) -> None:
+        """Have the widgets say what went wrong."""
+        self.complained.emit(problem)
 
     def features(self, slot: str) -> Loaded | None:
         """Give the features of a slot for the present slide."""
@@ -198,6 +229,8 @@ class Session:
         if fresh or self.slide not in slides:
             self.slide, self.query = wanted, None
         self.slide_changed.emit()
+        for slide in fresh:
+            self.tissue.take_up(slide)
 
 
 def _answer(loaded: Loaded, x: float, y: float, limits: Limits) -> Heatmap | None:

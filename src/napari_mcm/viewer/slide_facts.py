@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,20 @@ class SlideFacts:
             return None
         return cls(**{key: described[key] for key in cls.__dataclass_fields__})
 
-    def to_metadata(self) -> dict[str, Any]:
-        """Give what goes into a layer's ``metadata``."""
-        return {KEY: {"kind": "slide", **asdict(self)}}
+
+
+def metadata_of(slide: Slide) -> dict[str, Any]:
+    """Give what goes into the ``metadata`` of a slide's layer."""
+    facts = SlideFacts.of_slide(slide)
+    return {KEY: {"kind": "slide", **asdict(facts), "slide": slide}}
+
+
+def slide_of(layer: Layer | None) -> Slide | None:
+    """Give the open slide that a layer shows; None where it is not of this plugin."""
+    described = layer.metadata.get(KEY) if layer is not None else None
+    return described.get("slide") if isinstance(described, dict) else None
+
+
+def with_mpp(slide: Slide, mpp: float) -> Slide:
+    """Give the same open slide with the resolution that the user states."""
+    return replace(slide, asked=replace(slide.asked, mpp=mpp))

@@ -18,6 +18,8 @@ from napari_mcm.core.jobs import Job, Progress
 if TYPE_CHECKING:
     from napari_mcm.core.grid import GridConfig
     from napari_mcm.core.heatmaps import SimilarityIndex
+    from napari_mcm.core.slides import Slide
+    from napari_mcm.core.tissue import TissueMask
 
 _T = TypeVar("_T")
 
@@ -70,6 +72,8 @@ class FeatureRequest:
         Folder for the feature file.
     overwrite : bool
         Replace a file that was made in another way.
+    mask : TissueMask or None
+        Tissue as somebody drew it; None has it searched for.
     """
 
     slide: Path
@@ -79,6 +83,20 @@ class FeatureRequest:
     grid: GridConfig
     out: Path
     overwrite: bool = False
+    mask: TissueMask | None = None
+
+
+def find_mask(slide: Slide) -> Job[TissueMask]:
+    """Search a slide for tissue.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open, with a known resolution.
+    """
+    from napari_mcm.core.tissue import find_tissue
+
+    return (yield from _apart("Searching for tissue", find_tissue, slide))
 
 
 def compute_features(request: FeatureRequest) -> Job[Loaded]:
@@ -88,11 +106,15 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
         features = yield from _apart(
             "Starting PyTorch", importlib.import_module, module
         )
+    masks = None
+    if request.mask is not None:
+        masks = yield from _apart("Saving the mask", _keep_mask, request)
     config = features.ExtractConfig(
         slides=(request.slide,),
         read={"mpp_override": request.mpp},
         encoder=request.encoder,
         grid=request.grid,
+        tissue={"masks": masks},
         # The window needs a core of its own to stay alive.
         compute={"threads": max((os.cpu_count() or 1) - 1, 1)},
         out=request.out,
@@ -161,6 +183,18 @@ def usual_range(index: SimilarityIndex, queries: int = 32) -> tuple[float, float
     values = [np.delete(index.query(int(patch)), patch) for patch in drawn]
     low, high = np.nanpercentile(np.concatenate(values), (2, 98))
     return float(low), float(max(high, low + 1e-3))
+
+
+def _keep_mask(request: FeatureRequest) -> Path:
+    """Keep the mask beside the features that are made with it, to the pixel."""
+    from napari_mcm.core.slides import open_slide
+    from napari_mcm.core.tissue import write_mask
+
+    assert request.mask is not None
+    with open_slide(request.slide, request.mpp) as slide:
+        path = request.out / f"{slide.name}.tissue.png"
+        write_mask(path, request.mask, slide)
+    return path
 
 
 def _read(path: Path, slide: Path, mpp: float | None) -> Any:

@@ -27,7 +27,7 @@ from napari_mcm.core.features import (
 from napari_mcm.core.features.patches import is_blank
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.jobs import Progress, run
-from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from tests.core.conftest import stained_image
 
@@ -125,15 +125,9 @@ def test_committed_blocks_are_not_computed_again(
 
 
 def test_a_cancel_is_heard_within_a_second_and_ends_all_threads(
-    slide, grid, encoder, tmp_path, monkeypatch
+    slide, grid, encoder, tmp_path, on_read
 ):
-    whole = Slide.read
-
-    def read(self, *args):
-        time.sleep(0.03)  # a slow disk
-        return whole(self, *args)
-
-    monkeypatch.setattr(Slide, "read", read)
+    on_read(lambda _: time.sleep(0.03))  # a slow disk
     before = set(threading.enumerate())
     job = extract(slide, grid, encoder, tmp_path / "a.features.zarr", block=BLOCK)
     for event in job:
@@ -146,14 +140,9 @@ def test_a_cancel_is_heard_within_a_second_and_ends_all_threads(
     assert set(threading.enumerate()) == before
 
 
-def test_reading_ahead_is_bounded(slide, grid, monkeypatch):
-    read, whole = [], Slide.read
-
-    def counted(self, xy, *args):
-        read.append(xy)
-        return whole(self, xy, *args)
-
-    monkeypatch.setattr(Slide, "read", counted)
+def test_reading_ahead_is_bounded(slide, grid, monkeypatch, on_read):
+    read = []
+    on_read(read.append)
     monkeypatch.setattr(patches, "_AHEAD_BYTES", 0)
     stream = patches.stream_patches(slide, grid, workers=2)
     next(stream)

@@ -23,7 +23,7 @@ from napari_mcm.core.features import (
 )
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.jobs import Note, Progress, run
-from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import TissueConfig, find_tissue
 from tests.core.conftest import stained_image
 
@@ -168,16 +168,15 @@ def test_another_recipe_is_refused_with_what_differs(slide, grid, encoder, tmp_p
 
 
 def test_undecodable_patches_get_a_status_not_a_white_square(
-    slide, grid, encoder, tmp_path, monkeypatch
+    slide, grid, encoder, tmp_path, on_read
 ):
-    whole, bad = Slide.read, {tuple(grid.xy[3]), tuple(grid.xy[90])}
+    bad = {tuple(grid.xy[3]), tuple(grid.xy[90])}
 
-    def read(self, xy, size, mpp):
-        if tuple(xy) in bad:
+    def read(corner):
+        if corner in bad:
             raise TileError("cannot be decoded", "tile 7")
-        return whole(self, xy, size, mpp)
 
-    monkeypatch.setattr(Slide, "read", read)
+    on_read(read)
     events = []
     features = run(extract(slide, grid, encoder, tmp_path / "a"), events.append)
     rows = np.flatnonzero(features.status == Status.DECODE_ERROR)

@@ -19,7 +19,7 @@ from napari_mcm.core.features import Status, extract, read_features
 from napari_mcm.core.features.quality import artefact, blur, measure
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.jobs import Progress, run
-from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from tests.core.features.test_extract import ENCODER
 
@@ -132,22 +132,21 @@ def grid(slide):
     return make_grid(slide, find_tissue(slide), GridConfig(patch_size=48))
 
 
-def test_each_patch_keeps_its_measures(slide, grid, encoder, tmp_path, monkeypatch):
-    whole, bad = Slide.read, tuple(grid.xy[3])
+def test_each_patch_keeps_its_measures(slide, grid, encoder, tmp_path, on_read):
+    bad = tuple(grid.xy[3])
 
-    def read(self, xy, size, mpp):
-        if tuple(xy) == bad:
+    def read(corner):
+        if corner == bad:
             raise TileError("cannot be decoded", "tile 7")
-        return whole(self, xy, size, mpp)
 
-    monkeypatch.setattr(Slide, "read", read)
+    on_read(read)
     features = run(extract(slide, grid, encoder, tmp_path / "a", block=32))
     for name, values in features.quality.items():
         assert values.dtype == np.float32
         np.testing.assert_array_equal(np.isfinite(values), features.ok, name)
     assert features.status[3] == Status.DECODE_ERROR
     for row in (0, 40, len(grid) - 1):
-        pixels = whole(slide, grid.xy[row], (48, 48), grid.mpp)
+        pixels = slide.read(grid.xy[row], (48, 48), grid.mpp)
         for name, value in measure(pixels, grid.mpp).items():
             assert features.quality[name][row] == np.float32(value)
 
@@ -165,9 +164,9 @@ def test_measures_survive_a_broken_off_extraction(slide, grid, encoder, tmp_path
 
 
 def test_a_block_that_cannot_be_decoded_is_no_damage_to_the_file(
-    slide, grid, encoder, tmp_path, monkeypatch
+    slide, grid, encoder, tmp_path, on_read
 ):
-    def read(self, xy, size, mpp):
+    def read(_):
         raise TileError("cannot be decoded", "tile 7")
 
     path = tmp_path / "a.features.zarr"
@@ -176,7 +175,7 @@ def test_a_block_that_cannot_be_decoded_is_no_damage_to_the_file(
         if isinstance(event, Progress) and event.done >= 40:
             break
     job.close()
-    monkeypatch.setattr(Slide, "read", read)
+    on_read(read)
     features = run(extract(slide, grid, encoder, path, block=32))
     assert features.ok[:32].all() and not features.ok[32:].any()
     assert np.isnan(features.features[32:]).all()

@@ -86,6 +86,8 @@ def extract(
         raise FeatureError(
             f"patches were laid on another slide ({grid.slide['name']})", slide.path
         )
+    if grid.slide.get("icc", False) != slide.asked.icc:
+        raise FeatureError("is opened with other colours than its grid", slide.path)
     store = FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
     if store.complete:
         features = read_features(path)

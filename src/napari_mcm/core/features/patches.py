@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,7 +73,7 @@ def stream_patches(
     units = [range(i, min(i + unit, len(grid))) for i in range(start, len(grid), unit)]
     ahead = max(_AHEAD_BYTES // (3 * area * unit), 2 * workers)
     reading = prefetch(
-        lambda rows: [read_patch(slide, grid, row) for row in rows],
+        lambda rows: read_patches(slide, grid, rows),
         units,
         workers,
         ahead,
@@ -85,19 +85,40 @@ def stream_patches(
         reading.close()
 
 
+def read_patches(slide: Slide, grid: PatchGrid, rows: Sequence[int]) -> list[Patch]:
+    """Read some patches; a damaged tile is a status of its patches and not an error."""
+    corners = [(int(x), int(y)) for x, y in grid.xy[list(rows)]]
+    inside = [_is_inside(slide, grid, corner) for corner in corners]
+    wanted = [corner for corner, it_is in zip(corners, inside, strict=True) if it_is]
+    size = (grid.patch_size, grid.patch_size)
+    found = iter(slide.read_many(wanted, size, grid.mpp))
+    return [
+        _judged(slide, grid, corner, next(found)) if it_is else Patch(Status.OUTSIDE)
+        for corner, it_is in zip(corners, inside, strict=True)
+    ]
+
+
 def read_patch(slide: Slide, grid: PatchGrid, row: int) -> Patch:
-    """Read one patch; a damaged tile is its status and not an error."""
-    x, y = (int(n) for n in grid.xy[row])
-    right, bottom = np.rint((x, y) + np.asarray(grid.patch_size_level0))
+    """Read one patch; see :func:`read_patches`."""
+    return read_patches(slide, grid, [row])[0]
+
+
+def _is_inside(slide: Slide, grid: PatchGrid, corner: tuple[int, int]) -> bool:
+    right, bottom = np.rint(corner + np.asarray(grid.patch_size_level0))
     # A corner is rounded to a whole pixel, which may move the far edge by one.
-    if min(x, y) < 0 or right > slide.size[0] + 1 or bottom > slide.size[1] + 1:
-        return Patch(Status.OUTSIDE)
-    try:
-        pixels = slide.read((x, y), (grid.patch_size, grid.patch_size), grid.mpp)
-    except TileError as error:
+    fits = right <= slide.size[0] + 1 and bottom <= slide.size[1] + 1
+    return bool(min(corner) >= 0 and fits)
+
+
+def _judged(
+    slide: Slide, grid: PatchGrid, corner: tuple[int, int], pixels: Pixels | TileError
+) -> Patch:
+    """Give what was read its status."""
+    if isinstance(pixels, TileError):
         # Paths are this computer's; what the file is called says as much.
-        reason = str(error).replace(str(slide.path), slide.name)
-        return Patch(Status.DECODE_ERROR, problem=f"patch at {x},{y}: {reason}")
+        reason = str(pixels).replace(str(slide.path), slide.name)
+        problem = f"patch at {corner[0]},{corner[1]}: {reason}"
+        return Patch(Status.DECODE_ERROR, problem=problem)
     if is_blank(pixels):
         return Patch(Status.BLANK)
     return Patch(Status.OK, pixels, quality=measure(pixels, grid.mpp))

@@ -131,6 +131,7 @@ class EncoderSlot(QGroupBox):
             grid,
             self._options.out(slide, spec),
             self._options.overwrite.isChecked(),
+            self._session.tissue.drawn_mask(self._session.slide),
         )
         title = f"Features of {facts.name}, {request.label}"
         self._session.run_features(title, self._slot, lambda: compute_features(request))

@@ -136,13 +136,3 @@ def folder_name(spec: str) -> str:
         return name
     place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=3)
     return f"{name}-{place.hexdigest()}"
-
-
-def writable_base(slide: Path) -> Path:
-    """Find where features can be written to: beside the slide, at home, or for now."""
-    beside = slide.absolute().parent
-    for folder in (beside, Path.home()):
-        made = folder / FOLDER
-        if os.access(made if made.exists() else folder, os.W_OK):
-            return made
-    return Path(tempfile.gettempdir()) / FOLDER
