@@ -17,6 +17,7 @@ from napari.utils.interactions import (
     mouse_release_callbacks,
 )
 from npe2 import PluginManager, PluginManifest
+from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import GridConfig, make_grid
@@ -25,7 +26,9 @@ from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.libraries import keep_triton_out
 from napari_mcm.viewer.tasks import Loaded, usual_range
+from napari_mcm.viewer.widgets.docked import DockedWidget
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+from napari_mcm.viewer.widgets.slide import SlideWidget
 from tests.core.conftest import stained_image
 
 MPP = 0.5
@@ -45,6 +48,14 @@ def write_slide(path: Path, mpp: float | None = MPP, blank: bool = False) -> Pat
         tiff.write(image, subifds=1, **options)
         tiff.write(image[::2, ::2], subfiletype=1, tile=(256, 256), photometric="rgb")
     return path
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what is remembered out of the user's own settings."""
+    file = tmp_path / "settings" / "resolutions.json"
+    monkeypatch.setattr("napari_mcm.viewer.remembered._file", lambda: file)
+    return file
 
 
 @pytest.fixture
@@ -97,15 +108,29 @@ def widget(viewer: Any, slide_path: Path) -> Iterator[SimilarityWidget]:
     finish(docked)
 
 
-def finish(widget: SimilarityWidget) -> None:
-    """Wait for the worker, so that it does not outlive its test."""
-    from qtpy.QtWidgets import QApplication
+@pytest.fixture
+def slide_widget(viewer: Any, slide_path: Path) -> Iterator[SlideWidget]:
+    """The widget *Slide*, docked in a viewer that shows the slide."""
+    viewer.open(slide_path, plugin="napari-mcm")
+    _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "Slide")
+    yield docked
+    finish(docked)
 
-    widget.session.jobs.close()
-    until = time.monotonic() + 20
-    while widget.session.jobs.status.busy and time.monotonic() < until:
+
+def wait_until(happened: Callable[[], Any], seconds: float = 20) -> None:
+    """Let the program run until something has happened."""
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
         QApplication.processEvents()
-        time.sleep(0.01)
+        time.sleep(0.005)
+
+
+def finish(widget: DockedWidget) -> None:
+    """Wait for the worker and the disk, so that they do not outlive their test."""
+    widget.session.jobs.close()
+    widget.session.disk.wait()
+    wait_until(lambda: not widget.session.jobs.status.busy)
 
 
 @pytest.fixture

@@ -12,12 +12,9 @@ from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_mcm.viewer.clicks import ClickListener
+from napari_mcm.viewer.places import writable_base
 from napari_mcm.viewer.session import session_of
-from napari_mcm.viewer.widgets.patch_options import (
-    encoder_label,
-    folder_name,
-    writable_base,
-)
+from napari_mcm.viewer.widgets.patch_options import encoder_label, folder_name
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from tests.viewer.conftest import Click, write_slide
 

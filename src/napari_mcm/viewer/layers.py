@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.viewer.reader import LayerData
 
 OPACITY = 0.6
 RANGE = (-1.0, 1.0)
@@ -53,11 +54,9 @@ class LayerBoard:
         """Give the slide layers, from the bottom up."""
         return [layer for layer in self._viewer.layers if SlideFacts.of_layer(layer)]
 
-    def open_slide(self, path: str) -> None:
-        """Open a slide file as a new layer."""
-        from napari_mcm.viewer.reader import read_slide
-
-        for data, kwargs, _ in read_slide(path):
+    def add_slide(self, read: list[LayerData]) -> None:
+        """Add what the reader made of a slide."""
+        for data, kwargs, _ in read:
             self._viewer.add_image(data, **kwargs)
 
     def state_mpp(self, slide: Layer, mpp: float) -> None:

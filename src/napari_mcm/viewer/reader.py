@@ -14,6 +14,7 @@ ReaderFunction = Callable[[str | Path], list[LayerData]]
 
 _ONLY_OPENSLIDE = (".mrxs", ".vms", ".vmu", ".svslide")
 
+
 def get_reader(path: str | Path | list[str]) -> ReaderFunction | None:
     """Say whether this plugin reads a file or folder, by a quick look into it.
 

@@ -73,7 +73,7 @@ class Session:
     query_changed = Signal()
     missed = Signal()
     patches_changed = Signal()
-    complained = Signal(str)
+    complained = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -82,6 +82,7 @@ class Session:
         self.disk = Background()
         self.tissue = TissueDesk(viewer, self.disk, self.complain)
         self.patches = GridConfig()
+        self.problem = ""
         self.slide: Layer | None = None
         self.query: Query | None = None
         self.limits: Limits = "encoder"
@@ -138,7 +139,28 @@ class Session:
 
     def complain(self, problem: str) -> None:
         """Have the widgets say what went wrong."""
-        self.complained.emit(problem)
+        self.problem = problem
+        self.complained.emit()
+
+    def open(self, path: str, ended: Callable[[], None]) -> None:
+        """Open a slide in the background, as a new layer.
+
+        Parameters
+        ----------
+        path : str
+            The file or folder.
+        ended : callable
+            Called when that failed, after the reason was told.
+        """
+        from napari_mcm.viewer.reader import read_slide
+
+        def failed(problem: str) -> None:
+            self.complain(problem)
+            ended()
+
+        self.disk.submit(
+            f"open {path}", lambda: read_slide(path), self.layers.add_slide, failed
+        )
 
     def features(self, slot: str) -> Loaded | None:
         """Give the features of a slot for the present slide."""

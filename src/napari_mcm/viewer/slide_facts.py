@@ -52,7 +52,6 @@ class SlideFacts:
         return cls(**{key: described[key] for key in cls.__dataclass_fields__})
 
 
-
 def metadata_of(slide: Slide) -> dict[str, Any]:
     """Give what goes into the ``metadata`` of a slide's layer."""
     facts = SlideFacts.of_slide(slide)

@@ -3,51 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
 
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.viewer.widgets.parts import narrow
-
-AUTO = "auto"
-RESOLUTIONS = (AUTO, "0.25", "0.5", "1", "2")
-FOLDER = "napari-mcm"
+from napari_mcm.viewer.places import writable_base
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.patch_fields import PatchFields
 
 
 class PatchOptions(QWidget):
-    """A folded form: resolution, patch size, output folder."""
+    """A folded form: resolution, patch size, output folder.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        defaults = GridConfig()
-        fields = GridConfig.model_fields
-        self.mpp = narrow(QComboBox())
-        self.mpp.setEditable(True)
-        self.mpp.addItems(RESOLUTIONS)
-        self.mpp.setCurrentText(str(defaults.mpp))
-        self.mpp.setToolTip(str(fields["mpp"].description))
-        self.patch_size = QSpinBox()
-        self.patch_size.setRange(16, 4096)
-        self.patch_size.setValue(defaults.patch_size)
-        self.patch_size.setSuffix(" px")
-        self.patch_size.setToolTip(str(fields["patch_size"].description))
+        self.fields = PatchFields(session)
+        self.mpp, self.patch_size = self.fields.mpp, self.fields.patch_size
         self.folder = QLineEdit()
         self.folder.setPlaceholderText("beside the slide")
         self.folder.setToolTip(
@@ -69,8 +59,7 @@ class PatchOptions(QWidget):
         inner = QWidget()
         form = QFormLayout(inner)
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("&Resolution (µm/px)", self.mpp)
-        form.addRow("Patch si&ze", self.patch_size)
+        form.addRow(self.fields)
         row = QHBoxLayout()
         row.addWidget(self.folder, 1)
         row.addWidget(self.browse)
@@ -93,12 +82,7 @@ class PatchOptions(QWidget):
         ValueError
             If the resolution is not a number above 0.
         """
-        text = self.mpp.currentText().strip().lower()
-        if text == AUTO:
-            return GridConfig(patch_size=self.patch_size.value())
-        if not (mpp := float(text)) > 0:
-            raise ValueError(f"{mpp:g} is not above 0")
-        return GridConfig(mpp=mpp, patch_size=self.patch_size.value())
+        return self.fields.grid()
 
     def out(self, slide: Path, encoder: str) -> Path:
         """Give the folder for features of a slide made with an encoder."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from psygnal import Signal
+from pathlib import Path
+
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -14,13 +15,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mcm.core.errors import McmError
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.slide_facts import SlideFacts
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 
 FILES = (
-    "Slides (*.svs *.tif *.tiff *.ome.tif *.ome.tiff *.btf *.ndpi *.scn *.bif *.qptiff)"
+    "Slides (*.svs *.tif *.tiff *.btf *.ndpi *.scn *.bif *.qptiff *.mrxs *.vms *.vmu "
+    "*.svslide *.dcm *.zarr.zip *.png *.jpg *.jpeg);;All files (*)"
 )
 
 
@@ -31,19 +32,22 @@ class SlideBox(QGroupBox):
     ----------
     session : Session
         Of the viewer.
+    brief : bool
+        Say nothing of a slide's size and resolution, which stand elsewhere.
     """
 
-    failed = Signal(str)
-
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, brief: bool = False) -> None:
         super().__init__("Slide")
-        self._session = session
+        self._session, self._brief = session, brief
         self.choice = narrow(QComboBox())
         self.choice.setAccessibleName("Slide to work on")
         self.choice.activated.connect(self._chosen)
         self.open = QPushButton("&Open slide…")
         self.open.setToolTip("Open a whole-slide image with this plugin")
         self.open.clicked.connect(self._browse)
+        self.open_folder = QPushButton("Open &folder…")
+        self.open_folder.setToolTip("Open a folder of DICOM files, or an OME-Zarr")
+        self.open_folder.clicked.connect(self._browse_folder)
         self.facts = note()
         self.mpp = QDoubleSpinBox()
         self.mpp.setDecimals(4)
@@ -59,16 +63,17 @@ class SlideBox(QGroupBox):
         self.refresh()
 
     def _lay_out(self) -> None:
-        top = QHBoxLayout()
-        top.addWidget(self.choice, 1)
-        top.addWidget(self.open)
+        opening = QHBoxLayout()
+        opening.addWidget(self.open)
+        opening.addWidget(self.open_folder)
         self._missing = QWidget()
         row = QHBoxLayout(self._missing)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.mpp, 1)
         row.addWidget(self.set_mpp)
         column = QVBoxLayout(self)
-        column.addLayout(top)
+        column.addWidget(self.choice)
+        column.addLayout(opening)
         column.addWidget(self.facts)
         column.addWidget(self._missing)
 
@@ -83,19 +88,31 @@ class SlideBox(QGroupBox):
         allow(self.choice, "The slide that is searched", reason)
         facts = self._session.facts
         self.facts.setText(_describe(facts))
+        shown_elsewhere = self._brief and facts is not None and facts.mpp is not None
+        self.facts.setVisible(not shown_elsewhere)
         self.facts.setToolTip(facts.path if facts else "")
-        self._missing.setVisible(facts is not None and facts.mpp is None)
+        # What the user gave can be given again: it is remembered, right or wrong.
+        asked = facts is not None and (facts.mpp is None or facts.mpp_override)
+        self._missing.setVisible(bool(asked))
+        if facts is not None and facts.mpp_override:
+            self.mpp.setValue(facts.mpp_override)
 
     def _chosen(self, index: int) -> None:
         self._session.choose_slide(self._session.layers.slides()[index])
 
     def _browse(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a slide", "", FILES)
+        self.take(path)
+
+    def _browse_folder(self) -> None:
+        self.take(QFileDialog.getExistingDirectory(self, "Open a slide in a folder"))
+
+    def take(self, path: str) -> None:
+        """Open a slide in the background; what goes wrong is said by the widget."""
         if path:
-            try:
-                self._session.layers.open_slide(path)
-            except McmError as error:
-                self.failed.emit(str(error))
+            self.facts.setVisible(True)
+            self.facts.setText(f"Opening {Path(path).name}…")
+            self._session.open(path, self.refresh)
 
 
 def _describe(facts: SlideFacts | None) -> str:

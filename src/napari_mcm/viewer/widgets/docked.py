@@ -1,0 +1,81 @@
+"""What all dock widgets of this plugin have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_mcm.viewer.session import session_of
+from napari_mcm.viewer.widgets.job_bar import JobBar
+from napari_mcm.viewer.widgets.parts import follow, note
+
+if TYPE_CHECKING:
+    import napari
+
+
+class DockedWidget(QWidget):
+    """A scrolled column of parts, over a line for problems and the running job.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it is docked in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.session = session = session_of(napari_viewer)
+        self.problem = note()
+        self.job = JobBar(session.jobs)
+        self.say("")
+        follow(session.complained, self._complain)
+        follow(session.slide_changed, self._clear)
+        follow(session.jobs.status.events.state, self._clear)
+        # A closed dock unparents the widget; a closed viewer destroys it.
+        user = id(self)
+        self.destroyed.connect(lambda *_: session.leave(user))
+        session.enter(user)
+
+    def stack(self, parts: Sequence[QWidget]) -> None:
+        """Put the parts below each other, scrolled where the dock is too low."""
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 4, 0)
+        for part in parts:
+            column.addWidget(part)
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.addWidget(area, 1)
+        outer.addWidget(self.problem)
+        # Always in sight, however far the form is scrolled.
+        outer.addWidget(self.job)
+
+    def say(self, problem: str) -> None:
+        """Show one line about what went wrong; an empty one takes it away."""
+        self.problem.setText(problem)
+        self.problem.setVisible(bool(problem))
+
+    def _complain(self) -> None:
+        self.say(self.session.problem)
+
+    def _clear(self) -> None:
+        self.say("")
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice being docked and undocked: closing a dock tells nothing else."""
+        changed = event is not None and event.type() == QEvent.Type.ParentChange
+        if changed and hasattr(self, "session"):
+            user = id(self)
+            if self.parent() is None:
+                self.session.leave(user)
+            else:
+                self.session.enter(user)
+        return bool(super().event(event))

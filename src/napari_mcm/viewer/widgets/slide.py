@@ -1,0 +1,35 @@
+"""The dock widget *Slide*: look at a slide, its tissue and its patches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mcm.viewer.widgets.docked import DockedWidget
+from napari_mcm.viewer.widgets.facts_box import FactsBox
+from napari_mcm.viewer.widgets.grid_box import GridBox
+from napari_mcm.viewer.widgets.label_images import LabelImages
+from napari_mcm.viewer.widgets.slide_box import SlideBox
+from napari_mcm.viewer.widgets.tissue_box import TissueBox
+
+if TYPE_CHECKING:
+    import napari
+
+
+class SlideWidget(DockedWidget):
+    """Properties of the open slide, its tissue mask, and a preview of its patches.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it is docked in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        session = self.session
+        self.slide = SlideBox(session, brief=True)
+        self.properties = FactsBox(session)
+        self.images = LabelImages(session)
+        self.tissue = TissueBox(session)
+        self.grid = GridBox(session)
+        self.stack((self.slide, self.properties, self.images, self.tissue, self.grid))
