@@ -20,7 +20,7 @@ from napari_mcm.core.features import (
     Status,
     extract,
     extract_slides,
-    extraction,
+    outputs,
     patches,
     read_features,
 )
@@ -161,11 +161,11 @@ def test_a_slow_encoder_gets_small_batches(slide, grid, encoder, tmp_path, monke
         return whole(self, pixels)
 
     monkeypatch.setattr(Encoder, "encode", encode)
-    monkeypatch.setattr(extraction.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(outputs.time, "monotonic", lambda: clock[0])
     run(extract(slide, grid, encoder, tmp_path / "slow.features.zarr"))
     assert max(sizes) == encoder.chunk
     sizes.clear()
-    monkeypatch.setattr(extraction, "_SLOW_BATCH", 1e9)
+    monkeypatch.setattr(outputs, "_SLOW_BATCH", 1e9)
     run(extract(slide, grid, encoder, tmp_path / "fast.features.zarr"))
     assert max(sizes) == 16
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -47,6 +48,8 @@ class Encoder:
         Where it computes.
     dtype : torch.dtype
         In what it computes; the module's own weights are float32.
+    compile : bool
+        Whether it is compiled for speed; see :meth:`compiled`.
     """
 
     module: nn.Module
@@ -60,16 +63,22 @@ class Encoder:
     recipe: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
-    _fast: dict[int, nn.Module] = field(default_factory=dict, init=False, repr=False)
+    compile: bool = False
+    _fast: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+    _halvings: list[None] = field(default_factory=list, init=False, repr=False)
 
     @property
     def precision(self) -> str:
         """The number format it computes in: ``float32`` or ``bfloat16``."""
         return str(self.dtype).removeprefix("torch.")
 
-    @cached_property
+    @property
     def chunk(self) -> int:
         """Patches that are computed at a time, whatever the batch."""
+        return max(self._planned_chunk >> len(self._halvings), 1)
+
+    @cached_property
+    def _planned_chunk(self) -> int:
         if self.device.type != "cpu":
             return _GPU_CHUNK
         # One patch through a large model keeps a CPU busy, and for long enough.
@@ -99,7 +108,7 @@ class Encoder:
         Tensor of float32, shape (B, 3, H', W')
             In channels-last layout, on the device; resized if the size is fixed.
         """
-        images = pixels.to(self.device).permute(0, 3, 1, 2).float()
+        images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
         side = self.input_size
         if side is not None and images.shape[2:] != (side, side):
             mode = self.recipe["preprocessing"]["interpolation"]
@@ -132,10 +141,15 @@ class Encoder:
             If a feature is not a finite number.
         """
         features = np.empty((len(pixels), self.dim), np.float32)
-        chunk = self.chunk
-        for start in range(0, len(pixels), chunk):
-            part = pixels[start : start + chunk]
-            features[start : start + chunk] = self._encode_chunk(part)
+        start = 0
+        while start < len(pixels):
+            part = pixels[start : start + self.chunk]
+            try:
+                features[start : start + len(part)] = self._encode_chunk(part)
+            except torch.OutOfMemoryError as error:
+                self._take_less(error)
+                continue
+            start += len(part)
         if not np.isfinite(features).all():
             raise WeightsError(
                 f"gives features that are not finite in {self.precision}",
@@ -143,6 +157,44 @@ class Encoder:
                 "Try --precision float32; if it stays so, the weights are damaged",
             )
         return features
+
+    def compiled(self) -> tuple[Encoder, str]:
+        """Give an encoder that is compiled for this machine, where that is possible.
+
+        Compiling takes seconds, and less the second time. Features agree with those of
+        the encoder as it is to rounding errors.
+
+        Returns
+        -------
+        encoder : Encoder
+            This one where nothing came of it.
+        problem : str
+            Why nothing came of it; "" where all is well.
+        """
+        if self.compile:
+            return self, ""
+        faster = replace(self, compile=True)
+        # It tells everybody without a GPU that there is none.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        side = self.input_size or 224
+        try:
+            faster.encode(np.zeros((1, side, side, 3), np.uint8))
+        # Compilers are missing, too old or of another opinion, each in its own way.
+        except Exception as error:  # noqa: BLE001
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            return self, reason[0][:200]
+        return faster, ""
+
+    def _take_less(self, error: torch.OutOfMemoryError) -> None:
+        """Halve what is computed at a time, for good."""
+        if self.chunk == 1:
+            raise WeightsError(
+                f"does not fit into the memory of {self.device}, even a patch at a time",
+                self.spec,
+                "Use a smaller encoder, or --device cpu",
+            ) from error
+        self._halvings.append(None)
+        torch.cuda.empty_cache()
 
     def _encode_chunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         # Libraries choose their algorithm by the batch's size, and each rounds in its
@@ -157,11 +209,15 @@ class Encoder:
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=mixed),
         ):
-            images = self.normalise(torch.from_numpy(np.ascontiguousarray(pixels)))
+            raw = torch.from_numpy(np.ascontiguousarray(pixels))
+            if self.device.type == "cuda":
+                # From pinned memory a copy runs beside what is being computed.
+                raw = raw.pin_memory()
+            images = self.normalise(raw)
             features: Tensor = module(images.to(self.dtype))
         return features[:count].float().cpu().numpy()
 
-    def _inference_module(self) -> nn.Module:
+    def _inference_module(self) -> Any:
         """Give a copy made for speed, made again whenever the weights have changed."""
         tensors = chain(self.module.parameters(), self.module.buffers())
         version = hash(tuple((id(tensor), tensor._version) for tensor in tensors))
@@ -170,12 +226,16 @@ class Encoder:
             self._fast[version] = self._make_fast()
         return self._fast[version]
 
-    def _make_fast(self) -> nn.Module:
+    def _make_fast(self) -> Any:
         side = self.input_size or 128
         noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
         example = self.normalise(torch.from_numpy(noise))
         fast = fold_batch_norms(self.module, example).to(self.dtype)
-        return to_channels_last(fast)
+        fast = to_channels_last(fast)
+        if not self.compile:
+            return fast
+        # Frozen weights are laid out once as the compiled code wants them.
+        return torch.compile(fast, dynamic=False, options={"freezing": True})
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
@@ -21,9 +21,11 @@ class ExtractConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slides: tuple[Path, ...] = Field((), description="Slides to compute features of.")
-    encoder: str = Field(
-        "offline:efficientnet_lite0",
-        description="A timm name, offline:NAME, a run or a safetensors file.",
+    encoder: tuple[str, ...] = Field(
+        ("offline:efficientnet_lite0",),
+        min_length=1,
+        description="A timm name, offline:NAME, a run or a safetensors file; several "
+        "read each patch once and write to a folder each.",
     )
     out: Path | None = Field(None, description="Folder of the feature files.")
     batch_size: BatchSize = Field(
@@ -33,6 +35,11 @@ class ExtractConfig(BaseModel):
     block: int = Field(
         256, ge=1, le=65_536, description="Patches written at a time: lost by a kill."
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Compile encoders, which takes seconds and makes them faster; auto "
+        "compiles for slides of 3,000 patches or more.",
+    )
     overwrite: bool = Field(
         False, description="Replace feature files that were made in another way."
     )
@@ -40,3 +47,8 @@ class ExtractConfig(BaseModel):
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Extraction: threads read patches ahead while the encoder computes."""
+"""Extraction: threads read patches ahead while encoders compute."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from napari_mcm import __version__
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.config import BatchSize
 from napari_mcm.core.features.feature_set import FeatureSet, Status
-from napari_mcm.core.features.patches import Patch, stream_patches
-from napari_mcm.core.features.quality import MEASURES
+from napari_mcm.core.features.outputs import Output
+from napari_mcm.core.features.patches import stream_patches
 from napari_mcm.core.features.store import FeatureStore, read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.jobs import Job, Meter, Note
@@ -25,10 +22,6 @@ from napari_mcm.core.slides import Slide
 
 if TYPE_CHECKING:
     from napari_mcm.core.encoders import Encoder
-
-_CPU_BATCH = 16
-_GPU_BATCH = 256
-_SLOW_BATCH = 0.5
 
 
 def extract(
@@ -81,108 +74,107 @@ def extract(
         If the grid is another slide's, there is a file made in another way, or it
         cannot be written.
     """
-    path = Path(path)
+    (features,) = yield from extract_each(
+        slide,
+        grid,
+        [(encoder, Path(path))],
+        batch_size=batch_size,
+        workers=workers,
+        block=block,
+        overwrite=overwrite,
+    )
+    return features
+
+
+def extract_each(
+    slide: Slide,
+    grid: PatchGrid,
+    targets: Sequence[tuple[Encoder, Path]],
+    *,
+    batch_size: BatchSize = "auto",
+    workers: int = 2,
+    block: int = 256,
+    overwrite: bool = False,
+) -> Job[list[FeatureSet]]:
+    """Compute features by several encoders, reading each patch once.
+
+    Parameters
+    ----------
+    slide, grid
+        As for :func:`extract`.
+    targets : sequence of (Encoder, Path)
+        Encoders, and the feature file of each.
+    batch_size, workers, block, overwrite
+        As for :func:`extract`.
+
+    Returns
+    -------
+    list of FeatureSet
+        In the order of `targets`.
+    """
+    _check_same(slide, grid)
+    stores = [
+        FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
+        for encoder, path in targets
+    ]
+    outputs = []
+    for (encoder, path), store in zip(targets, stores, strict=True):
+        if store.complete:
+            yield Note(f"{path.name} is complete already: its features are taken as is")
+            continue
+        if store.done:
+            yield Note(f"{path.name}: going on at patch {store.done + 1}/{len(grid)}")
+        outputs.append(Output(store, encoder, batch_size))
+    began = time.monotonic()
+    if outputs:
+        yield from _fill(outputs, slide, grid, workers)
+    for store in stores:
+        if not store.complete:
+            store.finish(_provenance(began))
+    found = [read_features(path) for _, path in targets]
+    yield from _tell_problems(slide, found[0])
+    return found
+
+
+def _check_same(slide: Slide, grid: PatchGrid) -> None:
     if grid.slide["fingerprint"] != slide.fingerprint:
         raise FeatureError(
             f"patches were laid on another slide ({grid.slide['name']})", slide.path
         )
     if grid.slide.get("icc", False) != slide.asked.icc:
         raise FeatureError("is opened with other colours than its grid", slide.path)
-    store = FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
-    if store.complete:
-        features = read_features(path)
-        yield Note(f"{path.name} is complete already: its features are taken as is")
-    else:
-        began = time.monotonic()
-        if store.done:
-            yield Note(f"{path.name}: going on at patch {store.done + 1}/{len(grid)}")
-        pace = _Pace(batch_size, encoder)
-        yield from _fill(store, slide, grid, encoder, pace, workers)
-        store.finish(
-            {
-                "software": f"napari-mcm {__version__}",
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seconds": round(time.monotonic() - began, 3),
-            }
-        )
-        features = read_features(path)
-    yield from _tell_problems(slide, features)
-    return features
+
+
+def _provenance(began: float) -> dict[str, object]:
+    return {
+        "software": f"napari-mcm {__version__}",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - began, 3),
+    }
 
 
 def _fill(
-    store: FeatureStore,
-    slide: Slide,
-    grid: PatchGrid,
-    encoder: Encoder,
-    pace: _Pace,
-    workers: int,
+    outputs: Sequence[Output], slide: Slide, grid: PatchGrid, workers: int
 ) -> Job[None]:
-    """Encode batch after batch and write whole blocks."""
-    row = written = store.done
+    """Encode batch after batch; each output writes whole blocks of its own."""
+    row = min(output.done for output in outputs)
     meter = Meter(f"Extracting {slide.name}", len(grid), done=row)
-    features = np.empty((store.block, encoder.dim), np.float32)
-    status = np.empty(store.block, np.uint8)
-    quality = {name: np.empty(store.block, np.float32) for name in MEASURES}
-    problems: list[str] = []
     patches = stream_patches(slide, grid, row, workers)
     try:
         yield meter.progress()
         while row < len(grid):
-            stop = min(row + pace.size, written + store.block, len(grid))
+            size = min(output.pace.size for output in outputs)
+            ends = [output.next_stop(row) for output in outputs]
+            stop = min(row + size, len(grid), *ends)
             batch = list(islice(patches, stop - row))
-            part = slice(row - written, stop - written)
-            features[part] = pace.encode(encoder, batch)
-            status[part] = [patch.status for patch in batch]
-            for name, values in quality.items():
-                values[part] = [patch.quality.get(name, np.nan) for patch in batch]
-            problems += [patch.problem for patch in batch if patch.problem]
+            for output in outputs:
+                output.take(row, batch, last=stop == len(grid))
+                # Between encoders too, so that a cancel need not wait for all of them.
+                yield meter.progress()
             row = stop
-            if row in (written + store.block, len(grid)):
-                rows = row - written
-                measured = {name: values[:rows] for name, values in quality.items()}
-                store.write(written, features[:rows], status[:rows], problems, measured)
-                written, problems = row, []
             yield meter.advance(len(batch))
     finally:
         patches.close()
-
-
-class _Pace:
-    """How many patches are encoded at a time, so that a cancel is heard in between.
-
-    Parameters
-    ----------
-    batch_size : int or "auto"
-        As many as that; or as many, up to 16, as a CPU does in half a second.
-    encoder : Encoder
-        Where it computes decides what is automatic.
-    """
-
-    def __init__(self, batch_size: BatchSize, encoder: Encoder) -> None:
-        self.adapts = batch_size == "auto" and encoder.device.type == "cpu"
-        self.least = encoder.chunk
-        automatic = self.least if self.adapts else _GPU_BATCH
-        self.size = automatic if batch_size == "auto" else batch_size
-
-    def encode(self, encoder: Encoder, batch: Sequence[Patch]) -> NDArray[np.float32]:
-        """Encode what can be encoded; the other rows are NaN."""
-        good = [i for i, patch in enumerate(batch) if patch.status == Status.OK]
-        features = np.full((len(batch), encoder.dim), np.nan, np.float32)
-        if good:
-            pixels = np.stack([p.pixels for p in batch if p.pixels is not None])
-            began = time.monotonic()
-            features[good] = encoder.encode(pixels)
-            self._adapt(time.monotonic() - began)
-        return features
-
-    def _adapt(self, seconds: float) -> None:
-        if not self.adapts:
-            return
-        if seconds > _SLOW_BATCH:
-            self.size = max(self.size // 2, self.least)
-        elif seconds < _SLOW_BATCH / 2:
-            self.size = min(self.size * 2, max(_CPU_BATCH, self.least))
 
 
 def _tell_problems(slide: Slide, features: FeatureSet) -> Job[None]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, McmError, SlideError
+from napari_mcm.core.features.ahead import Prepared, SlidesAhead
 from napari_mcm.core.features.config import ExtractConfig
-from napari_mcm.core.features.extraction import extract
+from napari_mcm.core.features.extraction import extract_each
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.store import feature_path
-from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, make_grid
+from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
 from napari_mcm.core.jobs import Job, Note, Progress
-from napari_mcm.core.slides import Slide
-from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.tissue.mask import FOUND
+
+_Result = TypeVar("_Result")
+
+WORTH_COMPILING = 3000
+"""Patches of a slide from which compiling the encoder pays for itself."""
 
 
 @dataclass(frozen=True)
@@ -75,32 +82,63 @@ def extract_slides(config: ExtractConfig) -> Job[ExtractResult]:
         raise ConfigError("no output folder given", hint="Choose one with --out")
     began = time.monotonic()
     yield Progress("Loading the encoder", 0, None, "encoders")
-    encoder = load_encoder(config.encoder, config.compute)
+    encoders = [load_encoder(spec, config.compute) for spec in config.encoder]
+    folders = _folders(config)
     paths, grid_config, failed = _look_at(config)
     for line in failed:
         yield Note(line, "warning")
     tally = _Tally()
     files: list[Path] = []
     patches = 0
-    for path in paths:
-        try:
-            with config.read.open(path) as slide:
-                file = feature_path(config.out, slide)
-                job = _extract_one(slide, encoder, config, grid_config, file)
-                features = yield from tally.follow(job)
-        except McmError as error:
-            failed.append(str(error))
-            yield Note(str(error), "warning")
-            continue
-        files.append(file)
-        patches += int(features.ok.sum())
-        damaged = int((features.status == Status.DECODE_ERROR).sum())
-        if damaged:
-            failed.append(f"{path}: {damaged} patches could not be decoded")
+    ahead = SlidesAhead(paths, config, grid_config)
+    try:
+        for path in paths:
+            ready = yield from ahead.take(path)
+            if isinstance(ready, McmError):
+                found: list[FeatureSet] | McmError = ready
+            else:
+                targets = [feature_path(folder, ready.slide) for folder in folders]
+                job = _extract_one(ready, encoders, targets, config)
+                found = yield from tally.follow(job)
+            if isinstance(found, McmError):
+                failed.append(str(found))
+                yield Note(str(found), "warning")
+                continue
+            files += targets
+            patches += int(found[0].ok.sum())
+            damaged = int((found[0].status == Status.DECODE_ERROR).sum())
+            if damaged:
+                failed.append(f"{path}: {damaged} patches could not be decoded")
+    finally:
+        ahead.close()
     seconds = time.monotonic() - began
+    slides = len(files) // len(encoders)
     return ExtractResult(
-        tuple(files), len(files), patches, tuple(failed), tally.rate, seconds
+        tuple(files), slides, patches, tuple(failed), tally.rate, seconds
     )
+
+
+def _folders(config: ExtractConfig) -> list[Path]:
+    """Name a folder for each encoder; with one encoder it is the output folder."""
+    assert config.out is not None
+    if len(config.encoder) == 1:
+        return [config.out]
+    names = [_folder_name(spec) for spec in config.encoder]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"several encoders would be named {max(names, key=names.count)}",
+            hint="Extract with them one after the other",
+        )
+    return [config.out / name for name in names]
+
+
+def _folder_name(spec: str) -> str:
+    path = Path(spec)
+    if path.exists():
+        # A run holds its encoder in a folder of that name.
+        path = path.resolve()
+        spec = path.parent.name if path.stem == "encoder" else path.stem
+    return re.sub(r"[^\w.-]+", "-", spec).strip("-.") or "encoder"
 
 
 def _look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
@@ -149,7 +187,7 @@ class _Tally:
         """Patches a second, 0 where everything was there already."""
         return self._patches / self._seconds if self._seconds else 0.0
 
-    def follow(self, job: Job[FeatureSet]) -> Job[FeatureSet]:
+    def follow(self, job: Job[_Result]) -> Job[_Result]:
         """Pass a job's events on, and count by them."""
         marks: list[tuple[int, float]] = []
         try:
@@ -159,8 +197,8 @@ class _Tally:
                     marks = [*marks[:1], (event.done, time.monotonic())]
                 yield event
         except StopIteration as end:
-            features: FeatureSet = end.value
-            return features
+            result: _Result = end.value
+            return result
         finally:
             job.close()
             if marks:
@@ -169,28 +207,50 @@ class _Tally:
 
 
 def _extract_one(
-    slide: Slide,
-    encoder: Encoder,
+    ready: Prepared,
+    encoders: Sequence[Encoder],
+    files: Sequence[Path],
     config: ExtractConfig,
-    grid_config: GridConfig,
-    file: Path,
-) -> Job[FeatureSet]:
-    yield Progress(f"Finding tissue on {slide.name}", 0, None)
-    tissue = find_tissue(slide, config.tissue)
-    if tissue.source != FOUND:
-        yield Note(f"{slide.name}: tissue as drawn in {tissue.source}")
-    grid = make_grid(slide, tissue, grid_config)
-    if not len(grid):
-        yield Note(f"{slide.name} holds no tissue", "warning")
-    return (
-        yield from extract(
-            slide,
-            grid,
-            encoder,
-            file,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            block=config.block,
-            overwrite=config.overwrite,
+) -> Job[list[FeatureSet] | McmError]:
+    """Extract a slide by all encoders, and close it."""
+    slide, grid = ready.slide, ready.grid
+    try:
+        if ready.tissue != FOUND:
+            yield Note(f"{slide.name}: tissue as drawn in {ready.tissue}")
+        if not len(grid):
+            yield Note(f"{slide.name} holds no tissue", "warning")
+        if _is_worth_compiling(config, grid):
+            encoders = yield from _compiled(encoders)
+        return (
+            yield from extract_each(
+                slide,
+                grid,
+                list(zip(encoders, files, strict=True)),
+                batch_size=config.batch_size,
+                workers=config.workers,
+                block=config.block,
+                overwrite=config.overwrite,
+            )
         )
-    )
+    except McmError as error:
+        return error
+    finally:
+        slide.close()
+
+
+def _is_worth_compiling(config: ExtractConfig, grid: PatchGrid) -> bool:
+    """Decide by the slide alone: a broken-off file must go on as it was begun."""
+    if config.compile == "auto":
+        return len(grid) >= WORTH_COMPILING
+    return config.compile == "on"
+
+
+def _compiled(encoders: Sequence[Encoder]) -> Job[list[Encoder]]:
+    found = []
+    for encoder in encoders:
+        yield Progress(f"Compiling {encoder.architecture}", 0, None)
+        faster, problem = encoder.compiled()
+        if problem:
+            yield Note(f"{encoder.architecture} is not compiled: {problem}")
+        found.append(faster)
+    return found
