@@ -1,7 +1,7 @@
 """Make the pictures of the viewer by driving the real program.
 
-    xvfb-run -a -s "-screen 0 1920x1080x24" \\
-        python docs/make_pictures.py [--slide FILE] [--at X Y] [--out docs/images]
+    scripts/with_display.sh .venv/bin/python docs/make_pictures.py [--only slide]
+        [--slide FILE] [--at X Y] [--out docs/pictures]
 
 Without a slide the generated one is taken. The widget's own buttons are pressed and the
 canvas is clicked; nothing is drawn in afterwards.
@@ -18,11 +18,13 @@ import napari
 import numpy as np
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_mcm.viewer.jobs import JobState
+from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+from napari_mcm.viewer.widgets.slide import SlideWidget
 
 PLUGIN = "napari-mcm"
 
@@ -55,9 +57,21 @@ class Studio:
             self.viewer.open_sample(PLUGIN, "generated_slide")
         else:
             self.viewer.open(slide, plugin=PLUGIN)
-        dock, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, "Similarity")
-        assert isinstance(widget, SimilarityWidget)
-        self.widget, self.session = widget, widget.session
+        self.session = session_of(self.viewer)
+        settle()
+
+    def dock(self, name: str) -> QWidget:
+        """Open one of the plugin's widgets."""
+        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        settle()
+        return widget
+
+    def finish(self) -> None:
+        """Wait for the running job, which must end well."""
+        status = self.session.jobs.status
+        wait(lambda: not status.busy)
+        if status.state is not JobState.DONE:
+            raise SystemExit(status.details)
         settle()
 
     def take(self, name: str) -> None:
@@ -75,10 +89,7 @@ class Studio:
         if shot:
             wait(lambda: not status.busy or self._halfway())
             self.take(shot)
-        wait(lambda: not status.busy)
-        if status.state is not JobState.DONE:
-            raise SystemExit(status.details)
-        settle()
+        self.finish()
 
     def _halfway(self) -> bool:
         progress = self.session.jobs.status.progress
@@ -107,21 +118,25 @@ class Studio:
         camera.zoom *= zoom
 
 
-def main() -> None:
-    """Take all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--slide", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    parser.add_argument("--encoder", default="offline:efficientnet_lite0")
-    parser.add_argument("--second", default="offline:efficientnet_lite2")
-    parser.add_argument("--at", type=float, nargs=2, metavar=("X", "Y"))
-    parser.add_argument("--patch-size", type=int, default=224)
-    parser.add_argument("--features", help="folder for feature files")
-    parser.add_argument("--size", type=int, nargs=2, default=(1500, 950))
-    options = parser.parse_args()
+def picture_slide(studio: Studio) -> None:
+    """Find tissue, show the grid, and correct the mask by a stroke of the brush."""
+    widget = studio.dock("Slide")
+    assert isinstance(widget, SlideWidget)
+    widget.tissue.search.click()
+    studio.finish()
+    widget.grid.show_grid.click()
+    wait(lambda: widget.grid.preview.grid is not None)
+    studio.take("slide")
+    widget.tissue.correct.click()
+    studio.viewer.theme = "light"
+    studio.take("slide-light")
+    studio.viewer.theme = "dark"
 
-    studio = Studio(options.slide, options.out, tuple(options.size))
-    widget = studio.widget
+
+def picture_similarity(studio: Studio, options: argparse.Namespace) -> None:
+    """Compute features twice, click, and compare."""
+    widget = studio.dock("Similarity")
+    assert isinstance(widget, SimilarityWidget)
     widget.options.patch_size.setValue(options.patch_size)
     widget.options.folder.setText(options.features or "")
     studio.take("viewer-open")
@@ -138,6 +153,27 @@ def main() -> None:
     studio.take("viewer-compare")
     studio.look_at(x, y, 4)
     studio.take("viewer-zoomed")
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("slide", "similarity"))
+    parser.add_argument("--slide", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--encoder", default="offline:efficientnet_lite0")
+    parser.add_argument("--second", default="offline:efficientnet_lite2")
+    parser.add_argument("--at", type=float, nargs=2, metavar=("X", "Y"))
+    parser.add_argument("--patch-size", type=int, default=224)
+    parser.add_argument("--features", help="folder for feature files")
+    parser.add_argument("--size", type=int, nargs=2, default=(1500, 950))
+    options = parser.parse_args()
+
+    studio = Studio(options.slide, options.out, tuple(options.size))
+    if options.only != "similarity":
+        picture_slide(studio)
+    if options.only != "slide":
+        picture_similarity(studio, options)
     studio.viewer.close()
 
 

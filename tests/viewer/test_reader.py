@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,70 @@ def test_what_is_no_slide_is_left_to_others(tmp_path: Path) -> None:
     assert get_reader(tmp_path / "missing.svs") is None
     assert get_reader(tmp_path) is None
     assert get_reader([str(text), str(text)]) is None
+
+
+def write_zarr(path: Path) -> Path:
+    """Write an OME-Zarr 0.4 of 300 × 200 px at 0.5 µm per pixel."""
+    zarr = pytest.importorskip("zarr")
+    image = np.random.default_rng(0).integers(0, 255, (3, 200, 300), np.uint8)
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("0", data=image, chunks=(3, 128, 128))
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+    scale = [{"type": "scale", "scale": [1, 0.5, 0.5]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "axes": axes, "datasets": datasets}
+    ]
+    return path
+
+
+def test_a_folder_can_be_a_slide(viewer: Any, tmp_path: Path) -> None:
+    (layer,) = viewer.open(write_zarr(tmp_path / "a.ome.zarr"), plugin="napari-mcm")
+    assert layer.data[0].shape == (200, 300, 3)
+    np.testing.assert_allclose(layer.scale, (0.5, 0.5))
+
+
+def test_an_archive_can_be_a_slide(viewer: Any, tmp_path: Path) -> None:
+    folder = write_zarr(tmp_path / "a.ome.zarr")
+    archive = shutil.make_archive(str(folder), "zip", folder)
+    (layer,) = viewer.open(archive, plugin="napari-mcm")
+    assert layer.data[0].shape == (200, 300, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["cmu1/CMU-1-Small-Region_dicom", "cmu1/CMU-1-Small-Region.ome.zarr"]
+)
+def test_real_folders_open(viewer: Any, name: str) -> None:
+    path = Path(__file__).parents[3] / "shared" / "data" / "slides" / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    if "dicom" in name:
+        pytest.importorskip("wsidicom")
+    (layer,) = viewer.open(path, plugin="napari-mcm")
+    assert layer.data[0].shape == (2967, 2220, 3)
+    np.testing.assert_allclose(layer.scale, (0.499, 0.499), rtol=1e-3)
+    assert np.ptp(layer.data[-1][..., 0]) > 100
+
+
+def test_other_folders_are_left_to_others(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert get_reader(tmp_path) is None
+
+
+def test_what_only_openslide_knows_is_not_left_to_napari(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrxs"
+    path.write_bytes(b"\xff\xd8\xff")
+    assert get_reader(path) is read_slide
+
+
+def test_a_look_is_quick(slide_path: Path, tmp_path: Path) -> None:
+    get_reader(slide_path)
+    began = time.perf_counter()
+    for _ in range(20):
+        get_reader(slide_path)
+        get_reader(tmp_path)
+    assert (time.perf_counter() - began) / 40 < 0.01
 
 
 def test_a_damaged_slide_is_told_in_one_line(viewer: Any, tmp_path: Path) -> None:

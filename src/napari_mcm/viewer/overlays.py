@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 TISSUE_COLOUR = (0.0, 0.75, 0.45, 1.0)
 TISSUE_OPACITY = 0.3
-GRID_COLOURS = ((0.1, 0.35, 0.9, 1.0), (1.0, 0.8, 0.2, 1.0))
-GRID_OPACITY = 0.4
-BRUSH_UM = 400.0
+# Shades, not hues: what is stained how can still be seen through them.
+GRID_COLOURS = ((0.0, 0.0, 0.2, 0.2), (0.0, 0.0, 0.2, 0.6))
+GRID_OPACITY = 0.65
+BRUSH_UM = 200.0
 
 
 def add_tissue(viewer: ViewerModel, slide: Layer, tissue: TissueMask) -> Labels:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from napari_mcm.viewer.level_array import LevelArray
 from napari_mcm.viewer.remembered import known_mpp
 from napari_mcm.viewer.slide_facts import metadata_of, with_mpp
 
@@ -79,5 +80,5 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     }
     if slide.stated_mpp is not None:
         kwargs |= {"scale": slide.stated_mpp[::-1], "units": ("um", "um")}
-    levels = [slide.as_dask(level) for level in range(len(slide.levels))]
+    levels = [LevelArray(slide, level) for level in range(len(slide.levels))]
     return [(levels, kwargs, "image")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.session import session_of
@@ -14,6 +14,29 @@ from napari_mcm.viewer.widgets.parts import follow, note
 
 if TYPE_CHECKING:
     import napari
+
+
+WIDTH = 330
+
+
+class Column(QScrollArea):
+    """A column that scrolls up and down, and is never narrower than its content."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Follow the content, which needs more room or less as it changes."""
+        done = bool(super().eventFilter(watched, event))
+        inner, bar = self.widget(), self.verticalScrollBar()
+        changed = event is not None and event.type() == QEvent.Type.LayoutRequest
+        if changed and watched is inner and inner is not None and bar is not None:
+            width = inner.minimumSizeHint().width() + bar.sizeHint().width()
+            self.setMinimumWidth(width)
+        return done
 
 
 class DockedWidget(QWidget):
@@ -47,16 +70,17 @@ class DockedWidget(QWidget):
         for part in parts:
             column.addWidget(part)
         column.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area = Column()
         area.setWidget(inner)
         outer = QVBoxLayout(self)
         outer.addWidget(area, 1)
         outer.addWidget(self.problem)
         # Always in sight, however far the form is scrolled.
         outer.addWidget(self.job)
+
+    def sizeHint(self) -> QSize:
+        """Ask for a dock in which most lines fit."""
+        return QSize(WIDTH, super().sizeHint().height())
 
     def say(self, problem: str) -> None:
         """Show one line about what went wrong; an empty one takes it away."""

@@ -82,7 +82,7 @@ def size(slide: Slide) -> str:
     text = f"{width:,} × {height:,} px"
     if (mpp := slide.stated_mpp) is None:
         return text
-    return f"{text}, {width * mpp[0] / 1000:.3g} × {height * mpp[1] / 1000:.3g} mm"
+    return f"{text}\n{width * mpp[0] / 1000:.3g} × {height * mpp[1] / 1000:.3g} mm"
 
 
 def resolution(slide: Slide) -> str:
@@ -91,7 +91,7 @@ def resolution(slide: Slide) -> str:
         return UNKNOWN
     source = "as you stated" if slide.mpp_override else "from the file"
     numbers = dict.fromkeys(f"{value:.4g}" for value in mpp)
-    return f"{' × '.join(numbers)} µm per pixel, {source}"
+    return f"{' × '.join(numbers)} µm/px, {source}"
 
 
 def objective(slide: Slide) -> str:
@@ -124,7 +124,7 @@ def reading(slide: Slide, patches: GridConfig) -> str:
     except McmError as error:
         return f"none: {getattr(error, 'what', error)}"
     plan = slide.plan(mpp)
-    how = "as stored" if plan.exact else f"shrunk {plan.factor[0]:.3g}×"
+    how = "as stored" if plan.exact else f"shrunk {plan.factor[0]:.4g}×"
     if plan.factor[0] < 1:
-        how = f"enlarged {1 / plan.factor[0]:.3g}×"
-    return f"{mpp:.4g} µm per pixel, from level {plan.level}, {how}"
+        how = f"enlarged {1 / plan.factor[0]:.4g}×"
+    return f"{mpp:.4g} µm/px: level {plan.level}, {how}"

@@ -16,7 +16,8 @@ from napari_mcm.viewer.slide_facts import slide_of
 from napari_mcm.viewer.widgets.parts import follow
 
 SIDE = 260
-SHOW = "Show label and macro (may show a patient's name)"
+# In two lines: a button is never narrower than its text.
+SHOW = "Show label and macro\n(may show a patient's name)"
 HIDE = "Hide label and macro"
 
 
@@ -52,7 +53,7 @@ class LabelImages(QWidget):
         if slide is not self._slide or slide is None:
             self.button.setChecked(False)
             self._slide = slide
-        self.setVisible(slide is not None and bool(slide.associated))
+        self.setVisible(slide is not None and bool(_names(slide)))
 
     def _toggled(self, on: bool) -> None:
         self.button.setText(HIDE if on else SHOW)
@@ -60,7 +61,7 @@ class LabelImages(QWidget):
         if not on or slide is None:
             self._clear()
             return
-        for name in slide.associated:
+        for name in _names(slide):
             self._session.disk.submit(
                 f"image {name}",
                 partial(_shrunk, slide, name),
@@ -88,6 +89,11 @@ class LabelImages(QWidget):
             self._column.removeWidget(picture)
             picture.deleteLater()
         self.pictures.clear()
+
+
+def _names(slide: Slide) -> list[str]:
+    """Leave the thumbnail out: it shows what the slide itself does."""
+    return [name for name in slide.associated if name != "thumbnail"]
 
 
 def _shrunk(slide: Slide, name: str) -> Pixels:

@@ -32,4 +32,4 @@ class SlideWidget(DockedWidget):
         self.images = LabelImages(session)
         self.tissue = TissueBox(session)
         self.grid = GridBox(session)
-        self.stack((self.slide, self.properties, self.images, self.tissue, self.grid))
+        self.stack((self.slide, self.properties, self.tissue, self.grid, self.images))

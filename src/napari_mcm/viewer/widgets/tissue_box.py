@@ -41,7 +41,7 @@ class TissueBox(QGroupBox):
         self._session = session
         self.search = QPushButton("Find &tissue")
         self.search.clicked.connect(self.start)
-        self.correct = QPushButton("&Correct…")
+        self.correct = QPushButton("&Correct")
         self.correct.setCheckable(True)
         self.correct.clicked.connect(self._correct)
         self.save = QPushButton("Save &mask…")
