@@ -9,7 +9,8 @@ from __future__ import annotations
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome, table
-from napari_mcm.core.features import ExtractConfig, extract_slides
+from napari_mcm.core.features import ExtractConfig
+from napari_mcm.core.features.cluster import extract_anywhere
 from napari_mcm.core.jobs import format_seconds
 
 OPTIONS, POSITIONAL = ExtractConfig, "slides"
@@ -19,7 +20,7 @@ def run(options: ExtractConfig) -> Outcome:
     """Extract from each slide."""
     config = options.model_copy(update={"slides": find_slides(options.slides)})
     done = drive(
-        extract_slides(config), "resume with the same command: what is done is kept"
+        extract_anywhere(config), "resume with the same command: what is done is kept"
     )
     result = {
         "slides": done.slides,

@@ -40,6 +40,13 @@ class ExtractConfig(BaseModel):
         description="Compile encoders, which takes seconds and makes them faster; auto "
         "compiles for slides of 3,000 patches or more.",
     )
+    scheduler: str | None = Field(
+        None,
+        description="Address of a dask.distributed scheduler to hand slides to.",
+    )
+    local_cluster: int = Field(
+        0, ge=0, le=256, description="Worker processes to start here; 0 for none."
+    )
     overwrite: bool = Field(
         False, description="Replace feature files that were made in another way."
     )

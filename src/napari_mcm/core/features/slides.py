@@ -52,13 +52,17 @@ class ExtractResult:
     seconds: float
 
 
-def extract_slides(config: ExtractConfig) -> Job[ExtractResult]:
+def extract_slides(
+    config: ExtractConfig, encoders: Sequence[Encoder] = ()
+) -> Job[ExtractResult]:
     """Compute the features of a set of slides.
 
     Parameters
     ----------
     config : ExtractConfig
-        Slides, encoder, output folder and options.
+        Slides, encoders, output folder and options.
+    encoders : sequence of Encoder
+        The configured ones, where they are loaded already.
 
     Yields
     ------
@@ -76,15 +80,12 @@ def extract_slides(config: ExtractConfig) -> Job[ExtractResult]:
     WeightsError
         If the encoder cannot be loaded.
     """
-    if not config.slides:
-        raise ConfigError("no slides given")
-    if config.out is None:
-        raise ConfigError("no output folder given", hint="Choose one with --out")
+    check_asked(config)
     began = time.monotonic()
     yield Progress("Loading the encoder", 0, None, "encoders")
-    encoders = [load_encoder(spec, config.compute) for spec in config.encoder]
+    encoders = encoders or [load_encoder(e, config.compute) for e in config.encoder]
     folders = _folders(config)
-    paths, grid_config, failed = _look_at(config)
+    paths, grid_config, failed = look_at(config)
     for line in failed:
         yield Note(line, "warning")
     tally = _Tally()
@@ -118,6 +119,20 @@ def extract_slides(config: ExtractConfig) -> Job[ExtractResult]:
     )
 
 
+def check_asked(config: ExtractConfig) -> None:
+    """See that there is something to do.
+
+    Raises
+    ------
+    ConfigError
+        If slides or the output folder are missing.
+    """
+    if not config.slides:
+        raise ConfigError("no slides given")
+    if config.out is None:
+        raise ConfigError("no output folder given", hint="Choose one with --out")
+
+
 def _folders(config: ExtractConfig) -> list[Path]:
     """Name a folder for each encoder; with one encoder it is the output folder."""
     assert config.out is not None
@@ -141,7 +156,7 @@ def _folder_name(spec: str) -> str:
     return re.sub(r"[^\w.-]+", "-", spec).strip("-.") or "encoder"
 
 
-def _look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
+def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
     """Settle the resolution, for which every slide is opened once.
 
     Returns

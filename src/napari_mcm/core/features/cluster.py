@@ -1,0 +1,214 @@
+"""Extraction by many processes: a dask.distributed cluster, here or elsewhere.
+
+A slide is a task. Workers run the same code as a single machine, on files that all of
+them see, so the results are the same; a slide whose worker is lost goes to another, which
+goes on where the lost one stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mcm.core.errors import ConfigError, McmError
+from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.features.slides import (
+    ExtractResult,
+    check_asked,
+    extract_slides,
+    look_at,
+)
+from napari_mcm.core.jobs import Job, Note, Progress
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from napari_mcm.core.encoders import Encoder
+
+_POLL_S = 0.2
+_STOP = "napari-mcm-stop"
+
+
+def extract_anywhere(config: ExtractConfig) -> Job[ExtractResult]:
+    """Extract here, or on the cluster that the configuration names.
+
+    Parameters
+    ----------
+    config : ExtractConfig
+        With ``scheduler`` or ``local_cluster`` for a cluster.
+
+    Returns
+    -------
+    ExtractResult
+        As :func:`extract_slides` gives it.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster cannot be reached, or its library is missing.
+    """
+    if config.scheduler is None and not config.local_cluster:
+        return (yield from extract_slides(config))
+    check_asked(config)
+    began = time.monotonic()
+    yield Progress("Looking for the cluster", 0, None, "workers")
+    with _client(config) as client:
+        paths, grid, failed = look_at(config)
+        config = config.model_copy(update={"grid": grid, "out": _absolute(config.out)})
+        for line in failed:
+            yield Note(line, "warning")
+        parts = yield from _distribute(client, config, [p.absolute() for p in paths])
+    return _together(parts, failed, time.monotonic() - began)
+
+
+def _distribute(
+    client: Client, config: ExtractConfig, paths: list[Path]
+) -> Job[list[ExtractResult]]:
+    """Hand out slides, and wait for them; a cancel stops workers at their next batch."""
+    from distributed import Event
+
+    stop = Event(f"{_STOP}-{os.getpid()}-{time.time_ns()}", client=client)
+    settings = config.model_dump(mode="json", exclude={"slides"})
+    futures = {
+        client.submit(
+            extract_one_slide, settings, str(path), stop.name, pure=False, retries=2
+        ): path
+        for path in paths
+    }
+    results: dict[Future[Any], ExtractResult] = {}
+    try:
+        while len(results) < len(futures):
+            yield Progress(
+                "Extracting on the cluster", len(results), len(futures), "slides"
+            )
+            time.sleep(_POLL_S)
+            for future in [f for f in futures if f.done() and f not in results]:
+                results[future] = result = _outcome(future, futures[future])
+                for line in result.failed:
+                    yield Note(line, "warning")
+        yield Progress(
+            "Extracting on the cluster", len(results), len(futures), "slides"
+        )
+    finally:
+        if len(results) < len(futures):
+            stop.set()
+            client.cancel(list(futures))
+    return [results[future] for future in futures]
+
+
+def _outcome(future: Future[Any], path: Path) -> ExtractResult:
+    # What failed on a worker may be anything, a lost worker among them.
+    try:
+        result: ExtractResult = future.result()
+        return result
+    except Exception as error:  # noqa: BLE001
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        where = "" if isinstance(error, McmError) else f"{path}: "
+        return ExtractResult((), 0, 0, (f"{where}{reason[0]}",), 0.0, 0.0)
+
+
+def extract_one_slide(settings: dict[str, Any], path: str, stop: str) -> ExtractResult:
+    """Extract one slide on a worker.
+
+    Parameters
+    ----------
+    settings : dict
+        An :class:`ExtractConfig` without slides, as JSON has it.
+    path : str
+        The slide, as this worker sees it.
+    stop : str
+        Name of the cluster's event that stops it.
+    """
+    from distributed import Event
+
+    config = ExtractConfig.model_validate({**settings, "slides": (path,)})
+    config = config.model_copy(update={"scheduler": None, "local_cluster": 0})
+    encoders = [
+        _loaded(spec, config.compute.model_dump_json()) for spec in config.encoder
+    ]
+    stopped, asked = Event(stop), time.monotonic()
+    job = extract_slides(config, encoders)
+    try:
+        while True:
+            next(job)
+            if time.monotonic() - asked > 1:
+                asked = time.monotonic()
+                if stopped.is_set():
+                    raise ConfigError("was cancelled", path)
+    except StopIteration as end:
+        result: ExtractResult = end.value
+        return result
+    finally:
+        job.close()
+
+
+@lru_cache(maxsize=4)
+def _loaded(spec: str, compute: str) -> Encoder:
+    """Load an encoder once a worker, not once a slide."""
+    from napari_mcm.core.encoders import ComputeConfig, load_encoder
+
+    return load_encoder(spec, ComputeConfig.model_validate_json(compute))
+
+
+@contextmanager
+def _client(config: ExtractConfig) -> Iterator[Client]:
+    """Connect to a cluster, or start one on this machine."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ConfigError(
+            "clusters need a library that is not installed",
+            hint='pip install "napari-mcm[cluster]"',
+        ) from None
+    if config.scheduler is not None:
+        try:
+            client = Client(config.scheduler, timeout=10)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(
+                f"cannot be reached ({error})",
+                config.scheduler,
+                "Give the address that dask-scheduler prints, e.g. tcp://host:8786",
+            ) from None
+        with client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=config.local_cluster,
+            threads_per_worker=1,
+            dashboard_address=None,
+            env={"OMP_NUM_THREADS": str(_threads(config))},
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _threads(config: ExtractConfig) -> int:
+    """Share this machine's CPUs among its workers."""
+    return max((os.cpu_count() or 1) // max(config.local_cluster, 1), 1)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    # Workers have working directories of their own.
+    return path.absolute() if path is not None else None
+
+
+def _together(
+    parts: list[ExtractResult], failed: list[str], seconds: float
+) -> ExtractResult:
+    patches = sum(part.patches for part in parts)
+    rate = patches / seconds if any(part.patches_per_s for part in parts) else 0.0
+    return ExtractResult(
+        tuple(file for part in parts for file in part.files),
+        sum(part.slides for part in parts),
+        patches,
+        (*failed, *(line for part in parts for line in part.failed)),
+        rate,
+        seconds,
+    )
