@@ -76,6 +76,7 @@ def measure(path: Path) -> dict[str, object]:
     native.repaint()
     wait_loaded(viewer)
     opened = time.perf_counter() - began
+    check_painted(viewer)
     layer = viewer.layers[0]
     camera = viewer.scene.camera
     height, width = layer.level_shapes[0][:2]
@@ -99,6 +100,12 @@ def measure(path: Path) -> dict[str, object]:
         "level": level,
         "stalls_ms": [1000 * s for s in stalls],
     }
+
+
+def check_painted(viewer) -> None:
+    """Make sure that the slide is in sight: a blank canvas would be quick, too."""
+    seen = viewer.screenshot(canvas_only=True, flash=False)
+    assert np.ptp(seen[..., 1]) > 50, "nothing was painted"
 
 
 def stall(act) -> float:

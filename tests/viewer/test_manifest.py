@@ -19,26 +19,11 @@ def test_every_command_can_be_imported() -> None:
     assert manifest.name == "napari-mcm"
 
 
-SLIDES = [
-    "a.svs",
-    "A.SVS",
-    "b.tif",
-    "b.ome.tif",
-    "b.ome.tiff",
-    "c.ndpi",
-    "d.tiff",
-    "e.btf",
-    "f.qptiff",
-    "g.mrxs",
-    "h.vms",
-    "h.vmu",
-    "i.svslide",
-    "j.scn",
-    "k.bif",
-    "l.dcm",
-    "m.ome.zarr.zip",
-    "m.zarr.zip",
-]
+SLIDES = (
+    *("a.svs", "A.SVS", "b.tif", "b.ome.tif", "b.ome.tiff", "c.ndpi", "d.tiff"),
+    *("e.btf", "f.qptiff", "g.mrxs", "h.vms", "h.vmu", "i.svslide", "j.scn", "k.bif"),
+    *("l.dcm", "m.ome.zarr.zip", "m.zarr.zip"),
+)
 
 
 @pytest.mark.parametrize("name", SLIDES)

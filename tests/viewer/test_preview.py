@@ -46,8 +46,8 @@ def test_there_is_a_pixel_a_patch(shown: SlideWidget) -> None:
 
 def test_the_numbers_are_told(shown: SlideWidget) -> None:
     text = shown.grid.count.text()
-    assert text.startswith("60 patches of 50 × 50 µm, 0.15 mm² in all.")
-    assert "100 px at 0.5 µm/px (100 px of the slide)" in text
+    assert text.startswith("60 patches of 50 × 50 µm, 0.15 mm²\n")
+    assert "100 px at 0.5 µm/px, 100 px of level 0" in text
 
 
 def test_it_lies_on_its_patches(shown: SlideWidget) -> None:

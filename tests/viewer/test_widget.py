@@ -64,7 +64,7 @@ def test_a_missing_resolution_is_asked_for(viewer: Any, tmp_path: Path) -> None:
 
 
 def test_it_fits_a_narrow_dock(widget: SimilarityWidget) -> None:
-    assert widget.minimumSizeHint().width() <= 320
+    assert widget.minimumSizeHint().width() <= 345
     inner = widget.slide.parentWidget()
     assert inner.minimumSizeHint().width() <= 320
 
@@ -91,9 +91,10 @@ def test_closing_the_dock_lets_go_of_the_viewer(
     assert session_of(viewer) is again.session
 
 
-def test_a_closed_widget_is_not_held(viewer: Any, slide_path: Path) -> None:
+@pytest.mark.parametrize("name", ["Similarity", "Slide"])
+def test_a_closed_widget_is_not_held(viewer: Any, slide_path: Path, name: str) -> None:
     viewer.open(slide_path, plugin="napari-mcm")
-    widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")[1]
+    widget = viewer.window.add_plugin_dock_widget("napari-mcm", name)[1]
     held = weakref.ref(widget), weakref.ref(widget.session)
     viewer.window.remove_dock_widget(widget)
     del widget

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from napari_mcm.core.tissue import TissueMask
 
 TISSUE_COLOUR = (0.0, 0.75, 0.45, 1.0)
-TISSUE_OPACITY = 0.3
+TISSUE_OPACITY = 0.22
 # Shades, not hues: what is stained how can still be seen through them.
-GRID_COLOURS = ((0.0, 0.0, 0.2, 0.2), (0.0, 0.0, 0.2, 0.6))
+GRID_COLOURS = ((0.0, 0.0, 0.2, 0.15), (0.0, 0.0, 0.2, 0.55))
 GRID_OPACITY = 0.65
 BRUSH_UM = 200.0
 
@@ -57,6 +57,16 @@ def add_tissue(viewer: ViewerModel, slide: Layer, tissue: TissueMask) -> Labels:
     viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(slide) + 1)
     viewer.layers.selection.active = active
     return layer
+
+
+def warm_up() -> None:
+    """Have napari import and prepare what its first layer of labels needs.
+
+    Called in a thread: it takes half a second, which the window is spared.
+    """
+    from napari.layers import Labels
+
+    Labels(np.zeros((2, 2), np.uint8))
 
 
 def redraw_tissue(slide: Layer, layer: Labels, tissue: TissueMask) -> None:

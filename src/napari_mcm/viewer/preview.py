@@ -146,9 +146,8 @@ def describe(grid: PatchGrid) -> str:
     """Say how many patches a grid has and how large they are, in two lines."""
     area = len(grid) * (grid.patch_um / 1000) ** 2
     side = math.hypot(*grid.patch_size_level0) / math.sqrt(2)
+    um = f"{grid.patch_um:,.4g}"
     return (
-        f"{len(grid):,} patches of {grid.patch_um:,.4g} × {grid.patch_um:,.4g} µm, "
-        f"{area:,.3g} mm² in all.\n"
-        f"Each is {grid.patch_size} px at {grid.mpp:.4g} µm/px "
-        f"({side:,.4g} px of the slide)."
+        f"{len(grid):,} patches of {um} × {um} µm, {area:,.3g} mm²\n"
+        f"{grid.patch_size} px at {grid.mpp:.4g} µm/px, {side:,.4g} px of level 0"
     )

@@ -95,8 +95,11 @@ def find_mask(slide: Slide) -> Job[TissueMask]:
         Open, with a known resolution.
     """
     from napari_mcm.core.tissue import find_tissue
+    from napari_mcm.viewer.overlays import warm_up
 
-    return (yield from _apart("Searching for tissue", find_tissue, slide))
+    mask = yield from _apart("Searching for tissue", find_tissue, slide)
+    yield from _apart("Making it a layer", warm_up)
+    return mask
 
 
 def compute_features(request: FeatureRequest) -> Job[Loaded]:

@@ -15,7 +15,12 @@ from qtpy.QtCore import QTimer
 
 from napari_mcm.core.tissue import TissueMask, read_mask, write_mask
 from napari_mcm.viewer.background import Background
-from napari_mcm.viewer.overlays import add_tissue, mask_placement, redraw_tissue
+from napari_mcm.viewer.overlays import (
+    add_tissue,
+    mask_placement,
+    redraw_tissue,
+    warm_up,
+)
 from napari_mcm.viewer.places import drawn_mask_path
 from napari_mcm.viewer.slide_facts import slide_of
 
@@ -157,7 +162,10 @@ class TissueDesk:
         assert slide is not None
 
         def read() -> TissueMask | None:
-            return None if own and not path.exists() else read_mask(path, slide)
+            if own and not path.exists():
+                return None
+            warm_up()
+            return read_mask(path, slide)
 
         def show(mask: TissueMask | None) -> None:
             if mask is not None and layer in self._viewer.layers:

@@ -12,7 +12,7 @@ from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.slide_facts import slide_of
 from napari_mcm.viewer.widgets.parts import follow, note
 
-ROWS = ("Size", "Resolution", "Objective", "Scanner", "Levels", "Read by", "Patches")
+ROWS = ("Size", "Resolution", "Objective", "Vendor", "Levels", "Read by", "Patches")
 UNKNOWN = "not stated"
 
 
@@ -61,7 +61,7 @@ class FactsBox(QGroupBox):
             size(slide),
             resolution(slide),
             objective(slide),
-            scanner(slide),
+            vendor(slide),
             levels(slide),
             slide.backend,
             reading(slide, self._session.patches),
@@ -100,7 +100,7 @@ def objective(slide: Slide) -> str:
     return f"{power}×" if power else UNKNOWN
 
 
-def scanner(slide: Slide) -> str:
+def vendor(slide: Slide) -> str:
     """Name vendor and model, as the file does."""
     named = (slide.properties.get(key, "") for key in ("vendor", "model"))
     known = [name for name in named if name and name.lower() != "unknown"]
