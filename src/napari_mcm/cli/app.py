@@ -31,6 +31,7 @@ VERBS = {
     "finetune": "fine-tune an encoder on slides by masked context modelling",
     "extract": "compute the features of all patches, one file a slide",
     "similarity": "show which patches look like the ones you point at",
+    "convert": "take patch features to other tools, and from them",
     "bench": "measure reading and extraction here, and name what limits them",
     "view": "open slides in napari with the plugin",
 }

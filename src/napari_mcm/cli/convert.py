@@ -1,0 +1,159 @@
+"""Take patch features to another tool, or from another tool.
+
+FEATURES is our own feature file or one of TRIDENT, CLAM, STAMP, AtlasPatch, AnnData or
+raw2features. Files that do not state a slide's resolution or the size of patches need
+--slide, --mpp or --patch-size-level0.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from napari_mcm.cli.output import Outcome, say, table
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.features import FeatureSet
+from napari_mcm.core.features.interchange import (
+    read_foreign,
+    save_features,
+    write_foreign,
+)
+from napari_mcm.core.features.store import SUFFIX
+from napari_mcm.core.slides import ReadConfig
+
+Source = Literal[
+    "auto",
+    "napari-mcm",
+    "trident",
+    "clam",
+    "stamp",
+    "atlaspatch",
+    "anndata",
+    "raw2features",
+]
+Target = Literal["napari-mcm", "trident", "clam", "stamp", "anndata", "geojson"]
+
+
+class _Options(BaseModel):
+    """Features, what they become, and what their file does not say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    features: Path = Field(description="Feature file, ours or another tool's.")
+    to: Target = Field(
+        "napari-mcm",
+        description="Format to write; ours unless another is named. trident and clam "
+        "also write that tool's folders, where --out does not end in .h5.",
+    )
+    out: Path = Field(
+        description=f"File to write; ours ends in {SUFFIX}, which everything reads."
+    )
+    slide: Path | None = Field(
+        None,
+        description="Slide that the patches are of: its identity, size and resolution.",
+    )
+    patch_size_level0: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        None,
+        description="Side of a patch in level-0 pixels, where the file does not say.",
+    )
+    mpp: Annotated[float, Field(gt=0, lt=1000)] | None = Field(
+        None,
+        description="µm per level-0 pixel, where neither file nor slide says.",
+    )
+    encoder: str | None = Field(
+        None,
+        description="Which features of a file with several; else the name they get.",
+    )
+    coords: Path | None = Field(
+        None, description="File of patches, where features lie apart from them (CLAM)."
+    )
+    overwrite: bool = Field(
+        False, description="Replace a feature file of ours with other features."
+    )
+    read: ReadConfig = ReadConfig()
+
+
+# `from` is a word of Python: a field of that name can only be made this way.
+_FROM: Any = (Source, Field("auto", description="Format of the features to read."))
+ConvertOptions = create_model(
+    "ConvertOptions", __base__=_Options, __doc__=_Options.__doc__, **{"from": _FROM}
+)
+OPTIONS, POSITIONAL = ConvertOptions, "features"
+
+
+def run(options: _Options) -> Outcome:
+    """Read, and write."""
+    _check_out(options)
+    features = _read(options)
+    for note in features.provenance.get("notes", ()):
+        say(f"note: {note}")
+    if options.to == "napari-mcm":
+        file = save_features(features, options.out, options.overwrite)
+        return _outcome(options, features, [file], len(features), 0)
+    written = write_foreign(features, options.out, options.to)
+    if written.left_out:
+        say(
+            f"note: {written.left_out} of {len(features)} patches have no features and "
+            "were left out"
+        )
+    return _outcome(
+        options, features, list(written.files), written.patches, written.left_out
+    )
+
+
+def _check_out(options: _Options) -> None:
+    """Refuse a name before anything is read."""
+    if options.to == "napari-mcm" and not options.out.name.endswith(SUFFIX):
+        raise ConfigError(
+            f"does not end in {SUFFIX}, as our feature files do",
+            options.out,
+            "Name another format with --to, or another file",
+        )
+
+
+def _read(options: _Options) -> FeatureSet:
+    """Read with the slide open, where there is one."""
+    kind: Any = options.model_dump()["from"]
+    # What states no resolution can still be opened; --mpp then says it for both.
+    given = {"mpp_override": options.mpp} if options.mpp else {}
+    reader = options.read.model_copy(update=given)
+    with reader.open(options.slide) if options.slide else nullcontext() as slide:
+        return read_foreign(
+            options.features,
+            kind,
+            slide,
+            options.patch_size_level0,
+            options.mpp,
+            options.encoder,
+            options.coords,
+        )
+
+
+def _outcome(
+    options: _Options,
+    features: FeatureSet,
+    files: list[Path],
+    patches: int,
+    left_out: int,
+) -> Outcome:
+    result = {
+        "file": files[0],
+        "files": files,
+        "patches": patches,
+        "left_out": left_out,
+        "dim": features.dim,
+        "encoder": features.encoder.get("spec"),
+        "slide": features.grid.slide["name"],
+        "format": options.to,
+        "notes": list(features.provenance.get("notes", ())),
+    }
+    rows = [
+        ("features", f"{patches:,} patches with {features.dim:,} numbers each"),
+        ("encoder", str(result["encoder"])),
+        ("format", options.to),
+        *(("file", str(file)) for file in files),
+    ]
+    return Outcome(result, table(rows))

@@ -1,0 +1,202 @@
+"""AnnData ``.h5ad``: patches as observations, laid out as wsidata and squidpy do.
+
+``add_features`` and ``add_tiles`` of wsidata (``obs.tile_id``, ``obs.library_id``, the
+tiles' specification), ``obsm["spatial"]`` with centres of scverse. Reading needs h5py
+only; writing needs the extra ``anndata``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.interchange.bag import Bag, Rows
+from napari_mcm.core.features.interchange.hdf5 import (
+    has,
+    inside,
+    matrix,
+    number,
+    open_h5,
+    text,
+    vector,
+)
+from napari_mcm.core.files import atomic_path
+
+if TYPE_CHECKING:
+    import h5py
+
+TILES = "tiles"
+"""The region's name: wsidata's key of the tiles that the features are of."""
+
+_ABOUT = "uns/napari_mcm"
+
+
+def is_one(file: h5py.File) -> bool:
+    """Tell whether a file is an AnnData."""
+    return text(file.attrs, "encoding-type") == "anndata"
+
+
+def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+    """Read ``X`` and where the patches lie; `coords` is not needed.
+
+    Corners are ``obs.x`` and ``obs.y`` where there are, else ``obsm["spatial"]``, of
+    which the patches are the centre.
+
+    Raises
+    ------
+    FeatureError
+        If ``X`` is sparse, or nothing says where the patches lie.
+    """
+    with open_h5(path) as file:
+        if not has(file, "X"):
+            raise FeatureError("its X is no dense matrix")
+        features = matrix(file, "X", "f")
+        said = _scalars(file)
+        size = number(said, "patch_size_level0")
+        xy = _corners(file, size)
+    patch_px = number(said, "patch_size")
+    mpp_x, mpp_y = number(said, "level0_mpp_x"), number(said, "level0_mpp_y")
+    width, height = number(said, "level0_width"), number(said, "level0_height")
+    return Bag(
+        kind="anndata",
+        features=features.astype(np.float32),
+        xy=xy,
+        name=text(said, "name", path.stem),
+        encoder=encoder or text(said, "encoder", "unknown"),
+        size=size,
+        patch_px=round(patch_px) if patch_px else None,
+        mpp=(mpp_x, mpp_y) if mpp_x and mpp_y else None,
+        slide_size=(int(width), int(height)) if width and height else None,
+        precision=str(features.dtype),
+        slide_fingerprint=text(said, "slide_fingerprint"),
+    )
+
+
+def write(rows: Rows, path: Path) -> list[Path]:
+    """Write one file."""
+    try:
+        from anndata import AnnData
+    except ImportError:
+        raise FeatureError(
+            "needs the package anndata to be written",
+            path,
+            'Install it with pip install "napari-mcm[anndata]"',
+        ) from None
+    data = AnnData(
+        X=np.ascontiguousarray(rows.features, np.float32),
+        obs=_observations(rows),
+        var=_variables(rows),
+        obsm={"spatial": rows.xy + np.asarray(rows.size) / 2},
+        uns=_unstructured(rows),
+    )
+    with atomic_path(path) as part:
+        data.write_h5ad(part)
+    return [path]
+
+
+def _observations(rows: Rows) -> Any:
+    import pandas as pd
+
+    count = len(rows.xy)
+    columns: dict[str, Any] = {
+        "tile_id": np.arange(count),
+        "library_id": pd.Categorical([TILES] * count, categories=_names([TILES])),
+        "x": rows.xy[:, 0],
+        "y": rows.xy[:, 1],
+        "array_row": rows.lattice[:, 0],
+        "array_col": rows.lattice[:, 1],
+        **rows.quality,
+    }
+    return pd.DataFrame(columns, index=_names(range(count)))
+
+
+def _variables(rows: Rows) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(index=_names(range(rows.features.shape[1])))
+
+
+def _names(values: Iterable[Any]) -> Any:
+    """Give an index of plain text: older anndata cannot write that of pandas 3."""
+    import pandas as pd
+
+    return pd.Index([str(value) for value in values], dtype=object)
+
+
+def _unstructured(rows: Rows) -> dict[str, Any]:
+    stride = rows.patch_px - rows.overlap_px
+    mpp = rows.slide["mpp"]
+    return {
+        "spatialdata_attrs": {
+            "region": TILES,
+            "region_key": "library_id",
+            "instance_key": "tile_id",
+        },
+        "tile_spec": {
+            "height": rows.patch_px,
+            "width": rows.patch_px,
+            "stride_height": stride,
+            "stride_width": stride,
+            "mpp": float(rows.mpp),
+            "ops_level": 0,
+            "ops_downsample": float(rows.size[0] / rows.patch_px),
+            "base_level": 0,
+            "base_downsample": float(rows.size[0] / rows.patch_px),
+        },
+        "napari_mcm": {
+            "encoder": rows.encoder,
+            "name": rows.slide["name"],
+            "slide_fingerprint": rows.slide["fingerprint"],
+            "patch_size": rows.patch_px,
+            "patch_size_level0": rows.size[0],
+            "level0_mpp_x": float(mpp[0]),
+            "level0_mpp_y": float(mpp[1]),
+            "level0_width": int(rows.slide["size"][0]),
+            "level0_height": int(rows.slide["size"][1]),
+        },
+    }
+
+
+def _corners(file: h5py.File, size: float | None) -> NDArray[np.float64]:
+    """Give upper left corners: as stated, or from the centres."""
+    if has(file, "obs/x") and has(file, "obs/y"):
+        parts = [vector(file, f"obs/{axis}", "iuf") for axis in "xy"]
+        return np.stack(parts, axis=1).astype(np.float64)
+    if not has(file, "obsm/spatial"):
+        raise FeatureError("has neither obs.x and obs.y nor obsm['spatial']")
+    centres = matrix(file, "obsm/spatial", "iuf", columns=2).astype(np.float64)
+    return centres - (size or 0) / 2
+
+
+def _scalars(file: h5py.File) -> dict[str, Any]:
+    """Give what we, or else wsidata's tile specification, say of the patches."""
+    said = _group(file, _ABOUT)
+    if said:
+        return said
+    spec = _group(file, "uns/tile_spec")
+    side, factor = number(spec, "width"), number(spec, "base_downsample")
+    known = side is not None and factor is not None
+    return {
+        "patch_size": side,
+        "patch_size_level0": side * factor if known and side and factor else None,
+    }
+
+
+def _group(file: h5py.File, name: str) -> dict[str, Any]:
+    """Give the single values of a group."""
+    import h5py
+
+    group = inside(file, name)
+    if not isinstance(group, h5py.Group):
+        return {}
+    found = {key: inside(group, key) for key in group}
+    return {
+        key: value[()]
+        for key, value in found.items()
+        if isinstance(value, h5py.Dataset) and value.shape == ()
+    }

@@ -1,0 +1,86 @@
+"""AtlasPatch: several encoders in one file, coordinates of five columns.
+
+``atlas_patch/services/storage.py`` and ``atlas_patch/utils/feature_h5.py`` of
+AtlasAnalyticsLab/AtlasPatch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.interchange.bag import Bag
+from napari_mcm.core.features.interchange.hdf5 import (
+    has,
+    matrix,
+    number,
+    open_h5,
+    pair,
+)
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def is_one(file: h5py.File) -> bool:
+    """Tell whether a file is AtlasPatch's: a group of features, and coordinates."""
+    import h5py
+
+    group = file.get("features", getlink=False)
+    return isinstance(group, h5py.Group) and has(file, "coords")
+
+
+def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+    """Read one encoder's features of ``patches/<slide>.h5``.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    encoder : str, optional
+        Which, where there are several.
+    coords : Path, optional
+        Not needed.
+
+    Raises
+    ------
+    FeatureError
+        If there are several encoders and none was chosen, or not this one.
+    """
+    with open_h5(path) as file:
+        encoder = _choose(sorted(file["features"]), encoder)
+        features = matrix(file, f"features/{encoder}", "f")
+        # x, y, and the size and level that were read.
+        xy = matrix(file, "coords", "iu", columns=5)[:, :2]
+        said: dict[str, Any] = {**dict(file["coords"].attrs), **dict(file.attrs)}
+    patch_px = number(said, "patch_size")
+    slide_size = pair(said, "level0_width", "level0_height")
+    return Bag(
+        kind="atlaspatch",
+        features=features.astype(np.float32),
+        xy=xy.astype(np.float64),
+        name=path.stem,
+        encoder=encoder,
+        size=number(said, "patch_size_level0"),
+        patch_px=round(patch_px) if patch_px else None,
+        magnification=number(said, "level0_magnification"),
+        slide_size=slide_size and (int(slide_size[0]), int(slide_size[1])),
+        precision=str(features.dtype),
+    )
+
+
+def _choose(there: list[str], wanted: str | None) -> str:
+    listed = ", ".join(there[:20])
+    if wanted is not None and wanted not in there:
+        raise FeatureError(f"has no features of {wanted}", hint=f"It has: {listed}")
+    if wanted is not None:
+        return wanted
+    if len(there) != 1:
+        raise FeatureError(
+            f"holds features of {len(there)} encoders",
+            hint=f"Choose one with --encoder: {listed}" if there else "",
+        )
+    return there[0]

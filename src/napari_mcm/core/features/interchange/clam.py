@@ -1,0 +1,167 @@
+"""CLAM: features and coordinates without attributes; the patches lie elsewhere.
+
+``create_patches_fp.py``, ``extract_features_fp.py`` and
+``wsi_core/WholeSlideImage.py`` of mahmoodlab/CLAM.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.interchange.bag import Bag, Rows
+from napari_mcm.core.features.interchange.hdf5 import (
+    has,
+    matrix,
+    new_h5,
+    number,
+    open_h5,
+    put,
+    text,
+)
+from napari_mcm.core.features.interchange.tensors import read_tensor, write_tensor
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def is_one(file: h5py.File) -> bool:
+    """Tell whether a file is CLAM's: features and coordinates, whatever they say."""
+    return has(file, "features") and has(file, "coords")
+
+
+def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+    """Read ``h5_files/<slide>.h5`` or ``pt_files/<slide>.pt`` and its patches.
+
+    Parameters
+    ----------
+    path : Path
+        Features.
+    encoder : str, optional
+        Its name, which CLAM does not state.
+    coords : Path, optional
+        ``patches/<slide>.h5``; looked for in CLAM's folders if not given.
+
+    Raises
+    ------
+    FeatureError
+        If there are no coordinates, or others than in the file of features.
+    """
+    patches = coords or _find_patches(path)
+    xy, said = _read_patches(patches) if patches else (None, {})
+    if path.suffix.lower() in (".pt", ".pth"):
+        features = read_tensor(path)
+    else:
+        with open_h5(path) as file:
+            features = matrix(file, "features", "f")
+            own = matrix(file, "coords", "iuf", columns=2).astype(np.float64)
+            said = {**said, **dict(file["coords"].attrs)}
+        if xy is not None and not np.array_equal(xy, own):
+            raise FeatureError(f"has other coordinates than {patches}", path)
+        xy = own
+    if xy is None:
+        raise FeatureError(
+            "holds features without coordinates",
+            path,
+            "Give CLAM's file of patches with --coords",
+        )
+    return _bag(path, features, xy, said, encoder)
+
+
+def write(rows: Rows, path: Path) -> list[Path]:
+    """Write ``.h5`` and ``.pt`` side by side, or CLAM's folders with the patches too."""
+    if path.suffix.lower() == ".h5":
+        return [_write_features(rows, path), _write_tensor(rows, path)]
+    name = f"{rows.slide['name']}.h5"
+    patches = path / "patches" / name
+    with new_h5(patches) as file:
+        put(file, "coords", rows.xy, _attributes(rows, patches))
+    h5 = _write_features(rows, path / "h5_files" / name)
+    return [h5, _write_tensor(rows, path / "pt_files" / name), patches]
+
+
+def _bag(
+    path: Path,
+    features: NDArray[Any],
+    xy: NDArray[np.float64],
+    said: dict[str, Any],
+    encoder: str | None,
+) -> Bag:
+    patch_px = number(said, "patch_size")
+    factor = _downsample(said)
+    known = patch_px is not None and factor is not None
+    return Bag(
+        kind="clam",
+        features=features.astype(np.float32),
+        xy=xy,
+        name=text(said, "name", path.stem),
+        encoder=encoder or "unknown",
+        size=patch_px * factor if known and patch_px and factor else None,
+        patch_px=round(patch_px) if patch_px else None,
+        slide_size=_slide_size(said),
+        precision=str(features.dtype),
+    )
+
+
+def _downsample(said: dict[str, Any]) -> float | None:
+    """Give level-0 pixels per pixel of the level that patches were cut from."""
+    stated = np.ravel(said.get("downsample", ()))
+    factor = number({"f": stated[0]}, "f") if len(stated) else None
+    if factor is None and said.get("patch_level") == 0:
+        factor = 1.0
+    custom = number(said, "custom_downsample") or 1.0
+    return factor * custom if factor else None
+
+
+def _slide_size(said: dict[str, Any]) -> tuple[int, int] | None:
+    """Give the slide's size; only patches of level 0 state it."""
+    size = np.ravel(said.get("level_dim", ()))
+    if len(size) != 2 or said.get("patch_level") != 0 or min(size) < 1:
+        return None
+    return int(size[0]), int(size[1])
+
+
+def _find_patches(path: Path) -> Path | None:
+    """Look for the file of patches where CLAM and TRIDENT put it."""
+    for folder in (path.parent.parent, path.parent):
+        for name in (f"{path.stem}.h5", f"{path.stem}_patches.h5"):
+            found = folder / "patches" / name
+            if found.is_file():
+                return found
+    beside = path.with_suffix(".h5")
+    return beside if beside != path and beside.is_file() else None
+
+
+def _read_patches(path: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    with open_h5(path) as file:
+        xy = matrix(file, "coords", "iuf", columns=2)
+        return xy.astype(np.float64), dict(file["coords"].attrs)
+
+
+def _write_features(rows: Rows, path: Path) -> Path:
+    with new_h5(path) as file:
+        put(file, "features", rows.features)
+        put(file, "coords", rows.xy.astype(np.int32))
+    return path
+
+
+def _write_tensor(rows: Rows, path: Path) -> Path:
+    return write_tensor(rows.features, path.with_suffix(".pt"))
+
+
+def _attributes(rows: Rows, path: Path) -> dict[str, Any]:
+    """State patches as cut from level 0 with their size there."""
+    size = np.asarray(rows.slide["size"], np.int64)
+    return {
+        "patch_size": round(rows.size[0]),
+        "patch_level": 0,
+        "downsample": np.asarray((1.0, 1.0)),
+        "downsampled_level_dim": size,
+        "level_dim": size,
+        "name": rows.slide["name"],
+        "save_path": str(path.parent),
+    }

@@ -1,0 +1,175 @@
+"""Which formats there are, and which one a file has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.interchange import (
+    anndata,
+    atlaspatch,
+    clam,
+    geojson,
+    own,
+    raw2features,
+    stamp,
+    trident,
+)
+from napari_mcm.core.features.interchange.assemble import assemble
+from napari_mcm.core.features.interchange.bag import Bag, Rows, Written, rows_of
+from napari_mcm.core.features.interchange.hdf5 import open_h5
+from napari_mcm.core.features.store import read_features
+from napari_mcm.core.slides import Slide
+
+Reader = Callable[[Path, str | None, Path | None], Bag]
+Writer = Callable[[Rows, Path], list[Path]]
+
+_READERS: dict[str, Reader] = {
+    "trident": trident.read,
+    "clam": clam.read,
+    "stamp": stamp.read,
+    "atlaspatch": atlaspatch.read,
+    "anndata": anndata.read,
+    "raw2features": raw2features.read,
+}
+_WRITERS: dict[str, Writer] = {
+    "trident": trident.write,
+    "clam": clam.write,
+    "stamp": stamp.write,
+    "anndata": anndata.write,
+    "geojson": geojson.write,
+}
+READABLE, WRITABLE = tuple(_READERS), tuple(_WRITERS)
+
+
+def write_foreign(features: FeatureSet, path: str | Path, kind: str) -> Written:
+    """Write patch features as another tool does.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Of one slide. Only patches whose status is ``OK`` are written.
+    path : str or Path
+        The file. For ``trident`` and ``clam`` also a folder: a path without ``.h5``
+        gets that tool's own tree of folders.
+    kind : str
+        One of :data:`WRITABLE`.
+
+    Returns
+    -------
+    Written
+        The files, how many patches are in them and how many were left out.
+
+    Raises
+    ------
+    FeatureError
+        If the format cannot hold these features, or is none that can be written.
+    McmError
+        If a file cannot be written.
+    """
+    path = Path(path)
+    if kind not in _WRITERS:
+        raise FeatureError(
+            f"{kind} is no format that can be written",
+            hint=f"Use one of {', '.join(WRITABLE)}",
+        )
+    rows = rows_of(features)
+    files = _WRITERS[kind](rows, path)
+    return Written(tuple(files), len(rows.xy), len(features) - len(rows.xy))
+
+
+def read_foreign(
+    path: str | Path,
+    kind: str = "auto",
+    slide: Slide | None = None,
+    patch_size_level0: float | None = None,
+    mpp: float | None = None,
+    encoder: str | None = None,
+    coords: str | Path | None = None,
+) -> FeatureSet:
+    """Read patch features that another tool has computed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    kind : str
+        One of :data:`READABLE`, or ``"auto"`` to find out.
+    slide : Slide, optional
+        Whose patches they are. It gives the features a fingerprint, a size and a
+        resolution, and coordinates are checked against it. Without it the fingerprint
+        is empty and the rest is what the file says.
+    patch_size_level0 : float, optional
+        Side of a patch in level-0 pixels, for files that do not say, or say it wrong.
+    mpp : float, optional
+        Microns per level-0 pixel, for files and slides that do not say.
+    encoder : str, optional
+        Which features, where a file holds those of several encoders; elsewhere the
+        name that they get.
+    coords : str or Path, optional
+        The file of patches, where features lie apart from their coordinates.
+
+    Returns
+    -------
+    FeatureSet
+        Its provenance lists under ``"notes"`` what a user should know.
+
+    Raises
+    ------
+    FeatureError
+        If the file is damaged, of no known format, does not fit the slide, or lacks
+        what the message then names an option for.
+    """
+    path = Path(path)
+    if kind == "auto":
+        kind = detect(path)
+    if kind == own.KIND:
+        return read_features(path)
+    if kind not in _READERS:
+        raise FeatureError(
+            f"{kind} is no format that can be read",
+            path,
+            f"Use one of {', '.join(READABLE)}",
+        )
+    bag = _READERS[kind](path, encoder, None if coords is None else Path(coords))
+    return assemble(bag, path, slide, patch_size_level0, mpp)
+
+
+def detect(path: str | Path) -> str:
+    """Find out which tool has written a file, by looking into it.
+
+    Returns
+    -------
+    str
+        One of :data:`READABLE`, or ``"napari-mcm"`` for our own.
+
+    Raises
+    ------
+    FeatureError
+        If it is damaged, or no format that is known.
+    """
+    path = Path(path)
+    if own.is_one(path):
+        return own.KIND
+    if path.is_dir():
+        if raw2features.is_one(path):
+            return "raw2features"
+        raise _unknown(path)
+    if path.suffix.lower() in (".pt", ".pth"):
+        return "clam"
+    with open_h5(path) as file:
+        # TRIDENT and CLAM differ by what they say of the coordinates only.
+        for module in (anndata, stamp, atlaspatch, trident, clam):
+            if module.is_one(file):
+                return module.__name__.rpartition(".")[2]
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> FeatureError:
+    return FeatureError(
+        "holds no patch features in a known format",
+        path,
+        f"Known are {', '.join(READABLE)}",
+    )

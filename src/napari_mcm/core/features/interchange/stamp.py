@@ -1,0 +1,97 @@
+"""STAMP: coordinates in microns, features in half precision, attributes on the file.
+
+``src/stamp/preprocessing`` and ``get_coords`` in ``src/stamp/modeling/data.py`` of
+KatherLab/STAMP, version 2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.interchange.bag import Bag, Rows
+from napari_mcm.core.features.interchange.hdf5 import (
+    has,
+    matrix,
+    new_h5,
+    number,
+    open_h5,
+    put,
+    text,
+)
+
+if TYPE_CHECKING:
+    import h5py
+
+_VERSION = "2.1.0"
+"""The first with these attributes; STAMP refuses files newer than itself."""
+
+
+def is_one(file: h5py.File) -> bool:
+    """Tell whether a file is STAMP's."""
+    return has(file, "feats") and has(file, "coords")
+
+
+def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+    """Read ``<extractor>/<slide>.h5``; `coords` is not needed.
+
+    Raises
+    ------
+    FeatureError
+        If it is of STAMP 1, whose coordinates have a unit that it does not state.
+    """
+    with open_h5(path) as file:
+        features = matrix(file, "feats", "f")
+        xy = matrix(file, "coords", "iuf", columns=2)
+        said: dict[str, Any] = dict(file.attrs)
+    old = number(said, "tile_size") if text(said, "unit") == "um" else None
+    size = number(said, "tile_size_um") or old
+    if size is None:
+        raise FeatureError(
+            "does not state its tiles' size in µm, as STAMP does since version 2",
+            path,
+            "Extract the features again with STAMP 2",
+        )
+    patch_px = number(said, "tile_size_px")
+    return Bag(
+        kind="stamp",
+        features=features.astype(np.float32),
+        xy=xy.astype(np.float64),
+        name=path.stem,
+        encoder=encoder or text(said, "extractor", "unknown"),
+        unit="um",
+        size=size,
+        patch_px=round(patch_px) if patch_px else None,
+        precision=str(features.dtype),
+    )
+
+
+def write(rows: Rows, path: Path) -> list[Path]:
+    """Write one file."""
+    with np.errstate(over="ignore"):
+        half = rows.features.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise FeatureError(
+            "features are too large for half precision, which STAMP stores",
+            path,
+            "Write another format",
+        )
+    mpp = np.asarray(rows.slide["mpp"])
+    with new_h5(path) as file:
+        put(file, "coords", (rows.xy * mpp).astype(np.float32))
+        put(file, "feats", half)
+        file.attrs.update(
+            {
+                "stamp_version": _VERSION,
+                "extractor": rows.encoder,
+                "unit": "um",
+                "tile_size_um": float(rows.size[0] * mpp[0]),
+                "tile_size_px": rows.patch_px,
+                "code_hash": "napari-mcm",
+                "feat_type": "tile",
+            }
+        )
+    return [path]
