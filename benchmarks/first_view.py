@@ -85,21 +85,34 @@ def measure(path: Path) -> dict[str, object]:
     camera.zoom = 1 / layer.scale[0]
     run(1.0)
     level = int(layer.data_level)
-    stalls = []
-    for step in range(1, STEPS + 1):
-        # A third of a window at a time, to the lower right.
-        moved = np.array([150, 300]) * step * layer.scale
-        stalls.append(
-            stall(lambda at=centre + moved: setattr(camera, "center", tuple(at)))
-        )
+    stalls = pan(camera, centre, layer.scale)
     peak = peak_resident()
+    # What of the stalls is drawing, whoever gives the pixels.
+    viewer.layers.clear()
+    plain = np.random.default_rng(0).integers(0, 255, (1280, 1536, 3), np.uint8)
+    viewer.add_image(plain, scale=layer.scale, units=layer.units)
+    camera.center, camera.zoom = (0, 0), 1 / layer.scale[0]
+    run(1.0)
+    drawing = pan(camera, np.zeros(2), layer.scale * 0.1)
     viewer.close()
     return {
         "opened_s": opened,
         "grown_mb": (peak - before) / 2**20,
         "level": level,
-        "stalls_ms": [1000 * s for s in stalls],
+        "stalls_ms": stalls,
+        "drawing_ms": drawing,
     }
+
+
+def pan(camera, start, pixel) -> list[float]:
+    """Pan a third of a window at a time, to the lower right; give each step's stall."""
+    stalls = []
+    for step in range(1, STEPS + 1):
+        there = tuple(start + np.array([150, 300]) * step * pixel)
+        stalls.append(
+            1000 * stall(lambda there=there: setattr(camera, "center", there))
+        )
+    return stalls
 
 
 def check_painted(viewer) -> None:
@@ -171,16 +184,17 @@ def _status(field: str) -> int:
 def _report(name: str, runs: list[dict[str, object]]) -> None:
     opened = [run["opened_s"] for run in runs]
     grown = [run["grown_mb"] for run in runs]
-    stalls = np.concatenate([run["stalls_ms"] for run in runs])
     print(f"{name}, {len(runs)} runs, level {runs[0]['level']} panned")
     print(f"  open to painted  {np.median(opened):.2f} s (max {max(opened):.2f})")
     print(
         f"  memory           +{np.median(grown):.0f} MB at most (max {max(grown):.0f})"
     )
-    half, most = np.percentile(stalls, (50, 95))
-    print(
-        f"  stalls           median {half:.0f}, p95 {most:.0f}, max {stalls.max():.0f} ms"
-    )
+    for what, key in (("stalls", "stalls_ms"), ("drawing alone", "drawing_ms")):
+        times = np.concatenate([run[key] for run in runs])
+        half, most = np.percentile(times, (50, 95))
+        print(
+            f"  {what:16} median {half:.0f}, p95 {most:.0f}, max {times.max():.0f} ms"
+        )
 
 
 if __name__ == "__main__":

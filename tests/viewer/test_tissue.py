@@ -9,6 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.utils._test_utils import read_only_mouse_event
+from napari.utils.interactions import (
+    mouse_move_callbacks,
+    mouse_press_callbacks,
+    mouse_release_callbacks,
+)
 
 from napari_mcm.core.grid import make_grid
 from napari_mcm.core.jobs import Progress
@@ -102,6 +108,25 @@ def test_a_stroke_is_saved(found: SlideWidget, slide_path: Path) -> None:
         mask = read_mask(kept(slide_path), slide).mask
     assert mask[6, 6] and mask.sum() > before
     wait_until(lambda: "saved in" in found.tissue.state.text())
+
+
+def test_a_real_stroke_is_noticed(found: SlideWidget, viewer: Any) -> None:
+    found.tissue.correct.click()
+    layer = drawing(found).layer
+    # From outside the tissue, dragged along the upper edge.
+    start, end = (layer.data_to_world((4, x)) for x in (4, 40))
+
+    def event(kind: str, at: Any) -> Any:
+        fields = {"is_dragging": kind == "mouse_move", "dims_displayed": [0, 1]}
+        return read_only_mouse_event(
+            type=kind, button=1, modifiers=[], pos=(0, 0), position=at, **fields
+        )
+
+    mouse_press_callbacks(layer, event("mouse_press", start))
+    mouse_move_callbacks(layer, event("mouse_move", end))
+    mouse_release_callbacks(layer, event("mouse_release", end))
+    wait_until(lambda: drawing(found).drawn)
+    assert drawing(found).mask.mask[4, [4, 20, 40]].all()
 
 
 @pytest.mark.parametrize("again", ["undo", "redo"])

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 TISSUE_COLOUR = (0.0, 0.75, 0.45, 1.0)
 TISSUE_OPACITY = 0.22
-# Shades, not hues: what is stained how can still be seen through them.
-GRID_COLOURS = ((0.0, 0.0, 0.2, 0.15), (0.0, 0.0, 0.2, 0.55))
-GRID_OPACITY = 0.65
+# Pale and dark: one of them is seen on any tissue, and what is stained how through both.
+GRID_COLOURS = ((1.0, 0.85, 0.4, 0.45), (0.0, 0.0, 0.2, 0.6))
+GRID_OPACITY = 0.55
 BRUSH_UM = 200.0
 
 
