@@ -81,8 +81,8 @@ class Studio:
         path = self.out / f"{name}.png"
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)
         picture = Image.fromarray(pixels[..., :3])
-        # A third of the size, and nobody sees the difference.
-        picture.quantize(256).save(path, optimize=True)
+        # A third of the size, with colours as good as the same.
+        picture.quantize(256, kmeans=2).save(path, optimize=True)
         print(path)
 
     def compute(self, slot: EncoderSlot, encoder: str, shot: str = "") -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_mcm.core.tissue import TissueMask
 
 TISSUE_COLOUR = (0.0, 0.75, 0.45, 1.0)
-TISSUE_OPACITY = 0.22
+TISSUE_OPACITY = 0.3
 # Pale and dark: one of them is seen on any tissue, and what is stained how through both.
 GRID_COLOURS = ((1.0, 0.85, 0.4, 0.45), (0.0, 0.0, 0.2, 0.6))
 GRID_OPACITY = 0.55
