@@ -12,7 +12,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_mcm.core.slides.scratch import scratch
 from napari_mcm.core.slides.tiles import Pixels
 
 if TYPE_CHECKING:
@@ -80,17 +82,44 @@ def _area_average(image: Pixels, rows: Span, columns: Span, size: Size) -> Pixel
     last = max(int(np.ceil(columns[1] - _HAIR)), first + 1)
     part = image[:, first:last]
     height, width = part.shape[:2]
-    flat = part.reshape(height, width * 3).astype(np.float32)
+    flat = scratch.take("flat", (height, width, 3), np.float32)
+    np.copyto(flat, part)
     # Rounded, so that neighbours share a matrix and come out alike to the bit.
     low, high = (round(edge - first, 6) for edge in columns)
     down = weights(round(rows[0], 6), round(rows[1], 6), size[1], height, 1)
     across = weights(low, high, size[0], width, 3)
+    shrunk = _product(down, flat.reshape(height, width * 3), 0.0, "shrunk")
     # Columns become rows: products run along whatever lies one after the other.
-    result = across @ np.ascontiguousarray((down @ flat).T)
+    turned = scratch.take("turned", shrunk.shape[::-1], np.float32)
+    np.copyto(turned, shrunk.T)
     # Half a grey level, so that cutting off the fraction rounds.
-    result += np.float32(0.5)
-    whole = np.ascontiguousarray(result.astype(np.uint8).T)
-    return whole.reshape(size[1], size[0], 3)
+    result = _product(across, turned, 0.5, "result")
+    whole = scratch.take("whole", result.shape, np.uint8)
+    np.copyto(whole, result, casting="unsafe")
+    return np.ascontiguousarray(whole.T).reshape(size[1], size[0], 3)
+
+
+def _product(
+    matrix: csr_array[Any], dense: NDArray[np.float32], start: float, name: str
+) -> NDArray[np.float32]:
+    """Multiply, and add to a constant, in memory of this thread."""
+    total = scratch.take(name, (matrix.shape[0], dense.shape[1]), np.float32)
+    total.fill(start)
+    try:
+        from scipy.sparse._sparsetools import csr_matvecs
+    except ImportError:  # where scipy no longer has it: the same, in new memory
+        total += matrix @ dense
+        return total
+    csr_matvecs(
+        *matrix.shape,
+        dense.shape[1],
+        matrix.indptr,
+        matrix.indices,
+        matrix.data,
+        dense.ravel(),
+        total.ravel(),
+    )
+    return total
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_mcm.core.errors import TileError
 from napari_mcm.core.slides.resample import area_averages
-from napari_mcm.core.slides.tiles import Pixels
+from napari_mcm.core.slides.scratch import scratch
+from napari_mcm.core.slides.tiles import Pixels, assemble
 
 if TYPE_CHECKING:
     from napari_mcm.core.slides.parts import ReadPlan
@@ -62,9 +63,12 @@ def read_row(
     # Floats that should be whole may lie a hair above: no further column for those.
     columns = int(np.ceil(max(lefts) + width - x - 1e-6))
     rows = int(np.ceil(top + height - y - 1e-6))
-    strip = slide.read_level(plan.level, x, y, columns, rows, on_damage)
+    source = slide.levels[plan.level].source
     if plan.exact and all(value.is_integer() for value in (top, *lefts)):
+        strip = assemble(source, x, y, columns, rows, on_damage)
         places = [round(left) - x for left in lefts]
         return [strip[:, place : place + size[0]] for place in places]
+    strip = scratch.take("strip", (rows, columns, 3), np.uint8)
+    assemble(source, x, y, columns, rows, on_damage, strip)
     spans = [(left - x, left - x + width) for left in lefts]
     return area_averages(strip, (top - y, top - y + height), spans, size)

@@ -153,6 +153,7 @@ def assemble(
     width: int,
     height: int,
     on_damage: Callable[[TileError], None] | None = None,
+    out: Pixels | None = None,
 ) -> Pixels:
     """Put a rectangle together from the tiles under it.
 
@@ -164,6 +165,8 @@ def assemble(
         The rectangle, in the source's pixels; it may reach beyond the image.
     on_damage : callable, optional
         Hears of each damaged tile, which is left grey.
+    out : ndarray, shape (height, width, 3), optional
+        Where to put it.
 
     Returns
     -------
@@ -178,7 +181,8 @@ def assemble(
     tile_width, tile_height = source.tile_size
     right, bottom = min(x + width, source.size[0]), min(y + height, source.size[1])
     inside = x >= 0 and y >= 0 and right == x + width and bottom == y + height
-    out = np.empty((height, width, 3), np.uint8)
+    if out is None:
+        out = np.empty((height, width, 3), np.uint8)
     if not inside:
         out.fill(255)
     if right <= x or bottom <= y:
