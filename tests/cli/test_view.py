@@ -24,15 +24,14 @@ def napari(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     return double
 
 
-def test_slides_open_with_the_plugin_and_its_widget(
+def test_slides_open_with_the_plugin_and_its_widgets(
     call: Call, napari: MagicMock, slide: Path
 ) -> None:
     assert call("view", slide).status == 0
     viewer = napari.Viewer.return_value
     viewer.open.assert_called_once_with([str(slide)], plugin="napari-mcm")
-    viewer.window.add_plugin_dock_widget.assert_called_once_with(
-        "napari-mcm", "Similarity"
-    )
+    docked = [call.args for call in viewer.window.add_plugin_dock_widget.mock_calls]
+    assert docked == [("napari-mcm", "Slide"), ("napari-mcm", "Similarity")]
     napari.run.assert_called_once_with()
 
 

@@ -39,7 +39,8 @@ def run(options: ViewOptions) -> Outcome:
     viewer = napari.Viewer()
     if slides:
         viewer.open([str(path) for path in slides], plugin=PLUGIN)
-    viewer.window.add_plugin_dock_widget(PLUGIN, "Similarity")
+    for widget in ("Slide", "Similarity"):
+        viewer.window.add_plugin_dock_widget(PLUGIN, widget, tabify=True)
     # Qt's loop does not let Python act on a termination signal: take it as it comes.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     napari.run()

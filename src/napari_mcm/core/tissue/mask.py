@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,9 +91,7 @@ class TissueMask:
         ndarray of float, shape (N,)
             0 to 1, exact to a mask pixel's edge.
         """
-        height, width = self.mask.shape
-        sums = np.zeros((height + 1, width + 1))
-        sums[1:, 1:] = self.mask.cumsum(0, dtype=np.float64).cumsum(1)
+        sums = self._sums
         left, top = xy[:, 0] / self.downsample[0], xy[:, 1] / self.downsample[1]
         right = left + size[0] / self.downsample[0]
         bottom = top + size[1] / self.downsample[1]
@@ -104,6 +103,14 @@ class TissueMask:
             + _integral(sums, top, left)
         )
         return np.clip(inside / area, 0, 1)
+
+    @cached_property
+    def _sums(self) -> NDArray[np.float64]:
+        """How much tissue lies above and to the left of each mask pixel's corner."""
+        height, width = self.mask.shape
+        sums = np.zeros((height + 1, width + 1))
+        sums[1:, 1:] = self.mask.cumsum(0, dtype=np.float64).cumsum(1)
+        return sums
 
 
 def _same_shape(mask: tuple[int, int], slide: tuple[int, int]) -> bool:
