@@ -201,7 +201,25 @@ def raw2features(
     path: Path, xy: NDArray[Any], models: Sequence[str], zarr_format: int = 2
 ) -> Path:
     """``ZarrSink.open`` of raw2features: a grid of patches, an array a model."""
-    header = {
+    root = zarr.open_group(path, mode="w", zarr_format=zarr_format)  # type: ignore[arg-type]
+    root.attrs["raw2features"] = {"grids": {"mpp0.5_px256": {}}}
+    grid = root.require_group("grids").require_group("mpp0.5_px256")
+    grid.attrs["raw2features"] = raw2features_header()
+    array = grid.create_array("coords", shape=xy.shape, chunks=(1024, 2), dtype="int32")
+    array[:] = xy.astype(np.int32)
+    group = grid.create_group("features")
+    for seed, model in enumerate(models):
+        values = numbers(len(xy), seed=seed).astype(np.float16)
+        made = group.create_array(
+            model, shape=values.shape, chunks=(1024, values.shape[1]), dtype="float16"
+        )
+        made[:] = values
+    return path
+
+
+def raw2features_header() -> dict[str, Any]:
+    """What raw2features says of a grid, as far as anybody reads it."""
+    return {
         "schema_version": "0.1",
         "source": {
             "slide_id": "case 1",
@@ -218,17 +236,3 @@ def raw2features(
             "coords_convention": "level0_xy",
         },
     }
-    root = zarr.open_group(path, mode="w", zarr_format=zarr_format)  # type: ignore[arg-type]
-    root.attrs["raw2features"] = {"grids": {"mpp0.5_px256": {}}}
-    grid = root.require_group("grids").require_group("mpp0.5_px256")
-    grid.attrs["raw2features"] = header
-    array = grid.create_array("coords", shape=xy.shape, chunks=(1024, 2), dtype="int32")
-    array[:] = xy.astype(np.int32)
-    group = grid.create_group("features")
-    for seed, model in enumerate(models):
-        values = numbers(len(xy), seed=seed).astype(np.float16)
-        made = group.create_array(
-            model, shape=values.shape, chunks=(1024, values.shape[1]), dtype="float16"
-        )
-        made[:] = values
-    return path
