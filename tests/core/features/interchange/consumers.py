@@ -289,7 +289,7 @@ def _by_wsidata(
     add_features(slide, "uni_tiles", "tiles", features)
     path = folder / "case 1.h5ad"
     data = slide.fetch.features_anndata("uni_tiles", "tiles")
-    data.uns = {"tile_spec": data.uns["tile_spec"]}
+    del data.uns["slide_properties"]  # holds tuples, which anndata does not write
     data.write_h5ad(path)
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,18 @@ def test_a_slide_gives_identity_and_checks(
         far = files.trident(tmp_path / "far.h5", XY, FEATURES)
         with pytest.raises(FeatureError, match="outside the slide of 600x500"):
             read_foreign(far, slide=slide)
+
+
+def test_a_scan_that_is_a_part_of_the_stage_has_its_own_origin(
+    tmp_path: Path, write_slide: WriteSlide
+) -> None:
+    xy = corners(4, 3, step=128, left=0, top=0)
+    features = numbers(len(xy))
+    path = files.trident(tmp_path / "x.h5", xy + (3001, 704), features, 64, 128)
+    with open_slide(write_slide(stained_image(600, 500))) as slide:
+        stated = {"bounds": "x 3001, y 704, width 600, height 500"}
+        cropped = replace(slide, file=replace(slide.file, properties=stated))
+        assert same(read_foreign(path, slide=cropped), xy, features)
 
 
 def test_patches_of_another_size_are_told(tmp_path: Path) -> None:

@@ -178,12 +178,10 @@ def _scalars(file: h5py.File) -> dict[str, Any]:
     said = _group(file, _ABOUT)
     if said:
         return said
-    spec, slide = _group(file, "uns/tile_spec"), _group(file, "uns/slide_properties")
+    spec = _group(file, "uns/tile_spec")
     side, factor = number(spec, "width"), number(spec, "base_downsample")
     known = side is not None and factor is not None
     return {
-        "level0_mpp_x": slide.get("mpp"),
-        "level0_mpp_y": slide.get("mpp"),
         "patch_size": side,
         "patch_size_level0": side * factor if known and side and factor else None,
     }

@@ -150,7 +150,8 @@ class _Assembly:
         }
         if not found["fingerprint"]:
             self.notes.append(
-                "no slide was given: the features are not tied to one; --slide does it"
+                "no slide was given: napari shows features with their own slide only; "
+                "--slide ties them to it"
             )
         return found
 

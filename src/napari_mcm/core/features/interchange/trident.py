@@ -44,7 +44,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
         xy = matrix(file, "coords", "iuf", columns=2)
         said: dict[str, Any] = dict(file["coords"].attrs)
         about: dict[str, Any] = dict(file["features"].attrs)
-    patch_px, size = number(said, "patch_size"), number(said, "patch_size_level0")
+    patch_px = number(said, "patch_size")
     slide_size = pair(said, "level0_width", "level0_height")
     return Bag(
         kind="trident",
@@ -52,7 +52,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
         xy=xy.astype(np.float64),
         name=text(said, "name", path.stem),
         encoder=encoder or text(about, "encoder", "unknown"),
-        size=size,
+        size=_size(said),
         patch_px=round(patch_px) if patch_px else None,
         mpp=pair(said, "level0_mpp_x", "level0_mpp_y"),
         magnification=number(said, "level0_magnification"),
@@ -90,6 +90,16 @@ def _write_features(rows: Rows, path: Path) -> Path:
     return path
 
 
+def _size(said: dict[str, Any]) -> float | None:
+    """Give a patch's side on level 0: TRIDENT rounds it, we state what it comes from."""
+    rounded, px = number(said, "patch_size_level0"), number(said, "patch_size")
+    target, own = number(said, "target_mpp"), number(said, "level0_mpp_x")
+    if not (rounded and px and target and own):
+        return rounded
+    exact = px * target / own
+    return exact if abs(exact - rounded) <= 1 else rounded
+
+
 def _attributes(rows: Rows, path: Path) -> dict[str, Any]:
     """Give TRIDENT's attributes, and below them what only we state."""
     mpp = rows.slide["mpp"]
@@ -103,6 +113,7 @@ def _attributes(rows: Rows, path: Path) -> dict[str, Any]:
         "savetodir": str(path.parent),
         "level0_width": int(rows.slide["size"][0]),
         "level0_height": int(rows.slide["size"][1]),
+        "target_mpp": float(rows.mpp),
         "level0_mpp_x": float(mpp[0]),
         "level0_mpp_y": float(mpp[1]),
         "slide_fingerprint": rows.slide["fingerprint"],
