@@ -197,6 +197,19 @@ def atlaspatch(
     return path
 
 
+def anndata(path: Path, centres: NDArray[Any], features: NDArray[Any]) -> Path:
+    """The least that scverse tools agree on, as it lies in an ``.h5ad``."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        file["X"] = features
+        file["obsm/spatial"] = centres
+        for part, count in (("obs", len(features)), ("var", features.shape[1])):
+            names = [str(i) for i in range(count)]
+            file[f"{part}/_index"] = np.asarray(names, h5py.string_dtype())
+            file[part].attrs["_index"] = "_index"
+    return path
+
+
 def raw2features(
     path: Path, xy: NDArray[Any], models: Sequence[str], zarr_format: int = 2
 ) -> Path:

@@ -162,6 +162,14 @@ def test_atlaspatch(tmp_path: Path) -> None:
     assert same(read_foreign(one))
 
 
+def test_anndata_of_somebody_else(tmp_path: Path) -> None:
+    path = files.anndata(tmp_path / "case 1.h5ad", XY + 256, FEATURES)
+    assert detect(path) == "anndata"
+    with pytest.raises(FeatureError, match="--patch-size-level0"):
+        read_foreign(path, mpp=MPP)
+    assert same(read_foreign(path, mpp=MPP, patch_size_level0=512))
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_raw2features(tmp_path: Path, zarr_format: int) -> None:
     path = tmp_path / "case 1.embeddings.zarr"

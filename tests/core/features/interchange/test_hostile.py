@@ -134,6 +134,7 @@ class _Harm:
         return Path.touch, (self.marker,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_pickled_objects_are_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "harm"
     patches = files.clam_patches(tmp_path / "p.h5", XY)

@@ -57,18 +57,18 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
             raise FeatureError("its X is no dense matrix")
         features = matrix(file, "X", "f")
         said = _scalars(file)
-        size = number(said, "patch_size_level0")
-        xy = _corners(file, size)
+        xy, centred = _places(file)
     patch_px = number(said, "patch_size")
     mpp_x, mpp_y = number(said, "level0_mpp_x"), number(said, "level0_mpp_y")
     width, height = number(said, "level0_width"), number(said, "level0_height")
     return Bag(
         kind="anndata",
-        features=features.astype(np.float32),
+        features=features.astype(np.float32, copy=False),
         xy=xy,
         name=text(said, "name", path.stem),
         encoder=encoder or text(said, "encoder", "unknown"),
-        size=size,
+        centred=centred,
+        size=number(said, "patch_size_level0"),
         patch_px=round(patch_px) if patch_px else None,
         mpp=(mpp_x, mpp_y) if mpp_x and mpp_y else None,
         slide_size=(int(width), int(height)) if width and height else None,
@@ -162,15 +162,16 @@ def _unstructured(rows: Rows) -> dict[str, Any]:
     }
 
 
-def _corners(file: h5py.File, size: float | None) -> NDArray[np.float64]:
-    """Give upper left corners: as stated, or from the centres."""
+def _places(file: h5py.File) -> tuple[NDArray[np.float64], bool]:
+    """Give corners, where they are stated, or else centres; and whether centres."""
     if has(file, "obs/x") and has(file, "obs/y"):
         parts = [vector(file, f"obs/{axis}", "iuf") for axis in "xy"]
-        return np.stack(parts, axis=1).astype(np.float64)
+        if len(parts[0]) != len(parts[1]):
+            raise FeatureError("has obs.x and obs.y of different lengths")
+        return np.stack(parts, axis=1).astype(np.float64), False
     if not has(file, "obsm/spatial"):
         raise FeatureError("has neither obs.x and obs.y nor obsm['spatial']")
-    centres = matrix(file, "obsm/spatial", "iuf", columns=2).astype(np.float64)
-    return centres - (size or 0) / 2
+    return matrix(file, "obsm/spatial", "iuf", columns=2).astype(np.float64), True
 
 
 def _scalars(file: h5py.File) -> dict[str, Any]:

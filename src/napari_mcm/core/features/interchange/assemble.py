@@ -59,6 +59,8 @@ class _Assembly:
         level0 = self._mpp(mpp)
         size = self._size(patch_size_level0, level0)
         xy = self._corners(level0)
+        if self.bag.centred:
+            xy = xy - np.asarray(size) / 2
         extent = self._extent(xy, size)
         _check_inside(xy, extent, of_slide=self.slide is not None)
         lattice = find_lattice(xy, size)
@@ -186,12 +188,13 @@ class _Assembly:
     def _encoder(self) -> dict[str, Any]:
         """Describe an encoder of which only the name and the output are known."""
         content = np.ascontiguousarray(self.bag.features)
-        digest = hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
+        numbers = content.reshape(-1).view(np.uint8).data
+        digest = hashlib.blake2b(numbers, digest_size=8)
         return {
             "spec": self.bag.encoder,
             "dim": int(content.shape[1]),
             # Its weights are unknown: other vectors mean another encoder.
-            "fingerprint": f"features-{digest}",
+            "fingerprint": f"features-{digest.hexdigest()}",
             "precision": self.bag.precision,
         }
 

@@ -60,7 +60,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
     slide_size = pair(said, "level0_width", "level0_height")
     return Bag(
         kind="atlaspatch",
-        features=features.astype(np.float32),
+        features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),
         name=path.stem,
         encoder=encoder,

@@ -27,11 +27,13 @@ class Bag:
     features : ndarray of float32, shape (N, D)
         As stored; not checked for NaN.
     xy : ndarray of float64, shape (N, 2)
-        Upper left corners, in `unit`.
+        Upper left corners, or centres, in `unit`.
     name : str
         Of the slide.
     encoder : str
         The name of what computed them.
+    centred : bool
+        Whether `xy` are the patches' centres.
     unit : {"px", "um"}
         Level-0 pixels or microns.
     size : float or None
@@ -55,6 +57,7 @@ class Bag:
     xy: NDArray[np.float64]
     name: str
     encoder: str
+    centred: bool = False
     unit: Literal["px", "um"] = "px"
     size: float | None = None
     patch_px: int | None = None

@@ -96,7 +96,7 @@ def _bag(
     known = patch_px is not None and factor is not None
     return Bag(
         kind="clam",
-        features=features.astype(np.float32),
+        features=features.astype(np.float32, copy=False),
         xy=xy,
         name=text(said, "name", path.stem),
         encoder=encoder or "unknown",

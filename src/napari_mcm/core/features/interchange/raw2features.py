@@ -79,7 +79,7 @@ def _read(root: zarr.Group, path: Path, encoder: str | None) -> Bag:
     patch_px = number(patching, "patch_px")
     return Bag(
         kind="raw2features",
-        features=features.astype(np.float32),
+        features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),
         name=str(source.get("slide_id") or path.name.split(".")[0]),
         encoder=model,

@@ -58,7 +58,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
     patch_px = number(said, "tile_size_px")
     return Bag(
         kind="stamp",
-        features=features.astype(np.float32),
+        features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),
         name=path.stem,
         encoder=encoder or text(said, "extractor", "unknown"),
