@@ -1,6 +1,6 @@
 """Damaged files of every format: a result or one of our errors, never anything else.
 
-``NAPARI_MCM_MUTATIONS`` says how many a family (default 50; the figures in
+``NAPARI_MCM_MUTATIONS`` says how many a family (default 25; the figures in
 ``docs/formats.md`` are of 500), ``NAPARI_MCM_MUTATION_REPORT`` where to write what became
 of them.
 """
@@ -28,7 +28,7 @@ from tests.core.slides.mutations import (
     mutated,
 )
 
-EXAMPLES = int(os.environ.get("NAPARI_MCM_MUTATIONS", "50"))
+EXAMPLES = int(os.environ.get("NAPARI_MCM_MUTATIONS", "25"))
 IMAGE = stained_image(768, 640)
 REAL = {
     "Aperio SVS, JPEG": ["cmu1/CMU-1-Small-Region.svs", "her2st/her2st_C2.svs"],
