@@ -53,9 +53,23 @@ def test_an_unknown_verb_gets_a_suggestion(call: Call) -> None:
     assert answer.error == "error: there is no verb 'gird'. Did you mean grid?"
 
 
+def test_a_verb_of_two_words(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "VERBS", app.VERBS | {"slide info": "", "slide grid": ""})
+    monkeypatch.setattr(
+        app.importlib, "import_module", lambda name: {"slide_info": info}[name[15:]]
+    )
+    assert call("slide", "info", "--help").out.startswith(
+        "usage: napari-mcm slide info"
+    )
+    for words in (["slide"], ["slide", "--help"], ["slide", "nonsense"]):
+        answer = call(*words)
+        assert answer.status == 2
+        assert answer.error == "error: 'slide' is followed by one of: info, grid"
+
+
 @pytest.mark.parametrize("verb", app.VERBS)
 def test_every_verb_explains_each_option(call: Call, verb: str) -> None:
-    answer = call(verb, "--help")
+    answer = call(*verb.split(), "--help")
     assert answer.status == 0
     assert answer.out.startswith(f"usage: napari-mcm {verb}")
     assert answer.err == ""

@@ -96,16 +96,12 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"napari-mcm {__version__}")
         return 0
-    verb = words[0]
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, 1)
-        hint = f"Did you mean {close[0]}?" if close else "See napari-mcm --help"
-        raise ConfigError(f"there is no verb '{verb}'", hint=hint)
+    verb, rest = _find_verb(words)
     from napari_mcm.cli.options import read_config
 
     module, parser = load_verb(verb), make_parser(verb)
     try:
-        arguments = parser.parse_args(words[1:])
+        arguments = parser.parse_args(rest)
     except SystemExit as end:  # --help has been answered
         return int(end.code or 0)
     as_json = "json" in arguments
@@ -116,9 +112,29 @@ def _dispatch(words: list[str]) -> int:
     return emit(outcome, as_json)
 
 
+def _find_verb(words: list[str]) -> tuple[str, list[str]]:
+    """Take the verb, of one word or two, from the line."""
+    for count in (1, 2):
+        verb = " ".join(words[:count])
+        if verb in VERBS and len(words) >= count:
+            return verb, words[count:]
+    family = [verb for verb in VERBS if verb.split()[0] == words[0]]
+    if family:
+        raise ConfigError(f"'{words[0]}' is followed by one of: {_seconds(family)}")
+    verb = words[0]
+    close = difflib.get_close_matches(verb, VERBS, 1)
+    hint = f"Did you mean {close[0]}?" if close else "See napari-mcm --help"
+    raise ConfigError(f"there is no verb '{verb}'", hint=hint)
+
+
+def _seconds(family: list[str]) -> str:
+    return ", ".join(verb.split()[1] for verb in family)
+
+
 def load_verb(verb: str) -> Verb:
-    """Import a verb's module."""
-    return cast(Verb, importlib.import_module(f"napari_mcm.cli.{verb}"))
+    """Import a verb's module; that of ``mil train`` is ``mil_train``."""
+    name = verb.replace(" ", "_")
+    return cast(Verb, importlib.import_module(f"napari_mcm.cli.{name}"))
 
 
 def make_parser(verb: str) -> argparse.ArgumentParser:
@@ -158,7 +174,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:<12} {text}" for name, text in VERBS.items())
+    verbs = "\n".join(f"  {name:<15} {text}" for name, text in VERBS.items())
     return _HELP.format(verbs=verbs).rstrip()
 
 
