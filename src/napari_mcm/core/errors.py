@@ -58,6 +58,10 @@ class FeatureError(McmError):
     """A feature file is missing, damaged, incomplete or made with another recipe."""
 
 
+class OutputError(FeatureError):
+    """Nothing can be written where features go: it would fail for each slide alike."""
+
+
 class RunError(McmError):
     """A run directory cannot be created, resumed or read."""
 

@@ -1,4 +1,7 @@
-"""The next slide is opened and its grid laid while features of this one are computed."""
+"""The next slide is opened and its grid laid while features of this one are computed.
+
+Slides that another process is at are put back, to be looked at again later.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.features.lease import LeaseHeldError, held_by
+from napari_mcm.core.features.store import feature_path
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.jobs import Event, Progress
 from napari_mcm.core.slides import Slide
@@ -29,11 +34,14 @@ class Prepared:
         Over its tissue.
     tissue : str
         Where its tissue mask comes from.
+    files : tuple of Path
+        Its feature files, one an encoder.
     """
 
     slide: Slide
     grid: PatchGrid
     tissue: str
+    files: tuple[Path, ...]
 
 
 class SlidesAhead:
@@ -47,39 +55,53 @@ class SlidesAhead:
         How they are read and searched for tissue.
     grid : GridConfig
         With the resolution settled.
+    folders : sequence of Path
+        Where feature files go, one an encoder.
     """
 
     def __init__(
-        self, paths: Sequence[Path], config: ExtractConfig, grid: GridConfig
+        self,
+        paths: Sequence[Path],
+        config: ExtractConfig,
+        grid: GridConfig,
+        folders: Sequence[Path],
     ) -> None:
-        self._config, self._grid = config, grid
+        self._config, self._grid, self._folders = config, grid, folders
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="slides-ahead")
         self._left = list(paths)
         self._coming: list[tuple[Path, Future[Prepared]]] = []
         self._start()
 
-    def take(self, path: Path) -> Generator[Event, None, Prepared | McmError]:
-        """Wait for the next slide, with a sign of life ten times a second.
+    @property
+    def left(self) -> int:
+        """How many slides are not taken yet."""
+        return len(self._left) + len(self._coming)
 
-        Parameters
-        ----------
-        path : Path
-            The next of the slides.
+    def take(self) -> Generator[Event, None, tuple[Path, Prepared | McmError]]:
+        """Wait for the next slide, with a sign of life ten times a second.
 
         Returns
         -------
-        Prepared or McmError
-            What is wrong with it, where it cannot be prepared.
+        path : Path
+            Which slide it is.
+        ready : Prepared or McmError
+            What is wrong with it, where it cannot be prepared; a `LeaseHeldError`
+            where another process is at it.
         """
-        due, future = self._coming.pop(0)
-        assert due == path
+        path, future = self._coming.pop(0)
         self._start()
         while not wait([future], timeout=_POLL_S).done:
             yield Progress(f"Finding tissue on {path.name}", 0, None)
         try:
-            return future.result()
+            return path, future.result()
         except McmError as error:
-            return error
+            return path, error
+
+    def put_back(self, path: Path) -> None:
+        """Have a slide come again, after all others."""
+        self._left.append(path)
+        if not self._coming:
+            self._start()
 
     def close(self) -> None:
         """Drop what was not taken; a slide that is being opened is closed when it is."""
@@ -96,8 +118,13 @@ class SlidesAhead:
     def _prepare(self, path: Path) -> Prepared:
         slide = self._config.read.open(path)
         try:
+            files = tuple(feature_path(folder, slide) for folder in self._folders)
+            for file in files:
+                if (who := held_by(file)) is not None:
+                    raise LeaseHeldError.by(who, file)
             tissue = find_tissue(slide, self._config.tissue)
-            return Prepared(slide, make_grid(slide, tissue, self._grid), tissue.source)
+            grid = make_grid(slide, tissue, self._grid)
+            return Prepared(slide, grid, tissue.source, files)
         except BaseException:
             slide.close()
             raise

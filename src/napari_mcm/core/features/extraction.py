@@ -13,6 +13,7 @@ from napari_mcm import __version__
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.config import BatchSize
 from napari_mcm.core.features.feature_set import FeatureSet, Status
+from napari_mcm.core.features.lease import hold
 from napari_mcm.core.features.outputs import Output
 from napari_mcm.core.features.patches import stream_patches
 from napari_mcm.core.features.store import FeatureStore, read_features
@@ -73,6 +74,8 @@ def extract(
     FeatureError
         If the grid is another slide's, there is a file made in another way, or it
         cannot be written.
+    LeaseHeldError
+        If another process is writing the file.
     """
     (features,) = yield from extract_each(
         slide,
@@ -113,24 +116,27 @@ def extract_each(
         In the order of `targets`.
     """
     _check_same(slide, grid)
-    stores = [
-        FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
-        for encoder, path in targets
-    ]
-    outputs = []
-    for (encoder, path), store in zip(targets, stores, strict=True):
-        if store.complete:
-            yield Note(f"{path.name} is complete already: its features are taken as is")
-            continue
-        if store.done:
-            yield Note(f"{path.name}: going on at patch {store.done + 1}/{len(grid)}")
-        outputs.append(Output(store, encoder, batch_size))
     began = time.monotonic()
-    if outputs:
-        yield from _fill(outputs, slide, grid, workers)
-    for store in stores:
-        if not store.complete:
-            store.finish(_provenance(began))
+    missing = []
+    for encoder, path in targets:
+        store = FeatureStore.find(path, grid, encoder.describe(), overwrite)
+        if store is not None and store.complete:
+            yield Note(f"{path.name} is complete already: its features are taken as is")
+        else:
+            missing.append((encoder, path))
+    with hold([path for _, path in missing]) as leases:
+        outputs = []
+        for (encoder, path), lease in zip(missing, leases, strict=True):
+            store = FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
+            if store.done:
+                yield Note(
+                    f"{path.name}: going on at patch {store.done + 1}/{len(grid)}"
+                )
+            outputs.append(Output(store, lease, encoder, batch_size))
+        if outputs:
+            yield from _fill(outputs, slide, grid, workers)
+        for output in outputs:
+            output.finish(_provenance(began))
     found = [read_features(path) for _, path in targets]
     yield from _tell_problems(slide, found[0])
     return found
@@ -167,6 +173,9 @@ def _fill(
             ends = [output.next_stop(row) for output in outputs]
             stop = min(row + size, len(grid), *ends)
             batch = list(islice(patches, stop - row))
+            if any(patch.status == Status.DECODE_ERROR for patch in batch):
+                # A server that went away must not look like a damaged slide.
+                slide.check_unchanged()
             for output in outputs:
                 output.take(row, batch, last=stop == len(grid))
                 # Between encoders too, so that a cancel need not wait for all of them.

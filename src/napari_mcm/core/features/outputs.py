@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.features.config import BatchSize
 from napari_mcm.core.features.feature_set import Status
+from napari_mcm.core.features.lease import Lease
 from napari_mcm.core.features.patches import Patch
 from napari_mcm.core.features.quality import MEASURES
 from napari_mcm.core.features.store import FeatureStore
@@ -30,6 +31,8 @@ class Output:
     ----------
     store : FeatureStore
         Not complete.
+    lease : Lease
+        Of its file; looked at before anything is written.
     encoder : Encoder
         Loaded.
     batch_size : int or "auto"
@@ -42,9 +45,9 @@ class Output:
     """
 
     def __init__(
-        self, store: FeatureStore, encoder: Encoder, batch_size: BatchSize
+        self, store: FeatureStore, lease: Lease, encoder: Encoder, batch_size: BatchSize
     ) -> None:
-        self._store, self._encoder = store, encoder
+        self._store, self._lease, self._encoder = store, lease, encoder
         self.pace = Pace(batch_size, encoder)
         self.done = self._written = store.done
         self._features = np.empty((store.block, encoder.dim), np.float32)
@@ -83,7 +86,13 @@ class Output:
         if last or part.stop == self._store.block:
             self._write(part.stop)
 
+    def finish(self, provenance: Mapping[str, Any]) -> None:
+        """Mark the file as complete."""
+        self._lease.check()
+        self._store.finish(provenance)
+
     def _write(self, rows: int) -> None:
+        self._lease.check()
         measured = {name: values[:rows] for name, values in self._quality.items()}
         self._store.write(
             self._written,

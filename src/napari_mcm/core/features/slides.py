@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from napari_mcm.core.encoders import Encoder, load_encoder
-from napari_mcm.core.errors import ConfigError, McmError, SlideError
+from napari_mcm.core.errors import ConfigError, McmError, OutputError, SlideError
 from napari_mcm.core.features.ahead import Prepared, SlidesAhead
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.extraction import extract_each
 from napari_mcm.core.features.feature_set import FeatureSet, Status
-from napari_mcm.core.features.store import feature_path
+from napari_mcm.core.features.lease import LeaseHeldError
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.tissue.mask import FOUND
 
+_WAIT_S = 1.0
 _Result = TypeVar("_Result")
 
 WORTH_COMPILING = 3000
@@ -79,44 +80,56 @@ def extract_slides(
         If slides or the output folder are missing, or two slides have one name.
     WeightsError
         If the encoder cannot be loaded.
+    OutputError
+        If the disk is full, or the folder cannot be written to. What is written
+        already is gone on from.
     """
     check_asked(config)
-    began = time.monotonic()
+    tally = _Tally()
     yield Progress("Loading the encoder", 0, None, "encoders")
     encoders = encoders or [load_encoder(e, config.compute) for e in config.encoder]
-    folders = _folders(config)
     paths, grid_config, failed = look_at(config)
     for line in failed:
-        yield Note(line, "warning")
-    tally = _Tally()
-    files: list[Path] = []
-    patches = 0
-    ahead = SlidesAhead(paths, config, grid_config)
+        yield from tally.fail(line)
+    ahead = SlidesAhead(paths, config, grid_config, _folders(config))
+    waits = 0
     try:
-        for path in paths:
-            ready = yield from ahead.take(path)
-            if isinstance(ready, McmError):
-                found: list[FeatureSet] | McmError = ready
-            else:
-                targets = [feature_path(folder, ready.slide) for folder in folders]
-                job = _extract_one(ready, encoders, targets, config)
-                found = yield from tally.follow(job)
-            if isinstance(found, McmError):
-                failed.append(str(found))
-                yield Note(str(found), "warning")
+        while ahead.left:
+            path, ready = yield from ahead.take()
+            found = yield from _follow(ready, encoders, config, tally)
+            if isinstance(found, LeaseHeldError):
+                # Once all that are left are held, there is nothing to do but to wait.
+                waits += 1
+                if waits > ahead.left:
+                    yield from _wait(found)
+                ahead.put_back(path)
                 continue
-            files += targets
-            patches += int(found[0].ok.sum())
-            damaged = int((found[0].status == Status.DECODE_ERROR).sum())
-            if damaged:
-                failed.append(f"{path}: {damaged} patches could not be decoded")
+            waits = 0
+            if isinstance(found, McmError):
+                yield from tally.fail(str(found))
+            elif isinstance(ready, Prepared):
+                tally.count(path, ready.files, found[0])
     finally:
         ahead.close()
-    seconds = time.monotonic() - began
-    slides = len(files) // len(encoders)
-    return ExtractResult(
-        tuple(files), slides, patches, tuple(failed), tally.rate, seconds
-    )
+    return tally.result(len(encoders))
+
+
+def _follow(
+    ready: Prepared | McmError,
+    encoders: Sequence[Encoder],
+    config: ExtractConfig,
+    tally: _Tally,
+) -> Job[list[FeatureSet] | McmError]:
+    if isinstance(ready, McmError):
+        return ready
+    return (yield from tally.follow(_extract_one(ready, encoders, config)))
+
+
+def _wait(held: LeaseHeldError) -> Job[None]:
+    until = time.monotonic() + _WAIT_S
+    while time.monotonic() < until:
+        yield Progress(f"{Path(str(held.where)).name} {held.what}; waiting", 0, None)
+        time.sleep(0.1)
 
 
 def check_asked(config: ExtractConfig) -> None:
@@ -192,15 +205,38 @@ def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
 
 
 class _Tally:
-    """Patches that are extracted now, and the time that takes."""
+    """What there is so far: files, patches, and the time that these take."""
 
     def __init__(self) -> None:
-        self._patches, self._seconds = 0, 0.0
+        self._began = time.monotonic()
+        self._files: list[Path] = []
+        self._failed: list[str] = []
+        self._patches = 0
+        self._extracted, self._seconds = 0, 0.0
 
-    @property
-    def rate(self) -> float:
-        """Patches a second, 0 where everything was there already."""
-        return self._patches / self._seconds if self._seconds else 0.0
+    def fail(self, line: str) -> Job[None]:
+        """Note what cannot be read."""
+        self._failed.append(line)
+        yield Note(line, "warning")
+
+    def count(self, path: Path, files: Sequence[Path], features: FeatureSet) -> None:
+        """Add a slide's files."""
+        self._files += files
+        self._patches += int(features.ok.sum())
+        damaged = int((features.status == Status.DECODE_ERROR).sum())
+        if damaged:
+            self._failed.append(f"{path}: {damaged} patches could not be decoded")
+
+    def result(self, encoders: int) -> ExtractResult:
+        """Sum up."""
+        return ExtractResult(
+            tuple(self._files),
+            len(self._files) // encoders,
+            self._patches,
+            tuple(self._failed),
+            self._extracted / self._seconds if self._seconds else 0.0,
+            time.monotonic() - self._began,
+        )
 
     def follow(self, job: Job[_Result]) -> Job[_Result]:
         """Pass a job's events on, and count by them."""
@@ -217,15 +253,12 @@ class _Tally:
         finally:
             job.close()
             if marks:
-                self._patches += marks[-1][0] - marks[0][0]
+                self._extracted += marks[-1][0] - marks[0][0]
                 self._seconds += marks[-1][1] - marks[0][1]
 
 
 def _extract_one(
-    ready: Prepared,
-    encoders: Sequence[Encoder],
-    files: Sequence[Path],
-    config: ExtractConfig,
+    ready: Prepared, encoders: Sequence[Encoder], config: ExtractConfig
 ) -> Job[list[FeatureSet] | McmError]:
     """Extract a slide by all encoders, and close it."""
     slide, grid = ready.slide, ready.grid
@@ -240,13 +273,15 @@ def _extract_one(
             yield from extract_each(
                 slide,
                 grid,
-                list(zip(encoders, files, strict=True)),
+                list(zip(encoders, ready.files, strict=True)),
                 batch_size=config.batch_size,
                 workers=config.workers,
                 block=config.block,
                 overwrite=config.overwrite,
             )
         )
+    except OutputError:
+        raise
     except McmError as error:
         return error
     finally:

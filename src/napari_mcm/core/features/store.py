@@ -19,7 +19,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_mcm.core.errors import FeatureError, GridError
+from napari_mcm.core.errors import FeatureError, GridError, OutputError
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.quality import MEASURES
 from napari_mcm.core.grid import PatchGrid
@@ -64,6 +64,28 @@ class FeatureStore:
     block: int
 
     @classmethod
+    def find(
+        cls,
+        path: Path,
+        grid: PatchGrid,
+        encoder: Mapping[str, Any],
+        overwrite: bool = False,
+    ) -> FeatureStore | None:
+        """Open the file that is there, without changing anything.
+
+        Returns
+        -------
+        FeatureStore or None
+            None where there is none, or one that may be replaced.
+
+        Raises
+        ------
+        FeatureError
+            If there is one that was made in another way, saying in which.
+        """
+        return _existing(path, grid, encoder, overwrite) if path.exists() else None
+
+    @classmethod
     def open(
         cls,
         path: Path,
@@ -81,10 +103,10 @@ class FeatureStore:
             folder cannot be written to.
         """
         try:
+            store = cls.find(path, grid, encoder, overwrite)
+            if store is not None:
+                return store
             if path.exists():
-                store = _existing(path, grid, encoder, overwrite)
-                if store is not None:
-                    return store
                 shutil.rmtree(path)
             return _create(path, grid, encoder, block)
         except OSError as error:
@@ -126,7 +148,9 @@ class FeatureStore:
                     self._array(name)[start:stop] = values
             if problems:
                 known: Any = self.group.attrs.get("problems", [])
-                self.group.attrs["problems"] = [*known, *problems][:MOST_PROBLEMS]
+                # Those of a block that was broken off are known already.
+                lines = list(dict.fromkeys([*known, *problems]))[:MOST_PROBLEMS]
+                self.group.update_attributes({"problems": lines})
             self._array("status")[start:stop] = status
         except OSError as error:
             raise _cannot_write(self.path, error) from error
@@ -134,7 +158,9 @@ class FeatureStore:
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Mark the file as complete."""
         try:
-            self.group.attrs.update({"provenance": dict(provenance), "complete": True})
+            self.group.update_attributes(
+                {"provenance": dict(provenance), "complete": True}
+            )
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -320,7 +346,8 @@ def _create(
         fill_value=int(Status.PENDING),
         config=full,
     )
-    group.attrs.update(
+    # In one write: `attrs.update` would make one of each.
+    group.update_attributes(
         {
             "schema": SCHEMA,
             "version": VERSION,
@@ -381,8 +408,8 @@ def _damaged(path: Path, reason: object) -> FeatureError:
     )
 
 
-def _cannot_write(path: Path, error: OSError) -> FeatureError:
-    return FeatureError(
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
         f"cannot be written ({error.strerror or error})",
         path,
         "Check permissions and free space, then run the same again: it goes on",

@@ -154,6 +154,20 @@ class Slide:
         It tells another slide of the same name apart, and does not change when a file
         is moved or renamed.
         """
+        return self._identify()
+
+    def check_unchanged(self) -> None:
+        """See that the slide still lies where it was opened.
+
+        Raises
+        ------
+        SlideError
+            If it is gone, or another: what cannot be decoded is no damage then.
+        """
+        if self._identify() != self.fingerprint:
+            raise SlideError("has changed since it was opened", self.path, "Try again")
+
+    def _identify(self) -> str:
         try:
             if self.file.identity is not None:
                 return blake2b(self.file.identity(), digest_size=8).hexdigest()
