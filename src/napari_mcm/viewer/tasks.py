@@ -120,6 +120,7 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
         tissue={"masks": masks},
         # The window needs a core of its own to stay alive.
         compute={"threads": max((os.cpu_count() or 1) - 1, 1)},
+        compile="off",  # it needs Triton, see libraries.py
         out=request.out,
         overwrite=request.overwrite,
     )
