@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_neighbouring_tiles_share_their_edge(
     tiles = json.loads(path.read_text(encoding="utf-8"))["features"]
     left, right = (tile["geometry"]["coordinates"][0] for tile in tiles[:2])
     assert left[1] == right[0]
+
+
+def test_a_tile_beside_the_lattice_is_drawn_where_it_is(
+    features: FeatureSet, tmp_path: Path
+) -> None:
+    xy = features.grid.xy.copy()
+    xy[0] += 3
+    moved = replace(features, grid=replace(features.grid, xy=xy))
+    path = write_heatmap(similarity(moved, 0), tmp_path / "map.geojson")
+    tiles = json.loads(path.read_text(encoding="utf-8"))["features"]
+    (ring,) = tiles[0]["geometry"]["coordinates"]
+    assert ring == [[3, 35], [35, 35], [35, 67], [3, 67], [3, 35]]
 
 
 @pytest.mark.parametrize("with_slide", [False, True])

@@ -121,8 +121,10 @@ def _rings(heatmap: Heatmap) -> NDArray[np.int64]:
     """Give each patch's outline (N, 5, 2), closed; neighbours share their edges."""
     grid = heatmap.grid
     step, origin = np.asarray(grid.patch_size_level0), np.asarray(grid.origin)
-    low = grid.xy
-    high = np.rint(origin + (grid.lattice[:, ::-1] + 1) * step).astype(np.int64)
+    low, place = grid.xy, grid.lattice[:, ::-1]
+    # Patches of other tools need not lie on the lattice to the pixel.
+    beside = low - np.rint(origin + place * step)
+    high = np.rint(origin + (place + 1) * step + beside).astype(np.int64)
     x = np.stack([low[:, 0], high[:, 0], high[:, 0], low[:, 0], low[:, 0]], axis=1)
     y = np.stack([low[:, 1], low[:, 1], high[:, 1], high[:, 1], low[:, 1]], axis=1)
     return np.stack([x, y], axis=2)
