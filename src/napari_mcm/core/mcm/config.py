@@ -8,12 +8,13 @@ reasons.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.mcm.presets import PRESETS, PresetName, under
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
 
@@ -23,6 +24,12 @@ class ContextConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    context_mode: Literal["masked", "shuffled", "none"] = Field(
+        "masked",
+        description="Predict masked patches from their surroundings; from surroundings "
+        "that are shuffled in each window (a control: no layout); or each visible patch "
+        "from itself (a control: plain distillation).",
+    )
     s: int = Field(4, ge=2, le=16, description="Patches along a context window's side.")
     window_tissue: float = Field(
         0.5, gt=0, le=1, description="Least part of a window's patches with tissue."
@@ -52,10 +59,14 @@ class TargetConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    target_norm: Literal["layernorm", "standardise", "none"] = Field(
+    target_norm: Literal["layernorm", "standardise", "whiten", "none"] = Field(
         "layernorm",
         description="Scaling of the teacher's features: each vector to zero mean and "
-        "unit variance, each dimension over patches, or none (the article's literal l1).",
+        "unit variance, each dimension over patches, each direction over patches, or "
+        "none (the article's literal l1).",
+    )
+    target_windows: int = Field(
+        16, ge=2, description="Windows looked at for such statistics and the median."
     )
     start_at_median: bool = Field(
         True, description="Let predictions begin at the targets' median."
@@ -70,6 +81,11 @@ class OptimiserConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    learn: Literal["all", "head", "statistics"] = Field(
+        "all",
+        description="What learns: student and head; the head alone, on a frozen student; "
+        "or nothing but the student's batch-norm statistics (AdaBN), without gradients.",
+    )
     epochs: int = Field(1, ge=1, description="Times that every tissue patch is seen.")
     placements: int = Field(
         1, ge=1, description="Random placements of the windows over a slide, an epoch."
@@ -114,19 +130,50 @@ class OptimiserConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
+    @property
+    def moves_student(self) -> bool:
+        """Whether the student's weights learn at any time."""
+        return self.learn == "all" and self.student_lr > 0
+
+    @model_validator(mode="after")
+    def _statistics_can_move(self) -> OptimiserConfig:
+        if self.learn == "statistics" and self.batch_norm == "frozen":
+            raise ValueError("learn statistics needs batch_norm train")
+        return self
+
+
+class HeldOutConfig(BaseModel):
+    """Places kept out of training, and what is measured on them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validation: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Part of the windows kept out of training, in whole blocks of tissue.",
+    )
+    validate_every: int = Field(
+        50, ge=1, description="Steps between measurements on what is kept out."
+    )
+
 
 class FinetuneConfig(BaseModel):
     """Masked context modelling with knowledge distillation on a set of slides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    preset: PresetName | None = Field(
+        None, description="Options by name, under those that are given."
+    )
     slides: tuple[Path, ...] = Field((), description="Slides to learn from.")
     student: str = Field(
         "offline:efficientnet_lite0", description="Encoder to fine-tune."
     )
     teacher: str = Field(
         "offline:efficientnet_lite2",
-        description="Frozen encoder that gives the targets.",
+        description="Frozen encoder that gives the targets; student is a frozen copy of "
+        "the student (a control: no teacher).",
     )
     out: Path | None = Field(None, description="Directory of the run; new or empty.")
     read: ReadConfig = ReadConfig()
@@ -135,6 +182,7 @@ class FinetuneConfig(BaseModel):
     context: ContextConfig = ContextConfig()
     target: TargetConfig = TargetConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    held_out: HeldOutConfig = HeldOutConfig()
     compute: ComputeConfig = ComputeConfig()
     workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
     chunk_windows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
@@ -145,3 +193,15 @@ class FinetuneConfig(BaseModel):
     checkpoint_seconds: float = Field(
         30.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("preset") not in PRESETS:
+            return given
+        return under(PRESETS[given["preset"]], given)
+
+    @property
+    def teacher_spec(self) -> str:
+        """The encoder that gives the targets."""
+        return self.student if self.teacher == "student" else self.teacher

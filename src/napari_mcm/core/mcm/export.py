@@ -39,7 +39,7 @@ def export_student(
     recipe = {
         **student.recipe,
         "fine_tuning": {
-            "method": "MCM-KD",
+            "method": method_name(config),
             "student": config.student,
             "student_fingerprint": student.fingerprint,
             "teacher": config.teacher,
@@ -59,6 +59,35 @@ def export_student(
     return save_encoder(folder, student.module, recipe, card)
 
 
+def method_name(config: FinetuneConfig) -> str:
+    """Name what a configuration does, in the words of `docs/method.md`."""
+    learn, mode = config.optimiser.learn, config.context.context_mode
+    if learn == "statistics":
+        return "AdaBN (batch-norm statistics only)"
+    name = "per-patch distillation" if mode == "none" else "MCM-KD"
+    changes = [
+        "without a teacher" if config.teacher == "student" else "",
+        "with shuffled positions" if mode == "shuffled" else "",
+        "of the head alone" if learn == "head" else "",
+    ]
+    return " ".join([name, *filter(None, changes)])
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _held_out_row(summary: Mapping[str, Any]) -> str:
+    found = summary.get("held_out", {})
+    if "loss" not in found:
+        return ""
+    return (
+        f"| loss on {found['windows']} windows kept out | {found['loss']:.4f} (best "
+        f"constant {found['constant']:.4f}, mean of visible patches "
+        f"{found['visible_mean']:.4f}) |\n"
+    )
+
+
 def _card(
     folder: Path,
     student: Encoder,
@@ -67,16 +96,17 @@ def _card(
     slides: Sequence[str],
 ) -> str:
     licence = student.recipe.get("license") or "that of the student's own weights"
+    method = method_name(config)
     return f"""---
 library_name: timm
 tags: [histopathology, feature-extraction, napari-mcm]
 ---
 
-# {folder.parent.name}: {student.architecture} fine-tuned by MCM-KD
+# {folder.parent.name}: {student.architecture} by {method}
 
-A patch encoder for whole-slide images, fine-tuned without labels by masked context
-modelling with knowledge distillation (Pisula & Bozek, arXiv 2403.05325) in
-napari-mcm {__version__}.
+A patch encoder for whole-slide images, made without labels by {method} in
+napari-mcm {__version__}. MCM-KD is masked context modelling with knowledge distillation
+(Pisula & Bozek, arXiv 2403.05325); everything else is a control for it.
 
 | | |
 |---|---|
@@ -87,8 +117,9 @@ napari-mcm {__version__}.
 {config.context.mask_ratio:.0%} masked |
 | learned from | {summary["windows"]} windows of {len(slides)} slide(s), \
 {summary["steps"]} steps, {config.optimiser.epochs} epoch(s) |
-| loss (l1 to scaled teacher features) | {summary["loss_first"]:.4f} → \
-{summary["loss_last"]:.4f} |
+| loss ({config.target.loss}, target norm {config.target.target_norm}) | \
+{_number(summary["loss_first"])} → {_number(summary["loss_last"])} |
+{_held_out_row(summary)}\
 | licence | {licence} |
 
 The loss says that training ran, not that features are better for a task: evaluate them

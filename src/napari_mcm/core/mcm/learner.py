@@ -13,21 +13,28 @@ from torch import Tensor, nn
 
 from napari_mcm.core.encoders import Encoder
 from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.gauges import effective_rank
 from napari_mcm.core.mcm.loss import Target
-from napari_mcm.core.mcm.model import ContextModel
+from napari_mcm.core.mcm.model import ContextModel, PatchModel
 from napari_mcm.core.mcm.student import parameter_groups, prepare_student, set_mode
 from napari_mcm.core.mcm.windows import Window
+from napari_mcm.core.training.team import Team
 
 CPU_CHUNK = 1
 
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """What one step shows: loss, agreement with the teacher, and gauges of collapse."""
+    """What one step shows: loss, agreement with the teacher, and gauges of collapse.
+
+    NaN is what a step does not have: a loss where only batch-norm statistics move. Of
+    several processes, the gauges are those of the first one's patches.
+    """
 
     loss: float
     cosine: float
     feature_std: float
+    feature_rank: float
     grad_norm: float
 
 
@@ -42,6 +49,8 @@ class Learner:
         Frozen: it only ever encodes.
     config : FinetuneConfig
         Options of the method.
+    team : Team, optional
+        The processes that train together; this one alone if not given.
 
     Attributes
     ----------
@@ -51,15 +60,23 @@ class Learner:
     """
 
     def __init__(
-        self, student: Encoder, teacher: Encoder, config: FinetuneConfig
+        self,
+        student: Encoder,
+        teacher: Encoder,
+        config: FinetuneConfig,
+        team: Team | None = None,
     ) -> None:
         self.student, self.teacher, self.config = student, teacher, config
+        self.team = team or Team()
         self.target = Target(config.target)
         self.settled = True
+        self.by_itself = config.context.context_mode == "none"
+        self.adapts_only = config.optimiser.learn == "statistics"
         prepare_student(student.module, config.optimiser)
+        kind = PatchModel if self.by_itself else ContextModel
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.optimiser.seed)
-            head = ContextModel(student.dim, teacher.dim, config.context)
+            head = kind(student.dim, teacher.dim, config.context)
         self.head = head.to(student.device)
         groups = parameter_groups(student.module, self.head, config.optimiser)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
@@ -75,11 +92,11 @@ class Learner:
         Parameters
         ----------
         windows : sequence of Window
-            The batch.
+            This process' part of the batch; it may be empty where others' are not.
         factor : float
             The schedule's factor on all rates.
         learning : bool
-            False while only the head is warmed up.
+            False while only the head learns.
         seed : int
             Seeds dropout, where there is any.
         """
@@ -88,44 +105,49 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         # Batch-norm statistics that are learned move with every forward pass.
         self.settled = self.config.optimiser.batch_norm == "frozen"
-        masked = sum(int(window.masked.sum()) for window in windows)
-        sums = torch.zeros(3, dtype=torch.float64)
+        own = sum(int(self._taught(window).sum()) for window in windows)
+        count = int(self.team.total(torch.tensor([own], dtype=torch.float64)))
+        sums = torch.zeros(2, dtype=torch.float64)
+        features: list[Tensor] = []
         for number, chunk in enumerate(self._chunks(windows)):
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + number)
-                sums += self._learn_from(chunk, masked, learning)
+                torch.manual_seed(seed + number * self.team.size + self.team.rank)
+                added, seen = self._learn_from(chunk, count, learning)
+            sums += added
+            features.append(seen)
             yield
         self.settled = False
         norm = self._update(factor, learning)
-        visible = sum(int(window.visible.sum()) for window in windows)
-        loss, cosine, spread = (float(s) for s in sums)
-        return StepFigures(loss / masked, cosine / masked, spread / visible, norm)
+        loss, cosine = (float(s) for s in self.team.total(sums) / max(count, 1))
+        return StepFigures(loss, cosine, *_gauges(features), norm)
 
     def _chunks(self, windows: Sequence[Window]) -> list[Sequence[Window]]:
-        size = self.config.chunk_windows
-        if size == "auto":
-            size = CPU_CHUNK if self.student.device.type == "cpu" else len(windows)
+        asked = self.config.chunk_windows
+        # Statistics of a batch norm are those of a whole step, not of one window.
+        small = self.student.device.type == "cpu" and not self.adapts_only
+        auto = CPU_CHUNK if small else max(len(windows), 1)
+        size = auto if asked == "auto" else asked
         return [windows[i : i + size] for i in range(0, len(windows), size)]
 
     def _learn_from(
-        self, windows: Sequence[Window], masked: int, learning: bool
-    ) -> Tensor:
-        """Add one chunk's gradient; return its sums of loss, cosine and spread."""
-        targets = self.target.scale(
-            self._teach(np.concatenate([w.masked_pixels for w in windows]))
-        )
+        self, windows: Sequence[Window], count: int, learning: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Add one chunk's gradient; return sums of loss and cosine, and features."""
+        if self.adapts_only:
+            return torch.full((2,), float("nan")).double(), self._see(windows, False)
+        targets = self.targets_of(windows)
         features, predictions = self.predict(windows, learning)
         loss = self.target.loss(predictions, targets)
-        (loss / masked).backward()
+        # The whole step's mean, whatever the chunks and whoever computes them.
+        (loss / count).backward()
         with torch.no_grad():
             cosine = F.cosine_similarity(predictions, targets, dim=1).sum()
-            spread = features.std(dim=0, correction=0).mean() * len(features)
-            return torch.stack([loss, cosine, spread]).double().cpu()
+            return torch.stack([loss, cosine]).double().cpu(), features.detach()
 
     def predict(
         self, windows: Sequence[Window], learning: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Encode the visible patches and predict the masked ones.
+        """Encode the visible patches and predict the teacher's features.
 
         Masked pixels never enter: their features would be replaced by the mask token,
         so the student is not run on them at all, which halves its cost.
@@ -133,30 +155,70 @@ class Learner:
         Returns
         -------
         tuple of Tensor
-            The student's features (V, student_dim), predictions (M, teacher_dim).
+            The student's features (V, student_dim); predictions (M, teacher_dim) for the
+            masked patches, or without context (V, teacher_dim) for the visible ones.
         """
         device = self.student.device
         visible = torch.from_numpy(np.stack([w.visible for w in windows])).to(device)
         masked = torch.from_numpy(np.stack([w.masked for w in windows])).to(device)
-        pixels = np.concatenate([w.visible_pixels for w in windows])
-        mixed = self.student.dtype != torch.float32
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            with torch.set_grad_enabled(learning and torch.is_grad_enabled()):
-                images = self.student.normalise(torch.from_numpy(pixels))
-                features: Tensor = self.student.module(images)
+        with self._autocast():
+            features = self._see(windows, learning)
             predictions: Tensor = self.head(features, visible, masked)
         return features.float(), predictions.float()
 
-    def _teach(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def _see(self, windows: Sequence[Window], learning: bool) -> Tensor:
+        pixels = np.concatenate([w.visible_pixels for w in windows])
+        with (
+            self._autocast(),
+            torch.set_grad_enabled(learning and torch.is_grad_enabled()),
+        ):
+            images = self.student.normalise(torch.from_numpy(pixels))
+            features: Tensor = self.student.module(images)
+        return features
+
+    def _autocast(self) -> torch.autocast:
+        mixed = self.student.dtype != torch.float32
+        return torch.autocast(self.student.device.type, torch.bfloat16, enabled=mixed)
+
+    def _taught(self, window: Window) -> NDArray[np.bool_]:
+        """Tell whose features are predicted: masked patches, or those that are seen."""
+        return window.visible if self.by_itself else window.masked
+
+    def targets_of(self, windows: Sequence[Window]) -> Tensor:
+        """Encode by the teacher what is to be predicted, and scale it."""
+        return self.target.scale(self._teach(windows))
+
+    def _teach(self, windows: Sequence[Window]) -> Tensor:
+        name = "visible_pixels" if self.by_itself else "masked_pixels"
+        pixels = np.concatenate([getattr(window, name) for window in windows])
+        return self._encode_by_teacher(pixels)
+
+    def _encode_by_teacher(self, pixels: NDArray[np.uint8]) -> Tensor:
         features = torch.from_numpy(self.teacher.encode(pixels))
         return features.to(self.student.device)
 
+    def visible_targets(self, window: Window) -> Tensor:
+        """Encode a window's visible patches by the teacher, scaled as targets are."""
+        return self.target.scale(self._encode_by_teacher(window.visible_pixels))
+
+    @torch.no_grad()
+    def judge(self, window: Window, targets: Tensor) -> Tensor:
+        """Predict a window without learning from it: sums of loss and cosine."""
+        self.student.module.eval()
+        self.head.eval()
+        _, predictions = self.predict([window])
+        cosine = F.cosine_similarity(predictions, targets, dim=1).sum()
+        return torch.stack([self.target.loss(predictions, targets), cosine]).double()
+
     def _update(self, factor: float, learning: bool) -> float:
+        if self.adapts_only:
+            return 0.0
         parameters: list[nn.Parameter] = []
         for group in self.optimiser.param_groups:
             idle = group["part"] == "student" and not learning
             group["lr"] = 0.0 if idle else group["peak_lr"] * factor
-            parameters += group["params"]
+            parameters += [] if idle else group["params"]
+        self.team.total_gradients(parameters)
         limit = self.config.optimiser.clip_norm
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         if np.isfinite(norm):
@@ -166,16 +228,17 @@ class Learner:
     def measure_targets(self, windows: Sequence[Window]) -> None:
         """Look at some windows' targets before the first step.
 
-        Takes the statistics that standardised targets need, and lets the predictions
-        begin at the targets' median. That is the best constant under an l1 loss: a
-        short run need not spend its steps on finding it.
+        Takes the statistics that scaled targets need, and lets the predictions begin at
+        the targets' median. That is the best constant under an l1 loss: a short run need
+        not spend its steps on finding it.
         """
-        features = torch.cat([self._teach(w.masked_pixels) for w in windows])
-        if self.config.target.target_norm == "standardise":
-            std = features.std(dim=0).clamp_min(1e-6)
-            self.target = Target(self.config.target, features.mean(dim=0), std)
+        if self.adapts_only:
+            return
+        features = torch.cat([self._teach([window]) for window in windows])
+        self.target = self.target.measured(features)
         if self.config.target.start_at_median:
-            self.head.begin_at(self.target.scale(features).median(dim=0).values)
+            constant = self.target.scale(features).median(dim=0).values
+            self.head.predictor.begin_at(constant)
 
     def state(self) -> dict[str, Tensor]:
         """All tensors from which training can go on."""
@@ -186,9 +249,10 @@ class Learner:
         moments = self.optimiser.state_dict()["state"]
         for number, values in moments.items():
             tensors |= {f"adam/{number}/{k}": v for k, v in values.items()}
-        if self.target.mean is not None and self.target.std is not None:
-            tensors |= {"target/mean": self.target.mean, "target/std": self.target.std}
-        return tensors
+        return tensors | {
+            f"target/{name}": tensor
+            for name, tensor in self.target.statistics().items()
+        }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Go on from tensors that :meth:`state` gave."""
@@ -204,7 +268,15 @@ class Learner:
             moments.setdefault(int(number), {})[key] = tensor
         state = self.optimiser.state_dict()
         self.optimiser.load_state_dict({**state, "state": moments})
-        if "target" in parts:
-            device = self.student.device
-            mean, std = parts["target"]["mean"], parts["target"]["std"]
-            self.target = Target(self.config.target, mean.to(device), std.to(device))
+        device = self.student.device
+        statistics = {k: t.to(device) for k, t in parts.get("target", {}).items()}
+        self.target = Target(self.config.target, **statistics)
+
+
+def _gauges(features: Sequence[Tensor]) -> tuple[float, float]:
+    """Tell how far a step's features spread, and in how many directions."""
+    if not features:
+        return float("nan"), float("nan")
+    together = torch.cat(list(features)).float()
+    spread = together.std(dim=0, correction=0).mean()
+    return float(spread), effective_rank(together)

@@ -59,12 +59,7 @@ class ContextModel(nn.Module):
         self.transformer = nn.TransformerEncoder(
             block, config.depth, nn.LayerNorm(width), enable_nested_tensor=False
         )
-        self.predictor = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, config.predictor_width),
-            nn.GELU(),
-            nn.Linear(config.predictor_width, teacher_dim),
-        )
+        self.predictor = Predictor(width, config.predictor_width, teacher_dim)
 
     def _set_positions(self, config: ContextConfig, width: int) -> None:
         fixed = sincos_positions(config.s, width)
@@ -72,14 +67,6 @@ class ContextModel(nn.Module):
             self.positions = nn.Parameter(torch.randn_like(fixed) * 0.02)
         else:
             self.register_buffer("positions", fixed, persistent=False)
-
-    @torch.no_grad()
-    def begin_at(self, prediction: Tensor) -> None:
-        """Let every prediction of the untrained predictor be this one (teacher_dim,)."""
-        last = self.predictor[-1]
-        assert isinstance(last, nn.Linear)
-        last.weight.zero_()
-        last.bias.copy_(prediction)
 
     def forward(self, features: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
         """Predict the teacher's features at the masked places.
@@ -104,6 +91,44 @@ class ContextModel(nn.Module):
         tokens = self.transformer(tokens, src_key_padding_mask=~(visible | masked))
         predictions: Tensor = self.predictor(tokens[masked])
         return predictions
+
+
+class PatchModel(nn.Module):
+    """The predictor alone, on each patch's own features: distillation without context.
+
+    Parameters are those of :class:`ContextModel`, of which it takes what it needs.
+    """
+
+    def __init__(
+        self, student_dim: int, teacher_dim: int, config: ContextConfig
+    ) -> None:
+        super().__init__()
+        self.predictor = Predictor(student_dim, config.predictor_width, teacher_dim)
+
+    def forward(self, features: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
+        """Predict the teacher's features of the visible patches (V, teacher_dim)."""
+        predictions: Tensor = self.predictor(features)
+        return predictions
+
+
+class Predictor(nn.Sequential):
+    """Norm, linear, GELU, linear: from a token to the teacher's features."""
+
+    def __init__(self, width: int, hidden: int, teacher_dim: int) -> None:
+        super().__init__(
+            nn.LayerNorm(width),
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, teacher_dim),
+        )
+
+    @torch.no_grad()
+    def begin_at(self, prediction: Tensor) -> None:
+        """Let every prediction, while untrained, be this one (teacher_dim,)."""
+        last = self[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.zero_()
+        last.bias.copy_(prediction)
 
 
 def sincos_positions(s: int, width: int) -> Tensor:

@@ -30,7 +30,9 @@ def prepare_student(module: nn.Module, config: OptimiserConfig) -> None:
     ConfigError
         If nothing would be left to learn.
     """
-    module.requires_grad_(True)
+    module.requires_grad_(config.moves_student)
+    if config.learn == "statistics":
+        _forget_statistics(module)
     if not config.freeze_stages:
         return
     timm_module: Any = module
@@ -54,6 +56,11 @@ def set_mode(module: nn.Module, config: OptimiserConfig, learning: bool) -> None
     the batch, and few slides cannot spoil what many photographs taught. A student that
     does not learn yet does not re-estimate its statistics either.
     """
+    if config.learn == "statistics":
+        module.eval()
+        for layer in _batch_norms(module):
+            layer.train()
+        return
     module.train(learning)
     frozen = config.batch_norm == "frozen"
     for layer in _batch_norms(module):
@@ -104,7 +111,24 @@ def rate_factor(config: OptimiserConfig) -> float:
     return factors[config.lr_scaling]
 
 
-def _batch_norms(module: nn.Module) -> Iterator[nn.Module]:
+def _forget_statistics(module: nn.Module) -> None:
+    """Let batch norms average over all batches to come, each counting the same.
+
+    Li et al., "Adaptive batch normalization", Pattern Recognition 2018: statistics of
+    the new domain take the place of the old ones', and weights stay.
+    """
+    layers = list(_batch_norms(module))
+    if not layers:
+        raise ConfigError(
+            "--learn statistics: this student has no batch norms",
+            hint="Choose another student, or another --learn",
+        )
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+
+
+def _batch_norms(module: nn.Module) -> Iterator[_BatchNorm]:
     return (layer for layer in module.modules() if isinstance(layer, _BatchNorm))
 
 

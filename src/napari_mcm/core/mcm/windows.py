@@ -16,28 +16,20 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import TileError
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.mcm.config import ContextConfig, FinetuneConfig
-from napari_mcm.core.slides import Slide
-from napari_mcm.core.tissue import TissueMask
+from napari_mcm.core.mcm.held_out import HeldOut
+from napari_mcm.core.mcm.source import Source, WindowRef
+
+__all__ = [
+    "Source",
+    "Window",
+    "WindowRef",
+    "choose_masked",
+    "plan_epoch",
+    "read_window",
+]
 
 _Item = TypeVar("_Item", np.uint8, np.int64)
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A slide to learn from, and where its tissue is."""
-
-    slide: Slide
-    tissue: TissueMask
-
-
-@dataclass(frozen=True, eq=False)
-class WindowRef:
-    """One window of an epoch: where its patches lie, and the key of its randomness."""
-
-    source: Source
-    grid: PatchGrid
-    index: NDArray[np.int64]
-    key: tuple[int, ...]
+_SHUFFLE = 7_919
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,35 +54,48 @@ class Window:
 
 
 def plan_epoch(
-    sources: Sequence[Source], config: FinetuneConfig, mpp: float, epoch: int
+    sources: Sequence[Source],
+    config: FinetuneConfig,
+    mpp: float,
+    epoch: int,
+    held_out: HeldOut | None = None,
 ) -> list[WindowRef]:
     """List an epoch's windows in the order in which they are learned from.
 
     Each placement lays the patches out from a random corner and the windows over them
     with a random offset, so that every tissue patch is seen about once a placement and
-    at other borders each time.
+    at other borders each time. No window shares a pixel with what is held out.
     """
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
     refs: list[WindowRef] = []
     for which, source in enumerate(sources):
         for placement in range(config.optimiser.placements):
             key = (config.optimiser.seed, epoch, which, placement)
-            refs += _place(source, grid_config, config.context, key)
+            grid, rng = _lay_out(source, grid_config, key)
+            if held_out is not None:
+                grid = held_out.remove_from(grid, which)
+            refs += _place(source, grid, config.context, key, rng)
     order = np.random.default_rng((config.optimiser.seed, epoch)).permutation(len(refs))
     return [refs[i] for i in order]
 
 
-def _place(
-    source: Source,
-    grid_config: GridConfig,
-    context: ContextConfig,
-    key: tuple[int, ...],
-) -> list[WindowRef]:
+def _lay_out(
+    source: Source, grid_config: GridConfig, key: tuple[int, ...]
+) -> tuple[PatchGrid, np.random.Generator]:
     rng = np.random.default_rng(key)
     side = grid_config.patch_size * float(grid_config.mpp)
     # A whole number of level-0 pixels: reads at native resolution need no resampling.
     x, y = (int(rng.integers(0, max(int(side / own), 1))) for own in source.slide.mpp)
-    grid = make_grid(source.slide, source.tissue, grid_config, (x, y))
+    return make_grid(source.slide, source.tissue, grid_config, (x, y)), rng
+
+
+def _place(
+    source: Source,
+    grid: PatchGrid,
+    context: ContextConfig,
+    key: tuple[int, ...],
+    rng: np.random.Generator,
+) -> list[WindowRef]:
     row, column = (int(n) for n in rng.integers(0, context.s, 2))
     windows = grid.windows(context.s, (row, column), context.window_tissue)
     usable = windows.index[(windows.index >= 0).sum(axis=(1, 2)) >= 2]
@@ -123,6 +128,8 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
     if len(pixels) < 2:
         return None
     masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
+    if config.context.context_mode == "shuffled":
+        pixels, masked = _shuffle(pixels, masked, ref.key)
     tissue = np.zeros(len(index), bool)
     tissue[list(pixels)] = True
     table = _brightness_table(rng, config.optimiser.jitter)
@@ -157,6 +164,21 @@ def choose_masked(
     masked = np.zeros(slots, bool)
     masked[rng.permutation(np.asarray(tissue))[:count]] = True
     return masked
+
+
+def _shuffle(
+    pixels: dict[int, NDArray[np.uint8]],
+    masked: NDArray[np.bool_],
+    key: tuple[int, ...],
+) -> tuple[dict[int, NDArray[np.uint8]], NDArray[np.bool_]]:
+    """Put a window's patches, seen and masked ones, to other places at random.
+
+    By a generator of its own: which patches are masked is what it would be anyway.
+    """
+    places = np.random.default_rng((*key, _SHUFFLE)).permutation(len(masked))
+    moved = np.zeros_like(masked)
+    moved[places] = masked
+    return {int(places[slot]): patch for slot, patch in pixels.items()}, moved
 
 
 @dataclass(frozen=True)

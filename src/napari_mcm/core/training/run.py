@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -127,22 +128,59 @@ class Run:
             self.checkpoint_file.parent.rmdir()
 
     def append_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one step's figures to ``metrics.csv``."""
-        new = not self.metrics_file.exists()
-        with self.metrics_file.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", *values])
-            writer.writerow([step, *(f"{value:.8g}" for value in values.values())])
+        """Add one step's figures to ``metrics.csv``.
+
+        A figure that is not measured at every step has empty cells at the others.
+        """
+        header = self._header()
+        new = [name for name in values if name not in header]
+        if not header:
+            header = ["step", *values]
+            self._write_rows("w", [header])
+        elif new:
+            header = self._widen(new)
+        cells = {name: f"{value:.8g}" for name, value in values.items()}
+        row = [str(step), *(cells.get(name, "") for name in header[1:])]
+        self._write_rows("a", [row])
 
     def metrics(self) -> dict[str, list[float]]:
-        """Read ``metrics.csv`` as one list a column; empty where nothing is written."""
+        """Read ``metrics.csv`` as one list a column; empty where nothing is written.
+
+        Cells that are empty are NaN.
+        """
         if not self.metrics_file.exists():
             return {}
+        header, *rows = self._rows()
+        body = [row for row in rows if len(row) == len(header)]
+        return {
+            name: [float(row[i] or "nan") for row in body]
+            for i, name in enumerate(header)
+        }
+
+    def _rows(self) -> list[list[str]]:
         with self.metrics_file.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-        header, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
-        return {name: [float(row[i]) for row in body] for i, name in enumerate(header)}
+            return list(csv.reader(file)) or [[]]
+
+    def _header(self) -> list[str]:
+        if not self.metrics_file.exists():
+            return []
+        with self.metrics_file.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
+
+    def _write_rows(self, mode: Literal["w", "a"], rows: list[list[str]]) -> None:
+        with self.metrics_file.open(mode, newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+
+    def _widen(self, names: list[str]) -> list[str]:
+        """Give all rows so far empty cells for new columns."""
+        header, *rows = self._rows()
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(
+            [[*header, *names], *([*row, *("" for _ in names)] for row in rows)]
+        )
+        with atomic_path(self.metrics_file) as part:
+            part.write_text(text.getvalue(), encoding="utf-8", newline="")
+        return [*header, *names]
 
     def trim_metrics(self, step: int) -> None:
         """Forget figures from `step` on: the run goes on from there.

@@ -1,0 +1,271 @@
+"""The loop of a fine-tuning: where it stands, what it measures, how it saves itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.errors import RunError, TrainingError
+from napari_mcm.core.jobs import Job, Meter, Metrics, Note, Progress
+from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.export import export_student
+from napari_mcm.core.mcm.gauges import Watch
+from napari_mcm.core.mcm.held_out import keep_out
+from napari_mcm.core.mcm.learner import Learner, StepFigures
+from napari_mcm.core.mcm.source import Source, WindowRef
+from napari_mcm.core.mcm.validation import Validation
+from napari_mcm.core.mcm.windows import Window, plan_epoch, read_window
+from napari_mcm.core.prefetch import prefetch
+from napari_mcm.core.training import Run, warmup_cosine
+from napari_mcm.core.training.team import Team
+
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Probe = Callable[[Encode], Mapping[str, float]]
+"""Measures an encoder on labelled data: figures by name."""
+
+
+class Training:
+    """One run's loop.
+
+    Parameters
+    ----------
+    run : Run
+        Written to by the first process only.
+    config : FinetuneConfig
+        All options.
+    sources : list of Source
+        Open slides.
+    mpp : float
+        Resolution of patches, in microns per pixel.
+    team : Team
+        The processes that train together.
+    probe : callable, optional
+        Measures the student from time to time.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: FinetuneConfig,
+        sources: list[Source],
+        mpp: float,
+        team: Team,
+        probe: Probe | None = None,
+    ) -> None:
+        self.run, self.config, self.sources, self.mpp = run, config, sources, mpp
+        self.team, self.probe = team, probe
+        self.slides = [source.slide.fingerprint for source in sources]
+        self.held_out = keep_out(sources, config, mpp)
+        size = config.optimiser.batch_windows
+        plans = [
+            plan_epoch(sources, config, mpp, epoch, self.held_out)
+            for epoch in range(config.optimiser.epochs)
+        ]
+        self.batches = [
+            plan[i : i + size] for plan in plans for i in range(0, len(plan), size)
+        ]
+        if not self.batches:
+            raise TrainingError(
+                f"no context window of {config.context.s}×{config.context.s} patches "
+                "holds enough tissue",
+                hint="Choose a smaller --s or --window-tissue, or other slides",
+            )
+        self.step = 0
+        self.damaged = 0
+        self._saved_at = time.monotonic()
+
+    def learn(self) -> Job[dict[str, Any]]:
+        """Train to the end and export the student; returns the summary."""
+        config = self.config
+        yield Progress("Loading encoders", 0, None, "encoders")
+        student = load_encoder(config.student, config.compute)
+        teacher = load_encoder(config.teacher_spec, config.compute)
+        self.learner = Learner(student, teacher, config, self.team)
+        yield from self._prepare()
+        self.team.wait()
+        self.watch = Watch(self.run.metrics())
+        self.validation = Validation(self.learner, self.held_out.refs, config)
+        if self.team.leads:
+            yield from self.validation.prepare()
+        started = time.monotonic()
+        yield from self._steps()
+        summary = self._summary(time.monotonic() - started)
+        if self.team.leads:
+            self._export(student, teacher, summary)
+        return summary
+
+    def _prepare(self) -> Job[None]:
+        checkpoint = self.run.load_checkpoint()
+        # Nobody writes before everybody has read.
+        self.team.wait()
+        if checkpoint is None:
+            yield Progress("Measuring targets", 0, None, "windows")
+            count = self.config.target.target_windows
+            self.learner.measure_targets(list(self._some_windows(count)))
+            if self.team.leads:
+                self.run.trim_metrics(0)
+            return
+        tensors, state = checkpoint
+        if state["slides"] != self.slides:
+            raise RunError(
+                "its slides are not the ones it was started with", self.run.path
+            )
+        self.learner.load_state(tensors)
+        self.step, self.damaged = int(state["step"]), int(state["damaged"])
+        if self.team.leads:
+            self.run.trim_metrics(self.step)
+        yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
+
+    def _some_windows(self, count: int) -> Iterator[Window]:
+        # From all over the run: the first ones alone would flatter its first losses.
+        refs = [ref for batch in self.batches for ref in batch]
+        refs = refs[:: max(len(refs) // count, 1)][:count]
+        return (w for ref in refs if (w := read_window(ref, self.config)) is not None)
+
+    def _steps(self) -> Job[None]:
+        ahead = self.batches[self.step :]
+        past = sum(map(len, self.batches[: self.step]))
+        meter = Meter("Fine-tuning", past + sum(map(len, ahead)), "windows", past)
+        reading = prefetch(self._read, ahead, self.config.workers, ahead=3)
+        try:
+            for refs, windows in zip(ahead, reading, strict=True):
+                yield meter.progress()
+                values = yield from self._one_step(windows, meter)
+                if self.team.leads:
+                    values |= yield from self._measure(meter)
+                    self.run.append_metrics(self.step, values)
+                meter.advance(len(refs))
+                # Counted before anybody can stop here: weights and count go together.
+                self.step += 1
+                self.learner.settled = True
+                if self.team.leads:
+                    yield Metrics(self.step - 1, values)
+                yield from self._watch(values)
+                if self._is_time_to_save():
+                    self._save()
+            yield meter.progress()
+        finally:
+            reading.close()
+            # A cancel in the middle of an update must not save weights half changed: the
+            # checkpoint before stands then.
+            if self.learner.settled and 0 < self.step < len(self.batches):
+                self._save()
+
+    def _read(self, refs: list[WindowRef]) -> list[Window]:
+        windows = [read_window(ref, self.config) for ref in self.team.share(refs)]
+        return [window for window in windows if window is not None]
+
+    def _one_step(self, windows: list[Window], meter: Meter) -> Job[dict[str, float]]:
+        """Take one step; returns its figures, NaN where damage left nothing to see."""
+        began = time.monotonic()
+        self.damaged += sum(window.damaged for window in windows)
+        figures = StepFigures(*[float("nan")] * 5)
+        options = self.config.optimiser
+        factor = warmup_cosine(self.step, len(self.batches), options.warmup)
+        learning = self.step >= round(options.head_warmup * len(self.batches))
+        learning = learning and options.moves_student
+        if windows or self.team.size > 1:
+            seed = options.seed * 1_000_003 + self.step * 1_009
+            stepping = self.learner.step(windows, factor, learning, seed)
+            while True:
+                try:
+                    next(stepping)
+                except StopIteration as end:
+                    figures = end.value
+                    break
+                yield meter.progress()
+            self._check(figures)
+        patches = sum(int((w.visible | w.masked).sum()) for w in windows)
+        rate = patches / max(time.monotonic() - began, 1e-9)
+        return {**asdict(figures), "lr_factor": factor, "patches_per_s": rate}
+
+    def _measure(self, meter: Meter) -> Job[dict[str, float]]:
+        """Measure on what is kept out: after the first step, every k, after the last."""
+        number = self.step + 1
+        every = self.config.held_out.validate_every
+        if number not in (1, len(self.batches)) and number % every:
+            return {}
+        values = yield from self.validation.measure(meter)
+        if self.probe is not None:
+            self.learner.student.module.eval()
+            found = self.probe(self.learner.student.encode)
+            values |= {f"probe_{name}": value for name, value in found.items()}
+        return values
+
+    def _check(self, figures: StepFigures) -> None:
+        if self.learner.adapts_only:
+            return
+        if not np.isfinite([figures.loss, figures.grad_norm]).all():
+            raise self._divergence(f"it is {figures.loss}")
+
+    def _watch(self, values: Mapping[str, float]) -> Job[None]:
+        self.watch.add(values)
+        if self.watch.diverged:
+            # The last checkpoint is of a step before, when all was well.
+            self.learner.settled = False
+            raise self._divergence(f"it has risen to {values['loss']:.3g}")
+        collapse = self.watch.collapse()
+        if collapse:
+            yield Note(f"{collapse}; try a lower --student-lr", "warning")
+
+    def _divergence(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"the loss diverged at step {self.step + 1} ({what})",
+            self.run.path,
+            "Try a lower --student-lr and --head-lr, or --batch-norm frozen; the last "
+            "good checkpoint is kept",
+        )
+
+    def _is_time_to_save(self) -> bool:
+        last = self.step == len(self.batches)
+        due = time.monotonic() - self._saved_at >= self.config.checkpoint_seconds
+        return due and not last and self.watch.healthy
+
+    def _save(self) -> None:
+        if not self.team.leads:
+            return
+        state = {"step": self.step, "slides": self.slides, "damaged": self.damaged}
+        self.run.save_checkpoint(self.learner.state(), state)
+        self._saved_at = time.monotonic()
+
+    def _summary(self, seconds: float) -> dict[str, Any]:
+        metrics = self.run.metrics()
+        summary: dict[str, Any] = {
+            **_first_and_last(metrics.get("loss", [])),
+            "patches_per_s": _median(metrics.get("patches_per_s", [])),
+            "steps": len(self.batches),
+            "windows": sum(map(len, self.batches)),
+            "damaged_patches": self.damaged,
+            "mpp": self.mpp,
+            "seconds": seconds,
+        }
+        if self.held_out.refs:
+            summary["held_out"] = self.validation.summary(metrics)
+        return summary
+
+    def _export(
+        self, student: Encoder, teacher: Encoder, summary: dict[str, Any]
+    ) -> None:
+        slides = [source.slide.name for source in self.sources]
+        export_student(
+            self.run.path / "encoder", student, teacher, self.config, summary, slides
+        )
+
+
+def _first_and_last(losses: list[float]) -> dict[str, float | None]:
+    tenth = max(len(losses) // 10, 1)
+    parts = {"loss_first": losses[:tenth], "loss_last": losses[-tenth:]}
+    return {
+        name: float(np.nanmean(part)) if np.isfinite(part).any() else None
+        for name, part in parts.items()
+    }
+
+
+def _median(values: list[float]) -> float:
+    return float(np.nanmedian(values)) if values else float("nan")

@@ -1,0 +1,106 @@
+"""Several processes that train one model, as `torchrun` starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from napari_mcm.core.errors import TrainingError
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a training; one alone where nobody started more.
+
+    Attributes
+    ----------
+    rank : int
+        This process, from 0. The first one writes the run.
+    size : int
+        How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[_Item]) -> list[_Item]:
+        """Give this process' part of a step."""
+        return list(items[self.rank :: self.size])
+
+    def total(self, values: Tensor) -> Tensor:
+        """Add up a tensor over all processes.
+
+        Raises
+        ------
+        TrainingError
+            If another process is gone.
+        """
+        if self.size == 1:
+            return values
+        summed = values.clone()
+        with _gone_is_told():
+            distributed.all_reduce(summed)
+        return summed
+
+    def total_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add up gradients over all processes, in place and in one message."""
+        if self.size == 1 or not parameters:
+            return
+        parts = [
+            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+            for p in parameters
+        ]
+        summed = self.total(torch.cat(parts))
+        for p, part in zip(
+            parameters, summed.split([p.numel() for p in parameters]), strict=True
+        ):
+            p.grad = part.view_as(p).clone(memory_format=torch.preserve_format)
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        if self.size > 1:
+            self.total(torch.zeros(1))
+
+
+@contextmanager
+def join_team() -> Iterator[Team]:
+    """Join the processes that `torchrun` started; alone without it.
+
+    Gradients travel by gloo, which needs no GPU, or by NCCL where there is one.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or distributed.is_initialized():
+        alone = not distributed.is_initialized()
+        yield Team() if alone else Team(distributed.get_rank(), size)
+        return
+    backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
+    with _gone_is_told():
+        distributed.init_process_group(backend)
+    try:
+        yield Team(distributed.get_rank(), size)
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _gone_is_told() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            "another process of this training has ended",
+            hint="Start it again with the same command and --resume",
+        ) from error
