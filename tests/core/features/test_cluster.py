@@ -15,7 +15,7 @@ import pytest
 from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features import ExtractConfig, extract_slides, read_features
-from napari_mcm.core.features.cluster import extract_anywhere
+from napari_mcm.core.features.cluster import extract_anywhere, own_device
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.jobs import Progress, run
 from napari_mcm.core.tissue import TissueConfig
@@ -140,3 +140,20 @@ def test_the_command_line_knows_the_local_cluster(slides, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "worker", "devices", "given"),
+    [
+        ("auto", 0, 2, "cuda:0"),
+        ("auto", 3, 2, "cuda:1"),
+        ("cuda", 1, 2, "cuda:1"),
+        ("cuda:0", 1, 2, "cuda:0"),
+        ("cpu", 1, 2, "cpu"),
+        ("auto", 1, 1, "auto"),
+        ("auto", "tcp://elsewhere:4711", 2, "auto"),
+    ],
+)
+def test_workers_of_one_machine_share_its_gpus(asked, worker, devices, given):
+    compute = ComputeConfig(device=asked)
+    assert own_device(compute, worker, devices).device == given

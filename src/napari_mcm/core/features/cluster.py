@@ -28,7 +28,7 @@ from napari_mcm.core.jobs import Job, Note, Progress
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from napari_mcm.core.encoders import Encoder
+    from napari_mcm.core.encoders import ComputeConfig, Encoder
 
 _POLL_S = 0.2
 _STOP = "napari-mcm-stop"
@@ -127,7 +127,8 @@ def extract_one_slide(settings: dict[str, Any], path: str, stop: str) -> Extract
     from distributed import Event
 
     config = ExtractConfig.model_validate({**settings, "slides": (path,)})
-    config = config.model_copy(update={"scheduler": None, "local_cluster": 0})
+    own = {"compute": own_device(config.compute, _worker_name(), _devices())}
+    config = config.model_copy(update={"scheduler": None, "local_cluster": 0, **own})
     encoders = [
         _loaded(spec, config.compute.model_dump_json()) for spec in config.encoder
     ]
@@ -145,6 +146,37 @@ def extract_one_slide(settings: dict[str, Any], path: str, stop: str) -> Extract
         return result
     finally:
         job.close()
+
+
+def own_device(compute: ComputeConfig, worker: object, devices: int) -> ComputeConfig:
+    """Give each worker of one machine a GPU of its own, while there are some.
+
+    Parameters
+    ----------
+    compute : ComputeConfig
+        As asked; a device that is named stays.
+    worker : object
+        The worker's name: those of a cluster started here are numbers.
+    devices : int
+        CUDA devices of this machine.
+    """
+    if devices < 2 or compute.device not in ("auto", "cuda"):
+        return compute
+    if not isinstance(worker, int):
+        return compute
+    return compute.model_copy(update={"device": f"cuda:{worker % devices}"})
+
+
+def _worker_name() -> object:
+    from distributed import get_worker
+
+    return get_worker().name
+
+
+def _devices() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 @lru_cache(maxsize=4)
