@@ -21,7 +21,7 @@ from napari_mcm.core.features import (
     read_features,
 )
 from napari_mcm.core.features import slides as slides_module
-from napari_mcm.core.features.extraction import extract_each
+from napari_mcm.core.features.extraction import write_features
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.jobs import Note, Progress, run
 from napari_mcm.core.slides import Slide, open_slide
@@ -57,6 +57,14 @@ def config(tmp_path, slides, **given):
     return ExtractConfig(slides=tuple(slides), **settings | given)
 
 
+def write(slide, grid, targets, **given):
+    status = run(write_features(slide, grid, targets, **given))
+    found = [read_features(path) for _, path in targets]
+    for features in found:
+        assert_array_equal(features.status, status)
+    return found
+
+
 def test_several_encoders_read_each_patch_once(
     slide, grid, encoders, tmp_path, on_read
 ):
@@ -66,7 +74,7 @@ def test_several_encoders_read_each_patch_once(
     read: list[tuple[int, int]] = []
     on_read(read.append)
     targets = [(e, tmp_path / f"together-{i}") for i, e in enumerate(encoders)]
-    together = run(extract_each(slide, grid, targets))
+    together = write(slide, grid, targets)
     assert len(read) == len(grid)
     for one, other in zip(alone, together, strict=True):
         assert_array_equal(one.features, other.features)
@@ -75,12 +83,12 @@ def test_several_encoders_read_each_patch_once(
 
 def test_files_that_are_differently_far_end_alike(slide, grid, encoders, tmp_path):
     targets = [(e, tmp_path / f"{i}") for i, e in enumerate(encoders)]
-    whole = run(extract_each(slide, grid, targets, block=16))
+    whole = write(slide, grid, targets, block=16)
     shutil.rmtree(tmp_path / "1")
     zarr.open_group(tmp_path / "0").attrs["complete"] = False
     status = zarr.open_group(tmp_path / "0")["status"]
     status[20:] = 255  # within the second block
-    again = run(extract_each(slide, grid, targets, block=16))
+    again = write(slide, grid, targets, block=16)
     for one, other in zip(whole, again, strict=True):
         assert_array_equal(one.features, other.features)
 

@@ -9,6 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_mcm import __version__
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.config import BatchSize
@@ -77,19 +80,20 @@ def extract(
     LeaseHeldError
         If another process is writing the file.
     """
-    (features,) = yield from extract_each(
+    path = Path(path)
+    yield from write_features(
         slide,
         grid,
-        [(encoder, Path(path))],
+        [(encoder, path)],
         batch_size=batch_size,
         workers=workers,
         block=block,
         overwrite=overwrite,
     )
-    return features
+    return read_features(path)
 
 
-def extract_each(
+def write_features(
     slide: Slide,
     grid: PatchGrid,
     targets: Sequence[tuple[Encoder, Path]],
@@ -98,8 +102,10 @@ def extract_each(
     workers: int = 2,
     block: int = 256,
     overwrite: bool = False,
-) -> Job[list[FeatureSet]]:
+) -> Job[NDArray[np.uint8]]:
     """Compute features by several encoders, reading each patch once.
+
+    Features pass through memory a block at a time, however many there are.
 
     Parameters
     ----------
@@ -112,8 +118,8 @@ def extract_each(
 
     Returns
     -------
-    list of FeatureSet
-        In the order of `targets`.
+    ndarray of uint8, shape (N,)
+        The status of each patch, the same in all files.
     """
     _check_same(slide, grid)
     began = time.monotonic()
@@ -137,9 +143,12 @@ def extract_each(
             yield from _fill(outputs, slide, grid, workers)
         for output in outputs:
             output.finish(_provenance(began))
-    found = [read_features(path) for _, path in targets]
-    yield from _tell_problems(slide, found[0])
-    return found
+    encoder, path = targets[0]
+    written = FeatureStore.find(path, grid, encoder.describe())
+    assert written is not None
+    status = written.status
+    yield from _tell_problems(slide, status)
+    return status
 
 
 def _check_same(slide: Slide, grid: PatchGrid) -> None:
@@ -186,16 +195,16 @@ def _fill(
         patches.close()
 
 
-def _tell_problems(slide: Slide, features: FeatureSet) -> Job[None]:
+def _tell_problems(slide: Slide, found: NDArray[np.uint8]) -> Job[None]:
     for status, what in (
         (Status.DECODE_ERROR, "could not be decoded"),
         (Status.BLANK, "are blank"),
         (Status.OUTSIDE, "reach beyond the slide"),
     ):
-        count = int((features.status == status).sum())
+        count = int((found == status).sum())
         if count:
             yield Note(
-                f"{slide.name}: {count} of {len(features)} patches {what} and have no "
+                f"{slide.name}: {count} of {len(found)} patches {what} and have no "
                 "features",
                 "warning" if status == Status.DECODE_ERROR else "info",
             )

@@ -64,6 +64,7 @@ class Lease:
         self._heard = time.time()
         self._lost = False
         self._ended, self._lock = threading.Event(), threading.RLock()
+        self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     @classmethod
     def take(
@@ -103,7 +104,7 @@ class Lease:
             if left <= 0:
                 raise lease._held()
             time.sleep(min(_POLL_S, left))
-        threading.Thread(target=lease._keep, name="lease", daemon=True).start()
+        lease._keeper.start()
         return lease
 
     def check(self) -> None:
@@ -138,6 +139,7 @@ class Lease:
         with self._lock, suppress(OSError), self._claim(self._me) as claimed:
             if claimed:
                 self._remove(self._file, self._me)
+        self._keeper.join(1)
 
     def __enter__(self) -> Lease:
         return self

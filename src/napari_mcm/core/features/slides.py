@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, McmError, OutputError, SlideError
 from napari_mcm.core.features.ahead import Prepared, SlidesAhead
 from napari_mcm.core.features.config import ExtractConfig
-from napari_mcm.core.features.extraction import extract_each
-from napari_mcm.core.features.feature_set import FeatureSet, Status
+from napari_mcm.core.features.extraction import write_features
+from napari_mcm.core.features.feature_set import Status
 from napari_mcm.core.features.lease import LeaseHeldError
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
 from napari_mcm.core.jobs import Job, Note, Progress
@@ -108,7 +111,7 @@ def extract_slides(
             if isinstance(found, McmError):
                 yield from tally.fail(str(found))
             elif isinstance(ready, Prepared):
-                tally.count(path, ready.files, found[0])
+                tally.count(path, ready.files, found)
     finally:
         ahead.close()
     return tally.result(len(encoders))
@@ -119,7 +122,7 @@ def _follow(
     encoders: Sequence[Encoder],
     config: ExtractConfig,
     tally: _Tally,
-) -> Job[list[FeatureSet] | McmError]:
+) -> Job[NDArray[np.uint8] | McmError]:
     if isinstance(ready, McmError):
         return ready
     return (yield from tally.follow(_extract_one(ready, encoders, config)))
@@ -219,11 +222,13 @@ class _Tally:
         self._failed.append(line)
         yield Note(line, "warning")
 
-    def count(self, path: Path, files: Sequence[Path], features: FeatureSet) -> None:
+    def count(
+        self, path: Path, files: Sequence[Path], status: NDArray[np.uint8]
+    ) -> None:
         """Add a slide's files."""
         self._files += files
-        self._patches += int(features.ok.sum())
-        damaged = int((features.status == Status.DECODE_ERROR).sum())
+        self._patches += int((status == Status.OK).sum())
+        damaged = int((status == Status.DECODE_ERROR).sum())
         if damaged:
             self._failed.append(f"{path}: {damaged} patches could not be decoded")
 
@@ -259,7 +264,7 @@ class _Tally:
 
 def _extract_one(
     ready: Prepared, encoders: Sequence[Encoder], config: ExtractConfig
-) -> Job[list[FeatureSet] | McmError]:
+) -> Job[NDArray[np.uint8] | McmError]:
     """Extract a slide by all encoders, and close it."""
     slide, grid = ready.slide, ready.grid
     try:
@@ -270,7 +275,7 @@ def _extract_one(
         if _is_worth_compiling(config, grid):
             encoders = yield from _compiled(encoders)
         return (
-            yield from extract_each(
+            yield from write_features(
                 slide,
                 grid,
                 list(zip(encoders, ready.files, strict=True)),

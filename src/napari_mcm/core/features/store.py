@@ -118,13 +118,18 @@ class FeatureStore:
         return self.group.attrs.get("complete") is True
 
     @property
-    def done(self) -> int:
-        """How many rows are written, from the first: whole blocks."""
+    def status(self) -> NDArray[np.uint8]:
+        """The status of each row (N,), ``PENDING`` where it is not written."""
         try:
-            status = np.asarray(self._array("status")[:])
+            return np.asarray(self._array("status")[:], np.uint8)
         # zarr and codecs raise errors of many kinds for a damaged chunk.
         except Exception as error:  # noqa: BLE001
             raise _damaged(self.path, error) from error
+
+    @property
+    def done(self) -> int:
+        """How many rows are written, from the first: whole blocks."""
+        status = self.status
         pending = np.flatnonzero(status == Status.PENDING)
         if not len(pending):
             return len(status)
