@@ -9,6 +9,7 @@ from napari_mcm.core.features.interchange.formats import (
     write_foreign,
 )
 from napari_mcm.core.features.interchange.own import save_features
+from napari_mcm.core.features.interchange.vectors import read_vectors
 
 __all__ = [
     "READABLE",
@@ -16,6 +17,7 @@ __all__ = [
     "Written",
     "detect",
     "read_foreign",
+    "read_vectors",
     "save_features",
     "write_foreign",
 ]

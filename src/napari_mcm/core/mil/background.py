@@ -1,0 +1,55 @@
+"""Long computations that can be walked away from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+_LOOK_S = 0.1
+_WAIT_S = 0.7
+
+
+def steadily(work: Callable[[], _T], long: bool) -> Generator[None, None, _T]:
+    """Do some work and yield now and then meanwhile, so that it can be cancelled.
+
+    What is closed is waited for shortly, then left to end by itself, its result unused:
+    a bag of hundreds of thousands of patches takes seconds that nothing interrupts.
+
+    Parameters
+    ----------
+    work : callable
+        What is done; in a thread of its own where `long`.
+    long : bool
+        Whether it may take more than a moment.
+
+    Returns
+    -------
+    object
+        What `work` returns.
+    """
+    if not long:
+        yield
+        return work()
+    done: list[_T] = []
+    failed: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            failed.append(error)
+
+    thread = threading.Thread(target=body, name="mil-step", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            yield
+            thread.join(_LOOK_S)
+    finally:
+        thread.join(_WAIT_S)
+    if failed:
+        raise failed[0]
+    return done[0]

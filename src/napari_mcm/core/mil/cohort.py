@@ -1,0 +1,196 @@
+"""The cohort: a table of slides with their labels, patients and parts."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_mcm.core.errors import ConfigError
+
+NAMES = {
+    "slide": ("slide", "slide_id", "slide_name", "image", "image_id", "filename"),
+    "label": ("label", "class", "target", "diagnosis", "y"),
+    "patient": ("patient", "patient_id", "case", "case_id", "subject", "subject_id"),
+    "split": ("split", "set", "subset", "partition"),
+    "fold": ("fold", "fold_id"),
+    "path": ("path", "slide_path", "file"),
+}
+"""Columns by what they hold; the first that is there counts, in any case."""
+
+_ENDINGS = (
+    ".ome.tiff",
+    ".ome.tif",
+    ".ome.zarr",
+    ".svs",
+    ".tiff",
+    ".tif",
+    ".btf",
+    ".ndpi",
+    ".scn",
+    ".bif",
+    ".mrxs",
+    ".qptiff",
+    ".dcm",
+    ".zarr",
+    ".vsi",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One slide of a cohort.
+
+    Attributes
+    ----------
+    slide, label, patient : str
+        Its name without the ending of a slide file, its class, and its patient: the
+        slide itself where the table names none.
+    split, fold, path : str
+        As the table has them; empty where it does not.
+    """
+
+    slide: str
+    label: str
+    patient: str
+    split: str = ""
+    fold: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A table of slides.
+
+    Attributes
+    ----------
+    cases : tuple of Case
+        In the table's order.
+    source : Path
+        The table.
+    has_patients : bool
+        Whether the table names patients.
+    """
+
+    cases: tuple[Case, ...]
+    source: Path
+    has_patients: bool
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels, sorted: numbers by value."""
+        found = {case.label for case in self.cases}
+        return sorted(found, key=lambda text: (_number(text), text))
+
+    def slide_file(self, slide: str) -> Path | None:
+        """Find a slide's pixels by the table's path, None where there are none."""
+        for case in self.cases:
+            if case.slide == slide and case.path:
+                path = self.source.parent / case.path
+                return path if path.exists() else None
+        return None
+
+    def without(self, slides: Sequence[str]) -> Cohort:
+        """Give the cohort without some slides."""
+        gone = set(slides)
+        kept = tuple(case for case in self.cases if case.slide not in gone)
+        return Cohort(kept, self.source, self.has_patients)
+
+
+def slide_key(name: str) -> str:
+    """Give a slide's name without folders and the ending of a slide file."""
+    name = Path(name.strip()).name
+    for ending in _ENDINGS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def read_cohort(path: Path, labelled: bool = True) -> Cohort:
+    """Read a table of slides.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file with a header; columns are found by their usual names.
+    labelled : bool
+        Whether every slide must have a label.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, lacks a column or a value, or names a slide twice.
+    """
+    path = Path(path)
+    header, rows = _read(path)
+    columns = {what: _column(header, names) for what, names in NAMES.items()}
+    for what in ("slide", "label") if labelled else ("slide",):
+        if columns[what] is None:
+            raise ConfigError(
+                f"has no column of {what}s",
+                path,
+                f"Call it one of {', '.join(NAMES[what])}; there are "
+                f"{', '.join(header)}",
+            )
+    cases = [_case(row, columns, path, n) for n, row in enumerate(rows, 2)]
+    _check(cases, path, labelled)
+    return Cohort(tuple(cases), path, columns["patient"] is not None)
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    try:
+        # Tables that spreadsheets have saved begin with a byte-order mark.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if any(row.values())]
+            return [name.strip() for name in reader.fieldnames or []], rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"cannot be read as a table ({error})", path) from error
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> str | None:
+    there = {name.lower().replace(" ", "_"): name for name in header}
+    return next((there[name] for name in names if name in there), None)
+
+
+def _case(
+    row: Mapping[str, str], columns: Mapping[str, str | None], path: Path, line: int
+) -> Case:
+    row = {(name or "").strip(): value for name, value in row.items()}
+
+    def value(what: str) -> str:
+        found = row.get(columns[what] or "", "")
+        return (found or "").strip() if isinstance(found, str) else ""
+
+    slide = slide_key(value("slide"))
+    if not slide:
+        raise ConfigError(f"names no slide in line {line}", path)
+    patient = value("patient") or slide
+    parts = value("split").lower(), value("fold"), value("path")
+    return Case(slide, value("label"), patient, *parts)
+
+
+def _check(cases: Sequence[Case], path: Path, labelled: bool) -> None:
+    if not cases:
+        raise ConfigError("holds no slides", path)
+    seen: set[str] = set()
+    for case in cases:
+        if case.slide in seen:
+            raise ConfigError(f"names slide {case.slide} twice", path)
+        seen.add(case.slide)
+        if labelled and not case.label:
+            raise ConfigError(
+                f"has no label for slide {case.slide}", path, "Leave it out, or add it"
+            )
+    if labelled and len({case.label for case in cases}) < 2:
+        raise ConfigError(
+            f"has one label only ({cases[0].label})", path, "Two are needed to learn"
+        )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")

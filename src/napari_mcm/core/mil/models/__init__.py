@@ -1,0 +1,73 @@
+"""Aggregators: from the patches of a slide to its class."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_mcm.core.mil.config import AggregatorConfig
+from napari_mcm.core.mil.models.abmil import ABMIL
+from napari_mcm.core.mil.models.base import Aggregated, Aggregator, seed_dropout
+from napari_mcm.core.mil.models.clam import CLAMMB, CLAMSB
+from napari_mcm.core.mil.models.dsmil import DSMIL
+from napari_mcm.core.mil.models.pooling import MaxPooling, MeanPooling
+from napari_mcm.core.mil.models.transmil import TransMIL
+
+__all__ = [
+    "ABMIL",
+    "CLAMMB",
+    "CLAMSB",
+    "DSMIL",
+    "Aggregated",
+    "Aggregator",
+    "MaxPooling",
+    "MeanPooling",
+    "TransMIL",
+    "make_aggregator",
+    "seed_dropout",
+]
+
+
+def make_aggregator(
+    config: AggregatorConfig, dim: int, classes: int, seed: int = 0
+) -> Aggregator:
+    """Make an aggregator whose weights depend on a seed only.
+
+    Parameters
+    ----------
+    config : AggregatorConfig
+        Which one, and its sizes.
+    dim, classes : int
+        Length of a feature vector; number of classes.
+    seed : int
+        Of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _make(config.settled, dim, classes)
+
+
+def _make(config: AggregatorConfig, dim: int, classes: int) -> Aggregator:
+    hidden, width, dropout = config.hidden, config.width, config.dropout
+    assert hidden != "auto" and width != "auto" and dropout != "auto"
+    if config.model == "mean":
+        return MeanPooling(dim, classes, hidden, dropout)
+    if config.model == "max":
+        return MaxPooling(dim, classes, hidden, dropout)
+    if config.model == "abmil":
+        return ABMIL(dim, classes, hidden, width, dropout)
+    if config.model == "transmil":
+        return TransMIL(dim, classes, hidden, config.landmarks, dropout)
+    if config.model == "dsmil":
+        return DSMIL(dim, classes, width, dropout)
+    kind = CLAMSB if config.model == "clam_sb" else CLAMMB
+    return kind(
+        dim,
+        classes,
+        hidden,
+        width,
+        dropout,
+        instances=config.instances,
+        weight=config.instance_weight,
+        loss=config.instance_loss,
+        subtyping=config.subtyping,
+    )

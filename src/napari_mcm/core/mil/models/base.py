@@ -1,0 +1,162 @@
+"""What all aggregators share: the interface, masks, and dropout that can be repeated."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregated:
+    """What an aggregator makes of a batch of bags.
+
+    Attributes
+    ----------
+    logits : Tensor, shape (B, C)
+        Scores of the classes.
+    attention : Tensor, shape (B, N) or (B, C, N), or None
+        Weights that sum to 1 over a bag's patches; 0 where the mask is False. None
+        where they were not asked for and are not at hand.
+    instances : Tensor or None
+        What the auxiliary loss needs of the patches: hidden vectors (B, N, H) or
+        scores (B, N, C).
+    """
+
+    logits: Tensor
+    attention: Tensor | None = None
+    instances: Tensor | None = None
+
+
+class Aggregator(nn.Module, ABC):
+    """From the features of a bag's patches to the scores of a slide's classes.
+
+    Attributes
+    ----------
+    per_class : bool
+        Whether attention has a row for each class.
+    auxiliary_weight : float
+        Part of the auxiliary loss in the whole, 0 to 1; the bag's loss has the rest.
+    shown : str
+        What is drawn as attention, in words for the map's title.
+    caveat : str
+        What a reader of the map must know; empty where it is plain attention.
+    """
+
+    per_class: ClassVar[bool] = False
+    shown: ClassVar[str] = "attention"
+    caveat: ClassVar[str] = ""
+    auxiliary_weight: float = 0.0
+
+    @abstractmethod
+    def aggregate(
+        self, bag: Tensor, mask: Tensor | None = None, with_attention: bool = False
+    ) -> Aggregated:
+        """Do the work of :meth:`forward`; keeps what the auxiliary loss needs."""
+
+    def forward(
+        self, bag: Tensor, mask: Tensor | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Score bags.
+
+        Parameters
+        ----------
+        bag : Tensor, shape (B, N, D)
+            Features of patches; shorter bags of a batch are padded.
+        mask : Tensor of bool, shape (B, N), optional
+            True for a bag's own patches, False for padding; each bag has one at least.
+        return_attention : bool
+            Give the attention too.
+
+        Returns
+        -------
+        Tensor, shape (B, C), or tuple of Tensor
+            Logits; with `return_attention` also the attention: (B, N), or (B, C, N)
+            where `per_class`. It sums to 1 over a bag's patches.
+        """
+        state = self.aggregate(bag, mask, return_attention)
+        if not return_attention:
+            return state.logits
+        assert state.attention is not None
+        return state.logits, state.attention
+
+    def auxiliary_loss(
+        self, state: Aggregated, labels: Tensor, mask: Tensor | None = None
+    ) -> Tensor | None:
+        """Compute what is learned beside the bag's label.
+
+        Parameters
+        ----------
+        state : Aggregated
+            What :meth:`aggregate` gave.
+        labels : Tensor of int64, shape (B,)
+            Classes of the bags.
+        mask : Tensor of bool, shape (B, N), optional
+            As in :meth:`forward`.
+
+        Returns
+        -------
+        Tensor or None
+            A mean over bags; None where the method has none.
+        """
+        return None
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Turn scores (B, ..., N) into weights over N; padding (B, N) gets none."""
+    if mask is not None:
+        shape = (mask.shape[0], *[1] * (scores.ndim - 2), mask.shape[1])
+        scores = scores.masked_fill(~mask.view(shape), float("-inf"))
+    return scores.softmax(dim=-1)
+
+
+class Dropout(nn.Module):
+    """Dropout whose draws depend on a given key only, on any device and thread.
+
+    Parameters
+    ----------
+    p : float
+        Part of the values dropped; taken to the nearest 1/256, since a value's fate is
+        one random byte.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self._bytes: np.random.Generator | None = None
+
+    def seed(self, key: tuple[int, ...]) -> None:
+        """Let the next draws depend on these numbers."""
+        self._bytes = np.random.Generator(np.random.SFC64(key))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Drop values and scale up the rest, in training; else leave them."""
+        level = round(self.p * 256)
+        if not self.training or level == 0:
+            return values
+        if self._bytes is None:
+            self.seed((0,))
+            assert self._bytes is not None
+        drawn = np.frombuffer(self._bytes.bytes(values.numel()), np.uint8)
+        kept = torch.from_numpy(drawn >= level).to(values.device)
+        return values * kept.view(values.shape) * (256 / (256 - level))
+
+
+def seed_dropout(model: nn.Module, *key: int) -> None:
+    """Give every dropout of a model draws of its own that depend on a key only."""
+    found = [part for part in model.modules() if isinstance(part, Dropout)]
+    for number, part in enumerate(found):
+        part.seed((*key, number))
+
+
+class Projection(nn.Sequential):
+    """Features (B, N, D) to hidden vectors (B, N, H): linear, ReLU, dropout."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(dim, hidden), nn.ReLU(inplace=True), Dropout(dropout)
+        )

@@ -1,0 +1,230 @@
+"""TransMIL: patches that attend to each other through landmarks."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from napari_mcm.core.mil.models.base import Aggregated, Aggregator, Dropout
+
+HEADS, RESIDUAL_KERNEL, PINV_ITERATIONS = 8, 33, 6
+
+
+class NystromAttention(nn.Module):
+    """Self-attention of L tokens through m landmarks, never L x L nor even L x m.
+
+    Xiong et al., "Nyströmformer", AAAI 2021: ``softmax(q k_m') pinv(softmax(q_m k_m'))
+    softmax(q_m k')``, where landmarks are means over equal stretches of tokens and the
+    inverse is iterated; plus a convolution over the values along the tokens.
+
+    The number of tokens need not be a multiple of that of landmarks: stretches differ by
+    one token then, where the first implementation pads with zeros that are attended to.
+
+    Parameters
+    ----------
+    width, heads, landmarks : int
+        Length of a token; heads that share it; landmarks, or as many as tokens if fewer.
+    dropout : float
+        On the result.
+    """
+
+    def __init__(self, width: int, heads: int, landmarks: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.landmarks = heads, landmarks
+        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.to_out = nn.Linear(width, width)
+        self.dropout = Dropout(dropout)
+        self.residual = nn.Conv2d(
+            heads,
+            heads,
+            (RESIDUAL_KERNEL, 1),
+            padding=(RESIDUAL_KERNEL // 2, 0),
+            groups=heads,
+            bias=False,
+        )
+
+    def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
+        """Attend among tokens (1, L, width); give the result for all or the `first`."""
+        query, key, value = self._split(tokens)
+        marks = self._landmarks(query), self._landmarks(key)
+        inverse = pseudo_inverse(_softmax(*marks))
+        # Both products with the long side are done block by block inside.
+        gathered = F.scaled_dot_product_attention(marks[0], key, value)
+        wanted = query[:, :, :first]
+        out = F.scaled_dot_product_attention(wanted, marks[1], inverse @ gathered)
+        seen = None if first is None else first + RESIDUAL_KERNEL // 2
+        out = out + self.residual(value[:, :, :seen])[:, :, :first]
+        mixed: Tensor = self.dropout(self.to_out(out.transpose(1, 2).flatten(2)))
+        return mixed
+
+    def of_class_token(self, tokens: Tensor) -> Tensor:
+        """Give the first token's attention to each token (L,), the mean over heads."""
+        query, key, _ = self._split(tokens)
+        marks = self._landmarks(query), self._landmarks(key)
+        inverse = pseudo_inverse(_softmax(*marks))
+        row = _softmax(query[:, :, :1], marks[1]) @ inverse
+        rows = [
+            row[:, head] @ _softmax(marks[0][:, head], key[:, head])
+            for head in range(self.heads)
+        ]
+        return torch.stack(rows).mean(dim=0)[0, 0]
+
+    def _split(self, tokens: Tensor) -> list[Tensor]:
+        size = (*tokens.shape[:2], self.heads, -1)
+        parts = self.to_qkv(tokens).chunk(3, dim=-1)
+        return [part.view(size).transpose(1, 2) for part in parts]
+
+    def _landmarks(self, values: Tensor) -> Tensor:
+        """Average (1, heads, L, d) over stretches of tokens: (1, heads, m, d)."""
+        tokens = values.shape[2]
+        count = min(self.landmarks, tokens)
+        if tokens % count == 0:
+            stretches: Tensor = values.unflatten(2, (count, tokens // count))
+            return stretches.mean(dim=3)
+        stretch = torch.arange(tokens, device=values.device) * count // tokens
+        sums = values.new_zeros((*values.shape[:2], count, values.shape[3]))
+        sums = sums.index_add(2, stretch, values)
+        sizes = torch.bincount(stretch, minlength=count).to(values.dtype)
+        means: Tensor = sums / sizes[:, None]
+        return means
+
+
+class PositionEncoding(nn.Module):
+    """PPEG: depth-wise convolutions of 7, 5 and 3 over the squared tokens, added."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.seven = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.five = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.three = nn.Conv2d(width, width, 3, padding=1, groups=width)
+
+    def forward(self, tokens: Tensor, side: int) -> Tensor:
+        """Encode tokens (1, 1 + side * side, width); the class token stays."""
+        first, rest = tokens[:, :1], tokens[:, 1:]
+        square = rest.transpose(1, 2).unflatten(2, (side, side))
+        kernel, bias = self._merged()
+        encoded = F.conv2d(square, kernel, bias, padding=3, groups=kernel.shape[0])
+        return torch.cat([first, encoded.flatten(2).transpose(1, 2)], dim=1)
+
+    def _merged(self) -> tuple[Tensor, Tensor]:
+        """Add the three kernels and the identity up to one: a third of the memory."""
+        kernel = F.pad(self.seven.weight, [0] * 4)
+        kernel = kernel + F.pad(self.five.weight, [1] * 4)
+        kernel = kernel + F.pad(self.three.weight, [2] * 4)
+        one = torch.zeros_like(kernel)
+        one[:, :, 3, 3] = 1
+        biases = [part.bias for part in (self.seven, self.five, self.three)]
+        return kernel + one, torch.stack([b for b in biases if b is not None]).sum(0)
+
+
+class TransMIL(Aggregator):
+    """Transformer-based MIL, multi-class.
+
+    Shao et al., "TransMIL: Transformer based Correlated Multiple Instance Learning for
+    Whole Slide Image Classification", NeurIPS 2021: ``Linear(D, width)``, ReLU; tokens
+    squared by repeating the first ones; a class token; Nyström attention; PPEG; Nyström
+    attention; ``LayerNorm``; ``Linear(width, C)`` of the class token.
+
+    The result depends on the patches' order. Bags of a batch are taken one by one, each
+    without its padding.
+
+    Parameters
+    ----------
+    dim, classes : int
+        Length D of a feature vector; number C of classes.
+    width : int
+        Length of a token, a multiple of 8.
+    landmarks : int
+        Landmarks of the attention.
+    dropout : float
+        After each attention.
+    """
+
+    shown: ClassVar[str] = "attention of the class token"
+    caveat: ClassVar[str] = (
+        "TransMIL: the class token's attention in the last layer, where each patch has "
+        "been mixed with others; negative parts of the approximation are shown as 0"
+    )
+
+    def __init__(
+        self, dim: int, classes: int, width: int, landmarks: int, dropout: float
+    ) -> None:
+        super().__init__()
+        heads = math.gcd(HEADS, width)
+        self.project = nn.Linear(dim, width)
+        self.class_token = nn.Parameter(torch.randn(1, 1, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.layers = nn.ModuleList(
+            NystromAttention(width, heads, landmarks, dropout) for _ in range(2)
+        )
+        self.position = PositionEncoding(width)
+        self.classify = nn.Linear(width, classes)
+
+    def aggregate(
+        self, bag: Tensor, mask: Tensor | None = None, with_attention: bool = False
+    ) -> Aggregated:
+        """Score bags one by one."""
+        found = []
+        for number, features in enumerate(bag):
+            own = features if mask is None else features[mask[number]]
+            found.append(self._one(own, with_attention))
+        logits = torch.stack([scores for scores, _ in found])
+        if not with_attention:
+            return Aggregated(logits)
+        attention = bag.new_zeros(bag.shape[:2], dtype=torch.float32)
+        for number, (_, weights) in enumerate(found):
+            own = slice(None) if mask is None else mask[number]
+            attention[number, own] = weights.float()
+        return Aggregated(logits, attention)
+
+    def _one(self, features: Tensor, with_attention: bool) -> tuple[Tensor, Tensor]:
+        """Score one bag (N, D): logits (C,) and attention (N,), empty if not wanted."""
+        count = len(features)
+        side = math.ceil(math.sqrt(count))
+        tokens = F.relu(self.project(features), inplace=True)
+        repeated = torch.cat([tokens, tokens[: side * side - count]])
+        tokens = torch.cat([self.class_token, repeated[None]], dim=1)
+        tokens = tokens + self.layers[0](self.norms[0](tokens))
+        tokens = self.position(tokens, side)
+        inner = self.norms[1](tokens)
+        attention = features.new_zeros(0)
+        if with_attention:
+            attention = self._attention(inner, count)
+        last = tokens[:, 0] + self.layers[1](inner, first=1)[:, 0]
+        return self.classify(self.norms[2](last))[0], attention
+
+    def _attention(self, inner: Tensor, count: int) -> Tensor:
+        """Give patches' part of the class token's attention; repeats are added up."""
+        last = self.layers[1]
+        assert isinstance(last, NystromAttention)
+        row = last.of_class_token(inner)[1:]
+        weights = row[:count].clone()
+        weights[: len(row) - count] += row[count:]
+        weights = weights.clamp_min(0)
+        total = weights.sum()
+        # Where the approximation leaves nothing positive, nothing stands out.
+        return torch.where(total > 0, weights / total, 1 / count)
+
+
+def pseudo_inverse(matrix: Tensor, iterations: int = PINV_ITERATIONS) -> Tensor:
+    """Approximate the Moore-Penrose inverse of matrices (..., m, m).
+
+    Razavi et al.'s iteration of third order, as in Nyströmformer, equation 11.
+    """
+    size = matrix.abs().sum(dim=-1).amax(dim=-1) * matrix.abs().sum(dim=-2).amax(dim=-1)
+    inverse = matrix.transpose(-1, -2) / size[..., None, None]
+    one = torch.eye(matrix.shape[-1], device=matrix.device, dtype=matrix.dtype)
+    for _ in range(iterations):
+        product = matrix @ inverse
+        inner = 15 * one - product @ (7 * one - product)
+        inverse = 0.25 * inverse @ (13 * one - product @ inner)
+    return inverse
+
+
+def _softmax(queries: Tensor, keys: Tensor) -> Tensor:
+    scaled = queries / math.sqrt(queries.shape[-1])
+    return (scaled @ keys.transpose(-1, -2)).softmax(dim=-1)

@@ -1,0 +1,145 @@
+"""Plots of a classifier's figures, without pyplot: no window, no state, any thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from napari_mcm.core.files import atomic_path
+from napari_mcm.core.mil.scores import Predictions, calibration
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_QUIET = "#707070"
+
+
+def write_plots(folder: Path, predictions: Predictions, bins: int) -> list[Path]:
+    """Write ``roc``, ``precision_recall``, ``reliability`` and ``confusion``.
+
+    Each as PNG and SVG.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    figures = {
+        "roc": draw_roc(predictions),
+        "precision_recall": draw_precision_recall(predictions),
+        "reliability": draw_reliability(predictions, bins),
+        "confusion": draw_confusion(predictions),
+    }
+    written = []
+    for name, figure in figures.items():
+        for ending in ("png", "svg"):
+            path = folder / "plots" / f"{name}.{ending}"
+            with atomic_path(path) as part:
+                figure.savefig(part, dpi=150)
+            written.append(path)
+    return written
+
+
+def draw_roc(predictions: Predictions) -> Figure:
+    """Draw the pooled ROC curve of each class, thin lines for folds, and chance."""
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    figure, ax = _square("false positive rate", "true positive rate")
+    ax.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", linewidth=1)
+    for number, colour in _shown(predictions):
+        for fold in dict.fromkeys(predictions.folds):
+            part = predictions.of_fold(fold)
+            positive = part.labels == number
+            if 0 < positive.sum() < len(positive):
+                x, y, _ = roc_curve(positive, part.probabilities[:, number])
+                ax.plot(x, y, color=colour, linewidth=0.6, alpha=0.4)
+        positive = predictions.labels == number
+        if 0 < positive.sum() < len(positive):
+            scores = predictions.probabilities[:, number]
+            x, y, _ = roc_curve(positive, scores)
+            area = roc_auc_score(positive, scores)
+            label = f"{predictions.classes[number]}: {area:.3f}"
+            ax.plot(x, y, color=colour, linewidth=2, label=label)
+    _legend(ax, "AUROC, pooled over folds")
+    return figure
+
+
+def draw_precision_recall(predictions: Predictions) -> Figure:
+    """Draw the pooled precision-recall curve of each class, and its share."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, ax = _square("recall", "precision")
+    for number, colour in _shown(predictions):
+        positive = predictions.labels == number
+        if not positive.any():
+            continue
+        scores = predictions.probabilities[:, number]
+        precision, recall, _ = precision_recall_curve(positive, scores)
+        area = average_precision_score(positive, scores)
+        label = f"{predictions.classes[number]}: {area:.3f}"
+        ax.step(recall, precision, color=colour, linewidth=2, label=label, where="post")
+        ax.axhline(positive.mean(), color=colour, linestyle=":", linewidth=1)
+    _legend(ax, "average precision (dotted: share of the class)")
+    return figure
+
+
+def draw_reliability(predictions: Predictions, bins: int) -> Figure:
+    """Draw how often the winning class is right against how sure the model is."""
+    curve = calibration(predictions.labels, predictions.probabilities, bins)
+    figure, ax = _square("mean confidence", "part that is right")
+    ax.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", linewidth=1)
+    ax.plot(curve.confidence, curve.correct, "o-", color=COLOURS[0], linewidth=1.6)
+    for x, y, count in zip(curve.confidence, curve.correct, curve.counts, strict=True):
+        ax.annotate(
+            str(count), (x, y), (4, -10), textcoords="offset points", fontsize=7
+        )
+    ax.set_title(f"ECE {curve.error:.3f} (numbers: slides)", loc="left", fontsize=9)
+    return figure
+
+
+def draw_confusion(predictions: Predictions) -> Figure:
+    """Draw the confusion matrix: counts, coloured by their share of the true class."""
+    from sklearn.metrics import confusion_matrix
+
+    names = predictions.classes
+    winners = predictions.probabilities.argmax(axis=1)
+    matrix = confusion_matrix(predictions.labels, winners, labels=range(len(names)))
+    figure, ax = _square("predicted", "true")
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(len(names)):
+        for column in range(len(names)):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = str(matrix[row, column])
+            ax.text(column, row, text, ha="center", va="center", color=colour)
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
+    return figure
+
+
+def _shown(predictions: Predictions) -> list[tuple[int, str]]:
+    """Give classes and colours: of two classes the second one only."""
+    count = len(predictions.classes)
+    numbers = [1] if count == 2 else list(range(count))
+    return [(number, COLOURS[i % len(COLOURS)]) for i, number in enumerate(numbers)]
+
+
+def _square(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.4, 4.4), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    ax.set_xlabel(x, fontsize=9)
+    ax.set_ylabel(y, fontsize=9)
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.tick_params(labelsize=8, colors=_QUIET)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure, ax
+
+
+def _legend(ax: Axes, title: str) -> None:
+    ax.set_title(title, loc="left", fontsize=9)
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
