@@ -31,6 +31,8 @@ VERBS = {
     "finetune": "fine-tune an encoder on slides by masked context modelling",
     "extract": "compute the features of all patches, one file a slide",
     "similarity": "show which patches look like the ones you point at",
+    "mil train": "train and test a classifier of slides on their features",
+    "evaluate": "compare encoders on labelled regions, with intervals",
     "convert": "take patch features to other tools, and from them",
     "bench": "measure reading and extraction here, and name what limits them",
     "view": "open slides in napari with the plugin",

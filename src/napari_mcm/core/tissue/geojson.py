@@ -60,6 +60,31 @@ def read_geojson(path: Path, slide: Slide, mpp: float) -> NDArray[np.bool_]:
     return burn(drawn - shapely.union_all(cut), slide.size, _mask_size(slide, mpp))
 
 
+def read_regions(path: Path) -> list[tuple[str, BaseGeometry]]:
+    """Read annotated regions and the class of each, in level-0 pixels.
+
+    Returns
+    -------
+    list of (str, shapely geometry)
+        In the order of the file; the class is empty where none is given. Nested
+        classes are joined as QuPath shows them: ``"Tumor: Necrosis"``.
+
+    Raises
+    ------
+    GridError
+        If it is missing or damaged, or holds no polygons.
+    """
+    found = [
+        (_class_of(feature), polygon)
+        for number, feature in enumerate(_features(_load(path)), 1)
+        if _is_drawn(feature)
+        for polygon in _polygons(feature.get("geometry"), f"{path}: object {number}")
+    ]
+    if not found:
+        raise GridError("holds no polygons", path, _DAMAGED_HINT)
+    return found
+
+
 def write_geojson(path: Path, mask: TissueMask, name: str) -> None:
     """Write a mask's outlines as annotations of the class Tissue, atomically."""
     import shapely
@@ -119,6 +144,14 @@ def _is_cut_out(feature: Mapping[str, Any]) -> bool:
     described = _of(_of(feature, "properties"), "classification")
     names = described.get("names") or [described.get("name")]
     return any(_CUT_OUT.match(str(name)) for name in names)
+
+
+def _class_of(feature: Mapping[str, Any]) -> str:
+    described = _of(_of(feature, "properties"), "classification")
+    names = described.get("names")
+    if isinstance(names, list) and names:
+        return ": ".join(map(str, names))
+    return str(described.get("name") or "").strip()
 
 
 def _of(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

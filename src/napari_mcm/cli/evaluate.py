@@ -1,0 +1,81 @@
+"""Compare encoders on labelled regions of slides, with paired 95 % intervals.
+
+Give slides and encoders, or folders of feature files. What was extracted and measured
+before is kept in the output folder and used again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.inputs import find_slides
+from napari_mcm.cli.output import Outcome, table
+from napari_mcm.core.evaluation.config import EvaluateConfig
+from napari_mcm.core.jobs import format_seconds
+
+if TYPE_CHECKING:
+    from napari_mcm.core.evaluation.result import Evaluation, Interval
+
+OPTIONS, POSITIONAL = EvaluateConfig, "slides"
+
+
+def run(options: EvaluateConfig) -> Outcome:
+    """Compare."""
+    from napari_mcm.core.evaluation.evaluate import evaluate
+    from napari_mcm.core.evaluation.result import describe
+
+    config = options.model_copy(update={"slides": find_slides(options.slides)})
+    done = drive(evaluate(config), "run the same command again: what is done is kept")
+    assert config.out is not None
+    files = [config.out / f"evaluation.{kind}" for kind in ("json", "csv", "png")]
+    return Outcome(
+        describe(done) | {"files": files},
+        [*_table(done), "", *table([("file", str(file)) for file in files])],
+    )
+
+
+def _table(done: Evaluation) -> list[str]:
+    """Set measures in rows and encoders in columns, differences after each."""
+    from napari_mcm.core.evaluation.measures import TITLES
+
+    cells = [["", *done.encoders, *(f"{e} - first" for e in done.encoders[1:])]]
+    for name in done.measures():
+        rows = [done.row(name, encoder) for encoder in done.encoders]
+        line = [TITLES[name], *(_said(r.value, r.interval) for r in rows)]
+        for row in rows[1:]:
+            assert row.difference is not None and row.difference_interval is not None
+            line.append(_said(row.difference, row.difference_interval, "+"))
+        cells.append(line)
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
+    counted = ", ".join(f"{count} {name}" for name, count in done.classes.items())
+    return [
+        *lines,
+        "",
+        *table(
+            [
+                ("patches", counted),
+                ("groups", ", ".join(done.groups)),
+                (
+                    "majority",
+                    f"accuracy {done.majority:.3f}, balanced accuracy "
+                    f"{1 / len(done.classes):.3f}, AUROC 0.5",
+                ),
+                ("intervals", f"95 %, {done.resampling}"),
+                ("time", format_seconds(done.seconds)),
+            ]
+        ),
+    ]
+
+
+def _said(value: float, interval: Interval, sign: str = "") -> str:
+    low, high = (f"{_short(v, sign)}" for v in interval)
+    return f"{_short(value, sign)} [{low}, {high}]"
+
+
+def _short(value: float, sign: str) -> str:
+    return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign}.1f}"

@@ -1,0 +1,228 @@
+"""The job: features of each encoder, labels, measures, intervals, tables and figure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.evaluation.config import EvaluateConfig
+from napari_mcm.core.evaluation.labelled import (
+    LabelledPatches,
+    Sets,
+    gather,
+    read_patients,
+)
+from napari_mcm.core.evaluation.labels import (
+    check_counts,
+    find_label_files,
+    label_patches,
+)
+from napari_mcm.core.evaluation.measures import PARTS, Measured, Task, neighbour_gain
+from napari_mcm.core.evaluation.probes import deal_folds
+from napari_mcm.core.evaluation.resampling import make_resampling
+from napari_mcm.core.evaluation.result import (
+    Evaluation,
+    compare,
+    from_json,
+    to_json,
+    write_results,
+)
+from napari_mcm.core.evaluation.sources import read_sources
+from napari_mcm.core.files import write_text
+from napari_mcm.core.jobs import Job, Note, Progress
+
+_VERSION = 1
+
+
+def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
+    """Compare encoders on labelled patches.
+
+    Parameters
+    ----------
+    config : EvaluateConfig
+        Encoders and slides, or folders of features; labels; protocol; output folder.
+
+    Yields
+    ------
+    Event
+        Progress of extraction and of each measure; notes.
+
+    Returns
+    -------
+    Evaluation
+        Also written to the output folder, with a figure. What was measured before, on
+        the same features and in the same way, is taken from its ``parts``.
+
+    Raises
+    ------
+    ConfigError
+        If inputs are missing or do not fit each other.
+    FeatureError
+        If features are damaged or incomplete, or of other patches, or too few
+        patches are labelled.
+    """
+    began = time.monotonic()
+    if config.out is None:
+        raise ConfigError("no output folder given", hint="Choose one with --out")
+    encoders = yield from read_sources(config)
+    patches = yield from _label(config, encoders)
+    task = _task(config, patches)
+    counted = ", ".join(f"{count} {name}" for name, count in patches.counts().items())
+    yield Note(
+        f"{len(patches)} labelled patches ({counted}) of {len(patches.slide_names)} "
+        f"slides in {len(patches.group_names)} groups"
+    )
+    resampling = make_resampling(
+        patches.groups,
+        patches.slides,
+        patches.places_um,
+        config.protocol.block_um,
+        config.protocol.resamples,
+        config.protocol.seed,
+    )
+    measured: dict[str, dict[str, Measured]] = {}
+    for name in patches.features:
+        measured[name] = yield from _measure(name, task, config.out / "parts")
+    result = Evaluation(
+        tuple(measured),
+        compare(measured, resampling),
+        patches.counts(),
+        patches.group_names,
+        resampling.note,
+        resampling.level,
+        _said(config, encoders),
+        time.monotonic() - began,
+    )
+    yield Progress("Writing tables and figure", 0, None)
+    _write(config.out, result)
+    return result
+
+
+def _label(
+    config: EvaluateConfig, encoders: Mapping[str, Sets]
+) -> Job[LabelledPatches]:
+    sets = next(iter(encoders.values()))
+    files = find_label_files(config.labels, list(sets), config.label_pattern)
+    for slide in sets:
+        if slide not in files:
+            yield Note(f"{slide} has no labels and is left out", "warning")
+    labels = {}
+    for slide, path in files.items():
+        grid = sets[slide].grid
+        labels[slide] = label_patches(path, grid, config.covered, config.columns)
+        yield Progress("Labelling patches", len(labels), len(files), "slides")
+        if not any(labels[slide]):
+            yield Note(
+                f"{slide}: no patch lies in a region of {path.name}; is it of this slide?",
+                "warning",
+            )
+    patients = read_patients(config.groups) if config.groups else None
+    return gather(encoders, labels, config.classes, config.exclude, patients)
+
+
+def _task(config: EvaluateConfig, patches: LabelledPatches) -> Task:
+    positive = None
+    if config.positive is not None:
+        if config.positive not in patches.classes:
+            raise ConfigError(
+                f"no patch is of class {config.positive}",
+                "--positive",
+                f"There are: {', '.join(patches.classes)}",
+            )
+        positive = patches.classes.index(config.positive)
+    if len(patches.group_names) < 2:
+        raise ConfigError(
+            f"all labelled patches are of one group ({patches.group_names[0]}): one is "
+            "learned from and another tested on",
+            hint="Label a second slide",
+        )
+    folds = deal_folds(patches.groups, config.protocol.folds)
+    check_counts(patches.labels, patches.classes, folds, config.protocol.few_shot)
+    return Task(patches, folds, positive, config.protocol)
+
+
+def _measure(name: str, task: Task, parts: Path) -> Job[dict[str, Measured]]:
+    """Take all measures of an encoder, those that are kept from where they are."""
+    found: dict[str, Measured] = {}
+    for kind, part in PARTS.items():
+        data = getattr(task.patches, part.source)[name]
+        path = parts / f"{name}-{kind}-{_key(kind, data.tobytes(), task)}.json"
+        kept = _take(path)
+        if kept is None:
+            for_encoder = part.make(data, task)
+            kept = yield from _named(for_encoder, name)
+            write_text(path, json.dumps(to_json(kept)) + "\n")
+        found |= kept
+    found["neighbour_gain"] = neighbour_gain(
+        found["probe_auroc"], found["surroundings_auroc"]
+    )
+    return found
+
+
+def _named(job: Job[dict[str, Measured]], name: str) -> Job[dict[str, Measured]]:
+    """Pass a job's events on, with the encoder's name."""
+    try:
+        while True:
+            event = next(job)
+            if isinstance(event, Progress):
+                stage = f"{name}: {event.stage}"
+                event = Progress(stage, event.done, event.total, event.unit, event.rate)
+            yield event
+    except StopIteration as end:
+        result: dict[str, Measured] = end.value
+        return result
+    finally:
+        job.close()
+
+
+def _key(kind: str, data: bytes, task: Task) -> str:
+    """Hash all that a part depends on, 16 hex digits."""
+    patches = task.patches
+    digest = hashlib.blake2b(digest_size=8)
+    protocol = task.protocol.model_dump(exclude={"resamples", "block_um"})
+    told = [
+        _VERSION,
+        kind,
+        task.positive,
+        patches.classes,
+        patches.group_names,
+        protocol,
+    ]
+    digest.update(json.dumps(told, sort_keys=True).encode())
+    for array in (patches.labels, patches.groups, task.folds):
+        digest.update(array.tobytes())
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def _take(path: Path) -> dict[str, Measured] | None:
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # not there, or damaged: it is made anew
+
+
+def _said(config: EvaluateConfig, encoders: Mapping[str, Sets]) -> dict[str, object]:
+    first = next(iter(next(iter(encoders.values())).values()))
+    return {
+        **config.protocol.model_dump(),
+        "patch_size": first.grid.patch_size,
+        "mpp": first.grid.mpp,
+        "positive": config.positive,
+        "covered": config.covered,
+        "encoders": {
+            name: next(iter(sets.values())).encoder for name, sets in encoders.items()
+        },
+    }
+
+
+def _write(out: Path, result: Evaluation) -> None:
+    # matplotlib takes long to import: only once there is something to draw.
+    from napari_mcm.core.evaluation.figure import draw_evaluation, save_figure
+
+    write_results(out, result)
+    save_figure(draw_evaluation(result), out / "evaluation.png")

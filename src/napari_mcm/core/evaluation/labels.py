@@ -1,0 +1,288 @@
+"""Labels of patches, from regions drawn on a slide or from labelled points."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import ConfigError, FeatureError
+from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.tissue.geojson import read_regions
+
+LARGEST_TABLE = 256 * 2**20
+_WORDS = re.compile(r"[^\W_]+")
+_OF_LABELS = {
+    "annotated",
+    "annotation",
+    "annotations",
+    "export",
+    "label",
+    "labels",
+    "points",
+    "region",
+    "regions",
+    "spots",
+}
+_HINT = "Name the columns with --columns X,Y,LABEL"
+
+
+def label_patches(
+    path: Path,
+    grid: PatchGrid,
+    least_covered: float = 0.0,
+    columns: tuple[str, str, str] = ("x", "y", "label"),
+) -> list[str]:
+    """Give each patch the class of the region it lies in.
+
+    Parameters
+    ----------
+    path : Path
+        GeoJSON of regions (QuPath), or a CSV of points, in level-0 pixels.
+    grid : PatchGrid
+        Patches of this slide.
+    least_covered : float
+        Least part of a patch that a class must cover, 0 to 1. With 0 the class at the
+        patch's centre counts; of regions within one another the smallest.
+    columns : tuple of str
+        The CSV's columns of x, y and class.
+
+    Returns
+    -------
+    list of str
+        A class a patch, empty where there is none.
+
+    Raises
+    ------
+    GridError, ConfigError
+        If the file is missing, damaged, or has other columns.
+    """
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _by_points(path, grid, columns)
+    return _by_regions(path, grid, least_covered)
+
+
+def _by_regions(path: Path, grid: PatchGrid, least_covered: float) -> list[str]:
+    import shapely
+
+    regions = [(name, area) for name, area in read_regions(path) if name]
+    if not regions:
+        raise ConfigError(
+            "has regions, but none with a class", path, "Give them classes in QuPath"
+        )
+    labels = [""] * len(grid)
+    if least_covered > 0:
+        boxes = shapely.box(*grid.xy.T, *(grid.xy + grid.patch_size_level0).T)
+        names = sorted({name for name, _ in regions})
+        parts = np.array(
+            [_covered([a for n, a in regions if n == name], boxes) for name in names]
+        )
+        for patch in np.flatnonzero(parts.max(axis=0, initial=0) >= least_covered):
+            labels[patch] = names[int(parts[:, patch].argmax())]
+        return labels
+    x, y = grid.centres.T
+    # The smallest last: it overrules what it is drawn in.
+    for name, area in sorted(regions, key=lambda region: -region[1].area):
+        shapely.prepare(area)
+        for patch in np.flatnonzero(shapely.contains_xy(area, x, y)):
+            labels[patch] = name
+    return labels
+
+
+def _covered(
+    areas: Sequence[object], boxes: NDArray[np.object_]
+) -> NDArray[np.float64]:
+    """Tell how much of each box some areas cover together, 0 to 1."""
+    import shapely
+
+    whole = shapely.union_all(areas)
+    shapely.prepare(whole)
+    parts = np.zeros(len(boxes))
+    near = shapely.intersects(whole, boxes)
+    parts[near] = shapely.area(shapely.intersection(whole, boxes[near]))
+    return np.asarray(parts / shapely.area(boxes))
+
+
+def _by_points(path: Path, grid: PatchGrid, columns: tuple[str, str, str]) -> list[str]:
+    labels = [""] * len(grid)
+    if not len(grid):
+        return labels
+    best = np.full(len(grid), np.inf)
+    half = np.asarray(grid.patch_size_level0) / 2
+    for x, y, radius, name in read_points(path, columns):
+        apart = np.abs(grid.centres - (x, y))
+        distance = np.hypot(*apart.T)
+        if radius is None:
+            # One patch a point: the one that holds it.
+            inside = (apart <= half).all(axis=1)
+            hit = np.arange(len(grid)) == np.where(inside, distance, np.inf).argmin()
+            hit &= inside
+        else:
+            hit = distance <= radius
+        for patch in np.flatnonzero(hit & (distance < best)):
+            best[patch], labels[patch] = distance[patch], name
+    return labels
+
+
+def read_points(
+    path: Path, columns: tuple[str, str, str]
+) -> list[tuple[float, float, float | None, str]]:
+    """Read labelled points: x, y, radius where there is such a column, class.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or lacks a column or a number.
+    """
+    try:
+        if path.stat().st_size > LARGEST_TABLE:
+            raise ConfigError("is too large for a table of points", path)
+        with path.open(newline="", encoding="utf-8-sig") as opened:
+            mark = "\t" if path.suffix.lower() == ".tsv" else ","
+            reader = csv.DictReader(opened, delimiter=mark)
+            header, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"cannot be read as a table ({error})", path) from None
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise ConfigError(
+            f"has no column {', '.join(missing)} among {', '.join(header)}", path, _HINT
+        )
+    return [_point(path, line, row, columns) for line, row in enumerate(rows, 2)]
+
+
+def _point(
+    path: Path, line: int, row: dict[str, str], columns: tuple[str, str, str]
+) -> tuple[float, float, float | None, str]:
+    try:
+        x, y = float(row[columns[0]]), float(row[columns[1]])
+        radius = float(row["radius"]) if row.get("radius") else None
+    except (TypeError, ValueError):
+        raise ConfigError(f"line {line} lacks a number", path, _HINT) from None
+    if not all(math.isfinite(v) for v in (x, y, radius or 0)):
+        raise ConfigError(f"line {line} holds a number that is not finite", path)
+    return x, y, radius, (row[columns[2]] or "").strip()
+
+
+def find_label_files(
+    given: Sequence[Path], slides: Sequence[str], pattern: str | None = None
+) -> dict[str, Path]:
+    """Find the label file of each slide.
+
+    Parameters
+    ----------
+    given : sequence of Path
+        One folder, in which files are found by the slides' names, or a file a slide
+        in the slides' order.
+    slides : sequence of str
+        Names of the slides.
+    pattern : str, optional
+        Which files of the folder are looked at; by default ``*.geojson``, or
+        ``*.csv`` where there are none.
+
+    Returns
+    -------
+    dict of str to Path
+        Slides without labels are left out.
+
+    Raises
+    ------
+    ConfigError
+        If several files fit a slide or several slides fit a file, if their numbers
+        differ, or if there are none at all.
+    """
+    if not given:
+        raise ConfigError("are missing", "--labels", "Name a folder or files of labels")
+    if len(given) > 1 or not given[0].is_dir():
+        return _in_order(given, slides)
+    files = _in_folder(given[0], pattern)
+    found: dict[str, Path] = {}
+    for slide in slides:
+        fits = _best_fits(slide, files)
+        if len(fits) > 1:
+            names = ", ".join(file.name for file in fits)
+            raise ConfigError(
+                f"several label files fit {slide}: {names}",
+                given[0],
+                "Choose with --label-pattern, or list the files in the slides' order",
+            )
+        if fits and fits[0] in found.values():
+            other = next(name for name, file in found.items() if file == fits[0])
+            raise ConfigError(f"fits both {other} and {slide}", fits[0])
+        if fits:
+            found[slide] = fits[0]
+    if not found:
+        raise ConfigError(
+            f"no label file is named after a slide ({', '.join(slides[:3])}, ...)",
+            given[0],
+            "Name them SLIDE.geojson, SLIDE_regions.geojson or SLIDE_spots.csv",
+        )
+    return found
+
+
+def _in_order(given: Sequence[Path], slides: Sequence[str]) -> dict[str, Path]:
+    missing = [path for path in given if not path.is_file()]
+    if missing:
+        raise ConfigError("no such file", missing[0])
+    if len(given) != len(slides):
+        raise ConfigError(
+            f"{len(given)} label files for {len(slides)} slides",
+            "--labels",
+            f"Give one for each, in this order: {', '.join(slides)}",
+        )
+    return dict(zip(slides, given, strict=True))
+
+
+def _in_folder(folder: Path, pattern: str | None) -> list[Path]:
+    for wanted in [pattern] if pattern else ["*.geojson", "*.csv"]:
+        files = sorted(path for path in folder.glob(wanted) if path.is_file())
+        if files:
+            return files
+    raise ConfigError(f"holds no {pattern or '*.geojson or *.csv'}", folder)
+
+
+def _best_fits(slide: str, files: Sequence[Path]) -> list[Path]:
+    """Find the files whose name says most of a slide's, word for word."""
+    words = _WORDS.findall(slide.lower())
+    fits: dict[Path, int] = {}
+    for file in files:
+        said = _WORDS.findall(file.name.split(".")[0].lower())
+        while len(said) > 1 and said[-1] in _OF_LABELS:
+            said.pop()
+        span = len(said)
+        if any(words[i : i + span] == said for i in range(len(words))):
+            fits[file] = span
+    return [file for file in fits if fits[file] == max(fits.values())]
+
+
+def check_counts(
+    labels: NDArray[np.int64], classes: Sequence[str], folds: NDArray[np.int64], k: int
+) -> None:
+    """See that there is something to learn and to tell.
+
+    Raises
+    ------
+    FeatureError
+        If there are fewer than two classes, or one has too few patches outside of a
+        fold for `k` of them to be drawn.
+    """
+    if len(classes) < 2:
+        raise FeatureError(
+            f"labelled patches are of {len(classes)} class"
+            f"{'' if classes else 'es'} ({', '.join(classes) or 'none'}): two are needed"
+        )
+    for label, name in enumerate(classes):
+        mine = folds[labels == label]
+        least = min(int((mine != fold).sum()) for fold in np.unique(folds))
+        if least < k:
+            raise FeatureError(
+                f"class {name} has {least} patches to learn from where "
+                f"{k} are to be drawn",
+                hint="Leave it out with --classes, label more of it, or draw fewer "
+                "with --few-shot",
+            )

@@ -1,0 +1,242 @@
+"""What an evaluation finds, and how it is kept."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_mcm.core.evaluation.estimate import Estimate
+from napari_mcm.core.evaluation.measures import BY_CHANCE, TITLES, Measured
+from napari_mcm.core.evaluation.resampling import Resampling
+from napari_mcm.core.files import write_text
+
+Interval = tuple[float, float]
+_COLUMNS = (
+    *("measure", "encoder", "value", "low", "high"),
+    *("difference", "difference_low", "difference_high"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of one encoder.
+
+    Attributes
+    ----------
+    measure, encoder : str
+        Which; measures are the keys of `TITLES`.
+    value : float
+        What was measured.
+    interval : tuple of float
+        Its 95 % interval.
+    difference : float or None
+        To the first encoder; None for the first.
+    difference_interval : tuple of float, or None
+        Its paired 95 % interval.
+    details : mapping
+        By class, group or draw.
+    """
+
+    measure: str
+    encoder: str
+    value: float
+    interval: Interval
+    difference: float | None
+    difference_interval: Interval | None
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Encoders side by side on the same labelled patches.
+
+    Attributes
+    ----------
+    encoders : tuple of str
+        The first is the reference.
+    rows : tuple of Row
+        By measure, then encoder.
+    classes : mapping of str to int
+        Patches by class.
+    groups : tuple of str
+        What was left out together.
+    resampling : str
+        What the intervals are drawn from, and what they leave out.
+    level : str
+        ``group`` or ``block``.
+    protocol : mapping
+        How it was measured, ready for JSON.
+    seconds : float
+        How long it took, extraction included.
+    """
+
+    encoders: tuple[str, ...]
+    rows: tuple[Row, ...]
+    classes: Mapping[str, int]
+    groups: tuple[str, ...]
+    resampling: str
+    level: str
+    protocol: Mapping[str, Any]
+    seconds: float = 0.0
+
+    @property
+    def majority(self) -> float:
+        """Accuracy of naming the most frequent class every time."""
+        return max(self.classes.values()) / sum(self.classes.values())
+
+    def row(self, measure: str, encoder: str) -> Row:
+        """Find a measure of an encoder."""
+        return next(
+            row for row in self.rows if (row.measure, row.encoder) == (measure, encoder)
+        )
+
+    def measures(self) -> list[str]:
+        """Name what was measured, in order."""
+        return list(dict.fromkeys(row.measure for row in self.rows))
+
+
+def compare(
+    measured: Mapping[str, Mapping[str, Measured]], resampling: Resampling
+) -> tuple[Row, ...]:
+    """Set encoders side by side, with intervals of values and of differences.
+
+    Parameters
+    ----------
+    measured : mapping of str to mapping of str to Measured
+        By encoder and measure; the first encoder is the reference.
+    resampling : Resampling
+        The resamples that all of them share.
+    """
+    reference = next(iter(measured))
+    rows = []
+    for name in TITLES:
+        for encoder, found in measured.items():
+            if name in found:
+                first = None if encoder == reference else measured[reference][name]
+                rows.append(_row(name, encoder, found[name], first, resampling))
+    return tuple(rows)
+
+
+def _row(
+    name: str,
+    encoder: str,
+    found: Measured,
+    first: Measured | None,
+    resampling: Resampling,
+) -> Row:
+    difference = None if first is None else found.estimate.minus(first.estimate)
+    # Linear to first order, a resample may pass the ends that the measure has.
+    low, high = resampling.interval(found.estimate)
+    if name in BY_CHANCE or name.endswith("accuracy"):
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Row(
+        name,
+        encoder,
+        found.estimate.value,
+        (low, high),
+        None if difference is None else difference.value,
+        None if difference is None else resampling.interval(difference),
+        found.details,
+    )
+
+
+def write_results(out: Path, result: Evaluation) -> list[Path]:
+    """Write ``evaluation.json`` and ``evaluation.csv`` into a folder."""
+    paths = [out / "evaluation.json", out / "evaluation.csv"]
+    content = json.dumps(plain(describe(result)), indent=2, ensure_ascii=False)
+    write_text(paths[0], content + "\n")
+    write_text(paths[1], _as_csv(result.rows))
+    return paths
+
+
+def describe(result: Evaluation) -> dict[str, Any]:
+    """Give a result for JSON."""
+    return {
+        "encoders": list(result.encoders),
+        "classes": dict(result.classes),
+        "groups": list(result.groups),
+        "intervals": {"level": result.level, "note": result.resampling},
+        "baseline": {
+            "auroc": 0.5,
+            "accuracy": result.majority,
+            "balanced_accuracy": 1 / len(result.classes),
+        },
+        "protocol": dict(result.protocol),
+        "seconds": result.seconds,
+        "measures": [
+            {
+                "measure": row.measure,
+                "encoder": row.encoder,
+                "value": row.value,
+                "interval": list(row.interval),
+                "difference": row.difference,
+                "difference_interval": row.difference_interval,
+                "details": dict(row.details),
+            }
+            for row in result.rows
+        ],
+    }
+
+
+def plain(value: Any) -> Any:
+    """Turn what JSON has no word for, NaN, into null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    for row in rows:
+        apart = row.difference_interval or ("", "")
+        numbers = [row.value, *row.interval, row.difference, *apart]
+        cells = [f"{v:.6g}" if isinstance(v, float) else "" for v in numbers]
+        table.writerow([row.measure, row.encoder, *cells])
+    return text.getvalue()
+
+
+def to_json(measured: Mapping[str, Measured]) -> dict[str, Any]:
+    """Give measures in full, to be taken up again."""
+    return {
+        name: {
+            "value": plain(one.estimate.value),
+            "influence": one.estimate.influence.tolist(),
+            "by_group": None
+            if one.estimate.by_group is None
+            else plain(one.estimate.by_group.tolist()),
+            "details": plain(dict(one.details)),
+        }
+        for name, one in measured.items()
+    }
+
+
+def from_json(content: Mapping[str, Any]) -> dict[str, Measured]:
+    """Take measures up again; raises ValueError, KeyError or TypeError if damaged."""
+    return {
+        str(name): Measured(
+            Estimate(
+                _number(one["value"]),
+                np.asarray(one["influence"], np.float64),
+                None
+                if one["by_group"] is None
+                else np.asarray([_number(v) for v in one["by_group"]], np.float64),
+            ),
+            dict(one["details"]),
+        )
+        for name, one in content.items()
+    }
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

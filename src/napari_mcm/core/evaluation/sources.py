@@ -1,0 +1,135 @@
+"""Where features come from: folders of feature files, or slides and encoders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.evaluation.config import EvaluateConfig
+from napari_mcm.core.evaluation.labelled import Sets
+from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.store import SUFFIX, read_features
+from napari_mcm.core.jobs import Job, Note, Progress
+
+Files = Mapping[str, Mapping[str, Path]]
+"""Feature files by encoder and slide."""
+
+
+def read_sources(config: EvaluateConfig) -> Job[dict[str, Sets]]:
+    """Read, or first compute, the features of each encoder.
+
+    Returns
+    -------
+    dict of str to mapping of str to FeatureSet
+        By encoder and slide; slides that all encoders have.
+
+    Raises
+    ------
+    ConfigError
+        If there are no or contradictory inputs, or no common slide.
+    FeatureError
+        If a file is damaged or incomplete.
+    """
+    if config.features and (config.slides or config.encoder):
+        raise ConfigError(
+            "is given beside slides and encoders",
+            "--features",
+            "Give features, or slides with --encoder",
+        )
+    if config.features:
+        files: Files = _given(config.features)
+    else:
+        files = yield from _extracted(config)
+    common = set.intersection(*(set(found) for found in files.values()))
+    for name, found in files.items():
+        for slide in sorted(set(found) - common):
+            yield Note(
+                f"{slide} is left out: only {name} has features of it", "warning"
+            )
+    if not common:
+        raise ConfigError("no slide has features of all encoders", "--features")
+    return (yield from _read(files, sorted(common)))
+
+
+def _read(files: Files, slides: list[str]) -> Job[dict[str, Sets]]:
+    encoders: dict[str, Sets] = {}
+    total, done = len(files) * len(slides), 0
+    for name, found in files.items():
+        sets: dict[str, FeatureSet] = {}
+        for slide in slides:
+            sets[slide] = read_features(found[slide])
+            done += 1
+            yield Progress("Reading features", done, total, "files")
+        encoders[name] = sets
+    return encoders
+
+
+def _given(features: tuple[str, ...]) -> Files:
+    files: dict[str, Mapping[str, Path]] = {}
+    for text in features:
+        name, folder = _named(text)
+        found = {
+            path.name.removesuffix(SUFFIX): path
+            for path in sorted(folder.glob(f"*{SUFFIX}"))
+        }
+        if not found:
+            raise ConfigError(
+                f"holds no feature files (*{SUFFIX})",
+                folder,
+                "Make them with napari-mcm extract",
+            )
+        if name in files:
+            raise ConfigError(
+                f"two encoders are named {name}", "--features", "Use NAME=DIR"
+            )
+        files[name] = found
+    return files
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """Take ``NAME=DIR`` apart; a folder by itself is named as it is called."""
+    name, mark, folder = text.partition("=")
+    if not mark or Path(text).is_dir():
+        name, folder = Path(text).resolve().name, text
+    if not Path(folder).is_dir():
+        raise ConfigError("no such folder of features", folder)
+    clean = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
+    if not clean:
+        raise ConfigError(f"gives no name to {folder}", "--features", "Use NAME=DIR")
+    return clean, Path(folder)
+
+
+def _extracted(config: EvaluateConfig) -> Job[Files]:
+    """Extract into ``out/features``; what is there is taken as it is."""
+    from napari_mcm.core.features.slides import extract_slides
+
+    if not config.slides or not config.encoder:
+        raise ConfigError(
+            "nothing to compare",
+            hint="Give --features DIR for each encoder, or slides and --encoder",
+        )
+    assert config.out is not None
+    out = config.out / "features"
+    single = len(config.encoder) == 1
+    asked = ExtractConfig(
+        slides=config.slides,
+        encoder=config.encoder,
+        out=out / "encoder" if single else out,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        read=config.read,
+        grid=config.grid,
+        tissue=config.tissue,
+        compute=config.compute,
+    )
+    done = yield from extract_slides(asked)
+    files: dict[str, dict[str, Path]] = {}
+    for path in done.files:
+        slide = path.name.removesuffix(SUFFIX)
+        files.setdefault(path.parent.name, {})[slide] = path
+    if not files:
+        raise ConfigError("no slide could be extracted", hint="; ".join(done.failed))
+    return files
