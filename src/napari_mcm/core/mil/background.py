@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from napari_mcm.core.jobs import Job, Progress
+
 _T = TypeVar("_T")
 
 _LOOK_S = 0.1
@@ -53,3 +55,14 @@ def steadily(work: Callable[[], _T], long: bool) -> Generator[None, None, _T]:
     if failed:
         raise failed[0]
     return done[0]
+
+
+def alive(work: Generator[None, None, _T], progress: Progress) -> Job[_T]:
+    """Say that it is alive as often as some work comes up for air."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        yield progress

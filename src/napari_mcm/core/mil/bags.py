@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,7 +100,7 @@ class FeatureFolder:
         vectors, encoder = read_vectors(self.files[slide])
         if not len(vectors):
             raise FeatureError("holds no patch with features", self.files[slide])
-        self._check_same(_origin(vectors, encoder), self.files[slide])
+        self._check_same(origin_of(vectors.shape[1], encoder), self.files[slide])
         kept: Vectors = vectors.astype(self.config.kept_as, copy=False)
         self._keep(slide, kept)
         return kept
@@ -207,6 +207,10 @@ def check_there(bags: Bags, slides: Iterable[str], folder: Path) -> list[str]:
     return missing
 
 
-def _origin(vectors: Vectors, encoder: dict[str, Any]) -> Origin:
+def origin_of(dim: int, encoder: Mapping[str, Any]) -> Origin:
+    """Say what features are, from what their file says of the encoder."""
     spec = str(encoder.get("spec") or encoder.get("architecture") or "")
-    return Origin(vectors.shape[1], spec, str(encoder.get("fingerprint") or ""))
+    fingerprint = str(encoder.get("fingerprint") or "")
+    # Of an encoder whose weights nobody knows, each file has a hash of its own vectors.
+    known = "" if fingerprint.startswith("features-") else fingerprint
+    return Origin(dim, spec, known)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.slides import ReadConfig
 
 ModelName = Literal["mean", "max", "abmil", "clam_sb", "clam_mb", "transmil", "dsmil"]
 Size = Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"]
@@ -192,8 +193,8 @@ class FiguresConfig(BaseModel):
     bins: int = Field(10, ge=2, le=100, description="Bins of the reliability curve.")
 
 
-class MilConfig(BaseModel):
-    """A cross-validated classifier of slides."""
+class CrossValidation(BaseModel):
+    """How a classifier of slides is trained and tested."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -201,9 +202,6 @@ class MilConfig(BaseModel):
         None,
         description="Table of slides (CSV): slide, label, and where there are any "
         "patient, and split or fold.",
-    )
-    features: Path | None = Field(
-        None, description="Folder of feature files, in any format that convert reads."
     )
     out: Path | None = Field(None, description="Directory of the run.")
     seeds: int = Field(
@@ -216,11 +214,85 @@ class MilConfig(BaseModel):
     figures: FiguresConfig = FiguresConfig()
     compute: ComputeConfig = ComputeConfig(precision="float32")
 
-    @model_validator(mode="after")
-    def _epochs_fit(self) -> MilConfig:
-        if self.training.min_epochs > self.training.epochs:
-            fitted = self.training.model_copy(
-                update={"min_epochs": self.training.epochs}
-            )
-            object.__setattr__(self, "training", fitted)
-        return self
+
+class MilConfig(CrossValidation):
+    """A cross-validated classifier of slides."""
+
+    features: Path | None = Field(
+        None, description="Folder of feature files, in any format that convert reads."
+    )
+
+
+class CompareConfig(CrossValidation):
+    """Encoders compared by what a classifier makes of their features."""
+
+    features: tuple[Path, ...] = Field(
+        (),
+        description="Folders of feature files, one an encoder; the first is what the "
+        "others are compared with.",
+    )
+
+
+class PredictConfig(BaseModel):
+    """Predictions of a trained classifier."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: Path | None = Field(None, description="Directory of a finished mil train.")
+    features: Path | None = Field(
+        None, description="Folder of feature files of the slides to predict."
+    )
+    cohort: Path | None = Field(
+        None, description="Table of slides to predict; with labels they are scored too."
+    )
+    fold: str | None = Field(
+        None, description="Predict with this fold's models; by default with all."
+    )
+    out: Path | None = Field(None, description="Table to write (CSV).")
+    bags: BagsConfig = BagsConfig()
+    figures: FiguresConfig = FiguresConfig()
+    compute: ComputeConfig = ComputeConfig(precision="float32")
+
+
+class AttentionConfig(BaseModel):
+    """What a trained classifier looks at on a slide."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: Path | None = Field(None, description="Directory of a finished mil train.")
+    slide: str | None = Field(
+        None,
+        description="Name of a slide, or its file, which is then shown underneath; of "
+        "a slide of the cohort the file is found by the table's path.",
+    )
+    features: Path | None = Field(None, description="Folder of feature files.")
+    out: Path | None = Field(None, description="Folder to write to.")
+    fold: str | None = Field(
+        None,
+        description="Look with this fold's models; by default with those that have not "
+        "seen the slide, or with all.",
+    )
+    class_name: str | None = Field(
+        None,
+        description="Class whose score and attention are looked at; by default the "
+        "predicted one.",
+    )
+    scaling: Literal["rank", "minmax", "raw"] = Field(
+        "rank",
+        description="Colours by rank (0 to 1), by value from least to greatest (0 to "
+        "1), or by the weights themselves.",
+    )
+    top: int = Field(16, ge=1, le=400, description="Patches in the gallery.")
+    occlude: float = Field(
+        0.1, gt=0, lt=1, description="Part of the patches removed to check attention."
+    )
+    random_draws: int = Field(
+        10, ge=2, le=1000, description="Random sets of as many patches removed."
+    )
+    patch_size_level0: float | None = Field(
+        None,
+        gt=0,
+        description="Side of a patch in level-0 pixels, for files that do not say.",
+    )
+    compute: ComputeConfig = ComputeConfig(precision="float32")
+    read: ReadConfig = ReadConfig()

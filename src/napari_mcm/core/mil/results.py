@@ -15,7 +15,7 @@ import numpy as np
 from napari_mcm.core.errors import RunError
 from napari_mcm.core.files import write_json, write_text
 from napari_mcm.core.jobs import Job
-from napari_mcm.core.mil.config import MilConfig
+from napari_mcm.core.mil.config import FiguresConfig, MilConfig
 from napari_mcm.core.mil.intervals import bootstrap
 from napari_mcm.core.mil.plots import write_plots
 from napari_mcm.core.mil.scores import (
@@ -53,17 +53,19 @@ def write_results(
 ) -> Job[dict[str, Any]]:
     """Write predictions, figures and plots; returns the run's summary."""
     write_predictions(run.path / "predictions.csv", predictions)
-    figures = yield from compute_figures(predictions, config)
-    write_json(run.path / "figures.json", _plain(figures))
+    figures = yield from compute_figures(predictions, config.figures)
+    write_json(run.path / "figures.json", figures)
     write_plots(run.path, predictions, config.figures.bins)
-    return {"figures": _plain(figures), "seconds": seconds}
+    return {"figures": figures, "seconds": seconds}
 
 
-def compute_figures(predictions: Predictions, config: MilConfig) -> Job[dict[str, Any]]:
+def compute_figures(
+    predictions: Predictions, config: FiguresConfig
+) -> Job[dict[str, Any]]:
     """Compute figures per fold and pooled, with intervals, and the baseline's."""
     from sklearn import config_context
 
-    bins, resamples = config.figures.bins, config.figures.resamples
+    bins, resamples = config.bins, config.resamples
 
     def some(rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
         # What was checked once need not be checked in every draw.
@@ -79,13 +81,15 @@ def compute_figures(predictions: Predictions, config: MilConfig) -> Job[dict[str
         some, predictions.patients, resamples, "Intervals by patient"
     )
     folds = dict.fromkeys(predictions.folds)
-    return {
+    found = {
         "pooled": all_scores(predictions, bins),
         "by_slide": by_slide,
         "by_patient": by_patient,
         "baseline": main_scores(predictions.labels, predictions.baseline, bins),
         "folds": {fold: all_scores(predictions.of_fold(fold), bins) for fold in folds},
     }
+    # JSON has no NaN.
+    return {name: plain(value) for name, value in found.items()}
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -168,11 +172,11 @@ def figures_table(figures: Mapping[str, Any]) -> list[str]:
         rows.append(
             (
                 name.replace("_", " "),
-                _number(figures["pooled"][name]),
-                _ends(figures["by_slide"][name]),
-                _ends(figures["by_patient"][name]),
-                _number(figures["baseline"][name]),
-                " ".join(_number(value) for value in per_fold),
+                number(figures["pooled"][name]),
+                ends(figures["by_slide"][name]),
+                ends(figures["by_patient"][name]),
+                number(figures["baseline"][name]),
+                " ".join(number(value) for value in per_fold),
             )
         )
     return columns(rows)
@@ -187,18 +191,20 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Write a figure; a dash where there is none."""
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def _ends(interval: Sequence[float | None]) -> str:
-    return f"{_number(interval[0])} to {_number(interval[1])}"
+def ends(interval: Sequence[float | None]) -> str:
+    """Write the two ends of an interval."""
+    return f"{number(interval[0])} to {number(interval[1])}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn NaN, which JSON has not, into null."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

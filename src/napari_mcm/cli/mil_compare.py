@@ -1,0 +1,46 @@
+"""Compare encoders by what the same classifier makes of their features.
+
+All are trained on the same folds of the same slides, so that differences are paired. The
+first folder is what the others are compared with. Started again, it goes on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome, table
+from napari_mcm.core.mil.config import CompareConfig
+
+if TYPE_CHECKING:
+    from napari_mcm.core.mil.compare import CompareResult
+
+OPTIONS, POSITIONAL = CompareConfig, "features"
+
+
+def run(options: CompareConfig) -> Outcome:
+    """Train on each, and compare."""
+    from napari_mcm.core.mil.compare import compare
+
+    done = drive(compare(options))
+    result = {"figures": done.figures, "differences": done.differences}
+    return Outcome(result, _lines(done))
+
+
+def _lines(done: CompareResult) -> list[str]:
+    from napari_mcm.core.mil.results import columns, ends, number
+    from napari_mcm.core.mil.scores import MAIN
+
+    rows = [("", *(name.replace("_", " ") for name in MAIN))]
+    for encoder, figures in done.figures.items():
+        rows.append((encoder, *(number(figures["pooled"][name]) for name in MAIN)))
+        rows.append(("  95 %", *(ends(figures["by_patient"][name]) for name in MAIN)))
+    reference = next(iter(done.figures))
+    for encoder, apart in done.differences.items():
+        values = (f"{apart[name]:+.3f}" for name in MAIN)
+        rows.append((f"{encoder} - {reference}", *values))
+        rows.append(("  paired 95 %", *(ends(apart["by_patient"][n]) for n in MAIN)))
+    majority = next(iter(done.figures.values()))["baseline"]
+    rows.append(("majority", *(number(majority[name]) for name in MAIN)))
+    note = "intervals by patient; those by slide are in compare.json"
+    return [*columns(rows), "", note, *table([("directory", str(done.out))])]

@@ -1,0 +1,190 @@
+"""Several encoders, judged by the same classifier on the same folds, as a job."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from napari_mcm.core.errors import ConfigError, RunError
+from napari_mcm.core.files import atomic_path, write_json, write_text
+from napari_mcm.core.jobs import Job, Note
+from napari_mcm.core.mil.bags import FeatureFolder, check_there
+from napari_mcm.core.mil.cohort import Cohort, read_cohort
+from napari_mcm.core.mil.config import CompareConfig, MilConfig
+from napari_mcm.core.mil.intervals import Rows, bootstrap
+from napari_mcm.core.mil.results import MilResult, plain, read_predictions
+from napari_mcm.core.mil.scores import MAIN, Predictions, main_scores
+from napari_mcm.core.mil.train import resume_train, train
+from napari_mcm.core.training import Run
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison leaves.
+
+    Attributes
+    ----------
+    out : Path
+        A run an encoder, ``compare.json`` and ``compare.png``.
+    figures : dict of str to dict
+        Of each encoder, the first given first.
+    differences : dict of str to dict
+        Of each other encoder, less the first: figures, and their paired 95 % intervals
+        ``by_slide`` and ``by_patient``.
+    """
+
+    out: Path
+    figures: dict[str, dict[str, Any]]
+    differences: dict[str, dict[str, Any]]
+
+
+def compare(config: CompareConfig) -> Job[CompareResult]:
+    """Train the same classifier on the features of several encoders.
+
+    Folds, seeds and bootstrap samples are the same for all, so that differences are
+    paired. A comparison that was broken off goes on when it is started again.
+
+    Raises
+    ------
+    ConfigError
+        If something is not given, or slides have no features and that was not allowed.
+    """
+    if config.out is None:
+        raise ConfigError("no directory given", hint="Choose one with --out")
+    names = folder_names(config.features)
+    table = yield from _common_table(config)
+    results: dict[str, MilResult] = {}
+    for name, features in zip(names, config.features, strict=True):
+        yield Note(f"{name}: features of {features}")
+        results[name] = yield from _one(config, table, features, config.out / name)
+    found = {name: read_predictions(result.run_dir) for name, result in results.items()}
+    differences = {}
+    for name in names[1:]:
+        pair = found[names[0]], found[name]
+        differences[name] = yield from _difference(*pair, name, config)
+    figures = {name: result.figures for name, result in results.items()}
+    content = {"reference": names[0], "figures": figures, "differences": differences}
+    write_json(config.out / "compare.json", content)
+    with atomic_path(config.out / "compare.png") as part:
+        draw_comparison(figures).savefig(part, dpi=150)
+    return CompareResult(config.out, figures, differences)
+
+
+def folder_names(folders: Sequence[Path]) -> list[str]:
+    """Name folders by as few of their last parts as tell them apart.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two, or the same twice.
+    """
+    whole = [Path(folder).resolve() for folder in folders]
+    if len(set(whole)) < 2 or len(set(whole)) < len(whole):
+        raise ConfigError("name two or more different folders of features to compare")
+    for count in range(1, max(len(path.parts) for path in whole) + 1):
+        names = ["_".join(path.parts[-count:]).strip("/") for path in whole]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _common_table(config: CompareConfig) -> Job[Path]:
+    """Write the table of the slides that all encoders have features of."""
+    if config.cohort is None:
+        raise ConfigError("no cohort given", hint="Name a table with --cohort")
+    assert config.out is not None
+    cohort = read_cohort(config.cohort)
+    slides = [case.slide for case in cohort.cases]
+    gone: dict[str, Path] = {}
+    for folder in config.features:
+        for slide in check_there(FeatureFolder(folder, config.bags), slides, folder):
+            gone.setdefault(slide, folder)
+    for slide, folder in gone.items():
+        yield Note(f"slide {slide} has no features in {folder}", "warning")
+    if gone and not config.bags.allow_missing:
+        raise ConfigError(
+            f"{len(gone)} of {len(slides)} slides lack features of some encoder",
+            hint="Extract them, or go on without with --allow-missing",
+        )
+    path = config.out / "cohort.csv"
+    write_text(path, _as_table(cohort.without(list(gone))))
+    return path
+
+
+def _as_table(cohort: Cohort) -> str:
+    text = io.StringIO()
+    names = ["slide", "label", "patient", "split", "fold", "path"]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for case in cohort.cases:
+        path = (cohort.source.parent / case.path).resolve() if case.path else ""
+        row = {name: getattr(case, name) for name in names}
+        writer.writerow(row | {"path": str(path)})
+    return text.getvalue()
+
+
+def _one(
+    config: CompareConfig, table: Path, features: Path, out: Path
+) -> Job[MilResult]:
+    shared = config.model_dump(exclude={"features", "cohort", "out"})
+    one = MilConfig(**shared, cohort=table, features=features, out=out)
+    if not (out / "config.json").exists():
+        return (yield from train(one))
+    there = MilConfig.model_validate(Run.open(out).config())
+    if there.model_copy(update={"out": out}) != one:
+        raise RunError(
+            "was made with other options", out, "Choose another --out, or remove it"
+        )
+    return (yield from resume_train(out))
+
+
+def _difference(
+    reference: Predictions, other: Predictions, name: str, config: CompareConfig
+) -> Job[dict[str, Any]]:
+    """Compare an encoder with the first one on the same slides."""
+    if reference.slides != other.slides:
+        raise RunError(f"{name} was tested on other slides", config.out)
+    bins, resamples = config.figures.bins, config.figures.resamples
+
+    def apart(rows: Rows) -> dict[str, float]:
+        labels = reference.labels[rows]
+        one = main_scores(labels, other.probabilities[rows], bins)
+        two = main_scores(labels, reference.probabilities[rows], bins)
+        return {measure: one[measure] - two[measure] for measure in MAIN}
+
+    found: dict[str, Any] = apart(np.arange(len(reference.slides)))
+    for kind, units in (
+        ("by_slide", reference.slides),
+        ("by_patient", reference.patients),
+    ):
+        stage = f"{name}: intervals {kind.replace('_', ' ')}"
+        found[kind] = yield from bootstrap(apart, units, resamples, stage)
+    whole: dict[str, Any] = plain(found)
+    return whole
+
+
+def draw_comparison(figures: dict[str, dict[str, Any]]) -> Figure:
+    """Draw each encoder's pooled AUROC with its interval by patient."""
+    figure = Figure(figsize=(5.2, 0.9 + 0.42 * len(figures)), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    for row, found in enumerate(figures.values()):
+        low, high = found["by_patient"]["auroc"]
+        if low is not None:
+            ax.plot([low, high], [row, row], color="#0072B2", linewidth=2)
+        ax.plot(found["pooled"]["auroc"], row, "o", color="#0072B2")
+    ax.set_yticks(range(len(figures)), list(figures), fontsize=8)
+    ax.invert_yaxis()
+    ax.axvline(0.5, color="#707070", linestyle=":", linewidth=1)
+    ax.set_xlabel("AUROC, pooled over folds (95 % interval by patient)", fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
