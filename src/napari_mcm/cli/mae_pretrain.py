@@ -1,0 +1,92 @@
+"""Pre-train a Vision Transformer on unlabelled images by masked autoencoding.
+
+Images are pictures, tiles of pictures (--tiles), and tissue patches of slides (--slides).
+The run's directory keeps configuration, figures, encoder and decoder; a run that was
+cancelled or killed goes on with --resume DIR.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.inputs import find_slides
+from napari_mcm.cli.output import Outcome, table
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.mae.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from napari_mcm.core.mae.pretraining import PretrainResult
+
+
+class PretrainOptions(PretrainConfig):
+    """A new pre-training, or one to go on with."""
+
+    resume: Path | None = Field(
+        None,
+        description="Directory of a run to go on with; its options stay as they are.",
+    )
+
+
+OPTIONS, POSITIONAL = PretrainOptions, "pictures"
+
+
+def run(options: PretrainOptions) -> Outcome:
+    """Pre-train, or go on with it."""
+    if options.resume is None:
+        return _outcome(_start(options))
+    others = sorted(options.model_fields_set - {"resume"})
+    if others:
+        raise ConfigError(
+            "takes no other options: the run has its own",
+            "--resume",
+            f"Leave out {', '.join(others)}",
+        )
+    return _outcome(_resume(options.resume))
+
+
+def _start(options: PretrainOptions) -> PretrainResult:
+    from napari_mcm.core.mae.pretraining import pretrain
+
+    given = options.model_dump(exclude={"resume"})
+    given["images"]["slides"] = find_slides(options.images.slides)
+    config = PretrainConfig.model_validate(given)
+    return drive(pretrain(config), _how(config.out))
+
+
+def _resume(run_dir: Path) -> PretrainResult:
+    from napari_mcm.core.mae.pretraining import resume_pretrain
+
+    return drive(resume_pretrain(run_dir), _how(run_dir))
+
+
+def _how(run_dir: Path | None) -> str:
+    return f"resume with napari-mcm mae pretrain --resume {run_dir}"
+
+
+def _outcome(done: PretrainResult) -> Outcome:
+    result = {
+        "run_dir": done.run_dir,
+        "encoder": done.encoder,
+        "loss_first": done.loss_first,
+        "loss_last": done.loss_last,
+        "images_per_s": done.images_per_s,
+        "steps": done.steps,
+        "images": done.images,
+        "skipped": done.skipped,
+        "seconds": done.seconds,
+    }
+    rows = [
+        ("run", str(done.run_dir)),
+        ("encoder", str(done.encoder)),
+        ("loss", f"{done.loss_first:.4f} -> {done.loss_last:.4f}"),
+        ("learned", f"{done.images:,} images in {done.steps:,} steps"),
+        ("skipped", f"{done.skipped:,} damaged or unreadable"),
+        ("time", format_seconds(done.seconds)),
+        ("speed", f"{done.images_per_s:.3g} images/s"),
+    ]
+    return Outcome(result, table(rows))

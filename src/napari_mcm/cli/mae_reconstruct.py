@@ -1,0 +1,42 @@
+"""Show what a masked autoencoder fills in, and how wrong it is where.
+
+Errors of hidden and of visible patches are measured apart, for each --mask-ratio. The
+loss teaches hidden patches only: what the model makes of visible ones is no use.
+"""
+
+from __future__ import annotations
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+
+OPTIONS, POSITIONAL = ReconstructConfig, "run"
+
+
+def run(options: ReconstructConfig) -> Outcome:
+    """Reconstruct, measure and draw."""
+    from napari_mcm.core.mae.reconstruction import reconstruct_pictures
+
+    if not options.pictures:
+        raise ConfigError("no pictures given", hint="Name them with --pictures")
+    done = drive(reconstruct_pictures(options))
+    result = {
+        "images": done.images,
+        "skipped": done.skipped,
+        "errors": {f"{ratio:g}": errors for ratio, errors in done.errors.items()},
+        "figure": done.figure,
+    }
+    lines = [
+        f"{done.images} pictures, {done.skipped} skipped; mean squared error on the "
+        "loss's scale, and root mean square in grey levels",
+        "hidden  error hidden  error visible  grey hidden  grey visible",
+    ]
+    lines += [
+        f"{ratio:>5.0%}  {e['error_hidden']:>13.4f}  {e['error_visible']:>13.4f}  "
+        f"{e['pixel_error_hidden']:>11.1f}  {e['pixel_error_visible']:>12.1f}"
+        for ratio, e in done.errors.items()
+    ]
+    if done.figure is not None:
+        lines.append(f"figure  {done.figure}")
+    return Outcome(result, lines)

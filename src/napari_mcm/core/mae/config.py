@@ -1,0 +1,220 @@
+"""Every option of pre-training by masked autoencoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.mae.presets import PRESETS, PresetName, fill_in
+from napari_mcm.core.slides import ReadConfig
+from napari_mcm.core.tissue import TissueConfig
+
+Rgb = tuple[float, float, float]
+Chunk = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+NORMALISATIONS: dict[str, tuple[Rgb, Rgb]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and standard deviation by name, of pixels from 0 to 1."""
+
+
+class ModelConfig(BaseModel):
+    """The Vision Transformer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: Literal["tiny", "small", "base", "large"] = Field(
+        "base", description="ViT by name: 192, 384, 768 or 1024 wide."
+    )
+    image_size: int = Field(
+        224, ge=16, le=2048, description="Side of the images that go in, in pixels."
+    )
+    vit_patch: int = Field(
+        16, ge=2, le=128, description="Side of the ViT's own patches, in pixels."
+    )
+    depth: int | None = Field(
+        None, ge=1, le=48, description="Blocks; by default those of the name."
+    )
+    pool: Literal["avg", "token"] = Field(
+        "avg",
+        description="What stands for an image: the mean of its patches' tokens, or the "
+        "class token.",
+    )
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> ModelConfig:
+        if self.image_size % self.vit_patch:
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of vit_patch "
+                f"{self.vit_patch}"
+            )
+        return self
+
+    @property
+    def grid(self) -> int:
+        """Patches along an image's side."""
+        return self.image_size // self.vit_patch
+
+
+class MaskingConfig(BaseModel):
+    """What is hidden, and what fills it in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mask_ratio: float = Field(
+        0.75, gt=0, lt=1, description="Part of an image's patches that is hidden."
+    )
+    norm_targets: bool = Field(
+        True, description="Scale each target patch to zero mean and unit variance."
+    )
+    decoder_width: int | None = Field(
+        None, ge=8, description="Width of the decoder; by default by the model's name."
+    )
+    decoder_depth: int | None = Field(
+        None, ge=1, description="Blocks of the decoder, likewise."
+    )
+    decoder_heads: int | None = Field(
+        None, ge=1, description="Attention heads of the decoder, likewise."
+    )
+
+
+class AugmentConfig(BaseModel):
+    """What happens to images at random, and their scaling."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crop_scale: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Least part of the image that a random crop keeps; 1 takes all of "
+        "it, always.",
+    )
+    flips: bool = Field(True, description="Flip left to right and top to bottom.")
+    colour_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Random brightness, contrast and saturation, up to this part.",
+    )
+    normalisation: Literal["imagenet", "half", "none"] = Field(
+        "imagenet",
+        description="Mean and standard deviation that pixels are scaled by: ImageNet's, "
+        "0.5 and 0.5, or none (0 to 1).",
+    )
+
+    @property
+    def mean(self) -> Rgb:
+        """Mean of each channel, of pixels from 0 to 1."""
+        return NORMALISATIONS[self.normalisation][0]
+
+    @property
+    def std(self) -> Rgb:
+        """Standard deviation of each channel, likewise."""
+        return NORMALISATIONS[self.normalisation][1]
+
+
+class ImagesConfig(BaseModel):
+    """Where images come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slides: tuple[Path, ...] = Field(
+        (), description="Slides whose tissue patches are images too."
+    )
+    tiles: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Cut each picture into this many tiles a side; 4 makes 16 of one.",
+    )
+    cache_mb: int = Field(
+        256, ge=0, description="Decoded pictures kept in memory, in MB."
+    )
+
+
+class RecipeConfig(BaseModel):
+    """How the weights are learned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(800, ge=1, description="Times that every image is seen.")
+    steps: int | None = Field(
+        None, ge=1, description="Optimiser steps in all, in the place of epochs."
+    )
+    batch_size: int = Field(256, ge=1, description="Images a step.")
+    base_lr: float = Field(
+        1.5e-4,
+        gt=0,
+        description="Peak rate at 256 images a step; it follows the batch.",
+    )
+    schedule: Literal["cosine", "linear"] = Field(
+        "cosine", description="How the rate falls to 0 after the warm-up."
+    )
+    warmup: float = Field(
+        0.05, ge=0, lt=1, description="Part of the steps that warm up."
+    )
+    weight_decay: float = Field(
+        0.05, ge=0, description="AdamW decay, not on 1-D weights."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
+    clip_norm: float | None = Field(
+        None, gt=0, description="Bound on the gradient's norm."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+    @property
+    def peak_lr(self) -> float:
+        """The rate after the warm-up: ``base_lr * batch_size / 256``."""
+        return self.base_lr * self.batch_size / 256
+
+
+class PretrainConfig(BaseModel):
+    """Masked autoencoding on unlabelled images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: PresetName = Field(
+        "reference", description="Options by name, under those that are given."
+    )
+    pictures: tuple[Path, ...] = Field(
+        (), description="Pictures, or folders of them with all that lies below."
+    )
+    out: Path | None = Field(None, description="Directory of the run; new or empty.")
+    start: str | None = Field(
+        None,
+        description="Encoder to start from, of the same ViT, such as timm's "
+        "vit_base_patch16_224.mae.",
+    )
+    model: ModelConfig = ModelConfig()
+    masking: MaskingConfig = MaskingConfig()
+    images: ImagesConfig = ImagesConfig()
+    augment: AugmentConfig = AugmentConfig()
+    recipe: RecipeConfig = RecipeConfig()
+    read: ReadConfig = ReadConfig()
+    grid: GridConfig = GridConfig()
+    tissue: TissueConfig = TissueConfig()
+    compute: ComputeConfig = ComputeConfig()
+    workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
+    chunk_images: Chunk = Field(
+        "auto",
+        description="Images computed at once within a step; auto keeps a cancel under a "
+        "second on a CPU.",
+    )
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("preset") not in PRESETS:
+            return given
+        return fill_in(PRESETS[given["preset"]], given)

@@ -1,0 +1,134 @@
+"""What a pre-training hands on: the encoder for timm, and the decoder for a look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from napari_mcm import __version__
+from napari_mcm.core.encoders import save_encoder
+from napari_mcm.core.files import atomic_path
+from napari_mcm.core.mae.config import PretrainConfig
+from napari_mcm.core.mae.model import (
+    MaskedAutoencoder,
+    architecture,
+    model_arguments,
+)
+
+DECODER_FILE = "decoder.safetensors"
+
+
+def export_pretraining(
+    run_dir: Path,
+    model: MaskedAutoencoder,
+    config: PretrainConfig,
+    summary: Mapping[str, Any],
+    licence: str | None,
+) -> Path:
+    """Write the encoder so that timm alone can load it, and the decoder beside it.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Gets ``encoder/`` and ``decoder.safetensors``.
+    model : MaskedAutoencoder
+        As trained.
+    config : PretrainConfig
+        Options of the run.
+    summary : mapping
+        Its figures.
+    licence : str or None
+        Of the weights that it started from.
+
+    Returns
+    -------
+    Path
+        The encoder's directory.
+    """
+    decoder = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.decoder.state_dict().items()
+    }
+    with atomic_path(run_dir / DECODER_FILE) as part:
+        save_file(decoder, part)
+    model.eval()
+    folder = run_dir / "encoder"
+    recipe = _recipe(config, summary, licence)
+    return save_encoder(folder, model.encoder, recipe, _card(run_dir, config, summary))
+
+
+def _recipe(
+    config: PretrainConfig, summary: Mapping[str, Any], licence: str | None
+) -> dict[str, Any]:
+    groups = {"model", "masking", "images", "augment", "recipe"}
+    options = config.model_dump(mode="json", include=groups)
+    # Paths are this computer's.
+    options["images"].pop("slides")
+    return {
+        "architecture": architecture(config.model),
+        "model_args": model_arguments(config.model),
+        "preprocessing": {
+            "mean": config.augment.mean,
+            "std": config.augment.std,
+            "input_size": config.model.image_size,
+            "interpolation": "bicubic",
+        },
+        "weights": f"masked autoencoding from {config.start or 'random weights'}",
+        "license": licence,
+        "pretraining": {
+            "method": "MAE",
+            "preset": config.preset,
+            "start": config.start,
+            "options": options,
+            "summary": dict(summary),
+            "version": __version__,
+        },
+    }
+
+
+def _card(run_dir: Path, config: PretrainConfig, summary: Mapping[str, Any]) -> str:
+    model, masking, recipe = config.model, config.masking, config.recipe
+    first, last = (
+        "none" if value is None else f"{value:.4f}"
+        for value in (summary["loss_first"], summary["loss_last"])
+    )
+    arguments = "".join(f", {k}={v!r}" for k, v in model_arguments(model).items())
+    return f"""---
+library_name: timm
+tags: [histopathology, feature-extraction, napari-mcm]
+---
+
+# {run_dir.name}: {architecture(model)} by masked autoencoding
+
+A Vision Transformer for pathology images, pre-trained without labels by masked
+autoencoding (He et al., CVPR 2022) in napari-mcm {__version__}. It is a start for
+fine-tuning; frozen features of masked autoencoders are weak.
+
+| | |
+|---|---|
+| images in | {model.image_size} px, patches of {model.vit_patch} px, \
+normalisation {config.augment.normalisation} |
+| learned from | {summary["images"]:,} images ({summary["pictures"]:,} pictures, \
+{config.images.tiles} tiles a side; {summary["slide_patches"]:,} slide patches) |
+| steps | {summary["steps"]:,} of {recipe.batch_size} images, peak rate \
+{recipe.peak_lr:.3g} |
+| hidden | {masking.mask_ratio:.0%} of the patches |
+| loss | {first} → {last} |
+| started from | {config.start or "random weights"} |
+
+The loss says that training ran, not that the encoder is better for a task: evaluate it
+on labelled data before relying on it. Not for clinical use.
+
+```python
+import timm
+from safetensors.torch import load_file
+
+model = timm.create_model("{architecture(model)}", num_classes=0{arguments})
+model.load_state_dict(load_file("model.safetensors"))
+```
+
+Preprocessing (mean, standard deviation) and every option are in `recipe.json`.
+"""

@@ -1,0 +1,271 @@
+"""The masked autoencoder: a ViT that sees few patches, a decoder that fills in the rest.
+
+He et al., "Masked autoencoders are scalable vision learners", CVPR 2022, section 3. The
+decoder exists during pre-training only; afterwards the encoder stands alone.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.mae.config import MaskingConfig, ModelConfig
+from napari_mcm.core.mae.masking import (
+    hidden_mask,
+    kept_count,
+    patch_statistics,
+    patchify,
+    take,
+)
+from napari_mcm.core.mae.positions import grid_positions, with_class_token
+
+LAYER_NORM_EPS = 1e-6
+TOKEN_STD = 0.02
+
+_DECODERS = {
+    "tiny": (128, 4, 4),
+    "small": (256, 4, 8),
+    "base": (512, 8, 16),
+    "large": (512, 8, 16),
+}
+
+
+def architecture(config: ModelConfig) -> str:
+    """Name the ViT in timm."""
+    return f"vit_{config.model}_patch16_224"
+
+
+def model_arguments(config: ModelConfig) -> dict[str, Any]:
+    """Give what timm's factory needs beside the name to build this ViT."""
+    depth = {} if config.depth is None else {"depth": config.depth}
+    return {
+        "img_size": config.image_size,
+        "patch_size": config.vit_patch,
+        "global_pool": config.pool,
+        "fc_norm": False,
+        **depth,
+    }
+
+
+def make_vit(config: ModelConfig) -> nn.Module:
+    """Build the ViT with fresh weights and fixed positions.
+
+    Returns
+    -------
+    nn.Module
+        timm's VisionTransformer without classifier.
+    """
+    vit: Any = timm.create_model(
+        architecture(config), num_classes=0, **model_arguments(config)
+    )
+    set_positions(vit)
+    vit.apply(_start)
+    # As a linear layer on a patch's pixels, which it is.
+    nn.init.xavier_uniform_(vit.patch_embed.proj.weight.flatten(1))
+    nn.init.normal_(vit.cls_token, std=TOKEN_STD)
+    module: nn.Module = vit
+    return module
+
+
+def set_positions(vit: Any) -> None:
+    """Give a ViT with a class token the fixed positions of its patches."""
+    side, width = vit.patch_embed.grid_size[0], vit.embed_dim
+    with torch.no_grad():
+        vit.pos_embed.copy_(with_class_token(grid_positions(side, width)))
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder, decoder and loss.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        timm's VisionTransformer with a class token; its positions are frozen here.
+    size : str
+        Name of the model, by which the decoder's size goes.
+    config : MaskingConfig
+        Mask ratio, targets, and a decoder of another size.
+
+    Attributes
+    ----------
+    patch : int
+        Side of a patch, in pixels.
+    patches : int
+        Patches of an image.
+    """
+
+    def __init__(self, encoder: nn.Module, size: str, config: MaskingConfig) -> None:
+        super().__init__()
+        vit: Any = encoder
+        vit.pos_embed.requires_grad_(False)
+        self.encoder, self.config = vit, config
+        self.patch = int(vit.patch_embed.patch_size[0])
+        self.patches = int(vit.patch_embed.num_patches)
+        side = int(vit.patch_embed.grid_size[0])
+        shape = decoder_shape(size, config)
+        self.decoder = Decoder(int(vit.embed_dim), side, 3 * self.patch**2, *shape)
+
+    def encode(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Encode some patches of each image, and nothing else of it.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, H, W)
+        visible : Tensor of int64, shape (B, K)
+            Which patches.
+
+        Returns
+        -------
+        Tensor, shape (B, 1 + K, width)
+            The class token's first.
+        """
+        vit: Any = self.encoder
+        tokens = vit.patch_embed(images) + vit.pos_embed[:, 1:]
+        first = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(images), -1, -1)
+        tokens = torch.cat([first, take(tokens, visible)], dim=1)
+        encoded: Tensor = vit.norm(vit.blocks(vit.norm_pre(tokens)))
+        return encoded
+
+    def forward(
+        self, images: Tensor, order: Tensor, mask_ratio: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict all patches of images from few of them.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, H, W)
+            Scaled.
+        order : Tensor of int64, shape (B, N)
+            Patches in random order; the first ones are visible.
+        mask_ratio : float, optional
+            Part that is hidden; the configured one by default.
+
+        Returns
+        -------
+        predictions : Tensor, shape (B, N, patch·patch·3)
+        mask : Tensor, shape (B, N)
+            1 where a patch was hidden.
+        """
+        ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
+        kept = kept_count(self.patches, ratio)
+        encoded = self.encode(images, order[:, :kept])
+        return self.decoder(encoded, order), hidden_mask(order, kept)
+
+    def targets(self, images: Tensor) -> Tensor:
+        """Give what predictions are compared with (B, N, patch·patch·3)."""
+        patches = patchify(images, self.patch)
+        if not self.config.norm_targets:
+            return patches
+        mean, std = patch_statistics(patches)
+        return (patches - mean) / std
+
+    def errors(self, images: Tensor, predictions: Tensor) -> Tensor:
+        """Give the mean squared error of each patch (B, N)."""
+        return (predictions.float() - self.targets(images)).square().mean(dim=-1)
+
+    def loss(self, images: Tensor, predictions: Tensor, mask: Tensor) -> Tensor:
+        """Average the error over hidden patches only."""
+        return (self.errors(images, predictions) * mask).sum() / mask.sum()
+
+
+class Decoder(nn.Module):
+    """Light Transformer: a token for every place, hidden ones the same, becomes pixels.
+
+    Parameters
+    ----------
+    encoder_width : int
+        Width of the tokens that come in.
+    side : int
+        Patches along the image's side.
+    values : int
+        Values of a patch.
+    width, depth, heads : int
+        Of the decoder.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        encoder_width: int,
+        side: int,
+        values: int,
+        width: int,
+        depth: int,
+        heads: int,
+    ) -> None:
+        super().__init__()
+        norm: Any = partial(nn.LayerNorm, eps=LAYER_NORM_EPS)
+        self.embed = nn.Linear(encoder_width, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        places = with_class_token(grid_positions(side, width))
+        self.register_buffer("positions", places, persistent=False)
+        self.blocks = nn.Sequential(
+            *(
+                Block(width, heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
+                for _ in range(depth)
+            )
+        )
+        self.norm = norm(width)
+        self.predict = nn.Linear(width, values)
+        self.apply(_start)
+        nn.init.normal_(self.mask_token, std=TOKEN_STD)
+
+    def forward(self, encoded: Tensor, order: Tensor) -> Tensor:
+        """Predict every patch.
+
+        Parameters
+        ----------
+        encoded : Tensor, shape (B, 1 + K, encoder_width)
+        order : Tensor of int64, shape (B, N)
+            The first K are the places of the tokens that came in.
+
+        Returns
+        -------
+        Tensor, shape (B, N, values)
+        """
+        tokens = self.embed(encoded)
+        missing = order.shape[1] + 1 - tokens.shape[1]
+        filling = self.mask_token.to(tokens.dtype).expand(len(tokens), missing, -1)
+        shuffled = torch.cat([tokens[:, 1:], filling], dim=1)
+        restored = take(shuffled, order.argsort(dim=1))
+        tokens = torch.cat([tokens[:, :1], restored], dim=1)
+        tokens = self.norm(self.blocks(tokens + self.positions))
+        predictions: Tensor = self.predict(tokens[:, 1:])
+        return predictions
+
+
+def decoder_shape(size: str, config: MaskingConfig) -> tuple[int, int, int]:
+    """Settle the decoder's width, depth and heads.
+
+    Raises
+    ------
+    ConfigError
+        If they do not go together.
+    """
+    width, depth, heads = _DECODERS[size]
+    width = config.decoder_width or width
+    heads = config.decoder_heads or heads
+    if width % heads or width % 4:
+        raise ConfigError(
+            f"a decoder {width} wide does not divide into {heads} heads and four "
+            "position waves",
+            hint="Choose --decoder-width as a multiple of 4 and of --decoder-heads",
+        )
+    return width, config.decoder_depth or depth, heads
+
+
+def _start(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,283 @@
+"""Pre-training by masked autoencoding, as a long job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_mcm.core.encoders import load_encoder
+from napari_mcm.core.errors import ConfigError, WeightsError
+from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.mae.augment import augment
+from napari_mcm.core.mae.config import PretrainConfig
+from napari_mcm.core.mae.export import export_pretraining
+from napari_mcm.core.mae.images import ImageSet, gather
+from napari_mcm.core.mae.learner import Learner, chunk_for, decay_groups, to_images
+from napari_mcm.core.mae.loop import Loop, LoopPlan, first_and_last, median
+from napari_mcm.core.mae.masking import kept_count
+from napari_mcm.core.mae.model import MaskedAutoencoder, architecture, make_vit
+from napari_mcm.core.mae.order import Draw, steps_of_epochs
+from napari_mcm.core.mae.pictures import PictureCache
+from napari_mcm.core.mae.schedule import rate_factor
+from napari_mcm.core.training import Run
+
+_MASKING = 1
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a pre-training leaves.
+
+    Attributes
+    ----------
+    run_dir : Path
+        Configuration, figures, encoder and decoder.
+    encoder : Path
+        Directory of the encoder: safetensors, recipe and model card.
+    loss_first, loss_last : float
+        Mean loss over the first and the last tenth of the steps.
+    images_per_s : float
+        Images learned from a second.
+    steps, images : int
+        Optimiser steps, and images there are.
+    skipped : int
+        Files that are no readable pictures, and images that proved damaged.
+    seconds : float
+        Time spent in this process.
+    """
+
+    run_dir: Path
+    encoder: Path
+    loss_first: float
+    loss_last: float
+    images_per_s: float
+    steps: int
+    images: int
+    skipped: int
+    seconds: float
+
+
+class MaskedImage(NamedTuple):
+    """An image (side, side, 3) of uint8, and its patches in random order (N,)."""
+
+    pixels: NDArray[np.uint8]
+    order: NDArray[np.int64]
+
+
+def pretrain(config: PretrainConfig) -> Job[PretrainResult]:
+    """Pre-train a ViT on unlabelled images.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+        Pictures or slides, run directory and options.
+
+    Yields
+    ------
+    Event
+        Progress in images, one `Metrics` a step, notes.
+
+    Returns
+    -------
+    PretrainResult
+
+    Raises
+    ------
+    ConfigError
+        If images or the run directory are not given.
+    RunError
+        If the directory holds a run already.
+    TrainingError
+        If there is no image to learn from, or the loss diverges.
+    """
+    if not config.pictures and not config.images.slides:
+        raise ConfigError("no pictures or slides given to learn from")
+    if config.out is None:
+        raise ConfigError("no run directory given", hint="Choose one with --out")
+    run = Run.create(config.out, config.model_dump(mode="json"))
+    return (yield from _pretrain(run, config))
+
+
+def resume_pretrain(run_dir: Path) -> Job[PretrainResult]:
+    """Go on with a pre-training that was cancelled or killed.
+
+    The final weights are those of an undisturbed run, bit for bit on a CPU.
+
+    Raises
+    ------
+    RunError
+        If it is no run, or its images have changed.
+    """
+    run = Run.open(run_dir)
+    config = PretrainConfig.model_validate(run.config())
+    return (yield from _pretrain(run, config.model_copy(update={"out": run.path})))
+
+
+def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
+    done = run.summary()
+    if done is not None:
+        yield Note(f"{run.path} is finished already")
+        return _result(run, done)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        slides = [
+            stack.enter_context(config.read.open(path)) for path in config.images.slides
+        ]
+        images = yield from gather(config, slides)
+        yield Progress("Building the model", 0, None, "models")
+        model, licence = build_model(config)
+        if licence:
+            yield Note(f"{config.start} has the licence {licence}")
+        learner = MaeLearner(model, config)
+        loop = Loop(run, learner, _plan(config, images))
+        yield from loop.learn()
+    summary = _summary(loop, images, time.monotonic() - began)
+    export_pretraining(run.path, learner.model, config, summary, licence)
+    run.finish(summary)
+    run.remove_checkpoint()
+    return _result(run, summary)
+
+
+def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
+    """Build the autoencoder with the weights that it starts from, and their licence.
+
+    Raises
+    ------
+    WeightsError
+        If the encoder to start from is another ViT.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.recipe.seed)
+        vit = make_vit(config.model)
+        model = MaskedAutoencoder(vit, config.model.model, config.masking)
+    if config.start is None:
+        return model, None
+    start = load_encoder(config.start, config.compute)
+    try:
+        model.encoder.load_state_dict(start.module.state_dict())
+    except RuntimeError as error:
+        raise WeightsError(
+            f"is not the {architecture(config.model)} that is asked for "
+            f"({str(error).splitlines()[-1].strip()})",
+            config.start,
+            "Choose --model, --image-size and --vit-patch as it has them",
+        ) from None
+    return model, start.recipe.get("license") or "unknown"
+
+
+class MaeLearner(Learner[MaskedImage]):
+    """Steps of masked autoencoding.
+
+    Parameters
+    ----------
+    model : MaskedAutoencoder
+        Trained in place.
+    config : PretrainConfig
+        All options.
+    """
+
+    def __init__(self, model: MaskedAutoencoder, config: PretrainConfig) -> None:
+        recipe = config.recipe
+        super().__init__(
+            model,
+            decay_groups(model, recipe.peak_lr, recipe.weight_decay),
+            (recipe.beta1, recipe.beta2),
+            recipe.clip_norm,
+            recipe.seed,
+            config.compute,
+        )
+        self.model, self.augmenting = model, config.augment
+        asked = config.chunk_images
+        work = _work(model, config.masking.mask_ratio)
+        self.chunk = chunk_for(self.device, work) if asked == "auto" else asked
+
+    def losses(self, samples: Sequence[MaskedImage]) -> tuple[Tensor, dict[str, float]]:
+        """Sum the loss of images over their hidden patches."""
+        pixels, orders = zip(*samples, strict=True)
+        mean, std = self.augmenting.mean, self.augmenting.std
+        images = to_images(pixels, self.device, mean, std)
+        order = torch.from_numpy(np.stack(orders)).to(self.device)
+        with self.autocast():
+            predictions, mask = self.model(images, order)
+        # Every image hides as many patches: their mean is the mean over images.
+        return self.model.loss(images, predictions, mask) * len(samples), {}
+
+
+def _work(model: MaskedAutoencoder, mask_ratio: float) -> float:
+    """Estimate the multiply-adds of an image."""
+    seen = kept_count(model.patches, mask_ratio) + 1
+    encoder = sum(p.numel() for p in model.encoder.parameters())
+    decoder = sum(p.numel() for p in model.decoder.parameters())
+    return float(encoder * seen + decoder * (model.patches + 1))
+
+
+def _plan(config: PretrainConfig, images: ImageSet) -> LoopPlan[MaskedImage]:
+    recipe = config.recipe
+    steps = recipe.steps or steps_of_epochs(
+        len(images), recipe.batch_size, recipe.epochs
+    )
+    cache = PictureCache(config.images.cache_mb)
+
+    def read(draw: Draw) -> MaskedImage:
+        pixels = images.images[draw[1]].read(cache)
+        key = (recipe.seed, *draw)
+        side, rng = config.model.image_size, np.random.default_rng(key)
+        shown = augment(pixels, side, config.augment, rng)
+        # By a generator of its own: augmentation does not change what is masked.
+        hide = np.random.default_rng((*key, _MASKING))
+        return MaskedImage(shown, hide.permutation(config.model.grid**2))
+
+    return LoopPlan(
+        stage="Pre-training",
+        images=len(images),
+        identity=images.fingerprint,
+        batch_size=recipe.batch_size,
+        steps=steps,
+        seed=recipe.seed,
+        factor=lambda step: rate_factor(recipe.schedule, step, steps, recipe.warmup),
+        read=read,
+        workers=config.workers,
+        checkpoint_seconds=config.checkpoint_seconds,
+        advice="Try a lower --base-lr, or --clip-norm 1",
+    )
+
+
+def _summary(
+    loop: Loop[MaskedImage], images: ImageSet, seconds: float
+) -> dict[str, Any]:
+    metrics = loop.run.metrics()
+    return {
+        **first_and_last(metrics.get("loss", [])),
+        "images_per_s": median(metrics.get("images_per_s", [])),
+        "steps": loop.plan.steps,
+        "images": len(images),
+        "pictures": images.pictures,
+        "slide_patches": images.patches,
+        "skipped": images.refused + len(loop.damaged),
+        "seconds": seconds,
+    }
+
+
+def _result(run: Run, summary: dict[str, Any]) -> PretrainResult:
+    nothing = float("nan")
+    first, last = summary["loss_first"], summary["loss_last"]
+    return PretrainResult(
+        run_dir=run.path,
+        encoder=run.path / "encoder",
+        loss_first=nothing if first is None else first,
+        loss_last=nothing if last is None else last,
+        images_per_s=summary["images_per_s"],
+        steps=summary["steps"],
+        images=summary["images"],
+        skipped=summary["skipped"],
+        seconds=summary["seconds"],
+    )

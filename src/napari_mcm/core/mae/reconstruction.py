@@ -1,0 +1,318 @@
+"""Looking at what a masked autoencoder fills in, and how wrong it is, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from napari_mcm.core.encoders import ComputeConfig
+from napari_mcm.core.encoders.compute import choose_device, choose_dtype
+from napari_mcm.core.encoders.recipe import WEIGHTS_FILE
+from napari_mcm.core.errors import McmError, RunError, TrainingError
+from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.mae.augment import resized
+from napari_mcm.core.mae.config import AugmentConfig, PretrainConfig
+from napari_mcm.core.mae.export import DECODER_FILE
+from napari_mcm.core.mae.learner import to_images
+from napari_mcm.core.mae.masking import patch_statistics, patchify, unpatchify
+from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
+from napari_mcm.core.mae.pictures import find_pictures, read_picture
+from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+from napari_mcm.core.training import Run
+
+Pixels = NDArray[np.uint8]
+_HIDDEN_GREY = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """One image seen in part, and filled in.
+
+    Attributes
+    ----------
+    original, masked, filled : ndarray of uint8, shape (side, side, 3)
+        As it is, with hidden patches in grey, and as the model completes it.
+    hidden : ndarray of bool, shape (n, n)
+        Which patches were hidden.
+    error_hidden, error_visible : float
+        Mean squared error of the two kinds of patches, on the scale of the loss.
+    pixel_error_hidden, pixel_error_visible : float
+        Likewise in grey levels (root of the mean square, 0 to 255), the model's own
+        output, never pasted pixels.
+    """
+
+    original: Pixels
+    masked: Pixels
+    filled: Pixels
+    hidden: NDArray[np.bool_]
+    error_hidden: float
+    error_visible: float
+    pixel_error_hidden: float
+    pixel_error_visible: float
+
+
+@dataclass(frozen=True)
+class ReconstructResult:
+    """Errors by mask ratio, averaged over images.
+
+    Attributes
+    ----------
+    errors : dict
+        From a mask ratio to figures by name.
+    images, skipped : int
+        Images measured, and files that could not be read.
+    figure : Path or None
+        The picture that was written.
+    """
+
+    errors: dict[float, dict[str, float]]
+    images: int
+    skipped: int
+    figure: Path | None
+
+
+def reconstruct(
+    model: MaskedAutoencoder,
+    images: Sequence[Pixels],
+    scaling: AugmentConfig,
+    mask_ratio: float,
+    seed: int = 0,
+    paste: bool = True,
+) -> list[Reconstruction]:
+    """Hide a part of images and let the model fill it in.
+
+    The same seed hides the same patches first, whatever the ratio: what is visible at a
+    high ratio is visible at a lower one too.
+
+    Parameters
+    ----------
+    model : MaskedAutoencoder
+        Put in eval mode.
+    images : sequence of ndarray of uint8, shape (side, side, 3)
+        Of the model's image size.
+    scaling : AugmentConfig
+        Its normalisation.
+    mask_ratio : float
+        Part of the patches to hide.
+    seed : int
+        Of what is hidden.
+    paste : bool
+        Show visible patches as they are, rather than what the model makes of them, which
+        the loss never taught.
+
+    Returns
+    -------
+    list of Reconstruction
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    orders = [
+        np.random.default_rng((seed, number)).permutation(model.patches)
+        for number in range(len(images))
+    ]
+    batch = to_images(images, device, scaling.mean, scaling.std)
+    order = torch.from_numpy(np.stack(orders)).to(device)
+    with torch.inference_mode():
+        predictions, mask = model(batch, order, mask_ratio)
+        predictions = predictions.float()
+        errors = model.errors(batch, predictions)
+        drawn = denormalise(model, batch, predictions)
+    return [
+        _one(
+            image,
+            _to_pixels(unpatchify(drawn[i : i + 1], model.patch), scaling),
+            mask[i].cpu().numpy() > 0,
+            errors[i].cpu().numpy(),
+            paste,
+        )
+        for i, image in enumerate(images)
+    ]
+
+
+def denormalise(
+    model: MaskedAutoencoder, images: Tensor, predictions: Tensor
+) -> Tensor:
+    """Turn predictions (B, N, values) into patches of the images' own scale.
+
+    A model of scaled targets predicts each patch up to its mean and contrast; both come
+    from the image itself: ``prediction · sqrt(variance + 1e-6) + mean``.
+    """
+    if not model.config.norm_targets:
+        return predictions
+    mean, std = patch_statistics(patchify(images, model.patch))
+    return predictions * std + mean
+
+
+def load_autoencoder(
+    run_dir: Path, compute: ComputeConfig | None = None
+) -> tuple[MaskedAutoencoder, PretrainConfig]:
+    """Load a run's encoder and decoder; those of its checkpoint while it goes on.
+
+    Raises
+    ------
+    RunError
+        If the run has neither, or they are damaged.
+    """
+    run = Run.open(run_dir)
+    try:
+        config = PretrainConfig.model_validate(run.config())
+    except ValueError as error:
+        raise RunError("is no run of mae pretrain", run_dir) from error
+    model = MaskedAutoencoder(
+        make_vit(config.model), config.model.model, config.masking
+    )
+    try:
+        model.load_state_dict(_weights(run))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"its weights cannot be loaded ({reason})", run_dir) from error
+    compute = compute or ComputeConfig()
+    return model.to(choose_device(compute)).eval(), config
+
+
+def _weights(run: Run) -> dict[str, Tensor]:
+    decoder = run.path / DECODER_FILE
+    encoder = run.path / "encoder" / WEIGHTS_FILE
+    if decoder.is_file() and encoder.is_file():
+        parts = {"encoder": load_file(encoder), "decoder": load_file(decoder)}
+        return {
+            f"{part}.{name}": tensor
+            for part, state in parts.items()
+            for name, tensor in state.items()
+        }
+    checkpoint = run.load_checkpoint()
+    if checkpoint is None:
+        raise RunError(
+            "has no weights yet",
+            run.path,
+            f"Go on with: mae pretrain --resume {run.path}",
+        )
+    prefix = "model/"
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint[0].items()
+        if name.startswith(prefix)
+    }
+
+
+def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
+    """Measure and draw reconstructions of pictures at some mask ratios.
+
+    Parameters
+    ----------
+    config : ReconstructConfig
+        Run, pictures, ratios, figure.
+
+    Returns
+    -------
+    ReconstructResult
+
+    Raises
+    ------
+    TrainingError
+        If none of the pictures can be read.
+    """
+    yield Progress("Loading the model", 0, None, "models")
+    model, trained = load_autoencoder(config.run, config.compute)
+    ratios = config.mask_ratio or (trained.masking.mask_ratio,)
+    device = next(model.parameters()).device
+    dtype = choose_dtype(config.compute, device)
+    images, skipped = yield from _read(config, trained.model.image_size)
+    found: dict[float, list[Reconstruction]] = {ratio: [] for ratio in ratios}
+    done, total = 0, len(images) * len(ratios)
+    for ratio in ratios:
+        for number, image in enumerate(images):
+            with torch.autocast(
+                device.type, torch.bfloat16, enabled=dtype != torch.float32
+            ):
+                found[ratio] += reconstruct(
+                    model,
+                    [image],
+                    trained.augment,
+                    ratio,
+                    config.seed + number,
+                    config.paste,
+                )
+            done += 1
+            yield Progress("Reconstructing", done, total, "images")
+    figure = _draw(found, config)
+    errors = {ratio: _mean_errors(several) for ratio, several in found.items()}
+    return ReconstructResult(errors, len(images), skipped, figure)
+
+
+def _read(config: ReconstructConfig, side: int) -> Job[tuple[list[Pixels], int]]:
+    files, images, skipped = find_pictures(config.pictures), [], 0
+    for file in files[: config.limit]:
+        try:
+            images.append(resized(read_picture(file), side))
+        except McmError as error:
+            skipped += 1
+            yield Note(f"skipped: {error}", "warning")
+        yield Progress("Reading pictures", len(images), None, "pictures")
+    if not images:
+        raise TrainingError("no picture to look at", hint="Name pictures or folders")
+    return images, skipped
+
+
+def _draw(
+    found: dict[float, list[Reconstruction]], config: ReconstructConfig
+) -> Path | None:
+    if config.out is None:
+        return None
+    # matplotlib takes long to import: only who asks for a picture pays for it.
+    from napari_mcm.core.heatmaps.figures import save_figure
+    from napari_mcm.core.mae.figures import draw_reconstructions
+
+    shown = {ratio: several[: config.shown] for ratio, several in found.items()}
+    return save_figure(draw_reconstructions(shown), config.out)
+
+
+def _mean_errors(several: Sequence[Reconstruction]) -> dict[str, float]:
+    names = (
+        "error_hidden",
+        "error_visible",
+        "pixel_error_hidden",
+        "pixel_error_visible",
+    )
+    return {
+        name: float(np.mean([getattr(one, name) for one in several])) for name in names
+    }
+
+
+def _one(
+    image: Pixels,
+    drawn: Pixels,
+    hidden: NDArray[np.bool_],
+    errors: NDArray[np.float32],
+    paste: bool,
+) -> Reconstruction:
+    side = round(len(hidden) ** 0.5)
+    patch = image.shape[0] // side
+    square = hidden.reshape(side, side)
+    pixels = np.kron(square, np.ones((patch, patch), bool))[..., None]
+    distance = (drawn.astype(np.float32) - image) ** 2
+    covered = np.broadcast_to(pixels, image.shape)
+    return Reconstruction(
+        original=image,
+        masked=np.where(pixels, np.uint8(_HIDDEN_GREY), image),
+        filled=np.where(pixels | (not paste), drawn, image),
+        hidden=square,
+        error_hidden=float(errors[hidden].mean()),
+        error_visible=float(errors[~hidden].mean()),
+        pixel_error_hidden=float(np.sqrt(distance[covered].mean())),
+        pixel_error_visible=float(np.sqrt(distance[~covered].mean())),
+    )
+
+
+def _to_pixels(image: Tensor, scaling: AugmentConfig) -> Pixels:
+    values = image[0].permute(1, 2, 0).cpu().numpy()
+    values = (values * np.asarray(scaling.std) + np.asarray(scaling.mean)) * 255
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)

@@ -1,0 +1,36 @@
+"""Options of looking at reconstructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from napari_mcm.core.encoders.compute import ComputeConfig
+
+
+class ReconstructConfig(BaseModel):
+    """What a masked autoencoder makes of pictures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: Path = Field(description="Directory of a pre-training, finished or not.")
+    pictures: tuple[Path, ...] = Field(
+        (), description="Picture, or folder of pictures; may be repeated."
+    )
+    mask_ratio: tuple[float, ...] = Field(
+        (), description="Part of the patches to hide; several are compared."
+    )
+    paste: bool = Field(True, description="Show visible patches as they are.")
+    limit: int = Field(256, ge=1, description="Pictures to measure, at most.")
+    shown: int = Field(6, ge=1, le=64, description="Pictures to draw, at most.")
+    seed: int = Field(0, ge=0, description="Seed of what is hidden.")
+    out: Path | None = Field(None, description="Figure to write: .png.")
+    compute: ComputeConfig = ComputeConfig()
+
+    @field_validator("mask_ratio")
+    @classmethod
+    def _between(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < ratio < 1 for ratio in ratios):
+            raise ValueError("a mask ratio lies between 0 and 1")
+        return ratios
