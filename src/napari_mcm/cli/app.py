@@ -36,6 +36,8 @@ VERBS = {
     "mil attention": "what a trained classifier looks at on a slide",
     "mil compare": "compare encoders by the same classifier on the same folds",
     "evaluate": "compare encoders on labelled regions, with intervals",
+    "mae pretrain": "pre-train a vision transformer on unlabelled images",
+    "mae reconstruct": "show what a masked autoencoder fills in, and its errors",
     "convert": "take patch features to other tools, and from them",
     "bench": "measure reading and extraction here, and name what limits them",
     "view": "open slides in napari with the plugin",
