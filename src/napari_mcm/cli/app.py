@@ -29,6 +29,7 @@ VERBS = {
     "info": "what a slide file holds, and how it would be read",
     "grid": "find the tissue, lay patches over it, draw both",
     "finetune": "fine-tune an encoder on slides by masked context modelling",
+    "study": "compare arms of a fine-tuning over folds and seeds",
     "extract": "compute the features of all patches, one file a slide",
     "similarity": "show which patches look like the ones you point at",
     "mil train": "train and test a classifier of slides on their features",

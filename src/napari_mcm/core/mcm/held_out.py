@@ -7,8 +7,9 @@ would be learned from tomorrow. What is kept out are therefore places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,19 +105,33 @@ def _blocks(
     side = grid_config.patch_size * mpp
     x, y = (int(rng.integers(0, max(int(side / own), 1))) for own in source.slide.mpp)
     grid = make_grid(source.slide, source.tissue, grid_config, (x, y))
-    s = config.context.s
-    across = s * BLOCK_WINDOWS
+    across = config.context.s * BLOCK_WINDOWS
     blocks: dict[tuple[int, int], list[WindowRef]] = {}
-    index = grid.windows(s, (0, 0), config.context.window_tissue).index
-    for number, window in enumerate(index):
-        there = window[window >= 0]
-        if len(there) >= 2:
-            row, column = grid.lattice[there[0]] // across
-            ref = WindowRef(source, grid, window, (*key, number))
-            blocks.setdefault((int(row), int(column)), []).append(ref)
+    for number, (place, index) in enumerate(_windows_inside(grid, config, across)):
+        ref = WindowRef(source, grid, index, (*key, number))
+        blocks.setdefault(place, []).append(ref)
     return [
         _Block(which, _box(grid, place, across), refs) for place, refs in blocks.items()
     ]
+
+
+def _windows_inside(
+    grid: PatchGrid, config: FinetuneConfig, across: int
+) -> Iterator[tuple[tuple[int, int], NDArray[np.int64]]]:
+    """Give windows that lie in one block, and that block's row and column.
+
+    Half a window apart: a slide has few blocks, and more windows judge better.
+    """
+    s, least = config.context.s, config.context.window_tissue
+    for offset in product(sorted({0, s // 2}), repeat=2):
+        for window in grid.windows(s, (offset[0], offset[1]), least).index:
+            slots = np.argwhere(window >= 0)
+            if len(slots) < 2:
+                continue
+            corner = grid.lattice[window[tuple(slots[0])]] - slots[0]
+            first, last = corner // across, (corner + s - 1) // across
+            if (first == last).all():
+                yield (int(first[0]), int(first[1])), window
 
 
 def _box(grid: PatchGrid, place: tuple[int, int], across: int) -> tuple[float, ...]:

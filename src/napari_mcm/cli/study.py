@@ -1,0 +1,74 @@
+"""Compare arms of a fine-tuning over folds and seeds: one table and one figure.
+
+STUDY is a JSON file with slides, labels and arms; docs/study.md has an example. A study
+that was cancelled or killed goes on with the same command, at the cell and step where it
+was; the table is written anew after each cell.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome, table
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.jobs import format_seconds
+
+
+class StudyOptions(BaseModel):
+    """A study to run or to go on with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    study: Path | None = Field(None, description="The study's JSON file.")
+    out: Path | None = Field(
+        None, description="Directory of the study; by default as its file says."
+    )
+    seeds: int | None = Field(
+        None, ge=1, le=100, description="Runs of each arm; by default as its file says."
+    )
+    arms: tuple[str, ...] = Field((), description="Arms to run; by default all.")
+
+
+OPTIONS, POSITIONAL = StudyOptions, "study"
+
+
+def run(options: StudyOptions) -> Outcome:
+    """Run what is not done yet."""
+    from napari_mcm.core.studies.study import run_study
+    from napari_mcm.core.studies.study_config import read_study
+
+    if options.study is None:
+        raise ConfigError("no study given", hint="Give its JSON file")
+    config = read_study(options.study)
+    changes = options.model_dump(exclude={"study", "arms"}, exclude_none=True)
+    if options.arms:
+        strange = [name for name in options.arms if name not in config.arms]
+        if strange:
+            raise ConfigError(f"the study has no arm {strange[0]}", "--arms")
+        changes["arms"] = {n: a for n, a in config.arms.items() if n in options.arms}
+        changes["against"] = {
+            arm: control
+            for arm, control in config.against.items()
+            if arm in options.arms and control in options.arms
+        }
+    done = drive(run_study(config.model_copy(update=changes)))
+    result = {
+        "out": done.out,
+        "table": done.table,
+        "csv": done.csv,
+        "figure": done.figure,
+        "cells": done.cells,
+        "failed": list(done.failed),
+        "seconds": done.seconds,
+    }
+    rows = [
+        ("study", str(done.out)),
+        ("table", str(done.table)),
+        ("figure", str(done.figure)),
+        ("cells", str(done.cells)),
+        ("time", format_seconds(done.seconds)),
+    ]
+    return Outcome(result, table(rows), done.failed)

@@ -1,0 +1,305 @@
+"""A grid of arms, seeds and folds as one long job that can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from napari_mcm.core.errors import ConfigError, McmError, RunError
+from napari_mcm.core.files import write_json
+from napari_mcm.core.jobs import Event, Job, Meter, Metrics, Note, Progress
+from napari_mcm.core.mcm import FinetuneConfig
+from napari_mcm.core.mcm.finetune import finetune, resume_finetune
+from napari_mcm.core.studies.study_config import (
+    Cell,
+    StudyConfig,
+    StudySlide,
+    arm_config,
+    make_cells,
+    make_folds,
+)
+from napari_mcm.core.studies.study_figure import draw_study
+from napari_mcm.core.studies.study_table import Row, write_tables
+from napari_mcm.core.training import Run
+
+
+class Judge(Protocol):
+    """Measures an encoder on labelled slides."""
+
+    def __call__(
+        self,
+        encoder: str,
+        train: Sequence[StudySlide],
+        test: Sequence[StudySlide],
+        folder: Path,
+        config: FinetuneConfig,
+        options: Mapping[str, Any],
+    ) -> Job[dict[str, float]]:
+        """Give figures by name.
+
+        Parameters
+        ----------
+        encoder : str
+            What :func:`load_encoder` takes.
+        train, test : sequence of StudySlide
+            Slides that labels may be learned from, and that are judged.
+        folder : Path
+            To keep features in.
+        config : FinetuneConfig
+            Patches and tissue of the study.
+        options : mapping
+            The study's options of the evaluation.
+        """
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study leaves.
+
+    Attributes
+    ----------
+    out : Path
+        Its directory.
+    table, csv : Path
+        Figures by arm, for people and for programs.
+    figure : Path or None
+        The same drawn; None where there are no figures.
+    cells : int
+        Cells that are done.
+    failed : tuple of str
+        A line for each cell that failed.
+    seconds : float
+        Time spent in this process.
+    """
+
+    out: Path
+    table: Path
+    csv: Path
+    figure: Path | None
+    cells: int
+    failed: tuple[str, ...]
+    seconds: float
+
+
+def run_study(config: StudyConfig, judge: Judge | None = None) -> Job[StudyResult]:
+    """Run what is not done yet of a study, cell by cell, and write its table.
+
+    A cell that is done is its ``summary.json``; one that was broken off goes on within
+    its fine-tuning. The table is written anew after each cell, so that it can be looked
+    at while the rest runs; the figure is drawn at the end.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        Slides, arms, seeds, folds.
+    judge : callable, optional
+        Measures an encoder; by default linear probe, retrieval and the rest of
+        ``napari-mcm evaluate``.
+
+    Yields
+    ------
+    Event
+        Progress in cells and within them, metrics, notes.
+
+    Returns
+    -------
+    StudyResult
+
+    Raises
+    ------
+    ConfigError
+        If slides, arms or the directory are missing, or an arm's options are wrong.
+    RunError
+        If a cell that is done was made with other options.
+    """
+    began = time.monotonic()
+    cells = _checked_cells(config)
+    assert config.out is not None
+    judge = judge or _usual_judge(config)
+    write_json(config.out / "study.json", config.model_dump(mode="json"))
+    done = [summary for cell in cells if (summary := _summary(config, cell))]
+    meter = Meter("Study", len(cells), "cells", len(done))
+    failed: list[str] = []
+    for number, cell in enumerate(cells, 1):
+        if _summary(config, cell) is not None:
+            continue
+        yield meter.progress()
+        try:
+            job = _run_cell(config, cell, judge)
+            done.append(
+                (yield from _inside(f"Cell {number}/{len(cells)}, {cell.name}", job))
+            )
+        except (ConfigError, RunError):
+            raise
+        except McmError as error:
+            failed.append(f"{cell.name}: {error}")
+            yield Note(failed[-1], "warning")
+        yield meter.advance()
+        _write_tables(config, done)
+    table, csv = _write_tables(config, done)
+    figure = draw_study(config.out / "study.png", _rows(done), config)
+    yield meter.progress()
+    seconds = time.monotonic() - began
+    return StudyResult(
+        config.out, table, csv, figure, len(done), tuple(failed), seconds
+    )
+
+
+def _checked_cells(config: StudyConfig) -> list[Cell]:
+    """List the cells once all arms' options are known to be valid."""
+    if not config.slides or not config.arms:
+        raise ConfigError("a study needs slides and arms")
+    if config.out is None:
+        raise ConfigError("no directory given", hint="Choose one with --out")
+    for slide in config.slides:
+        for path in (slide.slide, slide.labels):
+            if path is not None and not path.exists():
+                raise ConfigError("no such file", path, "Check the study's paths")
+    for name in config.arms:
+        arm_config(config, name, 0, (), None)
+    return make_cells(config, make_folds(config))
+
+
+def _usual_judge(config: StudyConfig) -> Judge:
+    from napari_mcm.core.studies import study_judge
+
+    study_judge.evaluation_options(config.evaluation)
+    return study_judge.judge_by_evaluation
+
+
+def _inside(stage: str, job: Job[dict[str, Any]]) -> Job[dict[str, Any]]:
+    """Pass on a cell's events, saying which cell's they are."""
+    try:
+        while True:
+            try:
+                event: Event = next(job)
+            except StopIteration as end:
+                result: dict[str, Any] = end.value
+                return result
+            if isinstance(event, Progress):
+                yield replace(event, stage=f"{stage}: {event.stage}")
+            elif isinstance(event, Metrics) or event.level == "warning":
+                yield event
+    finally:
+        job.close()
+
+
+def _run_cell(config: StudyConfig, cell: Cell, judge: Judge) -> Job[dict[str, Any]]:
+    began = time.monotonic()
+    assert config.out is not None
+    folder = cell.folder(config.out)
+    arm = config.arms[cell.arm]
+    options = _options(config, cell)
+    write_json(folder / "cell.json", _identity(config, cell))
+    training: dict[str, Any] = {}
+    if arm.encoder is None:
+        yield from _fine_tune(options)
+        training = Run.open(folder / "run").summary() or {}
+        encoder = str(folder / "run")
+    else:
+        known = {"student": config.student, "teacher": config.teacher}
+        encoder = known.get(arm.encoder, arm.encoder)
+    trained = time.monotonic()
+    # An encoder that is taken as it is has the same features in all folds.
+    shared = config.out / "features" / cell.arm
+    features = folder / "features" if arm.encoder is None else shared
+    figures: dict[str, float] = yield from judge(
+        encoder,
+        cell.fold.train,
+        cell.fold.test,
+        features,
+        options,
+        config.evaluation,
+    )
+    summary = {
+        "fold": cell.fold.name,
+        "seed": cell.seed,
+        "arm": cell.arm,
+        "figures": dict(figures),
+        "training": training,
+        "seconds": {
+            "training": trained - began,
+            "evaluation": time.monotonic() - trained,
+        },
+    }
+    write_json(folder / "summary.json", summary)
+    if arm.encoder is None and not config.keep_features:
+        shutil.rmtree(features, ignore_errors=True)
+    return summary
+
+
+def _fine_tune(options: FinetuneConfig) -> Job[None]:
+    assert options.out is not None
+    if not (options.out / "config.json").exists():
+        yield from finetune(options)
+        return
+    yield from resume_finetune(options.out)
+
+
+def _options(config: StudyConfig, cell: Cell) -> FinetuneConfig:
+    assert config.out is not None
+    slides = tuple(slide.slide for slide in cell.fold.train)
+    run = cell.folder(config.out) / "run"
+    return arm_config(config, cell.arm, cell.seed, slides, run)
+
+
+def _identity(config: StudyConfig, cell: Cell) -> dict[str, Any]:
+    """Tell what a cell's figures depend on, ready for JSON."""
+    options = _options(config, cell).model_dump(
+        mode="json", exclude={"out", "workers", "checkpoint_seconds", "compute"}
+    )
+    arm = config.arms[cell.arm]
+    return {
+        "options": None if arm.encoder else options,
+        "encoder": arm.encoder,
+        "test": [slide.model_dump(mode="json") for slide in cell.fold.test],
+        "evaluation": dict(config.evaluation),
+    }
+
+
+def _summary(config: StudyConfig, cell: Cell) -> dict[str, Any] | None:
+    """Read a cell's result, None where it is not done.
+
+    Raises
+    ------
+    RunError
+        If it was begun with other options.
+    """
+    assert config.out is not None
+    folder = cell.folder(config.out)
+    begun = _read(folder / "cell.json")
+    if begun is not None and begun != json.loads(json.dumps(_identity(config, cell))):
+        raise RunError(
+            "was begun with other options or slides",
+            folder,
+            "Remove it to do it again, or choose another --out",
+        )
+    return _read(folder / "summary.json")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"cannot be read ({error})", path, "Remove it to do its cell again"
+        ) from error
+    return content
+
+
+def _write_tables(
+    config: StudyConfig, done: Sequence[Mapping[str, Any]]
+) -> tuple[Path, Path]:
+    assert config.out is not None
+    return write_tables(config.out, _rows(done), config)
+
+
+def _rows(done: Sequence[Mapping[str, Any]]) -> list[Row]:
+    return [Row.of_summary(summary) for summary in done]

@@ -1,0 +1,206 @@
+"""A study's figures as a table for people and one for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.files import write_text
+from napari_mcm.core.studies.study_config import StudyConfig
+
+DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one cell."""
+
+    fold: str
+    seed: int
+    arm: str
+    figures: Mapping[str, float]
+
+    @classmethod
+    def of_summary(cls, summary: Mapping[str, Any]) -> Row:
+        """Take what is compared out of a cell's ``summary.json``."""
+        training = summary["training"]
+        figures = {k: _number(v) for k, v in summary["figures"].items()}
+        for name, value in training.get("held_out", {}).items():
+            figures[f"held_out_{name}"] = _number(value)
+        if training:
+            figures["windows"] = _number(training["windows"])
+            figures["seconds_per_window"] = training["seconds"] / training["windows"]
+        return cls(summary["fold"], summary["seed"], summary["arm"], figures)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How an arm differs from its control, cell by cell.
+
+    Attributes
+    ----------
+    mean : float
+        Over pairs of the same fold and seed.
+    low, high : float
+        95 % bootstrap interval over folds and, within them, seeds.
+    pairs, above : int
+        Pairs, and those in which the arm's figure is the higher one.
+    """
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+    above: int
+
+
+def figure_names(rows: Sequence[Row], config: StudyConfig) -> list[str]:
+    """Name all figures, those chosen beforehand first."""
+    found = dict.fromkeys(name for row in rows for name in row.figures)
+    first = [name for name in config.primary if name in found]
+    return [*first, *(name for name in found if name not in first)]
+
+
+def by_cell(rows: Sequence[Row], arm: str, figure: str) -> dict[tuple[str, int], float]:
+    """Give an arm's values of a figure, by fold and seed."""
+    return {
+        (row.fold, row.seed): row.figures[figure]
+        for row in rows
+        if row.arm == arm and np.isfinite(row.figures.get(figure, float("nan")))
+    }
+
+
+def compare(
+    rows: Sequence[Row], arm: str, control: str, figure: str
+) -> Difference | None:
+    """Compare an arm with its control, in pairs of the same fold and seed.
+
+    A control without seeds counts for all of them. The bootstrap resamples folds, then
+    seeds within them; with few folds its interval is too narrow rather than too wide.
+    """
+    ours, theirs = by_cell(rows, arm, figure), by_cell(rows, control, figure)
+    fixed = {fold: value for (fold, _), value in theirs.items()}
+    seeded = len(theirs) > len(fixed)
+    by_fold: dict[str, list[float]] = {}
+    for (fold, seed), value in ours.items():
+        other = theirs.get((fold, seed)) if seeded else fixed.get(fold)
+        if other is not None:
+            by_fold.setdefault(fold, []).append(value - other)
+    if not by_fold:
+        return None
+    folds = [np.asarray(values) for values in by_fold.values()]
+    together = np.concatenate(folds)
+    low, high = _interval(folds)
+    above = int((together > 0).sum())
+    return Difference(float(together.mean()), low, high, len(together), above)
+
+
+def _interval(folds: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    if sum(map(len, folds)) < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(0)
+    count = len(folds)
+    # For each fold, means of resampled seeds: one for each draw and place in the draw.
+    seeds = [rng.choice(v, (DRAWS, count, len(v))).mean(axis=2) for v in folds]
+    drawn = rng.integers(0, count, (DRAWS, count))
+    means = np.take_along_axis(np.stack(seeds), drawn[None], axis=0)[0].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def write_tables(
+    out: Path, rows: Sequence[Row], config: StudyConfig
+) -> tuple[Path, Path]:
+    """Write ``study.md``, a row an arm, and ``study.csv``, a row a cell."""
+    names = figure_names(rows, config)
+    table, path = out / "study.md", out / "study.csv"
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["fold", "seed", "arm", *names])
+    for row in rows:
+        cells = [_cell(row.figures.get(name)) for name in names]
+        writer.writerow([row.fold, row.seed, row.arm, *cells])
+    write_text(path, text.getvalue())
+    write_text(table, "\n".join(_page(rows, config, names)))
+    return table, path
+
+
+def _page(rows: Sequence[Row], config: StudyConfig, names: Sequence[str]) -> list[str]:
+    lines = [
+        "# Study",
+        "",
+        f"{len(rows)} cells of {len(config.arms)} arms. Each value is the mean over "
+        "folds and seeds; in brackets the mean over folds of each seed, one by one.",
+        "",
+        *_arms_table(rows, config, names),
+    ]
+    if config.against:
+        lines += [
+            "",
+            "## Against the controls",
+            "",
+            "Differences in pairs of the same fold and seed, with a 95 % bootstrap "
+            "interval over folds and seeds, and the pairs in which the arm is higher. "
+            "With few folds the interval is too narrow.",
+            "",
+            *_differences_table(rows, config, names),
+        ]
+    return [*lines, ""]
+
+
+def _arms_table(
+    rows: Sequence[Row], config: StudyConfig, names: Sequence[str]
+) -> list[str]:
+    lines = [f"| arm | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for arm in config.arms:
+        cells = [_mean_and_seeds(by_cell(rows, arm, name)) for name in names]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return lines
+
+
+def _mean_and_seeds(values: Mapping[tuple[str, int], float]) -> str:
+    if not values:
+        return ""
+    seeds = sorted({seed for _, seed in values})
+    means = [np.mean([v for (_, s), v in values.items() if s == one]) for one in seeds]
+    mean = _cell(float(np.mean(list(values.values()))))
+    if len(seeds) == 1:
+        return mean
+    return f"{mean} ({', '.join(_cell(float(value)) for value in means)})"
+
+
+def _differences_table(
+    rows: Sequence[Row], config: StudyConfig, names: Sequence[str]
+) -> list[str]:
+    lines = [
+        f"| arm − control | {' | '.join(names)} |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for arm, control in config.against.items():
+        cells = [_difference(compare(rows, arm, control, name)) for name in names]
+        lines.append(f"| {arm} − {control} | {' | '.join(cells)} |")
+    return lines
+
+
+def _difference(found: Difference | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], "
+        f"{found.above}/{found.pairs}"
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None or not np.isfinite(value) else f"{value:.4g}"
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
