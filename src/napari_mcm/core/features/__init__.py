@@ -9,7 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "config": ["ExtractConfig"],
         "extraction": ["extract"],
         "feature_set": ["FeatureSet", "Status"],
-        "slides": ["ExtractResult", "extract_slides"],
+        "slides": ["extract_slides"],
+        "tally": ["ExtractResult"],
         "store": ["feature_path", "read_features"],
     },
 )

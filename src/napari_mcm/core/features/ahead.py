@@ -5,14 +5,22 @@ Slides that another process is at are put back, to be looked at again later.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.lease import LeaseHeldError, held_by
+from napari_mcm.core.features.publish import Shelf
+from napari_mcm.core.features.request import (
+    Counts,
+    answers,
+    find_finished,
+    request_of,
+)
 from napari_mcm.core.features.store import feature_path
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.jobs import Event, Progress
@@ -36,12 +44,75 @@ class Prepared:
         Where its tissue mask comes from.
     files : tuple of Path
         Its feature files, one an encoder.
+    request : str
+        What is asked, see :mod:`napari_mcm.core.features.request`.
     """
 
     slide: Slide
     grid: PatchGrid
     tissue: str
     files: tuple[Path, ...]
+    request: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A slide that was extracted before, as it is asked for now.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        Its feature files, one an encoder.
+    counts : dict of str to int
+        Patches by the name of their status.
+    """
+
+    files: tuple[Path, ...]
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to each slide.
+
+    Attributes
+    ----------
+    config : ExtractConfig
+        How slides are read and searched for tissue.
+    grid : GridConfig
+        With the resolution settled.
+    folders : tuple of Path
+        Where feature files go, one an encoder.
+    encoders : tuple of mapping
+        Described, to tell which files are finished.
+    shelf : Shelf or None
+        Where files are published.
+    """
+
+    config: ExtractConfig
+    grid: GridConfig
+    folders: tuple[Path, ...]
+    encoders: tuple[Mapping[str, Any], ...]
+    shelf: Shelf | None = None
+
+    def name(self, file: Path) -> str:
+        """Name a feature file within the output folder."""
+        assert self.config.out is not None
+        return file.relative_to(self.config.out).as_posix()
+
+    def finished(self, files: tuple[Path, ...], request: str) -> Counts | None:
+        """Look for finished files, here or where they are published."""
+        counts = find_finished(files, self.encoders, request)
+        if counts is None and self.shelf is not None:
+            for file, encoder in zip(files, self.encoders, strict=True):
+                found = self.shelf.find(self.name(file)) or {}
+                counts = answers(found, encoder, request)
+                if counts is None:
+                    return None
+        return counts
+
+
+Ready = Prepared | Finished
 
 
 class SlidesAhead:
@@ -51,25 +122,15 @@ class SlidesAhead:
     ----------
     paths : sequence of Path
         Slides.
-    config : ExtractConfig
-        How they are read and searched for tissue.
-    grid : GridConfig
-        With the resolution settled.
-    folders : sequence of Path
-        Where feature files go, one an encoder.
+    plan : Plan
+        What is done to each.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        config: ExtractConfig,
-        grid: GridConfig,
-        folders: Sequence[Path],
-    ) -> None:
-        self._config, self._grid, self._folders = config, grid, folders
+    def __init__(self, paths: Sequence[Path], plan: Plan) -> None:
+        self._plan = plan
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="slides-ahead")
         self._left = list(paths)
-        self._coming: list[tuple[Path, Future[Prepared]]] = []
+        self._coming: list[tuple[Path, Future[Ready]]] = []
         self._start()
 
     @property
@@ -77,14 +138,14 @@ class SlidesAhead:
         """How many slides are not taken yet."""
         return len(self._left) + len(self._coming)
 
-    def take(self) -> Generator[Event, None, tuple[Path, Prepared | McmError]]:
+    def take(self) -> Generator[Event, None, tuple[Path, Ready | McmError]]:
         """Wait for the next slide, with a sign of life ten times a second.
 
         Returns
         -------
         path : Path
             Which slide it is.
-        ready : Prepared or McmError
+        ready : Prepared, Finished or McmError
             What is wrong with it, where it cannot be prepared; a `LeaseHeldError`
             where another process is at it.
         """
@@ -115,21 +176,30 @@ class SlidesAhead:
             path = self._left.pop(0)
             self._coming.append((path, self._pool.submit(self._prepare, path)))
 
-    def _prepare(self, path: Path) -> Prepared:
-        slide = self._config.read.open(path)
+    def _prepare(self, path: Path) -> Ready:
+        plan, config = self._plan, self._plan.config
+        slide = config.read.open(path)
         try:
-            files = tuple(feature_path(folder, slide) for folder in self._folders)
+            files = tuple(feature_path(folder, slide) for folder in plan.folders)
             for file in files:
                 if (who := held_by(file)) is not None:
                     raise LeaseHeldError.by(who, file)
-            tissue = find_tissue(slide, self._config.tissue)
-            grid = make_grid(slide, tissue, self._grid)
-            return Prepared(slide, grid, tissue.source, files)
+            request = request_of(slide, plan.grid, config.tissue)
+            counts = plan.finished(files, request)
+            if counts is not None:
+                slide.close()
+                return Finished(files, counts)
+            tissue = find_tissue(slide, config.tissue)
+            grid = make_grid(slide, tissue, plan.grid)
+            return Prepared(slide, grid, tissue.source, files, request)
         except BaseException:
             slide.close()
             raise
 
 
-def _close(future: Future[Prepared]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        future.result().slide.close()
+def _close(future: Future[Ready]) -> None:
+    if future.cancelled() or future.exception() is not None:
+        return
+    ready = future.result()
+    if isinstance(ready, Prepared):
+        ready.slide.close()

@@ -47,6 +47,11 @@ class ExtractConfig(BaseModel):
     local_cluster: int = Field(
         0, ge=0, le=256, description="Worker processes to start here; 0 for none."
     )
+    publish: str | None = Field(
+        None,
+        description="URL of a folder that each finished feature file is copied to, such "
+        "as s3://bucket/features; what is there already is not extracted again.",
+    )
     overwrite: bool = Field(
         False, description="Replace feature files that were made in another way."
     )

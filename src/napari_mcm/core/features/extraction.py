@@ -9,9 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from napari_mcm import __version__
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.config import BatchSize
@@ -19,6 +16,7 @@ from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.lease import hold
 from napari_mcm.core.features.outputs import Output
 from napari_mcm.core.features.patches import stream_patches
+from napari_mcm.core.features.request import Counts
 from napari_mcm.core.features.store import FeatureStore, read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.jobs import Job, Meter, Note
@@ -102,7 +100,8 @@ def write_features(
     workers: int = 2,
     block: int = 256,
     overwrite: bool = False,
-) -> Job[NDArray[np.uint8]]:
+    request: str = "",
+) -> Job[Counts]:
     """Compute features by several encoders, reading each patch once.
 
     Features pass through memory a block at a time, however many there are.
@@ -115,11 +114,14 @@ def write_features(
         Encoders, and the feature file of each.
     batch_size, workers, block, overwrite
         As for :func:`extract`.
+    request : str
+        What was asked, kept in the files; see
+        :func:`~napari_mcm.core.features.request.request_of`.
 
     Returns
     -------
-    ndarray of uint8, shape (N,)
-        The status of each patch, the same in all files.
+    dict of str to int
+        How many patches have which status, the same in all files.
     """
     _check_same(slide, grid)
     began = time.monotonic()
@@ -142,13 +144,12 @@ def write_features(
         if outputs:
             yield from _fill(outputs, slide, grid, workers)
         for output in outputs:
-            output.finish(_provenance(began))
+            output.finish(_provenance(began, output.counts, request))
     encoder, path = targets[0]
     written = FeatureStore.find(path, grid, encoder.describe())
     assert written is not None
-    status = written.status
-    yield from _tell_problems(slide, status)
-    return status
+    yield from _tell_problems(slide, written.counts)
+    return written.counts
 
 
 def _check_same(slide: Slide, grid: PatchGrid) -> None:
@@ -160,8 +161,10 @@ def _check_same(slide: Slide, grid: PatchGrid) -> None:
         raise FeatureError("is opened with other colours than its grid", slide.path)
 
 
-def _provenance(began: float) -> dict[str, object]:
+def _provenance(began: float, counts: Counts, request: str) -> dict[str, object]:
     return {
+        "request": request,
+        "counts": counts,
         "software": f"napari-mcm {__version__}",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - began, 3),
@@ -195,16 +198,16 @@ def _fill(
         patches.close()
 
 
-def _tell_problems(slide: Slide, found: NDArray[np.uint8]) -> Job[None]:
+def _tell_problems(slide: Slide, counts: Counts) -> Job[None]:
     for status, what in (
         (Status.DECODE_ERROR, "could not be decoded"),
         (Status.BLANK, "are blank"),
         (Status.OUTSIDE, "reach beyond the slide"),
     ):
-        count = int((found == status).sum())
+        count = counts.get(status.name.lower(), 0)
         if count:
             yield Note(
-                f"{slide.name}: {count} of {len(found)} patches {what} and have no "
-                "features",
+                f"{slide.name}: {count} of {sum(counts.values())} patches {what} and "
+                "have no features",
                 "warning" if status == Status.DECODE_ERROR else "info",
             )

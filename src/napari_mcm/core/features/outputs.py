@@ -86,6 +86,11 @@ class Output:
         if last or part.stop == self._store.block:
             self._write(part.stop)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many patches that are written have which status."""
+        return self._store.counts
+
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Mark the file as complete."""
         self._lease.check()

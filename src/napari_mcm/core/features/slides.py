@@ -5,55 +5,31 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, McmError, OutputError, SlideError
-from napari_mcm.core.features.ahead import Prepared, SlidesAhead
+from napari_mcm.core.features.ahead import (
+    Finished,
+    Plan,
+    Prepared,
+    Ready,
+    SlidesAhead,
+)
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.extraction import write_features
-from napari_mcm.core.features.feature_set import Status
 from napari_mcm.core.features.lease import LeaseHeldError
+from napari_mcm.core.features.publish import Shelf
+from napari_mcm.core.features.request import Counts
+from napari_mcm.core.features.tally import ExtractResult, Tally
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.tissue.mask import FOUND
 
 _WAIT_S = 1.0
-_Result = TypeVar("_Result")
 
 WORTH_COMPILING = 3000
 """Patches of a slide from which compiling the encoder pays for itself."""
-
-
-@dataclass(frozen=True)
-class ExtractResult:
-    """What an extraction over slides leaves.
-
-    Attributes
-    ----------
-    files : tuple of Path
-        Complete feature files, those that were there already among them.
-    slides, patches : int
-        How many have features now.
-    failed : tuple of str
-        A line for each slide, or number of patches, that could not be read.
-    patches_per_s : float
-        While patches were extracted; 0 where all features were there already.
-    seconds : float
-        Time of the whole job.
-    """
-
-    files: tuple[Path, ...]
-    slides: int
-    patches: int
-    failed: tuple[str, ...]
-    patches_per_s: float
-    seconds: float
 
 
 def extract_slides(
@@ -88,18 +64,25 @@ def extract_slides(
         already is gone on from.
     """
     check_asked(config)
-    tally = _Tally()
+    tally = Tally()
     yield Progress("Loading the encoder", 0, None, "encoders")
     encoders = encoders or [load_encoder(e, config.compute) for e in config.encoder]
     paths, grid_config, failed = look_at(config)
     for line in failed:
         yield from tally.fail(line)
-    ahead = SlidesAhead(paths, config, grid_config, _folders(config))
+    plan = Plan(
+        config,
+        grid_config,
+        tuple(_folders(config)),
+        tuple(encoder.describe() for encoder in encoders),
+        Shelf(config.publish) if config.publish else None,
+    )
+    ahead = SlidesAhead(paths, plan)
     waits = 0
     try:
         while ahead.left:
             path, ready = yield from ahead.take()
-            found = yield from _follow(ready, encoders, config, tally)
+            found = yield from tally.follow(_bring(ready, encoders, plan))
             if isinstance(found, LeaseHeldError):
                 # Once all that are left are held, there is nothing to do but to wait.
                 waits += 1
@@ -110,22 +93,32 @@ def extract_slides(
             waits = 0
             if isinstance(found, McmError):
                 yield from tally.fail(str(found))
-            elif isinstance(ready, Prepared):
+            elif not isinstance(ready, McmError):
                 tally.count(path, ready.files, found)
     finally:
         ahead.close()
-    return tally.result(len(encoders))
+    return tally.result()
 
 
-def _follow(
-    ready: Prepared | McmError,
-    encoders: Sequence[Encoder],
-    config: ExtractConfig,
-    tally: _Tally,
-) -> Job[NDArray[np.uint8] | McmError]:
+def _bring(
+    ready: Ready | McmError, encoders: Sequence[Encoder], plan: Plan
+) -> Job[Counts | McmError]:
+    """See that a slide's files are complete, and published where that is asked."""
     if isinstance(ready, McmError):
         return ready
-    return (yield from tally.follow(_extract_one(ready, encoders, config)))
+    if isinstance(ready, Finished):
+        counts = ready.counts
+        for file in ready.files:
+            yield Note(f"{file.name} is complete already: its features are taken as is")
+    else:
+        found = yield from _extract_one(ready, encoders, plan.config)
+        if isinstance(found, McmError):
+            return found
+        counts = found
+    if plan.shelf is not None:
+        for file in filter(Path.exists, ready.files):
+            yield from plan.shelf.put_once(file, plan.name(file))
+    return counts
 
 
 def _wait(held: LeaseHeldError) -> Job[None]:
@@ -207,64 +200,9 @@ def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
     return list(mpps), config.grid.model_copy(update={"mpp": mpp}), failed
 
 
-class _Tally:
-    """What there is so far: files, patches, and the time that these take."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._files: list[Path] = []
-        self._failed: list[str] = []
-        self._patches = 0
-        self._extracted, self._seconds = 0, 0.0
-
-    def fail(self, line: str) -> Job[None]:
-        """Note what cannot be read."""
-        self._failed.append(line)
-        yield Note(line, "warning")
-
-    def count(
-        self, path: Path, files: Sequence[Path], status: NDArray[np.uint8]
-    ) -> None:
-        """Add a slide's files."""
-        self._files += files
-        self._patches += int((status == Status.OK).sum())
-        damaged = int((status == Status.DECODE_ERROR).sum())
-        if damaged:
-            self._failed.append(f"{path}: {damaged} patches could not be decoded")
-
-    def result(self, encoders: int) -> ExtractResult:
-        """Sum up."""
-        return ExtractResult(
-            tuple(self._files),
-            len(self._files) // encoders,
-            self._patches,
-            tuple(self._failed),
-            self._extracted / self._seconds if self._seconds else 0.0,
-            time.monotonic() - self._began,
-        )
-
-    def follow(self, job: Job[_Result]) -> Job[_Result]:
-        """Pass a job's events on, and count by them."""
-        marks: list[tuple[int, float]] = []
-        try:
-            while True:
-                event = next(job)
-                if isinstance(event, Progress) and event.total is not None:
-                    marks = [*marks[:1], (event.done, time.monotonic())]
-                yield event
-        except StopIteration as end:
-            result: _Result = end.value
-            return result
-        finally:
-            job.close()
-            if marks:
-                self._extracted += marks[-1][0] - marks[0][0]
-                self._seconds += marks[-1][1] - marks[0][1]
-
-
 def _extract_one(
     ready: Prepared, encoders: Sequence[Encoder], config: ExtractConfig
-) -> Job[NDArray[np.uint8] | McmError]:
+) -> Job[Counts | McmError]:
     """Extract a slide by all encoders, and close it."""
     slide, grid = ready.slide, ready.grid
     try:
@@ -283,6 +221,7 @@ def _extract_one(
                 workers=config.workers,
                 block=config.block,
                 overwrite=config.overwrite,
+                request=ready.request,
             )
         )
     except OutputError:

@@ -127,6 +127,15 @@ class FeatureStore:
             raise _damaged(self.path, error) from error
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many rows have which status, by its name."""
+        values, counts = np.unique(self.status, return_counts=True)
+        return {
+            Status(int(value)).name.lower(): int(count)
+            for value, count in zip(values, counts, strict=True)
+        }
+
+    @property
     def done(self) -> int:
         """How many rows are written, from the first: whole blocks."""
         status = self.status

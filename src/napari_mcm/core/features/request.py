@@ -1,0 +1,116 @@
+"""What was asked of an extraction, told before tissue is searched for.
+
+Searching for tissue and laying patches takes seconds a slide, and hours for thousands of
+slides that are done already. So a finished file says what it was asked for, and where the
+same is asked again, by the same version of this program, it is taken as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from napari_mcm import __version__
+from napari_mcm.core.features.store import SCHEMA, VERSION
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.tissue import TissueConfig
+from napari_mcm.core.tissue.find import drawn_mask
+
+Counts = dict[str, int]
+"""Patches by the name of their status."""
+
+
+def request_of(slide: Slide, grid: GridConfig, tissue: TissueConfig) -> str:
+    """Hash all that decides which patches of a slide are read, and how.
+
+    Parameters
+    ----------
+    slide : Slide
+        With a known resolution.
+    grid : GridConfig
+        With the resolution settled.
+    tissue : TissueConfig
+        A mask drawn by hand counts by its content.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+    """
+    drawn = tissue.masks and drawn_mask(tissue.masks, slide)
+    mask = blake2b(drawn.read_bytes()).hexdigest() if drawn else None
+    asked = {
+        "version": __version__,
+        "slide": slide.fingerprint,
+        "mpp": slide.mpp,
+        "backend": slide.asked.backend,
+        "icc": slide.asked.icc,
+        "grid": grid.model_dump(mode="json"),
+        "tissue": tissue.model_dump(mode="json", exclude={"masks"}),
+        "mask": mask,
+    }
+    text = json.dumps(asked, sort_keys=True)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def find_finished(
+    files: Sequence[Path], encoders: Sequence[Mapping[str, Any]], request: str
+) -> Counts | None:
+    """Look for finished files that answer a request.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Feature files of one slide, one an encoder.
+    encoders : sequence of mapping
+        As :meth:`Encoder.describe` gives them.
+    request : str
+        As :func:`request_of` gives it.
+
+    Returns
+    -------
+    dict of str to int or None
+        How many patches have which status; None unless all files answer it.
+    """
+    counts: Counts | None = None
+    for file, encoder in zip(files, encoders, strict=True):
+        attributes = _attributes(file)
+        if attributes is None:
+            return None
+        counts = answers(attributes, encoder, request)
+        if counts is None:
+            return None
+    return counts
+
+
+def answers(
+    attributes: Mapping[str, Any], encoder: Mapping[str, Any], request: str
+) -> Counts | None:
+    """Tell whether a feature file answers a request, by its attributes alone."""
+    try:
+        identity, provenance = attributes["identity"], attributes["provenance"]
+        same = (
+            attributes["schema"] == SCHEMA
+            and attributes["version"] == VERSION
+            and attributes["complete"] is True
+            and identity["encoder"] == encoder["fingerprint"]
+            and identity["precision"] == encoder["precision"]
+            and provenance["request"] == request
+        )
+        counts = {str(k): int(v) for k, v in provenance["counts"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return counts if same else None
+
+
+def _attributes(file: Path) -> Mapping[str, Any] | None:
+    try:
+        content = json.loads((file / "zarr.json").read_text(encoding="utf-8"))
+        found: Mapping[str, Any] = content["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
