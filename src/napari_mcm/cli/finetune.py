@@ -1,11 +1,13 @@
 """Fine-tune an encoder on slides by masked context modelling with distillation.
 
 The run's directory keeps its configuration, figures and checkpoint; a run that was
-cancelled or killed goes on with --resume DIR.
+cancelled or killed goes on with --resume DIR. --preset chooses a control instead of the
+method; under torchrun several processes share each step.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,12 @@ from pydantic import Field
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.inputs import find_slides
-from napari_mcm.cli.output import Outcome, table
-from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.jobs import format_seconds
+from napari_mcm.cli.output import Outcome, say, table
+from napari_mcm.core.errors import ConfigError, McmError
+from napari_mcm.core.jobs import Job, format_seconds
+from napari_mcm.core.jobs import run as run_job
 from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.presets import in_effect
 
 if TYPE_CHECKING:
     from napari_mcm.core.mcm.finetune import FinetuneResult
@@ -48,18 +52,55 @@ def run(options: FinetuneOptions) -> Outcome:
     return _outcome(_resume(options.resume))
 
 
+def preset_lines(config: FinetuneConfig) -> list[str]:
+    """Say what a preset has set, and what was given otherwise."""
+    if config.preset is None:
+        return []
+    found = in_effect(config, config.preset)
+    text = ", ".join(
+        f"--{name.replace('_', '-')} {_text(there)}"
+        + ("" if there == said else f" (given, not {_text(said)})")
+        for name, (said, there) in found.items()
+    )
+    return [f"preset {config.preset}: {text}"]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
 def _start(options: FinetuneOptions) -> FinetuneResult:
     from napari_mcm.core.mcm.finetune import finetune
 
     given = options.model_dump(exclude={"resume"})
     config = FinetuneConfig(**given | {"slides": find_slides(options.slides)})
-    return drive(finetune(config), _how(config.out))
+    if not is_follower():
+        for line in preset_lines(config):
+            say(line)
+    return _drive(finetune(config), _how(config.out))
 
 
 def _resume(run_dir: Path) -> FinetuneResult:
     from napari_mcm.core.mcm.finetune import resume_finetune
 
-    return drive(resume_finetune(run_dir), _how(run_dir))
+    return _drive(resume_finetune(run_dir), _how(run_dir))
+
+
+def is_follower() -> bool:
+    """Whether `torchrun` started this process beside another one, which speaks."""
+    return os.environ.get("RANK", "0") != "0"
+
+
+def _drive(job: Job[FinetuneResult], go_on: str) -> FinetuneResult:
+    if not is_follower():
+        return drive(job, go_on)
+    try:
+        run_job(job)
+    except (McmError, KeyboardInterrupt):
+        raise SystemExit(1) from None
+    raise SystemExit(0)
 
 
 def _how(run_dir: Path | None) -> str:
@@ -76,13 +117,25 @@ def _outcome(done: FinetuneResult) -> Outcome:
         "steps": done.steps,
         "windows": done.windows,
         "seconds": done.seconds,
+        "held_out": done.held_out,
     }
     rows = [
         ("run", str(done.run_dir)),
         ("encoder", str(done.encoder)),
         ("loss", f"{done.loss_first:.4f} -> {done.loss_last:.4f}"),
+        *_held_out_rows(done.held_out),
         ("learned", f"{done.windows:,} windows in {done.steps:,} steps"),
         ("time", format_seconds(done.seconds)),
         ("speed", f"{done.patches_per_s:.3g} patches/s"),
     ]
     return Outcome(result, table(rows))
+
+
+def _held_out_rows(found: dict[str, float]) -> list[tuple[str, str]]:
+    if "loss" not in found:
+        return []
+    text = (
+        f"{found['loss']:.4f} on {found['windows']} windows (best constant "
+        f"{found['constant']:.4f}, mean of visible patches {found['visible_mean']:.4f})"
+    )
+    return [("kept out", text)]

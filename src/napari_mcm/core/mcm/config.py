@@ -156,6 +156,20 @@ class HeldOutConfig(BaseModel):
     validate_every: int = Field(
         50, ge=1, description="Steps between measurements on what is kept out."
     )
+    probe_slides: tuple[Path, ...] = Field(
+        (),
+        description="Labelled slides, none of those learned from, that the student is "
+        "probed on while it learns.",
+    )
+    probe_labels: tuple[Path, ...] = Field(
+        (), description="Their labels: a folder, or a file a slide in the same order."
+    )
+
+    @model_validator(mode="after")
+    def _slides_with_labels(self) -> HeldOutConfig:
+        if bool(self.probe_slides) != bool(self.probe_labels):
+            raise ValueError("probe_slides and probe_labels go together")
+        return self
 
 
 class FinetuneConfig(BaseModel):

@@ -12,6 +12,7 @@ from napari_mcm.core.grid import common_mpp
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.loop import Probe, Training
+from napari_mcm.core.mcm.probe import read_probe_slides
 from napari_mcm.core.mcm.source import Source
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run
@@ -135,6 +136,8 @@ def _finetune(
             sources.append(Source(slide, find_tissue(slide, config.tissue)))
             yield Progress("Finding tissue", number, len(slides), "slides")
         yield Note(f"patches of {config.grid.patch_size} px at {mpp:.4g} µm per pixel")
+        if probe is None and config.held_out.probe_slides and team.leads:
+            probe = yield from read_probe_slides(config, mpp, stack)
         training = Training(run, config, sources, mpp, team, probe)
         summary = yield from training.learn()
     if team.leads:

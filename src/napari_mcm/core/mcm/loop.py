@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_mcm.core.encoders import Encoder, load_encoder
@@ -84,8 +85,9 @@ class Training:
         """Train to the end and export the student; returns the summary."""
         config = self.config
         yield Progress("Loading encoders", 0, None, "encoders")
-        student = load_encoder(config.student, config.compute)
-        teacher = load_encoder(config.teacher_spec, config.compute)
+        compute = self.team.place(config.compute)
+        student = load_encoder(config.student, compute)
+        teacher = load_encoder(config.teacher_spec, compute)
         self.learner = Learner(student, teacher, config, self.team)
         yield from self._prepare()
         self.team.wait()
@@ -164,13 +166,17 @@ class Training:
     def _one_step(self, windows: list[Window], meter: Meter) -> Job[dict[str, float]]:
         """Take one step; returns its figures, NaN where damage left nothing to see."""
         began = time.monotonic()
-        self.damaged += sum(window.damaged for window in windows)
+        damaged = sum(window.damaged for window in windows)
+        own = sum(int((w.visible | w.masked).sum()) for w in windows)
+        counts = self.team.total(torch.tensor([damaged, own], dtype=torch.float64))
+        damaged, patches = (int(n) for n in counts)
+        self.damaged += damaged
         figures = StepFigures(*[float("nan")] * 5)
         options = self.config.optimiser
         factor = warmup_cosine(self.step, len(self.batches), options.warmup)
         learning = self.step >= round(options.head_warmup * len(self.batches))
         learning = learning and options.moves_student
-        if windows or self.team.size > 1:
+        if patches:
             seed = options.seed * 1_000_003 + self.step * 1_009
             stepping = self.learner.step(windows, factor, learning, seed)
             while True:
@@ -181,7 +187,6 @@ class Training:
                     break
                 yield meter.progress()
             self._check(figures)
-        patches = sum(int((w.visible | w.masked).sum()) for w in windows)
         rate = patches / max(time.monotonic() - began, 1e-9)
         return {**asdict(figures), "lr_factor": factor, "patches_per_s": rate}
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import TrainingError
 
 _Item = TypeVar("_Item")
@@ -35,6 +36,14 @@ class Team:
     def leads(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
+
+    def place(self, compute: ComputeConfig) -> ComputeConfig:
+        """Give each process of a machine a GPU of its own, where it may choose."""
+        several = self.size > 1 and torch.cuda.is_available()
+        if not several or compute.device not in ("auto", "cuda"):
+            return compute
+        number = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+        return compute.model_copy(update={"device": f"cuda:{number}"})
 
     def share(self, items: Sequence[_Item]) -> list[_Item]:
         """Give this process' part of a step."""
