@@ -185,7 +185,25 @@ class _Measuring:
         found["feature_std"] = feature_spread(own).value
         return found
 
+    def _check_few_shot(self) -> None:
+        """See that each class has enough labels on slides that may be learned from."""
+        patches, least = self.patches, self.asked.protocol.few_shot
+        for fold in np.unique(self.folds[self.test]):
+            known = np.bincount(
+                patches.labels[self.folds != fold], minlength=len(patches.classes)
+            )
+            for name, count in zip(patches.classes, known, strict=True):
+                if count < least:
+                    raise ConfigError(
+                        f"class {name} has {count} labelled patches on the slides "
+                        f"learned from, the few-shot probe draws {least}",
+                        "evaluation",
+                        'Choose others by "classes" or "exclude", or a smaller '
+                        '"few_shot"',
+                    )
+
     def _few_shot(self) -> Job[dict[str, float]]:
+        self._check_few_shot()
         protocol, values = self.asked.protocol, []
         meter = Meter("Few-shot probe", protocol.draws, "draws")
         yield meter.progress()
