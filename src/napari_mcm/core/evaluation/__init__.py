@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "config": ["EvaluateConfig", "ProtocolConfig"],
         "evaluate": ["evaluate"],
-        "held_out": ["HeldOutProbe"],
+        "held_out": ["HeldOutProbe", "read_probe"],
         "labelled": ["LabelledPatches"],
         "result": ["Evaluation"],
     },

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+
+from threadpoolctl import threadpool_limits
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.evaluation.config import EvaluateConfig
@@ -120,6 +123,10 @@ def _label(
                 f"{slide}: no patch lies in a region of {path.name}; is it of this slide?",
                 "warning",
             )
+    left = Counter(n for names in labels.values() for n in names if n in config.exclude)
+    if left:
+        told = ", ".join(f"{count} {name}" for name, count in sorted(left.items()))
+        yield Note(f"patches left out by their class: {told}")
     patients = read_patients(config.groups) if config.groups else None
     return gather(encoders, labels, config.classes, config.exclude, patients)
 
@@ -153,8 +160,9 @@ def _measure(name: str, task: Task, parts: Path) -> Job[dict[str, Measured]]:
         path = parts / f"{name}-{kind}-{_key(kind, data.tobytes(), task)}.json"
         kept = _take(path)
         if kept is None:
-            for_encoder = part.make(data, task)
-            kept = yield from _named(for_encoder, name)
+            # Products this small are slower on several threads, far so on a busy machine.
+            with threadpool_limits(1, "blas"):
+                kept = yield from _named(part.make(data, task), name)
             write_text(path, json.dumps(to_json(kept)) + "\n")
         found |= kept
     found["neighbour_gain"] = neighbour_gain(
@@ -183,7 +191,7 @@ def _key(kind: str, data: bytes, task: Task) -> str:
     """Hash all that a part depends on, 16 hex digits."""
     patches = task.patches
     digest = hashlib.blake2b(digest_size=8)
-    protocol = task.protocol.model_dump(exclude={"resamples", "block_um"})
+    protocol = task.protocol.model_dump(include=PARTS[kind].protocol)
     told = [
         _VERSION,
         kind,

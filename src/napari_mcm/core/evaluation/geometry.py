@@ -56,27 +56,56 @@ def similarity_auroc(
     influence = np.zeros(len(labels))
     asked = np.flatnonzero(queries) if queries is not None else np.arange(len(labels))
     meter = Meter("Similarity", len(asked), "queries")
-    for start in range(0, len(asked), _ROWS):
-        rows = asked[start : start + _ROWS]
-        for query, cosines in zip(rows, unit[rows] @ unit.T, strict=True):
-            there = np.flatnonzero(_candidates(groups, int(query), candidates))
-            positive = labels[there] == labels[query]
-            if positive.all() or not positive.any():
-                continue
-            placed = placements(cosines[there], positive)
-            by_query[query] = placed[positive].mean()
-            share = np.where(positive, positive.sum(), (~positive).sum())
-            influence[there] += (placed - by_query[query]) / share
-        yield meter.advance(len(rows))
+    for group in np.unique(groups[asked]):
+        mine = asked[groups[asked] == group]
+        there = _candidates(groups, int(group), candidates)
+        known = unit[there].T
+        for start in range(0, len(mine), _ROWS):
+            rows = mine[start : start + _ROWS]
+            cosines = unit[rows] @ known
+            found, parts = _ask(
+                cosines, labels[rows], labels[there], there == rows[:, None]
+            )
+            by_query[rows] = found
+            influence[there] += parts
+            yield meter.advance(len(rows))
     return _mean_over_queries(by_query, influence), by_query
 
 
-def _candidates(groups: Labels, query: int, which: Candidates) -> NDArray[np.bool_]:
-    if which == "other":
-        return np.asarray(groups != groups[query])
-    found = groups == groups[query] if which == "same" else np.ones(len(groups), bool)
-    found[query] = False
-    return np.asarray(found)
+def _candidates(groups: Labels, group: int, which: Candidates) -> Labels:
+    if which == "all":
+        return np.arange(len(groups))
+    return np.flatnonzero((groups == group) == (which == "same"))
+
+
+def _ask(
+    cosines: Matrix, wanted: Labels, labels: Labels, itself: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the AUROC of R queries (R,), and what each candidate (M,) adds to the sum."""
+    alike = labels == wanted[:, None]
+    positive, negative = alike & ~itself, ~alike
+    # What is not a number is sorted last, and is of neither kind: it counts nowhere.
+    cosines = np.where(itself, np.nan, cosines)
+    order = np.argsort(cosines, axis=1)
+    below = np.cumsum(np.take_along_axis(negative, order, 1), axis=1)
+    passed = np.cumsum(np.take_along_axis(positive, order, 1), axis=1)
+    many, few = passed[:, -1:], below[:, -1:]
+    both = (many > 0) & (few > 0)
+    ranked = np.empty(cosines.shape)
+    right = np.where(
+        np.take_along_axis(positive, order, 1),
+        below / np.maximum(few, 1),
+        1 - passed / np.maximum(many, 1),
+    )
+    np.put_along_axis(ranked, order, right, 1)
+    ordered = np.take_along_axis(cosines, order, 1)
+    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(1) & both[:, 0]):
+        real = ~itself[row]
+        ranked[row, real] = placements(cosines[row, real], positive[row, real])
+    found = (ranked * positive).sum(1, keepdims=True) / np.maximum(many, 1)
+    share = np.where(positive, many, few) * np.where(itself | ~both, np.inf, 1.0)
+    parts = ((ranked - found) / np.where(share > 0, share, 1)).sum(axis=0)
+    return np.where(both, found, np.nan)[:, 0], parts
 
 
 def _mean_over_queries(

@@ -107,10 +107,13 @@ class Part:
         What it is computed from.
     make : callable
         The computation.
+    protocol : frozenset of str
+        What it heeds of the protocol.
     """
 
     source: Literal["features", "surroundings"]
     make: Callable[[Matrix, Task], Made]
+    protocol: frozenset[str] = frozenset()
 
 
 def neighbour_gain(probe: Measured, surroundings: Measured) -> Measured:
@@ -125,22 +128,26 @@ def _strength(task: Task) -> float | None:
 
 def _probe(features: Matrix, task: Task) -> Made:
     labels = task.patches.labels
-    scores = yield from linear_probe(features, labels, task.folds, _strength(task))
+    scores, chosen = yield from linear_probe(
+        features, labels, task.folds, _strength(task)
+    )
+    details = {"strengths": chosen, **_by_group(scores, task)}
     return {
-        "probe_auroc": Measured(task.auroc(scores), _by_group(scores, task)),
+        "probe_auroc": Measured(task.auroc(scores), details),
         "probe_accuracy": Measured(balanced_accuracy(scores, labels)),
     }
 
 
 def _surroundings(features: Matrix, task: Task) -> Made:
-    scores = yield from linear_probe(
+    scores, chosen = yield from linear_probe(
         features,
         task.patches.labels,
         task.folds,
         _strength(task),
         "Linear probe, neighbour mean",
     )
-    return {"surroundings_auroc": Measured(task.auroc(scores), _by_group(scores, task))}
+    details = {"strengths": chosen, **_by_group(scores, task)}
+    return {"surroundings_auroc": Measured(task.auroc(scores), details)}
 
 
 def _knn(features: Matrix, task: Task) -> Made:
@@ -202,12 +209,13 @@ def _geometry(features: Matrix, task: Task) -> Made:
     return found
 
 
+_FEW_SHOT = frozenset({"few_shot", "draws", "seed"})
 PARTS = {
-    "few_shot": Part("features", _few_shot),
-    "similarity": Part("features", _similarity),
-    "probe": Part("features", _probe),
-    "knn": Part("features", _knn),
-    "surroundings": Part("surroundings", _surroundings),
+    "few_shot": Part("features", _few_shot, _FEW_SHOT),
+    "similarity": Part("features", _similarity, frozenset({"candidates"})),
+    "probe": Part("features", _probe, frozenset({"strength"})),
+    "knn": Part("features", _knn, frozenset({"neighbours"})),
+    "surroundings": Part("surroundings", _surroundings, frozenset({"strength"})),
     "geometry": Part("features", _geometry),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,10 @@ from napari_mcm.core.jobs import Job, Meter
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-GRID = (0.01, 0.1, 1.0, 10.0)
+GRID = (0.1, 1.0, 10.0, 100.0)
 """Inverse strengths of the penalty among which the inner split chooses."""
 INNER_FOLDS = 3
-_ITERATIONS, _TOLERANCE = 200, 1e-3
+_ITERATIONS, _TOLERANCE = 200, 1e-4
 _QUERIES = 256
 
 
@@ -45,20 +46,38 @@ def deal_folds(groups: Labels, most: int = 10) -> Labels:
     return np.asarray(fold_of[groups])
 
 
-def standardise(train: Matrix, *others: Matrix) -> list[Matrix]:
-    """Bring features to mean 0, standard deviation 1 by the training set's.
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """What brings features to mean 0 and standard deviation 1.
 
     They are then divided by the root of their number, so that one strength of penalty
-    means the same for encoders with few and with many. Those that hardly vary become 0.
+    means the same for encoders with few and with many. Those that do not vary become 0.
+
+    Attributes
+    ----------
+    mean, factor : ndarray of float32, shape (D,)
+        What is taken away, and what is multiplied with then.
     """
-    mean = train.mean(axis=0, dtype=np.float64)
-    std = train.std(axis=0, dtype=np.float64)
-    varies = std > 1e-4 * std.mean()
-    scale = np.where(varies, 1 / np.where(varies, std, 1), 0) / np.sqrt(train.shape[1])
-    return [
-        ((part - mean) * scale).astype(np.float32, copy=False)
-        for part in (train, *others)
-    ]
+
+    mean: Matrix
+    factor: Matrix
+
+    @classmethod
+    def of(cls, train: Matrix) -> Scale:
+        """Measure a training set."""
+        mean = train.mean(axis=0, dtype=np.float64)
+        std = train.std(axis=0, dtype=np.float64)
+        # What is left by rounding is no variation.
+        varies = std > 1e-6 * np.abs(mean)
+        factor = np.where(varies, 1 / np.where(varies, std, 1), 0)
+        return cls(
+            mean.astype(np.float32),
+            (factor / np.sqrt(train.shape[1])).astype(np.float32),
+        )
+
+    def __call__(self, features: Matrix) -> Matrix:
+        """Bring features to this scale."""
+        return np.asarray((features - self.mean) * self.factor, np.float32)
 
 
 def linear_probe(
@@ -67,7 +86,7 @@ def linear_probe(
     folds: Labels,
     strength: float | None = None,
     what: str = "Linear probe",
-) -> Job[NDArray[np.float64]]:
+) -> Job[tuple[NDArray[np.float64], list[float]]]:
     """Score each patch by logistic regression trained on the other folds.
 
     Parameters
@@ -90,9 +109,12 @@ def linear_probe(
 
     Returns
     -------
-    ndarray of float64, shape (N, K)
-        Scores, higher for the likelier class.
+    scores : ndarray of float64, shape (N, K)
+        Higher for the likelier class.
+    strengths : list of float
+        What was chosen in each fold.
     """
+    strengths = []
     scores = np.zeros((len(labels), int(labels.max()) + 1))
     tested = np.unique(folds)
     meter = Meter(what, None, "fits")
@@ -103,11 +125,12 @@ def linear_probe(
             chosen = yield from _choose(
                 features[train], labels[train], folds[train], meter
             )
-        inside, outside = standardise(features[train], features[test])
-        model = _Model(inside, labels[train])
-        scores[test] = model.fit(chosen).scores(outside, scores.shape[1])
+        scale = Scale.of(features[train])
+        model = _Model(scale(features[train]), labels[train]).fit(chosen)
+        scores[test] = model.scores(scale(features[test]), scores.shape[1])
+        strengths.append(chosen)
         yield meter.advance()
-    return scores
+    return scores, strengths
 
 
 def _choose(
@@ -121,8 +144,9 @@ def _choose(
     quality = np.zeros(len(GRID))
     for fold in np.unique(inner):
         train, test = inner != fold, inner == fold
-        inside, outside = standardise(features[train], features[test])
-        model = _Model(inside, labels[train])
+        scale = Scale.of(features[train])
+        outside = scale(features[test])
+        model = _Model(scale(features[train]), labels[train])
         for number, strength in enumerate(GRID):
             scored = model.fit(strength).scores(outside, classes)
             quality[number] += _mean_auroc(scored, labels[test])
@@ -223,16 +247,19 @@ def few_shot(
     """
     classes = int(labels.max()) + 1
     tested = [int(fold) for fold in np.unique(folds)]
-    whole = {f: standardise(features[folds != f], features)[1] for f in tested}
+    scales = {fold: Scale.of(features[folds != fold]) for fold in tested}
+    asked = {fold: features[folds == fold] for fold in tested}
     for draw in range(draws):
         scores = np.zeros((len(labels), classes))
-        for fold in tested:
+        for fold, scale in scales.items():
             rows = draw_labels(labels, folds != fold, k, (seed, fold, draw))
-            test, scaled = folds == fold, whole[fold]
+            known = scale(features[rows])
             # What is learned lies in the span of the few rows: few numbers do.
-            basis = np.linalg.qr(scaled[rows].T)[0]
-            model = _Model(scaled[rows] @ basis, labels[rows]).fit(1.0)
-            scores[test] = model.scores(scaled[test] @ basis, classes)
+            basis = np.linalg.qr(known.T)[0]
+            model = _Model(known @ basis, labels[rows]).fit(1.0)
+            basis *= scale.factor[:, None]
+            part = asked[fold] @ basis - scale.mean @ basis
+            scores[folds == fold] = model.scores(part, classes)
         yield scores
 
 

@@ -96,10 +96,12 @@ def _named(text: str) -> tuple[str, Path]:
         name, folder = Path(text).resolve().name, text
     if not Path(folder).is_dir():
         raise ConfigError("no such folder of features", folder)
-    clean = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
-    if not clean:
-        raise ConfigError(f"gives no name to {folder}", "--features", "Use NAME=DIR")
-    return clean, Path(folder)
+    return _clean(name), Path(folder)
+
+
+def _clean(name: str) -> str:
+    """Make a name that files can have."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "encoder"
 
 
 def _extracted(config: EvaluateConfig) -> Job[Files]:
@@ -113,11 +115,12 @@ def _extracted(config: EvaluateConfig) -> Job[Files]:
         )
     assert config.out is not None
     out = config.out / "features"
-    single = len(config.encoder) == 1
+    if len(config.encoder) == 1:  # several get a folder each by themselves
+        out /= _clean(Path(config.encoder[0]).stem)
     asked = ExtractConfig(
         slides=config.slides,
         encoder=config.encoder,
-        out=out / "encoder" if single else out,
+        out=out,
         batch_size=config.batch_size,
         workers=config.workers,
         read=config.read,
