@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome
-from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
 
-OPTIONS, POSITIONAL = ReconstructConfig, "run"
+OPTIONS, POSITIONAL = ReconstructConfig, "paths"
 
 
 def run(options: ReconstructConfig) -> Outcome:
     """Reconstruct, measure and draw."""
     from napari_mcm.core.mae.reconstruction import reconstruct_pictures
 
-    if not options.pictures:
-        raise ConfigError("no pictures given", hint="Name them with --pictures")
     done = drive(reconstruct_pictures(options))
     result = {
         "images": done.images,

@@ -83,8 +83,7 @@ def test_a_run_is_measured_and_drawn_by_mask_ratio(config, pictures, tmp_path):
     done = run(
         reconstruct_pictures(
             ReconstructConfig(
-                run=config.out,
-                pictures=(pictures,),
+                paths=(config.out, pictures),
                 mask_ratio=(0.25, 0.75),
                 shown=2,
                 out=figure,
@@ -122,6 +121,6 @@ def test_runs_without_weights_or_of_another_kind_are_refused(config, tmp_path):
 def test_no_readable_picture_is_said(config, tmp_path):
     run(pretrain(config))
     (tmp_path / "text.png").write_text("no picture")
-    asked = ReconstructConfig(run=config.out, pictures=(tmp_path / "text.png",))
+    asked = ReconstructConfig(paths=(config.out, tmp_path / "text.png"))
     with pytest.raises(TrainingError, match="no picture"):
         run(reconstruct_pictures(asked))

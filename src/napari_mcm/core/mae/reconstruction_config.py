@@ -14,9 +14,10 @@ class ReconstructConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    run: Path = Field(description="Directory of a pre-training, finished or not.")
-    pictures: tuple[Path, ...] = Field(
-        (), description="Picture, or folder of pictures; may be repeated."
+    paths: tuple[Path, ...] = Field(
+        min_length=2,
+        description="Directory of a pre-training, finished or not; then pictures, or "
+        "folders of them.",
     )
     mask_ratio: tuple[float, ...] = Field(
         (), description="Part of the patches to hide; several are compared."
@@ -34,3 +35,13 @@ class ReconstructConfig(BaseModel):
         if any(not 0 < ratio < 1 for ratio in ratios):
             raise ValueError("a mask ratio lies between 0 and 1")
         return ratios
+
+    @property
+    def run(self) -> Path:
+        """Directory of the pre-training."""
+        return self.paths[0]
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """Pictures, and folders of them."""
+        return self.paths[1:]

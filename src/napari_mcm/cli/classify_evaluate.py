@@ -1,0 +1,31 @@
+"""Score a trained classifier on labelled images, beside a majority vote.
+
+Classes are the classifier's own, in its order, whichever of them the images lack.
+"""
+
+from __future__ import annotations
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome
+from napari_mcm.core.mae.classifier.config import EvaluateCellsConfig
+
+OPTIONS, POSITIONAL = EvaluateCellsConfig, "paths"
+
+
+def run(options: EvaluateCellsConfig) -> Outcome:
+    """Predict and score."""
+    from napari_mcm.core.mae.classifier.prediction import evaluate
+    from napari_mcm.core.mae.classifier.scores import score_lines
+
+    done = drive(evaluate(options))
+    split = f" of {done.split}" if done.split else ""
+    lines = [f"{done.images} images{split}", *score_lines(done.scores)]
+    if done.out is not None:
+        lines.append(f"folder  {done.out}")
+    result = {
+        "images": done.images,
+        "split": done.split,
+        **done.scores.plain(),
+        "out": done.out,
+    }
+    return Outcome(result, lines, done.failed)

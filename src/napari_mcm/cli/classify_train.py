@@ -1,0 +1,89 @@
+"""Train a classifier of cells or patches.
+
+DATA is a folder of classes, a folder of splits of classes (Raabin-WBC, the course's
+layout), BCCD's frames with boxes, or a table with the columns path and label, and maybe
+split and group. --init says what the classifier starts from; a run that was cancelled or
+killed goes on with --resume DIR.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome, table
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.mae.classifier.config import ClassifyConfig
+
+if TYPE_CHECKING:
+    from napari_mcm.core.mae.classifier.training import ClassifyResult
+
+
+class ClassifyOptions(ClassifyConfig):
+    """A new training, or one to go on with."""
+
+    resume: Path | None = Field(
+        None,
+        description="Directory of a run to go on with; its options stay as they are.",
+    )
+
+
+OPTIONS, POSITIONAL = ClassifyOptions, "data"
+
+
+def run(options: ClassifyOptions) -> Outcome:
+    """Train, or go on with it."""
+    from napari_mcm.core.mae.classifier.training import classify, resume_classify
+
+    if options.resume is None:
+        given = options.model_dump(exclude={"resume"})
+        config = ClassifyConfig.model_validate(given)
+        return _outcome(drive(classify(config), _how(config.out)))
+    others = sorted(options.model_fields_set - {"resume"})
+    if others:
+        raise ConfigError(
+            "takes no other options: the run has its own",
+            "--resume",
+            f"Leave out {', '.join(others)}",
+        )
+    return _outcome(drive(resume_classify(options.resume), _how(options.resume)))
+
+
+def _how(run_dir: Path | None) -> str:
+    return f"resume with napari-mcm classify train --resume {run_dir}"
+
+
+def _outcome(done: ClassifyResult) -> Outcome:
+    result = {
+        "run_dir": done.run_dir,
+        "classes": done.classes,
+        "images": done.images,
+        "loss_first": done.loss_first,
+        "loss_last": done.loss_last,
+        "validation": done.scores,
+        "steps": done.steps,
+        "seconds": done.seconds,
+    }
+    rows = [
+        ("run", str(done.run_dir)),
+        ("classes", ", ".join(done.classes)),
+        ("learned", f"{done.images:,} images in {done.steps:,} steps"),
+        ("loss", f"{done.loss_first:.4f} -> {done.loss_last:.4f}"),
+        ("time", format_seconds(done.seconds)),
+    ]
+    lines = table(rows)
+    if done.scores:
+        majority = done.scores["majority"]
+        lines += ["", f"{'validation':<18} score   majority vote"]
+        lines += [
+            f"{name:<18} {value:.4f}"
+            + (f"  {majority[name]:.4f}" if name in majority else "")
+            for name, value in done.scores["scores"].items()
+        ]
+        few = ", ".join(done.scores["unreliable"])
+        lines += [f"under 10 images, unreliable: {few}"] if few else []
+    return Outcome(result, lines)

@@ -1,0 +1,17 @@
+"""Classifiers of cells and patches: from scratch, from a masked autoencoder, from timm."""
+
+from napari_mcm.core.mae.classifier.config import (
+    ClassifyConfig,
+    EvaluateCellsConfig,
+    FitConfig,
+    LabelsConfig,
+    PredictCellsConfig,
+)
+
+__all__ = [
+    "ClassifyConfig",
+    "EvaluateCellsConfig",
+    "FitConfig",
+    "LabelsConfig",
+    "PredictCellsConfig",
+]
