@@ -109,30 +109,48 @@ import torch
 torch.set_num_threads(int(sys.argv[2]))
 from napari_mcm.core.jobs import run
 from napari_mcm.core.mcm import FinetuneConfig
-from napari_mcm.core.mcm.finetune import finetune
-run(finetune(FinetuneConfig.model_validate_json(Path(sys.argv[1]).read_text())))
+from napari_mcm.core.mcm.finetune import finetune, resume_finetune
+config = FinetuneConfig.model_validate_json(Path(sys.argv[1]).read_text())
+there = (config.out / "config.json").exists()
+run(resume_finetune(config.out) if there else finetune(config))
 """
 
 
-def test_kill_9_and_resume_end_in_the_same_weights(finished, config, tmp_path):
-    result, _ = finished
+def kill_after(steps, config, file):
+    """Run in a process of its own and kill it once some steps are done."""
+    file.write_text(config.model_dump_json())
+    threads = str(torch.get_num_threads())
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(file), threads])
+    metrics = config.out / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() or metrics.read_text().count("\n") < 1 + steps:
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert Run.open(config.out).summary() is None, "it was killed too late to tell"
+
+
+def test_kill_9_twice_and_resume_end_in_the_same_weights(config, tmp_path):
+    # One window a step, one in four kept out, statistics that move: all that is state.
+    options = config.optimiser.model_copy(
+        update={"batch_windows": 1, "batch_norm": "train"}
+    )
+    held_out = config.held_out.model_copy(
+        update={"validation": 0.2, "validate_every": 2}
+    )
+    config = config.model_copy(update={"optimiser": options, "held_out": held_out})
+    result = run(finetune(config))
     other = config.model_copy(
         update={"out": tmp_path / "killed", "checkpoint_seconds": 0.0}
     )
-    file = tmp_path / "config.json"
-    file.write_text(other.model_dump_json())
-    threads = str(torch.get_num_threads())
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(file), threads])
-    metrics = other.out / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() or metrics.read_text().count("\n") < 3:
-        assert child.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert Run.open(other.out).summary() is None, "it was killed too late to tell"
+    for steps in (2, 5):
+        kill_after(steps, other, tmp_path / "config.json")
     resumed = run(resume_finetune(other.out))
     assert_same_bits(weights(result.run_dir), weights(resumed.run_dir))
+    one, two = (Run.open(path).metrics() for path in (result.run_dir, other.out))
+    for name in ("step", "loss", "held_out_loss", "feature_rank"):
+        np.testing.assert_array_equal(one[name], two[name])
 
 
 def test_a_finished_run_is_not_run_again(finished):
