@@ -21,7 +21,7 @@ from napari_mcm.core.features.interchange import (
     save_features,
     write_foreign,
 )
-from napari_mcm.core.features.store import SUFFIX
+from napari_mcm.core.features.layout import SUFFIX
 from napari_mcm.core.slides import ReadConfig
 
 Source = Literal[

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "feature_set": ["FeatureSet", "Status"],
         "slides": ["extract_slides"],
         "tally": ["ExtractResult"],
-        "store": ["feature_path", "read_features"],
+        "layout": ["feature_path"],
+        "reading": ["read_features"],
     },
 )

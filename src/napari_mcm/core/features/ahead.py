@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.features.layout import feature_path
 from napari_mcm.core.features.lease import LeaseHeldError, held_by
 from napari_mcm.core.features.publish import Shelf
 from napari_mcm.core.features.request import (
@@ -21,7 +22,6 @@ from napari_mcm.core.features.request import (
     find_finished,
     request_of,
 )
-from napari_mcm.core.features.store import feature_path
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.jobs import Event, Progress
 from napari_mcm.core.slides import Slide

@@ -16,8 +16,9 @@ from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.lease import hold
 from napari_mcm.core.features.outputs import Output
 from napari_mcm.core.features.patches import stream_patches
+from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.features.request import Counts
-from napari_mcm.core.features.store import FeatureStore, read_features
+from napari_mcm.core.features.store import FeatureStore
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.jobs import Job, Meter, Note
 from napari_mcm.core.slides import Slide

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mcm import __version__
-from napari_mcm.core.features.store import SCHEMA, VERSION
+from napari_mcm.core.features.layout import SCHEMA, VERSION
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueConfig

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.errors import GridError
 from napari_mcm.core.features.extraction import extract
+from napari_mcm.core.features.layout import feature_path
 from napari_mcm.core.features.quality import measure
-from napari_mcm.core.features.store import feature_path
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.jobs import Job, Progress
 from napari_mcm.core.samples import SampleConfig, generate_cohort

@@ -35,8 +35,8 @@ from napari_mcm.core.evaluation.probes import (
 )
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.features.slides import extract_slides
-from napari_mcm.core.features.store import read_features
 from napari_mcm.core.jobs import Job, Meter, Progress
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.studies.study_config import StudySlide

@@ -20,7 +20,7 @@ from napari_mcm.core.features.interchange import (
 from napari_mcm.core.features.interchange.assemble import assemble
 from napari_mcm.core.features.interchange.bag import Bag, Rows, Written, rows_of
 from napari_mcm.core.features.interchange.hdf5 import open_h5
-from napari_mcm.core.features.store import read_features
+from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.slides import Slide
 
 Reader = Callable[[Path, str | None, Path | None], Bag]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.layout import SCHEMA
 from napari_mcm.core.features.quality import MEASURES
-from napari_mcm.core.features.store import SCHEMA, FeatureStore
+from napari_mcm.core.features.store import FeatureStore
 
 KIND = "napari-mcm"
 _BLOCK = 4096

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import FeatureError, McmError
 from napari_mcm.core.features.interchange.bag import Bag
 from napari_mcm.core.features.interchange.hdf5 import number
-from napari_mcm.core.features.store import LARGEST_FILE
+from napari_mcm.core.features.layout import LARGEST_FILE
 
 _HEADER = "raw2features"
 # Of the codecs that zarr knows, one unpickles what it decodes.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.store import LARGEST_FILE
+from napari_mcm.core.features.layout import LARGEST_FILE
 from napari_mcm.core.files import atomic_path
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.features.interchange import own
 from napari_mcm.core.features.interchange.formats import _READERS, detect
 from napari_mcm.core.features.interchange.tensors import read_tensor
-from napari_mcm.core.features.store import read_features
+from napari_mcm.core.features.reading import read_features
 
 
 def read_vectors(path: str | Path) -> tuple[NDArray[np.float32], dict[str, Any]]:

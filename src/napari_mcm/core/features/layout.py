@@ -1,0 +1,103 @@
+"""What is in a feature file: names, kinds, identity, and what its errors are called.
+
+:mod:`.store` writes such files, :mod:`.reading` reads them, :mod:`.verify` checks them.
+``docs/feature-format.md`` describes the format, ``features.schema.json`` states it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zarr
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.feature_set import Status
+from napari_mcm.core.features.quality import MEASURES
+from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.slides import Slide
+
+SCHEMA, VERSION = "napari-mcm/features", 1
+SUFFIX = ".features.zarr"
+MOST_PROBLEMS = 100
+LARGEST_FILE = 64 * 2**30
+"""Bytes of arrays beyond which a file is taken to be damaged and not read."""
+
+
+class Array(NamedTuple):
+    """What an array of a feature file is like; the first dimension is the patch."""
+
+    dtype: str
+    dims: tuple[str, ...]
+    fill: float
+
+
+ARRAYS = {
+    "coords": Array("int64", ("patch", "xy"), 0),
+    "lattice": Array("int32", ("patch", "row_column"), 0),
+    "features": Array("float32", ("patch", "feature"), math.nan),
+    "status": Array("uint8", ("patch",), Status.PENDING),
+}
+OPTIONAL = dict.fromkeys(MEASURES, Array("float32", ("patch",), math.nan))
+
+
+def feature_path(out: Path, slide: Slide) -> Path:
+    """Name the feature file of a slide in a folder."""
+    return Path(out) / f"{slide.name}{SUFFIX}"
+
+
+def present(group: zarr.Group) -> dict[str, Array]:
+    """Name the arrays that a file must hold, and those that it may and does."""
+    return ARRAYS | {name: k for name, k in OPTIONAL.items() if name in group}
+
+
+def identity_of(grid: PatchGrid, encoder: Mapping[str, Any]) -> dict[str, str]:
+    """Tell which features a file holds; speed options are no part of it."""
+    return {
+        "slide": str(grid.slide["fingerprint"]),
+        "grid": grid.fingerprint,
+        "encoder": str(encoder["fingerprint"]),
+        "precision": str(encoder["precision"]),
+    }
+
+
+def differences(
+    attributes: Mapping[str, Any], grid: PatchGrid, encoder: Mapping[str, Any]
+) -> str:
+    """Say which part differs, and how in words where words tell it apart."""
+    found, wanted = attributes["identity"], identity_of(grid, encoder)
+    there = {"grid": attributes.get("grid", {}), "encoder": attributes.get("encoder")}
+    now = {"grid": grid.describe(), "encoder": encoder}
+    return ", ".join(
+        f"{key} {found.get(key)} there{_in_words(key, there)}, "
+        f"{wanted[key]} now{_in_words(key, now)}"
+        for key in wanted
+        if found.get(key) != wanted[key]
+    )
+
+
+def _in_words(key: str, described: Mapping[str, Any]) -> str:
+    part = described.get(key)
+    if key == "grid" and isinstance(part, Mapping):
+        return f" ({part.get('patch_size')} px at {part.get('mpp')} µm per pixel)"
+    if key == "encoder" and isinstance(part, Mapping):
+        return f" ({part.get('spec')})"
+    return ""
+
+
+def open_group(path: Path, mode: Any) -> zarr.Group:
+    """Open a zarr group, or say that it is none."""
+    try:
+        return zarr.open_group(path, mode=mode, zarr_format=3)
+    # zarr raises errors of many kinds for what is no group.
+    except Exception as error:  # noqa: BLE001
+        raise FeatureError(f"is not a zarr group ({error})", path) from error
+
+
+def damaged(path: Path, reason: object) -> FeatureError:
+    """Say that a file is damaged, in one line."""
+    return FeatureError(
+        f"is damaged ({reason})", path, "Extract it again, with --overwrite"
+    )

@@ -1,0 +1,116 @@
+"""Reading a feature file: all of it is checked before it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import FeatureError, GridError
+from napari_mcm.core.features.feature_set import FeatureSet, Status
+from napari_mcm.core.features.layout import (
+    LARGEST_FILE,
+    SCHEMA,
+    VERSION,
+    damaged,
+    open_group,
+    present,
+)
+from napari_mcm.core.features.quality import MEASURES
+from napari_mcm.core.grid import PatchGrid
+
+
+def read_features(path: str | Path) -> FeatureSet:
+    """Read a complete feature file.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``<slide>.features.zarr``.
+
+    Raises
+    ------
+    FeatureError
+        If it is missing, incomplete, damaged, or of another kind.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FeatureError("no such feature file", path)
+    group = open_group(path, "r")
+    attributes: dict[str, Any] = dict(group.attrs)
+    _check_attributes(path, attributes)
+    try:
+        _check_arrays(group)
+        arrays = {name: _whole(group, name) for name in present(group)}
+        if (arrays["status"] == Status.PENDING).any():
+            raise FeatureError("rows are missing")
+        grid = PatchGrid.from_description(
+            attributes["grid"], arrays["coords"], arrays["lattice"]
+        )
+        provenance = dict(attributes["provenance"])
+        return FeatureSet(
+            np.asarray(arrays["features"], np.float32),
+            grid,
+            np.asarray(arrays["status"], np.uint8),
+            dict(attributes["encoder"]),
+            {**provenance, "problems": list(attributes.get("problems", []))},
+            _quality(arrays),
+        )
+    except (GridError, FeatureError) as error:
+        raise damaged(path, error.what) from error
+    # zarr and codecs raise errors of many kinds for what is damaged.
+    except Exception as error:  # noqa: BLE001
+        raise damaged(path, error) from error
+
+
+def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
+    if attributes.get("schema") != SCHEMA:
+        raise FeatureError("is not a feature file of napari-mcm", path)
+    if attributes.get("version") != VERSION:
+        raise FeatureError(
+            f"has version {attributes.get('version')}, this program reads {VERSION}",
+            path,
+            "Update napari-mcm",
+        )
+    if attributes.get("complete") is not True:
+        raise FeatureError(
+            "is not complete", path, "Run the same extraction again: it goes on"
+        )
+
+
+def _check_arrays(group: zarr.Group) -> None:
+    """Check kinds, shapes and sizes before anything is read into memory."""
+    kinds = present(group)
+    arrays: dict[str, Any] = {name: group[name] for name in kinds}
+    for name, kind in kinds.items():
+        array = arrays[name]
+        letter = np.dtype(kind.dtype).kind
+        if array.ndim != len(kind.dims) or array.dtype.kind != letter:
+            raise ValueError(f"{name} is {array.dtype} with {array.ndim} dimensions")
+    lengths = {name: int(array.shape[0]) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"arrays differ in length: {lengths}")
+    if sum(int(array.nbytes) for array in arrays.values()) > LARGEST_FILE:
+        raise ValueError("claims to be larger than any slide's features")
+    for name, array in arrays.items():
+        missing = int(array.nchunks) - int(array.nchunks_initialized)
+        if lengths[name] and missing > 0:
+            raise ValueError(f"{missing} chunk(s) of {name} are missing")
+
+
+def _quality(arrays: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    unknown = np.full(len(arrays["status"]), np.nan, np.float32)
+    quality = {n: np.asarray(arrays.get(n, unknown), np.float32) for n in MEASURES}
+    for name, values in quality.items():
+        if ((values < 0) | (values > 1)).any():
+            raise ValueError(f"{name} is not from 0 to 1")
+    return quality
+
+
+def _whole(group: zarr.Group, name: str) -> Any:
+    array: Any = group[name]
+    return array[:]
