@@ -39,7 +39,8 @@ def _table(done: Evaluation) -> list[str]:
     """Set measures in rows and encoders in columns, differences after each."""
     from napari_mcm.core.evaluation.measures import TITLES
 
-    cells = [["", *done.encoders, *(f"{e} - first" for e in done.encoders[1:])]]
+    first, *others = done.encoders
+    cells = [["", *done.encoders, *(f"{e} - {first}" for e in others)]]
     for name in done.measures():
         rows = [done.row(name, encoder) for encoder in done.encoders]
         line = [TITLES[name], *(_said(r.value, r.interval) for r in rows)]

@@ -63,6 +63,16 @@ def test_averaging_neighbours_helps_where_their_noise_is_independent(study):
     assert abs(needless) < 0.02
 
 
+@pytest.fixture(autouse=True)
+def no_figure(request, monkeypatch):
+    """Drawing takes longer than all the rest: one test looks at it."""
+    if "figure" not in request.node.name:
+        monkeypatch.setattr(
+            "napari_mcm.core.evaluation.figure.save_figure", lambda *_: 0
+        )
+        monkeypatch.setattr("napari_mcm.core.evaluation.figure.draw_evaluation", str)
+
+
 def test_tables_and_figure_are_written(study):
     folder = study()
     result = run(evaluate(config(folder)))

@@ -191,7 +191,7 @@ def _key(kind: str, data: bytes, task: Task) -> str:
     """Hash all that a part depends on, 16 hex digits."""
     patches = task.patches
     digest = hashlib.blake2b(digest_size=8)
-    protocol = task.protocol.model_dump(include=PARTS[kind].protocol)
+    protocol = task.protocol.model_dump(include=set(PARTS[kind].protocol))
     told = [
         _VERSION,
         kind,

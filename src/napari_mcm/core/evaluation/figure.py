@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from napari_mcm.core.evaluation.measures import BY_CHANCE, TITLES
 from napari_mcm.core.evaluation.result import Evaluation, Row
@@ -17,6 +20,7 @@ from napari_mcm.core.files import atomic_path
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _COLUMNS = 4
 _DPI, _SIZE = 150, 8.0
+_QUIET = "#8a8a8a"
 
 
 def draw_evaluation(result: Evaluation) -> Figure:
@@ -34,12 +38,15 @@ def draw_evaluation(result: Evaluation) -> Figure:
     names = result.measures()
     bands = -(-len(names) // _COLUMNS)
     paired = len(result.encoders) > 1
-    rows = bands * (2 if paired else 1)
-    figure = Figure((11, 1.1 + bands * (3.9 if paired else 2.4)), layout="constrained")
-    FigureCanvasAgg(figure)
     heights = [2.0, 1.1] * bands if paired else [2.0] * bands
+    tall = 1.2 * sum(heights) + 1.5
+    figure = Figure((11, tall))
+    FigureCanvasAgg(figure)
     axes = figure.subplots(
-        rows, _COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights}
+        len(heights), _COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    figure.subplots_adjust(
+        0.06, 0.25 / tall, 0.985, 1 - 1.15 / tall, wspace=0.33, hspace=0.32
     )
     for axis in axes.flat:
         axis.set_visible(False)
@@ -61,37 +68,37 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def _draw_values(axis: Axes, name: str, rows: list[Row]) -> None:
-    _prepare(axis, len(rows))
     axis.set_title(TITLES[name], fontsize=_SIZE + 0.5, loc="left")
-    if name in BY_CHANCE:
-        axis.axhline(BY_CHANCE[name], color="#8a8a8a", lw=0.8, ls=":")
-    if name == "neighbour_gain":
-        axis.axhline(0, color="#8a8a8a", lw=0.8, ls=":")
+    axis.axhline(BY_CHANCE.get(name, 0.0), color=_QUIET, lw=0.8, ls=":")
     for place, row in enumerate(rows):
         _mark(axis, place, row.value, row.interval, f"{row.value:.3g}")
-    axis.set_xticks(range(len(rows)), [""] * len(rows))
-    if len(rows) == 1:
-        axis.set_xticks([0], [rows[0].encoder])
+    ends = np.asarray([(*row.interval, row.value) for row in rows])
+    _prepare(axis, len(rows), ends)
 
 
 def _draw_differences(axis: Axes, rows: list[Row]) -> None:
-    _prepare(axis, len(rows))
-    axis.axhline(0, color="#8a8a8a", lw=0.8)
+    axis.axhline(0, color=_QUIET, lw=0.8)
+    ends = [0.0]
     for place, row in enumerate(rows):
         if row.difference is not None and row.difference_interval is not None:
-            told = f"{row.difference:+.2g}"
+            told = f"{row.difference:{'+.3f' if abs(row.difference) < 1 else '+.1f'}}"
             _mark(axis, place, row.difference, row.difference_interval, told)
-    labels = [row.encoder for row in rows]
-    axis.set_xticks(range(len(rows)), labels, rotation=20, ha="right")
+            ends += [row.difference, *row.difference_interval]
+    _prepare(axis, len(rows), np.asarray(ends))
 
 
-def _prepare(axis: Axes, count: int) -> None:
+def _prepare(axis: Axes, count: int, ends: NDArray[np.float64]) -> None:
     axis.set_visible(True)
+    axis.set_xticks([])
     axis.tick_params(labelsize=_SIZE - 1)
+    axis.locator_params(axis="y", nbins=5)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.margins(y=0.18)
     # Room for the number at the right of the last mark.
     axis.set_xlim(-0.5, count - 0.2)
+    ends = ends[np.isfinite(ends)]
+    if len(ends):
+        margin = 0.15 * max(float(np.ptp(ends)), 1e-3)
+        axis.set_ylim(ends.min() - margin, ends.max() + margin)
 
 
 def _mark(
@@ -115,13 +122,26 @@ def _mark(
 
 def _add_words(figure: Figure, result: Evaluation) -> None:
     counted = ", ".join(f"{count} {name}" for name, count in result.classes.items())
-    head = f"{sum(result.classes.values())} patches: {counted}; {len(result.groups)} groups"
-    below = f"; below: difference to {result.encoders[0]}, paired"
-    figure.suptitle(
-        f"{head}\nlines: 95 % bootstrap, {result.resampling}"
-        + (below if len(result.encoders) > 1 else ""),
-        fontsize=_SIZE,
-        ha="left",
-        x=0.01,
-        wrap=True,
+    lines = [
+        f"{sum(result.classes.values())} patches of {len(result.groups)} groups: {counted}",
+        f"lines: 95 % bootstrap, {result.resampling}",
+    ]
+    if len(result.encoders) > 1:
+        lines.append(f"lower panels: difference to {result.encoders[0]}, paired")
+    wrapped = [part for line in lines for part in textwrap.wrap(line, 150)]
+    top = 1 - 0.08 / figure.get_size_inches()[1]
+    figure.text(0.01, top, "\n".join(wrapped), fontsize=_SIZE, va="top")
+    handles = [
+        Line2D(
+            [], [], color=COLOURS[place % len(COLOURS)], marker="o", ms=5, label=name
+        )
+        for place, name in enumerate(result.encoders)
+    ]
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0.0, 1 - 0.62 / figure.get_size_inches()[1]),
+        ncols=max(len(handles), 1),
+        frameon=False,
+        fontsize=_SIZE + 0.5,
     )
