@@ -13,12 +13,13 @@ from typing import Any
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.config import ExtractConfig
-from napari_mcm.core.features.layout import feature_path
+from napari_mcm.core.features.layout import feature_path, place_of
 from napari_mcm.core.features.lease import LeaseHeldError, held_by
 from napari_mcm.core.features.publish import Shelf
 from napari_mcm.core.features.request import (
     Counts,
     answers,
+    find_answer,
     find_finished,
     request_of,
 )
@@ -99,6 +100,20 @@ class Plan:
         """Name a feature file within the output folder."""
         assert self.config.out is not None
         return file.relative_to(self.config.out).as_posix()
+
+    def answering(self, files: tuple[Path, ...], request: str) -> tuple[Path, ...]:
+        """Take those beside in place of files, where they answer the request."""
+        if not self.config.beside:
+            return files
+        pairs = zip(files, self.encoders, strict=True)
+        return tuple(find_answer(file, encoder, request) for file, encoder in pairs)
+
+    def places(self, files: tuple[Path, ...], grid: PatchGrid) -> tuple[Path, ...]:
+        """Name the files to write, beside those made otherwise where that is asked."""
+        if not self.config.beside:
+            return files
+        pairs = zip(files, self.encoders, strict=True)
+        return tuple(place_of(file, grid, encoder) for file, encoder in pairs)
 
     def finished(self, files: tuple[Path, ...], request: str) -> Counts | None:
         """Look for finished files, here or where they are published."""
@@ -185,12 +200,14 @@ class SlidesAhead:
                 if (who := held_by(file)) is not None:
                     raise LeaseHeldError.by(who, file)
             request = request_of(slide, plan.grid, config.tissue)
-            counts = plan.finished(files, request)
+            answering = plan.answering(files, request)
+            counts = plan.finished(answering, request)
             if counts is not None:
                 slide.close()
-                return Finished(files, counts)
+                return Finished(answering, counts)
             tissue = find_tissue(slide, config.tissue)
             grid = make_grid(slide, tissue, plan.grid)
+            files = plan.places(files, grid)
             return Prepared(slide, grid, tissue.source, files, request)
         except BaseException:
             slide.close()

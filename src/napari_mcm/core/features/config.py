@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
@@ -55,10 +55,22 @@ class ExtractConfig(BaseModel):
     overwrite: bool = Field(
         False, description="Replace feature files that were made in another way."
     )
+    beside: bool = Field(
+        False,
+        description="Where a feature file was made in another way, write the new one "
+        "beside it.",
+    )
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @field_validator("beside")
+    @classmethod
+    def _not_both(cls, value: bool, others: ValidationInfo) -> bool:
+        if value and others.data.get("overwrite"):
+            raise ValueError("cannot be asked together with --overwrite")
+        return value
 
     @field_validator("encoder", mode="before")
     @classmethod

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import math
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +49,44 @@ OPTIONAL = dict.fromkeys(MEASURES, Array("float32", ("patch",), math.nan))
 def feature_path(out: Path, slide: Slide) -> Path:
     """Name the feature file of a slide in a folder."""
     return Path(out) / f"{slide.name}{SUFFIX}"
+
+
+def beside_path(path: Path, grid: PatchGrid, encoder: Mapping[str, Any]) -> Path:
+    """Name the file that goes beside one of the same slide that was made otherwise.
+
+    Returns
+    -------
+    Path
+        ``<slide>.<first 8 hex digits of the identity's hash>.features.zarr``.
+    """
+    text = json.dumps(identity_of(grid, encoder), sort_keys=True)
+    digest = blake2b(text.encode(), digest_size=4).hexdigest()
+    return path.with_name(f"{path.name.removesuffix(SUFFIX)}.{digest}{SUFFIX}")
+
+
+def place_of(path: Path, grid: PatchGrid, encoder: Mapping[str, Any]) -> Path:
+    """Name the file to write: this one, or one beside it if it was made otherwise."""
+    there = attributes_of(path).get("identity")
+    if not isinstance(there, Mapping) or there == identity_of(grid, encoder):
+        return path
+    return beside_path(path, grid, encoder)
+
+
+def files_of(path: Path) -> list[Path]:
+    """List the feature files of a slide: that of the plain name, then those beside it."""
+    name = path.name.removesuffix(SUFFIX)
+    others = path.parent.glob(f"{glob.escape(name)}.{'[0-9a-f]' * 8}{SUFFIX}")
+    return [path, *sorted(others)]
+
+
+def attributes_of(path: Path) -> Mapping[str, Any]:
+    """Read what a feature file says of itself; nothing where it says nothing."""
+    try:
+        content = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        found: Any = content["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def present(group: zarr.Group) -> dict[str, Array]:
@@ -98,6 +139,5 @@ def open_group(path: Path, mode: Any) -> zarr.Group:
 
 def damaged(path: Path, reason: object) -> FeatureError:
     """Say that a file is damaged, in one line."""
-    return FeatureError(
-        f"is damaged ({reason})", path, "Extract it again, with --overwrite"
-    )
+    said = " ".join(str(reason).split())
+    return FeatureError(f"is damaged ({said})", path, "Delete it and extract it again")

@@ -113,4 +113,8 @@ def _quality(arrays: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
 
 def _whole(group: zarr.Group, name: str) -> Any:
     array: Any = group[name]
-    return array[:]
+    try:
+        return array[:]
+    # zarr and codecs raise errors of many kinds for a damaged chunk.
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(f"{name}: {error}") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mcm import __version__
-from napari_mcm.core.features.layout import SCHEMA, VERSION
+from napari_mcm.core.features.layout import SCHEMA, VERSION, attributes_of, files_of
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueConfig
@@ -78,13 +78,18 @@ def find_finished(
     """
     counts: Counts | None = None
     for file, encoder in zip(files, encoders, strict=True):
-        attributes = _attributes(file)
-        if attributes is None:
-            return None
-        counts = answers(attributes, encoder, request)
+        counts = answers(attributes_of(file), encoder, request)
         if counts is None:
             return None
     return counts
+
+
+def find_answer(file: Path, encoder: Mapping[str, Any], request: str) -> Path:
+    """Name that of a slide's files which answers a request; the plain one if none."""
+    for other in files_of(file):
+        if answers(attributes_of(other), encoder, request) is not None:
+            return other
+    return file
 
 
 def answers(
@@ -105,12 +110,3 @@ def answers(
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return counts if same else None
-
-
-def _attributes(file: Path) -> Mapping[str, Any] | None:
-    try:
-        content = json.loads((file / "zarr.json").read_text(encoding="utf-8"))
-        found: Mapping[str, Any] = content["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found

@@ -117,7 +117,7 @@ class FeatureStore:
             return np.asarray(self._array("status")[:], np.uint8)
         # zarr and codecs raise errors of many kinds for a damaged chunk.
         except Exception as error:  # noqa: BLE001
-            raise damaged(self.path, error) from error
+            raise damaged(self.path, f"status: {error}") from error
 
     @property
     def counts(self) -> dict[str, int]:
@@ -201,7 +201,7 @@ def _existing(
     raise FeatureError(
         f"was made in another way ({differences(attributes, grid, encoder)})",
         path,
-        "Choose another --out, or replace it with --overwrite",
+        "Choose another --out, replace it with --overwrite, or write --beside it",
     )
 
 
