@@ -112,6 +112,11 @@ class ClassifyConfig(BaseModel):
         description="What it starts from: scratch (the ViT below), scratch:ENCODER (that "
         "encoder's network without its weights), mae:RUN, or any encoder.",
     )
+    augment_as_mae: bool = Field(
+        True,
+        description="Crop, flip and colour images as the pre-training of mae:RUN did, "
+        "but for options that are given otherwise.",
+    )
     labels: LabelsConfig = LabelsConfig()
     model: ModelConfig = ModelConfig(model="tiny")
     fit: FitConfig = FitConfig()

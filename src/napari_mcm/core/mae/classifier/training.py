@@ -164,7 +164,7 @@ def _about(training: CellSet, validation: CellSet) -> str:
 
 def _same_augmentation(start: Start, config: ClassifyConfig) -> AugmentConfig:
     """Treat images as the pre-training did, but for what the user asked otherwise."""
-    if start.augment is None:
+    if start.augment is None or not config.augment_as_mae:
         return config.augment
     asked = config.augment.model_dump(include=config.augment.model_fields_set)
     defaults = AugmentConfig().model_dump()

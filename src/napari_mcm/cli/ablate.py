@@ -1,0 +1,41 @@
+"""What more labelled data buys, by what a classifier starts from.
+
+Trains a classifier for each start (--arms), part of the data (--percent) and seed, all
+with the same steps, and writes ablation.md, ablation.csv and figures. What was broken
+off goes on when the same command is run again.
+"""
+
+from __future__ import annotations
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome, table
+from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.studies.ablation_config import AblationConfig
+
+OPTIONS, POSITIONAL = AblationConfig, "data"
+
+
+def run(options: AblationConfig) -> Outcome:
+    """Run what is not done yet."""
+    from napari_mcm.core.studies.ablation import ablate
+
+    done = drive(ablate(options))
+    result = {
+        "out": done.out,
+        "table": done.table,
+        "csv": done.csv,
+        "figures": done.figures,
+        "cells": done.cells,
+        "images": done.images,
+        "test_images": done.test_images,
+        "seconds": done.seconds,
+    }
+    rows = [
+        ("cells", str(done.cells)),
+        ("table", str(done.table)),
+        ("csv", str(done.csv)),
+        *(("figure", str(figure)) for figure in done.figures),
+        ("time", format_seconds(done.seconds)),
+    ]
+    lines = done.table.read_text(encoding="utf-8").splitlines()
+    return Outcome(result, [*lines, "", *table(rows)], done.failed)
