@@ -42,6 +42,7 @@ VERBS = {
     "classify train": "train a classifier of cells or patches",
     "classify predict": "classify pictures with a trained classifier",
     "classify evaluate": "score a trained classifier on labelled images",
+    "ablate": "what more labelled cells buy, by what a classifier starts from",
     "convert": "take patch features to other tools, and from them",
     "bench": "measure reading and extraction here, and name what limits them",
     "view": "open slides in napari with the plugin",
