@@ -18,6 +18,7 @@ _PITCH_BLACK = 1.3
 _GLASS_TINT = 0.06
 _EVEN = 5.0
 _LEAST_GLASS = 0.002
+_BAND = 256
 
 
 def lightest(values: NDArray[np.generic]) -> NDArray[Any]:
@@ -62,21 +63,28 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Density:
     ndarray of float32, shape (3,)
         Near white where a crop shows no glass at all.
     """
-    light = np.maximum(rgb.astype(np.float32), 1)
-    least = darkest(light)
-    ratio = lightest(light) / least
-    step = np.zeros(ratio.shape, np.float32)
-    green = light[..., 1]
+    glass = np.concatenate([_glass(rgb, top) for top in range(0, len(rgb), _BAND)])
+    if len(glass) < max(_LEAST_GLASS * rgb[..., 0].size, 4):
+        return np.full(3, _WHITE, np.float32)
+    levels = np.bincount(glass[:, 1], minlength=256)
+    common = np.convolve(levels, np.ones(5), "same").argmax()
+    near = abs(glass[:, 1].astype(np.int16) - common) <= 4
+    return np.asarray(np.median(glass[near], axis=0), np.float32)
+
+
+def _glass(rgb: NDArray[np.uint8], top: int) -> NDArray[np.uint8]:
+    """Give the pixels (n, 3) of a band of rows that may be glass."""
+    # A row more above, to tell how far its neighbours lie apart.
+    band = np.maximum(rgb[max(top - 1, 0) : top + _BAND], 1)
+    least = darkest(band)
+    green = band[..., 1].astype(np.int16)
+    step = np.zeros(green.shape, np.int16)
     step[:, 1:] += abs(np.diff(green, axis=1))
     step[1:] += abs(np.diff(green, axis=0))
-    neutral = ratio < 10**_GLASS_TINT
-    glass = light[(least > DULLEST_GLASS) & neutral & (step < _EVEN)]
-    if len(glass) < max(_LEAST_GLASS * ratio.size, 4):
-        return np.full(3, _WHITE, np.float32)
-    levels = np.bincount(glass[:, 1].astype(np.intp), minlength=256)
-    common = np.convolve(levels, np.ones(5), "same").argmax()
-    near = abs(glass[:, 1] - common) <= 4
-    return np.asarray(np.median(glass[near], axis=0), np.float32)
+    chosen = (least > DULLEST_GLASS) & (step < _EVEN)
+    chosen &= lightest(band) < 10**_GLASS_TINT * least
+    chosen[: min(top, 1)] = False
+    return np.asarray(band[chosen])
 
 
 def optical_density(rgb: NDArray[np.uint8], glass: Density) -> Density:
@@ -89,8 +97,12 @@ def optical_density(rgb: NDArray[np.uint8], glass: Density) -> Density:
     glass : ndarray of float32, shape (3,)
         See :func:`glass_colour`.
     """
-    light = np.maximum(rgb.astype(np.float32), 1)
-    return -np.log10(np.minimum(light / glass, 1))
+    light = np.maximum(np.arange(256, dtype=np.float32), 1)[:, None]
+    table = -np.log10(np.minimum(light / glass, 1))
+    density = np.empty(rgb.shape, np.float32)
+    for channel in range(3):
+        density[..., channel] = table[rgb[..., channel], channel]
+    return density
 
 
 def ink(density: Density, least: float = 0.4) -> NDArray[np.bool_]:

@@ -132,9 +132,10 @@ def _drop_colourless(mask: Mask, density: Density) -> Mask:
     from scipy import ndimage
 
     labels, count = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel())
-    tints = np.bincount(labels.ravel(), tint(density).ravel(), count + 1)
-    densities = np.bincount(labels.ravel(), mean(density).ravel(), count + 1)
+    which, inside = labels[mask], density[mask]
+    sizes = np.bincount(which, minlength=count + 1)
+    tints = np.bincount(which, tint(inside), count + 1)
+    densities = np.bincount(which, mean(inside), count + 1)
     keep = (tints > _LEAST_TINT * sizes) & (tints > _LEAST_HUE * densities)
     keep[0] = False
     return np.asarray(keep[labels])
