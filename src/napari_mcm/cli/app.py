@@ -44,6 +44,7 @@ VERBS = {
     "classify evaluate": "score a trained classifier on labelled images",
     "ablate": "what more labelled cells buy, by what a classifier starts from",
     "convert": "take patch features to other tools, and from them",
+    "export": "write an encoder as TorchScript, torch.export, ONNX or for a hub",
     "bench": "measure reading and extraction here, and name what limits them",
     "view": "open slides in napari with the plugin",
 }
