@@ -20,7 +20,7 @@ from napari_mcm.core.tissue import TissueConfig
 from tests.core.conftest import stained_image
 from tests.core.evaluation.conftest import region, write_regions
 
-QUICK = ProtocolConfig(draws=5, resamples=200)
+QUICK = ProtocolConfig(draws=5, resamples=200, strength=1.0)
 
 
 def config(folder, **given):

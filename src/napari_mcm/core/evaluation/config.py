@@ -109,6 +109,11 @@ class EvaluateConfig(BaseModel):
         description="Least part of a patch that its class covers, 0 to 1; with 0 the "
         "class at the patch's centre counts.",
     )
+    centred: bool = Field(
+        False,
+        description="Lay a patch centred on each labelled point, and its eight "
+        "neighbours, instead of a lattice; for slides with a CSV of points.",
+    )
     groups: Path | None = Field(
         None,
         description="CSV with the columns slide and patient: patients are left out "

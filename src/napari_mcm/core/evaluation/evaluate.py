@@ -109,14 +109,17 @@ def _label(
     config: EvaluateConfig, encoders: Mapping[str, Sets]
 ) -> Job[LabelledPatches]:
     sets = next(iter(encoders.values()))
-    files = find_label_files(config.labels, list(sets), config.label_pattern)
+    pattern = config.label_pattern or ("*.csv" if config.centred else None)
+    files = find_label_files(config.labels, list(sets), pattern)
     for slide in sets:
         if slide not in files:
             yield Note(f"{slide} has no labels and is left out", "warning")
     labels = {}
     for slide, path in files.items():
         grid = sets[slide].grid
-        labels[slide] = label_patches(path, grid, config.covered, config.columns)
+        labels[slide] = label_patches(
+            path, grid, config.covered, config.columns, config.centred
+        )
         yield Progress("Labelling patches", len(labels), len(files), "slides")
         if not any(labels[slide]):
             yield Note(
@@ -222,6 +225,7 @@ def _said(config: EvaluateConfig, encoders: Mapping[str, Sets]) -> dict[str, obj
         "mpp": first.grid.mpp,
         "positive": config.positive,
         "covered": config.covered,
+        "centred": config.centred,
         "encoders": {
             name: next(iter(sets.values())).encoder for name, sets in encoders.items()
         },

@@ -37,6 +37,7 @@ def label_patches(
     grid: PatchGrid,
     least_covered: float = 0.0,
     columns: tuple[str, str, str] = ("x", "y", "label"),
+    one_a_point: bool = False,
 ) -> list[str]:
     """Give each patch the class of the region it lies in.
 
@@ -51,6 +52,8 @@ def label_patches(
         patch's centre counts; of regions within one another the smallest.
     columns : tuple of str
         The CSV's columns of x, y and class.
+    one_a_point : bool
+        Heed no radius: a point labels the nearest patch that holds it.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def label_patches(
         If the file is missing, damaged, or has other columns.
     """
     if path.suffix.lower() in (".csv", ".tsv"):
-        return _by_points(path, grid, columns)
+        return _by_points(path, grid, columns, one_a_point)
     return _by_regions(path, grid, least_covered)
 
 
@@ -108,7 +111,9 @@ def _covered(
     return np.asarray(parts / shapely.area(boxes))
 
 
-def _by_points(path: Path, grid: PatchGrid, columns: tuple[str, str, str]) -> list[str]:
+def _by_points(
+    path: Path, grid: PatchGrid, columns: tuple[str, str, str], one_a_point: bool
+) -> list[str]:
     labels = [""] * len(grid)
     if not len(grid):
         return labels
@@ -117,7 +122,7 @@ def _by_points(path: Path, grid: PatchGrid, columns: tuple[str, str, str]) -> li
     for x, y, radius, name in read_points(path, columns):
         apart = np.abs(grid.centres - (x, y))
         distance = np.hypot(*apart.T)
-        if radius is None:
+        if radius is None or one_a_point:
             # One patch a point: the one that holds it.
             inside = (apart <= half).all(axis=1)
             hit = np.arange(len(grid)) == np.where(inside, distance, np.inf).argmin()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from napari_mcm.core.errors import ConfigError
@@ -39,6 +39,8 @@ def read_sources(config: EvaluateConfig) -> Job[dict[str, Sets]]:
             "--features",
             "Give features, or slides with --encoder",
         )
+    if config.features and config.centred:
+        raise ConfigError("needs slides and --encoder, not --features", "--centred")
     if config.features:
         files: Files = _given(config.features)
     else:
@@ -114,9 +116,14 @@ def _extracted(config: EvaluateConfig) -> Job[Files]:
             hint="Give --features DIR for each encoder, or slides and --encoder",
         )
     assert config.out is not None
+    names = _encoder_names(config.encoder)
+    if config.centred:
+        from napari_mcm.core.evaluation.spots import extract_spots
+
+        return _by_folder((yield from extract_spots(config, names)))
     out = config.out / "features"
-    if len(config.encoder) == 1:  # several get a folder each by themselves
-        out /= _clean(Path(config.encoder[0]).stem)
+    if len(names) == 1:  # several get a folder each by themselves
+        out /= names[config.encoder[0]]
     asked = ExtractConfig(
         slides=config.slides,
         encoder=config.encoder,
@@ -129,10 +136,35 @@ def _extracted(config: EvaluateConfig) -> Job[Files]:
         compute=config.compute,
     )
     done = yield from extract_slides(asked)
+    if not done.files:
+        raise ConfigError("no slide could be extracted", hint="; ".join(done.failed))
+    return _by_folder(done.files)
+
+
+def _encoder_names(encoders: Sequence[str]) -> dict[str, str]:
+    """Name a folder for each encoder."""
+    names = {}
+    for spec in encoders:
+        path = Path(spec)
+        known = path.exists()
+        # A run holds its encoder in a folder of that name.
+        own = path.resolve().parent.name if path.stem == "encoder" else path.stem
+        names[spec] = _clean(own if known else spec)
+    if len(set(names.values())) < len(encoders):
+        raise ConfigError(
+            "names two encoders alike",
+            "--encoder",
+            "Extract them into folders of their own, and use --features NAME=DIR",
+        )
+    return names
+
+
+def _by_folder(paths: Sequence[Path]) -> Files:
+    """Sort feature files by encoder and slide."""
     files: dict[str, dict[str, Path]] = {}
-    for path in done.files:
+    for path in paths:
         slide = path.name.removesuffix(SUFFIX)
         files.setdefault(path.parent.name, {})[slide] = path
     if not files:
-        raise ConfigError("no slide could be extracted", hint="; ".join(done.failed))
+        raise ConfigError("no slide has features")
     return files
