@@ -53,6 +53,13 @@ class SampleConfig(BaseModel):
     mpp: float = Field(
         default=0.5, ge=0.2, le=1.0, description="Resolution of level 0 in µm per pixel"
     )
+    tumour_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=0.6,
+        description="Part of the tissue that is tumour on slides that have one; by "
+        "default from 0.1 to 0.42 in turn",
+    )
     workers: int = Field(
         default_factory=lambda: min(8, os.cpu_count() or 1),
         ge=1,
@@ -155,7 +162,7 @@ def plan_sample(
     """
     # Its own stream per slide: who draws it, and when, makes no difference.
     rng = np.random.default_rng([config.seed, 1, index])
-    share = _tumour_share(index, rng)
+    share = _tumour_share(index, rng, config.tumour_share)
     # Every third slide bears a pen mark, of whatever label.
     marked = index % 3 == 1
     return plan_slide(Chart(config.size, config.mpp, rng, check), share, marked)
@@ -195,11 +202,14 @@ def _has_tumour(index: int) -> bool:
     return index // 2 % 2 == 0
 
 
-def _tumour_share(index: int, rng: np.random.Generator) -> float:
+def _tumour_share(
+    index: int, rng: np.random.Generator, given: float | None = None
+) -> float:
     if not _has_tumour(index):
         return 0.0
     turn = index // 4 * 2 + index % 2
-    return TUMOUR_SHARES[turn % len(TUMOUR_SHARES)] * float(rng.uniform(0.85, 1.15))
+    share = TUMOUR_SHARES[turn % len(TUMOUR_SHARES)] if given is None else given
+    return share * float(rng.uniform(0.85, 1.15))
 
 
 def _table(slides: tuple[Path, ...]) -> str:
