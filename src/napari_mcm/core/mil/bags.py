@@ -185,6 +185,8 @@ def _in_folder(folder: Path) -> dict[str, Path]:
         if ending is None or file.name.startswith("."):
             continue
         slide = slide_key(file.name[: -len(ending)])
+        if file.with_suffix(".h5") in found.values() and ending == ".pt":
+            continue  # CLAM's two files of a slide hold the same
         if slide in found:
             raise FeatureError(
                 f"and {found[slide].name} are both of slide {slide}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -133,7 +134,10 @@ def _hold_out(
     cases: Sequence[Case], cohort: Cohort, config: SplitConfig, number: int
 ) -> tuple[list[Case], list[Case]]:
     """Take a stratified part of the patients for early stopping."""
-    parts = max(round(1 / config.validation), 2)
+    people = {(case.label, case.patient) for case in cases}
+    counts = Counter(label for label, _ in people)
+    # Of a small cohort a larger part is held out, so that each class is in it.
+    parts = max(min(round(1 / config.validation), *counts.values()), 2)
     seed = config.split_seed * 1009 + number
     held = {case.slide for case in _stratified(cases, parts, seed)[0]}
     train = [case for case in cases if case.slide not in held]
@@ -147,7 +151,8 @@ def _stratified(cases: Sequence[Case], parts: int, seed: int) -> list[list[Case]
 
     labels = np.array([case.label for case in cases])
     patients = np.array([case.patient for case in cases])
-    if len(set(patients)) < parts:
+    most = max(np.unique(labels, return_counts=True)[1])
+    if min(len(set(patients)), most) < parts:
         raise ConfigError(
             f"{len(set(patients))} patient(s) are too few to part into {parts}",
             hint="Ask for fewer --folds or a greater --validation",
