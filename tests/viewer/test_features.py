@@ -7,10 +7,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QApplication
 
+from napari_mcm.core.features.interchange import write_foreign
 from napari_mcm.viewer.jobs import JobState
 from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
@@ -59,6 +62,33 @@ def test_a_file_of_the_command_line_loads_into_the_other_slot(
     # What was asked before is asked of the new features at once.
     assert small.session.query.maps["second"] is not None
     assert "test_efficientnet" in small.second.state.text()
+
+
+@pytest.mark.parametrize("kind", ["trident", "stamp"])
+def test_a_file_of_another_tool_loads_on_the_slide(
+    small: SimilarityWidget, qtbot: QtBot, tmp_path: Path, kind: str
+) -> None:
+    compute(small.first, small, qtbot)
+    ours = small.session.features("first").index.features
+    (file, *_) = write_foreign(ours, tmp_path / "theirs.h5", kind).files
+    small.second.load_file(file)
+    finish_running(small, qtbot)
+    assert small.session.jobs.status.state is JobState.DONE
+    small.session.ask(600, 500)
+    maps = small.session.query.maps
+    np.testing.assert_allclose(maps["second"].values, maps["first"].values, atol=1e-3)
+
+
+def test_a_file_without_the_size_of_patches_names_the_option(
+    small: SimilarityWidget, qtbot: QtBot, tmp_path: Path
+) -> None:
+    path = tmp_path / "bare.h5"
+    with h5py.File(path, "w") as file:
+        file["features"] = np.ones((2, 3), np.float32)
+        file["coords"] = np.array([[0, 0], [64, 0]])
+    small.first.load_file(path)
+    finish_running(small, qtbot)
+    assert "--patch-size-level0" in small.job.line.text()
 
 
 def test_features_of_another_slide_are_refused(

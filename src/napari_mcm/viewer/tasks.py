@@ -142,7 +142,8 @@ def load_features(
     Parameters
     ----------
     path : Path
-        A ``.features.zarr``.
+        A ``.features.zarr``, or a file of another tool that the command line's
+        ``convert`` reads.
     slide : Path
         The slide that it must be of.
     mpp : float, optional
@@ -202,11 +203,12 @@ def _keep_mask(request: FeatureRequest) -> Path:
 
 
 def _read(path: Path, slide: Path, mpp: float | None) -> Any:
-    from napari_mcm.core.features import read_features
+    from napari_mcm.core.features.interchange import read_foreign
     from napari_mcm.core.slides import open_slide
 
-    features = read_features(path)
     with open_slide(slide, mpp) as opened:
+        # Another tool's file knows no slide: it is taken for this one's, if it fits.
+        features = read_foreign(path, slide=opened)
         same = features.grid.slide.get("fingerprint") == opened.fingerprint
     if not same:
         raise FeatureError(

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QGroupBox,
     QHBoxLayout,
+    QMenu,
     QPushButton,
     QVBoxLayout,
 )
@@ -33,7 +34,11 @@ ENCODERS = (
 )
 BROWSE = "Browse run…"
 _COMPUTE = "Find tissue, lay patches over it and encode them, in the background"
-_LOAD = "Open a .features.zarr that was made from this slide"
+_LOAD = (
+    "Open features of this slide: ours, or those of TRIDENT, CLAM, STAMP, AtlasPatch "
+    "or AnnData"
+)
+_FOREIGN = "*.h5 *.hdf5 *.pt *.h5ad"
 
 
 class EncoderSlot(QGroupBox):
@@ -71,7 +76,7 @@ class EncoderSlot(QGroupBox):
         self.compute.clicked.connect(self.start)
         self.load = QPushButton("Load…")
         self.load.setAccessibleName(f"{title}: load features")
-        self.load.clicked.connect(self._browse_features)
+        self._offer_files()
         self.state = note()
         self._lay_out()
         follow(session.slide_changed, self.refresh)
@@ -153,10 +158,27 @@ class EncoderSlot(QGroupBox):
         folder = QFileDialog.getExistingDirectory(self, "A fine-tuned run or encoder")
         self.encoder.setCurrentText(folder or ENCODERS[0])
 
-    def _browse_features(self) -> None:
+    def _offer_files(self) -> None:
+        # Our feature file is a folder to the system, those of others are files.
+        menu = QMenu(self.load)
+        menu.addAction("Features of napari-mcm…", self._browse_folder)
+        menu.addAction("File of another tool…", self._browse_file)
+        self.load.setMenu(menu)
+
+    def _browse_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A .features.zarr folder")
         if folder:
             self.load_file(Path(folder))
+
+    def _browse_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self,
+            "Features of another tool",
+            "",
+            f"Patch features ({_FOREIGN});;All (*)",
+        )
+        if path:
+            self.load_file(Path(path))
 
 
 def _describe(loaded: Loaded | None) -> str:
