@@ -184,3 +184,23 @@ def test_options_survive_json(config):
     cell = AblationCell(arm="mae:/a/b c", percent=1, seed=0)
     assert cell.folder.parts == ("cells", "mae_a_b_c", "1pc", "seed0")
     assert json.loads(json.dumps(config.same_study()))["seeds"] == 2
+
+
+def test_a_cluster_gives_the_same_table(config, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    config = config.model_copy(update={"percent": (10.0,)})
+    here = run(ablate(config))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        away = {"out": tmp_path / "away", "scheduler": cluster.scheduler_address}
+        there = run(ablate(config.model_copy(update=away)))
+    assert there.cells == 2 and not there.failed
+    assert there.csv.read_text() == here.csv.read_text()
+
+
+def test_a_cluster_that_is_not_there_is_told(config):
+    pytest.importorskip("distributed")
+    gone = config.model_copy(update={"scheduler": "bad://address"})
+    with pytest.raises(ConfigError, match="dask-scheduler"):
+        run(ablate(gone))

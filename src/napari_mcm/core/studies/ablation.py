@@ -21,6 +21,7 @@ from napari_mcm.core.mae.classifier.config import ClassifyConfig
 from napari_mcm.core.mae.classifier.splits import labelled_images
 from napari_mcm.core.mae.classifier.training import classify_cells
 from napari_mcm.core.mae.config import AugmentConfig
+from napari_mcm.core.studies.ablation_cluster import run_on_cluster
 from napari_mcm.core.studies.ablation_config import (
     AblationCell,
     AblationConfig,
@@ -102,7 +103,18 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
     out = config.out
     config = config.model_copy(update={"augment": common_augmentation(config)})
     run = _open(out, config, images)
-    cells, failed = ablation_cells(config), []
+    cells = ablation_cells(config)
+    if config.scheduler is None:
+        failed = yield from _run_here(run, config, cells, images)
+    else:
+        failed = yield from run_on_cluster(config, cells)
+    return _finish(run, config, images, cells, failed, time.monotonic() - began)
+
+
+def _run_here(
+    run: Run, config: AblationConfig, cells: Sequence[AblationCell], images: CellSet
+) -> Job[list[str]]:
+    failed = []
     for number, cell in enumerate(cells):
         yield Progress("Ablation", number, len(cells), "cells")
         try:
@@ -114,7 +126,7 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
             yield Note(failed[-1], "warning")
         write_tables(run.path, config, _rows(run.path, cells), images)
     yield Progress("Ablation", len(cells), len(cells), "cells")
-    return _finish(run, config, images, cells, failed, time.monotonic() - began)
+    return failed
 
 
 def study_images(config: AblationConfig) -> CellSet:
