@@ -353,3 +353,12 @@ def test_a_bag_of_200_000_patches_is_left_within_a_second():
     began = time.monotonic()
     work.close()
     assert time.monotonic() - began < 1.5
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_cleared_away(tmp_path):
+    unfinished = Run(tmp_path / "run")
+    unfinished.save_checkpoint({"a": torch.zeros(1)}, {})
+    folder = unfinished.checkpoint_file.parent
+    (folder / ".part-0123456789ab.safetensors").write_bytes(b"half")
+    unfinished.remove_checkpoint()
+    assert not folder.exists()

@@ -124,8 +124,12 @@ class Run:
     def remove_checkpoint(self) -> None:
         """Drop the checkpoint once the results are written."""
         self.checkpoint_file.unlink(missing_ok=True)
-        if self.checkpoint_file.parent.is_dir():
-            self.checkpoint_file.parent.rmdir()
+        folder = self.checkpoint_file.parent
+        if folder.is_dir():
+            # A kill in the middle of writing leaves a part behind.
+            for part in folder.glob(".part-*"):
+                part.unlink(missing_ok=True)
+            folder.rmdir()
 
     def append_metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Add one step's figures to ``metrics.csv``.
