@@ -83,9 +83,8 @@ def _ask(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give the AUROC of R queries (R,), and what each candidate (M,) adds to the sum."""
     alike = labels == wanted[:, None]
+    # The query itself is of neither kind: wherever it is sorted, it counts nowhere.
     positive, negative = alike & ~itself, ~alike
-    # What is not a number is sorted last, and is of neither kind: it counts nowhere.
-    cosines = np.where(itself, np.nan, cosines)
     order = np.argsort(cosines, axis=1)
     below = np.cumsum(np.take_along_axis(negative, order, 1), axis=1)
     passed = np.cumsum(np.take_along_axis(positive, order, 1), axis=1)
