@@ -25,7 +25,7 @@ def run(options: ReconstructConfig) -> Outcome:
         "figure": done.figure,
     }
     lines = [
-        f"{done.images} pictures, {done.skipped} skipped; mean squared error on the "
+        f"{done.images} images, {done.skipped} pictures skipped; mean squared error on the "
         "loss's scale, and root mean square in grey levels",
         "hidden  error hidden  error visible  grey hidden  grey visible",
     ]

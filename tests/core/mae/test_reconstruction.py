@@ -99,6 +99,17 @@ def test_a_run_is_measured_and_drawn_by_mask_ratio(config, pictures, tmp_path):
         assert picture.width > picture.height > 100
 
 
+def test_pictures_are_cut_as_the_pre_training_did(config, pictures):
+    tiles = config.images.model_copy(update={"tiles": 2})
+    run(pretrain(config.model_copy(update={"images": tiles})))
+    asked = ReconstructConfig(paths=(config.out, pictures), compute=CPU)
+    assert run(reconstruct_pictures(asked)).images == 12 * 4
+    whole = asked.model_copy(update={"tiles": 1})
+    assert run(reconstruct_pictures(whole)).images == 12
+    few = asked.model_copy(update={"limit": 13})
+    assert run(reconstruct_pictures(few)).images == 13
+
+
 def test_an_unfinished_run_is_looked_at_by_its_checkpoint(config):
     job = pretrain(config)
     next(e for e in job if isinstance(e, Metrics) and e.step == 3)

@@ -21,10 +21,11 @@ from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.mae.augment import resized
 from napari_mcm.core.mae.config import AugmentConfig, PretrainConfig
 from napari_mcm.core.mae.export import DECODER_FILE
+from napari_mcm.core.mae.images import Tile
 from napari_mcm.core.mae.learner import to_images
 from napari_mcm.core.mae.masking import patch_statistics, patchify, unpatchify
 from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
-from napari_mcm.core.mae.pictures import find_pictures, read_picture
+from napari_mcm.core.mae.pictures import PictureCache, find_pictures
 from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
 from napari_mcm.core.training import Run
 
@@ -225,7 +226,7 @@ def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
     ratios = config.mask_ratio or (trained.masking.mask_ratio,)
     device = next(model.parameters()).device
     dtype = choose_dtype(config.compute, device)
-    images, skipped = yield from _read(config, trained.model.image_size)
+    images, skipped = yield from _read(config, trained)
     found: dict[float, list[Reconstruction]] = {ratio: [] for ratio in ratios}
     done, total = 0, len(images) * len(ratios)
     for ratio in ratios:
@@ -248,18 +249,32 @@ def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
     return ReconstructResult(errors, len(images), skipped, figure)
 
 
-def _read(config: ReconstructConfig, side: int) -> Job[tuple[list[Pixels], int]]:
-    files, images, skipped = find_pictures(config.pictures), [], 0
-    for file in files[: config.limit]:
+def _read(
+    config: ReconstructConfig, trained: PretrainConfig
+) -> Job[tuple[list[Pixels], int]]:
+    """Read images in an order that shows other pictures before other tiles of one."""
+    tiles, side = config.tiles or trained.images.tiles, trained.model.image_size
+    files, cache = find_pictures(config.pictures), PictureCache(256)
+    refs = [
+        Tile(file, (start + tiles // 2) % tiles, (column + tiles // 2) % tiles, tiles)
+        for start in range(tiles)
+        for column in range(tiles)
+        for file in files
+    ]
+    images: list[Pixels] = []
+    damaged: set[Path] = set()
+    for ref in refs:
+        if len(images) >= config.limit or ref.path in damaged:
+            continue
         try:
-            images.append(resized(read_picture(file), side))
+            images.append(resized(ref.read(cache), side))
         except McmError as error:
-            skipped += 1
+            damaged.add(ref.path)
             yield Note(f"skipped: {error}", "warning")
-        yield Progress("Reading pictures", len(images), None, "pictures")
+        yield Progress("Reading pictures", len(images), None, "images")
     if not images:
         raise TrainingError("no picture to look at", hint="Name pictures or folders")
-    return images, skipped
+    return images, len(damaged)
 
 
 def _draw(

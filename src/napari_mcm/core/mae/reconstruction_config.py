@@ -22,9 +22,18 @@ class ReconstructConfig(BaseModel):
     mask_ratio: tuple[float, ...] = Field(
         (), description="Part of the patches to hide; several are compared."
     )
+    tiles: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Cut each picture into this many tiles a side; by default as the "
+        "pre-training did.",
+    )
     paste: bool = Field(True, description="Show visible patches as they are.")
-    limit: int = Field(256, ge=1, description="Pictures to measure, at most.")
-    shown: int = Field(6, ge=1, le=64, description="Pictures to draw, at most.")
+    limit: int = Field(
+        256, ge=1, description="Images to measure, at most; a tile counts as one."
+    )
+    shown: int = Field(6, ge=1, le=64, description="Images to draw, at most.")
     seed: int = Field(0, ge=0, description="Seed of what is hidden.")
     out: Path | None = Field(None, description="Figure to write: .png.")
     compute: ComputeConfig = ComputeConfig()
