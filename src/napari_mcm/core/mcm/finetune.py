@@ -14,6 +14,7 @@ from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.loop import Probe, Training
 from napari_mcm.core.mcm.probe import read_probe_slides
 from napari_mcm.core.mcm.source import Source
+from napari_mcm.core.mcm.teacher_cache import TeacherCache
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run
 from napari_mcm.core.training.team import Team, join_team
@@ -54,7 +55,11 @@ class FinetuneResult:
     held_out: dict[str, float]
 
 
-def finetune(config: FinetuneConfig, probe: Probe | None = None) -> Job[FinetuneResult]:
+def finetune(
+    config: FinetuneConfig,
+    probe: Probe | None = None,
+    cache: TeacherCache | None = None,
+) -> Job[FinetuneResult]:
     """Fine-tune a student on slides by MCM-KD, or by one of its controls.
 
     Under ``torchrun`` the processes share each step's windows, and the first one writes.
@@ -66,6 +71,8 @@ def finetune(config: FinetuneConfig, probe: Probe | None = None) -> Job[Finetune
     probe : callable, optional
         Measures the student on labelled data from time to time; given a function that
         encodes patches, it gives figures by name.
+    cache : TeacherCache, optional
+        Keeps the teacher's features for other runs that see the same windows.
 
     Yields
     ------
@@ -93,10 +100,12 @@ def finetune(config: FinetuneConfig, probe: Probe | None = None) -> Job[Finetune
         if team.leads:
             Run.create(config.out, config.model_dump(mode="json"))
         team.wait()
-        return (yield from _finetune(Run.open(config.out), config, team, probe))
+        return (yield from _finetune(Run.open(config.out), config, team, probe, cache))
 
 
-def resume_finetune(run_dir: Path, probe: Probe | None = None) -> Job[FinetuneResult]:
+def resume_finetune(
+    run_dir: Path, probe: Probe | None = None, cache: TeacherCache | None = None
+) -> Job[FinetuneResult]:
     """Go on with a fine-tuning that was cancelled or killed.
 
     The final weights are those of an undisturbed run, bit for bit on a CPU.
@@ -105,7 +114,7 @@ def resume_finetune(run_dir: Path, probe: Probe | None = None) -> Job[FinetuneRe
     ----------
     run_dir : Path
         Directory of the run.
-    probe : callable, optional
+    probe, cache
         As for :func:`finetune`.
 
     Raises
@@ -117,11 +126,15 @@ def resume_finetune(run_dir: Path, probe: Probe | None = None) -> Job[FinetuneRe
     config = FinetuneConfig.model_validate(run.config())
     config = config.model_copy(update={"out": run.path})
     with join_team() as team:
-        return (yield from _finetune(run, config, team, probe))
+        return (yield from _finetune(run, config, team, probe, cache))
 
 
 def _finetune(
-    run: Run, config: FinetuneConfig, team: Team, probe: Probe | None
+    run: Run,
+    config: FinetuneConfig,
+    team: Team,
+    probe: Probe | None,
+    cache: TeacherCache | None,
 ) -> Job[FinetuneResult]:
     done = run.summary()
     if done is not None:
@@ -138,7 +151,7 @@ def _finetune(
         yield Note(f"patches of {config.grid.patch_size} px at {mpp:.4g} µm per pixel")
         if probe is None and config.held_out.probe_slides and team.leads:
             probe = yield from read_probe_slides(config, mpp, stack)
-        training = Training(run, config, sources, mpp, team, probe)
+        training = Training(run, config, sources, mpp, team, probe, cache)
         summary = yield from training.learn()
     if team.leads:
         run.finish(summary)

@@ -17,6 +17,7 @@ from napari_mcm.core.mcm.gauges import effective_rank
 from napari_mcm.core.mcm.loss import Target
 from napari_mcm.core.mcm.model import ContextModel, PatchModel
 from napari_mcm.core.mcm.student import parameter_groups, prepare_student, set_mode
+from napari_mcm.core.mcm.teacher_cache import TeacherCache
 from napari_mcm.core.mcm.windows import Window
 from napari_mcm.core.training.team import Team
 
@@ -51,6 +52,8 @@ class Learner:
         Options of the method.
     team : Team, optional
         The processes that train together; this one alone if not given.
+    cache : TeacherCache, optional
+        Keeps the teacher's features between runs.
 
     Attributes
     ----------
@@ -65,9 +68,11 @@ class Learner:
         teacher: Encoder,
         config: FinetuneConfig,
         team: Team | None = None,
+        cache: TeacherCache | None = None,
     ) -> None:
         self.student, self.teacher, self.config = student, teacher, config
         self.team = team or Team()
+        self.cache = cache or TeacherCache(0)
         self.target = Target(config.target)
         self.settled = True
         self.by_itself = config.context.context_mode == "none"
@@ -189,17 +194,21 @@ class Learner:
         return self.target.scale(self._teach(windows))
 
     def _teach(self, windows: Sequence[Window]) -> Tensor:
-        name = "visible_pixels" if self.by_itself else "masked_pixels"
-        pixels = np.concatenate([getattr(window, name) for window in windows])
-        return self._encode_by_teacher(pixels)
+        part_of = _visible if self.by_itself else _masked
+        parts = [part_of(window) for window in windows]
+        pixels = np.concatenate([part for part, _ in parts])
+        # All of them have keys, or none has.
+        return self._encode_by_teacher(pixels, [k for _, keys in parts for k in keys])
 
-    def _encode_by_teacher(self, pixels: NDArray[np.uint8]) -> Tensor:
-        features = torch.from_numpy(self.teacher.encode(pixels))
-        return features.to(self.student.device)
+    def _encode_by_teacher(
+        self, pixels: NDArray[np.uint8], keys: Sequence[bytes]
+    ) -> Tensor:
+        features = self.cache.encode(self.teacher, pixels, keys)
+        return torch.from_numpy(features).to(self.student.device)
 
     def visible_targets(self, window: Window) -> Tensor:
         """Encode a window's visible patches by the teacher, scaled as targets are."""
-        return self.target.scale(self._encode_by_teacher(window.visible_pixels))
+        return self.target.scale(self._encode_by_teacher(*_visible(window)))
 
     @torch.no_grad()
     def judge(self, window: Window, targets: Tensor) -> Tensor:
@@ -271,6 +280,14 @@ class Learner:
         device = self.student.device
         statistics = {k: t.to(device) for k, t in parts.get("target", {}).items()}
         self.target = Target(self.config.target, **statistics)
+
+
+def _visible(window: Window) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
+    return window.visible_pixels, window.visible_keys
+
+
+def _masked(window: Window) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
+    return window.masked_pixels, window.masked_keys
 
 
 def _gauges(features: Sequence[Tensor]) -> tuple[float, float]:

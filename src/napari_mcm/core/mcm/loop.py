@@ -20,6 +20,7 @@ from napari_mcm.core.mcm.gauges import Watch
 from napari_mcm.core.mcm.held_out import keep_out
 from napari_mcm.core.mcm.learner import Learner, StepFigures
 from napari_mcm.core.mcm.source import Source, WindowRef
+from napari_mcm.core.mcm.teacher_cache import TeacherCache
 from napari_mcm.core.mcm.validation import Validation
 from napari_mcm.core.mcm.windows import Window, plan_epoch, read_window
 from napari_mcm.core.prefetch import prefetch
@@ -48,6 +49,8 @@ class Training:
         The processes that train together.
     probe : callable, optional
         Measures the student from time to time.
+    cache : TeacherCache, optional
+        Keeps the teacher's features between runs.
     """
 
     def __init__(
@@ -58,9 +61,10 @@ class Training:
         mpp: float,
         team: Team,
         probe: Probe | None = None,
+        cache: TeacherCache | None = None,
     ) -> None:
         self.run, self.config, self.sources, self.mpp = run, config, sources, mpp
-        self.team, self.probe = team, probe
+        self.team, self.probe, self.cache = team, probe, cache
         self.slides = [source.slide.fingerprint for source in sources]
         self.held_out = keep_out(sources, config, mpp)
         size = config.optimiser.batch_windows
@@ -88,7 +92,7 @@ class Training:
         compute = self.team.place(config.compute)
         student = load_encoder(config.student, compute)
         teacher = load_encoder(config.teacher_spec, compute)
-        self.learner = Learner(student, teacher, config, self.team)
+        self.learner = Learner(student, teacher, config, self.team, self.cache)
         yield from self._prepare()
         self.team.wait()
         self.watch = Watch(self.run.metrics())
@@ -250,7 +254,7 @@ class Training:
             "mpp": self.mpp,
             "seconds": seconds,
         }
-        if self.held_out.refs:
+        if self.held_out.refs and not self.learner.adapts_only:
             summary["held_out"] = self.validation.summary(metrics)
         return summary
 

@@ -6,6 +6,7 @@ running state: a resumed run sees the very windows that it would have seen.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _Item = TypeVar("_Item", np.uint8, np.int64)
+_Value = TypeVar("_Value")
 _SHUFFLE = 7_919
 
 
@@ -44,6 +46,9 @@ class Window:
         Their pixels, in the same order.
     damaged : int
         Patches left out because they could not be decoded.
+    visible_keys, masked_keys : tuple of bytes
+        What each patch shows, in the pixels' order: the same key, the same pixels. None
+        where colours were changed at random.
     """
 
     visible: NDArray[np.bool_]
@@ -51,6 +56,8 @@ class Window:
     visible_pixels: NDArray[np.uint8]
     masked_pixels: NDArray[np.uint8]
     damaged: int = 0
+    visible_keys: tuple[bytes, ...] = ()
+    masked_keys: tuple[bytes, ...] = ()
 
 
 def plan_epoch(
@@ -117,6 +124,7 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
     turn = _Turn.draw(rng) if config.optimiser.flips else _Turn()
     index = turn.apply(ref.index).ravel()
     pixels: dict[int, NDArray[np.uint8]] = {}
+    keys: dict[int, bytes] = {}
     damaged = 0
     for slot in np.flatnonzero(index >= 0):
         try:
@@ -125,20 +133,27 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
             damaged += 1
             continue
         pixels[int(slot)] = turn.apply(patch)
+        keys[int(slot)] = _key(ref, int(index[slot]), turn)
     if len(pixels) < 2:
         return None
     masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
     if config.context.context_mode == "shuffled":
-        pixels, masked = _shuffle(pixels, masked, ref.key)
+        places = np.random.default_rng((*ref.key, _SHUFFLE)).permutation(len(masked))
+        pixels, keys = _moved(pixels, places), _moved(keys, places)
+        masked = masked[np.argsort(places)]
     tissue = np.zeros(len(index), bool)
     tissue[list(pixels)] = True
     table = _brightness_table(rng, config.optimiser.jitter)
+    if config.optimiser.jitter:
+        keys = {}
     return Window(
         visible=tissue & ~masked,
         masked=masked,
         visible_pixels=table[_stack(pixels, tissue & ~masked)],
         masked_pixels=table[_stack(pixels, masked)],
         damaged=damaged,
+        visible_keys=tuple(keys[s] for s in sorted(keys) if not masked[s]),
+        masked_keys=tuple(keys[s] for s in sorted(keys) if masked[s]),
     )
 
 
@@ -166,19 +181,23 @@ def choose_masked(
     return masked
 
 
-def _shuffle(
-    pixels: dict[int, NDArray[np.uint8]],
-    masked: NDArray[np.bool_],
-    key: tuple[int, ...],
-) -> tuple[dict[int, NDArray[np.uint8]], NDArray[np.bool_]]:
-    """Put a window's patches, seen and masked ones, to other places at random.
+def _moved(by_slot: dict[int, _Value], places: NDArray[np.int64]) -> dict[int, _Value]:
+    """Put what lies in a window's slots to other ones.
 
-    By a generator of its own: which patches are masked is what it would be anyway.
+    Seen and masked patches alike, by a generator of its own: which patches are masked is
+    what it would be anyway.
     """
-    places = np.random.default_rng((*key, _SHUFFLE)).permutation(len(masked))
-    moved = np.zeros_like(masked)
-    moved[places] = masked
-    return {int(places[slot]): patch for slot, patch in pixels.items()}, moved
+    return {int(places[slot]): value for slot, value in by_slot.items()}
+
+
+def _key(ref: WindowRef, patch: int, turn: _Turn) -> bytes:
+    """Hash what a patch shows: the same key, the same pixels."""
+    slide, (x, y) = ref.source.slide, ref.grid.xy[patch]
+    told = (
+        f"{slide.fingerprint} {slide.asked.icc} {ref.grid.mpp!r} {ref.grid.patch_size} "
+        f"{x} {y} {turn.quarters} {turn.mirror}"
+    )
+    return hashlib.blake2b(told.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from napari_mcm.core.files import write_json
 from napari_mcm.core.jobs import Event, Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
+from napari_mcm.core.mcm.teacher_cache import TeacherCache
 from napari_mcm.core.studies.study_config import (
     Cell,
     StudyConfig,
@@ -124,13 +125,14 @@ def run_study(config: StudyConfig, judge: Judge | None = None) -> Job[StudyResul
     write_json(config.out / "study.json", config.model_dump(mode="json"))
     done = [summary for cell in cells if (summary := _summary(config, cell))]
     meter = Meter("Study", len(cells), "cells", len(done))
+    cache = TeacherCache(config.teacher_cache_mb)
     failed: list[str] = []
     for number, cell in enumerate(cells, 1):
         if _summary(config, cell) is not None:
             continue
         yield meter.progress()
         try:
-            job = _run_cell(config, cell, judge)
+            job = _run_cell(config, cell, judge, cache)
             done.append(
                 (yield from _inside(f"Cell {number}/{len(cells)}, {cell.name}", job))
             )
@@ -144,6 +146,8 @@ def run_study(config: StudyConfig, judge: Judge | None = None) -> Job[StudyResul
     table, csv = _write_tables(config, done)
     figure = draw_study(config.out / "study.png", _rows(done), config)
     yield meter.progress()
+    if cache.asked:
+        yield Note(cache.describe())
     seconds = time.monotonic() - began
     return StudyResult(
         config.out, table, csv, figure, len(done), tuple(failed), seconds
@@ -189,7 +193,9 @@ def _inside(stage: str, job: Job[dict[str, Any]]) -> Job[dict[str, Any]]:
         job.close()
 
 
-def _run_cell(config: StudyConfig, cell: Cell, judge: Judge) -> Job[dict[str, Any]]:
+def _run_cell(
+    config: StudyConfig, cell: Cell, judge: Judge, cache: TeacherCache
+) -> Job[dict[str, Any]]:
     began = time.monotonic()
     assert config.out is not None
     folder = cell.folder(config.out)
@@ -198,7 +204,7 @@ def _run_cell(config: StudyConfig, cell: Cell, judge: Judge) -> Job[dict[str, An
     write_json(folder / "cell.json", _identity(config, cell))
     training: dict[str, Any] = {}
     if arm.encoder is None:
-        yield from _fine_tune(options)
+        yield from _fine_tune(options, cache)
         training = Run.open(folder / "run").summary() or {}
         encoder = str(folder / "run")
     else:
@@ -233,12 +239,12 @@ def _run_cell(config: StudyConfig, cell: Cell, judge: Judge) -> Job[dict[str, An
     return summary
 
 
-def _fine_tune(options: FinetuneConfig) -> Job[None]:
+def _fine_tune(options: FinetuneConfig, cache: TeacherCache) -> Job[None]:
     assert options.out is not None
     if not (options.out / "config.json").exists():
-        yield from finetune(options)
+        yield from finetune(options, cache=cache)
         return
-    yield from resume_finetune(options.out)
+    yield from resume_finetune(options.out, cache=cache)
 
 
 def _options(config: StudyConfig, cell: Cell) -> FinetuneConfig:

@@ -86,6 +86,12 @@ class StudyConfig(BaseModel):
         (), description="Figures that were chosen before the runs; shown first."
     )
     evaluation: dict[str, Any] = Field({}, description="Options of evaluate, nested.")
+    teacher_cache_mb: int = Field(
+        512,
+        ge=0,
+        description="Memory in megabytes for the teacher's features, which arms share "
+        "that see the same windows.",
+    )
     keep_features: bool = Field(
         False, description="Keep the features of fine-tuned encoders, which are large."
     )
