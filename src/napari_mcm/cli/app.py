@@ -43,6 +43,7 @@ VERBS = {
     "classify predict": "classify pictures with a trained classifier",
     "classify evaluate": "score a trained classifier on labelled images",
     "ablate": "what more labelled cells buy, by what a classifier starts from",
+    "verify": "see that feature files are complete and undamaged",
     "convert": "take patch features to other tools, and from them",
     "export": "write an encoder as TorchScript, torch.export, ONNX or for a hub",
     "bench": "measure reading and extraction here, and name what limits them",

@@ -31,7 +31,7 @@ def made_features(dim: int = 5, **grid) -> FeatureSet:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(len(laid), dim)).astype(np.float32)
     status = np.zeros(len(laid), np.uint8)
-    status[3], status[17] = Status.BLANK, Status.DECODE_ERROR
+    status[3:4], status[17:18] = Status.BLANK, Status.DECODE_ERROR
     quality = {name: rng.random(len(laid)).astype(np.float32) for name in MEASURES}
     for values in (features, *quality.values()):
         values[status != Status.OK] = np.nan

@@ -84,7 +84,7 @@ def attributes_of(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
         found: Any = content["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, Mapping) else {}
 
@@ -126,6 +126,14 @@ def _in_words(key: str, described: Mapping[str, Any]) -> str:
     if key == "encoder" and isinstance(part, Mapping):
         return f" ({part.get('spec')})"
     return ""
+
+
+def holds_nothing_else(path: Path) -> bool:
+    """Tell whether a folder holds nothing but parts of a feature file."""
+    return path.is_dir() and all(
+        entry.name in ("zarr.json", *ARRAYS, *OPTIONAL) or "partial" in entry.name
+        for entry in path.iterdir()
+    )
 
 
 def open_group(path: Path, mode: Any) -> zarr.Group:

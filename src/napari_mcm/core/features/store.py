@@ -23,11 +23,10 @@ from napari_mcm.core.errors import FeatureError, OutputError
 from napari_mcm.core.features.creating import create_group
 from napari_mcm.core.features.feature_set import Status
 from napari_mcm.core.features.layout import (
-    ARRAYS,
     MOST_PROBLEMS,
-    OPTIONAL,
     damaged,
     differences,
+    holds_nothing_else,
     identity_of,
     open_group,
 )
@@ -191,7 +190,7 @@ def _existing(
     except (FeatureError, KeyError, TypeError, ValueError) as error:
         # Killed before its attributes were written: there is nothing in it to keep.
         begun = not any(path.glob("features/c/*"))
-        if _holds_nothing_else(path) and (begun or overwrite):
+        if holds_nothing_else(path) and (begun or overwrite):
             return None
         raise damaged(path, getattr(error, "what", error)) from error
     if found == identity_of(grid, encoder):
@@ -202,14 +201,6 @@ def _existing(
         f"was made in another way ({differences(attributes, grid, encoder)})",
         path,
         "Choose another --out, replace it with --overwrite, or write --beside it",
-    )
-
-
-def _holds_nothing_else(path: Path) -> bool:
-    """Tell whether a folder holds nothing but parts of a feature file."""
-    return path.is_dir() and all(
-        entry.name in ("zarr.json", *ARRAYS, *OPTIONAL) or "partial" in entry.name
-        for entry in path.iterdir()
     )
 
 
