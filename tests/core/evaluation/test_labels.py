@@ -181,7 +181,6 @@ def test_only_patches_that_all_encoders_have_are_compared():
     status = one.status.copy()
     status[3] = Status.BLANK
     broken = one.features.copy()
-    broken[3] = np.nan
     broken[5, 2] = np.nan
     one = FeatureSet(broken, grid, status, one.encoder)
     labels = {"one": ["a", "b"] * 40}
