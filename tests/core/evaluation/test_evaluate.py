@@ -115,6 +115,15 @@ def test_what_is_measured_is_measured_once(study, monkeypatch):
     assert made == ["knn"]
 
 
+def test_other_features_are_measured_anew(study):
+    folder = study(slides=2)
+    asked = config(folder, features=(str(folder / "weak"),))
+    before = run(evaluate(asked)).row("probe_auroc", "weak").value
+    shutil.rmtree(folder / "weak")
+    shutil.copytree(folder / "strong", folder / "weak")
+    assert run(evaluate(asked)).row("probe_auroc", "weak").value > before + 0.1
+
+
 def test_a_cancel_is_heard_at_once_and_gone_on_from(study):
     folder = study()
     job = evaluate(config(folder))
