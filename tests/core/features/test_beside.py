@@ -7,15 +7,18 @@ from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
 from napari_mcm.core.encoders import ComputeConfig, load_encoder
+from napari_mcm.core.errors import ConfigError, FeatureError
+from napari_mcm.core.evaluation.sources import _given
 from napari_mcm.core.features import (
     ExtractConfig,
     ahead,
     extract_slides,
     read_features,
 )
-from napari_mcm.core.features.layout import files_of
+from napari_mcm.core.features.layout import files_of, slide_of
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.jobs import run
+from napari_mcm.core.mil.bags import find_files
 from napari_mcm.core.tissue import TissueConfig
 from tests.core.conftest import stained_image
 
@@ -99,3 +102,20 @@ def test_another_slide_s_file_is_none_beside(tmp_path):
 def test_to_replace_and_to_write_beside_exclude_each_other(slide, tmp_path):
     with pytest.raises(ValidationError, match="overwrite"):
         asked(slide, tmp_path, 48, overwrite=True, beside=True)
+
+
+def test_a_file_beside_is_known_by_its_slide(slide, encoder, tmp_path):
+    extracted(asked(slide, tmp_path, 48), encoder)
+    done, (name,) = extracted(asked(slide, tmp_path, 64, beside=True), encoder)
+    (file,) = done.files
+    assert slide_of(file) == "a"
+    out = tmp_path / "out"
+    with pytest.raises(FeatureError, match="both of slide a"):
+        find_files(out)
+    with pytest.raises(ConfigError, match="both of slide a"):
+        _given((str(out),))
+    (out / "a.features.zarr").rename(tmp_path / "gone")
+    assert find_files(out) == {"a": file}
+    assert list(_given((str(out),))["out"]) == ["a"]
+    # A slide may be called so itself.
+    assert slide_of(file.rename(out / "b.0123abcd.features.zarr")) == "b.0123abcd"

@@ -11,7 +11,8 @@ from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.evaluation.labelled import Sets
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.feature_set import FeatureSet
-from napari_mcm.core.features.store import SUFFIX, read_features
+from napari_mcm.core.features.layout import SUFFIX, slide_of
+from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.jobs import Job, Note, Progress
 
 Files = Mapping[str, Mapping[str, Path]]
@@ -73,10 +74,7 @@ def _given(features: tuple[str, ...]) -> Files:
     files: dict[str, Mapping[str, Path]] = {}
     for text in features:
         name, folder = _named(text)
-        found = {
-            path.name.removesuffix(SUFFIX): path
-            for path in sorted(folder.glob(f"*{SUFFIX}"))
-        }
+        found = _of_slides(sorted(folder.glob(f"*{SUFFIX}")))
         if not found:
             raise ConfigError(
                 f"holds no feature files (*{SUFFIX})",
@@ -89,6 +87,19 @@ def _given(features: tuple[str, ...]) -> Files:
             )
         files[name] = found
     return files
+
+
+def _of_slides(paths: list[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        other = found.setdefault(slide_of(path), path)
+        if other != path:
+            raise ConfigError(
+                f"and {other.name} are both of slide {slide_of(path)}",
+                path,
+                "Leave one of them in the folder",
+            )
+    return found
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -163,8 +174,7 @@ def _by_folder(paths: Sequence[Path]) -> Files:
     """Sort feature files by encoder and slide."""
     files: dict[str, dict[str, Path]] = {}
     for path in paths:
-        slide = path.name.removesuffix(SUFFIX)
-        files.setdefault(path.parent.name, {})[slide] = path
+        files.setdefault(path.parent.name, {})[slide_of(path)] = path
     if not files:
         raise ConfigError("no slide has features")
     return files

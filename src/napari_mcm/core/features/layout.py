@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import math
+import re
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -77,6 +78,20 @@ def files_of(path: Path) -> list[Path]:
     name = path.name.removesuffix(SUFFIX)
     others = path.parent.glob(f"{glob.escape(name)}.{'[0-9a-f]' * 8}{SUFFIX}")
     return [path, *sorted(others)]
+
+
+def slide_of(path: Path) -> str:
+    """Tell by its name of which slide a feature file is, also of one beside another."""
+    name = path.name.removesuffix(SUFFIX)
+    plain, _, digest = name.rpartition(".")
+    if not (plain and re.fullmatch("[0-9a-f]{8}", digest)):
+        return name
+    # A slide may be called like that itself.
+    try:
+        stated = attributes_of(path)["grid"]["slide"]["name"]
+    except (KeyError, TypeError):
+        return name
+    return plain if stated == plain else name
 
 
 def attributes_of(path: Path) -> Mapping[str, Any]:

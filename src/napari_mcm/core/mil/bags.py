@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.features.interchange import read_vectors
+from napari_mcm.core.features.layout import SUFFIX, slide_of
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.mil.config import BagsConfig
 
@@ -184,7 +185,8 @@ def _in_folder(folder: Path) -> dict[str, Path]:
         ending = next((e for e in _ENDINGS if file.name.lower().endswith(e)), None)
         if ending is None or file.name.startswith("."):
             continue
-        slide = slide_key(file.name[: -len(ending)])
+        name = file.name[: -len(ending)]
+        slide = slide_key(slide_of(file) if file.name.endswith(SUFFIX) else name)
         if file.with_suffix(".h5") in found.values() and ending == ".pt":
             continue  # CLAM's two files of a slide hold the same
         if slide in found:
