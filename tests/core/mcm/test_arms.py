@@ -143,6 +143,12 @@ def test_adabn_moves_statistics_and_nothing_else(arm):
 
 
 def test_adabn_statistics_are_those_of_the_windows(student, teacher, arm):
+    # As weights come that were trained on many photographs.
+    for name, buffer in student.module.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.fill_(10_000)
+        elif name.endswith("running_mean"):
+            buffer.fill_(3.0)
     learner = Learner(student, teacher, arm("adabn"))
     windows = [make_window(n, [1, 5, 7]) for n in range(4)]
     for window in windows:
