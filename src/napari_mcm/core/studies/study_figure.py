@@ -56,7 +56,7 @@ def _draw_panel(
         for (fold, seed), value in values.items():
             number = folds.index(fold)
             axis.plot(
-                column + 0.09 * ((seed - config.first_seed) % 5 - 2),
+                column + 0.6 * ((seed - config.first_seed + 0.5) / config.seeds - 0.5),
                 value,
                 _MARKERS[number % len(_MARKERS)],
                 color=f"C{number % 10}",

@@ -17,6 +17,16 @@ from napari_mcm.core.studies.study_config import StudyConfig
 
 DRAWS = 4000
 
+# What a run is like, rather than how good it is: of no interest as a difference.
+_FACTS = {
+    "held_out_constant",
+    "held_out_loss_best",
+    "held_out_visible_mean",
+    "held_out_windows",
+    "seconds_per_window",
+    "windows",
+}
+
 
 @dataclass(frozen=True)
 class Row:
