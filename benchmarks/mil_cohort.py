@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from shapely import contains_xy
+from shapely import contains_xy, make_valid
 from shapely.geometry import shape
 from shapely.ops import unary_union
 from sklearn.metrics import roc_auc_score
@@ -44,7 +44,7 @@ def inside(regions: Path, centres: np.ndarray) -> np.ndarray:
     """Tell which points (N, 2) lie in a region of the name looked for."""
     features = json.loads(regions.read_text(encoding="utf-8"))["features"]
     wanted = [
-        shape(f["geometry"])
+        make_valid(shape(f["geometry"]))
         for f in features
         if f["properties"]["classification"]["name"] == REGION
     ]

@@ -315,6 +315,20 @@ def test_ppeg_is_three_convolutions_and_the_identity():
     torch.testing.assert_close(found[:, 1:], expected.flatten(2).transpose(1, 2))
 
 
+def test_what_is_computed_again_gives_the_same_gradients(monkeypatch):
+    from napari_mcm.core.mil.models import transmil
+
+    found = []
+    for limit in (10**6, 8):
+        monkeypatch.setattr(transmil, "MANY_TOKENS", limit)
+        model = small("transmil").train()
+        seed_dropout(model, 1)
+        bag_loss(model, bags(1, 30), None, torch.tensor([1])).backward()
+        found.append([p.grad for p in model.parameters()])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two)
+
+
 def test_transmil_takes_20_000_patches_with_its_attention():
     model = make_aggregator(
         AggregatorConfig(model="transmil", hidden=32, landmarks=16), 8, 2

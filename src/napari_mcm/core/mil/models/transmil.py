@@ -8,10 +8,13 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from napari_mcm.core.mil.models.base import Aggregated, Aggregator, Dropout
 
 HEADS, RESIDUAL_KERNEL, PINV_ITERATIONS = 8, 33, 6
+MANY_TOKENS = 20_000
+"""Tokens from which attention is computed twice in training rather than remembered."""
 
 
 class NystromAttention(nn.Module):
@@ -49,6 +52,17 @@ class NystromAttention(nn.Module):
 
     def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
         """Attend among tokens (1, L, width); give the result for all or the `first`."""
+        if torch.is_grad_enabled() and tokens.shape[1] > MANY_TOKENS:
+            mixed = checkpoint(
+                self._mix, tokens, first, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            mixed = self._mix(tokens, first)
+        # Outside, as what is computed again must not be drawn again.
+        dropped: Tensor = self.dropout(mixed)
+        return dropped
+
+    def _mix(self, tokens: Tensor, first: int | None) -> Tensor:
         query, key, value = self._split(tokens)
         marks = self._landmarks(query), self._landmarks(key)
         inverse = pseudo_inverse(_softmax(*marks))
@@ -58,7 +72,7 @@ class NystromAttention(nn.Module):
         out = F.scaled_dot_product_attention(wanted, marks[1], inverse @ gathered)
         seen = None if first is None else first + RESIDUAL_KERNEL // 2
         out = out + self.residual(value[:, :, :seen])[:, :, :first]
-        mixed: Tensor = self.dropout(self.to_out(out.transpose(1, 2).flatten(2)))
+        mixed: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
         return mixed
 
     def of_class_token(self, tokens: Tensor) -> Tensor:
