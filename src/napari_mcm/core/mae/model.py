@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F  # noqa: N812
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -126,11 +127,20 @@ class MaskedAutoencoder(nn.Module):
             The class token's first.
         """
         vit: Any = self.encoder
-        tokens = vit.patch_embed(images) + vit.pos_embed[:, 1:]
-        first = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(images), -1, -1)
-        tokens = torch.cat([first, take(tokens, visible)], dim=1)
+        positions = vit.pos_embed.expand(len(images), -1, -1)
+        tokens = self._embed(images, visible) + take(positions[:, 1:], visible)
+        first = vit.cls_token + positions[:, :1]
+        tokens = torch.cat([first, tokens], dim=1)
         encoded: Tensor = vit.norm(vit.blocks(vit.norm_pre(tokens)))
         return encoded
+
+    def _embed(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Turn visible patches into tokens: timm's convolution, without the others."""
+        projection = self.encoder.patch_embed.proj
+        # As patches are taken apart: row, column, channel.
+        kernel = projection.weight.permute(0, 2, 3, 1).flatten(1)
+        patches = take(patchify(images, self.patch), visible)
+        return F.linear(patches, kernel, projection.bias)
 
     def forward(
         self, images: Tensor, order: Tensor, mask_ratio: float | None = None
