@@ -84,6 +84,9 @@ def test_distillation_knows_no_neighbours(student, teacher, arm):
         torch.from_numpy(teacher.encode(window.visible_pixels))
     )
     assert_close(learner.targets_of([window]), expected)
+    figures = run(learner.step([window], 0.0, False, 0))
+    mean = (before - expected).abs().mean().detach()
+    assert figures.loss == pytest.approx(float(mean), rel=1e-3)
     window.visible_pixels[1:] = 255 - window.visible_pixels[1:]
     _, after = learner.predict([window])
     assert_close(after[0], before[0], rtol=1e-4, atol=1e-4)
