@@ -37,6 +37,9 @@ def draw_curves(rows: Sequence[Row], arms: Sequence[str], path: Path) -> Path:
         if vote is not None:
             ax.axhline(vote, color=QUIET, linestyle=":", linewidth=1)
         ax.set_xscale("log")
+        ticks = sorted({row.images for row in rows})
+        ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        ax.set_xticks([], minor=True)
         ax.set_xlabel("training images", **_SMALL)
         ax.set_title(FIGURES[name], **FONT)
         ax.tick_params(labelsize=7)
@@ -126,6 +129,7 @@ def _draw_boxes(
     counts = [len(right) + len(wrong) for right, wrong in answers.values()]
     names = [f"{name}\n{n}" for name, n in zip(answers, counts, strict=True)]
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", size=5)
+    ax.set_xlim(-0.6, len(names) - 0.4)
     ax.set_ylim(0, 1.02)
     ax.tick_params(labelsize=6)
     ax.spines[["top", "right"]].set_visible(False)
