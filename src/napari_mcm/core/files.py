@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -44,6 +45,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """See that a file is on the disk, and not in the system's memory only.
+
+    Raises
+    ------
+    OSError
+        If it is not, as where the disk is full.
+    """
+    with path.open("rb") as written:
+        try:
+            os.fsync(written.fileno())
+        except OSError as error:
+            # Some network file systems know no such thing.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
 
 
 def write_text(path: Path, text: str) -> None:

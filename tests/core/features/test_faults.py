@@ -152,6 +152,31 @@ def test_writes_may_stop_anywhere(monkeypatch, scene, encoder, tmp_path, kind):
         assert not lease_path(path).exists()
 
 
+def test_a_block_is_on_the_disk_before_its_status_says_so(
+    monkeypatch, scene, encoder, tmp_path
+):
+    slide, grid, _ = scene
+    path, events, whole = tmp_path / "a.features.zarr", [], _local._put
+
+    def put(file, *args, **kwargs):
+        events.append(("written", file.relative_to(path).as_posix()))
+        return whole(file, *args, **kwargs)
+
+    def sync(descriptor):
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if name.is_relative_to(path):
+            events.append(("on disk", name.relative_to(path).as_posix()))
+
+    monkeypatch.setattr(_local, "_put", put)
+    monkeypatch.setattr(os, "fsync", sync)
+    run(extract(slide, grid, encoder, path, block=BLOCK))
+    for block in range(-(-len(grid) // BLOCK)):
+        told = events.index(("written", f"status/c/{block}"))
+        assert ("on disk", f"features/c/{block}/0") in events[:told]
+        assert ("on disk", f"blur/c/{block}") in events[:told]
+    assert events[-1] == ("on disk", "zarr.json")
+
+
 def test_a_full_disk_stops_the_run_and_not_slide_after_slide(
     monkeypatch, write_slide, encoder, tmp_path
 ):

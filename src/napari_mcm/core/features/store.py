@@ -32,7 +32,9 @@ from napari_mcm.core.features.layout import (
 )
 from napari_mcm.core.features.layout import SUFFIX as SUFFIX
 from napari_mcm.core.features.layout import feature_path as feature_path
+from napari_mcm.core.features.quality import MEASURES
 from napari_mcm.core.features.reading import read_features as read_features
+from napari_mcm.core.files import flush
 from napari_mcm.core.grid import PatchGrid
 
 
@@ -157,7 +159,11 @@ class FeatureStore:
                 # Those of a block that was broken off are known already.
                 lines = list(dict.fromkeys([*known, *problems]))[:MOST_PROBLEMS]
                 self.group.update_attributes({"problems": lines})
+            # After a power cut, no status may speak of what was in memory only.
+            for name in ("features", *MEASURES):
+                self._flush(name, start)
             self._array("status")[start:stop] = status
+            self._flush("status", start)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -167,8 +173,15 @@ class FeatureStore:
             self.group.update_attributes(
                 {"provenance": dict(provenance), "complete": True}
             )
+            flush(self.path / "zarr.json")
         except OSError as error:
             raise _cannot_write(self.path, error) from error
+
+    def _flush(self, name: str, start: int) -> None:
+        chunk = self.path / name / "c" / str(start // self.block)
+        for file in (chunk, chunk / "0"):
+            if file.is_file():
+                flush(file)
 
     def _array(self, name: str) -> Any:
         # An array forgets this when it is opened again. Without it, a block in which
