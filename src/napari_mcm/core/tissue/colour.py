@@ -79,8 +79,8 @@ def _glass(rgb: NDArray[np.uint8], top: int) -> NDArray[np.uint8]:
     least = darkest(band)
     green = band[..., 1].astype(np.int16)
     step = np.zeros(green.shape, np.int16)
-    step[:, 1:] += abs(np.diff(green, axis=1))
-    step[1:] += abs(np.diff(green, axis=0))
+    step[:, 1:] += np.abs(green[:, 1:] - green[:, :-1])
+    step[1:] += np.abs(green[1:] - green[:-1])
     chosen = (least > DULLEST_GLASS) & (step < _EVEN)
     chosen &= lightest(band) < 10**_GLASS_TINT * least
     chosen[: min(top, 1)] = False
