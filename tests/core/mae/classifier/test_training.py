@@ -173,6 +173,27 @@ def test_cancel_and_resume_end_in_the_same_classifier(config, tmp_path):
     assert Run.open(resumed).metrics()["step"] == list(range(24))
 
 
+def test_batch_norms_half_moved_by_a_cancel_are_not_saved(config, tmp_path):
+    small = config.model.model_copy(update={"image_size": 64})
+    asked = refit(config, steps=5).model_copy(
+        update={"init": "scratch:random:test_resnet", "model": small}
+    )
+    whole = run(classify(asked)).run_dir
+    other = asked.model_copy(update={"out": tmp_path / "cancelled"})
+    job, after = classify(other), 0
+    for event in job:
+        after += bool(after) or (isinstance(event, Metrics) and event.step == 1)
+        if after == 4:  # a chunk of the third step has gone forwards
+            break
+    job.close()
+    resumed = run(resume_classify(other.out)).run_dir
+    one, two = (
+        load_file(r / "encoder" / "model.safetensors") for r in (whole, resumed)
+    )
+    assert any("running_mean" in name for name in one)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_other_labels_are_not_resumed_with(config, folder):
     job = classify(config)
     next(e for e in job if isinstance(e, Metrics))
