@@ -49,6 +49,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
     )
     ours = MaeLearner(build_model(config)[0], config)
     plain = EveryPatch(build_model(config)[0], config)
+    ours.chunk = options.chunk or ours.chunk
     plain.chunk = ours.chunk
     rng = np.random.default_rng(0)
     side, patches = options.image_size, config.model.grid**2
@@ -91,6 +92,7 @@ if __name__ == "__main__":
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--vit-patch", type=int, default=16)
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--chunk", type=int, help="images at once; as a run by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")

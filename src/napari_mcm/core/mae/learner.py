@@ -16,7 +16,7 @@ Sample = TypeVar("Sample")
 Groups = list[dict[str, Any]]
 
 # About half a second of a slow core, forwards and backwards.
-_CHUNK_WORK = 2e9
+_CHUNK_WORK = 5e9
 
 
 class Learner(Generic[Sample]):
