@@ -25,7 +25,7 @@ from psygnal import SignalGroupDescriptor
 from superqt.utils import create_worker
 
 from napari_mcm.core.errors import McmError
-from napari_mcm.core.jobs import Event, Job, Note, Progress
+from napari_mcm.core.jobs import Event, Job, Metrics, Note, Progress
 from napari_mcm.viewer.libraries import keep_triton_out
 
 _log = logging.getLogger(__name__)
@@ -96,12 +96,14 @@ class JobRunner:
         self._stop = threading.Event()
         self._worker: Any = None
         self._on_result: Callable[[Any], None] | None = None
+        self._on_metrics: Callable[[Metrics], None] | None = None
 
     def start(
         self,
         title: str,
         make_job: Callable[[], Job[Any]],
         on_result: Callable[[Any], None],
+        on_metrics: Callable[[Metrics], None] | None = None,
     ) -> None:
         """Start a job.
 
@@ -113,6 +115,8 @@ class JobRunner:
             Makes the generator; called in the worker's thread.
         on_result : callable
             Called in this thread with what the job returns, when it ends well.
+        on_metrics : callable, optional
+            Called in this thread with the figures of each step.
 
         Raises
         ------
@@ -122,6 +126,7 @@ class JobRunner:
         if self.status.busy:
             raise RuntimeError(f"{self.status.title} is still running")
         self._stop, self._on_result = threading.Event(), on_result
+        self._on_metrics = on_metrics
         status = self.status
         status.title, status.progress = title, None
         status.message = status.details = ""
@@ -142,7 +147,7 @@ class JobRunner:
 
     def close(self) -> None:
         """Cancel, and drop what the job may still return."""
-        self._on_result = None
+        self._on_result = self._on_metrics = None
         self.cancel()
 
     def _heard(self, event: Event) -> None:
@@ -151,6 +156,8 @@ class JobRunner:
         elif isinstance(event, Note):
             self.status.message = event.text
             self._add_details(event.text)
+        elif self._on_metrics is not None:
+            self._on_metrics(event)
 
     def _ended(self, result: Any) -> None:
         self._worker = None

@@ -114,6 +114,14 @@ class LayerBoard:
             if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
                 layer.visible = other == slot
 
+    def bring_up(self, slide: Layer) -> None:
+        """Show a slide, and hide the other slides with their maps."""
+        for other in self.slides():
+            other.visible = other is slide
+        for owner, slot in list(self._maps):
+            if owner != id(slide):
+                self._maps[owner, slot].visible = False
+
     def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
         """Frame the query patch."""
         y, x = grid.centres[patch][::-1] - 0.5

@@ -1,0 +1,124 @@
+"""What one *MIL* widget works on: a training, its curves, and a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_mcm.core.jobs import Metrics
+from napari_mcm.viewer import mil_memory
+from napari_mcm.viewer.mil_runs import Curves, MilRun, read_curves, read_run
+from napari_mcm.viewer.mil_tasks import continue_run, train_run
+
+if TYPE_CHECKING:
+    from napari_mcm.core.mil.config import MilConfig
+    from napari_mcm.viewer.session import Session
+
+
+class MilDesk:
+    """Starts the jobs of the *MIL* widget and keeps what came of them.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+
+    Attributes
+    ----------
+    run_changed, curves_changed : Signal
+        Another run was read; a training went on.
+    recalled : Signal
+        What was chosen last time, by field.
+    """
+
+    run_changed = Signal()
+    curves_changed = Signal()
+    recalled = Signal(object)
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.run: MilRun | None = None
+        self.curves: Curves = {}
+        self.features: Path | None = None
+        self.slides: Path | None = None
+
+    def recall(self) -> None:
+        """Ask for what was chosen last time."""
+        self._in_background("mil recall", mil_memory.recall, self.recalled.emit)
+
+    def remember(self, chosen: Mapping[str, str]) -> None:
+        """Keep what was chosen for next time."""
+        kept = {name: text for name, text in chosen.items() if text}
+        self._in_background("mil keep", lambda: mil_memory.remember(kept), _ignore)
+
+    def train(self, config: MilConfig) -> None:
+        """Train a new run, and show it."""
+        self._start(
+            f"Training {config.aggregator.model}", lambda: train_run(config), {}
+        )
+
+    def go_on(self, folder: Path) -> None:
+        """Go on with an unfinished run, and show it."""
+        title = f"Going on with {folder.name}"
+        # What the first part of it has measured is drawn, too.
+        self._in_background(
+            "mil curves",
+            lambda: read_curves(folder),
+            lambda curves: self._start(title, lambda: continue_run(folder), curves),
+        )
+
+    def show_run(self, folder: Path) -> None:
+        """Read a finished run in the background."""
+        self._in_background("mil run", lambda: read_run(folder), self._take_run)
+
+    def is_busy(self) -> bool:
+        """Tell whether a job runs, and complain if so."""
+        busy = self.session.jobs.status.busy
+        if busy:
+            self.session.complain("Another job is running: wait for it, or cancel it")
+        return busy
+
+    def _start(
+        self, title: str, make_job: Callable[[], object], curves: Curves
+    ) -> None:
+        if self.is_busy():
+            return
+        self.curves = curves
+        self.curves_changed.emit()
+        self.session.jobs.start(title, make_job, self._trained, self._measured)  # type: ignore[arg-type]
+
+    def _measured(self, metrics: Metrics) -> None:
+        values = dict(metrics.values)
+        key = int(values.pop("fold", 0)), int(values.pop("seed", 0))
+        series = self.curves.setdefault(key, {})
+        steps = series.setdefault("step", [])
+        # An epoch that was broken off is measured again when the run goes on.
+        keep = sum(step < metrics.step for step in steps)
+        for name, value in {"step": float(metrics.step), **values}.items():
+            series[name] = [*series.get(name, [])[:keep], float(value)]
+        self.curves_changed.emit()
+
+    def _trained(self, folder: Path) -> None:
+        self.session.jobs.status.message = f"Trained and tested: {folder}"
+        self.show_run(folder)
+
+    def _take_run(self, run: MilRun) -> None:
+        self.run = run
+        if run.features is not None:
+            self.features = run.features
+        self.remember({"run": str(run.path)})
+        self.curves = run.curves
+        self.curves_changed.emit()
+        self.run_changed.emit()
+
+    def _in_background(
+        self, key: str, work: Callable[[], object], then: Callable[..., None]
+    ) -> None:
+        self.session.disk.submit(key, work, then, self.session.complain)
+
+
+def _ignore(_: object) -> None:
+    """Nothing need be done."""

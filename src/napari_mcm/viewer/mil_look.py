@@ -1,0 +1,234 @@
+"""Asking a trained run about a slide: its classes, and what it looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.errors import ConfigError, FeatureError
+from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.viewer.mil_tasks import start
+from napari_mcm.viewer.tasks import _apart, _read
+
+if TYPE_CHECKING:
+    from napari_mcm.core.features.feature_set import FeatureSet
+    from napari_mcm.core.grid import PatchGrid
+    from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.core.mil.maps import Scaling
+    from napari_mcm.core.slides import Slide
+    from napari_mcm.core.slides.tiles import Pixels
+
+THUMBNAIL_PX = 72
+_MODULES = ("torch", "napari_mcm.core.features.interchange", "napari_mcm.core.mil.maps")
+
+
+@dataclass(frozen=True)
+class LookRequest:
+    """A slide that a run is asked about.
+
+    Attributes
+    ----------
+    run : Path
+        Finished.
+    name : str
+        The slide's, as feature files have it.
+    slide : Path
+        Its pixels.
+    mpp : float or None
+        What the user stated of its resolution.
+    folders : tuple of Path
+        Of feature files, the first that has the slide counts.
+    """
+
+    run: Path
+    name: str
+    slide: Path
+    mpp: float | None
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SlideLook:
+    """What a run makes of a slide.
+
+    Attributes
+    ----------
+    request : LookRequest
+        What was asked.
+    features : FeatureSet
+        Of the slide, P patches.
+    weights : ndarray of float64, shape (N,) or (C, N)
+        Of the patches that have features; rows sum to 1.
+    probabilities : ndarray of float64, shape (C,)
+        Mean of the models.
+    classes : tuple of str
+        Names.
+    models : int
+        How many were averaged.
+    shown, caveat : str
+        What the weights are; what must be said of them.
+    unseen : bool
+        Whether none of the models has learned from the slide.
+    """
+
+    request: LookRequest
+    features: FeatureSet
+    weights: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    classes: tuple[str, ...]
+    models: int
+    shown: str
+    caveat: str
+    unseen: bool
+
+    @property
+    def per_class(self) -> bool:
+        """Whether each class has weights of its own."""
+        return self.weights.ndim == 2
+
+    @property
+    def winner(self) -> int:
+        """Number of the most probable class."""
+        return int(self.probabilities.argmax())
+
+    def weights_of(self, number: int) -> NDArray[np.float64]:
+        """Give the weights (N,) of a class."""
+        return self.weights[number] if self.per_class else self.weights
+
+    def heatmap(self, scaling: Scaling, number: int) -> Heatmap:
+        """Give the map of a class."""
+        from napari_mcm.core.mil.maps import attention_map
+
+        name = (
+            f"{self.shown} to {self.classes[number]}" if self.per_class else self.shown
+        )
+        return attention_map(self.features, self.weights_of(number), scaling, name)
+
+    def effective(self, number: int) -> float:
+        """Give the number of patches that as many equal weights would be spread over."""
+        from napari_mcm.core.mil.maps import effective_number
+
+        return effective_number(self.weights_of(number))
+
+
+@dataclass(frozen=True, eq=False)
+class TopPatch:
+    """One of the patches of greatest weight.
+
+    Attributes
+    ----------
+    row : int
+        Of the grid.
+    weight : float
+        Before scaling.
+    pixels : ndarray of uint8, shape (side, side, 3), or None
+        None where it cannot be read.
+    """
+
+    row: int
+    weight: float
+    pixels: Pixels | None
+
+
+def look(request: LookRequest) -> Job[SlideLook]:
+    """Predict a slide, and see what the models look at.
+
+    Models that have not learned from the slide are taken, where there are any.
+
+    Raises
+    ------
+    FeatureError
+        If there are no features of the slide, or of another slide or encoder.
+    RunError
+        If the run cannot be used.
+    """
+    maps = yield from start(_MODULES)
+    from napari_mcm.core.mil.background import alive
+    from napari_mcm.core.mil.bags import origin_of
+    from napari_mcm.core.mil.ensemble import learned_from, load_ensemble
+
+    file = yield from _apart("Looking for features", features_of, request)
+    features = yield from _apart(
+        "Reading features", _read, file, request.slide, request.mpp
+    )
+    ensemble = yield from _apart(
+        "Reading the run", load_ensemble, request.run, None, request.name
+    )
+    ensemble.check(origin_of(features.dim, features.encoder), file)
+    unseen = request.name not in learned_from(request.run, ensemble.folds)
+    if not unseen:
+        yield Note(f"{request.name} was learned from: what is predicted of it flatters")
+    vectors = features.features[maps.usable(features)]
+    if not len(vectors):
+        raise ConfigError("holds no patch with features", file)
+    progress = Progress(f"Looking at {request.name}", 0, None)
+    looked = yield from alive(ensemble.look(vectors), progress)
+    return SlideLook(
+        request,
+        features,
+        looked.attention,
+        looked.probabilities,
+        ensemble.classes,
+        len(ensemble.models),
+        ensemble.models[0].shown,
+        ensemble.models[0].caveat,
+        unseen,
+    )
+
+
+def top_patches(
+    look: SlideLook, number: int, count: int, slide: Slide
+) -> list[TopPatch]:
+    """Read the patches of greatest weight, best first, as thumbnails."""
+    from napari_mcm.core.features.patches import read_patches
+    from napari_mcm.core.mil.maps import usable
+
+    rows = np.flatnonzero(usable(look.features))
+    weights = look.weights_of(number)
+    best = np.argsort(-weights, kind="stable")[:count]
+    patches = read_patches(slide, look.features.grid, [int(i) for i in rows[best]])
+    return [
+        TopPatch(int(rows[i]), float(weights[i]), _shrunk(patch.pixels))
+        for i, patch in zip(best, patches, strict=True)
+    ]
+
+
+def centre_of(grid: PatchGrid, row: int) -> tuple[float, float]:
+    """Give a patch's centre (x, y) in level-0 pixels, counted from pixels' centres."""
+    x, y = grid.centres[row] - 0.5
+    return float(x), float(y)
+
+
+def features_of(request: LookRequest) -> Path:
+    """Find the feature file of a slide.
+
+    Raises
+    ------
+    FeatureError
+        If no folder has one.
+    """
+    from napari_mcm.core.mil.bags import find_files
+
+    for folder in request.folders:
+        files = find_files(folder) if folder.is_dir() else {}
+        if request.name in files:
+            return files[request.name]
+    where = request.folders[0] if request.folders else None
+    raise FeatureError(
+        f"there are no features of slide {request.name}",
+        where,
+        "Compute them in the Similarity widget, or choose the folder that has them",
+    )
+
+
+def _shrunk(pixels: Pixels | None) -> Pixels | None:
+    if pixels is None:
+        return None
+    from PIL import Image
+
+    image = Image.fromarray(pixels).resize((THUMBNAIL_PX, THUMBNAIL_PX))
+    return np.asarray(image)

@@ -1,0 +1,90 @@
+"""The dock widget *MIL*: from labels of slides to attention on the slide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+
+from napari_mcm.viewer.mil_attention import AttentionDesk
+from napari_mcm.viewer.mil_desk import MilDesk
+from napari_mcm.viewer.widgets.docked import Column, DockedWidget
+from napari_mcm.viewer.widgets.mil_curves import CurvesBox
+from napari_mcm.viewer.widgets.mil_results_box import ResultsBox
+from napari_mcm.viewer.widgets.mil_slide_box import AttentionBox
+from napari_mcm.viewer.widgets.mil_train_box import TrainBox
+from napari_mcm.viewer.widgets.parts import follow
+from napari_mcm.viewer.widgets.slide_box import SlideBox
+
+if TYPE_CHECKING:
+    import napari
+
+TABS = ("Train", "Results", "Slide")
+
+
+class MilWidget(DockedWidget):
+    """Trains slide classifiers, shows their results, and draws what they look at.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it is docked in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.desk = MilDesk(self.session)
+        self.attention = AttentionDesk(self.desk)
+        self.train, self.curves = TrainBox(self.desk), CurvesBox(self.desk)
+        self.results = ResultsBox(self.desk, self.attention)
+        self.slide = SlideBox(self.session, brief=True)
+        self.looking = AttentionBox(self.desk, self.attention)
+        self.tabs = QTabWidget()
+        self.tabs.setAccessibleName("Steps: train, results, slide")
+        parts: tuple[tuple[QWidget, ...], ...] = (
+            (self.train, self.curves),
+            (self.results,),
+            (self.slide, self.looking),
+        )
+        for name, group in zip(TABS, parts, strict=True):
+            self.tabs.addTab(_column(group), name)
+        column = QVBoxLayout(self)
+        column.addWidget(self.tabs, 1)
+        column.addWidget(self.problem)
+        # Always in sight, whatever the tab.
+        column.addWidget(self.job)
+        follow(self.desk.run_changed, self._show_results)
+        follow(self.attention.shown_changed, self._show_slide)
+        self.desk.recalled.connect(self._recalled)
+        self.desk.recall()
+
+    def _show_results(self) -> None:
+        self.tabs.setCurrentIndex(TABS.index("Results"))
+
+    def _show_slide(self) -> None:
+        if self.attention.shown is not None:
+            self.tabs.setCurrentIndex(TABS.index("Slide"))
+
+    def _recalled(self, chosen: dict[str, str]) -> None:
+        fields = {
+            "cohort": self.train.cohort,
+            "features": self.train.features,
+            "out": self.train.out,
+            "run": self.results.run,
+            "slides": self.results.slides,
+        }
+        for name, field in fields.items():
+            field.propose(chosen.get(name))
+
+
+def _column(parts: Sequence[QWidget]) -> Column:
+    inner = QWidget()
+    column = QVBoxLayout(inner)
+    column.setContentsMargins(0, 0, 4, 0)
+    for part in parts:
+        column.addWidget(part)
+    column.addStretch(1)
+    area = Column()
+    area.setWidget(inner)
+    return area

@@ -1,0 +1,183 @@
+"""The tab *Train*: choose a cohort and a model, train in the background, watch."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QPushButton, QVBoxLayout
+from superqt import QCollapsible
+
+from napari_mcm.core.mil.cohort import read_cohort
+from napari_mcm.viewer.mil_desk import MilDesk
+from napari_mcm.viewer.mil_runs import RunState, state_of
+from napari_mcm.viewer.widgets.mil_options import MAIN, MORE, OptionForm, make_config
+from napari_mcm.viewer.widgets.mil_path import PathField
+from napari_mcm.viewer.widgets.parts import allow, follow, note
+
+_TRAIN = "Train and test on each fold, in the background"
+_GO_ON = "Go on where it was broken off; its options stay as they are"
+_REASONS = {
+    "other": "the run folder holds something else",
+    "finished": "the run folder holds a finished run",
+}
+
+
+class TrainBox(QGroupBox):
+    """What is trained on what, and the button that starts it.
+
+    Parameters
+    ----------
+    desk : MilDesk
+        Which runs it.
+    """
+
+    def __init__(self, desk: MilDesk) -> None:
+        super().__init__("Training")
+        self._desk, self._jobs = desk, desk.session.jobs
+        self._state: RunState | None = None
+        self.cohort = PathField(
+            "Table of slides",
+            "CSV: slide, label, and where there are any patient, and split or fold",
+            "Tables (*.csv);;All files (*)",
+        )
+        self.features = PathField(
+            "Folder of features", "A feature file a slide, all of one encoder"
+        )
+        self.out = PathField("Run folder", "Where models, figures and plots go")
+        self.main, self.more = OptionForm(MAIN), OptionForm(MORE)
+        self.cohort_note, self.state_note = note(), note()
+        self.train = QPushButton("&Train")
+        self.train.clicked.connect(self.start)
+        self.show_run = QPushButton("Show it")
+        self.show_run.setToolTip("Show the results of the finished run")
+        self.show_run.clicked.connect(self._show)
+        self._lay_out()
+        follow(self.cohort.changed, self._cohort_changed)
+        follow(self.features.changed, self.refresh)
+        follow(self.out.changed, self.look)
+        follow(self._jobs.status.events.state, self.look)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.addRow("&Cohort", self.cohort)
+        form.addRow("", self.cohort_note)
+        form.addRow("Featu&res", self.features)
+        self.cohort_note.setVisible(False)
+        folded = QCollapsible("More options")
+        folded.setToolTip("Epochs, learning rate, seeds; the command line has all")
+        folded.addWidget(self.more)
+        below = QFormLayout()
+        below.addRow("Run &folder", self.out)
+        column = QVBoxLayout(self)
+        column.addLayout(form)
+        column.addWidget(self.main)
+        column.addWidget(folded)
+        column.addLayout(below)
+        column.addWidget(self.state_note)
+        column.addWidget(self.show_run)
+        column.addWidget(self.train)
+
+    def refresh(self) -> None:
+        """Show which buttons can be used."""
+        state = self._state
+        go_on = state is not None and state.kind == "unfinished"
+        self.train.setText("&Continue" if go_on else "&Train")
+        allow(self.train, _GO_ON if go_on else _TRAIN, self._reason())
+        self.state_note.setText(state.text if state else "")
+        self.state_note.setVisible(bool(self.state_note.text()))
+        self.show_run.setVisible(state is not None and state.kind == "finished")
+
+    def look(self) -> None:
+        """Look again, in the background, at what the run folder holds."""
+        folder, self._state = self.out.path, None
+        disk = self._desk.session.disk
+        if folder is None:
+            disk.drop("mil state")
+        else:
+            disk.submit(
+                "mil state",
+                lambda: state_of(folder),
+                self._looked,
+                self._desk.session.complain,
+            )
+        self.refresh()
+
+    def start(self) -> None:
+        """Train, or go on with an unfinished run."""
+        if self._state is not None and self._state.kind == "unfinished":
+            assert self.out.path is not None
+            self._desk.go_on(self.out.path)
+            return
+        places = {"cohort": self.cohort, "features": self.features, "out": self.out}
+        # The window needs a core of its own to stay alive.
+        threads = max((os.cpu_count() or 1) - 1, 1)
+        values = {
+            **{name: field.path for name, field in places.items()},
+            **self.main.values(),
+            **self.more.values(),
+            "compute": {"precision": "float32", "threads": threads},
+        }
+        try:
+            config = make_config(values)
+        except ValueError as error:
+            self._desk.session.complain(str(error))
+            return
+        self._desk.remember({name: f.line.text() for name, f in places.items()})
+        self._desk.train(config)
+
+    def _reason(self) -> str:
+        if self._jobs.status.busy:
+            return "another job is running"
+        if self.out.path is None:
+            return "no run folder is chosen"
+        if self._state is None:
+            return "the run folder is being looked at"
+        if self._state.kind == "unfinished":
+            return ""
+        if self.cohort.path is None:
+            return "no table of slides is chosen"
+        if self.features.path is None:
+            return "no folder of features is chosen"
+        return _REASONS.get(self._state.kind, "")
+
+    def _looked(self, state: RunState) -> None:
+        self._state = state
+        self.refresh()
+
+    def _show(self) -> None:
+        if self.out.path is not None:
+            self._desk.show_run(self.out.path)
+
+    def _cohort_changed(self) -> None:
+        path, disk = self.cohort.path, self._desk.session.disk
+        self._say("")
+        if path is None:
+            disk.drop("mil cohort")
+        else:
+            disk.submit("mil cohort", partial(describe, path), self._say, self._say)
+            if path.suffix.lower() == ".csv":
+                self.out.propose(path.parent / "mil-run")
+        self.refresh()
+
+    def _say(self, text: str) -> None:
+        self.cohort_note.setText(text)
+        self.cohort_note.setVisible(bool(text))
+
+
+def describe(table: Path) -> str:
+    """Say what a table of slides holds: ``60 slides of 58 patients: 30 a, 30 b``.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be used.
+    """
+    cohort = read_cohort(table)
+    labels = [case.label for case in cohort.cases]
+    parts = ", ".join(f"{labels.count(name)} {name}" for name in cohort.classes)
+    patients = len({case.patient for case in cohort.cases})
+    whose = f" of {patients:,} patients" if cohort.has_patients else ""
+    return f"{len(labels):,} slides{whose}: {parts}."
