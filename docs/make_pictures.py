@@ -2,9 +2,12 @@
 
     scripts/with_display.sh .venv/bin/python docs/make_pictures.py [--only slide]
         [--slide FILE] [--at X Y] [--out docs/pictures]
+    scripts/with_display.sh .venv/bin/python docs/make_pictures.py --only mil
+        --cohort cohort.csv --features FOLDER --run FOLDER
 
-Without a slide the generated one is taken. The widget's own buttons are pressed and the
-canvas is clicked; nothing is drawn in afterwards.
+Without a slide the generated one is taken. Those of slide classification need a cohort
+with paths of its slides, and train into a new run folder. The widget's own buttons
+are pressed and the canvas is clicked; nothing is drawn in afterwards.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 from napari_mcm.viewer.jobs import JobState
 from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
+from napari_mcm.viewer.widgets.mil import MilWidget
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from napari_mcm.viewer.widgets.slide import SlideWidget
 
@@ -49,16 +53,19 @@ def settle(seconds: float = 1.0) -> None:
 class Studio:
     """A viewer with the plugin, ready to be photographed."""
 
-    def __init__(self, slide: Path | None, out: Path, size: tuple[int, int]) -> None:
+    def __init__(self, out: Path, size: tuple[int, int]) -> None:
         self.out = out
         out.mkdir(parents=True, exist_ok=True)
         self.viewer = napari.Viewer()
         self.viewer.window.resize(*size)
+        self.session = session_of(self.viewer)
+
+    def open(self, slide: Path | None) -> None:
+        """Open a slide, or the generated one."""
         if slide is None:
             self.viewer.open_sample(PLUGIN, "generated_slide")
         else:
             self.viewer.open(slide, plugin=PLUGIN)
-        self.session = session_of(self.viewer)
         settle()
 
     def dock(self, name: str) -> QWidget:
@@ -159,10 +166,38 @@ def picture_similarity(studio: Studio, options: argparse.Namespace) -> None:
     studio.take("viewer-zoomed")
 
 
+def picture_mil(studio: Studio, options: argparse.Namespace) -> None:
+    """Train on a cohort, show the results, and open a slide with its attention."""
+    widget = studio.dock("MIL")
+    assert isinstance(widget, MilWidget)
+    status = studio.session.jobs.status
+    fields = (widget.train.cohort, widget.train.features, widget.train.out)
+    given = (options.cohort, options.features, options.run)
+    for field, path in zip(fields, given, strict=True):
+        field.put(path)
+    wait(widget.train.train.isEnabled)
+    widget.train.train.click()
+    wait(lambda: not status.busy or (2, 0) in widget.desk.curves)
+    studio.take("mil-training")
+    studio.finish()
+    wait(lambda: widget.desk.run is not None)
+    table = widget.results.table
+    table.sortByColumn(3, Qt.SortOrder.DescendingOrder)
+    table.selectRow(0)
+    studio.take("mil-results")
+    widget.results.open.click()
+    wait(lambda: bool(widget.attention.tops))
+    studio.take("mil-attention")
+    studio.viewer.theme = "light"
+    widget.attention.go_to(widget.attention.tops[0])
+    studio.take("mil-attention-light")
+    studio.viewer.theme = "dark"
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("slide", "similarity"))
+    parser.add_argument("--only", choices=("slide", "similarity", "mil"))
     parser.add_argument("--slide", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--encoder", default="offline:efficientnet_lite0")
@@ -170,13 +205,19 @@ def main() -> None:
     parser.add_argument("--at", type=float, nargs=2, metavar=("X", "Y"))
     parser.add_argument("--patch-size", type=int, default=224)
     parser.add_argument("--features", help="folder for feature files")
+    parser.add_argument("--cohort", help="mil: table of slides, with their paths")
+    parser.add_argument("--run", help="mil: folder for a new run")
     parser.add_argument("--size", type=int, nargs=2, default=(1500, 950))
     options = parser.parse_args()
 
-    studio = Studio(options.slide, options.out, tuple(options.size))
-    if options.only != "similarity":
+    studio = Studio(options.out, tuple(options.size))
+    if options.only == "mil":
+        picture_mil(studio, options)
+    else:
+        studio.open(options.slide)
+    if options.only in (None, "slide"):
         picture_slide(studio)
-    if options.only != "slide":
+    if options.only in (None, "similarity"):
         picture_similarity(studio, options)
     studio.viewer.close()
 

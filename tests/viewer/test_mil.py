@@ -92,6 +92,7 @@ def ready(mil: MilWidget, cohort: tuple[Path, Path], tmp_path: Path) -> MilWidge
     mil.train.main.field("split.folds").setValue(3)
     for name, value in (("epochs", 8), ("min_epochs", 4), ("patience", 4)):
         mil.train.more.field(f"training.{name}").setValue(value)
+    mil.train.more.field("figures.resamples").setValue(20)
     mil.train.more.field("training.lr").setText("0.001")
     return mil
 
@@ -155,6 +156,7 @@ def test_a_cohort_is_trained_with_curves_and_its_results_are_shown(
     live = dict(ready.desk.curves)
     ready.desk.show_run(tmp_path / "run")
     qtbot.waitUntil(lambda: ready.desk.curves is not live, timeout=SLOW)
+    qtbot.waitUntil(lambda: "1: " in ready.curves.text.text(), timeout=SLOW)
     assert ready.curves.choice.currentText() == "Validation loss"
 
 
@@ -376,6 +378,17 @@ def test_a_damaged_run_is_told_in_one_line(trained: Path, tmp_path: Path) -> Non
     with pytest.raises(RunError, match="cannot be read") as caught:
         read_run(copy)
     assert "\n" not in str(caught.value)
+
+
+def test_two_viewers_do_not_mix(
+    shown: MilWidget, make_napari_viewer: Any, qtbot: QtBot
+) -> None:
+    other = MilWidget(make_napari_viewer())
+    qtbot.addWidget(other)
+    open_with_attention(shown, qtbot, "s02")
+    assert other.desk.run is None and other.attention.shown is None
+    assert not other.session.layers.slides()
+    finish(other)
 
 
 def test_it_fits_into_a_narrow_dock(shown: MilWidget, qtbot: QtBot) -> None:

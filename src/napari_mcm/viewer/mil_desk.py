@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_mcm.core.jobs import Metrics
+from napari_mcm.core.jobs import Job, Metrics
 from napari_mcm.viewer import mil_memory
 from napari_mcm.viewer.mil_runs import Curves, MilRun, read_curves, read_run
 from napari_mcm.viewer.mil_tasks import continue_run, train_run
@@ -31,28 +31,31 @@ class MilDesk:
     run_changed, curves_changed : Signal
         Another run was read; a training went on.
     recalled : Signal
-        What was chosen last time, by field.
+        What was chosen last time is in `last`, by field.
     """
 
     run_changed = Signal()
     curves_changed = Signal()
-    recalled = Signal(object)
+    recalled = Signal()
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.run: MilRun | None = None
         self.curves: Curves = {}
+        self.last: dict[str, str] = {}
         self.features: Path | None = None
         self.slides: Path | None = None
 
     def recall(self) -> None:
         """Ask for what was chosen last time."""
-        self._in_background("mil recall", mil_memory.recall, self.recalled.emit)
+        self._in_background("mil recall", mil_memory.recall, self._recalled)
 
     def remember(self, chosen: Mapping[str, str]) -> None:
         """Keep what was chosen for next time."""
         kept = {name: text for name, text in chosen.items() if text}
-        self._in_background("mil keep", lambda: mil_memory.remember(kept), _ignore)
+        # Only the newest work of a key is done, and other fields are other work.
+        key = f"mil keep {sorted(kept)}"
+        self._in_background(key, lambda: mil_memory.remember(kept), _ignore)
 
     def train(self, config: MilConfig) -> None:
         """Train a new run, and show it."""
@@ -74,6 +77,10 @@ class MilDesk:
         """Read a finished run in the background."""
         self._in_background("mil run", lambda: read_run(folder), self._take_run)
 
+    def _recalled(self, last: dict[str, str]) -> None:
+        self.last = last
+        self.recalled.emit()
+
     def is_busy(self) -> bool:
         """Tell whether a job runs, and complain if so."""
         busy = self.session.jobs.status.busy
@@ -82,13 +89,13 @@ class MilDesk:
         return busy
 
     def _start(
-        self, title: str, make_job: Callable[[], object], curves: Curves
+        self, title: str, make_job: Callable[[], Job[Path]], curves: Curves
     ) -> None:
         if self.is_busy():
             return
         self.curves = curves
         self.curves_changed.emit()
-        self.session.jobs.start(title, make_job, self._trained, self._measured)  # type: ignore[arg-type]
+        self.session.jobs.start(title, make_job, self._trained, self._measured)
 
     def _measured(self, metrics: Metrics) -> None:
         values = dict(metrics.values)

@@ -56,7 +56,7 @@ class MilWidget(DockedWidget):
         column.addWidget(self.job)
         follow(self.desk.run_changed, self._show_results)
         follow(self.attention.shown_changed, self._show_slide)
-        self.desk.recalled.connect(self._recalled)
+        follow(self.desk.recalled, self._recalled)
         self.desk.recall()
 
     def _show_results(self) -> None:
@@ -66,7 +66,7 @@ class MilWidget(DockedWidget):
         if self.attention.shown is not None:
             self.tabs.setCurrentIndex(TABS.index("Slide"))
 
-    def _recalled(self, chosen: dict[str, str]) -> None:
+    def _recalled(self) -> None:
         fields = {
             "cohort": self.train.cohort,
             "features": self.train.features,
@@ -75,7 +75,7 @@ class MilWidget(DockedWidget):
             "slides": self.results.slides,
         }
         for name, field in fields.items():
-            field.propose(chosen.get(name))
+            field.propose(self.desk.last.get(name))
 
 
 def _column(parts: Sequence[QWidget]) -> Column:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
 
@@ -29,6 +29,7 @@ _STYLES = (
     Qt.PenStyle.DashDotLine,
     Qt.PenStyle.DashDotDotLine,
 )
+_WAIT_MS = 100
 _HEIGHT, _LEFT, _BOTTOM, _TOP = 170, 42, 20, 8
 
 
@@ -108,8 +109,17 @@ class CurvesBox(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         for part in (self.choice, self.chart, self.text):
             column.addWidget(part)
-        follow(desk.curves_changed, self.refresh)
+        # Small cohorts go through a hundred epochs a second.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_WAIT_MS)
+        self._soon.timeout.connect(self.refresh)
+        follow(desk.curves_changed, self._changed)
         self.refresh()
+
+    def _changed(self) -> None:
+        if not self._soon.isActive():
+            self._soon.start()
 
     def refresh(self) -> None:
         """Show the curves as they are now."""

@@ -40,6 +40,7 @@ MORE = (
     ("training.batch_bags", "Slides a step"),
     ("training.seed", "First seed"),
     ("split.split_seed", "Seed of folds"),
+    ("figures.resamples", "Bootstrap samples"),
     ("training.balanced", "Draw classes equally often"),
     ("bags.allow_missing", "Leave out slides without features"),
 )

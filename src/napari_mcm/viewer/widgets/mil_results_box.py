@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.mil_attention import AttentionDesk
 from napari_mcm.viewer.mil_desk import MilDesk
+from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.mil_path import PathField
 from napari_mcm.viewer.widgets.mil_picture import Picture
 from napari_mcm.viewer.widgets.mil_predictions import FiguresTable, PredictionTable
@@ -149,7 +150,7 @@ class ResultsBox(QGroupBox):
         session.disk.submit(
             "mil plot",
             partial(_read_image, run.plots[name]),
-            self.picture.show_image,
+            while_alive(self.picture.show_image),
             session.complain,
         )
 

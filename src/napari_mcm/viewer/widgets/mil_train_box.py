@@ -13,6 +13,7 @@ from napari_mcm.core.mil.cohort import read_cohort
 from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.mil_runs import RunState, state_of
 from napari_mcm.viewer.widgets.mil_options import MAIN, MORE, OptionForm, make_config
+from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.mil_path import PathField
 from napari_mcm.viewer.widgets.parts import allow, follow, note
 
@@ -100,7 +101,7 @@ class TrainBox(QGroupBox):
             disk.submit(
                 "mil state",
                 lambda: state_of(folder),
-                self._looked,
+                while_alive(self._looked),
                 self._desk.session.complain,
             )
         self.refresh()
@@ -157,7 +158,8 @@ class TrainBox(QGroupBox):
         if path is None:
             disk.drop("mil cohort")
         else:
-            disk.submit("mil cohort", partial(describe, path), self._say, self._say)
+            say = while_alive(self._say)
+            disk.submit("mil cohort", partial(describe, path), say, say)
             if path.suffix.lower() == ".csv":
                 self.out.propose(path.parent / "mil-run")
         self.refresh()
