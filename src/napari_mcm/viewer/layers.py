@@ -27,6 +27,7 @@ OPACITY = 0.6
 RANGE = (-1.0, 1.0)
 """What limits can be chosen from by hand: all that a cosine can be."""
 COLOUR_BAR_PX = (20, 200)
+MARKER, TOP_PATCH = "query patch", "top patch"
 MARKER_PX = (12, 10_000)
 """Least and greatest side of the query marker on the screen, in pixels."""
 
@@ -122,14 +123,19 @@ class LayerBoard:
             if owner != id(slide):
                 self._maps[owner, slot].visible = False
 
-    def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
-        """Frame the query patch."""
+    def mark(
+        self, slide: Layer, grid: PatchGrid, patch: int, name: str = MARKER
+    ) -> None:
+        """Frame a patch: that of the query, or another."""
         y, x = grid.centres[patch][::-1] - 0.5
         centre = np.tile((y, x), (2, 1))
         side = max(grid.patch_size_level0)
         if self._marker is None or self._marker not in self._viewer.layers:
             self._marker = self._add_marker(slide, centre, side)
+            self._marker.name = name
             return
+        if self._marker.name != name and self._marker.name in (MARKER, TOP_PATCH):
+            self._marker.name = name
         self._marker.data[:] = centre
         self._marker.refresh(extent=False, thumbnail=False, highlight=False)
         if self._marker.size[0] != side:
@@ -184,7 +190,7 @@ class LayerBoard:
         active = self._viewer.layers.selection.active
         marker: Points = self._viewer.add_points(
             centre,
-            name="query patch",
+            name=MARKER,
             symbol="square",
             size=side,
             face_color="transparent",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_mcm.core.mil.cohort import slide_key
+from napari_mcm.viewer.layers import TOP_PATCH
 from napari_mcm.viewer.mil_look import (
     LookRequest,
     SlideLook,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SLOT = "attention"
 TOP = 16
+_SCALED: dict[Scaling, str] = {"rank": "rank", "minmax": "min-max", "raw": "raw"}
 _LEAST_PX = 96
 """A patch that is gone to is at least so large on the screen."""
 
@@ -117,7 +119,7 @@ class AttentionDesk:
         camera.center = slide.data_to_world((y, x))
         side = float(slide.scale[-1]) * max(grid.patch_size_level0)
         camera.zoom = max(camera.zoom, _LEAST_PX / side)
-        self.session.layers.mark(slide, grid, patch.row)
+        self.session.layers.mark(slide, grid, patch.row, TOP_PATCH)
 
     def _layer_of(self, name: str) -> Layer | None:
         for layer in reversed(self.session.layers.slides()):
@@ -183,8 +185,9 @@ class AttentionDesk:
             return
         layers.bring_up(slide)
         # Its scaling must be told wherever the map is seen.
-        layer = layers.show_map(slide, SLOT, shown.heatmap.title, shown.heatmap)
-        layer.name = shown.heatmap.title
+        name = f"{shown.look.name(shown.number)} ({_SCALED[self.scaling]})"
+        layer = layers.show_map(slide, SLOT, name, shown.heatmap)
+        layer.name = name
         layers.show_only(slide, SLOT)
         before, self.shown = self.shown, shown
         if before is None or (before.look, before.number) != (shown.look, shown.number):

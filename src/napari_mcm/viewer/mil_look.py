@@ -103,10 +103,14 @@ class SlideLook:
         """Give the map of a class."""
         from napari_mcm.core.mil.maps import attention_map
 
-        name = (
-            f"{self.shown} to {self.classes[number]}" if self.per_class else self.shown
-        )
-        return attention_map(self.features, self.weights_of(number), scaling, name)
+        weights = self.weights_of(number)
+        return attention_map(self.features, weights, scaling, self.name(number))
+
+    def name(self, number: int) -> str:
+        """Say what the weights of a class are."""
+        if not self.per_class:
+            return self.shown
+        return f"{self.shown} to {self.classes[number]}"
 
     def effective(self, number: int) -> float:
         """Give the number of patches that as many equal weights would be spread over."""

@@ -82,6 +82,9 @@ class Chart(QWidget):
             )
             points = _decimated(x, y, int(area.width()))
             painter.drawPolyline(QPolygonF([QPointF(*point) for point in points]))
+            # A line of one epoch would not be seen without it.
+            painter.setBrush(pen.color())
+            painter.drawEllipse(QPointF(*points[-1]), 2, 2)
             at = _free(float(points[-1][1]), taken)
             painter.drawText(QPointF(float(points[-1][0]) + 5, at + 4), label)
         painter.end()
@@ -200,10 +203,15 @@ def _draw_axes(
         painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
         painter.setPen(text)
         box = QRectF(0, y - 8, _LEFT - 5, 16)
-        painter.drawText(box, right, f"{low + part * (high - low):.3g}")
+        painter.drawText(box, right, _tick(low + part * (high - low), high - low))
     below = QRectF(area.left(), area.bottom() + 3, area.width(), 16)
     painter.drawText(below, Qt.AlignmentFlag.AlignCenter, "epoch")
     painter.drawText(below, right, f"{last:.0f}")
+
+
+def _tick(value: float, span: float) -> str:
+    """Write a value as short as its neighbours on the axis allow."""
+    return f"{value:.2f}" if 0.05 < span < 1000 else f"{value:.2g}"
 
 
 def _decimated(x: np.ndarray, y: np.ndarray, columns: int) -> np.ndarray:

@@ -89,6 +89,8 @@ class PatchStrip(QListWidget):
 
     def show_patches(self, patches: Sequence[TopPatch]) -> None:
         """Show other patches."""
+        if patches is self._patches:
+            return
         self._patches = patches
         self.clear()
         for rank, patch in enumerate(patches, 1):

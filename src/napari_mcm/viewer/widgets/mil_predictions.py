@@ -20,16 +20,16 @@ from napari_mcm.viewer.mil_runs import Figure, MilRun, SlideRow
 
 _TITLES = {
     "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "balanced_accuracy": "Balanced accuracy",
+    "average_precision": "Av. prec.",
+    "balanced_accuracy": "Bal. acc.",
     "f1": "F1",
     "ece": "ECE",
 }
 _TIPS = {
-    "auroc": "Each class against the rest, averaged; 0.5 is chance",
-    "average_precision": "Area under precision and recall, averaged over classes",
-    "balanced_accuracy": "Part of each class that is found, averaged",
-    "f1": "Macro-averaged over classes",
+    "auroc": "AUROC: each class against the rest, averaged; 0.5 is chance",
+    "average_precision": "Average precision: area under precision and recall",
+    "balanced_accuracy": "Balanced accuracy: part of each class that is found",
+    "f1": "F1: macro-averaged over classes",
     "ece": "Calibration error: how far confidence and truth lie apart; 0 is best",
 }
 Role = Qt.ItemDataRole
@@ -61,7 +61,6 @@ class FiguresTable(QTableWidget):
                 item = QTableWidgetItem(text)
                 item.setToolTip(tip)
                 self.setItem(row, column, item)
-        self.resizeRowsToContents()
         header = self.horizontalHeader()
         assert header is not None
         rows = sum(self.rowHeight(row) for row in range(self.rowCount()))
@@ -96,14 +95,10 @@ class PredictionModel(QAbstractTableModel):
         """Name the columns."""
         if orientation != Qt.Orientation.Horizontal:
             return None
-        binary = len(self._classes) == 2
-        score = f"p {self._classes[1]}" if binary else "p"
         if role == Role.DisplayRole:
-            return ("Slide", "Label", "Predicted", score)[section]
+            return ("Slide", "Label", "Predicted", "Score")[section]
         if role == Role.ToolTipRole and section == 3:
-            return (
-                f"Probability of {self._classes[1] if binary else 'what is predicted'}"
-            )
+            return f"Probability of {scored(self._classes)}"
         return None
 
     def data(self, index: QModelIndex, role: int = Role.DisplayRole) -> Any:
@@ -167,6 +162,12 @@ class PredictionTable(QTableView):
     def show_run(self, run: MilRun) -> None:
         """Show the predictions of a run."""
         self.content.take(run)
+        header = self.horizontalHeader()
+        assert header is not None
+        # As wide as what stands in them; headers, which are padded, may be cut.
+        for column, least in ((1, 50), (2, 66), (3, 50)):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
+            header.resizeSection(column, max(self.sizeHintForColumn(column), least))
 
     def slide(self) -> str:
         """Name the selected slide; empty where none is."""
@@ -179,6 +180,11 @@ class PredictionTable(QTableView):
     def _open(self) -> None:
         if name := self.slide():
             self.opened.emit(name)
+
+
+def scored(classes: Sequence[str]) -> str:
+    """Say of which class the score is."""
+    return classes[1] if len(classes) == 2 else "the predicted class"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -202,7 +208,11 @@ def _fit(table: Any) -> None:
     header.setSectionResizeMode(modes.ResizeToContents)
     header.setSectionResizeMode(0, modes.Stretch)
     header.setMinimumSectionSize(40)
-    table.verticalHeader().setVisible(False)
+    header.setHighlightSections(False)
+    rows = table.verticalHeader()
+    rows.setVisible(False)
+    rows.setMinimumSectionSize(10)
+    rows.setDefaultSectionSize(table.fontMetrics().height() + 8)
     table.setMinimumWidth(100)
     table.setWordWrap(False)
     assert isinstance(table, QWidget)

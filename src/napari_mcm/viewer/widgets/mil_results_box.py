@@ -9,7 +9,6 @@ from qtpy.QtGui import QImage
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QGroupBox,
     QHBoxLayout,
     QLineEdit,
     QPushButton,
@@ -22,7 +21,11 @@ from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.mil_path import PathField
 from napari_mcm.viewer.widgets.mil_picture import Picture
-from napari_mcm.viewer.widgets.mil_predictions import FiguresTable, PredictionTable
+from napari_mcm.viewer.widgets.mil_predictions import (
+    FiguresTable,
+    PredictionTable,
+    scored,
+)
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 
 _PLOTS = {
@@ -34,7 +37,7 @@ _PLOTS = {
 _OPEN = "Open the selected slide, and draw what the models look at (also: double click)"
 
 
-class ResultsBox(QGroupBox):
+class ResultsBox(QWidget):
     """A run's results, and its slides to be opened.
 
     Parameters
@@ -46,7 +49,7 @@ class ResultsBox(QGroupBox):
     """
 
     def __init__(self, desk: MilDesk, attention: AttentionDesk) -> None:
-        super().__init__("Results")
+        super().__init__()
         self._desk, self._attention = desk, attention
         self.run = PathField("Run folder", "A finished run of mil train")
         self.show_it = QPushButton("&Show")
@@ -91,6 +94,7 @@ class ResultsBox(QGroupBox):
         inner.addWidget(self.plot)
         inner.addWidget(self.picture)
         column = QVBoxLayout(self)
+        column.setContentsMargins(4, 8, 0, 0)
         column.addLayout(row)
         column.addWidget(self.content)
 
@@ -101,7 +105,7 @@ class ResultsBox(QGroupBox):
         follow(self.run.chosen, self.read)
         follow(self.table.picked, self.refresh)
         follow(self.slides.changed, self._slides_changed)
-        self.table.opened.connect(self._attention.open_slide)
+        follow(self.table.opened, self._open)
 
     def refresh(self) -> None:
         """Show which buttons can be used."""
@@ -127,7 +131,8 @@ class ResultsBox(QGroupBox):
         self.about.setText(
             f"{run.model}, {len(run.rows):,} slides, classes "
             f"{', '.join(run.classes)}. Each slide by models that have not seen it; "
-            f"95 % intervals by {run.resampled}."
+            f"95 % intervals by {run.resampled}. Score: probability of "
+            f"{scored(run.classes)}."
         )
         self.figures.show_run(run)
         self.table.show_run(run)

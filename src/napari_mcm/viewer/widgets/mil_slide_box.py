@@ -127,7 +127,8 @@ class AttentionBox(QGroupBox):
         self.run.setText(
             "No run yet: train one, or choose one in Results."
             if run is None
-            else f"Run {run.path.name}: {run.model}, features {run.encoder or 'unnamed'}."
+            else f"Run {run.path.name}: {run.model} on features of "
+            f"{run.encoder or 'an unnamed encoder'}."
         )
         shown = self._attention.shown
         self.content.setVisible(shown is not None)
@@ -173,7 +174,8 @@ def describe(shown: Shown) -> str:
     each = ", ".join(f"{look.classes[i]} {look.probabilities[i]:.3f}" for i in order)
     count = shown.look.weights.shape[-1]
     models = f"{look.models} model{'s' if look.models > 1 else ''}"
-    return f"{each} ({models}). Looks at {shown.effective:,.3g} of {count:,} patches."
+    effective = f"Effective number of attended patches: {shown.effective:,.3g}"
+    return f"{each} ({models}). {effective} of {count:,}."
 
 
 def _caveat(shown: Shown) -> str:

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from qtpy.QtWidgets import QFormLayout, QGroupBox, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_mcm.core.mil.cohort import read_cohort
@@ -25,7 +25,7 @@ _REASONS = {
 }
 
 
-class TrainBox(QGroupBox):
+class TrainBox(QWidget):
     """What is trained on what, and the button that starts it.
 
     Parameters
@@ -35,7 +35,7 @@ class TrainBox(QGroupBox):
     """
 
     def __init__(self, desk: MilDesk) -> None:
-        super().__init__("Training")
+        super().__init__()
         self._desk, self._jobs = desk, desk.session.jobs
         self._state: RunState | None = None
         self.cohort = PathField(
@@ -73,6 +73,7 @@ class TrainBox(QGroupBox):
         below = QFormLayout()
         below.addRow("Run &folder", self.out)
         column = QVBoxLayout(self)
+        column.setContentsMargins(4, 8, 0, 0)
         column.addLayout(form)
         column.addWidget(self.main)
         column.addWidget(folded)
