@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_mcm.core.errors import ConfigError, RunError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import save_features
 from napari_mcm.core.grid import GridConfig, make_grid
@@ -22,6 +24,7 @@ from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.jobs import JobState
 from napari_mcm.viewer.layers import placement
 from napari_mcm.viewer.mil_runs import read_run, state_of
+from napari_mcm.viewer.mil_tasks import find_slide
 from napari_mcm.viewer.widgets.mil import TABS, MilWidget
 from tests.core.mil.conftest import DIM, ENCODER, make_config, write_cohort
 from tests.viewer.conftest import MPP, finish, write_slide
@@ -173,7 +176,12 @@ def test_a_run_is_broken_off_and_gone_on_with(
     assert state_of(tmp_path / "run").kind == "unfinished"
     qtbot.waitUntil(lambda: "ontinue" in ready.train.train.text(), timeout=SLOW)
     first = len(ready.desk.curves[0, 0]["validation_loss"])
+    drawn: list[int] = []
+    ready.desk.curves_changed.connect(
+        lambda: drawn.append(len(ready.desk.curves.get((0, 0), {}).get("step", [])))
+    )
     start(ready, qtbot)
+    assert drawn[0] >= first
     qtbot.waitUntil(
         lambda: len(ready.desk.curves.get((0, 0), {}).get("step", [])) > first + 1,
         timeout=SLOW,
@@ -284,6 +292,63 @@ def test_a_click_on_a_top_patch_goes_there(shown: MilWidget, qtbot: QtBot) -> No
     np.testing.assert_allclose(centre, wanted, atol=MPP)
 
 
+def test_each_class_has_its_own_map_where_the_model_has_it(
+    mil: MilWidget, cohort: tuple[Path, Path], tmp_path: Path, qtbot: QtBot
+) -> None:
+    config = make_config(cohort, tmp_path / "clam")
+    several = config.aggregator.model_copy(update={"model": "clam_mb"})
+    run(train(config.model_copy(update={"aggregator": several})))
+    mil.desk.show_run(tmp_path / "clam")
+    qtbot.waitUntil(lambda: mil.desk.run is not None, timeout=SLOW)
+    mil.desk.slides = cohort[0].parent / "slides"
+    open_with_attention(mil, qtbot, "s02")
+    session, tops = mil.session, mil.attention.tops
+    layer = session.layers.map_of(session.slide, "attention")
+    assert layer.name == "attention to tumour (rank)"
+    first = layer.data.copy()
+    mil.looking.look_at.activated.emit(0)
+    qtbot.waitUntil(lambda: layer.name == "attention to normal (rank)", timeout=SLOW)
+    assert not np.array_equal(first, layer.data, equal_nan=True)
+    qtbot.waitUntil(lambda: mil.attention.tops not in ([], tops), timeout=SLOW)
+
+
+def test_the_keyboard_opens_a_slide_and_goes_to_a_patch(
+    shown: MilWidget, qtbot: QtBot
+) -> None:
+    select(shown, "s02")
+    qtbot.keyClick(shown.results.table, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: bool(shown.attention.tops), timeout=SLOW)
+    strip, camera = shown.looking.strip, shown.session.viewer.scene.camera
+    strip.setCurrentRow(0)
+    qtbot.keyClick(strip, Qt.Key.Key_Right)
+    qtbot.keyClick(strip, Qt.Key.Key_Return)
+    grid = shown.attention.shown.look.features.grid
+    wanted = grid.centres[shown.attention.tops[1].row][::-1] * MPP
+    np.testing.assert_allclose(camera.center[-2:], wanted, atol=MPP)
+
+
+def test_a_slide_is_found_by_the_table_or_by_name(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "s1"
+    inner.mkdir(parents=True)
+    (inner.parent / "s1.svs").touch()
+    (tmp_path / "s10.svs").touch()
+    assert find_slide("s1", None, tmp_path) == inner.parent / "s1.svs"
+    known = tmp_path / "s10.svs"
+    assert find_slide("s1", known, None) == known
+    assert find_slide("s1", tmp_path / "gone.svs", inner.parent.parent).exists()
+    with pytest.raises(ConfigError, match="no slide called s2"):
+        find_slide("s2", None, tmp_path)
+
+
+def test_a_folder_is_told_apart_from_a_run(tmp_path: Path, trained: Path) -> None:
+    assert state_of(tmp_path / "new").kind == state_of(tmp_path).kind == "free"
+    assert state_of(trained).kind == "finished"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"slides": []}')
+    assert state_of(other).kind == "other"
+
+
 def test_an_open_slide_is_used_again(
     shown: MilWidget, qtbot: QtBot, cohort: tuple[Path, Path]
 ) -> None:
@@ -368,10 +433,6 @@ def test_folders_are_remembered(
 
 
 def test_a_damaged_run_is_told_in_one_line(trained: Path, tmp_path: Path) -> None:
-    import shutil
-
-    from napari_mcm.core.errors import RunError
-
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     (copy / "figures.json").write_text('{"pooled": 3}')
