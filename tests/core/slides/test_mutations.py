@@ -97,6 +97,10 @@ def attack(bases: list[Path], folder: Path, worker: Worker) -> Tally:
         damaged.write_bytes(mutated(data, hot, wanted))
         try:
             answer = worker.ask(target)
+            if answer["seconds"] >= HANG_S:
+                # What hangs hangs twice; a machine that others use is slow once.
+                again = worker.ask(target)
+                answer["seconds"] = min(answer["seconds"], again["seconds"])
         finally:
             damaged.write_bytes(data)
         tally.add(answer)
