@@ -11,11 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
-from napari_mcm.core.errors import ConfigError
+from napari_mcm.cli.resuming import RESUME, run_to_resume
 from napari_mcm.core.jobs import format_seconds
 from napari_mcm.core.mae.classifier.config import ClassifyConfig
 
@@ -26,10 +24,7 @@ if TYPE_CHECKING:
 class ClassifyOptions(ClassifyConfig):
     """A new training, or one to go on with."""
 
-    resume: Path | None = Field(
-        None,
-        description="Directory of a run to go on with; its options stay as they are.",
-    )
+    resume: Path | None = RESUME
 
 
 OPTIONS, POSITIONAL = ClassifyOptions, "data"
@@ -39,18 +34,12 @@ def run(options: ClassifyOptions) -> Outcome:
     """Train, or go on with it."""
     from napari_mcm.core.mae.classifier.training import classify, resume_classify
 
-    if options.resume is None:
+    resume = run_to_resume(options)
+    if resume is None:
         given = options.model_dump(exclude={"resume"})
         config = ClassifyConfig.model_validate(given)
         return _outcome(drive(classify(config), _how(config.out)))
-    others = sorted(options.model_fields_set - {"resume"})
-    if others:
-        raise ConfigError(
-            "takes no other options: the run has its own",
-            "--resume",
-            f"Leave out {', '.join(others)}",
-        )
-    return _outcome(drive(resume_classify(options.resume), _how(options.resume)))
+    return _outcome(drive(resume_classify(resume), _how(resume)))
 
 
 def _how(run_dir: Path | None) -> str:

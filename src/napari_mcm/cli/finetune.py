@@ -11,12 +11,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome, say, table
-from napari_mcm.core.errors import ConfigError, McmError
+from napari_mcm.cli.resuming import RESUME, run_to_resume
+from napari_mcm.core.errors import McmError
 from napari_mcm.core.jobs import Job, format_seconds
 from napari_mcm.core.jobs import run as run_job
 from napari_mcm.core.mcm.config import FinetuneConfig
@@ -29,10 +28,7 @@ if TYPE_CHECKING:
 class FinetuneOptions(FinetuneConfig):
     """A new fine-tuning, or one to go on with."""
 
-    resume: Path | None = Field(
-        None,
-        description="Directory of a run to go on with; its options stay as they are.",
-    )
+    resume: Path | None = RESUME
 
 
 OPTIONS, POSITIONAL = FinetuneOptions, "slides"
@@ -40,16 +36,10 @@ OPTIONS, POSITIONAL = FinetuneOptions, "slides"
 
 def run(options: FinetuneOptions) -> Outcome:
     """Fine-tune, or go on with it."""
-    if options.resume is None:
+    resume = run_to_resume(options)
+    if resume is None:
         return _outcome(_start(options))
-    others = sorted(options.model_fields_set - {"resume"})
-    if others:
-        raise ConfigError(
-            "takes no other options: the run has its own",
-            "--resume",
-            f"Leave out {', '.join(others)}",
-        )
-    return _outcome(_resume(options.resume))
+    return _outcome(_resume(resume))
 
 
 def preset_lines(config: FinetuneConfig) -> list[str]:

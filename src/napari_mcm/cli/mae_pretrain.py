@@ -10,12 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome, table
-from napari_mcm.core.errors import ConfigError
+from napari_mcm.cli.resuming import RESUME, run_to_resume
 from napari_mcm.core.jobs import format_seconds
 from napari_mcm.core.mae.config import PretrainConfig
 
@@ -26,10 +24,7 @@ if TYPE_CHECKING:
 class PretrainOptions(PretrainConfig):
     """A new pre-training, or one to go on with."""
 
-    resume: Path | None = Field(
-        None,
-        description="Directory of a run to go on with; its options stay as they are.",
-    )
+    resume: Path | None = RESUME
 
 
 OPTIONS, POSITIONAL = PretrainOptions, "pictures"
@@ -37,16 +32,10 @@ OPTIONS, POSITIONAL = PretrainOptions, "pictures"
 
 def run(options: PretrainOptions) -> Outcome:
     """Pre-train, or go on with it."""
-    if options.resume is None:
+    resume = run_to_resume(options)
+    if resume is None:
         return _outcome(_start(options))
-    others = sorted(options.model_fields_set - {"resume"})
-    if others:
-        raise ConfigError(
-            "takes no other options: the run has its own",
-            "--resume",
-            f"Leave out {', '.join(others)}",
-        )
-    return _outcome(_resume(options.resume))
+    return _outcome(_resume(resume))
 
 
 def _start(options: PretrainOptions) -> PretrainResult:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
-from napari_mcm.core.errors import ConfigError
+from napari_mcm.cli.resuming import RESUME, run_to_resume
 from napari_mcm.core.jobs import format_seconds
 from napari_mcm.core.mil.config import MilConfig
 
@@ -24,10 +22,7 @@ if TYPE_CHECKING:
 class MilTrainOptions(MilConfig):
     """A new training, or one to go on with."""
 
-    resume: Path | None = Field(
-        None,
-        description="Directory of a run to go on with; its options stay as they are.",
-    )
+    resume: Path | None = RESUME
 
 
 OPTIONS, POSITIONAL = MilTrainOptions, "cohort"
@@ -37,17 +32,11 @@ def run(options: MilTrainOptions) -> Outcome:
     """Train, or go on with it."""
     from napari_mcm.core.mil.train import resume_train, train
 
-    if options.resume is None:
+    resume = run_to_resume(options)
+    if resume is None:
         config = MilConfig(**options.model_dump(exclude={"resume"}))
         return _outcome(drive(train(config), _how(config.out)))
-    others = sorted(options.model_fields_set - {"resume"})
-    if others:
-        raise ConfigError(
-            "takes no other options: the run has its own",
-            "--resume",
-            f"Leave out {', '.join(others)}",
-        )
-    return _outcome(drive(resume_train(options.resume), _how(options.resume)))
+    return _outcome(drive(resume_train(resume), _how(resume)))
 
 
 def _how(run_dir: Path | None) -> str:
