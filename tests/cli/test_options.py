@@ -11,9 +11,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.cli.app import VERBS, load_verb
-from napari_mcm.cli.options import add_options, read_config, walk
+from napari_mcm.cli.options import add_options, read_config
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.options import walk
 
 
 class Inner(BaseModel):

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from napari_mcm.cli.app import VERBS, load_verb
-from napari_mcm.cli.options import Option, walk
 from napari_mcm.core.files import write_text
+from napari_mcm.core.options import Option, walk
 
 BEGIN, END = "<!-- options -->", "<!-- end of options -->"
 
