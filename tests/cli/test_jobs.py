@@ -101,6 +101,39 @@ def test_similarity_to_several_and_away_from_others(
     assert answer.json["limits"] != [-1.0, 1.0]
 
 
+def test_a_saved_query_gives_the_same_map(
+    call: Call, extracted: Answer, tmp_path: Path
+) -> None:
+    file, query = extracted.json["files"][0], tmp_path / "a.query.json"
+    first = call(
+        *("similarity", file, "--at", "200,200", "--not-at", "300,300"),
+        *("--save-query", query, "--out", tmp_path / "a.geojson", "--json"),
+    )
+    middle = (first.json["min"] + first.json["max"]) / 2
+    again = call(
+        *("similarity", file, "--query", query, "--above", str(middle)),
+        *("--out", tmp_path / "b.geojson", "--json"),
+    )
+    assert (first.status, again.status) == (0, 0)
+    assert again.json["query_index"] == first.json["query_index"]
+    assert again.json["min"] == pytest.approx(first.json["min"], abs=1e-5)
+    kept = json.loads((tmp_path / "b.geojson").read_text())["features"]
+    whole = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert 0 < len(kept) == again.json["patches_above"] < len(whole)
+    assert again.json["area_mm2"] > 0
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--at", "200,200", "--query", "a"), ("--query", "a", "--pool", "x")]
+)
+def test_a_query_is_given_in_one_way(
+    call: Call, extracted: Answer, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file = extracted.json["files"][0]
+    answer = call("similarity", file, *words, "--out", tmp_path / "a.png")
+    assert answer.status == 2 and answer.error
+
+
 def test_similarity_off_the_tissue_is_one_line(
     call: Call, extracted: Answer, tmp_path: Path
 ) -> None:

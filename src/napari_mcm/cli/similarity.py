@@ -13,27 +13,59 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.cli.output import Outcome, say, table
-from napari_mcm.core.errors import FeatureError, SlideError
+from napari_mcm.core.errors import ConfigError, FeatureError, SlideError
 from napari_mcm.core.features import read_features
+from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import PatchGrid
-from napari_mcm.core.heatmaps import Heatmap, similarity, write_heatmap
+from napari_mcm.core.heatmaps import (
+    Examples,
+    Heatmap,
+    SimilarityIndex,
+    heatmap_of,
+    make_query,
+    read_query,
+    similarity,
+    write_heatmap,
+    write_query,
+)
+from napari_mcm.core.heatmaps.similarity import Pool
 from napari_mcm.core.slides import ReadConfig, Slide
 
 Point = tuple[float, float]
 
 
 class SimilarityOptions(BaseModel):
-    """Features, query points, and where the heatmap goes."""
+    """Features, query points or a saved query, and where the heatmap goes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     features: Path = Field(description="Feature file of a slide.")
     at: tuple[Point, ...] = Field(
-        min_length=1,
-        description="Point of the query patch in level-0 pixels; several are averaged.",
+        (),
+        description="Point of the query patch in level-0 pixels; see --pool for "
+        "several.",
     )
     not_at: tuple[Point, ...] = Field(
         (), description="Point of a patch to be unlike, in level-0 pixels."
+    )
+    query: Path | None = Field(
+        None,
+        description="Saved query (.query.json) in place of --at: of this slide, or of "
+        "another one and this encoder.",
+    )
+    pool: Pool = Field(
+        "mean",
+        description="Of several points, their mean direction counts (Rocchio), or the "
+        "nearest of them.",
+    )
+    save_query: Path | None = Field(
+        None, description="File to save the query in, for other slides."
+    )
+    above: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Write only patches of at least this cosine, and say their area.",
     )
     out: Path = Field(description="File to write: .png, .ome.tif or .geojson.")
     slide: Path | None = Field(
@@ -51,14 +83,18 @@ OPTIONS, POSITIONAL = SimilarityOptions, "features"
 
 def run(options: SimilarityOptions) -> Outcome:
     """Compare, and write the heatmap."""
+    _check(options)
     features = read_features(options.features)
-    queries = [_patch(features.grid, point) for point in options.at]
-    against = [_patch(features.grid, point) for point in options.not_at]
-    heatmap = similarity(features, queries, against, options.limits)
-    _write(heatmap, options)
+    if options.query is None:
+        heatmap, queries, against = _point(options, features)
+    else:
+        heatmap = _carried(options, features)
+        queries, against = [], []
+    shown = heatmap if options.above is None else heatmap.above(options.above)
+    _write(shown, options)
     low, high = _range(heatmap)
     result = {
-        "query_index": queries[0],
+        "query_index": heatmap.query,
         "queries": queries,
         "against": against,
         "min": low,
@@ -66,13 +102,56 @@ def run(options: SimilarityOptions) -> Outcome:
         "limits": heatmap.limits,
         "file": options.out,
     }
+    left_out = "the query itself left out" if heatmap.query is not None else "all"
     rows = [
-        ("shows", heatmap.title),
-        ("values", f"{low:.3f} to {high:.3f} (the query itself left out)"),
+        ("shows", shown.title),
+        ("values", f"{low:.3f} to {high:.3f} ({left_out})"),
         ("colours", "{:.3g} to {:.3g}".format(*heatmap.limits)),
         ("file", str(options.out)),
     ]
+    if options.above is not None:
+        result["area_mm2"] = heatmap.area_mm2(options.above)
+        result["patches_above"] = heatmap.count_above(options.above)
+        area = f"{result['area_mm2']:.4g} mm², {result['patches_above']:,} patches"
+        rows.insert(2, ("area", area))
+    if options.save_query is not None:
+        rows.append(("query", str(options.save_query)))
     return Outcome(result, table(rows))
+
+
+def _check(options: SimilarityOptions) -> None:
+    if (options.query is None) == (not options.at):
+        raise ConfigError("give either points or a saved query", "--at, --query")
+    if options.query is not None and (options.not_at or options.save_query):
+        raise ConfigError("cannot be given with --query", "--not-at, --save-query")
+
+
+def _point(
+    options: SimilarityOptions, features: FeatureSet
+) -> tuple[Heatmap, list[int], list[int]]:
+    queries = [_patch(features.grid, point) for point in options.at]
+    against = [_patch(features.grid, point) for point in options.not_at]
+    index = SimilarityIndex(features)
+    heatmap = similarity(index, queries, against, options.limits, options.pool)
+    if options.save_query is not None:
+        examples = Examples(options.at, options.not_at, (), options.pool)
+        directions = index.directions(queries, against, options.pool)
+        name = str(features.encoder.get("spec") or "encoder")
+        query = make_query(examples, {name: (features, directions)})
+        write_query(options.save_query, query)
+    return heatmap, queries, against
+
+
+def _carried(options: SimilarityOptions, features: FeatureSet) -> Heatmap:
+    assert options.query is not None
+    query = read_query(options.query)
+    index = SimilarityIndex(features)
+    directions = query.ask(index, options.query)
+    here = query.is_of(features)
+    found = query.examples.patches(features.grid) if here else None
+    title = f"cosine similarity to a query on {query.slide.name}"
+    marked = found[0] if found else []
+    return heatmap_of(index, directions, title, options.limits, marked)
 
 
 def _patch(grid: PatchGrid, point: Point) -> int:
@@ -86,7 +165,8 @@ def _patch(grid: PatchGrid, point: Point) -> int:
 
 
 def _range(heatmap: Heatmap) -> tuple[float, float]:
-    others = np.delete(heatmap.values, heatmap.query or 0)
+    asked = [] if heatmap.query is None else [heatmap.query]
+    others = np.delete(heatmap.values, asked)
     if not np.isfinite(others).any():
         return float("nan"), float("nan")
     return float(np.nanmin(others)), float(np.nanmax(others))

@@ -121,3 +121,42 @@ def test_a_hundred_thousand_patches_answer_at_once() -> None:
         seconds.append(time.perf_counter() - began)
     # About 15 ms on two idle cores; the bound is for busy ones.
     assert min(seconds) < 0.08
+
+
+def test_the_nearest_of_several_counts_where_that_is_asked(
+    features: FeatureSet,
+) -> None:
+    index = SimilarityIndex(features)
+    values = index.query([0, 5], pool="max")  # 0 and 180 degrees would cancel out
+    angles = features.grid.lattice[:, 1] * np.pi / 5
+    expected = np.maximum(np.cos(angles), np.cos(angles - np.pi))
+    expected[7] = np.nan
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+def test_order_is_that_of_mean_cosines_less_mean_cosines() -> None:
+    rng = np.random.default_rng(0)
+    lattice = np.stack([np.arange(40), np.zeros(40, int)], axis=1).astype(np.int32)
+    identity = {"name": "s", "fingerprint": "0", "size": [9, 9], "mpp": [0.5, 0.5]}
+    xy = lattice[:, ::-1].astype(np.int64) * 32
+    grid = PatchGrid(xy, lattice, 32, 0.5, (32.0, 32.0), (0.0, 0.0), (40, 1), identity)
+    vectors = rng.standard_normal((40, 12), np.float32)
+    index = SimilarityIndex(FeatureSet(vectors, grid, np.zeros(40, np.uint8), {}))
+    like, unlike = [1, 2, 3], [10, 11]
+    of_each = [index.query(patch) for patch in range(40)]
+    plain = np.mean([of_each[i] for i in like], 0)
+    plain -= np.mean([of_each[i] for i in unlike], 0)
+    values = index.query(like, unlike)
+    assert np.argsort(values).tolist() == np.argsort(plain).tolist()
+    assert np.ptp(values / plain) < 1e-4
+
+
+def test_a_query_can_be_asked_of_another_slide(features: FeatureSet) -> None:
+    directions = SimilarityIndex(features).directions(1)
+    turned = replace(features, features=features.features[::-1].copy())
+    turned = replace(turned, status=features.status[::-1].copy())
+    values = SimilarityIndex(turned).compare(directions)
+    expected = SimilarityIndex(features).query(1)[::-1]
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    with pytest.raises(FeatureError, match="a query of 3 values"):
+        SimilarityIndex(features).compare(np.ones((1, 3), np.float32))

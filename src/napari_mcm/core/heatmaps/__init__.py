@@ -1,7 +1,26 @@
 """Similarity and attention as values on the grid, as pictures and as files."""
 
-from napari_mcm.core.heatmaps.heatmap import Heatmap
-from napari_mcm.core.heatmaps.similarity import SimilarityIndex, similarity
+from napari_mcm.core.heatmaps.examples import Examples
+from napari_mcm.core.heatmaps.heatmap import Heatmap, difference
+from napari_mcm.core.heatmaps.query_file import (
+    QueryFile,
+    make_query,
+    read_query,
+    write_query,
+)
+from napari_mcm.core.heatmaps.similarity import SimilarityIndex, heatmap_of, similarity
 from napari_mcm.core.heatmaps.writers import write_heatmap
 
-__all__ = ["Heatmap", "SimilarityIndex", "similarity", "write_heatmap"]
+__all__ = [
+    "Examples",
+    "Heatmap",
+    "QueryFile",
+    "SimilarityIndex",
+    "difference",
+    "heatmap_of",
+    "make_query",
+    "read_query",
+    "similarity",
+    "write_heatmap",
+    "write_query",
+]

@@ -1,4 +1,17 @@
-"""How alike patches look to an encoder: cosine of one patch to all others."""
+"""How alike patches look to an encoder: cosine of examples to all other patches.
+
+Several examples are put together by the rule of Rocchio (1971), *Relevance feedback in
+information retrieval*, in *The SMART Retrieval System*, pages 313-323, as Manning,
+Raghavan and Schütze write it (2008, *Introduction to Information Retrieval*, equation
+9.3), without an older query and with both weights 1, on features of length 1::
+
+    q = mean of u(p) over patches to be like - mean of u(n) over patches to be unlike
+    score of a patch = cosine of its features and q
+
+For a given query the cosine puts patches in the same order as their mean cosine to the
+patches to be like less their mean cosine to those to be unlike, of which it is a
+multiple, and it stays between -1 and 1.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +26,19 @@ from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.heatmaps.heatmap import Heatmap
 
 Patches = int | Sequence[int]
+Directions = NDArray[np.float32]
+"""What a query is to one encoder: K unit vectors (K, D); the nearest one counts."""
+
+Pool = Literal["mean", "max"]
+"""Of several patches to be like, their mean counts, or whichever is nearest."""
+
+MOST_NEAREST = 64
+"""Where the nearest counts, no more patches are compared with, drawn evenly."""
+
 ROBUST_PERCENTILES = (2.0, 98.0)
 _NOWHERE = 1e-5
+_ROWS = 8192
+_NAMED = 6
 
 
 class SimilarityIndex:
@@ -42,16 +66,21 @@ class SimilarityIndex:
         unit[~self.valid] = 0
         self._unit = unit
 
-    def query(self, index: Patches, against: Patches = ()) -> NDArray[np.float32]:
+    def query(
+        self, index: Patches, against: Patches = (), pool: Pool = "mean"
+    ) -> NDArray[np.float32]:
         """Compare all patches with one or several.
 
         Parameters
         ----------
         index : int or sequence of int
-            Patches to be like; of several, the mean of their directions counts.
+            Patches to be like.
         against : int or sequence of int
             Patches to be unlike. Their mean direction is taken away from that of
             `index`, and the cosine to what is left is given.
+        pool : {"mean", "max"}
+            Whether the mean of the directions of `index` counts, or, patch by patch,
+            that which is nearest.
 
         Returns
         -------
@@ -64,24 +93,83 @@ class SimilarityIndex:
             If a patch asked for does not exist or has no features, or if together they
             cancel out: those to be like and unlike are the same, say.
         """
-        direction = self._mean(index)
+        return self.compare(self.directions(index, against, pool))
+
+    def directions(
+        self, index: Patches, against: Patches = (), pool: Pool = "mean"
+    ) -> Directions:
+        """Say what a query is to this encoder: it can be asked of other slides.
+
+        Parameters
+        ----------
+        index, against, pool
+            As :meth:`query` takes them.
+
+        Returns
+        -------
+        ndarray of float32, shape (K, D)
+            Unit vectors; one, unless the nearest of several patches counts.
+
+        Raises
+        ------
+        FeatureError
+            As :meth:`query` does.
+        """
+        found = self._units(index)
+        if pool == "max":
+            kept = np.linspace(0, len(found) - 1, min(len(found), MOST_NEAREST))
+            found = found[np.unique(np.rint(kept).astype(int))]
+        else:
+            found = found.mean(axis=0, keepdims=True)
         if _listed(against):
-            direction = direction - self._mean(against)
-        length = float(np.linalg.norm(direction))
-        if length < _NOWHERE:
+            found = found - self._units(against).mean(axis=0)
+        lengths = np.linalg.norm(found, axis=1)
+        found = found[lengths >= _NOWHERE]
+        if not len(found):
             raise FeatureError(
                 "the features of the patches asked for cancel each other out",
                 hint="Choose other patches",
             )
-        # As fast as a matrix product, without its second thread, which would compete
-        # with whoever paints the answer.
-        unit = direction / np.float32(length)
-        cosine: NDArray[np.float32] = np.vecdot(self._unit, unit)
+        return np.asarray(found / lengths[lengths >= _NOWHERE, None], np.float32)
+
+    def compare(self, directions: Directions) -> NDArray[np.float32]:
+        """Give the cosine of each patch to the nearest of some directions.
+
+        Parameters
+        ----------
+        directions : ndarray of float32, shape (K, D)
+            From :meth:`directions`, of this slide or another one.
+
+        Returns
+        -------
+        ndarray of float32, shape (N,)
+            -1 to 1; NaN for patches without features.
+
+        Raises
+        ------
+        FeatureError
+            If they are of another encoder, so that their length differs.
+        """
+        if directions.ndim != 2 or directions.shape[1] != self._unit.shape[1]:
+            raise FeatureError(
+                f"a query of {directions.shape[-1]} values was asked of features that "
+                f"have {self._unit.shape[1]}",
+                hint="Ask the encoder that the query was made with",
+            )
+        if len(directions) == 1:
+            # As fast as a matrix product, without its second thread, which would
+            # compete with whoever paints the answer.
+            cosine: NDArray[np.float32] = np.vecdot(self._unit, directions[0])
+        else:
+            cosine = np.empty(len(self._unit), np.float32)
+            for start in range(0, len(cosine), _ROWS):
+                rows = self._unit[start : start + _ROWS]
+                (rows @ directions.T).max(axis=1, out=cosine[start : start + _ROWS])
         np.clip(cosine, -1, 1, out=cosine)
         cosine[~self.valid] = np.nan
         return cosine
 
-    def _mean(self, patches: Patches) -> NDArray[np.float32]:
+    def _units(self, patches: Patches) -> NDArray[np.float32]:
         listed = _listed(patches)
         for patch in listed or [-1]:
             if not 0 <= patch < len(self.valid):
@@ -91,7 +179,7 @@ class SimilarityIndex:
                     f"patch {patch} has no features to compare with",
                     hint="Choose a patch that could be read and is not blank",
                 )
-        return np.asarray(self._unit[listed].mean(axis=0))
+        return np.asarray(self._unit[listed])
 
 
 def similarity(
@@ -99,6 +187,7 @@ def similarity(
     query: Patches,
     against: Patches = (),
     limits: Literal["fixed", "robust"] = "fixed",
+    pool: Pool = "mean",
 ) -> Heatmap:
     """Show how like a query patch all others are.
 
@@ -112,6 +201,8 @@ def similarity(
         Range of the colours: -1 to 1, which lets encoders be compared, or the 2nd to
         the 98th percentile of all patches but the queries, which shows the structure
         of features that all point much the same way.
+    pool : {"mean", "max"}
+        Of several patches to be like, the mean counts, or the nearest.
 
     Returns
     -------
@@ -121,13 +212,44 @@ def similarity(
     index = (
         features if isinstance(features, SimilarityIndex) else SimilarityIndex(features)
     )
-    values = index.query(query, against)
     shown = _listed(query)
-    title = f"cosine similarity to {_name(shown)}"
+    title = f"cosine similarity to {_name(shown, pool)}"
     if _listed(against):
         title += f", away from {_name(_listed(against))}"
-    ends = (-1.0, 1.0) if limits == "fixed" else _robust(values, shown)
-    return Heatmap(values, index.features.grid, ends, title, query=shown[0])
+    directions = index.directions(query, against, pool)
+    return heatmap_of(index, directions, title, limits, shown)
+
+
+def heatmap_of(
+    index: SimilarityIndex,
+    directions: Directions,
+    title: str,
+    limits: Literal["fixed", "robust"] = "fixed",
+    queries: Sequence[int] = (),
+) -> Heatmap:
+    """Show how like a query all patches are, one that came from another slide, say.
+
+    Parameters
+    ----------
+    index : SimilarityIndex
+        N patches of one slide.
+    directions : ndarray of float32, shape (K, D)
+        The query, as :meth:`SimilarityIndex.directions` gives it.
+    title : str
+        What the map shows.
+    limits : {"fixed", "robust"}
+        As :func:`similarity` takes them.
+    queries : sequence of int
+        Patches of this slide that were asked for; the first is marked.
+
+    Returns
+    -------
+    Heatmap
+    """
+    values = index.compare(directions)
+    ends = (-1.0, 1.0) if limits == "fixed" else _robust(values, list(queries))
+    marked = queries[0] if len(queries) else None
+    return Heatmap(values, index.features.grid, ends, title, query=marked)
 
 
 def _robust(values: NDArray[np.float32], queries: list[int]) -> tuple[float, float]:
@@ -143,6 +265,10 @@ def _listed(patches: Patches) -> list[int]:
     return [int(patches)] if isinstance(patches, int | np.integer) else list(patches)
 
 
-def _name(patches: list[int]) -> str:
+def _name(patches: list[int], pool: Pool = "mean") -> str:
     plural = "es" if len(patches) > 1 else ""
-    return f"patch{plural} {', '.join(map(str, patches))}"
+    if len(patches) > _NAMED:
+        nearest = "the nearest of " if pool == "max" else ""
+        return f"{nearest}{len(patches):,} patches"
+    nearest = "the nearer of " if pool == "max" and plural else ""
+    return f"{nearest}patch{plural} {', '.join(map(str, patches))}"
