@@ -10,6 +10,7 @@ from psygnal import Signal
 
 from napari_mcm.core.jobs import Job, Metrics
 from napari_mcm.viewer import mil_memory
+from napari_mcm.viewer.commands import beside_window
 from napari_mcm.viewer.mil_runs import Curves, MilRun, read_curves, read_run
 from napari_mcm.viewer.mil_tasks import continue_run, train_run
 
@@ -60,7 +61,9 @@ class MilDesk:
     def train(self, config: MilConfig) -> None:
         """Train a new run, and show it."""
         self._start(
-            f"Training {config.aggregator.model}", lambda: train_run(config), {}
+            f"Training {config.aggregator.model}",
+            lambda: train_run(beside_window(config)),
+            {},
         )
 
     def go_on(self, folder: Path) -> None:

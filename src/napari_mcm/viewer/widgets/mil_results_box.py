@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 from napari_mcm.viewer.mil_attention import AttentionDesk
 from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.widgets.mil_parts import while_alive
-from napari_mcm.viewer.widgets.mil_path import PathField
 from napari_mcm.viewer.widgets.mil_picture import Picture
 from napari_mcm.viewer.widgets.mil_predictions import (
     FiguresTable,
@@ -27,6 +26,7 @@ from napari_mcm.viewer.widgets.mil_predictions import (
     scored,
 )
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
+from napari_mcm.viewer.widgets.path_field import PathField
 
 _PLOTS = {
     "roc": "ROC",

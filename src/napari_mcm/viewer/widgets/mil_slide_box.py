@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 from napari_mcm.viewer.mil_attention import AttentionDesk, Shown
 from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.widgets.legend import ColourStrip
-from napari_mcm.viewer.widgets.mil_path import PathField
 from napari_mcm.viewer.widgets.mil_picture import PatchStrip
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
+from napari_mcm.viewer.widgets.path_field import PathField
 
 if TYPE_CHECKING:
     from napari_mcm.core.mil.maps import Scaling

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_mcm.core.command import Command
 from napari_mcm.core.mil.cohort import read_cohort
+from napari_mcm.core.mil.config import MilConfig
+from napari_mcm.viewer.commands import mil_command, resume_command
 from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.mil_runs import RunState, state_of
-from napari_mcm.viewer.widgets.mil_options import MAIN, MORE, OptionForm, make_config
+from napari_mcm.viewer.widgets.command_box import CommandBox
+from napari_mcm.viewer.widgets.mil_options import MAIN, MORE, make_form
 from napari_mcm.viewer.widgets.mil_parts import while_alive
-from napari_mcm.viewer.widgets.mil_path import PathField
+from napari_mcm.viewer.widgets.option_form import make_config
 from napari_mcm.viewer.widgets.parts import allow, follow, note
+from napari_mcm.viewer.widgets.path_field import PathField
 
 _TRAIN = "Train and test on each fold, in the background"
 _GO_ON = "Go on where it was broken off; its options stay as they are"
@@ -47,13 +51,14 @@ class TrainBox(QWidget):
             "Folder of features", "A feature file a slide, all of one encoder"
         )
         self.out = PathField("Run folder", "Where models, figures and plots go")
-        self.main, self.more = OptionForm(MAIN), OptionForm(MORE)
+        self.main, self.more = make_form(MAIN), make_form(MORE)
         self.cohort_note, self.state_note = note(), note()
         self.train = QPushButton("&Train")
         self.train.clicked.connect(self.start)
         self.show_run = QPushButton("Show it")
         self.show_run.setToolTip("Show the results of the finished run")
         self.show_run.clicked.connect(self._show)
+        self.command = CommandBox(self.as_command, desk.session.complain)
         self._lay_out()
         follow(self.cohort.changed, self._cohort_changed)
         follow(self.features.changed, self.refresh)
@@ -81,6 +86,7 @@ class TrainBox(QWidget):
         column.addWidget(self.state_note)
         column.addWidget(self.show_run)
         column.addWidget(self.train)
+        column.addWidget(self.command)
 
     def refresh(self) -> None:
         """Show which buttons can be used."""
@@ -113,22 +119,39 @@ class TrainBox(QWidget):
             assert self.out.path is not None
             self._desk.go_on(self.out.path)
             return
-        places = {"cohort": self.cohort, "features": self.features, "out": self.out}
-        # The window needs a core of its own to stay alive.
-        threads = max((os.cpu_count() or 1) - 1, 1)
-        values = {
-            **{name: field.path for name, field in places.items()},
-            **self.main.values(),
-            **self.more.values(),
-            "compute": {"precision": "float32", "threads": threads},
-        }
         try:
-            config = make_config(values)
+            config = self.config()
         except ValueError as error:
             self._desk.session.complain(str(error))
             return
-        self._desk.remember({name: f.line.text() for name, f in places.items()})
+        chosen = self._places()
+        self._desk.remember({name: f.line.text() for name, f in chosen.items()})
         self._desk.train(config)
+
+    def config(self) -> MilConfig:
+        """Give what the form says.
+
+        Raises
+        ------
+        ValueError
+            With one line that names the first option that is wrong.
+        """
+        values = {
+            **{name: field.path for name, field in self._places().items()},
+            **self.main.values(),
+            **self.more.values(),
+        }
+        return make_config(MilConfig, values, (*MAIN, *MORE))
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        if self._state is not None and self._state.kind == "unfinished":
+            assert self.out.path is not None
+            return resume_command("mil train", self.out.path)
+        return mil_command(self.config())
+
+    def _places(self) -> dict[str, PathField]:
+        return {"cohort": self.cohort, "features": self.features, "out": self.out}
 
     def _reason(self) -> str:
         if self._jobs.status.busy:

@@ -1,0 +1,123 @@
+"""A form of a task's options, made from the model that the engine validates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from psygnal import Signal
+from pydantic import BaseModel, ValidationError
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QWidget
+
+from napari_mcm.core.options import Option, walk
+from napari_mcm.viewer.widgets.fields import Field, Words, make_field
+
+_Model = TypeVar("_Model", bound=BaseModel)
+Labels = Sequence[tuple[str, str]]
+"""Names of options with their groups, as ``grid.patch_size``, and labels."""
+
+
+class OptionForm(QWidget):
+    """Fields for some options of a model; all others keep their defaults.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        All options of the task.
+    options : sequence of (str, str)
+        Which of them, and their labels.
+    words : mapping, optional
+        What the values of a list are called, by option.
+
+    Attributes
+    ----------
+    changed : Signal
+        An option, by its name, has another value.
+    """
+
+    changed = Signal(str)
+
+    def __init__(
+        self,
+        model: type[BaseModel],
+        options: Labels,
+        words: Mapping[str, Words] | None = None,
+    ) -> None:
+        super().__init__()
+        known = {option.name: option for option in walk(model)}
+        self._fields: dict[str, Field] = {}
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        for name, label in options:
+            self._add(known[name], label, (words or {}).get(name))
+
+    def field(self, name: str) -> Any:
+        """Give the widget of an option."""
+        return self._fields[name].widget
+
+    def values(self) -> dict[str, Any]:
+        """Give what is chosen, by the options' names."""
+        return {name: field.read() for name, field in self._fields.items()}
+
+    def put(self, name: str, value: Any) -> None:
+        """Show a value of an option."""
+        self._fields[name].put(value)
+
+    def show_config(self, config: BaseModel) -> None:
+        """Show what a configuration says."""
+        for name, field in self._fields.items():
+            field.put(value_of(config, name))
+
+    def _add(self, option: Option, label: str, words: Words | None) -> None:
+        made = self._fields[option.name] = make_field(option, words)
+        field = made.widget
+        field.setToolTip(f"{option.help}\n\n{option.flag} on the command line")
+        field.setAccessibleName(label.replace("&", ""))
+        made.edited.connect(lambda *_, name=option.name: self.changed.emit(name))
+        if isinstance(field, QCheckBox):
+            field.setText(label)
+            self._form.addRow(field)
+        else:
+            self._form.addRow(label, field)
+
+
+def make_config(
+    model: type[_Model], values: Mapping[str, Any], labels: Labels = ()
+) -> _Model:
+    """Make the engine's configuration from options by name.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        All options of the task.
+    values : mapping
+        Options, those of groups as ``grid.patch_size``, or whole groups.
+    labels : sequence of (str, str)
+        What options are called in the form.
+
+    Raises
+    ------
+    ValueError
+        With one line that names the first option that is wrong.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, option = name.rpartition(".")
+        (nested.setdefault(group, {}) if group else nested)[option] = value
+    try:
+        return model.model_validate(nested)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:2])
+        label = dict(labels).get(name, name).replace("&", "") or "These options"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{label}: {message}") from None
+
+
+def value_of(config: BaseModel, name: str) -> Any:
+    """Give an option of a configuration by its name with its group."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
