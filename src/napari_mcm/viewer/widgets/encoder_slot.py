@@ -5,15 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from psygnal import Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QGroupBox,
-    QHBoxLayout,
-    QMenu,
-    QPushButton,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
 
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.slide_facts import SlideFacts
@@ -23,22 +15,11 @@ from napari_mcm.viewer.tasks import (
     compute_features,
     load_features,
 )
-from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
+from napari_mcm.viewer.widgets.encoder_field import LOAD_TIP, EncoderField, LoadButton
+from napari_mcm.viewer.widgets.parts import allow, follow, note
 from napari_mcm.viewer.widgets.patch_options import PatchOptions, encoder_label
 
-ENCODERS = (
-    "offline:efficientnet_lite0",
-    "offline:efficientnet_lite2",
-    "resnet18",
-    "resnet50",
-)
-BROWSE = "Browse run…"
 _COMPUTE = "Find tissue, lay patches over it and encode them, in the background"
-_LOAD = (
-    "Open features of this slide: ours, or those of TRIDENT, CLAM, STAMP, AtlasPatch "
-    "or AnnData"
-)
-_FOREIGN = "*.h5 *.hdf5 *.pt *.h5ad"
 
 
 class EncoderSlot(QGroupBox):
@@ -63,20 +44,13 @@ class EncoderSlot(QGroupBox):
     ) -> None:
         super().__init__(title)
         self._session, self._slot, self._options = session, slot, options
-        self.encoder = narrow(QComboBox())
-        self.encoder.setEditable(True)
-        self.encoder.addItems([*ENCODERS, BROWSE])
-        self.encoder.setAccessibleName(f"{title}: encoder")
-        self.encoder.setToolTip(
-            "offline:… needs no network; a timm model's name; or a fine-tuned run"
-        )
-        self.encoder.activated.connect(self._browse_run)
+        self.encoder = EncoderField(f"{title}: encoder")
         self.encoder.editTextChanged.connect(lambda _: self.refresh())
         self.compute = QPushButton("Compute features")
         self.compute.clicked.connect(self.start)
-        self.load = QPushButton("Load…")
+        self.load = LoadButton("Load…")
         self.load.setAccessibleName(f"{title}: load features")
-        self._offer_files()
+        self.load.chosen.connect(self.load_file)
         self.state = note()
         self._lay_out()
         follow(session.slide_changed, self.refresh)
@@ -93,19 +67,14 @@ class EncoderSlot(QGroupBox):
         column.addLayout(row)
         column.addWidget(self.state)
 
-    @property
-    def spec(self) -> str:
-        """The encoder as the engine takes it."""
-        return str(self.encoder.currentText()).strip()
-
     def refresh(self) -> None:
         """Show the slot's features, and which buttons can be used."""
         facts = self._session.facts
         reason = self._reason(facts)
-        allow(self.load, _LOAD, reason)
+        allow(self.load, LOAD_TIP, reason)
         if not reason and facts is not None and facts.mpp is None:
             reason = "the slide's resolution is not known: give it above"
-        if not reason and self.spec in ("", BROWSE):
+        if not reason and not self.encoder.spec:
             reason = "no encoder is chosen"
         allow(self.compute, _COMPUTE, reason)
         loaded = self._session.features(self._slot)
@@ -119,7 +88,7 @@ class EncoderSlot(QGroupBox):
 
     def start(self) -> None:
         """Compute features of the present slide in the background."""
-        facts, spec = self._session.facts, self.spec
+        facts, spec = self._session.facts, self.encoder.spec
         if facts is None:
             return
         try:
@@ -151,34 +120,6 @@ class EncoderSlot(QGroupBox):
                 self._slot,
                 lambda: load_features(path, slide, mpp),
             )
-
-    def _browse_run(self, index: int) -> None:
-        if self.encoder.itemText(index) != BROWSE:
-            return
-        folder = QFileDialog.getExistingDirectory(self, "A fine-tuned run or encoder")
-        self.encoder.setCurrentText(folder or ENCODERS[0])
-
-    def _offer_files(self) -> None:
-        # Our feature file is a folder to the system, those of others are files.
-        menu = QMenu(self.load)
-        menu.addAction("Features of napari-mcm…", self._browse_folder)
-        menu.addAction("File of another tool…", self._browse_file)
-        self.load.setMenu(menu)
-
-    def _browse_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "A .features.zarr folder")
-        if folder:
-            self.load_file(Path(folder))
-
-    def _browse_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
-            self,
-            "Features of another tool",
-            "",
-            f"Patch features ({_FOREIGN});;All (*)",
-        )
-        if path:
-            self.load_file(Path(path))
 
 
 def _describe(loaded: Loaded | None) -> str:
