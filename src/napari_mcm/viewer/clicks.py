@@ -1,10 +1,10 @@
-"""Clicks on the canvas, told apart from drags, in a slide's own pixels."""
+"""The mouse on the canvas, clicks told apart from drags, in a slide's own pixels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 MOVED_PX = 4.0
 """From so many screen pixels on, a press that moved is a drag."""
+
+Manner = Literal["new", "like", "unlike"]
+"""A plain click, one with Shift, and one with Ctrl."""
 
 
 class ClickListener:
@@ -25,45 +28,94 @@ class ClickListener:
         Gives the slide layer in whose pixels the click is told, or None. Only that
         layer converts it: others may have other units.
     on_click : callable
-        Called with x and y in level-0 pixels, from the slide's upper left corner.
+        Called with x and y in level-0 pixels, from the slide's upper left corner, and
+        with the manner of the click.
+    on_move : callable
+        Called with x and y while the cursor is followed.
     """
 
     def __init__(
         self,
         viewer: ViewerModel,
         slide: Callable[[], Layer | None],
-        on_click: Callable[[float, float], None],
+        on_click: Callable[[float, float, Manner], None],
+        on_move: Callable[[float, float], None],
     ) -> None:
-        self._viewer, self._slide, self._on_click = viewer, slide, on_click
-        self._callback = self._pressed
+        self._viewer, self._slide = viewer, slide
+        self._on_click, self._on_move = on_click, on_move
+        self._callback, self._hover = self._pressed, self._moved
+        self._pans = True
+        self.following = False
 
     def attach(self) -> None:
         """Begin to listen."""
         if self._callback not in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.append(self._callback)
+            self._viewer.mouse_move_callbacks.append(self._hover)
 
     def detach(self) -> None:
         """Stop listening."""
+        self.follow(False)
         if self._callback in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._callback)
+            self._viewer.mouse_move_callbacks.remove(self._hover)
+
+    def follow(self, on: bool) -> None:
+        """Begin or end to tell of every movement; dragging does not pan meanwhile."""
+        if on == self.following or (on and not self._exploring()):
+            return
+        self.following, camera = on, self._viewer.scene.camera
+        if on:
+            self._pans, camera.mouse_pan = camera.mouse_pan, False
+            self._tell(self._viewer.cursor.position)
+        else:
+            camera.mouse_pan = self._pans
+            self._tell(self._viewer.cursor.position, "new")
+
+    def middle(self, manner: Manner) -> None:
+        """Take the middle of the view for the place that is meant."""
+        if self._exploring():
+            self._tell(self._viewer.scene.camera.center[-2:], manner)
+
+    def _moved(self, viewer: ViewerModel, event: Any) -> None:
+        if self.following:
+            self._tell(event.position)
 
     def _pressed(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         if event.button != 1 or "Alt" in event.modifiers or not self._exploring():
             return
         start, position = tuple(event.pos), tuple(event.position)
+        manner = _manner(event.modifiers)
         yield
         while event.type == "mouse_move":
-            if math.dist(start, event.pos) >= MOVED_PX:
+            if self.following:
+                self._tell(event.position)
+            elif math.dist(start, event.pos) >= MOVED_PX:
                 return
             yield
+        if not self.following:
+            self._tell(position, manner)
+
+    def _tell(self, position: Any, manner: Manner | None = None) -> None:
         slide = self._slide()
-        if slide is not None:
-            y, x = slide.world_to_data(position)[-2:]
-            # napari counts from the centre of the first pixel, slides from its corner.
-            self._on_click(float(x) + 0.5, float(y) + 0.5)
+        if slide is None:
+            return
+        y, x = slide.world_to_data(tuple(position))[-2:]
+        # napari counts from the centre of the first pixel, slides from its corner.
+        place = float(x) + 0.5, float(y) + 0.5
+        if manner is None:
+            self._on_move(*place)
+        else:
+            self._on_click(*place, manner)
 
     def _exploring(self) -> bool:
         """Whether a click is nobody else's: no layer is being painted or edited."""
         active = self._viewer.layers.selection.active
         mode = "pan_zoom" if active is None else str(active.mode)
         return mode == "pan_zoom" and self._viewer.dims.ndisplay == 2
+
+
+def _manner(modifiers: Any) -> Manner:
+    if "Control" in modifiers or "Meta" in modifiers:
+        return "unlike"
+    return "like" if "Shift" in modifiers else "new"

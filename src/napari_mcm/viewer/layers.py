@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
+from napari_mcm.viewer.markers import MARKER, TOP_PATCH, Markers
 from napari_mcm.viewer.slide_facts import (
     KEY,
     SlideFacts,
@@ -17,19 +20,41 @@ from napari_mcm.viewer.slide_facts import (
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer, Points
+    from napari.layers import Image, Layer
 
     from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.viewer.reader import LayerData
 
+__all__ = ["MARKER", "TOP_PATCH", "LayerBoard", "placement", "world_of"]
+
 OPACITY = 0.6
 RANGE = (-1.0, 1.0)
 """What limits can be chosen from by hand: all that a cosine can be."""
 COLOUR_BAR_PX = (20, 200)
-MARKER, TOP_PATCH = "query patch", "top patch"
-MARKER_PX = (12, 10_000)
-"""Least and greatest side of the query marker on the screen, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """A small picture over a slide, in two colours; NaN is transparent.
+
+    Attributes
+    ----------
+    name : str
+        Of a new layer.
+    raster : ndarray of float32
+        Values from 0 to 1.
+    origin, step : tuple of float
+        Upper left corner (x, y), and a pixel's width and height, in level-0 pixels.
+    colours : tuple of tuple of float
+        RGBA of 0 and of 1.
+    """
+
+    name: str
+    raster: Any
+    origin: tuple[float, float]
+    step: tuple[float, float]
+    colours: tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class LayerBoard:
@@ -44,7 +69,8 @@ class LayerBoard:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._maps: dict[tuple[int, str], Image] = {}
-        self._marker: Points | None = None
+        self._overlays: dict[str, Image] = {}
+        self._markers = Markers(viewer)
         layers = viewer.layers.events
         layers.inserted.connect(self._added)
         layers.removed.connect(self._removed)
@@ -115,6 +141,50 @@ class LayerBoard:
             if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
                 layer.visible = other == slot
 
+    def draw(self, slide: Layer, key: str, overlay: Overlay) -> Image:
+        """Draw an overlay, in place of the one that was drawn last under its key."""
+        step = np.asarray(overlay.step[::-1])
+        corner = np.asarray(overlay.origin[::-1])
+        scale = slide.scale * step
+        translate = slide.translate + slide.scale * (corner + (step - 1) / 2)
+        layer = self.drawn(key)
+        if layer is None:
+            layer = self._overlays[key] = self._add_overlay(slide, key, overlay)
+        layer.data = overlay.raster
+        layer.scale, layer.translate = scale, translate
+        layer.visible = True
+        return layer
+
+    def drawn(self, key: str) -> Image | None:
+        """Find the layer of an overlay; None where there is none, or no longer."""
+        layer = self._overlays.get(key)
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def hide(self, key: str) -> None:
+        """Hide an overlay, where it is drawn."""
+        if (layer := self.drawn(key)) is not None:
+            layer.visible = False
+
+    def look_at(
+        self, slide: Layer, centre: tuple[float, float], side: float, px: float
+    ) -> None:
+        """Have the viewer look at a place of a slide, near enough to see it.
+
+        Parameters
+        ----------
+        slide : Layer
+            The slide's layer.
+        centre : tuple of float
+            Level-0 pixels (x, y).
+        side : float
+            How much there is to see, in level-0 pixels.
+        px : float
+            That is at least so large on the screen, in pixels.
+        """
+        camera = self._viewer.scene.camera
+        camera.center = slide.data_to_world(centre[::-1])
+        camera.zoom = max(camera.zoom, px / (side * float(slide.scale[-1])))
+
     def bring_up(self, slide: Layer) -> None:
         """Show a slide, and hide the other slides with their maps."""
         for other in self.slides():
@@ -127,19 +197,17 @@ class LayerBoard:
         self, slide: Layer, grid: PatchGrid, patch: int, name: str = MARKER
     ) -> None:
         """Frame a patch: that of the query, or another."""
-        y, x = grid.centres[patch][::-1] - 0.5
-        centre = np.tile((y, x), (2, 1))
-        side = max(grid.patch_size_level0)
-        if self._marker is None or self._marker not in self._viewer.layers:
-            self._marker = self._add_marker(slide, centre, side)
-            self._marker.name = name
-            return
-        if self._marker.name != name and self._marker.name in (MARKER, TOP_PATCH):
-            self._marker.name = name
-        self._marker.data[:] = centre
-        self._marker.refresh(extent=False, thumbnail=False, highlight=False)
-        if self._marker.size[0] != side:
-            self._marker.size = side
+        self._markers.mark(slide, grid, [patch], name=name)
+
+    def mark_examples(
+        self, slide: Layer, grid: PatchGrid, like: Sequence[int], unlike: Sequence[int]
+    ) -> None:
+        """Frame the patches of a query, and cross out those to be unlike."""
+        self._markers.mark(slide, grid, like, unlike)
+
+    def unmark(self) -> None:
+        """Take all frames away."""
+        self._markers.clear()
 
     @staticmethod
     def _redraw(slide: Layer, layer: Image, heatmap: Heatmap, thumbnail: bool) -> bool:
@@ -180,32 +248,11 @@ class LayerBoard:
         layer.colorbar.size = COLOUR_BAR_PX
         layer.colorbar.visible = True
         self._viewer.canvas.overlays.scale_bar.visible = True
-        if self._marker is not None and self._marker in self._viewer.layers:
+        if (marker := self._markers.layer) is not None:
             layers = self._viewer.layers
-            layers.move(layers.index(self._marker), len(layers))
+            layers.move(layers.index(marker), len(layers))
         self._viewer.layers.selection.active = active
         return layer
-
-    def _add_marker(self, slide: Layer, centre: Any, side: float) -> Points:
-        active = self._viewer.layers.selection.active
-        marker: Points = self._viewer.add_points(
-            centre,
-            name=MARKER,
-            symbol="square",
-            size=side,
-            face_color="transparent",
-            # White within black: one of them is seen on any colour.
-            border_color=["white", "black"],
-            border_width=[0.12, 0.06],
-            opacity=1.0,
-            canvas_size_limits=MARKER_PX,
-            scale=slide.scale,
-            translate=slide.translate,
-            metadata={KEY: {"kind": "query"}},
-            **world_of(slide),
-        )
-        self._viewer.layers.selection.active = active
-        return marker
 
     def _added(self, event: Any) -> None:
         if SlideFacts.of_layer(event.value):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from psygnal import Signal
@@ -15,6 +13,9 @@ from napari_mcm.viewer.background import Background
 from napari_mcm.viewer.clicks import ClickListener
 from napari_mcm.viewer.jobs import JobRunner
 from napari_mcm.viewer.layers import LayerBoard
+from napari_mcm.viewer.query_keys import QueryKeys
+from napari_mcm.viewer.querying import SLOTS, Query, QueryDesk
+from napari_mcm.viewer.question import Limits
 from napari_mcm.viewer.remembered import remember_mpp
 from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
 from napari_mcm.viewer.tissue import TissueDesk
@@ -23,34 +24,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.core.jobs import Job
     from napari_mcm.viewer.tasks import Loaded
-
-SLOTS = ("first", "second")
-"""Places for encoders that are compared; the same query is asked of each."""
-
-Limits = Literal["encoder", "map", "fixed"]
-"""Colours run over the encoder's usual range, over each map's own, or from -1 to 1."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """A point that was asked for, and what each slot answered.
-
-    Attributes
-    ----------
-    xy : tuple of float
-        Level-0 pixels.
-    um : tuple of float or None
-        The same in microns, where the slide's resolution is known.
-    maps : mapping
-        Slot to heatmap; None where the slot has no features at that point.
-    """
-
-    xy: tuple[float, float]
-    um: tuple[float, float] | None
-    maps: Mapping[str, Heatmap | None]
+__all__ = ["SLOTS", "Limits", "Query", "Session", "session_of"]
 
 
 class Session:
@@ -84,9 +60,11 @@ class Session:
         self.patches = GridConfig()
         self.problem = ""
         self.slide: Layer | None = None
-        self.query: Query | None = None
-        self.limits: Limits = "encoder"
-        self._clicks = ClickListener(viewer, lambda: self.slide, self.ask)
+        self.queries = queries = QueryDesk(self)
+        self.clicks = ClickListener(
+            viewer, lambda: self.slide, queries.point, queries.follow
+        )
+        self.keys = QueryKeys(viewer, self.clicks.follow)
         self._loaded: WeakKeyDictionary[Layer, dict[str, Loaded]] = WeakKeyDictionary()
         self._users: set[int] = set()
         self._seen: set[Layer] = set()
@@ -96,13 +74,15 @@ class Session:
     def enter(self, user: int) -> None:
         """Count a widget in, by its ``id``."""
         self._users.add(user)
-        self._clicks.attach()
+        self.clicks.attach()
+        self.keys.attach()
 
     def leave(self, user: int) -> None:
         """Count a widget out."""
         self._users.discard(user)
         if not self._users:
-            self._clicks.detach()
+            self.clicks.detach()
+            self.keys.detach()
             self.jobs.close()
             self.tissue.flush()
 
@@ -114,7 +94,8 @@ class Session:
     def choose_slide(self, slide: Layer | None) -> None:
         """Make a slide layer the one that is worked on."""
         if slide is not self.slide:
-            self.slide, self.query = slide, None
+            self.slide = slide
+            self.queries.slide_chosen()
             self.slide_changed.emit()
 
     def state_mpp(self, mpp: float) -> None:
@@ -197,50 +178,22 @@ class Session:
         self._loaded.setdefault(slide, {})[slot] = loaded
         if slide is self.slide:
             self.features_changed.emit(slot)
-            if self.query is not None:
-                self.ask(*self.query.xy)
-                self.layers.show_only(slide, slot)
+            self.queries.again()
+            if self.query is not None and self.query.maps.get(slot):
+                self.queries.show(slot)
+
+    @property
+    def query(self) -> Query | None:
+        """What the maps show."""
+        return self.queries.query
 
     def use_limits(self, limits: Limits) -> None:
         """Choose what the colours run over."""
-        self.limits = limits
-        if self.query is not None:
-            self.ask(*self.query.xy)
+        self.queries.use_limits(limits)
 
     def ask(self, x: float, y: float) -> None:
-        """Show how like the patch at a point all others are, in every slot.
-
-        Parameters
-        ----------
-        x, y : float
-            Level-0 pixels from the slide's upper left corner.
-        """
-        slide, facts = self.slide, self.facts
-        if slide is None or facts is None:
-            return
-        asked = {slot: self.features(slot) for slot in SLOTS}
-        maps = {
-            slot: _answer(loaded, x, y, self.limits)
-            for slot, loaded in asked.items()
-            if loaded is not None
-        }
-        if not any(maps.values()):
-            self.missed.emit()
-            return
-        for slot, heatmap in maps.items():
-            self._draw(slide, slot, heatmap)
-        um = (x * facts.mpp[0], y * facts.mpp[1]) if facts.mpp else None
-        self.query = Query((x, y), um, maps)
-        self.query_changed.emit()
-
-    def _draw(self, slide: Layer, slot: str, heatmap: Heatmap | None) -> None:
-        loaded = self.features(slot)
-        if heatmap is None or heatmap.query is None or loaded is None:
-            # An old map beside a new query would be taken for its answer.
-            self.layers.empty_map(slide, slot)
-            return
-        self.layers.show_map(slide, slot, f"similarity: {loaded.label}", heatmap)
-        self.layers.mark(slide, heatmap.grid, heatmap.query)
+        """Show how like the patch at a point (level-0 px) all others are."""
+        self.queries.point(x, y)
 
     def _slides_changed(self) -> None:
         """Follow the layer list: a slide that was just opened is the one meant."""
@@ -249,29 +202,11 @@ class Session:
         self._seen = set(slides)
         wanted = (fresh or slides or [None])[-1]
         if fresh or self.slide not in slides:
-            self.slide, self.query = wanted, None
+            self.slide = wanted
+            self.queries.slide_chosen()
         self.slide_changed.emit()
         for slide in fresh:
             self.tissue.take_up(slide)
-
-
-def _answer(loaded: Loaded, x: float, y: float, limits: Limits) -> Heatmap | None:
-    from napari_mcm.core.heatmaps import similarity
-
-    index = loaded.index
-    patch = index.features.grid.index_at(x, y)
-    if patch is None or not index.valid[patch]:
-        return None
-    heatmap = similarity(index, patch, limits="robust" if limits == "map" else "fixed")
-    ends = loaded.limits if limits == "encoder" else heatmap.limits
-    return replace(heatmap, limits=_rounded(*ends))
-
-
-def _rounded(low: float, high: float) -> tuple[float, float]:
-    """Widen limits to round numbers, which can be read off a colour bar."""
-    step = 20 if high - low > 0.25 else 100
-    low, high = math.floor(low * step) / step, math.ceil(high * step) / step
-    return max(low, -1.0), min(high, 1.0)
 
 
 _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()

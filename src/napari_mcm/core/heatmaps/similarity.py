@@ -213,11 +213,15 @@ def similarity(
         features if isinstance(features, SimilarityIndex) else SimilarityIndex(features)
     )
     shown = _listed(query)
-    title = f"cosine similarity to {_name(shown, pool)}"
-    if _listed(against):
-        title += f", away from {_name(_listed(against))}"
+    title = title_of(shown, _listed(against), pool)
     directions = index.directions(query, against, pool)
     return heatmap_of(index, directions, title, limits, shown)
+
+
+def title_of(like: list[int], unlike: list[int], pool: Pool = "mean") -> str:
+    """Say what a map shows: ``cosine similarity to patch 7, away from patch 9``."""
+    title = f"cosine similarity to {_name(like, pool)}"
+    return f"{title}, away from {_name(unlike)}" if unlike else title
 
 
 def heatmap_of(

@@ -38,7 +38,9 @@ class QueryBox(QGroupBox):
         self.where = note()
         self.show_slot = {
             slot: QRadioButton(text)
-            for slot, text in zip(SLOTS, ("&Encoder", "Compared &with"), strict=True)
+            for slot, text in zip(
+                SLOTS, ("&Encoder", "Compared &with", "&Third"), strict=True
+            )
         }
         self.range = narrow(QComboBox())
         self.range.addItems(list(RANGES))

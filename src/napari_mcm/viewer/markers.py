@@ -1,0 +1,114 @@
+"""Frames around patches that were pointed at, told apart by their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mcm.viewer.slide_facts import KEY
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer, Points
+
+    from napari_mcm.core.grid import PatchGrid
+
+MARKER, TOP_PATCH = "query patch", "top patch"
+MARKER_PX = (12, 10_000)
+"""Least and greatest side of a marker on the screen, in pixels."""
+LIKE, UNLIKE = "square", "x"
+"""Symbols of patches to be like, and to be unlike."""
+
+
+class Markers:
+    """The layer of markers in one viewer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Which has the layer.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._layer: Points | None = None
+
+    @property
+    def layer(self) -> Points | None:
+        """The layer; None where there is none, or no longer."""
+        layer = self._layer
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def mark(
+        self,
+        slide: Layer,
+        grid: PatchGrid,
+        like: Sequence[int],
+        unlike: Sequence[int] = (),
+        name: str = MARKER,
+    ) -> None:
+        """Frame patches, and cross out those to be unlike."""
+        # Each twice, white within black: one of them is seen on any colour.
+        centres = np.repeat(grid.centres[[*like, *unlike]][:, ::-1] - 0.5, 2, axis=0)
+        symbols = np.repeat([LIKE] * len(like) + [UNLIKE] * len(unlike), 2)
+        side, layer = max(grid.patch_size_level0), self.layer
+        if layer is None:
+            self._layer = self._add(slide, centres, symbols, side)
+            self._layer.name = name
+            return
+        if layer.name != name and layer.name in (MARKER, TOP_PATCH):
+            layer.name = name
+        if not self._same(layer, symbols):
+            _set(layer, centres, symbols)
+        else:
+            layer.data[:] = centres
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
+        if not len(layer.size) or layer.size[0] != side:
+            layer.size = side
+
+    def clear(self) -> None:
+        """Take all markers away."""
+        if (layer := self.layer) is not None and len(layer.data):
+            layer.data = np.empty((0, 2))
+
+    @staticmethod
+    def _same(layer: Points, symbols: Any) -> bool:
+        shown = [str(symbol) for symbol in layer.symbol]
+        return shown == [str(symbol) for symbol in symbols]
+
+    def _add(self, slide: Layer, centres: Any, symbols: Any, side: float) -> Points:
+        active = self._viewer.layers.selection.active
+        marker: Points = self._viewer.add_points(
+            centres,
+            name=MARKER,
+            symbol=symbols,
+            size=side,
+            face_color="transparent",
+            border_color=_per_pair(centres, ["white", "black"]),
+            border_width=_per_pair(centres, [0.12, 0.06]),
+            opacity=1.0,
+            canvas_size_limits=MARKER_PX,
+            scale=slide.scale,
+            translate=slide.translate,
+            metadata={KEY: {"kind": "query"}},
+            units=slide.units,
+            axis_labels=slide.axis_labels,
+        )
+        self._viewer.layers.selection.active = active
+        return marker
+
+
+def _set(layer: Points, centres: Any, symbols: Any) -> None:
+    """Show another number of markers, or other shapes."""
+    layer.selected_data = set()
+    layer.data = centres
+    layer.symbol = symbols
+    layer.face_color = "transparent"
+    layer.border_color = _per_pair(centres, ["white", "black"])
+    layer.border_width = _per_pair(centres, [0.12, 0.06])
+
+
+def _per_pair(centres: Any, pair: list[Any]) -> list[Any]:
+    return pair * (len(centres) // 2)

@@ -1,0 +1,382 @@
+"""The present query of one viewer: what it is made of, and the maps it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_mcm.core.errors import McmError
+from napari_mcm.core.heatmaps.examples import Examples, Point, Ring
+from napari_mcm.core.heatmaps.query_file import fingerprint_of
+from napari_mcm.viewer.clicks import Manner
+from napari_mcm.viewer.following import Follower
+from napari_mcm.viewer.question import (
+    Answer,
+    Limits,
+    Question,
+    answers,
+    slide_of_features,
+)
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.core.heatmaps.similarity import Pool
+    from napari_mcm.viewer.session import Session
+    from napari_mcm.viewer.tasks import Loaded
+
+SLOTS = ("first", "second", "third")
+"""Places for encoders that are compared; the same query is asked of each."""
+
+DIFFERENCE = "difference"
+"""The map of what one encoder finds more alike than another."""
+
+_REMEMBERED = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What was asked for, and what each slot answered.
+
+    Attributes
+    ----------
+    question : Question
+        The places, and what they are to encoders.
+    here : bool
+        Whether the places are on the slide that is shown.
+    um : tuple of float or None
+        The newest place in microns, where it is here and the resolution is known.
+    answers : mapping
+        Slot to answer; None where the slot has no features at the places.
+    """
+
+    question: Question
+    here: bool
+    um: tuple[float, float] | None
+    answers: Mapping[str, Answer | None]
+
+    @property
+    def xy(self) -> Point:
+        """The newest place, in level-0 pixels."""
+        return _newest(self.question.examples)
+
+    @property
+    def maps(self) -> dict[str, Heatmap | None]:
+        """Slot to heatmap."""
+        return {s: a and a.heatmap for s, a in self.answers.items()}
+
+
+class QueryDesk:
+    """Asks the encoders of a :class:`Session`, and draws what they answer.
+
+    Parameters
+    ----------
+    session : Session
+        Which has the slide, its features and the layers.
+
+    Attributes
+    ----------
+    query : Query or None
+        What the maps show.
+    limits : Limits
+        What the colours run over.
+    pair : tuple of str or None
+        Slots whose difference is drawn, before and after.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.query: Query | None = None
+        self.limits: Limits = "encoder"
+        self.pool: Pool = "mean"
+        self.pair: tuple[str, str] | None = None
+        self.problem = ""
+        self._question = Question()
+        self._before: list[Examples] = []
+        self._follower = Follower(self._look_ahead, self._show_ahead, session.complain)
+
+    @property
+    def examples(self) -> Examples:
+        """The places that make the query, on whichever slide."""
+        return self._question.examples
+
+    @property
+    def question(self) -> Question:
+        """The query as it can be asked of other slides."""
+        return self._question
+
+    def point(self, x: float, y: float, manner: Manner = "new") -> None:
+        """Ask for the patch at a place, or add it to what is asked.
+
+        Parameters
+        ----------
+        x, y : float
+            Level-0 pixels from the slide's upper left corner.
+        manner : {"new", "like", "unlike"}
+            What the place is.
+        """
+        self._follower.stop()
+        here = self.query is not None and self.query.here
+        if manner == "unlike" and not (here and len(self.examples)):
+            self._session.complain("First click on what it should be like")
+            return
+        start = self.examples if here and manner != "new" else Examples(pool=self.pool)
+        self._use(start.more((x, y), like=manner != "unlike"))
+
+    def use_regions(self, rings: Sequence[Ring]) -> None:
+        """Ask for the patches in some outlines, beside the points there are."""
+        here = self.query is not None and self.query.here
+        points = self.examples if here else Examples(pool=self.pool)
+        if points.regions == () and rings:
+            # A region that was drawn is meant by itself.
+            points = Examples(pool=self.pool)
+        self._use(replace(points, regions=tuple(rings)))
+
+    def use_pool(self, pool: Pool) -> None:
+        """Choose whether the mean of several examples counts, or the nearest."""
+        self.pool = pool
+        if self.query is not None and self.query.here:
+            self._use(replace(self.examples, pool=pool))
+
+    def use_limits(self, limits: Limits) -> None:
+        """Choose what the colours run over."""
+        self.limits = limits
+        self.again()
+
+    def compare(self, pair: tuple[str, str] | None) -> None:
+        """Draw the difference of two slots, or of none."""
+        self.pair = pair
+        self.again()
+        slide = self._session.slide
+        if slide is not None and pair is not None and not self.problem:
+            self._session.layers.show_only(slide, DIFFERENCE)
+            self._session.query_changed.emit()
+
+    def take_back(self) -> None:
+        """Take the newest example away."""
+        if self._before:
+            before = self._before.pop()
+            if not len(before):
+                self.clear()
+            elif self._ask(replace(self._question, examples=before, directions={})):
+                self._session.query_changed.emit()
+
+    def clear(self) -> None:
+        """Take all examples away, and their maps."""
+        self._follower.stop()
+        self._question, self.query, self._before = Question(), None, []
+        slide, layers = self._session.slide, self._session.layers
+        if slide is not None:
+            for slot in (*SLOTS, DIFFERENCE):
+                layers.empty_map(slide, slot)
+        layers.unmark()
+        self._session.query_changed.emit()
+
+    def ask(self, question: Question) -> None:
+        """Ask what came from a file or another slide."""
+        self._before = []
+        if self._ask(question):
+            self._session.query_changed.emit()
+
+    def again(self) -> None:
+        """Ask the same of what slide and features there are now."""
+        asked = len(self.examples) or self._question.directions
+        if asked and self._ask(self._question, quiet=True):
+            self._session.query_changed.emit()
+
+    def slide_chosen(self) -> None:
+        """Carry the query over to the slide that is worked on now."""
+        self._follower.stop()
+        self.query = None
+        self._session.layers.unmark()
+        self.again()
+
+    def follow(self, x: float, y: float) -> None:
+        """Have the map follow the cursor; only the newest place counts."""
+        loaded = self._loaded()
+        visible = [slot for slot in self.shown() if slot in loaded]
+        if self.pair is not None and DIFFERENCE in self.shown():
+            visible += [slot for slot in self.pair if slot not in visible]
+        if loaded:
+            asked = {slot: loaded[slot] for slot in visible or list(loaded)[:1]}
+            self._follower.follow(((x, y), asked))
+
+    def settle(self, x: float, y: float) -> None:
+        """End following: the place under the cursor is the query."""
+        self.point(x, y)
+
+    def shown(self) -> list[str]:
+        """Give the slots whose maps can be seen."""
+        slide, layers = self._session.slide, self._session.layers
+        if slide is None:
+            return []
+        maps = {slot: layers.map_of(slide, slot) for slot in (*SLOTS, DIFFERENCE)}
+        return [slot for slot, layer in maps.items() if layer and layer.visible]
+
+    def shown_map(self) -> tuple[str, Heatmap] | None:
+        """Give the slot and similarity that is looked at: the uppermost visible one."""
+        maps = self.query.maps if self.query else {}
+        for slot in [*reversed(self.shown()), *SLOTS]:
+            if (heatmap := maps.get(slot)) is not None:
+                return slot, heatmap
+        return None
+
+    def show(self, slot: str) -> None:
+        """Show one map and hide the others."""
+        if self._session.slide is not None:
+            self._session.layers.show_only(self._session.slide, slot)
+            self._session.query_changed.emit()
+
+    def show_next(self) -> None:
+        """Switch to the next encoder's map, the difference being the last."""
+        slide, layers = self._session.slide, self._session.layers
+        if slide is None or self.query is None:
+            return
+        there = [slot for slot, heatmap in self.query.maps.items() if heatmap]
+        if self.pair is not None and layers.map_of(slide, DIFFERENCE) is not None:
+            there.append(DIFFERENCE)
+        if there:
+            now = [slot for slot in self.shown() if slot in there]
+            at = there.index(now[-1]) + 1 if now else 0
+            self.show(there[at % len(there)])
+
+    def _use(self, examples: Examples) -> None:
+        """Ask for other examples; they stay as they were if nobody knows them."""
+        before = self.examples if self.query is not None and self.query.here else None
+        question = Question(examples, *self._identity())
+        if not self._ask(question):
+            return
+        self._before = [] if before is None else [*self._before, before]
+        del self._before[:-_REMEMBERED]
+        if before is None:
+            self._before = [Examples()]
+        self._session.query_changed.emit()
+
+    def _identity(self) -> tuple[str, str]:
+        for loaded in self._loaded().values():
+            slide = loaded.index.features.grid.slide
+            return slide_of_features(loaded), str(slide.get("name", ""))
+        return "", ""
+
+    def _loaded(self) -> dict[str, Loaded]:
+        found = {slot: self._session.features(slot) for slot in SLOTS}
+        return {slot: loaded for slot, loaded in found.items() if loaded is not None}
+
+    def _ask(self, question: Question, quiet: bool = False) -> bool:
+        """Ask all slots and draw; tells whether any of them knew an answer."""
+        slide, loaded = self._session.slide, self._loaded()
+        if slide is None or not loaded:
+            return False
+        try:
+            found = answers(loaded, question, self.limits)
+        except McmError as error:
+            self._session.complain(str(error))
+            return False
+        if not any(found.values()):
+            if not quiet:
+                self._session.missed.emit()
+            return False
+        here = any(question.is_on(one) for one in loaded.values())
+        known = {
+            fingerprint_of(loaded[slot].index.features.encoder): one.directions
+            for slot, one in found.items()
+            if one is not None
+        }
+        known.pop("", None)
+        self._question = replace(question, directions={**question.directions, **known})
+        self._draw(slide, loaded, found, question.examples)
+        self.query = Query(self._question, here, self._um(question, here), found)
+        return True
+
+    def _um(self, question: Question, here: bool) -> tuple[float, float] | None:
+        facts = self._session.facts
+        if not here or facts is None or not facts.mpp or not len(question.examples):
+            return None
+        x, y = _newest(question.examples)
+        return x * facts.mpp[0], y * facts.mpp[1]
+
+    def _draw(
+        self,
+        slide: Layer,
+        loaded: Mapping[str, Loaded],
+        found: Mapping[str, Answer | None],
+        examples: Examples,
+    ) -> None:
+        layers = self._session.layers
+        for slot, one in found.items():
+            if one is None:
+                # An old map beside a new query would be taken for its answer.
+                layers.empty_map(slide, slot)
+            else:
+                name = f"similarity: {loaded[slot].label}"
+                layers.show_map(slide, slot, name, one.heatmap)
+        self._draw_difference(slide, loaded, found)
+        self._mark(slide, found, examples)
+
+    def _draw_difference(
+        self,
+        slide: Layer,
+        loaded: Mapping[str, Loaded],
+        found: Mapping[str, Answer | None],
+    ) -> None:
+        from napari_mcm.core.heatmaps import difference
+
+        self.problem, layers = "", self._session.layers
+        before, after = (found.get(slot) for slot in self.pair or ("", ""))
+        if self.pair is None or before is None or after is None:
+            layers.empty_map(slide, DIFFERENCE)
+            return
+        try:
+            heatmap = difference(before.heatmap, after.heatmap)
+        except McmError as error:
+            self.problem = str(error)
+            layers.empty_map(slide, DIFFERENCE)
+            return
+        first, second = (loaded[slot].label for slot in self.pair)
+        name = f"difference: {second} − {first}"
+        layers.show_map(slide, DIFFERENCE, name, heatmap).name = name
+
+    def _mark(
+        self, slide: Layer, found: Mapping[str, Answer | None], examples: Examples
+    ) -> None:
+        for one in found.values():
+            if one is not None and one.like:
+                grid = one.heatmap.grid
+                # Those of a region have its outline.
+                pointed = {grid.index_at(*point) for point in examples.like}
+                like = [patch for patch in one.like if patch in pointed]
+                self._session.layers.mark_examples(slide, grid, like, one.unlike)
+                return
+        self._session.layers.unmark()
+
+    def _look_ahead(
+        self, at: tuple[Point, Mapping[str, Loaded]]
+    ) -> tuple[Question, Mapping[str, Loaded], dict[str, Answer | None]]:
+        place, asked = at
+        first = next(iter(asked.values()))
+        question = Question(Examples((place,)), slide_of_features(first))
+        return question, asked, answers(asked, question, self.limits)
+
+    def _show_ahead(
+        self, seen: tuple[Question, Mapping[str, Loaded], dict[str, Answer | None]]
+    ) -> None:
+        question, loaded, found = seen
+        slide = self._session.slide
+        still = all(self._session.features(slot) is one for slot, one in loaded.items())
+        if slide is not None and still and any(found.values()):
+            self._draw(slide, loaded, found, question.examples)
+
+
+def _newest(examples: Examples) -> Point:
+    """Give the newest point, or the middle of the newest region."""
+    for points in (examples.unlike, examples.like):
+        if points:
+            return points[-1]
+    if not examples.regions:
+        return 0.0, 0.0
+    x, y = np.mean(examples.regions[-1], axis=0)
+    return float(x), float(y)

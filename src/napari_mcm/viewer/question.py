@@ -1,0 +1,141 @@
+"""What is asked of encoders, on any slide, and what they answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from napari_mcm.core.heatmaps.examples import Examples
+from napari_mcm.core.heatmaps.query_file import QueryFile, fingerprint_of
+
+if TYPE_CHECKING:
+    from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.core.heatmaps.similarity import Directions
+    from napari_mcm.viewer.tasks import Loaded
+
+Limits = Literal["encoder", "map", "fixed"]
+"""Colours run over the encoder's usual range, over each map's own, or from -1 to 1."""
+
+_pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm-similarity")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Places on one slide, and what they are to the encoders that were asked.
+
+    Attributes
+    ----------
+    examples : Examples
+        The places, in level-0 pixels.
+    slide, name : str
+        Fingerprint and name of the slide they are on.
+    directions : mapping
+        Fingerprint of an encoder to what it looks for on other slides.
+    """
+
+    examples: Examples = Examples()
+    slide: str = ""
+    name: str = ""
+    directions: Mapping[str, Directions] = field(default_factory=dict)
+
+    @classmethod
+    def of_file(cls, saved: QueryFile) -> Question:
+        """Take a question from a file."""
+        directions = {query.fingerprint: query.unit for query in saved.encoders}
+        slide = saved.slide
+        return cls(saved.examples, slide.fingerprint, slide.name, directions)
+
+    def is_on(self, loaded: Loaded) -> bool:
+        """Tell whether features are of the slide that the places are on."""
+        return self.slide == slide_of_features(loaded)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one encoder says.
+
+    Attributes
+    ----------
+    heatmap : Heatmap
+        The map.
+    like, unlike : sequence of int
+        Patches that were asked for; none of a question from another slide.
+    directions : Directions
+        What was looked for.
+    """
+
+    heatmap: Heatmap
+    like: tuple[int, ...]
+    unlike: tuple[int, ...]
+    directions: Directions
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """All patches that were pointed at."""
+        return (*self.like, *self.unlike)
+
+
+def answer(loaded: Loaded, question: Question, limits: Limits) -> Answer | None:
+    """Ask one encoder; None where it has no features at the places.
+
+    Raises
+    ------
+    FeatureError
+        If the examples cancel each other out.
+    """
+    from napari_mcm.core.heatmaps import heatmap_of
+    from napari_mcm.core.heatmaps.similarity import title_of
+
+    index, like, unlike = loaded.index, [], []
+    found = question.examples.directions(index) if question.is_on(loaded) else None
+    if found is not None:
+        directions, like, unlike = found
+        title = title_of(like, unlike, question.examples.pool)
+    elif question.is_on(loaded) and len(question.examples):
+        return None
+    else:
+        known = question.directions.get(fingerprint_of(index.features.encoder))
+        if known is None or known.shape[1] != index.features.dim:
+            return None
+        directions, title = known, f"cosine similarity to a query on {question.name}"
+    kind: Literal["robust", "fixed"] = "robust" if limits == "map" else "fixed"
+    heatmap = heatmap_of(index, directions, title, kind, like)
+    ends = loaded.limits if limits == "encoder" else heatmap.limits
+    heatmap = replace(heatmap, limits=rounded(*ends))
+    return Answer(heatmap, tuple(like), tuple(unlike), directions)
+
+
+def answers(
+    asked: Mapping[str, Loaded], question: Question, limits: Limits
+) -> dict[str, Answer | None]:
+    """Ask several encoders at a time, as far as there are cores for them.
+
+    Parameters
+    ----------
+    asked : mapping
+        Slot to features.
+    question, limits
+        As :func:`answer` takes them.
+    """
+    if len(asked) < 2:
+        return {s: answer(loaded, question, limits) for s, loaded in asked.items()}
+    jobs = {
+        slot: _pool.submit(answer, loaded, question, limits)
+        for slot, loaded in asked.items()
+    }
+    return {slot: job.result() for slot, job in jobs.items()}
+
+
+def slide_of_features(loaded: Loaded) -> str:
+    """Give the fingerprint of the slide that features are of."""
+    return str(loaded.index.features.grid.slide.get("fingerprint") or "")
+
+
+def rounded(low: float, high: float) -> tuple[float, float]:
+    """Widen limits to round numbers, which can be read off a colour bar."""
+    step = 20 if high - low > 0.25 else 100
+    low, high = math.floor(low * step) / step, math.ceil(high * step) / step
+    return max(low, -1.0), min(high, 1.0)
