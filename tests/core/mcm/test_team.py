@@ -68,7 +68,7 @@ def start(tmp_path):
 
 def test_two_processes_learn_what_one_does(config, tmp_path, start):
     # An odd batch, so that shares differ; five windows, the last step fewer.
-    options = config.optimiser.model_copy(update={"batch_windows": 3})
+    options = config.optimiser.model_copy(update={"batch_windows": 3, "head_epochs": 2})
     held_out = config.held_out.model_copy(update={"validation": 0.2})
     compute = config.compute.model_copy(update={"precision": "float32"})
     config = config.model_copy(

@@ -111,6 +111,15 @@ class OptimiserConfig(BaseModel):
     head_warmup: float = Field(
         0.0, ge=0, lt=1, description="Part of the steps that train the head alone."
     )
+    head_epochs: int = Field(
+        0,
+        ge=0,
+        description="Epochs that Transformer and predictor learn beforehand, on features "
+        "of the student as loaded, which are computed once.",
+    )
+    head_windows: int = Field(
+        512, ge=1, description="Windows from all over the run that are kept for that."
+    )
     clip_norm: float = Field(1.0, gt=0, description="Bound on the gradient's norm.")
     batch_norm: Literal["frozen", "train"] = Field(
         "frozen",

@@ -206,6 +206,39 @@ class Learner:
         features = self.cache.encode(self.teacher, pixels, keys)
         return torch.from_numpy(features).to(self.student.device)
 
+    def encode_by_both(
+        self, pixels: NDArray[np.uint8], keys: Sequence[bytes]
+    ) -> tuple[Tensor, Tensor]:
+        """Encode patches by the student as it is, and by the teacher, unscaled."""
+        self.student.module.eval()
+        seen = self.cache.encode(self.student, pixels, keys)
+        return torch.from_numpy(seen), self._encode_by_teacher(pixels, keys)
+
+    def head_loss(
+        self,
+        features: Tensor,
+        visible: NDArray[np.bool_],
+        masked: NDArray[np.bool_],
+        taught: Tensor,
+    ) -> Tensor:
+        """Give the head's mean loss on features of the student that are known.
+
+        Parameters
+        ----------
+        features : Tensor, shape (V, student_dim)
+            Of the visible patches, window by window.
+        visible, masked : ndarray of bool, shape (W, n)
+            Where they belong, and which places to predict.
+        taught : Tensor, shape (M, teacher_dim)
+            The teacher's features of what is predicted, unscaled.
+        """
+        device = self.student.device
+        places = (torch.from_numpy(where).to(device) for where in (visible, masked))
+        with self._autocast():
+            predictions = self.head(features.to(device), *places).float()
+        targets = self.target.scale(taught.to(device))
+        return self.target.loss(predictions, targets) / len(targets)
+
     def visible_targets(self, window: Window) -> Tensor:
         """Encode a window's visible patches by the teacher, scaled as targets are."""
         return self.target.scale(self._encode_by_teacher(*_visible(window)))

@@ -17,6 +17,7 @@ from napari_mcm.core.jobs import Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.export import export_student
 from napari_mcm.core.mcm.gauges import Watch
+from napari_mcm.core.mcm.head_start import HeadStart
 from napari_mcm.core.mcm.held_out import keep_out
 from napari_mcm.core.mcm.learner import Learner, StepFigures
 from napari_mcm.core.mcm.source import Source, WindowRef
@@ -26,6 +27,8 @@ from napari_mcm.core.mcm.windows import Window, plan_epoch, read_window
 from napari_mcm.core.prefetch import prefetch
 from napari_mcm.core.training import Run, warmup_cosine
 from napari_mcm.core.training.team import Team
+
+_CACHE_MB = 256
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Probe = Callable[[Encode], Mapping[str, float]]
@@ -64,7 +67,10 @@ class Training:
         cache: TeacherCache | None = None,
     ) -> None:
         self.run, self.config, self.sources, self.mpp = run, config, sources, mpp
-        self.team, self.probe, self.cache = team, probe, cache
+        self.team, self.probe = team, probe
+        # What is encoded for the head's start is needed once more.
+        starts = config.optimiser.head_epochs > 0
+        self.cache = cache or TeacherCache(_CACHE_MB if starts else 0)
         self.slides = [source.slide.fingerprint for source in sources]
         self.held_out = keep_out(sources, config, mpp)
         size = config.optimiser.batch_windows
@@ -116,6 +122,7 @@ class Training:
             self.learner.measure_targets(list(self._some_windows(count)))
             if self.team.leads:
                 self.run.trim_metrics(0)
+            yield from self._start_head()
             return
         tensors, state = checkpoint
         if state["slides"] != self.slides:
@@ -128,11 +135,26 @@ class Training:
             self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
 
+    def _start_head(self) -> Job[None]:
+        options = self.config.optimiser
+        if not options.head_epochs or self.learner.adapts_only:
+            return
+        if self.team.leads:
+            refs = self._some_refs(options.head_windows)
+            folder = self.run.path / "head_start"
+            yield from HeadStart(self.learner, refs, self.config, folder).learn()
+        # One process' work, so that all of them have the same bits on any device.
+        self.team.share_weights(self.learner.head)
+        self._save()
+
     def _some_windows(self, count: int) -> Iterator[Window]:
+        refs = self._some_refs(count)
+        return (w for ref in refs if (w := read_window(ref, self.config)) is not None)
+
+    def _some_refs(self, count: int) -> list[WindowRef]:
         # From all over the run: the first ones alone would flatter its first losses.
         refs = [ref for batch in self.batches for ref in batch]
-        refs = refs[:: max(len(refs) // count, 1)][:count]
-        return (w for ref in refs if (w := read_window(ref, self.config)) is not None)
+        return refs[:: max(len(refs) // count, 1)][:count]
 
     def _steps(self) -> Job[None]:
         ahead = self.batches[self.step :]

@@ -78,6 +78,15 @@ class Team:
         ):
             p.grad = part.view_as(p).clone(memory_format=torch.preserve_format)
 
+    @torch.no_grad()
+    def share_weights(self, module: nn.Module) -> None:
+        """Give all processes the first one's weights of a module."""
+        if self.size == 1:
+            return
+        for weight in module.state_dict().values():
+            own = weight if self.leads else torch.zeros_like(weight)
+            weight.copy_(self.total(own))
+
     def wait(self) -> None:
         """Wait until all processes have come here."""
         if self.size > 1:
