@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_mcm.viewer.clicks import ClickListener
+    from napari_mcm.viewer.querying import QueryDesk
+
 HOLD = "Q"
 """While this key is held, the map follows the cursor."""
 
@@ -44,18 +47,28 @@ class QueryKeys:
     ----------
     viewer : ViewerModel
         Whose canvas.
-    held : callable
-        Told whether :data:`HOLD` is down.
+    clicks : ClickListener
+        Told whether :data:`HOLD` is down, and of the middle of the view.
     """
 
-    def __init__(self, viewer: ViewerModel, held: Callable[[bool], None]) -> None:
-        self._viewer, self._held = viewer, held
+    def __init__(self, viewer: ViewerModel, clicks: ClickListener) -> None:
+        self._viewer, self._clicks = viewer, clicks
         self._actions: dict[str, Callable[[], None]] = {}
         self._mine: dict[Any, Any] = {}
 
     def on(self, action: str, call: Callable[[], None]) -> None:
         """Say what an action does."""
         self._actions[action] = call
+
+    def bind(self, queries: QueryDesk) -> None:
+        """Connect what the query itself can do."""
+        self.on("back", queries.take_back)
+        self.on("clear", queries.clear)
+        self.on("next", queries.show_next)
+        self.on("difference", queries.switch_difference)
+        self.on("middle", lambda: self._clicks.middle("new"))
+        self.on("middle_like", lambda: self._clicks.middle("like"))
+        self.on("middle_unlike", lambda: self._clicks.middle("unlike"))
 
     def attach(self) -> None:
         """Begin to listen."""
@@ -76,9 +89,9 @@ class QueryKeys:
         self._mine = {}
 
     def _hold(self, viewer: ViewerModel) -> Generator[None, None, None]:
-        self._held(True)
+        self._clicks.follow(True)
         yield
-        self._held(False)
+        self._clicks.follow(False)
 
     def _press(self, action: str) -> Callable[[ViewerModel], None]:
         def press(viewer: ViewerModel) -> None:

@@ -156,6 +156,23 @@ class QueryDesk:
             self._session.layers.show_only(slide, DIFFERENCE)
             self._session.query_changed.emit()
 
+    def switch_difference(self) -> None:
+        """Show the difference of two encoders, or no longer."""
+        if self.pair is not None:
+            first = self.pair[0]
+            self.compare(None)
+            self.show(first)
+            return
+        there = [slot for slot, heatmap in self.maps().items() if heatmap]
+        if len(there) > 1:
+            self.compare((there[0], there[1]))
+        else:
+            self._session.complain("A difference needs two encoders with features")
+
+    def maps(self) -> dict[str, Heatmap | None]:
+        """Give the maps of the present query."""
+        return self.query.maps if self.query is not None else {}
+
     def take_back(self) -> None:
         """Take the newest example away."""
         if self._before:

@@ -64,7 +64,8 @@ class Session:
         self.clicks = ClickListener(
             viewer, lambda: self.slide, queries.point, queries.follow
         )
-        self.keys = QueryKeys(viewer, self.clicks.follow)
+        self.keys = QueryKeys(viewer, self.clicks)
+        self.keys.bind(queries)
         self._loaded: WeakKeyDictionary[Layer, dict[str, Loaded]] = WeakKeyDictionary()
         self._users: set[int] = set()
         self._seen: set[Layer] = set()
