@@ -254,6 +254,23 @@ class LayerBoard:
         self._viewer.layers.selection.active = active
         return layer
 
+    def _add_overlay(self, slide: Layer, key: str, overlay: Overlay) -> Image:
+        from napari.utils.colormaps import Colormap
+
+        active = self._viewer.layers.selection.active
+        layer: Image = self._viewer.add_image(
+            overlay.raster,
+            name=overlay.name,
+            colormap=Colormap(overlay.colours, name=key),
+            contrast_limits=(0, 1),
+            interpolation2d="nearest",
+            blending="translucent",
+            metadata={KEY: {"kind": "overlay", "key": key}},
+            **world_of(slide),
+        )
+        self._viewer.layers.selection.active = active
+        return layer
+
     def _added(self, event: Any) -> None:
         if SlideFacts.of_layer(event.value):
             event.value.events.name.connect(self._renamed)

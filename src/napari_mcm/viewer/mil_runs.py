@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from napari_mcm.core.errors import RunError
 from napari_mcm.core.mil.scores import MAIN
+from napari_mcm.viewer.run_folders import RunState, run_state
 
 Series = dict[str, list[float]]
 Curves = dict[tuple[int, int], Series]
@@ -18,22 +19,6 @@ Curves = dict[tuple[int, int], Series]
 
 PLOTS = ("roc", "precision_recall", "reliability", "confusion")
 _INTERVALS = {"by_patient": "patient", "by_slide": "slide"}
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What a folder is, before anything is done with it.
-
-    Attributes
-    ----------
-    kind : {"free", "unfinished", "finished", "other"}
-        Nothing in the way; a training to go on with; one that has ended; no place for one.
-    text : str
-        The same for people, in a line.
-    """
-
-    kind: Literal["free", "unfinished", "finished", "other"]
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,18 +87,7 @@ class MilRun:
 
 def state_of(folder: Path) -> RunState:
     """Tell whether a folder is free for a run, or what it holds."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return RunState("free")
-    if not folder.is_dir():
-        return RunState("other", "Is a file: choose a folder.")
-    if not (folder / "config.json").is_file():
-        return RunState("free", "Holds other files; the run is put beside them.")
-    if not _is_mil(folder):
-        return RunState("other", "Holds a run of another kind: choose another folder.")
-    if (folder / "summary.json").is_file():
-        return RunState("finished", "Holds a finished run: choose another, or show it.")
-    done = len(list((folder / "models").glob("fold_*/summary.json")))
-    return RunState("unfinished", f"Holds an unfinished run, {_trainings(done)} done.")
+    return run_state(folder, {"aggregator", "split"}, _done)
 
 
 def read_run(folder: Path) -> MilRun:
@@ -213,17 +187,10 @@ def _float(text: str) -> float:
         return float("nan")
 
 
-def _is_mil(folder: Path) -> bool:
-    try:
-        config = _json(folder / "config.json")
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and {"aggregator", "split"} <= set(config)
-
-
 def _json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _trainings(count: int) -> str:
-    return f"{count} training" if count == 1 else f"{count} trainings"
+def _done(folder: Path) -> str:
+    count = len(list((folder / "models").glob("fold_*/summary.json")))
+    return f"{count} training done" if count == 1 else f"{count} trainings done"

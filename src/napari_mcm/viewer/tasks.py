@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,8 +13,12 @@ import numpy as np
 
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.jobs import Job, Progress
+from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.viewer.commands import beside_window
 
 if TYPE_CHECKING:
+    from napari_mcm.core.encoders.compute import ComputeConfig
+    from napari_mcm.core.features.config import ExtractConfig
     from napari_mcm.core.grid import GridConfig
     from napari_mcm.core.heatmaps import SimilarityIndex
     from napari_mcm.core.slides import Slide
@@ -74,6 +77,8 @@ class FeatureRequest:
         Replace a file that was made in another way.
     mask : TissueMask or None
         Tissue as somebody drew it; None has it searched for.
+    compute : ComputeConfig or None
+        Device and precision; by default what is fast here.
     """
 
     slide: Path
@@ -84,6 +89,41 @@ class FeatureRequest:
     out: Path
     overwrite: bool = False
     mask: TissueMask | None = None
+    compute: ComputeConfig | None = None
+
+    @property
+    def config(self) -> ExtractConfig:
+        """The same as the command line takes it."""
+        from napari_mcm.core.encoders.compute import ComputeConfig
+        from napari_mcm.core.features.config import ExtractConfig
+        from napari_mcm.core.slides import ReadConfig
+        from napari_mcm.core.tissue import TissueConfig
+
+        return ExtractConfig(
+            slides=(self.slide,),
+            read=ReadConfig(mpp_override=self.mpp),
+            encoder=(self.encoder,),
+            grid=self.grid,
+            tissue=TissueConfig(masks=self.mask_file if self.mask else None),
+            compute=self.compute or ComputeConfig(),
+            compile="off",  # it needs Triton, see libraries.py
+            out=self.out,
+            overwrite=self.overwrite,
+        )
+
+    @property
+    def mask_file(self) -> Path:
+        """Where a mask is kept, beside the features that are made with it."""
+        return self.out / f"{slide_name(self.slide)}.tissue.png"
+
+    def keep_mask(self) -> None:
+        """Write the mask, to the pixel; nothing where there is none."""
+        from napari_mcm.core.slides import open_slide
+        from napari_mcm.core.tissue import write_mask
+
+        if self.mask is not None:
+            with open_slide(self.slide, self.mpp) as slide:
+                write_mask(self.mask_file, self.mask, slide)
 
 
 def find_mask(slide: Slide) -> Job[TissueMask]:
@@ -109,21 +149,8 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
         features = yield from _apart(
             "Starting PyTorch", importlib.import_module, module
         )
-    masks = None
-    if request.mask is not None:
-        masks = yield from _apart("Saving the mask", _keep_mask, request)
-    config = features.ExtractConfig(
-        slides=(request.slide,),
-        read={"mpp_override": request.mpp},
-        encoder=request.encoder,
-        grid=request.grid,
-        tissue={"masks": masks},
-        # The window needs a core of its own to stay alive.
-        compute={"threads": max((os.cpu_count() or 1) - 1, 1)},
-        compile="off",  # it needs Triton, see libraries.py
-        out=request.out,
-        overwrite=request.overwrite,
-    )
+    yield from _apart("Saving the mask", request.keep_mask)
+    config = beside_window(request.config)
     result = yield from features.extract_slides(config)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
@@ -188,18 +215,6 @@ def usual_range(index: SimilarityIndex, queries: int = 32) -> tuple[float, float
     values = [np.delete(index.query(int(patch)), patch) for patch in drawn]
     low, high = np.nanpercentile(np.concatenate(values), (2, 98))
     return float(low), float(max(high, low + 1e-3))
-
-
-def _keep_mask(request: FeatureRequest) -> Path:
-    """Keep the mask beside the features that are made with it, to the pixel."""
-    from napari_mcm.core.slides import open_slide
-    from napari_mcm.core.tissue import write_mask
-
-    assert request.mask is not None
-    with open_slide(request.slide, request.mpp) as slide:
-        path = request.out / f"{slide.name}.tissue.png"
-        write_mask(path, request.mask, slide)
-    return path
 
 
 def _read(path: Path, slide: Path, mpp: float | None) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -49,6 +49,8 @@ class Window:
     visible_keys, masked_keys : tuple of bytes
         What each patch shows, in the pixels' order: the same key, the same pixels. None
         where colours were changed at random.
+    patches : ndarray of int64, shape (n,)
+        Which patch of the slide's grid lies in each place; -1 for none.
     """
 
     visible: NDArray[np.bool_]
@@ -58,6 +60,7 @@ class Window:
     damaged: int = 0
     visible_keys: tuple[bytes, ...] = ()
     masked_keys: tuple[bytes, ...] = ()
+    patches: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def plan_epoch(
@@ -137,9 +140,11 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
     if len(pixels) < 2:
         return None
     masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
+    patches = {slot: int(index[slot]) for slot in pixels}
     if config.context.context_mode == "shuffled":
         places = np.random.default_rng((*ref.key, _SHUFFLE)).permutation(len(masked))
         pixels, keys = _moved(pixels, places), _moved(keys, places)
+        patches = _moved(patches, places)
         masked = masked[np.argsort(places)]
     tissue = np.zeros(len(index), bool)
     tissue[list(pixels)] = True
@@ -154,6 +159,7 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
         damaged=damaged,
         visible_keys=tuple(keys[s] for s in sorted(keys) if not masked[s]),
         masked_keys=tuple(keys[s] for s in sorted(keys) if masked[s]),
+        patches=np.array([patches.get(s, -1) for s in range(len(index))], np.int64),
     )
 
 

@@ -60,12 +60,7 @@ class Slide:
     @property
     def name(self) -> str:
         """The file's name without its endings: the slide's identifier in a cohort."""
-        name = self.path.name
-        for ending in _DOUBLE_ENDINGS:
-            if name.lower().endswith(ending):
-                return name[: -len(ending)]
-        # A folder's name may hold a full stop that begins no ending.
-        return name if self.path.is_dir() else self.path.stem
+        return slide_name(self.path)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -361,3 +356,13 @@ class Slide:
         from napari_mcm.core.slides.open import open_slide
 
         return open_slide, (self.path, *astuple(self.asked))
+
+
+def slide_name(path: Path) -> str:
+    """Give the name by which a slide is known: its file's, without endings."""
+    name = path.name
+    for ending in _DOUBLE_ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    # A folder's name may hold a full stop that begins no ending.
+    return name if path.is_dir() else path.stem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QPushButton
@@ -97,15 +98,15 @@ class LoadButton(QPushButton):
         if menu is None or recent == self._recent:
             return
         self._recent = recent
-        known = menu.actions()
+        known: list[Any] = list(menu.actions())
         for action in known[known.index(self._separator) + 1 :]:
             menu.removeAction(action)
         for path in recent:
             # The folder tells the encoder; an ampersand would be a shortcut.
             text = f"{path.name}, in {path.parent.name}".replace("&", "&&")
-            action = menu.addAction(text, lambda path=path: self.chosen.emit(path))
-            if action is not None:
-                action.setToolTip(str(path))
+            made = menu.addAction(text, lambda path=path: self.chosen.emit(path))
+            if made is not None:
+                made.setToolTip(str(path))
 
     def _browse_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A .features.zarr folder")

@@ -13,7 +13,8 @@ from napari_mcm.core.mil.cohort import read_cohort
 from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.viewer.commands import mil_command, resume_command
 from napari_mcm.viewer.mil_desk import MilDesk
-from napari_mcm.viewer.mil_runs import RunState, state_of
+from napari_mcm.viewer.mil_runs import state_of
+from napari_mcm.viewer.run_folders import RunState
 from napari_mcm.viewer.widgets.command_box import CommandBox
 from napari_mcm.viewer.widgets.mil_options import MAIN, MORE, make_form
 from napari_mcm.viewer.widgets.mil_parts import while_alive
