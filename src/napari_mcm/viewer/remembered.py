@@ -1,4 +1,4 @@
-"""Resolutions that the user gave for slides which state none, kept for next time."""
+"""What is kept for next time: resolutions that the user gave, the newest runs and files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_mcm.core.files import write_json
 
+_RECENT = 8
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +45,36 @@ def remember_mpp(fingerprint: str, mpp: float) -> None:
     write_json(file, _read(file) | {fingerprint: mpp})
 
 
+def recent(kind: str) -> tuple[Path, ...]:
+    """Give the newest runs or files that are still there, the newest first.
+
+    Parameters
+    ----------
+    kind : str
+        What they are, as it was remembered.
+    """
+    kept = _read(_recent_file()).get(kind)
+    if not isinstance(kept, list):
+        return ()
+    paths = [Path(path) for path in kept if isinstance(path, str)]
+    return tuple(path for path in paths if path.exists())
+
+
+def remember_recent(kind: str, path: str) -> None:
+    """Keep a run or file as the newest one of its kind.
+
+    Raises
+    ------
+    McmError
+        If the settings cannot be written.
+    """
+    file = _recent_file()
+    content = _read(file)
+    kept = content.get(kind)
+    known = [p for p in kept if p != path] if isinstance(kept, list) else []
+    write_json(file, content | {kind: [path, *known][:_RECENT]})
+
+
 def _read(file: Path) -> dict[str, Any]:
     """Read the settings; a damaged file is as good as none, and is replaced."""
     try:
@@ -61,3 +92,7 @@ def _file() -> Path:
 
     folder = user_config_path("napari-mcm", appauthor=False)
     return Path(folder) / "resolutions.json"
+
+
+def _recent_file() -> Path:
+    return _file().with_name("recent.json")

@@ -1,0 +1,164 @@
+"""Fields that say which slides a task is for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from psygnal import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QWidget
+
+from napari_mcm.core.errors import McmError
+from napari_mcm.viewer.chosen_slides import (
+    ChosenSlides,
+    describe,
+    listed_slides,
+    open_slides,
+)
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.mil_parts import while_alive
+from napari_mcm.viewer.widgets.parts import follow, narrow, note
+from napari_mcm.viewer.widgets.path_field import PathField
+from napari_mcm.viewer.widgets.slide_box import FILES
+
+PRESENT, OPEN, SOME, FOLDER, TABLE = range(5)
+WAYS = (
+    "The slide that is shown",
+    "All open slides",
+    "Files",
+    "A folder of slides",
+    "A table of slides (CSV)",
+)
+
+
+class FilesField(PathField):
+    """A line that takes several files."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What is chosen."""
+        parts = (part.strip() for part in self.line.text().split(os.pathsep))
+        return tuple(Path(part).expanduser() for part in parts if part)
+
+    def _browse(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(self, "Slides", "", self._files)
+        self.take(os.pathsep.join(paths))
+
+
+class SlideChoice(QWidget):
+    """Chooses among open slides, files, a folder and a table.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+
+    Attributes
+    ----------
+    changed : Signal
+        Other slides are chosen.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.way = narrow(QComboBox())
+        self.way.addItems(list(WAYS))
+        self.way.setToolTip(
+            "Which slides: open ones, or of files that need not be open"
+        )
+        self.files = FilesField("Slides", "Slide files, one after the other", FILES)
+        self.folder = PathField("Folder of slides", "All slides in it are taken")
+        self.table = PathField(
+            "Table of slides",
+            "CSV with a header and the columns slide and path",
+            "Tables (*.csv);;All files (*)",
+        )
+        self.said = note()
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("&Slides", self.way)
+        self._fields = {SOME: self.files, FOLDER: self.folder, TABLE: self.table}
+        for field in self._fields.values():
+            form.addRow(field)
+            follow(field.changed, self._edited)
+        form.addRow(self.said)
+        self.way.currentIndexChanged.connect(lambda _: self._edited())
+        follow(session.slide_changed, self._edited)
+        self._edited()
+
+    def chosen(self) -> ChosenSlides:
+        """Give the slides that are chosen now.
+
+        Raises
+        ------
+        ValueError
+            With one line that says what is missing.
+        """
+        way, session = self.way.currentIndex(), self._session
+        if way == PRESENT:
+            return open_slides(session, [session.slide] if session.slide else [])
+        if way == OPEN:
+            return open_slides(session, session.layers.slides())
+        if way == TABLE and self.table.path is not None:
+            try:
+                return listed_slides(self.table.path)
+            except McmError as error:
+                raise ValueError(str(error)) from None
+        if paths := self._paths():
+            return ChosenSlides(paths)
+        raise ValueError(f"{WAYS[way]}: none is chosen yet")
+
+    def is_present(self) -> bool:
+        """Tell whether the slide that is shown is meant, and no other."""
+        return self.way.currentIndex() == PRESENT
+
+    def first(self) -> Path | None:
+        """Give a file or folder of the slides, to put results beside; None for none."""
+        if self._session.facts is not None and self.way.currentIndex() in (
+            PRESENT,
+            OPEN,
+        ):
+            return Path(self._session.facts.path)
+        paths = self._paths() or ([self.table.path] if self.table.path else [])
+        return paths[0] if paths else None
+
+    def _paths(self) -> tuple[Path, ...]:
+        way = self.way.currentIndex()
+        if way == SOME:
+            return self.files.paths
+        field = self._fields.get(way)
+        path = field.path if way == FOLDER and field is not None else None
+        return (path,) if path else ()
+
+    def _edited(self) -> None:
+        way = self.way.currentIndex()
+        for key, field in self._fields.items():
+            field.setVisible(key == way)
+        self._describe()
+        self.changed.emit()
+
+    def _describe(self) -> None:
+        say, disk = while_alive(self._say), self._session.disk
+        key = f"slides {id(self)}"
+        disk.drop(key)
+        self._say("")
+        way, table = self.way.currentIndex(), self.table.path
+        if way in (PRESENT, OPEN):
+            try:
+                chosen = self.chosen()
+            except ValueError as error:
+                self._say(str(error))
+                return
+            if way == OPEN:
+                self._say(", ".join(path.name for path in chosen.paths))
+        elif way == TABLE and table is not None:
+            disk.submit(key, lambda: describe(listed_slides(table).paths), say, say)
+        elif paths := self._paths():
+            disk.submit(key, lambda: describe(paths), say, say)
+
+    def _say(self, text: str) -> None:
+        self.said.setText(text)
+        self.said.setVisible(bool(text))
