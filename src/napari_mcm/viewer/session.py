@@ -87,6 +87,10 @@ class Session:
             self.jobs.close()
             self.tissue.flush()
 
+    def is_last(self, user: int) -> bool:
+        """Tell whether all other widgets are closed."""
+        return self._users <= {user}
+
     @property
     def facts(self) -> SlideFacts | None:
         """What is known of the present slide."""

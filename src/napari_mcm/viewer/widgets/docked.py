@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.session import session_of
+from napari_mcm.viewer.widgets.closing import guard_dock, guard_window
 from napari_mcm.viewer.widgets.job_bar import JobBar
 from napari_mcm.viewer.widgets.parts import follow, note
 
@@ -39,6 +40,19 @@ class Column(QScrollArea):
         return done
 
 
+def scrolled(parts: Sequence[QWidget]) -> Column:
+    """Put parts below each other, scrolled where the dock is too low."""
+    inner = QWidget()
+    column = QVBoxLayout(inner)
+    column.setContentsMargins(0, 0, 4, 0)
+    for part in parts:
+        column.addWidget(part)
+    column.addStretch(1)
+    area = Column()
+    area.setWidget(inner)
+    return area
+
+
 class DockedWidget(QWidget):
     """A scrolled column of parts, over a line for problems and the running job.
 
@@ -64,18 +78,22 @@ class DockedWidget(QWidget):
 
     def stack(self, parts: Sequence[QWidget]) -> None:
         """Put the parts below each other, scrolled where the dock is too low."""
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(0, 0, 4, 0)
-        for part in parts:
-            column.addWidget(part)
-        column.addStretch(1)
-        area = Column()
-        area.setWidget(inner)
+        self._lay(scrolled(parts))
+
+    def stack_tabs(self, groups: Mapping[str, Sequence[QWidget]]) -> QTabWidget:
+        """Put groups of parts behind tabs, each scrolled; names to parts."""
+        tabs = QTabWidget()
+        tabs.setAccessibleName(f"Steps: {', '.join(groups)}")
+        for name, parts in groups.items():
+            tabs.addTab(scrolled(parts), name)
+        self._lay(tabs)
+        return tabs
+
+    def _lay(self, content: QWidget) -> None:
         outer = QVBoxLayout(self)
-        outer.addWidget(area, 1)
+        outer.addWidget(content, 1)
         outer.addWidget(self.problem)
-        # Always in sight, however far the form is scrolled.
+        # Always in sight, whatever the tab and however far it is scrolled.
         outer.addWidget(self.job)
 
     def sizeHint(self) -> QSize:
@@ -95,11 +113,15 @@ class DockedWidget(QWidget):
 
     def event(self, event: QEvent | None) -> bool:
         """Notice being docked and undocked: closing a dock tells nothing else."""
-        changed = event is not None and event.type() == QEvent.Type.ParentChange
-        if changed and hasattr(self, "session"):
+        if event is None or not hasattr(self, "session"):
+            return bool(super().event(event))
+        if event.type() == QEvent.Type.ParentChange:
             user = id(self)
             if self.parent() is None:
                 self.session.leave(user)
             else:
                 self.session.enter(user)
+                guard_dock(self.parentWidget(), self.session, user)
+        elif event.type() == QEvent.Type.Show:
+            guard_window(self.window(), self.session)
         return bool(super().event(event))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_mcm.viewer.mil_attention import AttentionDesk
 from napari_mcm.viewer.mil_desk import MilDesk
-from napari_mcm.viewer.widgets.docked import Column, DockedWidget
+from napari_mcm.viewer.widgets.docked import DockedWidget
 from napari_mcm.viewer.widgets.mil_curves import CurvesBox
 from napari_mcm.viewer.widgets.mil_results_box import ResultsBox
 from napari_mcm.viewer.widgets.mil_slide_box import AttentionBox
@@ -40,20 +39,12 @@ class MilWidget(DockedWidget):
         self.results = ResultsBox(self.desk, self.attention)
         self.slide = SlideBox(self.session, brief=True)
         self.looking = AttentionBox(self.desk, self.attention)
-        self.tabs = QTabWidget()
-        self.tabs.setAccessibleName("Steps: train, results, slide")
         parts: tuple[tuple[QWidget, ...], ...] = (
             (self.train, self.curves),
             (self.results,),
             (self.slide, self.looking),
         )
-        for name, group in zip(TABS, parts, strict=True):
-            self.tabs.addTab(_column(group), name)
-        column = QVBoxLayout(self)
-        column.addWidget(self.tabs, 1)
-        column.addWidget(self.problem)
-        # Always in sight, whatever the tab.
-        column.addWidget(self.job)
+        self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
         follow(self.desk.run_changed, self._show_results)
         follow(self.attention.shown_changed, self._show_slide)
         follow(self.desk.recalled, self._recalled)
@@ -76,15 +67,3 @@ class MilWidget(DockedWidget):
         }
         for name, field in fields.items():
             field.propose(self.desk.last.get(name))
-
-
-def _column(parts: Sequence[QWidget]) -> Column:
-    inner = QWidget()
-    column = QVBoxLayout(inner)
-    column.setContentsMargins(0, 0, 4, 0)
-    for part in parts:
-        column.addWidget(part)
-    column.addStretch(1)
-    area = Column()
-    area.setWidget(inner)
-    return area
