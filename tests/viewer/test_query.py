@@ -199,11 +199,11 @@ def test_the_difference_of_two_encoders(
     np.testing.assert_allclose(shown, expected, atol=1e-6)
     low, high = layer.contrast_limits
     assert low == -high
-    assert session.queries.shown() == ["difference"]
+    assert session.queries.drawn.shown() == ["difference"]
     seen = []
     for _ in range(4):
         press.press_key(KEYS["next"])
-        seen += session.queries.shown()
+        seen += session.queries.drawn.shown()
     assert seen == ["first", "second", "third", "difference"]
     click(centre_um(ready, 30))
     shown = layer.data[grid.lattice[:, 0], grid.lattice[:, 1]]
@@ -218,5 +218,5 @@ def test_no_difference_of_different_patches(
     other = features_of(slide_path, patch_size=80)
     session.take_features(session.slide, "second", other)
     session.queries.compare(("first", "second"))
-    assert "other patches" in session.queries.problem
+    assert "other patches" in session.queries.drawn.problem
     assert map_of(ready, "difference") is None

@@ -12,7 +12,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.viewer.tasks import Loaded
-from napari_mcm.viewer.widgets.query_box import RANGES
+from napari_mcm.viewer.widgets.maps_box import RANGES
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from tests.viewer.conftest import Click, features_of, write_slide
 
@@ -148,7 +148,7 @@ def test_both_encoders_answer_the_same_click(
     click(centre_um(ready, len(other.index.features)))
     assert not np.array_equal(before[0], first.data, equal_nan=True)
     assert not np.array_equal(before[1], second.data, equal_nan=True)
-    ready.query.show_slot["first"].click()
+    ready.maps.show_slot["first"].click()
     assert first.visible and not second.visible
 
 
@@ -208,7 +208,7 @@ def test_colours_of_an_encoder_stay_from_click_to_click(
     assert limits[0] == limits[1]
     low, high = ready.session.features("first").limits
     assert limits[0][0] <= low < high <= limits[0][1]
-    assert f"{limits[0][0]:.2f}" in ready.query.legends["first"].low.text()
+    assert f"{limits[0][0]:.2f}" in ready.maps.legends["first"].low.text()
 
 
 def test_colours_can_follow_each_map(ready: SimilarityWidget, click: Click) -> None:
@@ -223,8 +223,8 @@ def test_colours_can_follow_each_map(ready: SimilarityWidget, click: Click) -> N
 
 def choose_range(widget: SimilarityWidget, limits: str) -> None:
     index = list(RANGES.values()).index(limits)
-    widget.query.range.setCurrentIndex(index)
-    widget.query.range.activated.emit(index)
+    widget.maps.range.setCurrentIndex(index)
+    widget.maps.range.activated.emit(index)
 
 
 def test_a_real_mouse_click_works(

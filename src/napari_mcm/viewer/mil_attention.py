@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_mcm.core.mil.cohort import slide_key
-from napari_mcm.viewer.layers import TOP_PATCH
 from napari_mcm.viewer.mil_look import (
     LookRequest,
     SlideLook,
-    TopPatch,
-    centre_of,
     look,
     top_patches,
 )
 from napari_mcm.viewer.mil_tasks import find_slide
 from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
+from napari_mcm.viewer.thumbnails import TopPatch, go_to
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 SLOT = "attention"
 TOP = 16
 _SCALED: dict[Scaling, str] = {"rank": "rank", "minmax": "min-max", "raw": "raw"}
-_LEAST_PX = 96
-"""A patch that is gone to is at least so large on the screen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +109,8 @@ class AttentionDesk:
         """Have the viewer look at a patch, and frame it."""
         if self.shown is None:
             return
-        slide, grid = self.shown.layer, self.shown.look.features.grid
-        x, y = centre_of(grid, patch.row)
-        camera = self.session.viewer.scene.camera
-        camera.center = slide.data_to_world((y, x))
-        side = float(slide.scale[-1]) * max(grid.patch_size_level0)
-        camera.zoom = max(camera.zoom, _LEAST_PX / side)
-        self.session.layers.mark(slide, grid, patch.row, TOP_PATCH)
+        shown = self.shown
+        go_to(self.session, shown.layer, shown.look.features.grid, patch.row)
 
     def _layer_of(self, name: str) -> Layer | None:
         for layer in reversed(self.session.layers.slides()):

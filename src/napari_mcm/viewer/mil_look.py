@@ -13,16 +13,14 @@ from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.viewer.mil_tasks import start
 from napari_mcm.viewer.tasks import _apart, _read
+from napari_mcm.viewer.thumbnails import TopPatch, read_thumbnails
 
 if TYPE_CHECKING:
     from napari_mcm.core.features.feature_set import FeatureSet
-    from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.core.mil.maps import Scaling
     from napari_mcm.core.slides import Slide
-    from napari_mcm.core.slides.tiles import Pixels
 
-THUMBNAIL_PX = 72
 _MODULES = ("torch", "napari_mcm.core.features.interchange", "napari_mcm.core.mil.maps")
 
 
@@ -119,25 +117,6 @@ class SlideLook:
         return effective_number(self.weights_of(number))
 
 
-@dataclass(frozen=True, eq=False)
-class TopPatch:
-    """One of the patches of greatest weight.
-
-    Attributes
-    ----------
-    row : int
-        Of the grid.
-    weight : float
-        Before scaling.
-    pixels : ndarray of uint8, shape (side, side, 3), or None
-        None where it cannot be read.
-    """
-
-    row: int
-    weight: float
-    pixels: Pixels | None
-
-
 def look(request: LookRequest) -> Job[SlideLook]:
     """Predict a slide, and see what the models look at.
 
@@ -188,23 +167,13 @@ def top_patches(
     look: SlideLook, number: int, count: int, slide: Slide
 ) -> list[TopPatch]:
     """Read the patches of greatest weight, best first, as thumbnails."""
-    from napari_mcm.core.features.patches import read_patches
     from napari_mcm.core.mil.maps import usable
 
     rows = np.flatnonzero(usable(look.features))
     weights = look.weights_of(number)
     best = np.argsort(-weights, kind="stable")[:count]
-    patches = read_patches(slide, look.features.grid, [int(i) for i in rows[best]])
-    return [
-        TopPatch(int(rows[i]), float(weights[i]), _shrunk(patch.pixels))
-        for i, patch in zip(best, patches, strict=True)
-    ]
-
-
-def centre_of(grid: PatchGrid, row: int) -> tuple[float, float]:
-    """Give a patch's centre (x, y) in level-0 pixels, counted from pixels' centres."""
-    x, y = grid.centres[row] - 0.5
-    return float(x), float(y)
+    grid = look.features.grid
+    return read_thumbnails(slide, grid, rows[best].tolist(), weights[best].tolist())
 
 
 def features_of(request: LookRequest) -> Path:
@@ -227,12 +196,3 @@ def features_of(request: LookRequest) -> Path:
         where,
         "Compute them in the Similarity widget, or choose the folder that has them",
     )
-
-
-def _shrunk(pixels: Pixels | None) -> Pixels | None:
-    if pixels is None:
-        return None
-    from PIL import Image
-
-    image = Image.fromarray(pixels).resize((THUMBNAIL_PX, THUMBNAIL_PX))
-    return np.asarray(image)

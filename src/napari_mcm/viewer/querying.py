@@ -13,6 +13,7 @@ from napari_mcm.core.heatmaps.examples import Examples, Point, Ring
 from napari_mcm.core.heatmaps.query_file import fingerprint_of
 from napari_mcm.viewer.clicks import Manner
 from napari_mcm.viewer.following import Follower
+from napari_mcm.viewer.query_maps import DIFFERENCE, SLOTS, QueryMaps
 from napari_mcm.viewer.question import (
     Answer,
     Limits,
@@ -22,18 +23,10 @@ from napari_mcm.viewer.question import (
 )
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
-
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.core.heatmaps.similarity import Pool
     from napari_mcm.viewer.session import Session
     from napari_mcm.viewer.tasks import Loaded
-
-SLOTS = ("first", "second", "third")
-"""Places for encoders that are compared; the same query is asked of each."""
-
-DIFFERENCE = "difference"
-"""The map of what one encoder finds more alike than another."""
 
 _REMEMBERED = 100
 
@@ -67,7 +60,10 @@ class Query:
     @property
     def maps(self) -> dict[str, Heatmap | None]:
         """Slot to heatmap."""
-        return {s: a and a.heatmap for s, a in self.answers.items()}
+        return {
+            slot: None if one is None else one.heatmap
+            for slot, one in self.answers.items()
+        }
 
 
 class QueryDesk:
@@ -84,8 +80,8 @@ class QueryDesk:
         What the maps show.
     limits : Limits
         What the colours run over.
-    pair : tuple of str or None
-        Slots whose difference is drawn, before and after.
+    drawn : QueryMaps
+        The maps, their difference and the markers.
     """
 
     def __init__(self, session: Session) -> None:
@@ -93,8 +89,7 @@ class QueryDesk:
         self.query: Query | None = None
         self.limits: Limits = "encoder"
         self.pool: Pool = "mean"
-        self.pair: tuple[str, str] | None = None
-        self.problem = ""
+        self.drawn = QueryMaps(session)
         self._question = Question()
         self._before: list[Examples] = []
         self._follower = Follower(self._look_ahead, self._show_ahead, session.complain)
@@ -149,17 +144,17 @@ class QueryDesk:
 
     def compare(self, pair: tuple[str, str] | None) -> None:
         """Draw the difference of two slots, or of none."""
-        self.pair = pair
+        self.drawn.pair = pair
         self.again()
         slide = self._session.slide
-        if slide is not None and pair is not None and not self.problem:
+        if slide is not None and pair is not None and not self.drawn.problem:
             self._session.layers.show_only(slide, DIFFERENCE)
             self._session.query_changed.emit()
 
     def switch_difference(self) -> None:
         """Show the difference of two encoders, or no longer."""
-        if self.pair is not None:
-            first = self.pair[0]
+        if self.drawn.pair is not None:
+            first = self.drawn.pair[0]
             self.compare(None)
             self.show(first)
             return
@@ -172,6 +167,10 @@ class QueryDesk:
     def maps(self) -> dict[str, Heatmap | None]:
         """Give the maps of the present query."""
         return self.query.maps if self.query is not None else {}
+
+    def has_features(self) -> bool:
+        """Tell whether there is an encoder to ask."""
+        return bool(self._loaded())
 
     def take_back(self) -> None:
         """Take the newest example away."""
@@ -186,18 +185,16 @@ class QueryDesk:
         """Take all examples away, and their maps."""
         self._follower.stop()
         self._question, self.query, self._before = Question(), None, []
-        slide, layers = self._session.slide, self._session.layers
-        if slide is not None:
-            for slot in (*SLOTS, DIFFERENCE):
-                layers.empty_map(slide, slot)
-        layers.unmark()
+        self.drawn.clear()
         self._session.query_changed.emit()
 
     def ask(self, question: Question) -> None:
         """Ask what came from a file or another slide."""
-        self._before = []
-        if self._ask(question):
-            self._session.query_changed.emit()
+        self._before, self._question = [], question
+        self.query = None
+        # Features that can answer may come later.
+        self._ask(question, quiet=True)
+        self._session.query_changed.emit()
 
     def again(self) -> None:
         """Ask the same of what slide and features there are now."""
@@ -208,36 +205,24 @@ class QueryDesk:
     def slide_chosen(self) -> None:
         """Carry the query over to the slide that is worked on now."""
         self._follower.stop()
-        self.query = None
+        self.query = self.drawn.difference = None
         self._session.layers.unmark()
         self.again()
 
     def follow(self, x: float, y: float) -> None:
         """Have the map follow the cursor; only the newest place counts."""
         loaded = self._loaded()
-        visible = [slot for slot in self.shown() if slot in loaded]
-        if self.pair is not None and DIFFERENCE in self.shown():
-            visible += [slot for slot in self.pair if slot not in visible]
+        visible = [slot for slot in self.drawn.shown() if slot in loaded]
+        if self.drawn.pair is not None and DIFFERENCE in self.drawn.shown():
+            visible += [slot for slot in self.drawn.pair if slot not in visible]
         if loaded:
             asked = {slot: loaded[slot] for slot in visible or list(loaded)[:1]}
             self._follower.follow(((x, y), asked))
 
-    def settle(self, x: float, y: float) -> None:
-        """End following: the place under the cursor is the query."""
-        self.point(x, y)
-
-    def shown(self) -> list[str]:
-        """Give the slots whose maps can be seen."""
-        slide, layers = self._session.slide, self._session.layers
-        if slide is None:
-            return []
-        maps = {slot: layers.map_of(slide, slot) for slot in (*SLOTS, DIFFERENCE)}
-        return [slot for slot, layer in maps.items() if layer and layer.visible]
-
     def shown_map(self) -> tuple[str, Heatmap] | None:
         """Give the slot and similarity that is looked at: the uppermost visible one."""
         maps = self.query.maps if self.query else {}
-        for slot in [*reversed(self.shown()), *SLOTS]:
+        for slot in [*reversed(self.drawn.shown()), *SLOTS]:
             if (heatmap := maps.get(slot)) is not None:
                 return slot, heatmap
         return None
@@ -254,10 +239,10 @@ class QueryDesk:
         if slide is None or self.query is None:
             return
         there = [slot for slot, heatmap in self.query.maps.items() if heatmap]
-        if self.pair is not None and layers.map_of(slide, DIFFERENCE) is not None:
+        if self.drawn.pair is not None and layers.map_of(slide, DIFFERENCE) is not None:
             there.append(DIFFERENCE)
         if there:
-            now = [slot for slot in self.shown() if slot in there]
+            now = [slot for slot in self.drawn.shown() if slot in there]
             at = there.index(now[-1]) + 1 if now else 0
             self.show(there[at % len(there)])
 
@@ -305,7 +290,7 @@ class QueryDesk:
         }
         known.pop("", None)
         self._question = replace(question, directions={**question.directions, **known})
-        self._draw(slide, loaded, found, question.examples)
+        self.drawn.draw(slide, loaded, found, question.examples)
         self.query = Query(self._question, here, self._um(question, here), found)
         return True
 
@@ -315,60 +300,6 @@ class QueryDesk:
             return None
         x, y = _newest(question.examples)
         return x * facts.mpp[0], y * facts.mpp[1]
-
-    def _draw(
-        self,
-        slide: Layer,
-        loaded: Mapping[str, Loaded],
-        found: Mapping[str, Answer | None],
-        examples: Examples,
-    ) -> None:
-        layers = self._session.layers
-        for slot, one in found.items():
-            if one is None:
-                # An old map beside a new query would be taken for its answer.
-                layers.empty_map(slide, slot)
-            else:
-                name = f"similarity: {loaded[slot].label}"
-                layers.show_map(slide, slot, name, one.heatmap)
-        self._draw_difference(slide, loaded, found)
-        self._mark(slide, found, examples)
-
-    def _draw_difference(
-        self,
-        slide: Layer,
-        loaded: Mapping[str, Loaded],
-        found: Mapping[str, Answer | None],
-    ) -> None:
-        from napari_mcm.core.heatmaps import difference
-
-        self.problem, layers = "", self._session.layers
-        before, after = (found.get(slot) for slot in self.pair or ("", ""))
-        if self.pair is None or before is None or after is None:
-            layers.empty_map(slide, DIFFERENCE)
-            return
-        try:
-            heatmap = difference(before.heatmap, after.heatmap)
-        except McmError as error:
-            self.problem = str(error)
-            layers.empty_map(slide, DIFFERENCE)
-            return
-        first, second = (loaded[slot].label for slot in self.pair)
-        name = f"difference: {second} − {first}"
-        layers.show_map(slide, DIFFERENCE, name, heatmap).name = name
-
-    def _mark(
-        self, slide: Layer, found: Mapping[str, Answer | None], examples: Examples
-    ) -> None:
-        for one in found.values():
-            if one is not None and one.like:
-                grid = one.heatmap.grid
-                # Those of a region have its outline.
-                pointed = {grid.index_at(*point) for point in examples.like}
-                like = [patch for patch in one.like if patch in pointed]
-                self._session.layers.mark_examples(slide, grid, like, one.unlike)
-                return
-        self._session.layers.unmark()
 
     def _look_ahead(
         self, at: tuple[Point, Mapping[str, Loaded]]
@@ -385,7 +316,7 @@ class QueryDesk:
         slide = self._session.slide
         still = all(self._session.features(slot) is one for slot, one in loaded.items())
         if slide is not None and still and any(found.values()):
-            self._draw(slide, loaded, found, question.examples)
+            self.drawn.draw(slide, loaded, found, question.examples)
 
 
 def _newest(examples: Examples) -> Point:

@@ -9,13 +9,18 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from psygnal import Signal
 
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.viewer.areas import AreaDesk
 from napari_mcm.viewer.background import Background
 from napari_mcm.viewer.clicks import ClickListener
+from napari_mcm.viewer.elsewhere import ElsewhereDesk
+from napari_mcm.viewer.gallery import GalleryDesk
 from napari_mcm.viewer.jobs import JobRunner
 from napari_mcm.viewer.layers import LayerBoard
 from napari_mcm.viewer.query_keys import QueryKeys
-from napari_mcm.viewer.querying import SLOTS, Query, QueryDesk
+from napari_mcm.viewer.query_maps import SLOTS
+from napari_mcm.viewer.querying import Query, QueryDesk
 from napari_mcm.viewer.question import Limits
+from napari_mcm.viewer.regions import RegionDesk
 from napari_mcm.viewer.remembered import remember_mpp
 from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
 from napari_mcm.viewer.tissue import TissueDesk
@@ -66,6 +71,8 @@ class Session:
         )
         self.keys = QueryKeys(viewer, self.clicks)
         self.keys.bind(queries)
+        self.areas, self.gallery = AreaDesk(self), GalleryDesk(self)
+        self.regions, self.elsewhere = RegionDesk(self), ElsewhereDesk(self)
         self._loaded: WeakKeyDictionary[Layer, dict[str, Loaded]] = WeakKeyDictionary()
         self._users: set[int] = set()
         self._seen: set[Layer] = set()

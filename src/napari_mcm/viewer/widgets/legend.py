@@ -53,13 +53,15 @@ class Legend(QWidget):
         row.addWidget(self.high)
         self._shown = ""
 
-    def show_heatmap(self, heatmap: Heatmap) -> None:
-        """Show the colours and limits of a heatmap."""
+    def show_heatmap(
+        self, heatmap: Heatmap, least: str = "unlike", most: str = "alike"
+    ) -> None:
+        """Show the colours and limits of a heatmap, with a word for each end."""
         low, high = heatmap.limits
-        self.low.setText(f"unlike {low:.2f}")
-        self.high.setText(f"{high:.2f} alike")
-        text = f"Cosine similarity: colours run from {low:.3f} to {high:.3f}"
-        self.setToolTip(text)
+        self.low.setText(f"{least} {low:.2f}")
+        self.high.setText(f"{high:.2f} {most}")
+        text = f"{heatmap.title}: colours run from {low:.3f} to {high:.3f}"
+        self.setToolTip(text[:1].upper() + text[1:])
         self.setAccessibleDescription(text)
         if self._shown != heatmap.colormap:
             self._shown = heatmap.colormap

@@ -18,8 +18,8 @@ from qtpy.QtWidgets import (
 from napari_mcm.viewer.mil_attention import AttentionDesk, Shown
 from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.widgets.legend import ColourStrip
-from napari_mcm.viewer.widgets.mil_picture import PatchStrip
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
+from napari_mcm.viewer.widgets.patch_strip import PatchStrip
 from napari_mcm.viewer.widgets.path_field import PathField
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class AttentionBox(QGroupBox):
             lambda _: attention.use_scaling(self.scaling.currentData())
         )
         self.low, self.colours, self.high = QLabel(), ColourStrip(), QLabel()
-        self.strip = PatchStrip()
+        self.strip = PatchStrip("Patches of greatest attention, best first", "weight")
         self.strip.chosen.connect(attention.go_to)
         self._lay_out()
         self._connect()

@@ -1,30 +1,34 @@
-"""What was clicked, what the maps show, and how they are coloured."""
+"""What is asked: its examples, regions, and files."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qtpy.QtWidgets import (
     QComboBox,
+    QFileDialog,
     QFormLayout,
     QGridLayout,
     QGroupBox,
     QLabel,
-    QRadioButton,
+    QPushButton,
     QVBoxLayout,
 )
+from superqt import QCollapsible
 
-from napari_mcm.viewer.session import SLOTS, Limits, Session
-from napari_mcm.viewer.widgets.legend import Legend
-from napari_mcm.viewer.widgets.parts import follow, narrow, note
+from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
+from napari_mcm.viewer import query_store
+from napari_mcm.viewer.query_keys import KEY_HELP, with_key
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.mil_parts import while_alive
+from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 
-RANGES: dict[str, Limits] = {
-    "Usual range of the encoder": "encoder",
-    "Range of each map": "map",
-    "Fixed, −1 to 1": "fixed",
-}
+POOLS = {"Mean of the examples": "mean", "Nearest example": "max"}
+_FILTER = "Query (*.query.json *.json)"
 
 
 class QueryBox(QGroupBox):
-    """The present query: where it is, and its maps.
+    """The present query: where it is, and what can be done with it.
 
     Parameters
     ----------
@@ -36,23 +40,27 @@ class QueryBox(QGroupBox):
         super().__init__("Query")
         self._session = session
         self.where = note()
-        self.show_slot = {
-            slot: QRadioButton(text)
-            for slot, text in zip(
-                SLOTS, ("&Encoder", "Compared &with", "&Third"), strict=True
-            )
-        }
-        self.range = narrow(QComboBox())
-        self.range.addItems(list(RANGES))
-        self.range.setToolTip(
-            "From the 2nd to the 98th percentile, of many queries to this encoder or "
-            "of each map, so that structure shows; or the same for all encoders"
+        self.back = QPushButton("Take &back")
+        self.back.clicked.connect(session.queries.take_back)
+        self.clear = QPushButton("&Clear")
+        self.clear.clicked.connect(session.queries.clear)
+        self.region = QPushButton("Draw &region")
+        self.region.clicked.connect(session.regions.begin)
+        self.save = QPushButton("Sa&ve…")
+        self.save.clicked.connect(self._save)
+        self.open = QPushButton("&Open…")
+        self.open.clicked.connect(self._open)
+        self.pool = narrow(QComboBox())
+        for text, pool in POOLS.items():
+            self.pool.addItem(text, pool)
+        self.pool.setToolTip(
+            "Of several examples, or of a region's patches, the mean direction counts "
+            "(Rocchio), or for each patch the example that is nearest to it, of at "
+            f"most {MOST_NEAREST}"
         )
-        self.range.activated.connect(self._use_range)
-        self.legends = {slot: Legend() for slot in SLOTS}
-        for slot, button in self.show_slot.items():
-            button.setToolTip("Show this encoder's map and hide the other")
-            button.clicked.connect(lambda _=False, slot=slot: self._show(slot))
+        self.pool.activated.connect(
+            lambda _: session.queries.use_pool(self.pool.currentData())
+        )
         self._lay_out()
         follow(session.slide_changed, self.refresh)
         follow(session.features_changed, self.refresh)
@@ -63,54 +71,85 @@ class QueryBox(QGroupBox):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.addWidget(self.where)
-        maps = QGridLayout()
-        maps.setColumnStretch(1, 1)
-        for row, slot in enumerate(SLOTS):
-            maps.addWidget(self.show_slot[slot], row, 0)
-            maps.addWidget(self.legends[slot], row, 1)
-        column.addLayout(maps)
+        buttons = QGridLayout()
+        for place, button in enumerate(
+            (self.back, self.clear, self.region, self.save, self.open)
+        ):
+            buttons.addWidget(button, *divmod(place, 3))
+        column.addLayout(buttons)
         form = QFormLayout()
-        label = QLabel("&Colours")
-        label.setBuddy(self.range)
-        form.addRow(label, self.range)
+        label = QLabel("Cou&nts")
+        label.setBuddy(self.pool)
+        form.addRow(label, self.pool)
         column.addLayout(form)
+        keys = QCollapsible("Mouse and keys on the slide")
+        keys.setToolTip("What clicks and keys do")
+        keys.addWidget(note(KEY_HELP))
+        column.addWidget(keys)
 
     def refresh(self) -> None:
-        """Show the present query."""
+        """Show the present query, and which buttons can be used."""
         session = self._session
         self.where.setText(self._describe())
-        query, slide = session.query, session.slide
-        for slot in SLOTS:
-            heatmap = query.maps.get(slot) if query else None
-            self.legends[slot].setVisible(heatmap is not None)
-            self.show_slot[slot].setVisible(heatmap is not None)
-            if heatmap is None or slide is None:
-                continue
-            self.legends[slot].show_heatmap(heatmap)
-            layer = session.layers.map_of(slide, slot)
-            self.show_slot[slot].setChecked(layer is not None and layer.visible)
+        none = "" if session.query else "there is no query"
+        allow(self.back, with_key("Take the newest example away", "back"), none)
+        allow(self.clear, with_key("Take all examples away", "clear"), none)
+        reason = "" if session.queries.has_features() else "there are no features"
+        tip = "Draw round patches to be like, or take what is selected in a layer of "
+        allow(self.region, with_key(tip + "shapes", "region"), reason)
+        away = "" if session.query is None or session.query.here else "of another slide"
+        tip = "Save the query in a small file, for other slides and the command line"
+        allow(self.save, f"{tip} (Alt+V)", none or away)
+        reason = "" if session.slide is not None else "no slide is open"
+        allow(self.open, "Ask what was saved before, of this slide (Alt+O)", reason)
 
     def _describe(self) -> str:
         session = self._session
-        if not any(session.features(slot) for slot in SLOTS):
+        if not session.queries.has_features():
             return "Compute or load features, then click on the slide."
         query = session.query
         if query is None:
-            return "Click on the slide: similar patches light up."
-        unit, at = ("µm", query.um) if query.um else ("px", query.xy)
-        lines = [f"x {at[0]:,.1f} {unit}, y {at[1]:,.1f} {unit}"]
+            return (
+                "Click on the slide: similar patches light up. Shift adds an example, "
+                "Ctrl one to be unlike; hold Q and move to look around."
+            )
+        if not query.here:
+            return f"Query of slide {query.question.name}, asked of this slide."
+        lines = [_count(query.question.examples)]
+        if query.um or not query.question.examples.regions:
+            unit, at = ("µm", query.um) if query.um else ("px", query.xy)
+            lines.append(f"x {at[0]:,.1f} {unit}, y {at[1]:,.1f} {unit}")
         for heatmap in query.maps.values():
-            if heatmap is not None:
+            if heatmap is not None and heatmap.query is not None:
                 lines.append(f"patch {heatmap.query:,} of {len(heatmap.grid):,}")
-        return " · ".join(dict.fromkeys(lines))
+        return " · ".join(line for line in dict.fromkeys(lines) if line)
 
     def _missed(self) -> None:
-        if any(self._session.features(slot) for slot in SLOTS):
+        if self._session.queries.has_features():
             self.where.setText("No patch there: click on tissue.")
 
-    def _use_range(self) -> None:
-        self._session.use_limits(RANGES[self.range.currentText()])
+    def _save(self) -> None:
+        start = str(query_store.suggested_path(self._session))
+        path, _ = QFileDialog.getSaveFileName(self, "Save the query", start, _FILTER)
+        if path:
+            query_store.save(self._session, Path(path), while_alive(self._saved))
 
-    def _show(self, slot: str) -> None:
-        if self._session.slide is not None:
-            self._session.layers.show_only(self._session.slide, slot)
+    def _saved(self, path: Path) -> None:
+        self.where.setText(f"Saved in {path}")
+
+    def _open(self) -> None:
+        start = str(query_store.suggested_path(self._session).parent)
+        path, _ = QFileDialog.getOpenFileName(self, "Open a query", start, _FILTER)
+        if path:
+            query_store.load(self._session, Path(path))
+
+
+def _count(examples: object) -> str:
+    """Say how many examples there are; nothing of one alone."""
+    parts = []
+    for name, text in (("like", "like"), ("unlike", "unlike"), ("regions", "region")):
+        number = len(getattr(examples, name))
+        if number:
+            plural = "s" if text == "region" and number > 1 else ""
+            parts.append(f"{number} {text}{plural}")
+    return "" if parts == ["1 like"] else ", ".join(parts)

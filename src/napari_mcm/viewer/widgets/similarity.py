@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from superqt import QCollapsible
+
+from napari_mcm.viewer.widgets.area_box import AreaBox
 from napari_mcm.viewer.widgets.docked import DockedWidget
+from napari_mcm.viewer.widgets.elsewhere_box import ElsewhereBox
 from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
+from napari_mcm.viewer.widgets.gallery_box import GalleryBox
+from napari_mcm.viewer.widgets.maps_box import MapsBox
 from napari_mcm.viewer.widgets.patch_options import PatchOptions
 from napari_mcm.viewer.widgets.query_box import QueryBox
 from napari_mcm.viewer.widgets.slide_box import SlideBox
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SimilarityWidget(DockedWidget):
-    """Features of the open slide by one or two encoders, and queries by a click.
+    """Features of the open slide by up to three encoders, and queries by a click.
 
     Parameters
     ----------
@@ -30,8 +36,28 @@ class SimilarityWidget(DockedWidget):
         self.options = PatchOptions(session)
         self.first = EncoderSlot("Encoder", session, "first", self.options)
         self.second = EncoderSlot("Compare with", session, "second", self.options)
+        self.third = EncoderSlot("And with", session, "third", self.options)
         self.second.encoder.setCurrentIndex(1)
-        self.query = QueryBox(session)
-        self.stack((self.slide, self.options, self.first, self.second, self.query))
-        for part in (self.first, self.second):
+        self.third.encoder.setCurrentIndex(2)
+        more = QCollapsible("A third encoder")
+        more.setToolTip("The teacher, say, beside a student before and after")
+        more.addWidget(self.third)
+        self.query, self.maps = QueryBox(session), MapsBox(session)
+        self.area, self.gallery = AreaBox(session), GalleryBox(session)
+        self.elsewhere = ElsewhereBox(session)
+        self.stack(
+            (
+                self.slide,
+                self.options,
+                self.first,
+                self.second,
+                more,
+                self.query,
+                self.maps,
+                self.area,
+                self.gallery,
+                self.elsewhere,
+            )
+        )
+        for part in (self.first, self.second, self.third):
             part.failed.connect(self.say)

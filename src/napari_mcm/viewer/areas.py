@@ -1,0 +1,167 @@
+"""What is at least so much alike: its area, its layer and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from psygnal import Signal
+
+from napari_mcm.viewer.layers import placement, world_of
+from napari_mcm.viewer.slide_facts import KEY, slide_of
+
+if TYPE_CHECKING:
+    from napari.layers import Labels, Layer
+
+    from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.viewer.session import Session
+
+COLOUR = (1.0, 0.8, 0.0, 1.0)
+STEPS = 40
+"""A key moves the threshold by one of so many parts of the colours' range."""
+
+
+class AreaDesk:
+    """A threshold on the map that is looked at.
+
+    Parameters
+    ----------
+    session : Session
+        Which has the query.
+
+    Attributes
+    ----------
+    threshold : float
+        A cosine.
+    changed : Signal
+        The threshold, or the map, is another one.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.threshold = float("nan")
+        self._limits: tuple[float, float] | None = None
+        self._layers: dict[int, Labels] = {}
+        session.query_changed.connect(self._asked)
+        session.keys.on("lower", partial(self.step, -1))
+        session.keys.on("higher", partial(self.step, 1))
+        session.keys.on("area", self.make_labels)
+
+    @property
+    def heatmap(self) -> Heatmap | None:
+        """The similarity that is looked at."""
+        shown = self._session.queries.shown_map()
+        return shown[1] if shown else None
+
+    @property
+    def area(self) -> tuple[float, int] | None:
+        """Area in mm² and number of patches; None where there is no map."""
+        heatmap = self.heatmap
+        if heatmap is None:
+            return None
+        threshold = self.threshold
+        return heatmap.area_mm2(threshold), heatmap.count_above(threshold)
+
+    def use(self, threshold: float) -> None:
+        """Choose the threshold."""
+        if threshold != self.threshold:
+            self.threshold = threshold
+            self._redraw()
+            self.changed.emit()
+
+    def step(self, by: int) -> None:
+        """Choose the next threshold, up or down."""
+        if (heatmap := self.heatmap) is not None:
+            low, high = heatmap.limits
+            moved = self.threshold + by * (high - low) / STEPS
+            self.use(min(max(moved, low), high))
+
+    def make_labels(self) -> None:
+        """Make what is alike enough a layer of labels."""
+        slide, heatmap = self._session.slide, self.heatmap
+        if slide is None or heatmap is None:
+            self._session.complain("There is no map yet: click on the slide")
+        elif self._redraw() is None:
+            self._add(slide, heatmap)
+
+    def export(self, path: Path, then: Callable[[], None]) -> None:
+        """Write what is alike enough to a file, in the background.
+
+        Parameters
+        ----------
+        path : Path
+            ``.geojson``, ``.ome.tif`` or ``.png``, as the command line writes it.
+        then : callable
+            Called when it is written.
+        """
+        from napari_mcm.core.heatmaps import write_heatmap
+
+        heatmap = self.heatmap
+        if heatmap is None:
+            return
+        kept, opened = heatmap.above(self.threshold), slide_of(self._session.slide)
+        self._session.disk.submit(
+            f"export {path}",
+            lambda: write_heatmap(kept, path, opened),
+            lambda _: then(),
+            self._session.complain,
+        )
+
+    def _asked(self) -> None:
+        heatmap = self.heatmap
+        if heatmap is not None and heatmap.limits != self._limits:
+            # Three quarters up the colours: what is rather alike.
+            low, high = self._limits = heatmap.limits
+            if not low <= self.threshold <= high:
+                self.threshold = low + 0.75 * (high - low)
+        self.changed.emit()
+
+    def _layer(self, slide: Layer) -> Labels | None:
+        layer = self._layers.get(id(slide))
+        alive = layer is not None and layer in self._session.viewer.layers
+        return layer if alive else None
+
+    def _redraw(self) -> Labels | None:
+        """Have the layer, where there is one, follow the threshold."""
+        slide, heatmap = self._session.slide, self.heatmap
+        layer = None if slide is None else self._layer(slide)
+        if layer is None or heatmap is None or slide is None:
+            return None
+        layer.scale, layer.translate = placement(slide, heatmap.grid)
+        layer.data = _mask(heatmap, self.threshold)
+        layer.name = self._name(slide)
+        return layer
+
+    def _add(self, slide: Layer, heatmap: Heatmap) -> None:
+        from napari.utils.colormaps import DirectLabelColormap
+
+        viewer = self._session.viewer
+        active = viewer.layers.selection.active
+        scale, translate = placement(slide, heatmap.grid)
+        layer: Labels = viewer.add_labels(
+            _mask(heatmap, self.threshold),
+            name=self._name(slide),
+            colormap=DirectLabelColormap(color_dict={None: COLOUR, 0: (0, 0, 0, 0)}),
+            opacity=0.9,
+            scale=scale,
+            translate=translate,
+            metadata={KEY: {"kind": "similar area"}},
+            **world_of(slide),
+        )
+        # An outline, which leaves the map and the tissue to be seen.
+        layer.contour = 1
+        self._layers[id(slide)] = layer
+        viewer.layers.selection.active = active
+
+    def _name(self, slide: Layer) -> str:
+        return f"similar ≥ {self.threshold:.3f}: {slide.name}"
+
+
+def _mask(heatmap: Heatmap, threshold: float) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(heatmap.raster >= threshold, np.uint8)

@@ -1,0 +1,121 @@
+"""The present query on other slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+)
+
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.parts import allow, follow, note
+
+_ASK = (
+    "Ask the slides whose features lie beside those of this one, by the same encoder "
+    "(Alt+K)"
+)
+
+
+class ElsewhereBox(QGroupBox):
+    """Asks other slides, and opens them with the query's map.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("Other slides")
+        self._session, self._desk = session, session.elsewhere
+        self.ask = QPushButton("As&k other slides")
+        self.ask.clicked.connect(self._ask)
+        self.browse = QPushButton("Folder…")
+        self.browse.setToolTip("Ask the feature files of a folder")
+        self.browse.clicked.connect(self._browse)
+        self.hint = note("Open slides with features of the same encoder follow.")
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["Slide", "Best", "mm²"])
+        self.table.setAccessibleName("Slides that the query was asked of")
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setTabKeyNavigation(False)
+        self.table.setMinimumSize(100, 110)
+        self.table.setToolTip(
+            "Mean cosine of the 16 most similar patches, and area above the threshold. "
+            "Double click or Enter opens the slide with the map"
+        )
+        _fit(self.table)
+        self.table.itemActivated.connect(self._open)
+        self.table.itemDoubleClicked.connect(self._open)
+        self._lay_out()
+        follow(self._desk.changed, self.show_found)
+        follow(session.query_changed, self.refresh)
+        follow(session.slide_changed, self.refresh)
+        follow(session.jobs.status.events.state, self.refresh)
+        self.show_found()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.ask, 1)
+        row.addWidget(self.browse)
+        column = QVBoxLayout(self)
+        column.addLayout(row)
+        column.addWidget(self.hint)
+        column.addWidget(self.table)
+
+    def refresh(self) -> None:
+        """Show which buttons can be used."""
+        session = self._session
+        self.setVisible(session.query is not None)
+        reason = "another job is running" if session.jobs.status.busy else ""
+        allow(self.ask, _ASK, reason)
+        allow(self.browse, "Ask the feature files of a folder", reason)
+
+    def show_found(self) -> None:
+        """Show the slides that were found."""
+        found = self._desk.found
+        self.table.setVisible(bool(found))
+        self.table.setRowCount(len(found))
+        for row, one in enumerate(found):
+            texts = (one.name, f"{one.best:.3f}", f"{one.area_mm2:.3f}")
+            for column, text in enumerate(texts):
+                item = QTableWidgetItem(text)
+                item.setToolTip(f"{one.name}: {one.patches:,} patches, {one.features}")
+                if column:
+                    item.setTextAlignment(
+                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    )
+                self.table.setItem(row, column, item)
+
+    def _ask(self) -> None:
+        if (folder := self._desk.folder()) is not None:
+            self._desk.search(folder, self._session.areas.threshold)
+
+    def _browse(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A folder of feature files")
+        if folder:
+            self._desk.search(Path(folder), self._session.areas.threshold)
+
+    def _open(self, item: QTableWidgetItem) -> None:
+        self._desk.open(self._desk.found[item.row()])
+
+
+def _fit(table: QTableWidget) -> None:
+    header, rows = table.horizontalHeader(), table.verticalHeader()
+    if header is not None and rows is not None:
+        modes = QHeaderView.ResizeMode
+        header.setSectionResizeMode(modes.ResizeToContents)
+        header.setSectionResizeMode(0, modes.Stretch)
+        rows.setVisible(False)
