@@ -17,8 +17,8 @@ from napari_mcm.viewer.finetune_runs import (
     read_series,
 )
 from napari_mcm.viewer.finetune_tasks import compute_several, finetune_run, resume_run
-from napari_mcm.viewer.querying import SLOTS
 from napari_mcm.viewer.remembered import remember_recent
+from napari_mcm.viewer.session import SLOTS
 from napari_mcm.viewer.slide_facts import SlideFacts
 from napari_mcm.viewer.tasks import FeatureRequest, Loaded
 
@@ -58,7 +58,8 @@ class FinetuneDesk:
         """Fine-tune, into a new run."""
         assert config.out is not None
         title = f"Fine-tuning {config.student}"
-        self._start(title, lambda: finetune_run(config), config.out, {})
+        ready = self.session.disk.wait
+        self._start(title, lambda: finetune_run(config, ready), config.out, {})
 
     def go_on(self, folder: Path) -> None:
         """Go on with an unfinished run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from napari_mcm.core.jobs import Job
 from napari_mcm.viewer.commands import beside_window
 from napari_mcm.viewer.mil_tasks import start
 from napari_mcm.viewer.run_folders import read_config
-from napari_mcm.viewer.tasks import FeatureRequest, Loaded, compute_features
+from napari_mcm.viewer.tasks import FeatureRequest, Loaded, _apart, compute_features
 
 if TYPE_CHECKING:
     from napari_mcm.core.mcm.config import FinetuneConfig
@@ -21,12 +21,22 @@ _TRAINING = ("torch", "timm", "napari_mcm.core.mcm.finetune")
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
-def finetune_run(config: FinetuneConfig) -> Job[Path]:
-    """Fine-tune on slides, or on those in folders; returns the run's folder."""
+def finetune_run(config: FinetuneConfig, ready: Callable[[], None]) -> Job[Path]:
+    """Fine-tune on slides, or on those in folders; returns the run's folder.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        All options.
+    ready : callable
+        Waits until masks that were drawn are written.
+    """
     from napari_mcm.core.slides.find import find_slides
 
     module = yield from start(_TRAINING)
-    config = config.model_copy(update={"slides": find_slides(config.slides)})
+    yield from _apart("Saving the mask", ready)
+    slides = yield from _apart("Looking for slides", find_slides, config.slides)
+    config = config.model_copy(update={"slides": slides})
     windows = config.optimiser.batch_windows
     return (
         yield from _told(module.finetune(beside_window(config)), config.out, windows)

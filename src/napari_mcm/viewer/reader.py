@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_mcm.viewer.level_array import LevelArray
 from napari_mcm.viewer.remembered import known_mpp
+from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.slide_facts import metadata_of, with_mpp
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -67,6 +68,7 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     from napari_mcm.core.slides import open_slide
 
     slide = open_slide(path, mpp)
+    slide.cache.capacity = preferences().tile_cache_mib * 2**20
     if slide.stated_mpp is None and (known := known_mpp(slide.fingerprint)):
         slide = with_mpp(slide, known)
     kwargs: dict[str, Any] = {

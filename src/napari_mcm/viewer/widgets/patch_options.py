@@ -22,6 +22,7 @@ from superqt import QCollapsible
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.places import writable_base
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.patch_fields import PatchFields
 
 
@@ -41,8 +42,9 @@ class PatchOptions(QWidget):
         self.folder = QLineEdit()
         self.folder.setPlaceholderText("beside the slide")
         self.folder.setToolTip(
-            "Folder for feature files. Left empty: napari-mcm/<encoder> beside the "
-            "slide, or in your home folder where that cannot be written to"
+            "Folder for feature files. Left empty: that of the preferences, or "
+            "napari-mcm/<encoder> beside the slide, or in your home folder where that "
+            "cannot be written to"
         )
         self.browse = QPushButton("…")
         self.browse.setToolTip("Choose the folder for feature files")
@@ -89,7 +91,8 @@ class PatchOptions(QWidget):
         chosen = self.folder.text().strip()
         if chosen:
             return Path(chosen).expanduser() / folder_name(encoder)
-        return writable_base(slide) / folder_name(encoder)
+        base = preferences().output_folder or writable_base(slide)
+        return base / folder_name(encoder)
 
     def _browse(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for feature files")

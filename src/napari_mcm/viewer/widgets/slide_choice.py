@@ -115,23 +115,21 @@ class SlideChoice(QWidget):
         """Tell whether the slide that is shown is meant, and no other."""
         return self.way.currentIndex() == PRESENT
 
-    def first(self) -> Path | None:
-        """Give a file or folder of the slides, to put results beside; None for none."""
-        if self._session.facts is not None and self.way.currentIndex() in (
-            PRESENT,
-            OPEN,
-        ):
-            return Path(self._session.facts.path)
-        paths = self._paths() or ([self.table.path] if self.table.path else [])
-        return paths[0] if paths else None
+    def beside(self) -> Path | None:
+        """Give a path whose folder is the slides' own, to put results into."""
+        way = self.way.currentIndex()
+        if way in (PRESENT, OPEN):
+            facts = self._session.facts
+            return Path(facts.path) if facts is not None else None
+        if way == FOLDER and self.folder.path is not None:
+            return self.folder.path / "slides"
+        return self.table.path if way == TABLE else next(iter(self.files.paths), None)
 
     def _paths(self) -> tuple[Path, ...]:
-        way = self.way.currentIndex()
-        if way == SOME:
-            return self.files.paths
-        field = self._fields.get(way)
-        path = field.path if way == FOLDER and field is not None else None
-        return (path,) if path else ()
+        way, folder = self.way.currentIndex(), self.folder.path
+        if way == FOLDER:
+            return (folder,) if folder is not None else ()
+        return self.files.paths if way == SOME else ()
 
     def _edited(self) -> None:
         way = self.way.currentIndex()

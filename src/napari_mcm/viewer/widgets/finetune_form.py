@@ -1,0 +1,220 @@
+"""The form of a fine-tuning: slides, encoders, and every option of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from psygnal import Signal
+from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.presets import PRESETS
+from napari_mcm.core.options import walk
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.settings import preferences
+from napari_mcm.viewer.widgets.encoder_field import EncoderField
+from napari_mcm.viewer.widgets.option_form import (
+    Labels,
+    OptionForm,
+    make_config,
+    value_of,
+)
+from napari_mcm.viewer.widgets.parts import follow
+from napari_mcm.viewer.widgets.patch_fields import PatchFields
+from napari_mcm.viewer.widgets.slide_choice import SlideChoice
+
+MAIN: Labels = (
+    ("preset", "&Preset"),
+    ("optimiser.epochs", "&Epochs"),
+    ("optimiser.batch_windows", "Windows a &step"),
+    ("context.s", "Window (patc&hes)"),
+    ("context.mask_ratio", "Mas&ked part"),
+    ("held_out.validation", "Kept o&ut"),
+)
+GROUPS = {
+    "context": "Context window",
+    "target": "Targets",
+    "optimiser": "Optimiser",
+    "held_out": "Kept out and probed",
+    "compute": "Device and precision",
+    "": "Reading and saving",
+}
+"""Folded forms: the first part of an option's name, and a title."""
+_BELOW = {"read": "", "grid": "", "tissue": ""}
+_ELSEWHERE = {
+    *("preset", "slides", "student", "teacher", "out", "read.mpp_override"),
+    *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
+}
+_PRESETS = {
+    None: "our defaults",
+    "recommended": "recommended, pinned",
+    "paper": "paper: the article's letter",
+    "adabn": "adabn: statistics alone",
+    "distill": "distill: no context",
+    "self": "self: no teacher",
+    "shuffled": "shuffled: no layout",
+    "head": "head: frozen student",
+    "cosine": "cosine loss",
+}
+
+
+class FinetuneForm(QWidget):
+    """What is fine-tuned on what, and how.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+
+    Attributes
+    ----------
+    changed : Signal
+        Something is chosen otherwise.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.slides = SlideChoice(session)
+        self.student = EncoderField("Student")
+        self.teacher = EncoderField("Teacher", ("student",))
+        self.patches = PatchFields(session)
+        self.main = OptionForm(FinetuneConfig, MAIN, {"preset": _PRESETS})
+        self.groups = {name: _group_form(name) for name in GROUPS}
+        self._forms = (self.main, *self.groups.values())
+        self._labels = [(name, _label(name)) for name in _names()]
+        self._put_preferred()
+        self._lay_out()
+        self.student.setCurrentText(_default("student"))
+        self.teacher.setCurrentText(_default("teacher"))
+        for field in (self.student, self.teacher):
+            field.editTextChanged.connect(lambda _: self.changed.emit())
+        follow(self.slides.changed, self._edited)
+        follow(session.patches_changed, self._edited)
+        self.main.changed.connect(self._option_edited)
+        for form in self.groups.values():
+            follow(form.changed, self._edited)
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.slides)
+        encoders = QFormLayout()
+        encoders.addRow("Stu&dent", self.student)
+        encoders.addRow("&Teacher", self.teacher)
+        column.addLayout(encoders)
+        column.addWidget(self.main)
+        column.addWidget(self.patches)
+        for name, title in GROUPS.items():
+            folded = QCollapsible(title)
+            folded.setToolTip(f"More options: {title.lower()}")
+            folded.addWidget(self.groups[name])
+            column.addWidget(folded)
+
+    def config(self, out: Path | None = None) -> FinetuneConfig:
+        """Give what the form says.
+
+        Parameters
+        ----------
+        out : Path, optional
+            The run's folder.
+
+        Raises
+        ------
+        ValueError
+            With one line that names what is missing or wrong.
+        """
+        chosen = self.slides.chosen()
+        for name, field in (("student", self.student), ("teacher", self.teacher)):
+            if not field.spec:
+                raise ValueError(f"No {name} is chosen")
+        try:
+            grid = self.patches.grid()
+        except ValueError as error:
+            raise ValueError(
+                f"Resolution: {error}. Give µm per pixel, or auto"
+            ) from None
+        values: dict[str, Any] = {}
+        for form in self._forms:
+            values |= form.values()
+        values |= {
+            "slides": chosen.paths,
+            "student": self.student.spec,
+            "teacher": self.teacher.spec,
+            "out": out,
+            "grid.mpp": grid.mpp,
+            "grid.patch_size": grid.patch_size,
+            "grid.min_tissue": grid.min_tissue,
+            "read.mpp_override": chosen.read.mpp_override,
+        }
+        if chosen.tissue.masks is not None:
+            values["tissue.masks"] = chosen.tissue.masks
+        return make_config(FinetuneConfig, values, (*MAIN, *self._labels))
+
+    def show_preset(self, preset: str | None) -> None:
+        """Show what a preset sets; what none sets stays as it is."""
+        config = FinetuneConfig.model_validate({"preset": preset})
+        for name in _preset_options():
+            for form in self._forms:
+                if name in form.values():
+                    form.put(name, value_of(config, name))
+        if preset is not None and "teacher" in PRESETS[preset]:
+            self.teacher.setCurrentText(config.teacher)
+        elif self.teacher.spec == "student":
+            self.teacher.setCurrentText(_default("teacher"))
+
+    def _option_edited(self, name: str) -> None:
+        if name == "preset":
+            self.show_preset(self.main.values()["preset"])
+        self.changed.emit()
+
+    def _edited(self) -> None:
+        self.changed.emit()
+
+    def _put_preferred(self) -> None:
+        preferred = preferences().compute
+        for name in ("device", "precision"):
+            self.groups["compute"].put(f"compute.{name}", getattr(preferred, name))
+
+
+def _names() -> list[str]:
+    main = {name for name, _ in MAIN}
+    return [
+        option.name
+        for option in walk(FinetuneConfig)
+        if option.name not in _ELSEWHERE | main
+    ]
+
+
+def _group_of(name: str) -> str:
+    first, _, rest = name.partition(".")
+    return _BELOW.get(first, first) if rest else ""
+
+
+def _group_form(group: str) -> OptionForm:
+    names = [name for name in _names() if _group_of(name) == group]
+    return OptionForm(FinetuneConfig, [(name, _label(name)) for name in names])
+
+
+def _label(name: str) -> str:
+    text = name.rpartition(".")[2].replace("_", " ")
+    text = text.replace(" um", " (µm)").replace("mpp", "(µm/px)")
+    known = {"lr": "rate", "ratio": "ratio", "icc": "Colours by ICC profile"}
+    text = " ".join(known.get(word, word) for word in text.split())
+    return text[:1].upper() + text[1:]
+
+
+def _preset_options() -> set[str]:
+    found = set()
+    for preset in PRESETS.values():
+        for name, value in preset.items():
+            if isinstance(value, dict):
+                found |= {f"{name}.{option}" for option in value}
+    return found
+
+
+def _default(name: str) -> str:
+    return str(FinetuneConfig.model_fields[name].default)

@@ -1,0 +1,192 @@
+"""Where a fine-tuning goes, and the button that starts it or goes on with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QMenu, QPushButton, QWidget
+
+from napari_mcm.core.command import Command
+from napari_mcm.viewer.commands import finetune_command, resume_command
+from napari_mcm.viewer.finetune_desk import RUNS, FinetuneDesk
+from napari_mcm.viewer.finetune_runs import state_of
+from napari_mcm.viewer.places import writable_base
+from napari_mcm.viewer.remembered import recent
+from napari_mcm.viewer.run_folders import RunState
+from napari_mcm.viewer.settings import preferences
+from napari_mcm.viewer.widgets.command_box import CommandBox
+from napari_mcm.viewer.widgets.finetune_form import FinetuneForm
+from napari_mcm.viewer.widgets.mil_parts import while_alive
+from napari_mcm.viewer.widgets.parts import allow, follow, note
+from napari_mcm.viewer.widgets.path_field import PathField
+
+_START = "Fine-tune the student in the background; it can be cancelled and gone on with"
+_GO_ON = "Go on where it was broken off; its options stay as they are"
+_REASONS = {
+    "other": "the run folder holds something else",
+    "finished": "the run folder holds a finished run",
+}
+
+
+class StartBox(QWidget):
+    """The run's folder and the button.
+
+    Parameters
+    ----------
+    desk : FinetuneDesk
+        Which runs it.
+    form : FinetuneForm
+        What is asked for.
+    """
+
+    def __init__(self, desk: FinetuneDesk, form: FinetuneForm) -> None:
+        super().__init__()
+        self._desk, self._form, self._jobs = desk, form, desk.session.jobs
+        self._state: RunState | None = None
+        self.out = PathField("Run folder", "Where figures and the new encoder go")
+        self.fresh = QPushButton("&New folder")
+        self.fresh.setToolTip(
+            "Take the next run folder that is free, beside the slides"
+        )
+        self.fresh.clicked.connect(self.propose)
+        self.recent = QPushButton("&Recent runs")
+        self.recent.setToolTip("Runs of before, finished or to be gone on with")
+        self._menu = QMenu(self.recent)
+        self.recent.setMenu(self._menu)
+        self.state_note = note()
+        self.start = QPushButton("&Fine-tune")
+        self.start.clicked.connect(self.run)
+        self.show_run = QPushButton("Sho&w it")
+        self.show_run.setToolTip("Show the curves of this run, and what came of it")
+        self.show_run.clicked.connect(self._show)
+        self.command = CommandBox(self.as_command, desk.session.complain)
+        self._lay_out()
+        follow(self.out.changed, self.look)
+        follow(form.changed, self.refresh)
+        follow(form.slides.changed, self._propose_first)
+        follow(self._jobs.status.events.state, self.look)
+        self._recall()
+        self._propose_first()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.fresh)
+        row.addWidget(self.recent)
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Run f&older", self.out)
+        form.addRow(row)
+        for part in (self.state_note, self.show_run, self.start, self.command):
+            form.addRow(part)
+
+    def propose(self) -> None:
+        """Take the next free folder beside the slides."""
+        slide = self._form.slides.beside()
+        if slide is None:
+            self._desk.session.complain("No slides are chosen")
+            return
+        base = (preferences().output_folder or writable_base(slide)) / "runs"
+        number = 1
+        while (base / f"finetune-{number}").exists():
+            number += 1
+        self.out.put(base / f"finetune-{number}")
+
+    def look(self) -> None:
+        """Look again, in the background, at what the run folder holds."""
+        folder, self._state = self.out.path, None
+        disk, key = self._desk.session.disk, f"finetune state {id(self)}"
+        if folder is None:
+            disk.drop(key)
+        else:
+            disk.submit(
+                key,
+                lambda: state_of(folder),
+                while_alive(self._looked),
+                self._desk.session.complain,
+            )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show which buttons can be used."""
+        state = self._state
+        kind = state.kind if state is not None else ""
+        go_on = kind == "unfinished"
+        self.start.setText("&Resume" if go_on else "&Fine-tune")
+        allow(self.start, _GO_ON if go_on else _START, self._reason())
+        self.state_note.setText(state.text if state else "")
+        self.state_note.setVisible(bool(self.state_note.text()))
+        self.show_run.setVisible(kind in ("finished", "unfinished"))
+        self.show_run.setEnabled(not self._jobs.status.busy)
+
+    def run(self) -> None:
+        """Fine-tune, or go on with an unfinished run."""
+        if self._goes_on():
+            assert self.out.path is not None
+            self._desk.go_on(self.out.path)
+            return
+        try:
+            config = self._form.config(self.out.path)
+        except ValueError as error:
+            self._desk.session.complain(str(error))
+            return
+        self._desk.start(config)
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        if self._goes_on():
+            assert self.out.path is not None
+            return resume_command("finetune", self.out.path)
+        return finetune_command(self._form.config(self.out.path))
+
+    def _goes_on(self) -> bool:
+        return self._state is not None and self._state.kind == "unfinished"
+
+    def _reason(self) -> str:
+        if self._jobs.status.busy:
+            return "another job is running"
+        if self.out.path is None:
+            return "no run folder is chosen"
+        if self._state is None:
+            return "the run folder is being looked at"
+        if self._goes_on():
+            return ""
+        if self._state.kind in _REASONS:
+            return _REASONS[self._state.kind]
+        try:
+            self._form.slides.chosen()
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _looked(self, state: RunState) -> None:
+        self._state = state
+        self._recall()
+        self.refresh()
+
+    def _show(self) -> None:
+        if self.out.path is not None:
+            self._desk.show_run(self.out.path)
+
+    def _propose_first(self) -> None:
+        if self.out.path is None and self._form.slides.beside() is not None:
+            self.propose()
+
+    def _recall(self) -> None:
+        self._desk.session.disk.submit(
+            f"finetune runs {id(self)}",
+            lambda: recent(RUNS),
+            while_alive(self._offer),
+            self._desk.session.complain,
+        )
+
+    def _offer(self, runs: tuple[Path, ...]) -> None:
+        self._menu.clear()
+        for path in runs:
+            text = f"{path.name}, in {path.parent}".replace("&", "&&")
+            self._menu.addAction(text, lambda path=path: self.out.put(path))
+        allow(
+            self.recent,
+            "Runs of before, finished or to be gone on with",
+            "" if runs else "there are none yet",
+        )
