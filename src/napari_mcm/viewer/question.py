@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_mcm.core.heatmaps.examples import Examples
 from napari_mcm.core.heatmaps.query_file import QueryFile, fingerprint_of
+from napari_mcm.viewer.settings import preferences
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
@@ -104,7 +105,8 @@ def answer(loaded: Loaded, question: Question, limits: Limits) -> Answer | None:
     kind: Literal["robust", "fixed"] = "robust" if limits == "map" else "fixed"
     heatmap = heatmap_of(index, directions, title, kind, like)
     ends = loaded.limits if limits == "encoder" else heatmap.limits
-    heatmap = replace(heatmap, limits=rounded(*ends))
+    colours = preferences().colormap
+    heatmap = replace(heatmap, limits=rounded(*ends), colormap=colours)
     return Answer(heatmap, tuple(like), tuple(unlike), directions)
 
 
