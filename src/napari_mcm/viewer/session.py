@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -92,7 +93,9 @@ class Session:
             self.clicks.detach()
             self.keys.detach()
             self.jobs.close()
-            self.tissue.flush()
+            # At the very end Qt may have taken the timers away already.
+            with suppress(RuntimeError):
+                self.tissue.flush()
 
     def is_last(self, user: int) -> bool:
         """Tell whether all other widgets are closed."""
