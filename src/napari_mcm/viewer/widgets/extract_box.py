@@ -29,8 +29,8 @@ MORE: Labels = (
     ("block", "Patches written at a time"),
     ("grid.allow_upsampling", "Enlarge coarse slides"),
     ("read.icc", "Colours by the slide's profile"),
-    ("tissue.tissue_mpp", "Resolution of tissue (µm/px)"),
-    ("beside", "Keep both where made in another way"),
+    ("tissue.tissue_mpp", "Tissue at (µm/px)"),
+    ("beside", "Keep both if made otherwise"),
 )
 _EXTRACT = (
     "Find tissue, lay patches over it and encode them, in the background. What is there "
@@ -75,6 +75,7 @@ class ExtractBox(QGroupBox):
         folded.setToolTip("Device, batch, threads; the command line has all")
         folded.addWidget(self.more)
         column = QVBoxLayout(self)
+        column.setContentsMargins(2, 4, 2, 4)
         column.addWidget(self.slides)
         column.addLayout(form)
         for part in (self.options, folded, self.extract, self.command):

@@ -50,6 +50,8 @@ class FeatureFilesBox(QGroupBox):
         follow(session.slide_changed, self.refresh)
         follow(session.features_changed, self.refresh)
         follow(session.jobs.status.events.state, self.refresh)
+        # A job may end, and its file be remembered, after this widget is closed.
+        self._again = while_alive(self._recall)
         self._recall()
         self.refresh()
 
@@ -79,7 +81,7 @@ class FeatureFilesBox(QGroupBox):
         self._session.disk.submit(
             f"recent {path}",
             lambda: remember_recent(FILES, str(path)),
-            lambda _: self._recall(),
+            lambda _: self._again(),
             self._session.complain,
         )
 

@@ -99,7 +99,8 @@ def _list(option: Option, words: Words) -> Field:
 
 def _spin_box(spin: Any, option: Option, step: float, most: float) -> Field:
     if isinstance(spin, QDoubleSpinBox):
-        spin.setDecimals(3)
+        default = option.field.get_default()
+        spin.setDecimals(2 if round(default, 2) == default else 3)
     spin.setSingleStep(step)
     spin.setMinimum(_bound(option, "ge", "gt") or 0)
     end = _bound(option, "le")

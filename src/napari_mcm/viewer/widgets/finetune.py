@@ -37,7 +37,7 @@ class FinetuneWidget(DockedWidget):
         self.windows = WindowBox(self.session, self.form)
         self.results = FinetuneResults(self.desk)
         parts = (
-            (self.slide, self.form, self.start),
+            (self.slide, self.form, self.start, self.form.more),
             (self.windows,),
             (self.results,),
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_mcm.core.mcm.config import FinetuneConfig
@@ -70,6 +71,8 @@ class FinetuneForm(QWidget):
 
     Attributes
     ----------
+    more : QWidget
+        Folded forms of all other options, to be put below.
     changed : Signal
         Something is chosen otherwise.
     """
@@ -84,6 +87,7 @@ class FinetuneForm(QWidget):
         self.patches = PatchFields(session)
         self.main = OptionForm(FinetuneConfig, MAIN, {"preset": _PRESETS})
         self.groups = {name: _group_form(name) for name in GROUPS}
+        self.more = _folded(self.groups)
         self._forms = (self.main, *self.groups.values())
         self._labels = [(name, _label(name)) for name in _names()]
         self._put_preferred()
@@ -108,11 +112,6 @@ class FinetuneForm(QWidget):
         column.addLayout(encoders)
         column.addWidget(self.main)
         column.addWidget(self.patches)
-        for name, title in GROUPS.items():
-            folded = QCollapsible(title)
-            folded.setToolTip(f"More options: {title.lower()}")
-            folded.addWidget(self.groups[name])
-            column.addWidget(folded)
 
     def config(self, out: Path | None = None) -> FinetuneConfig:
         """Give what the form says.
@@ -197,6 +196,18 @@ def _group_of(name: str) -> str:
 def _group_form(group: str) -> OptionForm:
     names = [name for name in _names() if _group_of(name) == group]
     return OptionForm(FinetuneConfig, [(name, _label(name)) for name in names])
+
+
+def _folded(groups: Mapping[str, OptionForm]) -> QWidget:
+    box = QGroupBox("All other options")
+    column = QVBoxLayout(box)
+    column.setSpacing(0)
+    for name, title in GROUPS.items():
+        part = QCollapsible(title)
+        part.setToolTip(f"More options: {title.lower()}")
+        part.addWidget(groups[name])
+        column.addWidget(part)
+    return box
 
 
 def _label(name: str) -> str:

@@ -43,6 +43,7 @@ class PatchFields(QWidget):
 
     def _lay_out(self) -> None:
         form = QFormLayout(self)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("&Resolution (µm/px)", self.mpp)
         form.addRow("Patch si&ze", self.patch_size)

@@ -50,7 +50,7 @@ class PatchOptions(QWidget):
         self.browse.setToolTip("Choose the folder for feature files")
         self.browse.setAccessibleName("Choose the folder for feature files")
         self.browse.clicked.connect(self._browse)
-        self.overwrite = QCheckBox("Replace &files made in another way")
+        self.overwrite = QCheckBox("Replace &files made otherwise")
         self.overwrite.setToolTip(
             "Files of the same name but other patches or weights are otherwise left as "
             "they are, with an error (--overwrite on the command line)"
@@ -60,6 +60,7 @@ class PatchOptions(QWidget):
     def _lay_out(self) -> None:
         inner = QWidget()
         form = QFormLayout(inner)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow(self.fields)
         row = QHBoxLayout()

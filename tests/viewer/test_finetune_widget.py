@@ -1,0 +1,415 @@
+"""The Fine-tune widget: set up, preview, train, cancel, go on, compare."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLineEdit,
+)
+
+from napari_mcm.cli.app import load_verb, make_parser
+from napari_mcm.cli.options import read_config
+from napari_mcm.core.errors import TrainingError
+from napari_mcm.core.jobs import Job, Progress, run
+from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.windows import read_window
+from napari_mcm.viewer.finetune_runs import add_step, read_series, state_of
+from napari_mcm.viewer.finetune_tasks import _told
+from napari_mcm.viewer.jobs import JobState
+from napari_mcm.viewer.widgets import closing
+from napari_mcm.viewer.widgets.finetune import TABS, FinetuneWidget
+from napari_mcm.viewer.widgets.finetune_results import lines_of
+from napari_mcm.viewer.widgets.slide_choice import FOLDER, OPEN, TABLE
+from napari_mcm.viewer.window_preview import MASKED, WINDOWS
+from tests.viewer.conftest import MPP, finish, write_slide
+
+SLOW = 100_000
+
+
+@pytest.fixture
+def tuning(viewer: Any, slide_path: Path) -> Iterator[FinetuneWidget]:
+    """The widget, docked in a viewer that shows the slide, set to tiny encoders."""
+    viewer.open(slide_path, plugin="napari-mcm")
+    _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "Fine-tune")
+    docked.resize(320, 700)
+    form = docked.form
+    form.student.setCurrentText("random:test_efficientnet")
+    form.teacher.setCurrentText("random:test_resnet")
+    form.patches.patch_size.setValue(32)
+    for name, value in (("s", 3), ("mask_ratio", 0.4)):
+        form.main.field(f"context.{name}").setValue(value)
+    for name, value in (("depth", 1), ("heads", 2)):
+        form.groups["context"].field(f"context.{name}").setValue(value)
+    for name in ("width", "predictor_width"):
+        form.groups["context"].field(f"context.{name}").setValue(32)
+    yield docked
+    docked.windows.preview.wait()
+    finish(docked)
+
+
+def parsed(line: list[str]) -> FinetuneConfig:
+    """Read a copied line as the program does."""
+    arguments = make_parser("finetune").parse_args(line)
+    options = read_config(arguments, load_verb("finetune").OPTIONS)
+    return FinetuneConfig(**options.model_dump(exclude={"resume"}))
+
+
+def start(widget: FinetuneWidget, qtbot: QtBot) -> None:
+    qtbot.waitUntil(widget.start.start.isEnabled, timeout=SLOW)
+    widget.start.start.click()
+    qtbot.waitUntil(lambda: widget.session.jobs.status.busy, timeout=SLOW)
+
+
+def wait_for_job(widget: FinetuneWidget, qtbot: QtBot) -> None:
+    qtbot.waitUntil(lambda: not widget.session.jobs.status.busy, timeout=SLOW)
+
+
+def test_a_training_runs_and_its_encoder_is_compared(
+    tuning: FinetuneWidget, qtbot: QtBot, tmp_path: Path
+) -> None:
+    tuning.start.out.put(tmp_path / "run")
+    start(tuning, qtbot)
+    assert tuning.tabs.tabText(tuning.tabs.currentIndex()) == "Run"
+    wait_for_job(tuning, qtbot)
+    status = tuning.session.jobs.status
+    assert status.state is JobState.DONE, status.details
+    qtbot.waitUntil(lambda: tuning.desk.run is not None, timeout=SLOW)
+    # What was drawn live is what the run has written.
+    written = read_series(tmp_path / "run")
+    assert tuning.desk.series["loss"] == written["loss"]
+    assert tuning.results.charts["Loss"].isVisibleTo(tuning.results)
+    assert "patches a second" in tuning.results.text.text()
+    session = tuning.session
+    session.ask(600, 500)
+    tuning.results.compare.click()
+    wait_for_job(tuning, qtbot)
+    assert status.state is JobState.DONE, status.details
+    assert session.features("first").label == "random:test_efficientnet"
+    assert session.features("second").label == "run"
+    session.ask(600, 500)
+    maps = session.query.maps
+    assert maps["first"] is not None and maps["second"] is not None
+    assert not np.allclose(maps["first"].values, maps["second"].values)
+
+
+def test_a_run_is_broken_off_and_gone_on_with(
+    tuning: FinetuneWidget, qtbot: QtBot, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    tuning.start.out.put(folder)
+    tuning.form.main.field("optimiser.epochs").setValue(500)
+    start(tuning, qtbot)
+    qtbot.waitUntil(lambda: len(tuning.desk.series.get("step", [])) > 1, timeout=SLOW)
+    tuning.job.cancel.click()
+    wait_for_job(tuning, qtbot)
+    assert tuning.session.jobs.status.state is JobState.CANCELLED
+    assert state_of(folder).kind == "unfinished"
+    qtbot.waitUntil(lambda: "Resume" in tuning.start.start.text(), timeout=SLOW)
+    assert tuning.start.as_command().words[-2:] == ["--resume", str(folder)]
+    done = len(tuning.desk.series["step"])
+    start(tuning, qtbot)
+    qtbot.waitUntil(
+        lambda: len(tuning.desk.series.get("step", [])) > done + 1, timeout=SLOW
+    )
+    # Each step once, those of before the break among them.
+    steps = tuning.desk.series["step"]
+    assert steps == [float(n) for n in range(len(steps))]
+    tuning.job.cancel.click()
+    wait_for_job(tuning, qtbot)
+    tuning.start.look()
+    qtbot.waitUntil(lambda: bool(tuning.start._menu.actions()), timeout=SLOW)
+    assert str(tmp_path) in tuning.start._menu.actions()[0].text()
+
+
+def test_the_copied_line_gives_the_very_same_options(
+    tuning: FinetuneWidget, tmp_path: Path
+) -> None:
+    tuning.start.out.put(tmp_path / "it's a run")
+    form = tuning.form
+    form.groups["optimiser"].field("optimiser.student_lr").setText("3e-05")
+    form.groups["optimiser"].field("optimiser.flips").setChecked(False)
+    form.main.field("held_out.validation").setValue(0.2)
+    command = tuning.start.as_command()
+    config = form.config(tmp_path / "it's a run")
+    assert config.optimiser.student_lr == 3e-5 and config.context.s == 3
+    assert parsed(command.words[2:]) == config
+    tuning.start.command.save_to(tmp_path / "config.json")
+    assert parsed(["--config", str(tmp_path / "config.json")]) == config
+    tuning.start.command.copy.click()
+    clipboard = QApplication.clipboard().text()
+    assert clipboard == command.line and "--epochs" not in clipboard
+
+
+def test_a_preset_sets_the_fields_and_is_copied(tuning: FinetuneWidget) -> None:
+    form = tuning.form
+    box = form.main.field("preset")
+    box.setCurrentIndex(box.findText("paper", flags=box_flags()))
+    norm = form.groups["target"].values()["target.target_norm"]
+    assert norm == "none" and form.config().optimiser.batch_norm == "train"
+    words = tuning.start.as_command().words
+    assert words[words.index("--preset") + 1] == "paper"
+    assert "--target-norm" not in words
+    form.groups["optimiser"].put("optimiser.batch_norm", "frozen")
+    words = tuning.start.as_command().words
+    assert words[words.index("--batch-norm") + 1] == "frozen"
+    assert (
+        parsed(words[2:]).model_dump()
+        == form.config(tuning.start.out.path).model_dump()
+    )
+    box.setCurrentIndex(box.findText("self", flags=box_flags()))
+    assert form.config().teacher == "student"
+
+
+def box_flags() -> Any:
+    from qtpy.QtCore import Qt
+
+    return Qt.MatchFlag.MatchStartsWith
+
+
+def test_windows_are_drawn_as_they_are_learned_from(
+    tuning: FinetuneWidget, qtbot: QtBot
+) -> None:
+    box, session = tuning.windows, tuning.session
+    box.show_windows.setChecked(True)
+    qtbot.waitUntil(lambda: box.preview.plan is not None, timeout=SLOW)
+    plan = box.preview.plan
+    layer = session.layers.drawn(WINDOWS)
+    assert layer.units == session.slide.units
+    placed = sum(int((ref.index >= 0).sum()) for ref in plan.refs)
+    assert np.isfinite(layer.data).sum() == placed
+    assert f"{len(plan.refs):,} windows of 3×3" in box.about.text()
+    box.another.click()
+    qtbot.waitUntil(lambda: box.preview.shown is not None, timeout=SLOW)
+    # The patches that are hatched are those that the training masks.
+    ref = plan.refs[0]
+    window = read_window(ref, plan.config)
+    drawn = session.layers.drawn(MASKED)
+    corner = drawn.translate - drawn.scale / 2 + session.slide.scale / 2
+    cell = drawn.data.shape[0] // 3
+    for patch in np.flatnonzero(window.patches >= 0):
+        x, y = ref.grid.xy[window.patches[patch]]
+        at = (np.array([y, x]) * MPP - corner + 1e-6) // (drawn.scale * cell)
+        row, column = (int(n) * cell for n in at)
+        inner = drawn.data[row + 1 : row + cell - 1, column + 1 : column + cell - 1]
+        assert np.isfinite(inner).any() == window.masked[patch]
+    tuning.form.main.field("context.s").setValue(4)
+    qtbot.waitUntil(lambda: "of 4×4" in box.about.text(), timeout=SLOW)
+    session.viewer.layers.remove(drawn)
+    box.show_windows.setChecked(False)
+    assert not layer.visible
+
+
+def test_preview_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    check = (
+        "import sys, napari_mcm.core.mcm.windows, napari_mcm.viewer.widgets.finetune; "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=120)
+
+
+def test_slides_come_from_a_folder_or_a_table(
+    tuning: FinetuneWidget, qtbot: QtBot, tmp_path: Path, slide_path: Path
+) -> None:
+    choice = tuning.form.slides
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_slide(folder / f"{name}.tif")
+    choice.way.setCurrentIndex(FOLDER)
+    assert "none is chosen" in tuning.start._reason() or not tuning.start.out.path
+    choice.folder.put(folder)
+    qtbot.waitUntil(lambda: "2 slides: a.tif, b.tif" in choice.said.text())
+    assert choice.chosen().paths == (folder,)
+    table = tmp_path / "cohort.csv"
+    table.write_text("slide,path\na,many/a.tif\nb,many/b.tif\n")
+    choice.way.setCurrentIndex(TABLE)
+    choice.table.put(table)
+    assert choice.chosen().paths == (folder / "a.tif", folder / "b.tif")
+    table.write_text("slide,path\nz,many/z.tif\n")
+    with pytest.raises(ValueError, match="z is not at"):
+        choice.chosen()
+    choice.way.setCurrentIndex(OPEN)
+    assert choice.chosen().paths == (slide_path,)
+
+
+def test_a_mask_that_was_drawn_is_learned_from(
+    tuning: FinetuneWidget, qtbot: QtBot
+) -> None:
+    from napari_mcm.core.tissue import find_tissue
+    from napari_mcm.viewer.places import drawn_mask_path
+    from napari_mcm.viewer.slide_facts import slide_of
+
+    session = tuning.session
+    slide = slide_of(session.slide)
+    session.tissue.show_found(session.slide, find_tissue(slide))
+    assert tuning.form.config().tissue.masks is None
+    session.tissue.drawing(session.slide).layer.data = np.ones_like(
+        session.tissue.drawing(session.slide).layer.data
+    )
+    config = tuning.form.config()
+    assert config.tissue.masks == drawn_mask_path(slide)
+    session.disk.wait()
+    assert config.tissue.masks.exists()
+
+
+def test_what_is_missing_is_said(viewer: Any) -> None:
+    _, widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Fine-tune")
+    assert not widget.start.start.isEnabled()
+    assert "run folder" in widget.start.start.toolTip()
+    widget.start.command.copy.click()
+    assert widget.problem.text() == "No slide is open"
+    finish(widget)
+
+
+def test_a_wrong_option_is_named_in_place(tuning: FinetuneWidget, qtbot: QtBot) -> None:
+    field = tuning.form.groups["optimiser"].field("optimiser.student_lr")
+    field.setText("fast")
+    qtbot.waitUntil(tuning.start.start.isEnabled, timeout=SLOW)
+    tuning.start.start.click()
+    assert tuning.problem.text().startswith("Student rate:")
+    assert not tuning.session.jobs.status.busy
+
+
+def test_too_small_a_memory_names_the_windows_that_may_fit(tmp_path: Path) -> None:
+    def fails() -> Job[Any]:
+        yield Progress("Fine-tuning", 0, None)
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\n(more)")
+
+    with pytest.raises(TrainingError) as caught:
+        run(_told(fails(), tmp_path, 8))
+    text = str(caught.value)
+    assert "--chunk-windows) to 4 or less" in text and "\n" not in text
+
+
+def test_a_divergence_is_one_line_with_details(
+    tuning: FinetuneWidget, qtbot: QtBot, tmp_path: Path
+) -> None:
+    tuning.start.out.put(tmp_path / "run")
+    tuning.form.main.field("optimiser.epochs").setValue(50)
+    optimiser = tuning.form.groups["optimiser"]
+    optimiser.put("optimiser.student_lr", 1e30)
+    optimiser.put("optimiser.head_lr", 1e30)
+    optimiser.put("optimiser.warmup", 0.0)
+    start(tuning, qtbot)
+    wait_for_job(tuning, qtbot)
+    assert tuning.session.jobs.status.state is JobState.FAILED
+    line = tuning.job.line.text()
+    assert "diverged" in line and "\n" not in line
+    assert tuning.job.details.isVisibleTo(tuning.job)
+    assert "Traceback" in tuning.session.jobs.status.details
+
+
+def test_closing_the_dock_asks_and_keeps(
+    tuning: FinetuneWidget,
+    qtbot: QtBot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    answer = [False]
+
+    def ask(_parent: Any, title: str) -> bool:
+        asked.append(title)
+        return answer[0]
+
+    monkeypatch.setattr(closing, "ask_to_stop", ask)
+    tuning.start.out.put(tmp_path / "run")
+    tuning.form.main.field("optimiser.epochs").setValue(500)
+    start(tuning, qtbot)
+    qtbot.waitUntil(lambda: len(tuning.desk.series.get("step", [])) > 0, timeout=SLOW)
+    dock = tuning.parent()
+    dock.title.close_button.click()
+    assert len(asked) == 1 and "test_efficientnet" in asked[0]
+    assert tuning.session.jobs.status.state is JobState.RUNNING
+    answer[0] = True
+    dock.title.close_button.click()
+    wait_for_job(tuning, qtbot)
+    assert len(asked) == 2 and tuning.parent() is None
+    assert state_of(tmp_path / "run").kind == "unfinished"
+
+
+class UserCloses(QCloseEvent):
+    """What the window system sends; scripts cannot make one."""
+
+    def spontaneous(self) -> bool:
+        return True
+
+
+def test_closing_the_window_asks(
+    make_napari_viewer: Any, plugin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Fine-tune")
+    _, other = viewer.window.add_plugin_dock_widget("napari-mcm", "Features")
+    window = viewer.window._qt_window
+    asked: list[str] = []
+
+    def ask(_parent: Any, title: str) -> bool:
+        asked.append(title)
+        return len(asked) > 1
+
+    def endless() -> Job[None]:
+        while True:
+            yield Progress("Waiting", 0, None)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(closing, "ask_to_stop", ask)
+    QApplication.processEvents()
+    widget.session.jobs.start("Waiting", endless, lambda _: None)
+    QApplication.sendEvent(window, UserCloses())
+    assert asked == ["Waiting"] and window.isVisible()
+    assert widget.session.jobs.status.state is JobState.RUNNING
+    QApplication.sendEvent(window, UserCloses())
+    # The job has ended by the time that the window is gone.
+    assert len(asked) == 2 and not widget.session.jobs.status.busy
+    for docked in (widget, other):
+        docked.session.disk.wait()
+
+
+def test_a_dock_that_is_not_the_last_is_closed_without_a_question(
+    tuning: FinetuneWidget, viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "ask_to_stop", lambda *_: pytest.fail("asked"))
+    _, other = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
+    other.parent().title.close_button.click()
+    assert other.parent() is None
+
+
+def test_steps_that_come_again_replace_the_first() -> None:
+    series: dict[str, list[float]] = {}
+    for step in range(4):
+        add_step(series, step, {"loss": float(step)})
+    add_step(series, 2, {"loss": 9.0, "held_out_loss": 5.0})
+    assert series["step"] == [0, 1, 2] and series["loss"] == [0, 1, 9]
+    assert math.isnan(series["held_out_loss"][0]) and series["held_out_loss"][2] == 5
+    lines = lines_of(series, {"loss": "step", "held_out_loss": "kept out"})
+    assert lines == {"step": ([1, 2, 3], [0, 1, 9]), "kept out": ([3], [5])}
+
+
+def test_it_fits_a_narrow_dock_and_all_is_explained(tuning: FinetuneWidget) -> None:
+    assert tuning.minimumSizeHint().width() <= 320
+    for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit):
+        for child in tuning.form.findChildren(kind) + tuning.start.findChildren(kind):
+            inner = isinstance(child, QLineEdit) and child.parent() is not None
+            assert (
+                child.toolTip()
+                or (inner and child.parent().toolTip())
+                or (child.parent().parent().toolTip())
+            ), child
+    assert [tuning.tabs.tabText(i) for i in range(3)] == list(TABS)
