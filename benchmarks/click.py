@@ -16,6 +16,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,7 +34,7 @@ from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.viewer.layers import LayerBoard
 from napari_mcm.viewer.session import SLOTS, Limits, Session
-from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.slide_facts import KEY, SlideFacts
 from napari_mcm.viewer.tasks import Loaded, usual_range
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 
@@ -87,7 +88,7 @@ def add_slide(viewer: napari.Viewer, side: int) -> None:
         scale=(MPP, MPP),
         units=("um", "um"),
         axis_labels=("y", "x"),
-        metadata=facts.to_metadata(),
+        metadata={KEY: {"kind": "slide", **asdict(facts)}},
         name="generated",
     )
 
@@ -138,14 +139,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patches", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--slots", type=int, default=1, choices=range(1, 3))
+    parser.add_argument("--slots", type=int, default=1, choices=range(1, 4))
     parser.add_argument("--limits", choices=LIMITS, default="encoder")
     parser.add_argument("--n", type=int, default=50)
     options = parser.parse_args()
-    timed("one map's values", SimilarityIndex, "query")
+    timed("one map's values", SimilarityIndex, "compare")
     timed("one map's raster", PatchGrid, "raster")
     timed("one map's layer", LayerBoard, "show_map")
-    timed("marker", LayerBoard, "mark")
+    timed("marker", LayerBoard, "mark_examples")
     timed("all in the click", Session, "ask")
 
     grid = round_grid(options.patches)
@@ -158,7 +159,8 @@ def main() -> None:
     rng = np.random.default_rng(1)
     for slot in SLOTS[: options.slots]:
         vectors = regional_features(grid, options.dim, rng)
-        features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), {})
+        encoder = {"fingerprint": slot}
+        features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), encoder)
         index = SimilarityIndex(features)
         path = Path("x.features.zarr")
         loaded = Loaded(slot, index, path, usual_range(index))

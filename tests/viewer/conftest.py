@@ -149,5 +149,7 @@ def click(viewer: Any) -> Click:
         if moved_px:
             mouse_move_callbacks(viewer, event("mouse_move", moved))
         mouse_release_callbacks(viewer, event("mouse_release", moved))
+        # Words in the dock follow the map.
+        QApplication.processEvents()
 
     return press

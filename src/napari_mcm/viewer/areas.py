@@ -119,6 +119,7 @@ class AreaDesk:
             low, high = self._limits = heatmap.limits
             if not low <= self.threshold <= high:
                 self.threshold = low + 0.75 * (high - low)
+        self._redraw()
         self.changed.emit()
 
     def _layer(self, slide: Layer) -> Labels | None:
@@ -130,11 +131,17 @@ class AreaDesk:
         """Have the layer, where there is one, follow the threshold."""
         slide, heatmap = self._session.slide, self.heatmap
         layer = None if slide is None else self._layer(slide)
-        if layer is None or heatmap is None or slide is None:
+        if layer is None or slide is None:
             return None
-        layer.scale, layer.translate = placement(slide, heatmap.grid)
+        if heatmap is None:
+            layer.data = np.zeros_like(layer.data)
+            return layer
+        scale, translate = placement(slide, heatmap.grid)
+        if not np.array_equal((*layer.scale, *layer.translate), (*scale, *translate)):
+            layer.scale, layer.translate = scale, translate
         layer.data = _mask(heatmap, self.threshold)
-        layer.name = self._name(slide)
+        if layer.name != self._name(slide):
+            layer.name = self._name(slide)
         return layer
 
     def _add(self, slide: Layer, heatmap: Heatmap) -> None:

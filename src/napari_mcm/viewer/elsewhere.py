@@ -156,7 +156,8 @@ class ElsewhereDesk:
 
     def _arrived(self, found: list[Found]) -> None:
         self.found = found
-        self._session.jobs.status.message = f"{len(found)} slides have an answer"
+        plural = "slide has" if len(found) == 1 else "slides have"
+        self._session.jobs.status.message = f"{len(found)} {plural} an answer"
         self.changed.emit()
 
     def _forget(self) -> None:

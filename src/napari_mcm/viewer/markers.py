@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_mcm.core.grid import PatchGrid
 
 MARKER, TOP_PATCH = "query patch", "top patch"
-MARKER_PX = (12, 10_000)
+MARKER_PX = (15, 10_000)
 """Least and greatest side of a marker on the screen, in pixels."""
 LIKE, UNLIKE = "square", "x"
 """Symbols of patches to be like, and to be unlike."""
@@ -85,7 +85,7 @@ class Markers:
             name=MARKER,
             symbol=symbols,
             size=side,
-            face_color="transparent",
+            face_color=_faces(symbols),
             border_color=_per_pair(centres, ["white", "black"]),
             border_width=_per_pair(centres, [0.12, 0.06]),
             opacity=1.0,
@@ -105,9 +105,14 @@ def _set(layer: Points, centres: Any, symbols: Any) -> None:
     layer.selected_data = set()
     layer.data = centres
     layer.symbol = symbols
-    layer.face_color = "transparent"
+    layer.face_color = _faces(symbols)
     layer.border_color = _per_pair(centres, ["white", "black"])
     layer.border_width = _per_pair(centres, [0.12, 0.06])
+
+
+def _faces(symbols: Any) -> list[str]:
+    """Leave what is framed to be seen; a cross would be lost without its face."""
+    return ["white" if symbol == UNLIKE else "transparent" for symbol in symbols]
 
 
 def _per_pair(centres: Any, pair: list[Any]) -> list[Any]:

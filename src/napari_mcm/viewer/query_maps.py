@@ -72,7 +72,8 @@ class QueryMaps:
         examples: Examples,
     ) -> None:
         """Draw the answer of each slot, and mark what was pointed at."""
-        layers = self._session.layers
+        layers, before = self._session.layers, self.shown()
+        fresh = [slot for slot in found if layers.map_of(slide, slot) is None]
         for slot, one in found.items():
             if one is None:
                 # An old map beside a new query would be taken for its answer.
@@ -81,6 +82,10 @@ class QueryMaps:
                 name = f"similarity: {loaded[slot].label}"
                 layers.show_map(slide, slot, name, one.heatmap)
         self._draw_difference(slide, loaded, found)
+        there = [slot for slot in before or SLOTS if layers.map_of(slide, slot)]
+        if fresh and there and len(self.shown()) > 1:
+            # Maps over each other would mix their colours.
+            layers.show_only(slide, there[0])
         self._mark(slide, found, examples)
 
     def _draw_difference(

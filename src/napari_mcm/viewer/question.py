@@ -90,7 +90,9 @@ def answer(loaded: Loaded, question: Question, limits: Limits) -> Answer | None:
     from napari_mcm.core.heatmaps import heatmap_of
     from napari_mcm.core.heatmaps.similarity import title_of
 
-    index, like, unlike = loaded.index, [], []
+    index = loaded.index
+    like: list[int] = []
+    unlike: list[int] = []
     found = question.examples.directions(index) if question.is_on(loaded) else None
     if found is not None:
         directions, like, unlike = found
@@ -102,6 +104,9 @@ def answer(loaded: Loaded, question: Question, limits: Limits) -> Answer | None:
         if known is None or known.shape[1] != index.features.dim:
             return None
         directions, title = known, f"cosine similarity to a query on {question.name}"
+    if limits == "encoder" and question.examples.unlike:
+        # What is taken away leaves less: the usual range of plain queries is not its.
+        limits = "map"
     kind: Literal["robust", "fixed"] = "robust" if limits == "map" else "fixed"
     heatmap = heatmap_of(index, directions, title, kind, like)
     ends = loaded.limits if limits == "encoder" else heatmap.limits

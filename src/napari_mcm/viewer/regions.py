@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,17 +79,18 @@ class RegionDesk:
         if layer is not None:
             self._viewer.layers.remove(layer)
         width = EDGE_PX / self._viewer.scene.camera.zoom / float(slide.scale[-1])
-        layer = self._viewer.add_shapes(
-            ndim=2,
-            name=NAME,
-            edge_color="black",
-            face_color="transparent",
-            edge_width=width,
-            scale=slide.scale,
-            translate=slide.translate,
-            metadata={KEY: {"kind": "region"}},
-            **world_of(slide),
-        )
+        with _no_colours():
+            layer = self._viewer.add_shapes(
+                ndim=2,
+                name=NAME,
+                edge_color="black",
+                face_color="transparent",
+                edge_width=width,
+                scale=slide.scale,
+                translate=slide.translate,
+                metadata={KEY: {"kind": "region"}},
+                **world_of(slide),
+            )
         layer.events.data.connect(self._touched)
         self._layer, self._slide, self._last = layer, slide, ()
         return layer
@@ -122,7 +126,16 @@ class RegionDesk:
         if layer is not None and len(layer.data) and self._last and not asked:
             self._last = ()
             layer.selected_data = set()
-            layer.data = []
+            with _no_colours():
+                layer.data = []
+
+
+@contextmanager
+def _no_colours() -> Iterator[None]:
+    """Keep quiet about there being no shapes whose colours could be set."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _is_shapes(layer: Any) -> bool:

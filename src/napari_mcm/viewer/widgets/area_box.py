@@ -17,8 +17,9 @@ from superqt import QLabeledDoubleSlider
 from napari_mcm.viewer.places import writable_base
 from napari_mcm.viewer.query_keys import KEYS, with_key
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.mil_parts import while_alive
-from napari_mcm.viewer.widgets.parts import follow, note
+from napari_mcm.viewer.widgets.parts import note
 
 _FILTER = "QuPath (*.geojson);;Raster (*.ome.tif);;Figure (*.png)"
 
@@ -62,8 +63,7 @@ class AreaBox(QGroupBox):
         column.addWidget(self.threshold)
         column.addWidget(self.area)
         column.addLayout(row)
-        follow(self._desk.changed, self.refresh)
-        follow(session.slide_changed, self.refresh)
+        follow_later(self.refresh, self._desk.changed, session.slide_changed)
         self.refresh()
 
     def refresh(self) -> None:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.parts import allow, follow, note
 
 _ASK = (
@@ -60,8 +61,7 @@ class ElsewhereBox(QGroupBox):
         self.table.itemDoubleClicked.connect(self._open)
         self._lay_out()
         follow(self._desk.changed, self.show_found)
-        follow(session.query_changed, self.refresh)
-        follow(session.slide_changed, self.refresh)
+        follow_later(self.refresh, session.query_changed, session.slide_changed)
         follow(session.jobs.status.events.state, self.refresh)
         self.show_found()
         self.refresh()

@@ -20,8 +20,9 @@ from napari_mcm.viewer.query_keys import with_key
 from napari_mcm.viewer.query_maps import DIFFERENCE
 from napari_mcm.viewer.question import Limits
 from napari_mcm.viewer.session import SLOTS, Session
+from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.legend import Legend
-from napari_mcm.viewer.widgets.parts import follow, narrow, note
+from napari_mcm.viewer.widgets.parts import narrow, note
 
 RANGES: dict[str, Limits] = {
     "Usual range of the encoder": "encoder",
@@ -62,6 +63,7 @@ class MapsBox(QGroupBox):
             )
         )
         self.pair.activated.connect(self._use_pair)
+        self._pairs: list[tuple[str, str] | None] = []
         self.problem = note()
         self.range = narrow(QComboBox())
         self.range.addItems(list(RANGES))
@@ -71,19 +73,22 @@ class MapsBox(QGroupBox):
         )
         self.range.activated.connect(self._use_range)
         self._lay_out()
-        follow(session.slide_changed, self.refresh)
-        follow(session.features_changed, self.refresh)
-        follow(session.query_changed, self.refresh)
+        follow_later(
+            self.refresh,
+            session.slide_changed,
+            session.features_changed,
+            session.query_changed,
+        )
         self.refresh()
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         maps = QGridLayout()
-        maps.setColumnStretch(1, 1)
-        for row, slot in enumerate(self.show_slot):
-            maps.addWidget(self.show_slot[slot], row, 0)
-            maps.addWidget(self.legends[slot], row, 1)
+        for place, button in enumerate(self.show_slot.values()):
+            maps.addWidget(button, *divmod(place, 2))
         column.addLayout(maps)
+        for legend in self.legends.values():
+            column.addWidget(legend)
         column.addWidget(self.problem)
         form = QFormLayout()
         self._pair_label = QLabel("D&ifference")
@@ -106,7 +111,8 @@ class MapsBox(QGroupBox):
         for slot, button in self.show_slot.items():
             heatmap = maps.get(slot)
             there = heatmap is not None and slide is not None
-            self.legends[slot].setVisible(there)
+            # The colours of what is seen: all of them would fill the dock.
+            self.legends[slot].setVisible(there and slot in shown)
             button.setVisible(there)
             if heatmap is not None:
                 ends = ("less", "more") if slot == DIFFERENCE else ("unlike", "alike")
@@ -118,10 +124,12 @@ class MapsBox(QGroupBox):
 
     def _refresh_pairs(self, there: list[str]) -> None:
         pairs = [None, *combinations(there, 2)]
-        self.pair.clear()
-        for pair in pairs:
-            text = f"{NAMES[pair[1]]} − {NAMES[pair[0]]}" if pair else "None"
-            self.pair.addItem(text, pair)
+        if pairs != self._pairs:
+            self._pairs = pairs
+            self.pair.clear()
+            for pair in pairs:
+                text = f"{NAMES[pair[1]]} − {NAMES[pair[0]]}" if pair else "None"
+                self.pair.addItem(text, pair)
         now = self._session.queries.drawn.pair
         self.pair.setCurrentIndex(pairs.index(now) if now in pairs else 0)
         for part in (self.pair, self._pair_label):

@@ -20,6 +20,7 @@ from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
 from napari_mcm.viewer import query_store
 from napari_mcm.viewer.query_keys import KEY_HELP, with_key
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 
@@ -62,9 +63,12 @@ class QueryBox(QGroupBox):
             lambda _: session.queries.use_pool(self.pool.currentData())
         )
         self._lay_out()
-        follow(session.slide_changed, self.refresh)
-        follow(session.features_changed, self.refresh)
-        follow(session.query_changed, self.refresh)
+        follow_later(
+            self.refresh,
+            session.slide_changed,
+            session.features_changed,
+            session.query_changed,
+        )
         follow(session.missed, self._missed)
         self.refresh()
 
