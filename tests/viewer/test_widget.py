@@ -91,7 +91,9 @@ def test_closing_the_dock_lets_go_of_the_viewer(
     assert session_of(viewer) is again.session
 
 
-@pytest.mark.parametrize("name", ["Similarity", "Slide"])
+@pytest.mark.parametrize(
+    "name", ["Similarity", "Slide", "Features", "Fine-tune", "MIL"]
+)
 def test_a_closed_widget_is_not_held(viewer: Any, slide_path: Path, name: str) -> None:
     viewer.open(slide_path, plugin="napari-mcm")
     widget = viewer.window.add_plugin_dock_widget("napari-mcm", name)[1]

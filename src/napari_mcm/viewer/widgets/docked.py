@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
@@ -11,7 +12,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets.closing import guard_dock, guard_window
 from napari_mcm.viewer.widgets.job_bar import JobBar
-from napari_mcm.viewer.widgets.parts import follow, note
+from napari_mcm.viewer.widgets.parts import follow, note, when_destroyed
 
 if TYPE_CHECKING:
     import napari
@@ -72,8 +73,13 @@ class DockedWidget(QWidget):
         follow(session.slide_changed, self._clear)
         follow(session.jobs.status.events.state, self._clear)
         # A closed dock unparents the widget; a closed viewer destroys it.
-        user = id(self)
-        self.destroyed.connect(lambda *_: session.leave(user))
+        user, known = id(self), ref(session)
+
+        def leave() -> None:
+            if (alive := known()) is not None:
+                alive.leave(user)
+
+        when_destroyed(self, leave)
         session.enter(user)
 
     def stack(self, parts: Sequence[QWidget]) -> None:

@@ -8,6 +8,8 @@ from weakref import WeakMethod
 
 from qtpy.QtWidgets import QWidget
 
+from napari_mcm.viewer.widgets.parts import when_destroyed
+
 
 def while_alive(method: Callable[..., None]) -> Callable[..., None]:
     """Give a widget's method as one that does nothing once Qt has deleted the widget.
@@ -21,7 +23,7 @@ def while_alive(method: Callable[..., None]) -> Callable[..., None]:
     """
     reference, alive = WeakMethod(method), [True]
     widget: QWidget = method.__self__  # type: ignore[attr-defined]
-    widget.destroyed.connect(lambda *_: alive.clear())
+    when_destroyed(widget, alive.clear)
 
     def call(*given: Any) -> None:
         if alive and (found := reference()) is not None:

@@ -4,9 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakMethod
+from weakref import WeakMethod, finalize
 
+from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
+
+_farewells: set[Callable[..., None]] = set()
+
+
+def when_destroyed(widget: QObject, call: Callable[[], object]) -> None:
+    """Have something called when Qt deletes a widget.
+
+    Parameters
+    ----------
+    widget : QObject
+        The widget; `call` must not hold it.
+    call : callable
+        Called once, without arguments.
+    """
+
+    def farewell(*_: object) -> None:
+        _farewells.discard(farewell)
+        call()
+
+    # Python's collector takes what is connected along with the widget: a function that
+    # is emptied already would be called, and end the process. So it is held until then.
+    _farewells.add(farewell)
+    finalize(widget, _farewells.discard, farewell).atexit = False
+    widget.destroyed.connect(farewell)
 
 
 def follow(signal: Any, method: Callable[..., None]) -> None:
@@ -30,7 +55,7 @@ def follow(signal: Any, method: Callable[..., None]) -> None:
 
     signal.connect(relay)
     widget: QWidget = method.__self__  # type: ignore[attr-defined]
-    widget.destroyed.connect(lambda *_: signal.disconnect(relay, missing_ok=True))
+    when_destroyed(widget, lambda: signal.disconnect(relay, missing_ok=True))
 
 
 def allow(widget: QWidget, tip: str, reason: str = "") -> None:
