@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakMethod
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
+
+from napari_mcm.viewer.widgets.parts import when_destroyed
 
 
 def follow_later(method: Callable[[], None], *signals: Any) -> None:
@@ -44,6 +47,4 @@ def follow_later(method: Callable[[], None], *signals: Any) -> None:
 
     for signal in signals:
         signal.connect(relay)
-        widget.destroyed.connect(
-            lambda *_, signal=signal: signal.disconnect(relay, missing_ok=True)
-        )
+        when_destroyed(widget, partial(signal.disconnect, relay, missing_ok=True))
