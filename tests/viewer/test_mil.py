@@ -13,11 +13,14 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_mcm.cli.app import load_verb, make_parser
+from napari_mcm.cli.options import read_config
 from napari_mcm.core.errors import ConfigError, RunError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import save_features
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.jobs import run
+from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.core.mil.train import train
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
@@ -191,6 +194,22 @@ def test_a_run_is_broken_off_and_gone_on_with(
     assert steps == sorted(set(steps)) and steps[0] == 0
     ready.job.cancel.click()
     wait_for_job(ready, qtbot)
+
+
+def test_the_copied_line_gives_the_very_same_options(
+    ready: MilWidget, tmp_path: Path
+) -> None:
+    model = ready.train.main.field("aggregator.model")
+    model.setCurrentIndex(model.findText("DSMIL"))
+    ready.train.more.field("training.balanced").setChecked(False)
+    command, config = ready.train.as_command(), ready.train.config()
+    assert config.aggregator.model == "dsmil" and config.training.epochs == 8
+    ready.train.command.save_to(tmp_path / "config.json")
+    for words in (command.words[3:], ["--config", str(tmp_path / "config.json")]):
+        arguments = make_parser("mil train").parse_args(words)
+        options = read_config(arguments, load_verb("mil train").OPTIONS)
+        assert MilConfig(**options.model_dump(exclude={"resume"})) == config
+    assert "--no-balanced" in command.words and "--seeds" not in command.words
 
 
 def test_what_is_missing_is_said(mil: MilWidget, cohort: tuple[Path, Path]) -> None:
