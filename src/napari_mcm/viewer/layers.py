@@ -96,7 +96,14 @@ class LayerBoard:
         self._viewer.reset_view()
         self.slides_changed.emit()
 
-    def show_map(self, slide: Layer, slot: str, name: str, heatmap: Heatmap) -> Image:
+    def show_map(
+        self,
+        slide: Layer,
+        slot: str,
+        name: str,
+        heatmap: Heatmap,
+        thumbnail: bool = True,
+    ) -> Image:
         """Draw a heatmap over its slide, in the layer of its slot.
 
         Colour map, opacity and visibility belong to the user once the layer is there;
@@ -112,12 +119,15 @@ class LayerBoard:
             Name for a new layer.
         heatmap : Heatmap
             What to show.
+        thumbnail : bool
+            Whether the list of layers shows it at once, too, which takes a while.
         """
         layer = self.map_of(slide, slot)
         if layer is None:
             return self._add_map(slide, slot, name, heatmap)
         limits_stay = tuple(layer.contrast_limits) == heatmap.limits
-        if not self._redraw(slide, layer, heatmap, thumbnail=limits_stay):
+        thumbnail = thumbnail and limits_stay
+        if not self._redraw(slide, layer, heatmap, thumbnail=thumbnail):
             layer.scale, layer.translate = placement(slide, heatmap.grid)
             layer.data = heatmap.raster
         if not limits_stay:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QTimer
+
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.examples import Examples
 
@@ -21,6 +23,8 @@ SLOTS = ("first", "second", "third")
 
 DIFFERENCE = "difference"
 """The map of what one encoder finds more alike than another."""
+THUMBNAIL_MS = 300
+"""The list of layers follows when the hand rests."""
 
 
 class QueryMaps:
@@ -46,6 +50,10 @@ class QueryMaps:
         self.pair: tuple[str, str] | None = None
         self.difference: Heatmap | None = None
         self.problem = ""
+        self._soon = QTimer()
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(THUMBNAIL_MS)
+        self._soon.timeout.connect(self._refresh_thumbnails)
 
     def shown(self) -> list[str]:
         """Give the slots whose maps can be seen."""
@@ -80,13 +88,20 @@ class QueryMaps:
                 layers.empty_map(slide, slot)
             else:
                 name = f"similarity: {loaded[slot].label}"
-                layers.show_map(slide, slot, name, one.heatmap)
+                layers.show_map(slide, slot, name, one.heatmap, thumbnail=False)
+                self._soon.start()
         self._draw_difference(slide, loaded, found)
         there = [slot for slot in before or SLOTS if layers.map_of(slide, slot)]
         if fresh and there and len(self.shown()) > 1:
             # Maps over each other would mix their colours.
             layers.show_only(slide, there[0])
         self._mark(slide, found, examples)
+
+    def _refresh_thumbnails(self) -> None:
+        slide, layers = self._session.slide, self._session.layers
+        for slot in self.shown() if slide is not None else ():
+            if slide is not None and (layer := layers.map_of(slide, slot)) is not None:
+                layer.refresh(data_displayed=False, highlight=False, extent=False)
 
     def _draw_difference(
         self,
