@@ -103,6 +103,12 @@ def test_a_training_runs_and_its_encoder_is_compared(
     maps = session.query.maps
     assert maps["first"] is not None and maps["second"] is not None
     assert not np.allclose(maps["first"].values, maps["second"].values)
+    # With other patches the files of before are left alone.
+    tuning.form.patches.patch_size.setValue(64)
+    tuning.results.compare.click()
+    wait_for_job(tuning, qtbot)
+    assert status.state is JobState.DONE, status.details
+    assert session.features("second").index.features.grid.patch_size == 64
 
 
 def test_a_run_is_broken_off_and_gone_on_with(

@@ -79,6 +79,8 @@ class FeatureRequest:
         Tissue as somebody drew it; None has it searched for.
     compute : ComputeConfig or None
         Device and precision; by default what is fast here.
+    beside : bool
+        Where there is a file that was made in another way, write beside it.
     """
 
     slide: Path
@@ -90,6 +92,7 @@ class FeatureRequest:
     overwrite: bool = False
     mask: TissueMask | None = None
     compute: ComputeConfig | None = None
+    beside: bool = False
 
     @property
     def config(self) -> ExtractConfig:
@@ -109,6 +112,7 @@ class FeatureRequest:
             compile="off",  # it needs Triton, see libraries.py
             out=self.out,
             overwrite=self.overwrite,
+            beside=self.beside,
         )
 
     @property

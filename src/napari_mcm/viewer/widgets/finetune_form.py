@@ -206,6 +206,8 @@ def _folded(groups: Mapping[str, OptionForm]) -> QWidget:
         part = QCollapsible(title)
         part.setToolTip(f"More options: {title.lower()}")
         part.addWidget(groups[name])
+        if (layout := part.layout()) is not None:
+            layout.setContentsMargins(0, 0, 0, 0)
         column.addWidget(part)
     return box
 

@@ -118,6 +118,7 @@ class FinetuneResults(QWidget):
             (chosen.output_folder or writable_base(slide)) / folder_name(spec),
             mask=session.tissue.drawn_mask(session.slide),
             compute=chosen.compute,
+            beside=True,
         )
 
     def _reason(self) -> str:
