@@ -67,12 +67,21 @@ def test_labels_show_what_is_above_and_follow(
     (layer,) = [one for one in viewer.layers if type(one).__name__ == "Labels"]
 
     def shown() -> list[int]:
-        at = grid.lattice
+        slide = ready.session.slide
+        world = [slide.data_to_world(xy[::-1] - 0.5) for xy in grid.centres]
+        at = np.rint([layer.world_to_data(point) for point in world]).astype(int)
         return np.flatnonzero(layer.data[at[:, 0], at[:, 1]]).tolist()
 
     assert shown() == np.flatnonzero(values(ready) >= 0.1).tolist()
     assert layer.units == ready.session.slide.units
-    np.testing.assert_allclose(layer.scale, map_of(ready).scale)
+    # It covers what the map covers, to the pixel.
+    for corner in (
+        lambda one: (-0.5, -0.5),
+        lambda one: np.array(one.data.shape) - 0.5,
+    ):
+        ends = [one.data_to_world(corner(one)) for one in (layer, map_of(ready))]
+        np.testing.assert_allclose(*ends, atol=1e-6)
+    assert viewer.layers.index("query patch") > viewer.layers.index(layer)
     click(centre_um(ready, 30))
     assert shown() == np.flatnonzero(values(ready) >= 0.1).tolist()
     press.press_key(KEYS["area"])
@@ -282,3 +291,41 @@ def test_a_query_with_negatives_has_colours_of_its_own(
     others = np.delete(values(ready), [5, 30])
     assert ((others >= low) & (others <= high)).mean() > 0.95
     assert np.ptp(others) > 0.5 * (high - low)
+
+
+def test_all_of_it_fits_a_narrow_dock(
+    ready: SimilarityWidget, click: Click, loaded: Loaded
+) -> None:
+    take(ready, again(loaded, 1), "second")
+    click(centre_um(ready, 5))
+    ready.session.queries.compare(("first", "second"))
+    wait_until(lambda: ready.session.gallery.tops)
+    ready.session.elsewhere.found = [
+        Found("a long name of a slide, as they often are", "x", Path("f"), 0.9, 1.5, 9)
+    ]
+    ready.session.elsewhere.changed.emit()
+    wait_until(lambda: not ready.elsewhere.table.isHidden())
+    parts = (ready.maps, ready.area, ready.gallery, ready.elsewhere)
+    assert not any(part.isHidden() for part in parts)
+    assert ready.slide.parentWidget().minimumSizeHint().width() <= 320
+
+
+def test_the_legend_of_a_difference_says_its_range(
+    ready: SimilarityWidget, click: Click, loaded: Loaded
+) -> None:
+    take(ready, again(loaded, 1), "second")
+    click(centre_um(ready, 5))
+    ready.session.queries.compare(("first", "second"))
+    legend = ready.maps.legends["difference"]
+    wait_until(lambda: not legend.isHidden())
+    assert legend.low.text() == "less -0.50" and legend.high.text() == "0.50 more"
+    assert ready.maps.legends["first"].isHidden()
+
+
+def test_the_list_of_layers_shows_the_map_in_the_end(
+    ready: SimilarityWidget, click: Click
+) -> None:
+    click(centre_um(ready, 5))
+    before = map_of(ready).thumbnail.copy()
+    click(centre_um(ready, 60))
+    wait_until(lambda: not np.array_equal(before, map_of(ready).thumbnail))

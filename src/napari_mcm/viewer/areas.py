@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_mcm.viewer.layers import placement, world_of
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.session import Session
 
 COLOUR = (1.0, 0.8, 0.0, 1.0)
+FINEST = 2048
+"""Most pixels of the layer along a side, unless there are more patches."""
 STEPS = 40
 """A key moves the threshold by one of so many parts of the colours' range."""
 
@@ -136,7 +139,7 @@ class AreaDesk:
         if heatmap is None:
             layer.data = np.zeros_like(layer.data)
             return layer
-        scale, translate = placement(slide, heatmap.grid)
+        scale, translate = _placement(slide, heatmap)
         if not np.array_equal((*layer.scale, *layer.translate), (*scale, *translate)):
             layer.scale, layer.translate = scale, translate
         layer.data = _mask(heatmap, self.threshold)
@@ -149,7 +152,7 @@ class AreaDesk:
 
         viewer = self._session.viewer
         active = viewer.layers.selection.active
-        scale, translate = placement(slide, heatmap.grid)
+        scale, translate = _placement(slide, heatmap)
         layer: Labels = viewer.add_labels(
             _mask(heatmap, self.threshold),
             name=self._name(slide),
@@ -163,12 +166,33 @@ class AreaDesk:
         # An outline, which leaves the map and the tissue to be seen.
         layer.contour = 1
         self._layers[id(slide)] = layer
+        shown = self._session.queries.shown_map()
+        below = self._session.layers.map_of(slide, shown[0]) if shown else None
+        if below is not None:
+            # Markers stay above.
+            viewer.layers.move(
+                viewer.layers.index(layer), viewer.layers.index(below) + 1
+            )
         viewer.layers.selection.active = active
 
     def _name(self, slide: Layer) -> str:
         return f"similar ≥ {self.threshold:.3f}: {slide.name}"
 
 
-def _mask(heatmap: Heatmap, threshold: float) -> np.ndarray:
+def _mask(heatmap: Heatmap, threshold: float) -> NDArray[np.uint8]:
     with np.errstate(invalid="ignore"):
-        return np.asarray(heatmap.raster >= threshold, np.uint8)
+        above = np.asarray(heatmap.raster >= threshold, np.uint8)
+    finer = _finer(heatmap)
+    return np.repeat(np.repeat(above, finer, axis=0), finer, axis=1)
+
+
+def _finer(heatmap: Heatmap) -> int:
+    """Give the pixels along a patch's side, so that outlines can be thin."""
+    return max(min(FINEST // max(heatmap.grid.shape), 4), 1)
+
+
+def _placement(slide: Layer, heatmap: Heatmap) -> tuple[Any, Any]:
+    scale, translate = placement(slide, heatmap.grid)
+    finer = _finer(heatmap)
+    # The corner stays where it is.
+    return scale / finer, translate - scale * (finer - 1) / (2 * finer)

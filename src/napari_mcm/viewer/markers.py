@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from napari_mcm.core.grid import PatchGrid
 
 MARKER, TOP_PATCH = "query patch", "top patch"
-MARKER_PX = (15, 10_000)
-"""Least and greatest side of a marker on the screen, in pixels."""
+LEAST_PX = 18
+"""Least side of a marker on the screen, in pixels."""
 LIKE, UNLIKE = "square", "x"
 """Symbols of patches to be like, and to be unlike."""
 
@@ -34,6 +34,9 @@ class Markers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layer: Points | None = None
+        self._side, self._scale = 1.0, 1.0
+        # napari's own least size on the canvas would let borders fill small markers.
+        viewer.scene.camera.events.zoom.connect(self._fit)
 
     @property
     def layer(self) -> Points | None:
@@ -53,9 +56,10 @@ class Markers:
         # Each twice, white within black: one of them is seen on any colour.
         centres = np.repeat(grid.centres[[*like, *unlike]][:, ::-1] - 0.5, 2, axis=0)
         symbols = np.repeat([LIKE] * len(like) + [UNLIKE] * len(unlike), 2)
-        side, layer = max(grid.patch_size_level0), self.layer
+        self._side, self._scale = max(grid.patch_size_level0), float(slide.scale[-1])
+        layer = self.layer
         if layer is None:
-            self._layer = self._add(slide, centres, symbols, side)
+            self._layer = self._add(slide, centres, symbols)
             self._layer.name = name
             return
         if layer.name != name and layer.name in (MARKER, TOP_PATCH):
@@ -65,8 +69,7 @@ class Markers:
         else:
             layer.data[:] = centres
             layer.refresh(extent=False, thumbnail=False, highlight=False)
-        if not len(layer.size) or layer.size[0] != side:
-            layer.size = side
+        self._fit()
 
     def clear(self) -> None:
         """Take all markers away."""
@@ -78,18 +81,27 @@ class Markers:
         shown = [str(symbol) for symbol in layer.symbol]
         return shown == [str(symbol) for symbol in symbols]
 
-    def _add(self, slide: Layer, centres: Any, symbols: Any, side: float) -> Points:
+    def _size(self) -> float:
+        """Give the side of a marker in level-0 pixels: the patch's, or what is seen."""
+        zoom = float(self._viewer.scene.camera.zoom)
+        return float(max(self._side, LEAST_PX / (zoom * self._scale)))
+
+    def _fit(self, _event: Any = None) -> None:
+        layer = self.layer
+        if layer is not None and len(layer.size) and layer.size[0] != self._size():
+            layer.size = self._size()
+
+    def _add(self, slide: Layer, centres: Any, symbols: Any) -> Points:
         active = self._viewer.layers.selection.active
         marker: Points = self._viewer.add_points(
             centres,
             name=MARKER,
             symbol=symbols,
-            size=side,
+            size=self._size(),
             face_color=_faces(symbols),
             border_color=_per_pair(centres, ["white", "black"]),
             border_width=_per_pair(centres, [0.12, 0.06]),
             opacity=1.0,
-            canvas_size_limits=MARKER_PX,
             scale=slide.scale,
             translate=slide.translate,
             metadata={KEY: {"kind": "query"}},
