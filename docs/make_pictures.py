@@ -4,6 +4,8 @@
         [--slide FILE] [--at X Y] [--out docs/pictures]
     scripts/with_display.sh .venv/bin/python docs/make_pictures.py --only mil
         --cohort cohort.csv --features FOLDER --run FOLDER
+    scripts/with_display.sh .venv/bin/python docs/make_pictures.py --only finetune
+        --run FOLDER
 
 Without a slide the generated one is taken. Those of slide classification need a cohort
 with paths of its slides, and train into a new run folder. The widget's own buttons
@@ -22,11 +24,13 @@ import numpy as np
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 
 from napari_mcm.viewer.jobs import JobState
 from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
+from napari_mcm.viewer.widgets.features import FeaturesWidget
+from napari_mcm.viewer.widgets.finetune import FinetuneWidget
 from napari_mcm.viewer.widgets.mil import MilWidget
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from napari_mcm.viewer.widgets.slide import SlideWidget
@@ -108,7 +112,12 @@ class Studio:
             return False
         return progress.done > progress.total / 3
 
-    def click(self, x: float, y: float) -> None:
+    def click(
+        self,
+        x: float,
+        y: float,
+        keys: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier,
+    ) -> None:
         """Click on a point of the slide, given in level-0 pixels."""
         camera = self.viewer.scene.camera
         slide = self.session.slide
@@ -118,7 +127,12 @@ class Studio:
         world = np.asarray(slide.data_to_world((y - 0.5, x - 0.5)))
         row, column = (world - camera.center[-2:]) * camera.zoom + middle
         at = QPoint(round(column), round(row))
-        QTest.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
+        QTest.mouseClick(native, Qt.MouseButton.LeftButton, keys, at)
+        settle()
+
+    def press(self, key: Qt.Key) -> None:
+        """Press a key on the canvas."""
+        QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key)
         settle()
 
     def look_at(self, x: float, y: float, zoom: float) -> None:
@@ -162,8 +176,70 @@ def picture_similarity(studio: Studio, options: argparse.Namespace) -> None:
     studio.viewer.theme = "dark"
     studio.compute(widget.second, options.second)
     studio.take("viewer-compare")
+    picture_query(studio, widget)
     studio.look_at(x, y, 4)
     studio.take("viewer-zoomed")
+
+
+def picture_query(studio: Studio, widget: SimilarityWidget) -> None:
+    """Add examples, outline what is alike, and draw the difference."""
+    shown = studio.session.queries.shown_map()
+    assert shown is not None
+    heatmap, modifiers = shown[1], Qt.KeyboardModifier
+    for patch, keys in (
+        (int(heatmap.best(20)[-1]), modifiers.ShiftModifier),
+        (int(np.nanargmin(heatmap.values)), modifiers.ControlModifier),
+    ):
+        x, y = heatmap.grid.centres[patch]
+        studio.click(float(x), float(y), keys)
+    studio.press(Qt.Key.Key_T)
+    wait(lambda: bool(studio.session.gallery.tops))
+    area = widget.findChildren(QScrollArea)[0]
+    area.ensureWidgetVisible(widget.elsewhere)
+    studio.take("similarity")
+    studio.press(Qt.Key.Key_D)
+    studio.take("similarity-difference")
+    studio.press(Qt.Key.Key_D)
+
+
+def picture_finetune(studio: Studio, options: argparse.Namespace) -> None:
+    """Preview windows, fine-tune into a new run folder, and compare."""
+    features = studio.dock("Features")
+    assert isinstance(features, FeaturesWidget)
+    studio.take("features")
+    studio.viewer.window.remove_dock_widget(features)
+    widget = studio.dock("Fine-tune")
+    assert isinstance(widget, FinetuneWidget)
+    status = studio.session.jobs.status
+    widget.form.student.setCurrentText(options.encoder)
+    widget.form.teacher.setCurrentText(options.second)
+    widget.form.patches.patch_size.setValue(options.patch_size)
+    widget.start.out.put(options.run)
+    wait(widget.start.start.isEnabled)
+    studio.take("finetune-setup")
+    widget.tabs.setCurrentIndex(1)
+    widget.windows.show_windows.setChecked(True)
+    wait(lambda: widget.windows.preview.plan is not None)
+    studio.take("finetune-windows")
+    widget.windows.another.click()
+    wait(lambda: widget.windows.preview.shown is not None)
+    studio.take("finetune-window")
+    widget.windows.show_windows.setChecked(False)
+    studio.viewer.reset_view()
+    widget.start.start.click()
+    wait(lambda: not status.busy or len(widget.desk.series.get("step", [])) > 3)
+    studio.take("finetune-running")
+    studio.finish()
+    wait(lambda: widget.desk.run is not None)
+    facts = studio.session.facts
+    assert facts is not None
+    widget.results.compare.click()
+    studio.finish()
+    studio.click(*(options.at or (facts.size[0] / 2, facts.size[1] / 2)))
+    studio.take("finetune-run")
+    studio.viewer.theme = "light"
+    studio.take("finetune-run-light")
+    studio.viewer.theme = "dark"
 
 
 def picture_mil(studio: Studio, options: argparse.Namespace) -> None:
@@ -197,7 +273,7 @@ def picture_mil(studio: Studio, options: argparse.Namespace) -> None:
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("slide", "similarity", "mil"))
+    parser.add_argument("--only", choices=("slide", "similarity", "finetune", "mil"))
     parser.add_argument("--slide", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--encoder", default="offline:efficientnet_lite0")
@@ -206,7 +282,7 @@ def main() -> None:
     parser.add_argument("--patch-size", type=int, default=224)
     parser.add_argument("--features", help="folder for feature files")
     parser.add_argument("--cohort", help="mil: table of slides, with their paths")
-    parser.add_argument("--run", help="mil: folder for a new run")
+    parser.add_argument("--run", help="mil, finetune: folder for a new run")
     parser.add_argument("--size", type=int, nargs=2, default=(1500, 950))
     options = parser.parse_args()
 
@@ -219,6 +295,8 @@ def main() -> None:
         picture_slide(studio)
     if options.only in (None, "similarity"):
         picture_similarity(studio, options)
+    if options.only == "finetune":
+        picture_finetune(studio, options)
     studio.viewer.close()
 
 
