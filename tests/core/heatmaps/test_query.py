@@ -57,6 +57,15 @@ def test_a_region_takes_the_patches_whose_centres_it_holds(
     assert not len(patches_within(grid, [((0.0, 0.0), (9.0, 9.0))]))
 
 
+def test_a_bay_of_a_region_is_outside(features: FeatureSet) -> None:
+    grid = features.grid
+    legs = ((0.0, 32.0), (32.0, 32.0), (32.0, 96.0), (160.0, 96.0), (160.0, 32.0))
+    ring = (*legs, (192.0, 32.0), (192.0, 128.0), (0.0, 128.0))
+    found = grid.lattice[patches_within(grid, [ring])]
+    columns = {row: set(found[found[:, 0] == row, 1].tolist()) for row in (1, 2, 3)}
+    assert columns == {1: {0, 5}, 2: {0, 5}, 3: {0, 1, 2, 3, 4, 5}}
+
+
 def test_patches_of_a_region_that_could_not_be_read_are_left_out(
     features: FeatureSet,
 ) -> None:
