@@ -15,8 +15,7 @@ from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
 from napari_mcm.core.features.interchange import write_foreign
 from napari_mcm.viewer.jobs import JobState, JobStatus
-from napari_mcm.viewer.remembered import recent
-from napari_mcm.viewer.widgets.feature_files_box import FILES
+from napari_mcm.viewer.remembered import FEATURES, RUNS, recent, remember_recent
 from napari_mcm.viewer.widgets.features import FeaturesWidget
 from napari_mcm.viewer.widgets.slide_choice import FOLDER
 from tests.viewer.conftest import features_of, finish, write_slide
@@ -65,13 +64,28 @@ def test_the_shown_slide_is_extracted_and_asked(
     session.ask(600, 500)
     assert session.query.maps["second"] is not None
     # It is remembered, and opens into another place.
-    qtbot.waitUntil(lambda: recent(FILES) == (loaded.path,), timeout=SLOW)
+    qtbot.waitUntil(lambda: recent(FEATURES) == (loaded.path,), timeout=SLOW)
     qtbot.waitUntil(lambda: len(features.files.load.menu().actions()) == 4)
     features.files.place.setCurrentIndex(0)
     features.files.load.menu().actions()[-1].trigger()
     wait_for_job(features, qtbot)
     first = session.features("first").index.features
     np.testing.assert_array_equal(first.features, loaded.index.features.features)
+
+
+def test_a_fine_tuned_run_is_offered(
+    features: FeaturesWidget, qtbot: QtBot, tmp_path: Path
+) -> None:
+    runs = [tmp_path / "begun", tmp_path / "done"]
+    for path in runs:
+        path.mkdir()
+        remember_recent(RUNS, str(path))
+    (runs[1] / "summary.json").write_text("{}")
+    chosen = features.extract.encoder.currentText()
+    extract(features, qtbot)
+    box = features.extract.encoder
+    qtbot.waitUntil(lambda: box.findText(str(runs[1])) >= 0, timeout=SLOW)
+    assert box.findText(str(runs[0])) < 0 and box.currentText() == chosen
 
 
 def test_a_folder_is_extracted_and_a_broken_slide_is_told(

@@ -17,7 +17,7 @@ from napari_mcm.viewer.finetune_runs import (
     read_series,
 )
 from napari_mcm.viewer.finetune_tasks import compute_several, finetune_run, resume_run
-from napari_mcm.viewer.remembered import remember_recent
+from napari_mcm.viewer.remembered import RUNS, remember_recent
 from napari_mcm.viewer.session import SLOTS
 from napari_mcm.viewer.slide_facts import SlideFacts
 from napari_mcm.viewer.tasks import FeatureRequest, Loaded
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from napari_mcm.core.mcm.config import FinetuneConfig
     from napari_mcm.viewer.session import Session
-
-RUNS = "finetune runs"
-"""Under this name the newest runs are remembered."""
 
 
 class FinetuneDesk:

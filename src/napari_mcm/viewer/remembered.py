@@ -10,6 +10,8 @@ from typing import Any
 
 from napari_mcm.core.files import write_json
 
+RUNS, FEATURES = "finetune runs", "features"
+"""Kinds of what is remembered: folders of fine-tuned runs, and feature files."""
 _RECENT = 8
 _log = logging.getLogger(__name__)
 

@@ -6,15 +6,13 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QLabel
 
-from napari_mcm.viewer.remembered import recent, remember_recent
+from napari_mcm.viewer.remembered import FEATURES, recent, remember_recent
 from napari_mcm.viewer.session import SLOTS, Session
 from napari_mcm.viewer.tasks import Loaded, load_features
 from napari_mcm.viewer.widgets.encoder_field import LOAD_TIP, LoadButton
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 
-FILES = "features"
-"""Under this name the newest feature files are remembered."""
 NAMES = ("First encoder", "Second encoder", "Third encoder")
 
 
@@ -80,7 +78,7 @@ class FeatureFilesBox(QGroupBox):
         """Keep a file for next time."""
         self._session.disk.submit(
             f"recent {path}",
-            lambda: remember_recent(FILES, str(path)),
+            lambda: remember_recent(FEATURES, str(path)),
             lambda _: self._again(),
             self._session.complain,
         )
@@ -107,7 +105,7 @@ class FeatureFilesBox(QGroupBox):
     def _recall(self) -> None:
         self._session.disk.submit(
             f"recent files {id(self)}",
-            lambda: recent(FILES),
+            lambda: recent(FEATURES),
             while_alive(self._offer),
             self._session.complain,
         )

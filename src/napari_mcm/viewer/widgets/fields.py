@@ -124,7 +124,8 @@ def _line(option: Option) -> Field:
     def read() -> Any:
         text = line.text().strip()
         if option.many:
-            return [part for part in text.split(_BETWEEN.strip()) if part.strip()]
+            parts = (part.strip() for part in text.split(_BETWEEN.strip()))
+            return [part for part in parts if part]
         if option.optional and text in ("", "none"):
             return None
         return text or default

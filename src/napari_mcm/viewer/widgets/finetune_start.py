@@ -8,10 +8,10 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from napari_mcm.core.command import Command
 from napari_mcm.viewer.commands import finetune_command, resume_command
-from napari_mcm.viewer.finetune_desk import RUNS, FinetuneDesk
+from napari_mcm.viewer.finetune_desk import FinetuneDesk
 from napari_mcm.viewer.finetune_runs import state_of
 from napari_mcm.viewer.places import writable_base
-from napari_mcm.viewer.remembered import recent
+from napari_mcm.viewer.remembered import RUNS, recent
 from napari_mcm.viewer.run_folders import RunState
 from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.command_box import CommandBox
