@@ -55,6 +55,7 @@ def tuning(viewer: Any, slide_path: Path) -> Iterator[FinetuneWidget]:
         form.groups["context"].field(f"context.{name}").setValue(value)
     for name in ("width", "predictor_width"):
         form.groups["context"].field(f"context.{name}").setValue(32)
+    form.groups["optimiser"].put("optimiser.head_epochs", 0)
     yield docked
     docked.windows.preview.wait()
     finish(docked)

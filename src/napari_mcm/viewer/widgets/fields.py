@@ -83,7 +83,8 @@ def _check_box() -> Field:
 def _list(option: Option, words: Words) -> Field:
     combo = narrow(QComboBox())
     values = (None, *option.choices) if option.optional else option.choices
-    shown = list(words or values)
+    # Those that have words come first, in the words' order.
+    shown = [*words, *(value for value in values if value not in words)]
     for value in shown:
         text = "none" if value is None else str(value).replace("_", " ")
         combo.addItem(words.get(value, text))
