@@ -320,6 +320,8 @@ def test_the_legend_of_a_difference_says_its_range(
     wait_until(lambda: not legend.isHidden())
     assert legend.low.text() == "less -0.50" and legend.high.text() == "0.50 more"
     assert ready.maps.legends["first"].isHidden()
+    # Of whom the area is must be said: a difference has none of its own.
+    assert ready.area.area.text().endswith("(random 50)")
 
 
 def test_the_list_of_layers_shows_the_map_in_the_end(

@@ -62,6 +62,16 @@ class AreaDesk:
         return shown[1] if shown else None
 
     @property
+    def encoder(self) -> str:
+        """Whose similarity it is; empty where there is one encoder only."""
+        queries = self._session.queries
+        shown, maps = queries.shown_map(), queries.maps()
+        if shown is None or sum(one is not None for one in maps.values()) < 2:
+            return ""
+        loaded = self._session.features(shown[0])
+        return loaded.label if loaded is not None else ""
+
+    @property
     def area(self) -> tuple[float, int] | None:
         """Area in mm² and number of patches; None where there is no map."""
         heatmap = self.heatmap

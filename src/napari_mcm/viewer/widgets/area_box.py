@@ -82,6 +82,7 @@ class AreaBox(QGroupBox):
         self.area.setText(
             f"{area:,.3f} mm² of at least {self._desk.threshold:.3f}: "
             f"{patches:,} of {len(heatmap.grid):,} patches"
+            f"{self._desk.encoder and f' ({self._desk.encoder})'}"
         )
 
     def _moved(self, value: float) -> None:
