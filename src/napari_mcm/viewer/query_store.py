@@ -48,7 +48,11 @@ def save(session: Session, path: Path, then: Callable[[Path], None]) -> None:
     for slot, one in query.answers.items():
         loaded = session.features(slot)
         if one is not None and loaded is not None:
-            label = loaded.label if loaded.label not in asked else f"{loaded.label} ({slot})"
+            label = (
+                loaded.label
+                if loaded.label not in asked
+                else f"{loaded.label} ({slot})"
+            )
             asked[label] = loaded.index.features, one.directions
     if not query.here:
         session.complain("This query is of another slide: save it there")
