@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` makes and every target sees to.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench napari constraints clean
+.PHONY: help setup demo test lint docs bench results napari constraints clean
 
 BIN := .venv/bin
 RUN := .venv/.ready-run
@@ -42,6 +42,9 @@ bench: $(DEV) ## the measurements in benchmarks/, one after the other
 	@set -e; for script in benchmarks/*.py; do \
 		echo "== $$script"; scripts/with_display.sh $(BIN)/python $$script; \
 	done
+
+results: $(DEV) ## the project's own studies and docs/results.md; DATA=shared/data WORK=results
+	$(BIN)/python -m benchmarks.results --data $(DATA) --work $(or $(WORK),results)
 
 napari: $(RUN) ## napari with the plugin; SLIDES="a.svs b.tiff" to open some
 	$(BIN)/napari-mcm view $(SLIDES)

@@ -6,6 +6,8 @@ optimiser. Ours runs the student on visible patches and the teacher on masked on
 the layout and precision that this machine computes fastest.
 
     python benchmarks/mcm_step.py [--pairs lite resnet] [--windows 4] [--rounds 3]
+
+With `--split`, what our step spends its time on instead.
 """
 
 from __future__ import annotations
@@ -106,11 +108,62 @@ def measure(name: str, windows: int, rounds: int) -> None:
     )
 
 
+class Timer:
+    """Adds up the time spent within functions, calls of one another apart."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+        self._inner = [0.0]
+
+    def around(self, name: str, owner: object, function: str) -> None:
+        """Time a function of an object from now on."""
+        inside = getattr(owner, function)
+
+        def timed(*args: object, **options: object) -> object:
+            began = time.perf_counter()
+            self._inner.append(0.0)
+            result = inside(*args, **options)
+            took = time.perf_counter() - began
+            own = took - self._inner.pop()
+            self._inner[-1] += took
+            self.spent[name] = self.spent.get(name, 0.0) + own
+            return result
+
+        setattr(owner, function, timed)
+
+
+def split_step(name: str, windows: int, rounds: int) -> dict[str, float]:
+    """Tell which part of a step each of its pieces takes."""
+    student, teacher = PAIRS[name]
+    config = FinetuneConfig(student=student, teacher=teacher)
+    learner = Learner(load_encoder(student), load_encoder(teacher), config)
+    batch = make_windows(windows, config)
+    run(learner.step(batch, 1.0, True, 0))
+    timer = Timer()
+    timer.around("teacher", learner, "targets_of")
+    timer.around("student, forward", learner, "_see")
+    timer.around("Transformer and predictor, forward", learner.head, "forward")
+    timer.around("optimiser", learner, "_update")
+    began = time.perf_counter()
+    for _ in range(rounds):
+        run(learner.step(batch, 1.0, True, 0))
+    whole = time.perf_counter() - began
+    rest = whole - sum(timer.spent.values())
+    parts = {**timer.spent, "backward and the rest": rest}
+    return {part: seconds / whole for part, seconds in parts.items()}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--windows", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--split", action="store_true")
     options = parser.parse_args()
     for pair in options.pairs:
+        if options.split:
+            shares = split_step(pair, options.windows, options.rounds)
+            told = ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
+            print(f"{pair}: {told}")
+            continue
         measure(pair, options.windows, options.rounds)

@@ -84,8 +84,8 @@ def one(model: str, count: int, seed: int, data: tuple) -> float:
     return float(roc_auc_score([s.label for s in test_slides], probabilities[:, 1]))
 
 
-def main() -> None:
-    """Print a table: AUROC (mean of the seeds, least to greatest)."""
+def measure() -> list[list[str]]:
+    """Give a row a number of bags: AUROC by model, mean of the seeds, least to greatest."""
     torch.set_num_threads(1)
     digits = load_digits()
     images = (digits.data / 16).astype(np.float32)
@@ -94,15 +94,17 @@ def main() -> None:
         (images[:half], digits.target[:half]),
         (images[half:], digits.target[half:]),
     )
-    print("bags  " + "  ".join(f"{model:>20}" for model in MODELS))
+    rows = []
     for count in COUNTS:
-        cells = []
+        cells = [str(count)]
         for model in MODELS:
             found = [one(model, count, seed, data) for seed in SEEDS]
-            span = f"({min(found):.3f} to {max(found):.3f})"
-            cells.append(f"{np.mean(found):.3f} {span:>12}")
-        print(f"{count:>4}  " + "  ".join(f"{cell:>20}" for cell in cells), flush=True)
+            cells.append(f"{np.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})")
+        rows.append(cells)
+        print(" ".join(f"{cell:>22}" for cell in cells), flush=True)
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    print(" ".join(f"{name:>22}" for name in ("bags", *MODELS)))
+    measure()

@@ -5,15 +5,17 @@ attention of its patches against "the patch's centre lies in a region of this na
 the generated cohort's GeoJSON outlines them::
 
     napari-mcm sample --slides 60 --size 4000 --tumour-share 0.08 --out cohort
-    napari-mcm extract cohort --mpp 1 --out features
+    napari-mcm extract cohort --mpp 2 --out features
     napari-mcm mil train cohort/cohort.csv --features features --out runs/abmil
-    python benchmarks/mil_cohort.py runs/abmil features cohort
+    python -m benchmarks.results.attention runs/abmil features cohort
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +53,22 @@ def inside(regions: Path, centres: np.ndarray) -> np.ndarray:
     return contains_xy(unary_union(wanted), *centres.T)
 
 
-def main() -> None:
-    """Print a line a slide and the means."""
-    run_dir, folder, cohort = map(Path, sys.argv[1:4])
-    rows = []
+@dataclass(frozen=True)
+class Found:
+    """What a slide's attention found, and what leaving out its top patches did."""
+
+    slide: str
+    auroc: float
+    inside: int
+    patches: int
+    attended: float
+    probability: float
+    without_top: float
+    without_random: float
+
+
+def look(run_dir: Path, folder: Path, cohort: Path) -> Iterator[Found]:
+    """Look at each positive slide by the models that have not seen it."""
     for case in read_folds(run_dir)["cases"]:
         if case["label"] != POSITIVE:
             continue
@@ -69,29 +83,43 @@ def main() -> None:
         weights = looked.attention
         weights = weights if weights.ndim == 1 else weights[number]
         check = drain(occlude(ensemble, vectors, weights, number, 0.1, 10))
-        found = (
-            roc_auc_score(truth, weights) if 0 < truth.sum() < len(truth) else np.nan
+        mixed = 0 < truth.sum() < len(truth)
+        yield Found(
+            slide,
+            float(roc_auc_score(truth, weights)) if mixed else float("nan"),
+            int(truth.sum()),
+            len(truth),
+            effective_number(weights),
+            float(looked.probabilities[number]),
+            -check.drop_top,
+            -check.drop_random,
         )
-        rows.append(
-            (found, effective_number(weights), check.drop_top, check.drop_random)
-        )
-        print(
-            f"{slide}: attention AUROC {found:.3f}, {truth.sum()} of {len(truth)} "
-            f"patches in the region, {rows[-1][1]:.1f} attended, "
-            f"p {looked.probabilities[number]:.3f}, without the top 10 % "
-            f"{-check.drop_top:+.3f}, without random 10 % {-check.drop_random:+.3f}"
-        )
-    mean = np.nanmean(np.asarray(rows), axis=0)
-    known = np.asarray([row[0] for row in rows])
+
+
+def mean_auroc(found: Sequence[Found]) -> tuple[float, float, float]:
+    """Give the mean over slides that have both kinds of patches, and its interval."""
+    known = np.asarray([f.auroc for f in found])
     known = known[np.isfinite(known)]
     rng = np.random.default_rng(0)
     draws = [rng.choice(known, len(known)).mean() for _ in range(2000)]
     low, high = np.percentile(draws, [2.5, 97.5])
-    print(
-        f"mean of {len(known)} slides: attention AUROC {mean[0]:.3f} "
-        f"({low:.3f} to {high:.3f}), attended {mean[1]:.1f}, "
-        f"drop top {mean[2]:.3f}, random {mean[3]:.3f}"
-    )
+    return float(known.mean()), float(low), float(high)
+
+
+def main() -> None:
+    """Print a line a slide and the means."""
+    run_dir, folder, cohort = map(Path, sys.argv[1:4])
+    every = []
+    for found in look(run_dir, folder, cohort):
+        every.append(found)
+        print(
+            f"{found.slide}: attention AUROC {found.auroc:.3f}, {found.inside} of "
+            f"{found.patches} patches in the region, {found.attended:.1f} attended, "
+            f"p {found.probability:.3f}, without the top 10 % {found.without_top:+.3f}, "
+            f"without random 10 % {found.without_random:+.3f}"
+        )
+    mean, low, high = mean_auroc(every)
+    print(f"mean: attention AUROC {mean:.3f} ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":

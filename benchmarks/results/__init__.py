@@ -1,0 +1,1 @@
+"""The page of results, `docs/results.md`, by one command."""
