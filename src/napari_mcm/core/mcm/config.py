@@ -40,17 +40,17 @@ class ContextConfig(BaseModel):
     position: Literal["sincos", "learned"] = Field(
         "sincos", description="Position embedding of patches in the window."
     )
-    depth: int = Field(4, ge=1, le=24, description="Transformer blocks.")
+    depth: int = Field(2, ge=1, le=24, description="Transformer blocks.")
     heads: int = Field(8, ge=1, description="Attention heads.")
     width: int = Field(
-        512, ge=8, description="Transformer width; features of another are projected."
+        256, ge=8, description="Transformer width; features of another are projected."
     )
     mlp_ratio: float = Field(
         4.0, gt=0, description="Hidden width of blocks, in widths."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the Transformer.")
     predictor_width: int = Field(
-        1024, ge=8, description="Hidden width of the predictor network."
+        512, ge=8, description="Hidden width of the predictor network."
     )
 
 
@@ -97,7 +97,7 @@ class OptimiserConfig(BaseModel):
         description="Peak learning rate of the student, at 64 windows a step.",
     )
     head_lr: float = Field(
-        5e-4, gt=0, description="Peak rate of Transformer and predictor, likewise."
+        1e-3, gt=0, description="Peak rate of Transformer and predictor, likewise."
     )
     lr_scaling: Literal["sqrt", "linear", "none"] = Field(
         "sqrt", description="How rates follow the windows a step, from 64 windows."
@@ -112,7 +112,7 @@ class OptimiserConfig(BaseModel):
         0.0, ge=0, lt=1, description="Part of the steps that train the head alone."
     )
     head_epochs: int = Field(
-        0,
+        16,
         ge=0,
         description="Epochs that Transformer and predictor learn beforehand, on features "
         "of the student as loaded, which are computed once.",

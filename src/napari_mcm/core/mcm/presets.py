@@ -25,11 +25,16 @@ PresetName = Literal[
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "recommended": {
         "target": {"target_norm": "layernorm", "start_at_median": True},
-        "optimiser": {"batch_norm": "frozen"},
+        "optimiser": {"batch_norm": "frozen", "head_epochs": 16},
     },
     "paper": {
         "target": {"target_norm": "none", "start_at_median": False, "loss": "l1"},
-        "optimiser": {"batch_norm": "train", "epochs": 1, "placements": 1},
+        "optimiser": {
+            "batch_norm": "train",
+            "epochs": 1,
+            "placements": 1,
+            "head_epochs": 0,
+        },
     },
     "adabn": {"optimiser": {"learn": "statistics", "batch_norm": "train"}},
     "distill": {"context": {"context_mode": "none"}},
