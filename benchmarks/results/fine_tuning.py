@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.mcm_step import split_step
 from benchmarks.results import tables
+from benchmarks.results.ceiling import ceiling
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.core.mcm import FinetuneConfig
@@ -67,6 +69,7 @@ def section(data: Path, work: Path, pictures: Path) -> str:
     values = {
         "her2st": report(*her2st, "results-her2st"),
         "context": report(*context, "results-context"),
+        "ceiling": ceiling_text(ceiling(context[0], work)),
         "curve": curve_table(curve),
         "cost": cost(),
     }
@@ -144,6 +147,14 @@ def report(config: StudyConfig, rows: list[Row], picture: str) -> str:
             if constant
             else "",
         ]
+    )
+
+
+def ceiling_text(scores: Mapping[str, Any]) -> str:
+    """Say what labels on patches alone teach."""
+    return (
+        f"balanced accuracy {scores['balanced_accuracy']:.3f} on the patches of the first "
+        "fold (0.5 is chance)"
     )
 
 
