@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -138,7 +139,9 @@ def _amount(progress: Progress) -> str:
 def _figures(metrics: Metrics) -> str:
     """Say the loss, the one figure that a person watches."""
     loss = metrics.values.get("loss")
-    return "" if loss is None else f", loss {loss:.4f}"
+    # Some trainings have none: batch-norm statistics are taken, not learned.
+    known = loss is not None and math.isfinite(loss)
+    return f", loss {loss:.4f}" if known else ""
 
 
 def _note(note: Note) -> str:
