@@ -120,6 +120,13 @@ def test_an_unfinished_run_is_looked_at_by_its_checkpoint(config):
     assert torch.equal(model.state_dict()[name], state[f"model/{name}"])
 
 
+def test_looking_leaves_the_random_generator_alone(config):
+    run(pretrain(config))
+    before = torch.get_rng_state()
+    load_autoencoder(config.out, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_runs_without_weights_or_of_another_kind_are_refused(config, tmp_path):
     Run.create(config.out, config.model_dump(mode="json"))
     with pytest.raises(RunError, match="no weights"):

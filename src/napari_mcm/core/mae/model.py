@@ -214,8 +214,8 @@ class Decoder(nn.Module):
         norm: Any = partial(nn.LayerNorm, eps=LAYER_NORM_EPS)
         self.embed = nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        places = with_class_token(grid_positions(side, width))
-        self.register_buffer("positions", places, persistent=False)
+        self._side = side
+        self.set_positions()
         self.blocks = nn.Sequential(
             *(
                 Block(width, heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
@@ -226,6 +226,12 @@ class Decoder(nn.Module):
         self.predict = nn.Linear(width, values)
         self.apply(_start)
         nn.init.normal_(self.mask_token, std=TOKEN_STD)
+
+    def set_positions(self) -> None:
+        """Work out the fixed positions, which no file of weights holds."""
+        width = self.embed.out_features
+        places = with_class_token(grid_positions(self._side, width))
+        self.register_buffer("positions", places, persistent=False)
 
     def forward(self, encoded: Tensor, order: Tensor) -> Tensor:
         """Predict every patch.

@@ -167,11 +167,14 @@ def load_autoencoder(
         config = PretrainConfig.model_validate(run.config())
     except ValueError as error:
         raise RunError("is no run of mae pretrain", run_dir) from error
-    model = MaskedAutoencoder(
-        make_vit(config.model), config.model.model, config.masking
-    )
+    # No weights are drawn: that would move the generator of a training that another
+    # thread is about to begin, and with it the weights that its seed promises.
+    with torch.device("meta"):
+        vit = make_vit(config.model)
+        model = MaskedAutoencoder(vit, config.model.model, config.masking)
+    model.decoder.set_positions()
     try:
-        model.load_state_dict(_weights(run))
+        model.load_state_dict(_weights(run), assign=True)
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"its weights cannot be loaded ({reason})", run_dir) from error
