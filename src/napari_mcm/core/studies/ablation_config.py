@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
-from napari_mcm.core.mae.classifier.config import FitConfig, LabelsConfig
+from napari_mcm.core.mae.classifier.config import (
+    FitConfig,
+    LabelsConfig,
+    tiny_unless_named,
+)
 from napari_mcm.core.mae.config import AugmentConfig, Chunk, ModelConfig
 
 _SUBSETS = 29
@@ -66,6 +71,11 @@ class AblationConfig(BaseModel):
     scheduler: str | None = Field(
         None, description="Address of a dask.distributed scheduler to hand cells to."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tiny(cls, given: Any) -> Any:
+        return tiny_unless_named(given)
 
     @field_validator("percent")
     @classmethod

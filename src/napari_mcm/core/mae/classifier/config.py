@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.mae.config import AugmentConfig, Chunk, ModelConfig
@@ -100,6 +100,14 @@ class FitConfig(BaseModel):
         return base * self.batch_size / 256
 
 
+def tiny_unless_named(given: Any) -> Any:
+    """Have the ViT be tiny where options of it are given, but not which one it is."""
+    model = given.get("model") if isinstance(given, dict) else None
+    if not isinstance(model, dict):
+        return given
+    return {**given, "model": {"model": "tiny", **model}}
+
+
 class ClassifyConfig(BaseModel):
     """Training of a classifier of cells or patches."""
 
@@ -134,6 +142,11 @@ class ClassifyConfig(BaseModel):
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tiny(cls, given: Any) -> Any:
+        return tiny_unless_named(given)
 
 
 class PredictCellsConfig(BaseModel):
