@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QFormLayout, QGroupBox, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.presets import PRESETS
@@ -16,6 +14,7 @@ from napari_mcm.core.options import walk
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.encoder_field import EncoderField
+from napari_mcm.viewer.widgets.folded_forms import folded, label_of
 from napari_mcm.viewer.widgets.option_form import (
     Labels,
     OptionForm,
@@ -87,9 +86,9 @@ class FinetuneForm(QWidget):
         self.patches = PatchFields(session)
         self.main = OptionForm(FinetuneConfig, MAIN, {"preset": _PRESETS})
         self.groups = {name: _group_form(name) for name in GROUPS}
-        self.more = _folded(self.groups)
+        self.more = folded(self.groups, GROUPS)
         self._forms = (self.main, *self.groups.values())
-        self._labels = [(name, _label(name)) for name in _names()]
+        self._labels = [(name, label_of(name)) for name in _names()]
         self._put_preferred()
         self._lay_out()
         self.student.setCurrentText(_default("student"))
@@ -153,6 +152,18 @@ class FinetuneForm(QWidget):
             values["tissue.masks"] = chosen.tissue.masks
         return make_config(FinetuneConfig, values, (*MAIN, *self._labels))
 
+    def beside(self) -> Path | None:
+        """Give a path whose folder is the slides' own, to put runs into."""
+        return self.slides.beside()
+
+    def missing(self) -> str:
+        """Say what is still to be chosen; empty where nothing is."""
+        try:
+            self.slides.chosen()
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def show_preset(self, preset: str | None) -> None:
         """Show what a preset sets; what none sets stays as it is."""
         config = FinetuneConfig.model_validate({"preset": preset})
@@ -195,29 +206,7 @@ def _group_of(name: str) -> str:
 
 def _group_form(group: str) -> OptionForm:
     names = [name for name in _names() if _group_of(name) == group]
-    return OptionForm(FinetuneConfig, [(name, _label(name)) for name in names])
-
-
-def _folded(groups: Mapping[str, OptionForm]) -> QWidget:
-    box = QGroupBox("All other options")
-    column = QVBoxLayout(box)
-    column.setSpacing(0)
-    for name, title in GROUPS.items():
-        part = QCollapsible(title)
-        part.setToolTip(f"More options: {title.lower()}")
-        part.addWidget(groups[name])
-        if (layout := part.layout()) is not None:
-            layout.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(part)
-    return box
-
-
-def _label(name: str) -> str:
-    text = name.rpartition(".")[2].replace("_", " ")
-    text = text.replace(" um", " (µm)").replace("mpp", "(µm/px)")
-    known = {"lr": "rate", "ratio": "ratio", "icc": "Colours by ICC profile"}
-    text = " ".join(known.get(word, word) for word in text.split())
-    return text[:1].upper() + text[1:]
+    return OptionForm(FinetuneConfig, [(name, label_of(name)) for name in names])
 
 
 def _preset_options() -> set[str]:

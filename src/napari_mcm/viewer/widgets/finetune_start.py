@@ -1,4 +1,4 @@
-"""Where a fine-tuning goes, and the button that starts it or goes on with it."""
+"""Where a training goes, and the button that starts it or goes on with it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from napari_mcm.core.command import Command
 from napari_mcm.viewer.commands import finetune_command, resume_command
-from napari_mcm.viewer.finetune_desk import FinetuneDesk
 from napari_mcm.viewer.finetune_runs import state_of
 from napari_mcm.viewer.places import writable_base
 from napari_mcm.viewer.remembered import RUNS, recent
 from napari_mcm.viewer.run_folders import RunState
 from napari_mcm.viewer.settings import preferences
+from napari_mcm.viewer.training_desk import TrainingDesk
 from napari_mcm.viewer.widgets.command_box import CommandBox
-from napari_mcm.viewer.widgets.finetune_form import FinetuneForm
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.parts import allow, follow, note
 from napari_mcm.viewer.widgets.path_field import PathField
+from napari_mcm.viewer.widgets.training_kind import Kind, TaskForm
 
-_START = "Fine-tune the student in the background; it can be cancelled and gone on with"
 _GO_ON = "Go on where it was broken off; its options stay as they are"
 _REASONS = {
     "other": "the run folder holds something else",
@@ -28,25 +27,42 @@ _REASONS = {
 }
 
 
+FINETUNE = Kind(
+    verb="finetune",
+    button="&Fine-tune",
+    tip="Fine-tune the student in the background; it can be cancelled and gone on with",
+    folder="finetune",
+    holds="Where figures and the new encoder go",
+    recent=RUNS,
+    state_of=state_of,
+    command=finetune_command,
+)
+
+
 class StartBox(QWidget):
     """The run's folder and the button.
 
     Parameters
     ----------
-    desk : FinetuneDesk
+    desk : TrainingDesk
         Which runs it.
-    form : FinetuneForm
+    form : TaskForm
         What is asked for.
+    kind : Kind
+        What is trained.
     """
 
-    def __init__(self, desk: FinetuneDesk, form: FinetuneForm) -> None:
+    def __init__(
+        self, desk: TrainingDesk, form: TaskForm, kind: Kind = FINETUNE
+    ) -> None:
         super().__init__()
+        self._kind = kind
         self._desk, self._form, self._jobs = desk, form, desk.session.jobs
         self._state: RunState | None = None
-        self.out = PathField("Run folder", "Where figures and the new encoder go")
+        self.out = PathField("Run folder", kind.holds)
         self.fresh = QPushButton("&New folder")
         self.fresh.setToolTip(
-            "Take the next run folder that is free, beside the slides"
+            "Take the next run folder that is free, beside what is learned from"
         )
         self.fresh.clicked.connect(self.propose)
         self.recent = QPushButton("&Recent runs")
@@ -54,7 +70,7 @@ class StartBox(QWidget):
         self._menu = QMenu(self.recent)
         self.recent.setMenu(self._menu)
         self.state_note = note()
-        self.start = QPushButton("&Fine-tune")
+        self.start = QPushButton(kind.button)
         self.start.clicked.connect(self.run)
         self.show_run = QPushButton("Sho&w it")
         self.show_run.setToolTip("Show the curves of this run, and what came of it")
@@ -63,7 +79,7 @@ class StartBox(QWidget):
         self._lay_out()
         follow(self.out.changed, self.look)
         follow(form.changed, self.refresh)
-        follow(form.slides.changed, self._propose_first)
+        follow(form.changed, self._propose_first)
         follow(self._jobs.status.events.state, self.look)
         self._recall()
         self._propose_first()
@@ -81,27 +97,27 @@ class StartBox(QWidget):
             form.addRow(part)
 
     def propose(self) -> None:
-        """Take the next free folder beside the slides."""
-        slide = self._form.slides.beside()
-        if slide is None:
-            self._desk.session.complain("No slides are chosen")
+        """Take the next free folder beside what is learned from."""
+        beside = self._form.beside()
+        if beside is None:
+            self._desk.session.complain(self._form.missing())
             return
-        base = (preferences().output_folder or writable_base(slide)) / "runs"
-        number = 1
-        while (base / f"finetune-{number}").exists():
+        base = (preferences().output_folder or writable_base(beside)) / "runs"
+        number, name = 1, self._kind.folder
+        while (base / f"{name}-{number}").exists():
             number += 1
-        self.out.put(base / f"finetune-{number}")
+        self.out.put(base / f"{name}-{number}")
 
     def look(self) -> None:
         """Look again, in the background, at what the run folder holds."""
         folder, self._state = self.out.path, None
-        disk, key = self._desk.session.disk, f"finetune state {id(self)}"
+        disk, key = self._desk.session.disk, f"{self._kind.verb} state {id(self)}"
         if folder is None:
             disk.drop(key)
         else:
             disk.submit(
                 key,
-                lambda: state_of(folder),
+                lambda: self._kind.state_of(folder),
                 while_alive(self._looked),
                 self._desk.session.complain,
             )
@@ -112,15 +128,15 @@ class StartBox(QWidget):
         state = self._state
         kind = state.kind if state is not None else ""
         go_on = kind == "unfinished"
-        self.start.setText("&Resume" if go_on else "&Fine-tune")
-        allow(self.start, _GO_ON if go_on else _START, self._reason())
+        self.start.setText("&Resume" if go_on else self._kind.button)
+        allow(self.start, _GO_ON if go_on else self._kind.tip, self._reason())
         self.state_note.setText(state.text if state else "")
         self.state_note.setVisible(bool(self.state_note.text()))
         self.show_run.setVisible(kind in ("finished", "unfinished"))
         self.show_run.setEnabled(not self._jobs.status.busy)
 
     def run(self) -> None:
-        """Fine-tune, or go on with an unfinished run."""
+        """Train, or go on with an unfinished run."""
         if self._goes_on():
             assert self.out.path is not None
             self._desk.go_on(self.out.path)
@@ -136,8 +152,10 @@ class StartBox(QWidget):
         """Give what the button would do, for the command line."""
         if self._goes_on():
             assert self.out.path is not None
-            return resume_command("finetune", self.out.path)
-        return finetune_command(self._form.config(self.out.path))
+            if self._kind.resume is not None:
+                return self._kind.resume(self.out.path)
+            return resume_command(self._kind.verb, self.out.path)
+        return self._kind.command(self._form.config(self.out.path))
 
     def _goes_on(self) -> bool:
         return self._state is not None and self._state.kind == "unfinished"
@@ -153,11 +171,7 @@ class StartBox(QWidget):
             return ""
         if self._state.kind in _REASONS:
             return _REASONS[self._state.kind]
-        try:
-            self._form.slides.chosen()
-        except ValueError as error:
-            return str(error)
-        return ""
+        return self._form.missing()
 
     def _looked(self, state: RunState) -> None:
         self._state = state
@@ -169,13 +183,13 @@ class StartBox(QWidget):
             self._desk.show_run(self.out.path)
 
     def _propose_first(self) -> None:
-        if self.out.path is None and self._form.slides.beside() is not None:
+        if self.out.path is None and self._form.beside() is not None:
             self.propose()
 
     def _recall(self) -> None:
         self._desk.session.disk.submit(
-            f"finetune runs {id(self)}",
-            lambda: recent(RUNS),
+            f"{self._kind.verb} runs {id(self)}",
+            lambda: recent(self._kind.recent),
             while_alive(self._offer),
             self._desk.session.complain,
         )

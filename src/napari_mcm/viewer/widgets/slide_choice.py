@@ -41,7 +41,7 @@ class FilesField(PathField):
         return tuple(Path(part).expanduser() for part in parts if part)
 
     def _browse(self) -> None:
-        paths, _ = QFileDialog.getOpenFileNames(self, "Slides", "", self._files)
+        paths, _ = QFileDialog.getOpenFileNames(self, self._name, "", self._files)
         self.take(os.pathsep.join(paths))
 
 
