@@ -10,8 +10,11 @@ from pydantic import BaseModel
 
 from napari_mcm.core.command import Command
 from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.mae.classifier.config import ClassifyConfig
+from napari_mcm.core.mae.config import PretrainConfig
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mil.config import MilConfig
+from napari_mcm.core.studies.ablation_config import AblationConfig
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
@@ -35,6 +38,21 @@ def finetune_command(config: FinetuneConfig) -> Command:
 def mil_command(config: MilConfig) -> Command:
     """Name the verb that trains a classifier of slides."""
     return Command("mil train", config, "cohort")
+
+
+def pretrain_command(config: PretrainConfig) -> Command:
+    """Name the verb that pre-trains a masked autoencoder."""
+    return Command("mae pretrain", config, "pictures")
+
+
+def classify_command(config: ClassifyConfig) -> Command:
+    """Name the verb that trains a classifier of cells."""
+    return Command("classify train", config, "data")
+
+
+def ablate_command(config: AblationConfig) -> Command:
+    """Name the verb that runs an ablation."""
+    return Command("ablate", config, "data")
 
 
 def resume_command(verb: str, folder: Path) -> Command:

@@ -36,25 +36,25 @@ COLOUR_BAR_PX = (20, 200)
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """A small picture over a slide, in two colours; NaN is transparent.
+    """A small picture over a slide, in two colours or its own; NaN is transparent.
 
     Attributes
     ----------
     name : str
         Of a new layer.
-    raster : ndarray of float32
-        Values from 0 to 1.
+    raster : ndarray of float32, or of uint8, shape (height, width, 3)
+        Values from 0 to 1, or a picture.
     origin, step : tuple of float
         Upper left corner (x, y), and a pixel's width and height, in level-0 pixels.
     colours : tuple of tuple of float
-        RGBA of 0 and of 1.
+        RGBA of 0 and of 1; none of a picture.
     """
 
     name: str
     raster: Any
     origin: tuple[float, float]
     step: tuple[float, float]
-    colours: tuple[tuple[float, ...], tuple[float, ...]]
+    colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 class LayerBoard:
@@ -62,9 +62,15 @@ class LayerBoard:
 
     Layers are told apart by identity: renamed ones keep their place, and those that the
     user deleted are made again when there is something to show.
+
+    Attributes
+    ----------
+    slides_changed, changed : Signal
+        There are other slides, or other layers of any kind.
     """
 
     slides_changed = Signal()
+    changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -80,6 +86,23 @@ class LayerBoard:
     def slides(self) -> list[Layer]:
         """Give the slide layers, from the bottom up."""
         return [layer for layer in self._viewer.layers if SlideFacts.of_layer(layer)]
+
+    def pictures(self) -> list[Layer]:
+        """Give slides and other layers of coloured pixels, but for the plugin's own."""
+        return [
+            layer
+            for layer in self._viewer.layers
+            if SlideFacts.of_layer(layer)
+            or (getattr(layer, "rgb", False) and _is_other(layer))
+        ]
+
+    def annotations(self) -> list[Layer]:
+        """Give layers of boxes and points that are not the plugin's own."""
+        return [
+            layer
+            for layer in self._viewer.layers
+            if hasattr(layer, "selected_data") and _is_other(layer)
+        ]
 
     def add_slide(self, read: list[LayerData]) -> None:
         """Add what the reader made of a slide."""
@@ -169,6 +192,45 @@ class LayerBoard:
         """Find the layer of an overlay; None where there is none, or no longer."""
         layer = self._overlays.get(key)
         return layer if layer is not None and layer in self._viewer.layers else None
+
+    def show_pictures(
+        self, slide: Layer | None, pictures: Sequence[Overlay], visible: Sequence[bool]
+    ) -> list[Image]:
+        """Show pictures on a slide, or without one by themselves, each under its name.
+
+        Parameters
+        ----------
+        slide : Layer or None
+            In whose pixels they lie; None for pixels of their own.
+        pictures : sequence of Overlay
+            From the bottom up.
+        visible : sequence of bool
+            Whether a picture is seen when it is first shown.
+        """
+        fresh = [self.drawn(picture.name) is None for picture in pictures]
+        layers = [self._put_picture(slide, picture) for picture in pictures]
+        for layer, new, seen in zip(layers, fresh, visible, strict=True):
+            if new:
+                layer.visible = seen
+        if any(fresh) and not self.slides():
+            self._viewer.reset_view()
+        return layers
+
+    def _put_picture(self, slide: Layer | None, picture: Overlay) -> Image:
+        corner, step = np.asarray(picture.origin[::-1]), np.asarray(picture.step[::-1])
+        scale, translate = step, corner
+        if slide is not None:
+            scale = slide.scale * step
+            translate = slide.translate + slide.scale * (corner + (step - 1) / 2)
+        # One layer of other units than the others would have napari ignore all units.
+        like = next(iter(self.slides()), None)
+        layer = self.drawn(picture.name)
+        if layer is None:
+            layer = self._add_overlay(slide or like, picture.name, picture)
+            self._overlays[picture.name] = layer
+        layer.data = picture.raster
+        layer.scale, layer.translate = scale, translate
+        return layer
 
     def hide(self, key: str) -> None:
         """Hide an overlay, where it is drawn."""
@@ -264,30 +326,35 @@ class LayerBoard:
         self._viewer.layers.selection.active = active
         return layer
 
-    def _add_overlay(self, slide: Layer, key: str, overlay: Overlay) -> Image:
+    def _add_overlay(self, slide: Layer | None, key: str, overlay: Overlay) -> Image:
         from napari.utils.colormaps import Colormap
 
         active = self._viewer.layers.selection.active
+        look: dict[str, Any] = {"rgb": True}
+        if overlay.colours is not None:
+            colormap = Colormap(overlay.colours, name=key)
+            look = {"colormap": colormap, "contrast_limits": (0, 1)}
         layer: Image = self._viewer.add_image(
             overlay.raster,
             name=overlay.name,
-            colormap=Colormap(overlay.colours, name=key),
-            contrast_limits=(0, 1),
             interpolation2d="nearest",
             blending="translucent",
             metadata={KEY: {"kind": "overlay", "key": key}},
-            **world_of(slide),
+            **look,
+            **(world_of(slide) if slide is not None else {}),
         )
         self._viewer.layers.selection.active = active
         return layer
 
     def _added(self, event: Any) -> None:
+        self.changed.emit()
         if SlideFacts.of_layer(event.value):
             event.value.events.name.connect(self._renamed)
             self._viewer.canvas.overlays.scale_bar.visible = True
             self.slides_changed.emit()
 
     def _removed(self, event: Any) -> None:
+        self.changed.emit()
         gone = event.value
         self._maps = {
             (owner, slot): layer
@@ -300,6 +367,10 @@ class LayerBoard:
 
     def _renamed(self, _event: Any) -> None:
         self.slides_changed.emit()
+
+
+def _is_other(layer: Layer) -> bool:
+    return KEY not in layer.metadata
 
 
 def placement(slide: Layer, grid: PatchGrid) -> tuple[Any, Any]:

@@ -1,0 +1,126 @@
+"""Cells that are marked on an image by boxes or points, and their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mcm.core.errors import TileError
+from napari_mcm.core.mae.classifier.boxes import square
+from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.mae.classifier.cells import Box
+    from napari_mcm.core.mae.pictures import Pixels
+
+Crop = Callable[["Box"], "Pixels"]
+LARGEST = 4096
+"""A box of a longer side is no cell."""
+
+
+def is_points(layer: Layer) -> bool:
+    """Tell a layer of points from one of shapes."""
+    return type(layer).__name__ == "Points"
+
+
+def boxes_of(layer: Layer, image: Layer, side: int, margin: float) -> list[Box]:
+    """Give a square box for each shape or point of a layer, in an image's pixels.
+
+    Parameters
+    ----------
+    layer : Shapes or Points
+        What marks the cells.
+    image : Layer
+        Whose pixels are meant.
+    side : int
+        Of the boxes around points, in the image's pixels.
+    margin : float
+        Rim around shapes, in parts of their longer side.
+
+    Raises
+    ------
+    ValueError
+        With one line, where there is nothing, or the layers cannot be compared.
+    """
+    if not len(layer.data):
+        raise ValueError(f"{layer.name} is empty: draw boxes or points first")
+    known = [str(unit) for own in (layer, image) for unit in own.units]
+    if "pixel" not in known and len(set(known)) > 1:
+        raise ValueError(f"{layer.name} and {image.name} have other units: {known}")
+    size = size_of(image)
+    return [_box(layer, image, one, (side, margin), size) for one in layer.data]
+
+
+def size_of(image: Layer) -> tuple[int, int]:
+    """Give an image's width and height in its finest pixels."""
+    facts = SlideFacts.of_layer(image)
+    if facts is not None:
+        return facts.size
+    height, width = _array(image).shape[:2]
+    return int(width), int(height)
+
+
+def crop_of(image: Layer) -> Crop:
+    """Give a function that reads a box of an image; for a thread.
+
+    Raises
+    ------
+    ValueError
+        With one line, where its pixels are not of 8 bits.
+    """
+    slide = slide_of(image)
+    if slide is not None:
+        opened = slide
+        return lambda box: opened.read_level(0, *box[:2], *_span(box))
+    array = _array(image)
+    if array.dtype != np.uint8 or array.ndim != 3:
+        raise ValueError(f"{image.name} holds no colours of 8 bits")
+    return lambda box: np.asarray(array[box[1] : box[3], box[0] : box[2], :3])
+
+
+def read_box(crop: Crop, box: Box) -> Pixels:
+    """Read a box.
+
+    Raises
+    ------
+    TileError
+        If it is no cell's, or cannot be decoded.
+    """
+    if max(_span(box)) > LARGEST:
+        raise TileError(f"a box of {max(_span(box)):,} pixels a side is no cell")
+    return crop(box)
+
+
+def _array(image: Any) -> Any:
+    return image.data[0] if image.multiscale else image.data
+
+
+def _span(box: Box) -> tuple[int, int]:
+    return box[2] - box[0], box[3] - box[1]
+
+
+def _box(
+    layer: Layer,
+    image: Layer,
+    one: Any,
+    how: tuple[int, float],
+    size: tuple[int, int],
+) -> Box:
+    side, margin = how
+    corners = np.atleast_2d(np.asarray(one, float))
+    places = np.array([_place(layer, image, corner) for corner in corners])
+    low, high = places.min(axis=0), places.max(axis=0)
+    if is_points(layer):
+        low, high, margin = low - side / 2, high + side / 2, 0.0
+    left, top, right, bottom = (round(float(v)) for v in (*low, *high))
+    return square((left, top, right, bottom), size, margin)
+
+
+def _place(layer: Layer, image: Layer, corner: Sequence[float]) -> tuple[float, float]:
+    # napari counts from the centre of the first pixel, pictures from its corner.
+    y, x = image.world_to_data(layer.data_to_world(corner)[-image.ndim :])[-2:]
+    return float(x) + 0.5, float(y) + 0.5

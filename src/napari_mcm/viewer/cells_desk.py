@@ -1,0 +1,133 @@
+"""Classifies the cells that are marked on an open image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from psygnal import Signal
+
+from napari_mcm.core.errors import McmError
+from napari_mcm.core.jobs import Job, Meter, Note
+from napari_mcm.viewer.cells_boxes import Crop, boxes_of, crop_of, read_box
+from napari_mcm.viewer.cells_paint import Classified, paint
+from napari_mcm.viewer.mil_tasks import start
+from napari_mcm.viewer.settings import preferences
+from napari_mcm.viewer.tasks import _apart
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.encoders.compute import ComputeConfig
+    from napari_mcm.core.mae.classifier.cells import Box
+    from napari_mcm.viewer.session import Session
+
+_AT_ONCE = 4
+_MODULES = ("torch", "timm", "napari_mcm.core.mae.classifier.model")
+
+
+class CellsDesk:
+    """Classifies boxes and points in the background, and colours them.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+
+    Attributes
+    ----------
+    changed : Signal
+        Other cells are classified.
+    found : Classified or None
+        The newest ones.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.found: Classified | None = None
+
+    def classify(
+        self, run: Path, image: Layer, layer: Layer, side: int, margin: float
+    ) -> None:
+        """Classify what a layer marks on an image.
+
+        Parameters
+        ----------
+        run : Path
+            Of a trained classifier.
+        image : Layer
+            A slide or a picture.
+        layer : Shapes or Points
+            What marks cells.
+        side : int
+            Of boxes around points, in the image's pixels.
+        margin : float
+            Rim around shapes, in parts of their side.
+        """
+        try:
+            boxes = boxes_of(layer, image, side, margin)
+            crop = crop_of(image)
+        except ValueError as error:
+            self.session.complain(str(error))
+            return
+        compute = preferences().compute
+        self.session.jobs.start(
+            f"Classifying {layer.name}",
+            lambda: classify_boxes(run, crop, boxes, compute),
+            lambda found: self._take(layer, found),
+        )
+
+    def _take(self, layer: Layer, found: Classified) -> None:
+        status = self.session.jobs.status
+        if len(layer.data) != len(found.probabilities):
+            status.message = f"{layer.name} was changed meanwhile: classify it again"
+            return
+        paint(layer, found)
+        self.found = found
+        status.message = f"{len(found.names) - found.failed:,} cells classified"
+        self.changed.emit()
+
+
+def classify_boxes(
+    run: Path, crop: Crop, boxes: Sequence[Box], compute: ComputeConfig
+) -> Job[Classified]:
+    """Classify boxes of an image, a few at a time.
+
+    Parameters
+    ----------
+    run : Path
+        Of a trained classifier.
+    crop : callable
+        Gives the pixels of a box.
+    boxes : sequence of tuple of int
+        Left, top, right, bottom.
+    compute : ComputeConfig
+        Where it is computed.
+    """
+    from napari_mcm.core.mae.augment import resized
+
+    model = yield from start(_MODULES)
+    classifier = yield from _apart(
+        "Loading the classifier", model.load_classifier, run, compute
+    )
+    found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
+    meter = Meter("Classifying", len(boxes), "cells")
+    for first in range(0, len(boxes), _AT_ONCE):
+        rows, images = [], []
+        for row in range(first, min(first + _AT_ONCE, len(boxes))):
+            try:
+                pixels = read_box(crop, boxes[row])
+            except McmError as error:
+                yield Note(f"skipped: {error}", "warning")
+                continue
+            rows.append(row)
+            images.append(resized(pixels, classifier.side))
+        if rows:
+            found[rows] = classifier.probabilities(np.stack(images))
+        yield meter.advance(min(_AT_ONCE, len(boxes) - first))
+    failed = int(np.isnan(found).any(axis=1).sum())
+    return Classified(tuple(classifier.classes), found, failed)

@@ -1,0 +1,112 @@
+"""The dock widget *MAE & cells*: from unlabelled images to classified cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QWidget
+
+from napari_mcm.viewer.cells_desk import CellsDesk
+from napari_mcm.viewer.mae_desk import AblationDesk, ClassifierDesk, PretrainDesk
+from napari_mcm.viewer.mae_preview import TrainingPreview
+from napari_mcm.viewer.mae_reconstruct import ReconstructDesk
+from napari_mcm.viewer.widgets.ablation_form import AblationForm
+from napari_mcm.viewer.widgets.ablation_results import AblationResults
+from napari_mcm.viewer.widgets.cells_box import CellsBox
+from napari_mcm.viewer.widgets.cells_form import CellsForm
+from napari_mcm.viewer.widgets.cells_results import CellsResults
+from napari_mcm.viewer.widgets.docked import DockedWidget
+from napari_mcm.viewer.widgets.finetune_start import StartBox
+from napari_mcm.viewer.widgets.mae_form import PretrainForm
+from napari_mcm.viewer.widgets.mae_kinds import ABLATE, CLASSIFY, PRETRAIN
+from napari_mcm.viewer.widgets.mae_pictures import PreviewBox
+from napari_mcm.viewer.widgets.mae_reconstruct_box import ReconstructBox
+from napari_mcm.viewer.widgets.slide_box import SlideBox
+from napari_mcm.viewer.widgets.training_curves import TrainingCurves
+
+if TYPE_CHECKING:
+    import napari
+
+TABS = ("Pre-train", "Reconstruct", "Cells", "Ablation")
+_CHARTS = {"Loss": {"loss": "step"}}
+_FIGURES = {"loss": "loss {:.4f}", "images_per_s": "{:,.3g} images a second"}
+
+
+class MaeWidget(DockedWidget):
+    """Pre-trains, reconstructs, and classifies cells.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it is docked in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        parts = (
+            self._pretraining(),
+            self._reconstructing(),
+            self._classifying(),
+            self._ablating(),
+        )
+        self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
+
+    def _pretraining(self) -> tuple[QWidget, ...]:
+        self.desk = PretrainDesk(self.session)
+        self.preview = TrainingPreview(self.desk)
+        self.form = PretrainForm(self.session)
+        self.start = StartBox(self.desk, self.form, PRETRAIN)
+        self.curves = TrainingCurves(self.desk, _CHARTS, _FIGURES)
+        self.looks = PreviewBox(self.preview)
+        return self.form, self.start, self.curves, self.looks, self.form.more
+
+    def _reconstructing(self) -> tuple[QWidget, ...]:
+        self.reconstruction = ReconstructDesk(self.session)
+        self.reconstruct = ReconstructBox(self.reconstruction, self.desk)
+        self.slide = SlideBox(self.session, brief=True)
+        return self.slide, self.reconstruct
+
+    def _classifying(self) -> tuple[QWidget, ...]:
+        self.classifier, self.cells = (
+            ClassifierDesk(self.session),
+            CellsDesk(self.session),
+        )
+        self.cells_form = CellsForm(self.desk)
+        self.cells_start = StartBox(self.classifier, self.cells_form, CLASSIFY)
+        self.cells_curves = TrainingCurves(self.classifier, _CHARTS, _FIGURES)
+        self.cells_results = CellsResults(self.classifier)
+        self.marked = CellsBox(self.cells, self.classifier)
+        return (
+            self.cells_form,
+            self.cells_start,
+            self.cells_curves,
+            self.cells_results,
+            self.marked,
+            self.cells_form.more,
+        )
+
+    def _ablating(self) -> tuple[QWidget, ...]:
+        self.ablation = AblationDesk(self.session)
+        self.ablation_form = AblationForm()
+        self.ablation_start = StartBox(self.ablation, self.ablation_form, ABLATE)
+        self.ablation_curves = TrainingCurves(self.ablation, _CHARTS, _FIGURES)
+        self.ablation_results = AblationResults(self.ablation)
+        return (
+            self.ablation_form,
+            self.ablation_start,
+            self.ablation_curves,
+            self.ablation_results,
+            self.ablation_form.more,
+        )
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop listening to clicks when the dock is closed."""
+        done = super().event(event)
+        moved = event is not None and event.type() == QEvent.Type.ParentChange
+        if moved and hasattr(self, "tabs"):
+            if self.parent() is None:
+                self.reconstruct.stop()
+            else:
+                self.reconstruct.listen()
+        return done

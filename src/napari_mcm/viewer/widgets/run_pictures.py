@@ -1,0 +1,71 @@
+"""Pictures that a run has drawn, read in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from qtpy.QtGui import QImage
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+
+from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.mil_parts import while_alive
+from napari_mcm.viewer.widgets.mil_picture import Picture
+from napari_mcm.viewer.widgets.parts import narrow
+
+
+class RunPictures(QWidget):
+    """One of a run's pictures, and a list to choose it from where there are several.
+
+    Parameters
+    ----------
+    session : Session
+        Whose thread reads them.
+    key : str
+        Tells these pictures from those of other widgets.
+    """
+
+    def __init__(self, session: Session, key: str) -> None:
+        super().__init__()
+        self._session, self._key = session, key
+        self._paths: Mapping[str, Path] = {}
+        self.choice = narrow(QComboBox())
+        self.choice.setAccessibleName("Picture of the run")
+        self.choice.setToolTip("Which of the run's pictures is shown; see its folder")
+        self.choice.activated.connect(lambda _: self._read())
+        self.picture = Picture()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.choice)
+        column.addWidget(self.picture)
+        self.show_pictures({})
+
+    def show_pictures(self, paths: Mapping[str, Path]) -> None:
+        """Show pictures, by title."""
+        shown = self.choice.currentText()
+        self._paths = paths
+        self.choice.clear()
+        self.choice.addItems(list(paths))
+        self.choice.setCurrentIndex(max(self.choice.findText(shown), 0))
+        self.choice.setVisible(len(paths) > 1)
+        self.setVisible(bool(paths))
+        self._read()
+
+    def _read(self) -> None:
+        path = self._paths.get(title := self.choice.currentText())
+        if path is None:
+            self.picture.show_image(QImage())
+            return
+        self.picture.setAccessibleName(title)
+        self.picture.setToolTip(f"{title}\n\n{path}")
+        self._session.disk.submit(
+            f"picture {self._key}",
+            partial(_image, path),
+            while_alive(self.picture.show_image),
+            self._session.complain,
+        )
+
+
+def _image(path: Path) -> QImage:
+    return QImage(str(path))
