@@ -13,7 +13,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 # Before torch and napari are imported: they read these once, at import.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Beside others, a process of the tests has a core to itself.
+_threads = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+os.environ.setdefault("OMP_NUM_THREADS", _threads)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 if "NAPARI_CONFIG" not in os.environ:
