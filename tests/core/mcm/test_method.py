@@ -207,7 +207,7 @@ def test_frozen_stages_keep_their_weights(student, teacher, config):
 def test_rates_and_decay_by_kind_of_weight(student):
     head = ContextModel(student.dim, 8, ContextConfig(heads=4))
     groups = parameter_groups(student.module, head, OptimiserConfig(batch_windows=16))
-    assert {g["part"]: g["lr"] for g in groups} == {"student": 5e-5, "head": 2.5e-4}
+    assert {g["part"]: g["lr"] for g in groups} == {"student": 5e-5, "head": 5e-4}
     for group in groups:
         flat = all(p.ndim <= 1 for p in group["params"])
         assert group["weight_decay"] == (0.0 if flat else 0.05)
