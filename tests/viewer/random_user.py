@@ -1,0 +1,297 @@
+"""A user who does anything, in any order: nothing may break, nothing may be left behind.
+
+    scripts/with_display.sh .venv/bin/python -m tests.viewer.random_user --seeds 20
+
+prints, for each seed, what went wrong, threads that are left, and the memory in use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QDockWidget
+
+from napari_mcm.viewer.session import session_of
+from napari_mcm.viewer.widgets import closing
+from napari_mcm.viewer.widgets.finetune import FinetuneWidget
+from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+from napari_mcm.viewer.widgets.slide import SlideWidget
+
+PLUGIN = "napari-mcm"
+WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL")
+KEYS = "TDNGE"
+TINY = "random:test_resnet"
+
+
+class RandomUser:
+    """Drives a viewer by real events and buttons.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        With the plugin.
+    slides : sequence of Path
+        That may be opened.
+    folder : Path
+        For features and runs.
+    seed : int
+        The same seed does the same things; jobs take their own time.
+    """
+
+    def __init__(
+        self, viewer: Any, slides: list[Path], folder: Path, seed: int
+    ) -> None:
+        self.viewer, self.slides, self.folder = viewer, slides, folder
+        self.rng = np.random.default_rng(seed)
+        self.session = session_of(viewer)
+        self.did: list[str] = []
+        self.runs = 0
+        self.actions: tuple[Callable[[], None], ...] = (
+            self.open_slide,
+            self.dock,
+            self.dock,
+            self.close_dock,
+            self.click,
+            self.click,
+            self.click,
+            self.press_key,
+            self.zoom,
+            self.extract,
+            self.find_tissue,
+            self.fine_tune,
+            self.cancel,
+            self.delete_layer,
+            self.rename_layer,
+            self.hide_layer,
+            self.switch_theme,
+            self.float_dock,
+            self.wait,
+        )
+
+    def act(self, count: int) -> None:
+        """Do so many things."""
+        for _ in range(count):
+            action = self.actions[self.rng.integers(len(self.actions))]
+            self.did.append(action.__name__)
+            action()
+            QApplication.processEvents()
+
+    def finish(self) -> None:
+        """Stop the job and wait until all is quiet."""
+        self.session.jobs.cancel()
+        _wait_until(lambda: not self.session.jobs.status.busy)
+        self.session.disk.wait()
+        QApplication.processEvents()
+
+    def open_slide(self) -> None:
+        """Open one of the slides, perhaps a second time."""
+        if len(self.viewer.layers) < 12:
+            self.viewer.open(self._one_of(self.slides), plugin=PLUGIN)
+
+    def dock(self) -> None:
+        """Dock a widget, perhaps a second one of its kind."""
+        if len(self._docks()) < 4:
+            name = WIDGETS[self.rng.integers(len(WIDGETS))]
+            self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+
+    def close_dock(self) -> None:
+        """Close a dock by its button's own method."""
+        if docks := self._docks():
+            self._one_of(docks).destroyOnClose()
+
+    def float_dock(self) -> None:
+        """Float a dock, or put it back."""
+        if docks := self._docks():
+            dock = self._one_of(docks)
+            dock.setFloating(not dock.isFloating())
+
+    def click(self) -> None:
+        """Click anywhere on the canvas, with any modifier."""
+        modifiers = Qt.KeyboardModifier
+        keys = (
+            modifiers.NoModifier,
+            modifiers.NoModifier,
+            modifiers.ShiftModifier,
+            modifiers.ControlModifier,
+        )[self.rng.integers(4)]
+        native = self._canvas()
+        at = QPoint(
+            int(self.rng.integers(native.width())),
+            int(self.rng.integers(native.height())),
+        )
+        QTest.mouseClick(native, Qt.MouseButton.LeftButton, keys, at)
+
+    def press_key(self) -> None:
+        """Press one of the plugin's keys on the canvas."""
+        keys = [*KEYS, Qt.Key.Key_Escape, Qt.Key.Key_Backspace]
+        QTest.keyClick(self._canvas(), keys[self.rng.integers(len(keys))])
+
+    def zoom(self) -> None:
+        """Zoom in or out."""
+        self.viewer.scene.camera.zoom *= float(self.rng.choice([0.5, 2.0]))
+
+    def extract(self) -> None:
+        """Press a slot's button."""
+        for widget in self._widgets(SimilarityWidget):
+            slot = (widget.first, widget.second)[self.rng.integers(2)]
+            widget.options.patch_size.setValue(50)
+            widget.options.folder.setText(str(self.folder / "features"))
+            slot.encoder.setCurrentText(TINY)
+            slot.compute.click()
+            return
+
+    def find_tissue(self) -> None:
+        """Press the button."""
+        for widget in self._widgets(SlideWidget):
+            widget.tissue.search.click()
+            return
+
+    def fine_tune(self) -> None:
+        """Start a small training, into a new or an old folder."""
+        for widget in self._widgets(FinetuneWidget):
+            self.runs += int(self.rng.integers(2))
+            widget.form.student.setCurrentText("random:test_efficientnet")
+            widget.form.teacher.setCurrentText(TINY)
+            widget.form.patches.patch_size.setValue(32)
+            widget.start.out.put(self.folder / f"run{self.runs}")
+            widget.start.start.click()
+            return
+
+    def cancel(self) -> None:
+        """Cancel whatever runs."""
+        self.session.jobs.cancel()
+
+    def delete_layer(self) -> None:
+        """Delete any layer."""
+        if self.viewer.layers:
+            self.viewer.layers.remove(self._one_of(list(self.viewer.layers)))
+
+    def rename_layer(self) -> None:
+        """Give a layer another name, perhaps another's."""
+        if self.viewer.layers:
+            self._one_of(list(self.viewer.layers)).name = "query patch"
+
+    def hide_layer(self) -> None:
+        """Hide a layer, or show it again."""
+        if self.viewer.layers:
+            layer = self._one_of(list(self.viewer.layers))
+            layer.visible = not layer.visible
+
+    def switch_theme(self) -> None:
+        """Dark to light and back."""
+        self.viewer.theme = "light" if self.viewer.theme == "dark" else "dark"
+
+    def wait(self) -> None:
+        """Look at what is there."""
+        end = time.monotonic() + float(self.rng.uniform(0, 0.5))
+        _wait_until(lambda: time.monotonic() > end)
+
+    def _one_of(self, things: list[Any]) -> Any:
+        return things[self.rng.integers(len(things))]
+
+    def _canvas(self) -> Any:
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def _docks(self) -> list[Any]:
+        docks = self.viewer.window._qt_window.findChildren(QDockWidget)
+        return [d for d in docks if d.windowTitle().endswith(f"({PLUGIN})")]
+
+    def _widgets(self, kind: type[Any]) -> list[Any]:
+        window = self.viewer.window._qt_window
+        return [w for w in window.findChildren(kind) if w.window() is not None]
+
+
+class Complaints:
+    """Everything that goes wrong aloud: exceptions, and napari's error messages."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._hook = sys.excepthook
+
+    def __enter__(self) -> Complaints:
+        sys.excepthook = self._caught
+        notification_manager.notification_ready.connect(self._told)
+        self._ask, closing.ask_to_stop = closing.ask_to_stop, lambda *_: True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.excepthook = self._hook
+        notification_manager.notification_ready.disconnect(self._told)
+        closing.ask_to_stop = self._ask
+
+    def _caught(self, kind: Any, error: Any, trace: Any) -> None:
+        self.texts.append(f"{kind.__name__}: {error}")
+        self._hook(kind, error, trace)
+
+    def _told(self, notification: Any) -> None:
+        if str(notification.severity) in ("error", "NotificationSeverity.ERROR"):
+            self.texts.append(str(notification.message))
+
+
+def _wait_until(happened: Callable[[], Any], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def _memory_mb() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+
+def main() -> None:
+    """Do as many seeds as asked for, one viewer after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--actions", type=int, default=200)
+    options = parser.parse_args()
+    import napari
+    from qtpy import API_NAME
+
+    from napari_mcm.viewer import remembered
+    from tests.viewer.conftest import write_slide
+
+    bad = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        remembered._file = lambda: folder / "remembered.json"
+        slides = [write_slide(folder / f"{c}.tif") for c in "ab"]
+        for seed in range(options.first, options.first + options.seeds):
+            with Complaints() as complaints:
+                viewer = napari.Viewer()
+                user = RandomUser(viewer, slides, folder / str(seed), seed)
+                user.act(options.actions)
+                user.finish()
+                viewer.close()
+                QApplication.processEvents()
+            del viewer, user
+            gc.collect()
+            bad += bool(complaints.texts)
+            print(
+                f"{API_NAME} seed {seed}: {len(complaints.texts)} complaints, "
+                f"{threading.active_count()} threads, {_memory_mb():.0f} MB",
+                *complaints.texts,
+                sep="\n  ",
+                flush=True,
+            )
+    sys.exit(bad)
+
+
+if __name__ == "__main__":
+    main()

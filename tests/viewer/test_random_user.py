@@ -1,0 +1,27 @@
+"""Anything in any order: no exception, no job and no listener left behind."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.viewer.conftest import write_slide
+from tests.viewer.random_user import Complaints, RandomUser
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_user_who_does_anything_breaks_nothing(
+    viewer: Any, tmp_path: Path, seed: int
+) -> None:
+    slides = [write_slide(tmp_path / f"{name}.tif") for name in "ab"]
+    before = threading.active_count()
+    with Complaints() as complaints:
+        user = RandomUser(viewer, slides, tmp_path, seed)
+        user.act(60)
+        user.finish()
+    assert complaints.texts == [], user.did
+    # The viewer's own readers and writers stay; nothing piles up.
+    assert threading.active_count() < before + 12
