@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QComboBox,
+    QLabel,
     QLineEdit,
     QSlider,
 )
@@ -386,7 +387,7 @@ def test_boxes_are_classified_coloured_and_kept_in_the_table(
     colours = shapes.edge_color
     assert np.allclose(colours[0], colours[3])
     assert len(np.unique(colours.round(3), axis=0)) == 3
-    assert shapes.text.values[1].startswith("Eosinophil 0.")
+    assert shapes.text.values[1].startswith("Eosinophil\n0.")
     assert "Neutrophil: 2" in mae.marked.result.text()
 
 
@@ -448,6 +449,11 @@ def test_an_ablation_is_run_shown_and_gone_on_with(
     qtbot.waitUntil(lambda: results.pictures.choice.count() == 2, timeout=SLOW)
     assert results.about.text() == "ablation: 2 of 2 classifiers done."
     assert "balanced accuracy" in results.table.toPlainText()
+    qtbot.waitUntil(results.pictures.large.isEnabled, timeout=SLOW)
+    results.pictures.large.click()
+    shown = results.pictures.dialog.findChild(QLabel).pixmap()
+    assert shown.width() > 1000
+    results.pictures.dialog.close()
     assert ablation_state(folder).kind == "free"
 
 

@@ -24,6 +24,7 @@ UNKNOWN = "#808080"
 CLASS, CONFIDENCE = "class", "confidence"
 TEXTS = 500
 """Of more boxes or points than this, points have symbols only: text is slow to draw."""
+_FRAME = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +101,24 @@ def paint(layer: Layer, found: Classified) -> None:
             layer.border_color = ["white"] * len(colours)
             layer.symbol = [symbol_of(number) for number in found.winners]
         else:
+            # The cell itself is to be seen, and its frame from afar.
+            layer.face_color = "transparent"
             layer.edge_color = colours
+            layer.edge_width = _FRAME * _side(layer)
+            layer.opacity = 1.0
         if len(colours) <= TEXTS or not is_points(layer):
             layer.text = {
-                "string": "{class} {confidence:.2f}",
+                "string": "{class}\n{confidence:.2f}",
                 "size": 9,
                 "color": "black",
                 "anchor": "upper_left",
             }
+
+
+def _side(layer: Any) -> float:
+    """Give the usual side of a layer's boxes, in its own pixels."""
+    spans = [np.ptp(np.asarray(corners)[:, -2:], axis=0) for corners in layer.data]
+    return float(np.median(spans)) if spans else 1.0
 
 
 def _table(layer: Layer, found: Classified) -> Any:

@@ -58,7 +58,8 @@ class AblationResults(QWidget):
         if run is not None:
             self.folder.put(run.path)
             self.about.setText(f"{run.path.name}: {run.describe()}.")
-            self.table.setMarkdown(run.table)
+            # Without its heading, which is too large for a dock.
+            self.table.setMarkdown(run.table.partition("\n\n")[2])
 
     def read(self) -> None:
         """Read the chosen ablation in the background."""

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from qtpy.QtGui import QImage
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.widgets.mil_parts import while_alive
@@ -35,9 +44,17 @@ class RunPictures(QWidget):
         self.choice.setToolTip("Which of the run's pictures is shown; see its folder")
         self.choice.activated.connect(lambda _: self._read())
         self.picture = Picture()
+        self.large = QPushButton("Large…")
+        self.large.setToolTip("Show the picture in its full size, in a window")
+        self.large.clicked.connect(self._enlarge)
+        self.dialog: QDialog | None = None
+        self._image = QImage()
+        row = QHBoxLayout()
+        row.addWidget(self.choice, 1)
+        row.addWidget(self.large)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.choice)
+        column.addLayout(row)
         column.addWidget(self.picture)
         self.show_pictures({})
 
@@ -55,16 +72,31 @@ class RunPictures(QWidget):
     def _read(self) -> None:
         path = self._paths.get(title := self.choice.currentText())
         if path is None:
-            self.picture.show_image(QImage())
+            self._show(QImage())
             return
         self.picture.setAccessibleName(title)
         self.picture.setToolTip(f"{title}\n\n{path}")
         self._session.disk.submit(
             f"picture {self._key}",
             partial(_image, path),
-            while_alive(self.picture.show_image),
+            while_alive(self._show),
             self._session.complain,
         )
+
+    def _show(self, image: QImage) -> None:
+        self._image = image
+        self.picture.show_image(image)
+        self.large.setEnabled(not image.isNull())
+
+    def _enlarge(self) -> None:
+        self.dialog = dialog = QDialog(self)
+        dialog.setWindowTitle(self.choice.currentText())
+        label, area = QLabel(), QScrollArea()
+        label.setPixmap(QPixmap.fromImage(self._image))
+        area.setWidget(label)
+        QVBoxLayout(dialog).addWidget(area)
+        dialog.resize(900, 500)
+        dialog.open()
 
 
 def _image(path: Path) -> QImage:

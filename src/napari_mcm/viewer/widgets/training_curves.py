@@ -73,6 +73,7 @@ class TrainingCurves(QWidget):
             chart.setToolTip(f"{title}: {last}")
             chart.setAccessibleName(f"{title}: {last}")
         self.text.setText(describe(series, self._figures))
+        self.text.setVisible(bool(series))
         about = "Curves appear here once a training runs."
         if run is not None:
             about = f"{run.path.name}: {run.describe()}."
