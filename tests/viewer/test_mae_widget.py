@@ -259,6 +259,23 @@ def test_slides_are_learned_from_with_their_patches(
     assert mae.start.out.path is not None
 
 
+def test_tissue_of_the_open_slide_is_pre_trained_on(
+    mae: MaeWidget, viewer: Any, qtbot: QtBot, slide_path: Path, tmp_path: Path
+) -> None:
+    viewer.open(slide_path, plugin="napari-mcm")
+    mae.form.with_slides.setChecked(True)
+    mae.form.patches.patch_size.setValue(64)
+    mae.form.options.put("recipe.steps", 2)
+    mae.start.out.put(tmp_path / "run")
+    start(mae, mae.start, qtbot)
+    wait_for_job(mae, qtbot)
+    status = mae.session.jobs.status
+    assert status.state is JobState.DONE, status.details
+    qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
+    assert mae.preview.look.source.name == "slide"
+    assert mae.preview.look.source.pixels.shape == (64, 64, 3)
+
+
 def test_a_picture_is_filled_in_as_layers(
     mae: MaeWidget, viewer: Any, qtbot: QtBot, mae_run: Path, tmp_path: Path
 ) -> None:

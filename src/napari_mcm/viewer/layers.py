@@ -229,7 +229,8 @@ class LayerBoard:
             layer = self._add_overlay(slide or like, picture.name, picture)
             self._overlays[picture.name] = layer
         layer.data = picture.raster
-        layer.scale, layer.translate = scale, translate
+        if not np.allclose((layer.scale, layer.translate), (scale, translate)):
+            layer.scale, layer.translate = scale, translate
         return layer
 
     def hide(self, key: str) -> None:
