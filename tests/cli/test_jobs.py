@@ -22,7 +22,8 @@ COMPUTE = ("--device", "cpu", "--precision", "float32")
 SMALL = (
     *("--student", ENCODER, "--teacher", ENCODER, "--s", "2", "--width", "32"),
     *("--depth", "1", "--heads", "2", "--predictor-width", "32"),
-    *("--batch-windows", "2", *GRID, *COMPUTE),
+    *("--batch-windows", "2", "--head-epochs", "1", "--head-windows", "8"),
+    *(*GRID, *COMPUTE),
 )
 
 
