@@ -136,3 +136,16 @@ def test_names_are_unique_and_described(verb: str) -> None:
     assert not {"config", "json", "help", "positional"} & set(names)
     for option in options:
         assert option.field.description, option.flag
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_default_shown_is_the_one_in_effect(verb: str) -> None:
+    model = load_verb(verb).OPTIONS
+    # Without validation, as some need a file to be named.
+    unasked = model.model_construct()
+    for option in walk(model):
+        there: object = unasked
+        for name in option.path:
+            there = getattr(there, name, None)
+        if not option.field.is_required() and option.field.default_factory is None:
+            assert option.default == there, option.name

@@ -28,11 +28,14 @@ class Option:
         Its type, default, bounds and description.
     group : str
         What its model says of itself; empty at the top.
+    default : object
+        What it is unless it is given; a task may have another than the model's own.
     """
 
     path: tuple[str, ...]
     field: FieldInfo
     group: str = ""
+    default: Any = PydanticUndefined
 
     @property
     def flag(self) -> str:
@@ -84,7 +87,7 @@ class Option:
     @property
     def shown_default(self) -> str:
         """Its default as a person would write it; empty where there is none."""
-        default = self.field.get_default()
+        default = self.default
         if default in (PydanticUndefined, None, (), ""):
             return ""
         if isinstance(default, bool):
@@ -98,19 +101,33 @@ class Option:
         return f"{self.described} (default: {default})" if default else self.described
 
 
-def walk(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Option]:
-    """Give every option of a model, those of nested models after its own."""
+def walk(
+    model: type[BaseModel], path: tuple[str, ...] = (), usual: Any = None
+) -> Iterator[Option]:
+    """Give every option of a model, those of nested models after its own.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        The task's.
+    path : tuple of str
+        Where it stands in the task's.
+    usual : BaseModel, optional
+        What stands there by default; what was set in it wins over the model's own.
+    """
     nested = []
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(
             field.annotation, BaseModel
         ):
-            nested.append((name, field.annotation))
+            nested.append((name, field.annotation, field.get_default()))
             continue
         group = (model.__doc__ or "").strip().split("\n")[0].rstrip(".") if path else ""
-        yield Option((*path, name), field, group)
-    for name, inner in nested:
-        yield from walk(inner, (*path, name))
+        own = isinstance(usual, BaseModel) and name in usual.model_fields_set
+        default = getattr(usual, name) if own else field.get_default()
+        yield Option((*path, name), field, group, default)
+    for name, inner, there in nested:
+        yield from walk(inner, (*path, name), there)
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

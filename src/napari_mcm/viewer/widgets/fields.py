@@ -58,7 +58,7 @@ def make_field(option: Option, words: Words | None = None) -> Field:
     words : mapping, optional
         What values of a list are called; by default as they are.
     """
-    default = option.field.get_default()
+    default = option.default
     if option.kind is bool:
         made = _check_box()
     elif option.choices:
@@ -100,7 +100,7 @@ def _list(option: Option, words: Words) -> Field:
 
 def _spin_box(spin: Any, option: Option, step: float, most: float) -> Field:
     if isinstance(spin, QDoubleSpinBox):
-        default = option.field.get_default()
+        default = option.default
         spin.setDecimals(2 if round(default, 2) == default else 3)
     spin.setSingleStep(step)
     spin.setMinimum(_bound(option, "ge", "gt") or 0)
@@ -120,7 +120,7 @@ def _path(option: Option) -> Field:
 def _line(option: Option) -> Field:
     line = QLineEdit()
     line.setMinimumWidth(60)
-    default = option.field.get_default()
+    default = option.default
 
     def read() -> Any:
         text = line.text().strip()
