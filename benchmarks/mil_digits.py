@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.jobs import run
 from napari_mcm.core.mil import AggregatorConfig, TrainingConfig
 from napari_mcm.core.mil.learner import Labelled, Learner
 
@@ -51,15 +52,6 @@ def make_bags(
     return bags, slides
 
 
-def drain(work):
-    """Run what yields to be cancelled."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-
-
 def one(model: str, count: int, seed: int, data: tuple) -> float:
     """Train on some bags, stop by a fifth as many, and test."""
     (images, digits), (test_images, test_digits) = data
@@ -75,12 +67,12 @@ def one(model: str, count: int, seed: int, data: tuple) -> float:
     learner = Learner(config, options.settled(model), compute, 64, 2, (seed, 0))
     for epoch in range(options.epochs):
         for number, batch in enumerate(learner.plan(slides, epoch)):
-            drain(learner.step(batch, bags, epoch, number))
-        learner.keep_if_best(drain(learner.evaluate(held_slides, held))[0], epoch)
+            run(learner.step(batch, bags, epoch, number))
+        learner.keep_if_best(run(learner.evaluate(held_slides, held))[0], epoch)
         if epoch >= 10 and epoch - learner.best.epoch >= options.patience:
             break
     learner.use_best()
-    _, probabilities = drain(learner.evaluate(test_slides, test))
+    _, probabilities = run(learner.evaluate(test_slides, test))
     return float(roc_auc_score([s.label for s in test_slides], probabilities[:, 1]))
 
 

@@ -25,21 +25,13 @@ from shapely.ops import unary_union
 from sklearn.metrics import roc_auc_score
 
 from napari_mcm.core.features import read_features
+from napari_mcm.core.jobs import run
 from napari_mcm.core.mil.ensemble import load_ensemble
 from napari_mcm.core.mil.maps import effective_number, usable
 from napari_mcm.core.mil.occlusion import occlude
 from napari_mcm.core.mil.results import read_folds
 
 POSITIVE, REGION = "tumour", "Tumour"
-
-
-def drain(work):
-    """Run what yields to be cancelled."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 def inside(regions: Path, centres: np.ndarray) -> np.ndarray:
@@ -78,11 +70,11 @@ def look(run_dir: Path, folder: Path, cohort: Path) -> Iterator[Found]:
         truth = inside(cohort / f"{slide}.geojson", features.grid.centres)[chosen]
         ensemble = load_ensemble(run_dir, unseen=slide)
         vectors = features.features[chosen]
-        looked = drain(ensemble.look(vectors))
+        looked = run(ensemble.look(vectors))
         number = ensemble.classes.index(POSITIVE)
         weights = looked.attention
         weights = weights if weights.ndim == 1 else weights[number]
-        check = drain(occlude(ensemble, vectors, weights, number, 0.1, 10))
+        check = run(occlude(ensemble, vectors, weights, number, 0.1, 10))
         mixed = 0 < truth.sum() < len(truth)
         yield Found(
             slide,
