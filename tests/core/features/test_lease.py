@@ -330,6 +330,40 @@ def test_a_killed_process_is_taken_over_at_once(path):
             assert time.monotonic() - began < 1
 
 
+_HALF_DEAD = """
+import ctypes, platform, sys, threading, time
+from pathlib import Path
+from napari_mcm.core.features.lease import Lease
+Lease.take(Path(sys.argv[1]))
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("held", flush=True)
+# The first thread alone ends; whoever looks sees a zombie.
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+
+
+@on_linux
+def test_a_process_is_not_gone_while_one_of_its_threads_may_still_write(path):
+    with subprocess.Popen(
+        [sys.executable, "-c", _HALF_DEAD, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout.readline() == "held\n"
+            stat = Path(f"/proc/{child.pid}/stat")
+            deadline = time.monotonic() + 20
+            while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with pytest.raises(LeaseHeldError, match=f"process {child.pid}"):
+                Lease.take(path)
+        finally:
+            child.kill()
+        with Lease.take(path, patience=5) as lease:
+            lease.check()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
 def test_a_suspended_process_loses_it_and_is_told_when_it_awakes(path):
     with holding(path, stale=1) as child:

@@ -55,7 +55,7 @@ class Holder:
     def this_process(cls, stale: float) -> Holder:
         """Describe the process that asks, for a new lease."""
         pid, now = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
-        token, host, born = secrets.token_hex(8), socket.gethostname(), _status(pid)[1]
+        token, host, born = secrets.token_hex(8), socket.gethostname(), _status(pid)[2]
         return cls(token, host, pid, _place(), born, now, stale)
 
     @property
@@ -75,9 +75,12 @@ class Holder:
             return "gone"
         except OSError:  # another user's
             pass
-        status, born = _status(self.pid)
-        if status in "ZX" and status or born != self.born and born:
+        status, threads, born = _status(self.pid)
+        if born != self.born and born:
             return "gone"
+        # Killed, its first thread is dead while others may still finish a write.
+        if status in ("Z", "X"):
+            return "running" if threads > 1 else "gone"
         # One that is stopped gives no sign of life: it is judged by that alone.
         return "unknown" if status in ("", "T", "t") else "running"
 
@@ -140,11 +143,11 @@ def _place() -> str:
         return ""
 
 
-def _status(pid: int) -> tuple[str, str]:
-    """Give the state letter of a process and when it began; empty if unknown."""
+def _status(pid: int) -> tuple[str, int, str]:
+    """Give a process' state letter, its threads, and when it began; empty if unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         fields = text.rpartition(")")[2].split()
-        return fields[0], fields[19]
-    except (OSError, IndexError):
-        return "", ""
+        return fields[0], int(fields[17]), fields[19]
+    except (OSError, IndexError, ValueError):
+        return "", 0, ""
