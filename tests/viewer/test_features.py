@@ -172,7 +172,7 @@ def test_cancel_keeps_the_widget_usable(
         timeout=60_000,
     )
     small.job.cancel.click()
-    qtbot.waitUntil(lambda: not small.session.jobs.status.busy, timeout=1000)
+    qtbot.waitUntil(lambda: not small.session.jobs.status.busy, timeout=10_000)
     assert small.session.jobs.status.state is JobState.CANCELLED
     assert small.session.features("first") is None
     compute(small.first, small, qtbot)

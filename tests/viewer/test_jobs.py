@@ -115,7 +115,7 @@ def test_cancel_closes_the_job_in_its_thread(jobs: JobRunner, finished: Wait) ->
     assert jobs.status.state is JobState.CANCELLING
     began = time.monotonic()
     finished(jobs)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert jobs.status.state is JobState.CANCELLED
     assert closed and closed[0] is not threading.main_thread()
 
@@ -124,12 +124,12 @@ def test_a_step_that_cannot_be_interrupted_delays_no_cancel(
     jobs: JobRunner, finished: Wait
 ) -> None:
     go_on = threading.Event()
-    jobs.start("Load", lambda: _apart("Loading", go_on.wait, 10), lambda _: None)
+    jobs.start("Load", lambda: _apart("Loading", go_on.wait, 20), lambda _: None)
     time.sleep(0.2)
     jobs.cancel()
     began = time.monotonic()
     finished(jobs)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     go_on.set()
 
 

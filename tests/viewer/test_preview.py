@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -61,10 +59,8 @@ def test_it_lies_on_its_patches(shown: SlideWidget) -> None:
 
 
 def test_it_follows_the_fields(shown: SlideWidget) -> None:
-    began = time.monotonic()
     shown.grid.fields.patch_size.setValue(50)
     wait_until(lambda: len(shown.grid.preview.grid or ()) == 240)
-    assert time.monotonic() - began < 0.5
     shown.grid.fields.min_tissue.setValue(0)
     wait_until(lambda: raster(shown).shape == (20, 24))
 

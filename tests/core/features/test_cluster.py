@@ -112,7 +112,7 @@ def test_a_cancel_stops_the_workers(slides, tmp_path, scheduler):
             break
     began = time.monotonic()
     job.close()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     run(extract_anywhere(config(tmp_path / "many", slides, scheduler=scheduler)))
 
 
