@@ -8,7 +8,7 @@ import pytest
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.evaluation import HeldOutProbe, read_probe
 from napari_mcm.core.grid import GridConfig, make_grid
-from napari_mcm.core.jobs import run
+from napari_mcm.core.jobs import Note, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from tests.core.conftest import stained_image
@@ -90,5 +90,19 @@ def test_it_is_read_from_labelled_slides(write_slide, tmp_path):
     assert probe.group_names == ("s0", "s1")
     again = run(read_probe(slides, grids, [tmp_path / "labels"], most=20, k=5, draws=3))
     assert probe(seeing) == again(seeing)
+    heard = []
+    for i, slide in enumerate(slides):
+        write_regions(
+            tmp_path / "labels" / f"{slide.name}.geojson",
+            region("tumour", 0, 0, 600, 1000),
+            region("stroma", 600, 0, 1200, 700),
+            region("fat", 600, 800, 800 if i else 700, 1000),
+        )
+    read = read_probe(slides, grids, [tmp_path / "labels"], most=20, k=5, draws=3)
+    without = run(read, heard.append)
+    assert without.names == probe.names
+    assert [e.text for e in heard if isinstance(e, Note)] == [
+        "the probe leaves out fat: under 5 labelled patches to learn from"
+    ]
     for slide in slides:
         slide.close()

@@ -15,12 +15,13 @@ from napari_mcm.core.evaluation.labels import (
     check_counts,
     find_label_files,
     label_patches,
+    least_to_learn_from,
 )
 from napari_mcm.core.evaluation.probes import Labels, deal_folds, few_shot
 from napari_mcm.core.features.feature_set import Status
 from napari_mcm.core.features.patches import read_patches
 from napari_mcm.core.grid import PatchGrid
-from napari_mcm.core.jobs import Job, Meter, run
+from napari_mcm.core.jobs import Job, Meter, Note, run
 from napari_mcm.core.slides import Slide
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -75,7 +76,7 @@ class HeldOutProbe:
         self.group_names, self.groups = _numbered(groups)
         self._k, self._draws, self._seed = k, draws, seed
         alone = len(self.group_names) < 2
-        self._folds = _halves(self.labels, seed) if alone else deal_folds(self.groups)
+        self._folds = _folds(self.labels, self.groups, seed)
         self._candidates: Candidates = "all" if alone else "other"
         check_counts(self.labels, self.names, self._folds, k)
 
@@ -129,6 +130,10 @@ def _numbered(names: Sequence[str]) -> tuple[tuple[str, ...], Labels]:
     return tuple(map(str, kinds)), index.reshape(-1).astype(np.int64)
 
 
+def _folds(labels: Labels, groups: Labels, seed: int) -> Labels:
+    return deal_folds(groups) if groups.any() else _halves(labels, seed)
+
+
 def _halves(labels: Labels, seed: int) -> Labels:
     """Deal each class's patches to two folds, by the seed."""
     rng = np.random.default_rng((seed, 41))
@@ -152,6 +157,9 @@ def read_probe(
 ) -> Job[HeldOutProbe]:
     """Read labelled patches of slides for a probe.
 
+    A class with too few patches to draw from is left out, which is said: the training
+    beside which the probe runs is worth more than one class of it.
+
     Parameters
     ----------
     slides : sequence of Slide
@@ -172,6 +180,8 @@ def read_probe(
     ------
     Progress
         In patches.
+    Note
+        If classes are left out.
 
     Raises
     ------
@@ -198,7 +208,32 @@ def read_probe(
             yield meter.advance(len(part))
     if not pixels:
         raise FeatureError("no patch of these slides lies in a labelled region")
-    return HeldOutProbe(np.stack(pixels), classes, groups, k, draws, seed)
+    rare = _rare(classes, groups, k, seed)
+    kept = [row for row, name in enumerate(classes) if name not in rare]
+    if rare and kept:
+        yield Note(
+            f"the probe leaves out {', '.join(rare)}: under {k} labelled patches to "
+            "learn from",
+            "warning",
+        )
+    rows = kept or range(len(classes))
+    return HeldOutProbe(
+        np.stack([pixels[row] for row in rows]),
+        [classes[row] for row in rows],
+        [groups[row] for row in rows],
+        k,
+        draws,
+        seed,
+    )
+
+
+def _rare(
+    classes: Sequence[str], groups: Sequence[str], k: int, seed: int
+) -> tuple[str, ...]:
+    """Classes of which some fold leaves fewer than `k` patches to draw from."""
+    (names, labels), (_, held) = _numbered(classes), _numbered(groups)
+    least = least_to_learn_from(labels, _folds(labels, held, seed))
+    return tuple(name for name, n in zip(names, least, strict=True) if n < k)
 
 
 def _some(

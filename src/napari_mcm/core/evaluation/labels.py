@@ -265,6 +265,17 @@ def _best_fits(slide: str, files: Sequence[Path]) -> list[Path]:
     return [file for file in fits if fits[file] == max(fits.values())]
 
 
+def least_to_learn_from(
+    labels: NDArray[np.int64], folds: NDArray[np.int64]
+) -> tuple[int, ...]:
+    """Count each class' patches that are left when its worst fold is tested on."""
+    left = [
+        np.bincount(labels[folds != f], minlength=labels.max() + 1)
+        for f in np.unique(folds)
+    ]
+    return tuple(np.min(left, axis=0).tolist())
+
+
 def check_counts(
     labels: NDArray[np.int64], classes: Sequence[str], folds: NDArray[np.int64], k: int
 ) -> None:
@@ -281,9 +292,7 @@ def check_counts(
             f"labelled patches are of {len(classes)} class"
             f"{'' if classes else 'es'} ({', '.join(classes) or 'none'}): two are needed"
         )
-    for label, name in enumerate(classes):
-        mine = folds[labels == label]
-        least = min(int((mine != fold).sum()) for fold in np.unique(folds))
+    for name, least in zip(classes, least_to_learn_from(labels, folds), strict=True):
         if least < k:
             raise FeatureError(
                 f"class {name} has {least} patches to learn from where "
