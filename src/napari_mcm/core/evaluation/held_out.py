@@ -216,11 +216,11 @@ def read_probe(
             "learn from",
             "warning",
         )
-    rows = kept or range(len(classes))
+    kept = kept or list(range(len(classes)))
     return HeldOutProbe(
-        np.stack([pixels[row] for row in rows]),
-        [classes[row] for row in rows],
-        [groups[row] for row in rows],
+        np.stack([pixels[row] for row in kept]),
+        [classes[row] for row in kept],
+        [groups[row] for row in kept],
         k,
         draws,
         seed,
