@@ -98,6 +98,9 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
     inside either looks alike, a window of 448 µm around it does not. Slides of both
     labels have ducts, so that nothing can tell a tumour by its cells.
 
+    Started again in the same folder with the same options, it keeps the slides that are
+    finished; with others, it draws them anew.
+
     Parameters
     ----------
     out : Path
@@ -117,6 +120,7 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
     """
     config = config or SampleConfig()
     out = Path(out)
+    _keep_or_begin(out, config)
     done: queue.SimpleQueue[None] = queue.SimpleQueue()
     stop = threading.Event()
     squares = config.slides * (-(-config.size // BLOCK)) ** 2
@@ -139,6 +143,22 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
     table = out / "cohort.csv"
     write_text(table, _table(slides))
     return Cohort(slides, table)
+
+
+def _files(out: Path, index: int) -> tuple[Path, Path]:
+    """Name a slide and its regions, which are written last."""
+    return out / f"slide_{index:02d}.ome.tif", out / f"slide_{index:02d}.geojson"
+
+
+def _keep_or_begin(out: Path, config: SampleConfig) -> None:
+    """Leave what was drawn with these options; see that nothing else counts as drawn."""
+    marker = out / "sample.json"
+    asked = config.model_dump_json(exclude={"slides", "workers"})
+    if marker.exists() and marker.read_text(encoding="utf-8") == asked:
+        return
+    for index in range(config.slides):
+        _files(out, index)[1].unlink(missing_ok=True)
+    write_text(marker, asked)
 
 
 def plan_sample(
@@ -183,6 +203,11 @@ def _make_slide(
             raise _Stopped
 
     check()
+    path, regions = _files(out, index)
+    if path.exists() and regions.exists():
+        for _ in range((-(-config.size // BLOCK)) ** 2):
+            done.put(None)
+        return path
     layout = plan_sample(config, index, check)
     scene = set_scene(layout, palette)
 
@@ -191,10 +216,9 @@ def _make_slide(
         done.put(None)
         return draw_block(scene, y, x)
 
-    path = out / f"slide_{index:02d}.ome.tif"
     write_pyramid(path, config.size, config.mpp, draw)
-    regions = outline_regions(layout, f"{config.seed}/{index}")
-    write_text(out / f"slide_{index:02d}.geojson", json.dumps(regions))
+    outlines = outline_regions(layout, f"{config.seed}/{index}")
+    write_text(regions, json.dumps(outlines))
     return path
 
 
