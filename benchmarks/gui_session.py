@@ -117,7 +117,7 @@ class Hour:
     def click(self, at: tuple[float, float]) -> None:
         """Click on a place; a map of its likeness is there."""
         self.studio.click(*at)
-        heatmap = self.session.queries.maps["first"]
+        heatmap = self.session.queries.maps()["first"]
         assert heatmap is not None and heatmap.query is not None
         x, y = heatmap.grid.centres[heatmap.query]
         half = max(heatmap.grid.patch_size_level0) / 2
@@ -152,8 +152,8 @@ class Hour:
         with self.stalls.during("comparing"):
             widget.results.compare.click()
             self.studio.finish()
-        wait(lambda: self.session.queries.maps.get("second") is not None)
-        maps = self.session.queries.maps
+        wait(lambda: self.session.queries.maps().get("second") is not None)
+        maps = self.session.queries.maps()
         assert maps["first"].query == maps["second"].query
         apart = np.abs(maps["first"].values - maps["second"].values)
         assert np.nanmax(apart) > 1e-3
@@ -181,8 +181,8 @@ class Hour:
         self.session.choose_slide(self.studio.viewer.layers[-1])
         self.studio.compute(widget.first, str(run_dir))
         widget.query.open.click()
-        wait(lambda: self.session.queries.maps.get("first") is not None)
-        heatmap = self.session.queries.maps["first"]
+        wait(lambda: self.session.queries.maps().get("first") is not None)
+        heatmap = self.session.queries.maps()["first"]
         assert heatmap.query is None and np.nanmax(heatmap.values) > 0.5
 
 
