@@ -1,55 +1,114 @@
-"""The reference of all options, for the documentation, from the models themselves.
+"""The reference of all verbs, for the documentation, from the models themselves.
 
-``python -m napari_mcm.cli.reference docs/cli.md`` writes it into the page, between its
-two markers.
+``python -m napari_mcm.cli.reference docs/cli.md`` brings it up to date: the table of
+verbs in that page, and the options of each verb in its own page, in the folder ``cli``
+beside it. What is written lies between two markers; the rest of a page is anyone's.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from napari_mcm.cli.app import VERBS, load_verb
+from napari_mcm.core.errors import ConfigError, McmError
 from napari_mcm.core.files import write_text
 from napari_mcm.core.options import Option, walk
 
 BEGIN, END = "<!-- options -->", "<!-- end of options -->"
+_BAR = "\\|"
+_EVERY = (
+    "`--config FILE` and `--json` are "
+    "[those of every verb](../cli.md#what-scripts-can-rely-on)."
+)
 
 
-def reference() -> str:
-    """Give a section with a table of options for each verb, in Markdown."""
-    return "\n".join(_section(verb) for verb in VERBS)
+def pages(index: Path) -> dict[str, Path]:
+    """Tell each verb's page; that of ``mil train`` is ``mil-train.md``."""
+    folder = index.with_suffix("")
+    return {verb: folder / f"{verb.replace(' ', '-')}.md" for verb in VERBS}
 
 
-def update(page: str) -> str:
-    """Put the reference between a page's markers."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+def update(index: Path) -> dict[Path, str]:
+    """Give the text that the index and each verb's page should have.
+
+    Raises
+    ------
+    ConfigError
+        If a verb has no page, or a page has no markers.
+    """
+    texts = {index: _filled(index, verbs_table())}
+    for verb, page in pages(index).items():
+        if not page.is_file():
+            raise ConfigError(
+                f"the verb '{verb}' has no page",
+                page,
+                f"Write what it is for, and the lines {BEGIN} and {END}",
+            )
+        texts[page] = _filled(page, options_tables(verb))
+    return texts
 
 
-def _section(verb: str) -> str:
+def verbs_table() -> str:
+    """Give a table of all verbs, each with its line and a link to its page."""
+    rows = (
+        f"| [{verb}](cli/{verb.replace(' ', '-')}.md) | {line} |"
+        for verb, line in VERBS.items()
+    )
+    return "\n".join(["| verb | what it does |", "|---|---|", *rows])
+
+
+def options_tables(verb: str) -> str:
+    """Give what ``--help`` says of a verb, with a table for each group of options."""
     module = load_verb(verb)
-    lines = [f"### {verb}", "", inspect.getdoc(module) or "", ""]
-    lines += ["| option | value | default | what it is |", "|---|---|---|---|"]
-    lines += [_row(option, module.POSITIONAL) for option in walk(module.OPTIONS)]
-    return "\n".join([*lines, ""])
+    parts = [_with_code(inspect.getdoc(module) or "")]
+    for group, options in groupby(walk(module.OPTIONS), lambda option: option.group):
+        table = "\n".join(_table(list(options), module.POSITIONAL))
+        parts += [f"### {group}", table] if group else [table]
+    return "\n\n".join([*parts, _EVERY])
 
 
-def _row(option: Option, positional: str) -> str:
-    plain = option.path == (positional,)
-    name = option.positional_name if plain else option.flag
-    value = "" if option.kind is bool else option.metavar.replace("|", " \\| ")
-    default = option.shown_default.replace("|", "\\|")
-    what = option.described.replace("|", "\\|")
-    return f"| `{name}` | {value} | {default} | {what} |"
+def _filled(page: Path, content: str) -> str:
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"lacks the lines {BEGIN} and {END}", page)
+    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+
+
+def _table(options: list[Option], positional: str) -> Iterator[str]:
+    yield "| option | value | default | what it is |"
+    yield "|---|---|---|---|"
+    for option in options:
+        yield _row(option, option.path == (positional,))
+
+
+def _row(option: Option, positional: bool) -> str:
+    name = f"`{option.positional_name if positional else option.flag}`"
+    value = option.metavar.replace("|", " | ") + (" ..." if option.many else "")
+    if option.kind is bool:
+        name, value = f"{name}, `--no-{option.flag[2:]}`", ""
+    cells = (name, value, option.shown_default, _with_code(option.described))
+    return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
+
+
+def _with_code(text: str) -> str:
+    """Mark options as code: Markdown's typography makes one dash of two."""
+    return re.sub(r"(?<![\w`-])--[a-z][a-z0-9-]*", r"`\g<0>`", text)
 
 
 def main() -> None:
-    """Bring a page up to date."""
-    path = Path(sys.argv[1])
-    write_text(path, update(path.read_text(encoding="utf-8")))
+    """Bring the index and all pages up to date."""
+    try:
+        for page, text in update(Path(sys.argv[1])).items():
+            write_text(page, text)
+    except McmError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

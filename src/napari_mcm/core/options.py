@@ -92,7 +92,9 @@ class Option:
             return ""
         if isinstance(default, bool):
             return "yes" if default else "no"
-        return f"{default:g}" if isinstance(default, float) else str(default)
+        if isinstance(default, tuple):
+            return (" " if self.many else ",").join(map(_shown, default))
+        return _shown(default)
 
     @property
     def help(self) -> str:
@@ -128,6 +130,10 @@ def walk(
         yield Option((*path, name), field, group, default)
     for name, inner, there in nested:
         yield from walk(inner, (*path, name), there)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ class ProtocolConfig(BaseModel):
     strength: Annotated[float, Field(gt=0)] | Literal["inner"] = Field(
         "inner",
         description="Inverse strength C of the linear probe's L2 penalty; inner "
-        "chooses among 0.01, 0.1, 1 and 10 in a split of the training groups.",
+        "chooses among 0.1, 1, 10 and 100 in a split of the training groups.",
     )
     folds: int = Field(
         10,
