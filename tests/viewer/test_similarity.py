@@ -12,6 +12,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.viewer.tasks import Loaded
+from napari_mcm.viewer.thumbnails import go_to
 from napari_mcm.viewer.widgets.maps_box import RANGES
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from tests.viewer.conftest import Click, features_of, write_slide
@@ -133,6 +134,31 @@ def test_deleted_layers_come_back(
     viewer.layers.remove("query patch")
     click(centre_um(ready, 6))
     assert map_of(ready) in viewer.layers and "query patch" in viewer.layers
+
+
+def test_maps_go_with_the_slide_that_is_deleted(
+    ready: SimilarityWidget, click: Click, viewer: Any
+) -> None:
+    click(centre_um(ready, 5))
+    layer = map_of(ready)
+    viewer.layers.remove(ready.session.slide)
+    QApplication.processEvents()
+    assert layer not in viewer.layers and ready.session.slide is None
+    assert ready.session.query is None
+
+
+def test_a_patch_that_is_gone_to_is_framed_beside_the_examples(
+    ready: SimilarityWidget, click: Click, viewer: Any
+) -> None:
+    click(centre_um(ready, 5))
+    click(centre_um(ready, 9), modifiers=["Shift"])
+    examples = viewer.layers["query patch"].data.copy()
+    grid = ready.session.features("first").index.features.grid
+    go_to(ready.session, ready.session.slide, grid, 40)
+    np.testing.assert_array_equal(viewer.layers["query patch"].data, examples)
+    assert len(viewer.layers["top patch"].data) == 2
+    click(centre_um(ready, 6))
+    assert not len(viewer.layers["top patch"].data)
 
 
 def test_both_encoders_answer_the_same_click(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_mcm.viewer.dropping import drop_later
 from napari_mcm.viewer.markers import MARKER, TOP_PATCH, Markers
 from napari_mcm.viewer.slide_facts import (
     KEY,
@@ -76,7 +77,7 @@ class LayerBoard:
         self._viewer = viewer
         self._maps: dict[tuple[int, str], Image] = {}
         self._overlays: dict[str, Image] = {}
-        self._markers = Markers(viewer)
+        self._markers, self._top = Markers(viewer), Markers(viewer, TOP_PATCH)
         layers = viewer.layers.events
         layers.inserted.connect(self._added)
         layers.removed.connect(self._removed)
@@ -266,21 +267,21 @@ class LayerBoard:
             if owner != id(slide):
                 self._maps[owner, slot].visible = False
 
-    def mark(
-        self, slide: Layer, grid: PatchGrid, patch: int, name: str = MARKER
-    ) -> None:
-        """Frame a patch: that of the query, or another."""
-        self._markers.mark(slide, grid, [patch], name=name)
+    def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
+        """Frame a patch that was gone to, beside those of the query."""
+        self._top.mark(slide, grid, [patch])
 
     def mark_examples(
         self, slide: Layer, grid: PatchGrid, like: Sequence[int], unlike: Sequence[int]
     ) -> None:
         """Frame the patches of a query, and cross out those to be unlike."""
         self._markers.mark(slide, grid, like, unlike)
+        self._top.clear()
 
     def unmark(self) -> None:
         """Take all frames away."""
         self._markers.clear()
+        self._top.clear()
 
     @staticmethod
     def _redraw(slide: Layer, layer: Image, heatmap: Heatmap, thumbnail: bool) -> bool:
@@ -321,9 +322,10 @@ class LayerBoard:
         layer.colorbar.size = COLOUR_BAR_PX
         layer.colorbar.visible = True
         self._viewer.canvas.overlays.scale_bar.visible = True
-        if (marker := self._markers.layer) is not None:
-            layers = self._viewer.layers
-            layers.move(layers.index(marker), len(layers))
+        layers = self._viewer.layers
+        for marker in (self._markers.layer, self._top.layer):
+            if marker is not None:
+                layers.move(layers.index(marker), len(layers))
         self._viewer.layers.selection.active = active
         return layer
 
@@ -357,11 +359,10 @@ class LayerBoard:
     def _removed(self, event: Any) -> None:
         self.changed.emit()
         gone = event.value
-        self._maps = {
-            (owner, slot): layer
-            for (owner, slot), layer in self._maps.items()
-            if layer is not gone and owner != id(gone)
-        }
+        lost = {key: layer for key, layer in self._maps.items() if key[0] == id(gone)}
+        kept = {key: layer for key, layer in self._maps.items() if key not in lost}
+        self._maps = {key: layer for key, layer in kept.items() if layer is not gone}
+        drop_later(self._viewer, lost.values())
         if SlideFacts.of_layer(gone):
             gone.events.name.disconnect(self._renamed)
             self.slides_changed.emit()

@@ -23,16 +23,18 @@ LIKE, UNLIKE = "square", "x"
 
 
 class Markers:
-    """The layer of markers in one viewer.
+    """A layer of markers in one viewer.
 
     Parameters
     ----------
     viewer : ViewerModel
         Which has the layer.
+    name : str
+        Of the layer.
     """
 
-    def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
+    def __init__(self, viewer: ViewerModel, name: str = MARKER) -> None:
+        self._viewer, self._name = viewer, name
         self._layer: Points | None = None
         self._side, self._scale = 1.0, 1.0
         # napari's own least size on the canvas would let borders fill small markers.
@@ -50,7 +52,6 @@ class Markers:
         grid: PatchGrid,
         like: Sequence[int],
         unlike: Sequence[int] = (),
-        name: str = MARKER,
     ) -> None:
         """Frame patches, and cross out those to be unlike."""
         # Each twice, white within black: one of them is seen on any colour.
@@ -60,10 +61,7 @@ class Markers:
         layer = self.layer
         if layer is None:
             self._layer = self._add(slide, centres, symbols)
-            self._layer.name = name
             return
-        if layer.name != name and layer.name in (MARKER, TOP_PATCH):
-            layer.name = name
         if not self._same(layer, symbols):
             _set(layer, centres, symbols)
         else:
@@ -95,7 +93,7 @@ class Markers:
         active = self._viewer.layers.selection.active
         marker: Points = self._viewer.add_points(
             centres,
-            name=MARKER,
+            name=self._name,
             symbol=symbols,
             size=self._size(),
             face_color=_faces(symbols),

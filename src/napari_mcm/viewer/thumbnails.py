@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_mcm.viewer.markers import TOP_PATCH
-
 if TYPE_CHECKING:
     from napari.layers import Layer
 
@@ -74,7 +72,7 @@ def go_to(session: Session, slide: Layer, grid: PatchGrid, row: int) -> None:
     camera.center = slide.data_to_world((y, x))
     side = float(slide.scale[-1]) * max(grid.patch_size_level0)
     camera.zoom = max(camera.zoom, _LEAST_PX / side)
-    session.layers.mark(slide, grid, row, TOP_PATCH)
+    session.layers.mark(slide, grid, row)
 
 
 def centre_of(grid: PatchGrid, row: int) -> tuple[float, float]:
