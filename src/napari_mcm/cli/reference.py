@@ -22,8 +22,8 @@ from napari_mcm.core.options import Option, walk
 BEGIN, END = "<!-- options -->", "<!-- end of options -->"
 _BAR = "\\|"
 _EVERY = (
-    "`--config FILE` and `--json` are "
-    "[those of every verb](../cli.md#what-scripts-can-rely-on)."
+    "Every verb also takes [`--config FILE`](../cli.md#configuration-files) and "
+    "[`--json`](../cli.md#what-scripts-can-rely-on)."
 )
 
 
