@@ -119,10 +119,10 @@ class HeadStart:
         part = {name: torch.zeros(len(refs), places, d) for name, d in shapes.items()}
         part["tissue"] = torch.zeros(len(refs), places, dtype=torch.bool)
         for row, ref in enumerate(refs):
-            yield meter.progress()
             window = read_window(ref, self._config)
             if window is not None:
                 for where, pixels, keys in _both(window):
+                    yield meter.progress()
                     seen, taught = learner.encode_by_both(pixels, keys)
                     part["seen"][row, where] = seen.cpu()
                     part["taught"][row, where] = taught.cpu()

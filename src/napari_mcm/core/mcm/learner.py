@@ -91,7 +91,7 @@ class Learner:
     ) -> Generator[None, None, StepFigures]:
         """Take one optimiser step over some windows, a chunk of them at a time.
 
-        Yields after each chunk, so that whoever drives can stop in between; weights
+        Yields twice a chunk, so that whoever drives can stop in between; weights
         change in one go at the end.
 
         Parameters
@@ -115,9 +115,11 @@ class Learner:
         sums = torch.zeros(2, dtype=torch.float64)
         features: list[Tensor] = []
         for number, chunk in enumerate(self._chunks(windows)):
+            targets = None if self.adapts_only else self.targets_of(chunk)
+            yield
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed + number * self.team.size + self.team.rank)
-                added, seen = self._learn_from(chunk, count, learning)
+                added, seen = self._learn_from(chunk, targets, count, learning)
             sums += added
             features.append(seen)
             yield
@@ -135,12 +137,15 @@ class Learner:
         return [windows[i : i + size] for i in range(0, len(windows), size)]
 
     def _learn_from(
-        self, windows: Sequence[Window], count: int, learning: bool
+        self,
+        windows: Sequence[Window],
+        targets: Tensor | None,
+        count: int,
+        learning: bool,
     ) -> tuple[Tensor, Tensor]:
         """Add one chunk's gradient; return sums of loss and cosine, and features."""
-        if self.adapts_only:
+        if targets is None:
             return torch.full((2,), float("nan")).double(), self._see(windows, False)
-        targets = self.targets_of(windows)
         features, predictions = self.predict(windows, learning)
         loss = self.target.loss(predictions, targets)
         # The whole step's mean, whatever the chunks and whoever computes them.
