@@ -106,6 +106,13 @@ def test_too_few_patients_for_the_folds(table):
         make_folds(read_cohort(table(text)), SplitConfig(folds=5))
 
 
+def test_one_patient_of_a_class_cannot_be_parted(table):
+    cohort = read_cohort(table("slide,label,patient\nA,1,p\nB,0,q\nC,0,r\n"))
+    with pytest.raises(ConfigError) as raised:
+        make_folds(cohort, SplitConfig(folds=2))
+    assert raised.value.hint == "Each class needs slides of two patients at least"
+
+
 def test_a_given_split_is_kept(table):
     text = "slide,label,patient,split\n" + "\n".join(
         f"s{i},{i % 2},p{i},{('train', 'train', 'train', 'val', 'Test')[i // 2 % 5]}"

@@ -108,7 +108,9 @@ def _drawn_folds(cohort: Cohort, config: SplitConfig) -> list[Fold]:
         raise ConfigError(
             f"has a class with {least} patient(s), too few for {config.folds} folds",
             cohort.source,
-            f"Ask for --folds {max(least, 2)} or give a split column",
+            f"Ask for --folds {least} or give a split column"
+            if least > 1
+            else "Each class needs slides of two patients at least",
         )
     tests = _stratified(cohort.cases, config.folds, config.split_seed)
     names = [str(number) for number in range(config.folds)]
