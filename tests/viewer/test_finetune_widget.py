@@ -50,12 +50,12 @@ def tuning(viewer: Any, slide_path: Path) -> Iterator[FinetuneWidget]:
     form.teacher.setCurrentText("random:test_resnet")
     form.patches.patch_size.setValue(32)
     for name, value in (("s", 3), ("mask_ratio", 0.4)):
-        form.main.field(f"context.{name}").setValue(value)
+        form.options.main.field(f"context.{name}").setValue(value)
     for name, value in (("depth", 1), ("heads", 2)):
-        form.groups["context"].field(f"context.{name}").setValue(value)
+        form.options.groups["context"].field(f"context.{name}").setValue(value)
     for name in ("width", "predictor_width"):
-        form.groups["context"].field(f"context.{name}").setValue(32)
-    form.groups["optimiser"].put("optimiser.head_epochs", 0)
+        form.options.groups["context"].field(f"context.{name}").setValue(32)
+    form.options.groups["optimiser"].put("optimiser.head_epochs", 0)
     yield docked
     docked.windows.preview.wait()
     finish(docked)
@@ -117,7 +117,7 @@ def test_a_run_is_broken_off_and_gone_on_with(
 ) -> None:
     folder = tmp_path / "run"
     tuning.start.out.put(folder)
-    tuning.form.main.field("optimiser.epochs").setValue(500)
+    tuning.form.options.main.field("optimiser.epochs").setValue(500)
     start(tuning, qtbot)
     qtbot.waitUntil(lambda: len(tuning.desk.series.get("step", [])) > 1, timeout=SLOW)
     tuning.job.cancel.click()
@@ -146,9 +146,9 @@ def test_the_copied_line_gives_the_very_same_options(
 ) -> None:
     tuning.start.out.put(tmp_path / "it's a run")
     form = tuning.form
-    form.groups["optimiser"].field("optimiser.student_lr").setText("3e-05")
-    form.groups["optimiser"].field("optimiser.flips").setChecked(False)
-    form.main.field("held_out.validation").setValue(0.2)
+    form.options.groups["optimiser"].field("optimiser.student_lr").setText("3e-05")
+    form.options.groups["optimiser"].field("optimiser.flips").setChecked(False)
+    form.options.main.field("held_out.validation").setValue(0.2)
     command = tuning.start.as_command()
     config = form.config(tmp_path / "it's a run")
     assert config.optimiser.student_lr == 3e-5 and config.context.s == 3
@@ -162,14 +162,14 @@ def test_the_copied_line_gives_the_very_same_options(
 
 def test_a_preset_sets_the_fields_and_is_copied(tuning: FinetuneWidget) -> None:
     form = tuning.form
-    box = form.main.field("preset")
+    box = form.options.main.field("preset")
     box.setCurrentIndex(box.findText("paper", flags=box_flags()))
-    norm = form.groups["target"].values()["target.target_norm"]
+    norm = form.options.groups["target"].values()["target.target_norm"]
     assert norm == "none" and form.config().optimiser.batch_norm == "train"
     words = tuning.start.as_command().words
     assert words[words.index("--preset") + 1] == "paper"
     assert "--target-norm" not in words
-    form.groups["optimiser"].put("optimiser.batch_norm", "frozen")
+    form.options.groups["optimiser"].put("optimiser.batch_norm", "frozen")
     words = tuning.start.as_command().words
     assert words[words.index("--batch-norm") + 1] == "frozen"
     assert (
@@ -212,7 +212,7 @@ def test_windows_are_drawn_as_they_are_learned_from(
         row, column = (int(n) * cell for n in at)
         inner = drawn.data[row + 1 : row + cell - 1, column + 1 : column + cell - 1]
         assert np.isfinite(inner).any() == window.masked[patch]
-    tuning.form.main.field("context.s").setValue(4)
+    tuning.form.options.main.field("context.s").setValue(4)
     qtbot.waitUntil(lambda: "of 4×4" in box.about.text(), timeout=SLOW)
     session.viewer.layers.remove(drawn)
     box.show_windows.setChecked(False)
@@ -285,7 +285,7 @@ def test_what_is_missing_is_said(viewer: Any) -> None:
 
 
 def test_a_wrong_option_is_named_in_place(tuning: FinetuneWidget, qtbot: QtBot) -> None:
-    field = tuning.form.groups["optimiser"].field("optimiser.student_lr")
+    field = tuning.form.options.groups["optimiser"].field("optimiser.student_lr")
     field.setText("fast")
     qtbot.waitUntil(tuning.start.start.isEnabled, timeout=SLOW)
     tuning.start.start.click()
@@ -308,8 +308,8 @@ def test_a_divergence_is_one_line_with_details(
     tuning: FinetuneWidget, qtbot: QtBot, tmp_path: Path
 ) -> None:
     tuning.start.out.put(tmp_path / "run")
-    tuning.form.main.field("optimiser.epochs").setValue(50)
-    optimiser = tuning.form.groups["optimiser"]
+    tuning.form.options.main.field("optimiser.epochs").setValue(50)
+    optimiser = tuning.form.options.groups["optimiser"]
     optimiser.put("optimiser.student_lr", 1e30)
     optimiser.put("optimiser.head_lr", 1e30)
     optimiser.put("optimiser.warmup", 0.0)
@@ -337,7 +337,7 @@ def test_closing_the_dock_asks_and_keeps(
 
     monkeypatch.setattr(closing, "ask_to_stop", ask)
     tuning.start.out.put(tmp_path / "run")
-    tuning.form.main.field("optimiser.epochs").setValue(500)
+    tuning.form.options.main.field("optimiser.epochs").setValue(500)
     start(tuning, qtbot)
     qtbot.waitUntil(lambda: len(tuning.desk.series.get("step", [])) > 0, timeout=SLOW)
     dock = tuning.parent()

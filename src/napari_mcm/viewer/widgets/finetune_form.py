@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from psygnal import Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.presets import PRESETS
-from napari_mcm.core.options import walk
 from napari_mcm.viewer.session import Session
-from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.encoder_field import EncoderField
-from napari_mcm.viewer.widgets.folded_forms import folded, label_of
-from napari_mcm.viewer.widgets.option_form import (
-    Labels,
-    OptionForm,
-    make_config,
-    value_of,
-)
+from napari_mcm.viewer.widgets.folded_forms import AllOptions
+from napari_mcm.viewer.widgets.option_form import Labels, make_config
 from napari_mcm.viewer.widgets.parts import follow
 from napari_mcm.viewer.widgets.patch_fields import PatchFields
 from napari_mcm.viewer.widgets.slide_choice import SlideChoice
@@ -42,21 +34,22 @@ GROUPS = {
     "": "Reading and saving",
 }
 """Folded forms: the first part of an option's name, and a title."""
-_BELOW = {"read": "", "grid": "", "tissue": ""}
 _ELSEWHERE = {
     *("preset", "slides", "student", "teacher", "out", "read.mpp_override"),
     *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
 }
-_PRESETS = {
-    None: "our defaults",
-    "recommended": "recommended, pinned",
-    "paper": "paper: the article's letter",
-    "adabn": "adabn: statistics alone",
-    "distill": "distill: no context",
-    "self": "self: no teacher",
-    "shuffled": "shuffled: no layout",
-    "head": "head: frozen student",
-    "cosine": "cosine loss",
+_WORDS = {
+    "preset": {
+        None: "our defaults",
+        "recommended": "recommended, pinned",
+        "paper": "paper: the article's letter",
+        "adabn": "adabn: statistics alone",
+        "distill": "distill: no context",
+        "self": "self: no teacher",
+        "shuffled": "shuffled: no layout",
+        "head": "head: frozen student",
+        "cosine": "cosine loss",
+    }
 }
 
 
@@ -84,12 +77,8 @@ class FinetuneForm(QWidget):
         self.student = EncoderField("Student")
         self.teacher = EncoderField("Teacher", ("student",))
         self.patches = PatchFields(session)
-        self.main = OptionForm(FinetuneConfig, MAIN, {"preset": _PRESETS})
-        self.groups = {name: _group_form(name) for name in GROUPS}
-        self.more = folded(self.groups, GROUPS)
-        self._forms = (self.main, *self.groups.values())
-        self._labels = [(name, label_of(name)) for name in _names()]
-        self._put_preferred()
+        self.options = AllOptions(FinetuneConfig, MAIN, GROUPS, _ELSEWHERE, _WORDS)
+        self.more = self.options.more
         self._lay_out()
         self.student.setCurrentText(_default("student"))
         self.teacher.setCurrentText(_default("teacher"))
@@ -97,8 +86,8 @@ class FinetuneForm(QWidget):
             field.editTextChanged.connect(lambda _: self.changed.emit())
         follow(self.slides.changed, self._edited)
         follow(session.patches_changed, self._edited)
-        self.main.changed.connect(self._option_edited)
-        for form in self.groups.values():
+        self.options.main.changed.connect(self._option_edited)
+        for form in self.options.groups.values():
             follow(form.changed, self._edited)
 
     def _lay_out(self) -> None:
@@ -109,7 +98,7 @@ class FinetuneForm(QWidget):
         encoders.addRow("Stu&dent", self.student)
         encoders.addRow("&Teacher", self.teacher)
         column.addLayout(encoders)
-        column.addWidget(self.main)
+        column.addWidget(self.options.main)
         column.addWidget(self.patches)
 
     def config(self, out: Path | None = None) -> FinetuneConfig:
@@ -135,9 +124,7 @@ class FinetuneForm(QWidget):
             raise ValueError(
                 f"Resolution: {error}. Give µm per pixel, or auto"
             ) from None
-        values: dict[str, Any] = {}
-        for form in self._forms:
-            values |= form.values()
+        values = self.options.values()
         values |= {
             "slides": chosen.paths,
             "student": self.student.spec,
@@ -150,7 +137,7 @@ class FinetuneForm(QWidget):
         }
         if chosen.tissue.masks is not None:
             values["tissue.masks"] = chosen.tissue.masks
-        return make_config(FinetuneConfig, values, (*MAIN, *self._labels))
+        return make_config(FinetuneConfig, values, self.options.labels)
 
     def beside(self) -> Path | None:
         """Give a path whose folder is the slides' own, to put runs into."""
@@ -167,10 +154,7 @@ class FinetuneForm(QWidget):
     def show_preset(self, preset: str | None) -> None:
         """Show what a preset sets; what none sets stays as it is."""
         config = FinetuneConfig.model_validate({"preset": preset})
-        for name in _preset_options():
-            for form in self._forms:
-                if name in form.values():
-                    form.put(name, value_of(config, name))
+        self.options.show_config(config, _preset_options())
         if preset is not None and "teacher" in PRESETS[preset]:
             self.teacher.setCurrentText(config.teacher)
         elif self.teacher.spec == "student":
@@ -178,35 +162,11 @@ class FinetuneForm(QWidget):
 
     def _option_edited(self, name: str) -> None:
         if name == "preset":
-            self.show_preset(self.main.values()["preset"])
+            self.show_preset(self.options.main.values()["preset"])
         self.changed.emit()
 
     def _edited(self) -> None:
         self.changed.emit()
-
-    def _put_preferred(self) -> None:
-        preferred = preferences().compute
-        for name in ("device", "precision"):
-            self.groups["compute"].put(f"compute.{name}", getattr(preferred, name))
-
-
-def _names() -> list[str]:
-    main = {name for name, _ in MAIN}
-    return [
-        option.name
-        for option in walk(FinetuneConfig)
-        if option.name not in _ELSEWHERE | main
-    ]
-
-
-def _group_of(name: str) -> str:
-    first, _, rest = name.partition(".")
-    return _BELOW.get(first, first) if rest else ""
-
-
-def _group_form(group: str) -> OptionForm:
-    names = [name for name in _names() if _group_of(name) == group]
-    return OptionForm(FinetuneConfig, [(name, label_of(name)) for name in names])
 
 
 def _preset_options() -> set[str]:

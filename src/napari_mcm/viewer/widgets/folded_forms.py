@@ -63,10 +63,6 @@ class AllOptions:
         self.more = folded(self.groups, titles)
         self.forms = (self.main, *self.groups.values())
         self.labels: Labels = (*main, *((name, label_of(name)) for name in rest))
-        # A group may begin otherwise in this task than its own options say.
-        self.show_config(
-            model(), {name for form in self.forms for name in form.values()}
-        )
         self._put_preferred()
 
     def values(self) -> dict[str, Any]:
