@@ -17,7 +17,8 @@ from napari.utils.interactions import (
     mouse_release_callbacks,
 )
 from npe2 import PluginManager, PluginManifest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
+from superqt import QCollapsible
 
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import GridConfig, make_grid
@@ -27,6 +28,7 @@ from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.libraries import keep_triton_out
 from napari_mcm.viewer.tasks import Loaded, usual_range
 from napari_mcm.viewer.widgets.docked import DockedWidget
+from napari_mcm.viewer.widgets.option_form import OptionForm
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from napari_mcm.viewer.widgets.slide import SlideWidget
 from tests.core.conftest import stained_image
@@ -124,6 +126,15 @@ def wait_until(happened: Callable[[], Any], seconds: float = 20) -> None:
         assert time.monotonic() < until, "it did not happen"
         QApplication.processEvents()
         time.sleep(0.005)
+
+
+def unfold(widget: QWidget) -> None:
+    """Unfold all forms; those in sight are made, too, in a window that is not shown."""
+    for part in widget.findChildren(QCollapsible):
+        part.expand(animate=False)
+    for form in widget.findChildren(OptionForm):
+        form.make_fields()
+    QApplication.processEvents()
 
 
 def finish(widget: DockedWidget) -> None:

@@ -34,7 +34,7 @@ from napari_mcm.viewer.widgets.finetune import TABS, FinetuneWidget
 from napari_mcm.viewer.widgets.finetune_results import lines_of
 from napari_mcm.viewer.widgets.slide_choice import FOLDER, OPEN, TABLE
 from napari_mcm.viewer.window_preview import MASKED, WINDOWS
-from tests.viewer.conftest import MPP, finish, write_slide
+from tests.viewer.conftest import MPP, finish, unfold, write_slide
 
 SLOW = 100_000
 
@@ -410,13 +410,11 @@ def test_steps_that_come_again_replace_the_first() -> None:
 
 
 def test_it_fits_a_narrow_dock_and_all_is_explained(tuning: FinetuneWidget) -> None:
+    unfold(tuning)
     assert tuning.minimumSizeHint().width() <= 320
     for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit):
-        for child in tuning.form.findChildren(kind) + tuning.start.findChildren(kind):
-            inner = isinstance(child, QLineEdit) and child.parent() is not None
-            assert (
-                child.toolTip()
-                or (inner and child.parent().toolTip())
-                or (child.parent().parent().toolTip())
-            ), child
+        parts = (tuning.form, tuning.form.more, tuning.start)
+        for child in (child for part in parts for child in part.findChildren(kind)):
+            above = [child, child.parent(), child.parent().parent()]
+            assert any(part.toolTip() for part in above), child
     assert [tuning.tabs.tabText(i) for i in range(3)] == list(TABS)

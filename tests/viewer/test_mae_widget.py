@@ -37,7 +37,7 @@ from napari_mcm.viewer.widgets.mae import TABS, MaeWidget
 from napari_mcm.viewer.widgets.mae_reconstruct_box import SLIDE
 from tests.core.mae.classifier.conftest import COLOURS, write_classes
 from tests.core.mae.conftest import CPU, LIGHT, SMALL, write_pictures
-from tests.viewer.conftest import MPP, Click, finish
+from tests.viewer.conftest import MPP, Click, finish, unfold, wait_until
 
 SLOW = 100_000
 _TINY = {
@@ -74,6 +74,8 @@ def mae(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[MaeWidget]:
     monkeypatch.setattr(mae_preview, "EVERY_S", 0.0)
     _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "MAE & cells")
     docked.resize(320, 700)
+    for number in range(docked.tabs.count()):
+        docked.tabs.widget(number).make()
     for form in (docked.form, docked.cells_form, docked.ablation_form):
         make_tiny(form.options)
     yield docked
@@ -483,8 +485,25 @@ def test_what_is_missing_is_said(mae: MaeWidget) -> None:
     assert not mae.marked.start.isEnabled()
 
 
+def test_a_tab_is_made_when_it_is_seen_and_knows_what_was_trained_before(
+    viewer: Any, mae_run: Path
+) -> None:
+    _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "MAE & cells")
+    docked.desk.show_run(mae_run)
+    wait_until(lambda: docked.desk.run is not None)
+    later = [docked.tabs.widget(number) for number in (1, 2, 3)]
+    assert not any(tab.findChildren(QLineEdit) for tab in later)
+    for number, tab in enumerate(later, 1):
+        docked.tabs.setCurrentIndex(number)
+        assert tab.findChildren(QLineEdit)
+    assert docked.reconstruct.run.path == mae_run
+    assert docked.cells_form.init.findText(f"mae:{mae_run}") >= 0
+    finish(docked)
+
+
 def test_it_fits_a_narrow_dock_and_all_is_explained(mae: MaeWidget) -> None:
     assert [mae.tabs.tabText(i) for i in range(mae.tabs.count())] == list(TABS)
+    unfold(mae)
     assert mae.minimumSizeHint().width() <= 320
     for kind in (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit, QSlider):
         for child in mae.tabs.findChildren(kind):

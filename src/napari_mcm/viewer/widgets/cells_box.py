@@ -77,6 +77,7 @@ class CellsBox(QGroupBox):
         follow(self.run.changed, self.refresh)
         self.marks.currentIndexChanged.connect(lambda _: self.refresh())
         self._list_layers()
+        self._propose()
 
     def _lay_out(self) -> None:
         form = QFormLayout()

@@ -90,6 +90,7 @@ class CellsForm(QWidget):
         for part in self.options.forms:
             follow(part.changed, self._edited)
         follow(pretraining.run_changed, self._offer)
+        self._offer()
 
     def config(self, out: Path | None = None) -> ClassifyConfig:
         """Give what the form says.

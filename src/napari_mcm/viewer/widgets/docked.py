@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -12,12 +12,13 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets.closing import guard_dock, guard_window
 from napari_mcm.viewer.widgets.job_bar import JobBar
-from napari_mcm.viewer.widgets.parts import follow, note, when_destroyed
+from napari_mcm.viewer.widgets.parts import follow, note, reach_after, when_destroyed
 
 if TYPE_CHECKING:
     import napari
 
 
+Parts = Sequence[QWidget]
 WIDTH = 330
 
 
@@ -41,7 +42,7 @@ class Column(QScrollArea):
         return done
 
 
-def scrolled(parts: Sequence[QWidget]) -> Column:
+def scrolled(parts: Parts) -> Column:
     """Put parts below each other, scrolled where the dock is too low."""
     inner = QWidget()
     column = QVBoxLayout(inner)
@@ -52,6 +53,31 @@ def scrolled(parts: Sequence[QWidget]) -> Column:
     area = Column()
     area.setWidget(inner)
     return area
+
+
+class Tab(QWidget):
+    """A page of parts that are made when it is first turned to.
+
+    Parameters
+    ----------
+    parts : callable
+        Makes them; called once.
+    """
+
+    def __init__(self, parts: Callable[[], Parts]) -> None:
+        super().__init__()
+        self._parts: Callable[[], Parts] | None = parts
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+
+    def make(self) -> None:
+        """Make the parts, unless they are there."""
+        if (parts := self._parts) is not None:
+            self._parts = None
+            content = scrolled(parts())
+            self._column.addWidget(content)
+            content.show()
+            reach_after(self, [content])
 
 
 class DockedWidget(QWidget):
@@ -82,16 +108,25 @@ class DockedWidget(QWidget):
         when_destroyed(self, leave)
         session.enter(user)
 
-    def stack(self, parts: Sequence[QWidget]) -> None:
+    def stack(self, parts: Parts) -> None:
         """Put the parts below each other, scrolled where the dock is too low."""
         self._lay(scrolled(parts))
 
-    def stack_tabs(self, groups: Mapping[str, Sequence[QWidget]]) -> QTabWidget:
-        """Put groups of parts behind tabs, each scrolled; names to parts."""
+    def stack_tabs(
+        self, groups: Mapping[str, Parts | Callable[[], Parts]]
+    ) -> QTabWidget:
+        """Put groups of parts, or what makes them when turned to, behind tabs."""
         tabs = QTabWidget()
         tabs.setAccessibleName(f"Steps: {', '.join(groups)}")
         for name, parts in groups.items():
-            tabs.addTab(scrolled(parts), name)
+            tabs.addTab(Tab(parts) if callable(parts) else scrolled(parts), name)
+
+        def turned(number: int) -> None:
+            if isinstance(page := tabs.widget(number), Tab):
+                page.make()
+
+        tabs.currentChanged.connect(turned)
+        turned(0)
         self._lay(tabs)
         return tabs
 

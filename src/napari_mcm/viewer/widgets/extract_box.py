@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QPushButton, QVBoxLayout
-from superqt import QCollapsible
 
 from napari_mcm.core.command import Command
 from napari_mcm.core.features.config import ExtractConfig
@@ -17,6 +16,7 @@ from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.command_box import CommandBox
 from napari_mcm.viewer.widgets.encoder_field import EncoderField
 from napari_mcm.viewer.widgets.feature_files_box import FeatureFilesBox
+from napari_mcm.viewer.widgets.folded_forms import Folded
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.option_form import Labels, OptionForm, make_config
 from napari_mcm.viewer.widgets.parts import allow, follow
@@ -75,9 +75,8 @@ class ExtractBox(QGroupBox):
     def _lay_out(self) -> None:
         form = QFormLayout()
         form.addRow("Encod&er", self.encoder)
-        folded = QCollapsible("More options")
+        folded = Folded("More options", self.more)
         folded.setToolTip("Device, batch, threads; the command line has all")
-        folded.addWidget(self.more)
         column = QVBoxLayout(self)
         column.setContentsMargins(2, 4, 2, 4)
         column.addWidget(self.slides)

@@ -75,7 +75,7 @@ class AllOptions:
     def put(self, name: str, value: Any) -> None:
         """Show a value of an option, where it has a field here."""
         for form in self.forms:
-            if name in form.values():
+            if name in form.names:
                 form.put(name, value)
 
     def show_config(self, config: BaseModel, names: Collection[str]) -> None:
@@ -89,15 +89,40 @@ class AllOptions:
             self.put(f"compute.{name}", getattr(preferred, name))
 
 
-def folded(groups: Mapping[str, QWidget], titles: Mapping[str, str]) -> QWidget:
+class Folded(QCollapsible):
+    """A form whose fields are made when it is first unfolded.
+
+    Parameters
+    ----------
+    title : str
+        Of the form.
+    form : OptionForm
+        What is folded.
+    """
+
+    def __init__(self, title: str, form: OptionForm) -> None:
+        super().__init__(title)
+        self._form = form
+        # What is folded is as high as nothing, and yet shown to Qt.
+        form.hide()
+        self.addWidget(form)
+
+    def expand(self, animate: bool = True) -> None:
+        """Unfold it."""
+        # How high it gets is measured before it is shown.
+        self._form.make_fields()
+        self._form.show()
+        super().expand(animate)
+
+
+def folded(groups: Mapping[str, OptionForm], titles: Mapping[str, str]) -> QWidget:
     """Put forms below each other, each folded under its title."""
     box = QGroupBox("All other options")
     column = QVBoxLayout(box)
     column.setSpacing(0)
     for name, title in titles.items():
-        part = QCollapsible(title)
+        part = Folded(title, groups[name])
         part.setToolTip(f"More options: {title.lower()}")
-        part.addWidget(groups[name])
         if (layout := part.layout()) is not None:
             layout.setContentsMargins(0, 0, 0, 0)
         column.addWidget(part)

@@ -34,7 +34,7 @@ _FIGURES = {"loss": "loss {:.4f}", "images_per_s": "{:,.3g} images a second"}
 
 
 class MaeWidget(DockedWidget):
-    """Pre-trains, reconstructs, and classifies cells.
+    """Pre-trains, reconstructs, and classifies cells; a tab is made when turned to.
 
     Parameters
     ----------
@@ -44,17 +44,20 @@ class MaeWidget(DockedWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
+        session = self.session
+        self.desk, self.ablation = PretrainDesk(session), AblationDesk(session)
+        self.classifier, self.cells = ClassifierDesk(session), CellsDesk(session)
+        self.preview = TrainingPreview(self.desk)
+        self.reconstruction = ReconstructDesk(session)
         parts = (
-            self._pretraining(),
-            self._reconstructing(),
-            self._classifying(),
-            self._ablating(),
+            self._pretraining,
+            self._reconstructing,
+            self._classifying,
+            self._ablating,
         )
         self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
 
     def _pretraining(self) -> tuple[QWidget, ...]:
-        self.desk = PretrainDesk(self.session)
-        self.preview = TrainingPreview(self.desk)
         self.form = PretrainForm(self.session)
         self.start = StartBox(self.desk, self.form, PRETRAIN)
         self.curves = TrainingCurves(self.desk, _CHARTS, _FIGURES)
@@ -62,16 +65,11 @@ class MaeWidget(DockedWidget):
         return self.form, self.start, self.curves, self.looks, self.form.more
 
     def _reconstructing(self) -> tuple[QWidget, ...]:
-        self.reconstruction = ReconstructDesk(self.session)
         self.reconstruct = ReconstructBox(self.reconstruction, self.desk)
         self.slide = SlideBox(self.session, brief=True)
         return self.slide, self.reconstruct
 
     def _classifying(self) -> tuple[QWidget, ...]:
-        self.classifier, self.cells = (
-            ClassifierDesk(self.session),
-            CellsDesk(self.session),
-        )
         self.cells_form = CellsForm(self.desk)
         self.cells_start = StartBox(self.classifier, self.cells_form, CLASSIFY)
         self.cells_curves = TrainingCurves(self.classifier, _CHARTS, _FIGURES)
@@ -87,7 +85,6 @@ class MaeWidget(DockedWidget):
         )
 
     def _ablating(self) -> tuple[QWidget, ...]:
-        self.ablation = AblationDesk(self.session)
         self.ablation_form = AblationForm()
         self.ablation_start = StartBox(self.ablation, self.ablation_form, ABLATE)
         self.ablation_curves = TrainingCurves(self.ablation, _CHARTS, _FIGURES)
@@ -104,7 +101,7 @@ class MaeWidget(DockedWidget):
         """Stop listening to clicks when the dock is closed."""
         done = super().event(event)
         moved = event is not None and event.type() == QEvent.Type.ParentChange
-        if moved and hasattr(self, "tabs"):
+        if moved and hasattr(self, "reconstruct"):
             if self.parent() is None:
                 self.reconstruct.stop()
             else:

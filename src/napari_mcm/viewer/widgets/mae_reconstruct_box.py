@@ -72,6 +72,7 @@ class ReconstructBox(QWidget):
         self.about, self.pictures, self.caveat = note(), LookPictures(), note(_NOTE)
         self._lay_out()
         self._connect()
+        self._propose()
         self.refresh()
 
     def _lay_out(self) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_mcm.core.command import Command
 from napari_mcm.core.mil.cohort import read_cohort
@@ -16,6 +15,7 @@ from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.mil_runs import state_of
 from napari_mcm.viewer.run_folders import RunState
 from napari_mcm.viewer.widgets.command_box import CommandBox
+from napari_mcm.viewer.widgets.folded_forms import Folded
 from napari_mcm.viewer.widgets.mil_options import MAIN, MORE, make_form
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.option_form import make_config
@@ -73,9 +73,8 @@ class TrainBox(QWidget):
         form.addRow("", self.cohort_note)
         form.addRow("Featu&res", self.features)
         self.cohort_note.setVisible(False)
-        folded = QCollapsible("More options")
+        folded = Folded("More options", self.more)
         folded.setToolTip("Epochs, learning rate, seeds; the command line has all")
-        folded.addWidget(self.more)
         below = QFormLayout()
         below.addRow("Run &folder", self.out)
         column = QVBoxLayout(self)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from psygnal import Signal
 from pydantic import BaseModel, ValidationError
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QWidget
 
 from napari_mcm.core.options import Option, walk
 from napari_mcm.viewer.widgets.fields import Field, Words, make_field
+from napari_mcm.viewer.widgets.parts import reach_after
 
 _Model = TypeVar("_Model", bound=BaseModel)
 Labels = Sequence[tuple[str, str]]
@@ -19,6 +22,8 @@ Labels = Sequence[tuple[str, str]]
 
 class OptionForm(QWidget):
     """Fields for some options of a model; all others keep their defaults.
+
+    The fields are made when they are first seen: most are folded, or behind a tab.
 
     Parameters
     ----------
@@ -44,33 +49,59 @@ class OptionForm(QWidget):
         words: Mapping[str, Words] | None = None,
     ) -> None:
         super().__init__()
-        known = {option.name: option for option in walk(model)}
+        known, words = _options_of(model), words or {}
+        self._unmade = {n: (known[n], label, words.get(n)) for n, label in options}
+        # What stands in fields that are still to be made.
+        self._values = {name: known[name].default for name, _ in options}
         self._fields: dict[str, Field] = {}
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        for name, label in options:
-            self._add(known[name], label, (words or {}).get(name))
+
+    @property
+    def names(self) -> Collection[str]:
+        """The options that it is for."""
+        return self._values.keys()
 
     def field(self, name: str) -> Any:
         """Give the widget of an option."""
+        self.make_fields()
         return self._fields[name].widget
 
     def values(self) -> dict[str, Any]:
         """Give what is chosen, by the options' names."""
+        if self._unmade:
+            return dict(self._values)
         return {name: field.read() for name, field in self._fields.items()}
 
     def put(self, name: str, value: Any) -> None:
         """Show a value of an option."""
-        self._fields[name].put(value)
+        if not self._unmade:
+            self._fields[name].put(value)
+        elif value != self._values[name]:
+            self._values[name] = value
+            self.changed.emit(name)
+
+    def make_fields(self) -> None:
+        """Make the fields, unless they are there."""
+        fields = [self._add(*asked) for asked in self._unmade.values()]
+        self._unmade = {}
+        # Made late, they would be the last that the Tab key reaches.
+        reach_after(self, fields)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Make the fields before they are seen."""
+        self.make_fields()
+        super().showEvent(event)
 
     def show_config(self, config: BaseModel) -> None:
         """Show what a configuration says."""
-        for name, field in self._fields.items():
-            field.put(value_of(config, name))
+        for name in self.names:
+            self.put(name, value_of(config, name))
 
-    def _add(self, option: Option, label: str, words: Words | None) -> None:
+    def _add(self, option: Option, label: str, words: Words | None) -> QWidget:
         made = self._fields[option.name] = make_field(option, words)
+        made.put(self._values[option.name])
         field = made.widget
         field.setToolTip(f"{option.help}\n\n{option.flag} on the command line")
         field.setAccessibleName(label.replace("&", ""))
@@ -80,6 +111,7 @@ class OptionForm(QWidget):
             self._form.addRow(field)
         else:
             self._form.addRow(label, field)
+        return field
 
 
 def make_config(
@@ -121,3 +153,8 @@ def value_of(config: BaseModel, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+@cache
+def _options_of(model: type[BaseModel]) -> Mapping[str, Option]:
+    return {option.name: option for option in walk(model)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakMethod, finalize
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
 
 _farewells: set[Callable[..., None]] = set()
@@ -73,6 +73,30 @@ def allow(widget: QWidget, tip: str, reason: str = "") -> None:
     widget.setEnabled(not reason)
     widget.setToolTip(f"{tip}\n\nNot now: {reason}" if reason else tip)
     widget.setAccessibleDescription(reason or tip)
+
+
+def reach_after(place: QWidget, widgets: Iterable[QWidget]) -> None:
+    """Let the Tab key reach widgets where they stand, and not when they were made.
+
+    Parameters
+    ----------
+    place : QWidget
+        What they stand in, or after.
+    widgets : iterable of QWidget
+        In their order; one may hold others that are reached.
+    """
+    # Qt orders nothing after what cannot be reached.
+    policy, none = place.focusPolicy(), Qt.FocusPolicy.NoFocus
+    place.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    before = place
+    for widget in widgets:
+        for part in (widget, *widget.findChildren(QWidget)):
+            # Lists of combo boxes are windows of their own.
+            reached = part.focusPolicy() != none and part.focusProxy() is None
+            if reached and part.window() is place.window():
+                QWidget.setTabOrder(before, part)
+                before = part
+    place.setFocusPolicy(policy)
 
 
 def note(text: str = "") -> QLabel:
