@@ -22,13 +22,13 @@ from napari_mcm.core.studies.study_config import StudyConfig, StudySlide
 STEPS, BATCH = 300, 32
 
 
-def ceiling(config: StudyConfig, work: Path) -> dict[str, float]:
+def ceiling(config: StudyConfig, work: Path) -> dict[str, dict[str, float]]:
     """Teach on all folds but the first, and test there.
 
     Returns
     -------
     dict
-        Figures of ``classify evaluate``: accuracy, balanced accuracy, ...
+        Of ``classify evaluate``: ``scores`` holds accuracy, balanced accuracy, ...
     """
     folder = work / "ceiling"
     table = folder / "patches.csv"
@@ -42,7 +42,9 @@ def ceiling(config: StudyConfig, work: Path) -> dict[str, float]:
     scores = folder / "scores"
     once(scores / "scores.json", "classify", "evaluate", run_dir, table,
          "--split", "test", "--out", scores)  # fmt: skip
-    figures: dict[str, float] = json.loads((scores / "scores.json").read_text())
+    figures: dict[str, dict[str, float]] = json.loads(
+        (scores / "scores.json").read_text()
+    )
     return figures
 
 
