@@ -4,7 +4,7 @@
         [--slide FILE] [--at X Y] [--out docs/pictures]
     scripts/with_display.sh .venv/bin/python docs/make_pictures.py --only mil
         --cohort cohort.csv --features FOLDER --run FOLDER
-    scripts/with_display.sh .venv/bin/python docs/make_pictures.py --only finetune
+    scripts/with_display.sh .venv/bin/python docs/make_pictures.py --only finetune|mae
         --run FOLDER
 
 Without a slide the generated one is taken. Those of slide classification need a cohort
@@ -31,11 +31,22 @@ from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
 from napari_mcm.viewer.widgets.features import FeaturesWidget
 from napari_mcm.viewer.widgets.finetune import FinetuneWidget
+from napari_mcm.viewer.widgets.mae import MaeWidget
 from napari_mcm.viewer.widgets.mil import MilWidget
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from napari_mcm.viewer.widgets.slide import SlideWidget
 
 PLUGIN = "napari-mcm"
+SMALL_MAE = {
+    "model.model": "tiny",
+    "model.image_size": 112,
+    "model.vit_patch": 8,
+    "recipe.batch_size": 32,
+    "recipe.steps": 400,
+    "recipe.base_lr": 1.5e-3,
+    "checkpoint_seconds": 20,
+}
+"""A pre-training of some minutes."""
 
 
 def wait(until: Callable[[], bool], seconds: float = 1800) -> None:
@@ -270,10 +281,42 @@ def picture_mil(studio: Studio, options: argparse.Namespace) -> None:
     studio.viewer.theme = "dark"
 
 
+def picture_mae(studio: Studio, options: argparse.Namespace) -> None:
+    """Pre-train a small ViT on the slide's tissue, and ask it for a patch."""
+    widget = studio.dock("MAE & cells")
+    assert isinstance(widget, MaeWidget)
+    status = studio.session.jobs.status
+    widget.form.with_slides.setChecked(True)
+    widget.form.patches.patch_size.setValue(options.patch_size)
+    for name, value in SMALL_MAE.items():
+        widget.form.options.put(name, value)
+    widget.start.out.put(options.run)
+    wait(widget.start.start.isEnabled)
+    widget.start.start.click()
+    enough = SMALL_MAE["recipe.steps"] // 2
+    wait(lambda: not status.busy or len(widget.desk.series.get("step", [])) > enough)
+    studio.take("mae-training")
+    studio.finish()
+    wait(lambda: widget.desk.run is not None)
+    widget.tabs.setCurrentIndex(1)
+    settle()
+    widget.reconstruct.way.setCurrentIndex(1)
+    facts = studio.session.facts
+    assert facts is not None
+    at = options.at or (facts.size[0] / 2, facts.size[1] / 2)
+    studio.look_at(*at, 8)
+    settle()
+    studio.click(*at)
+    wait(lambda: not status.busy)
+    settle(3)
+    studio.take("mae-reconstruct")
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("slide", "similarity", "finetune", "mil"))
+    kinds = ("slide", "similarity", "finetune", "mil", "mae")
+    parser.add_argument("--only", choices=kinds)
     parser.add_argument("--slide", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--encoder", default="offline:efficientnet_lite0")
@@ -282,7 +325,7 @@ def main() -> None:
     parser.add_argument("--patch-size", type=int, default=224)
     parser.add_argument("--features", help="folder for feature files")
     parser.add_argument("--cohort", help="mil: table of slides, with their paths")
-    parser.add_argument("--run", help="mil, finetune: folder for a new run")
+    parser.add_argument("--run", help="mil, finetune, mae: folder of a new run")
     parser.add_argument("--size", type=int, nargs=2, default=(1500, 950))
     options = parser.parse_args()
 
@@ -297,6 +340,8 @@ def main() -> None:
         picture_similarity(studio, options)
     if options.only == "finetune":
         picture_finetune(studio, options)
+    if options.only == "mae":
+        picture_mae(studio, options)
     studio.viewer.close()
 
 
