@@ -28,6 +28,8 @@ from napari_mcm.core.prefetch import prefetch
 from napari_mcm.core.training import Run, warmup_cosine
 from napari_mcm.core.training.team import Team
 
+FEW_WINDOWS = 1000
+"""Below, our studies found nothing for the context to add."""
 _CACHE_MB = 256
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -122,6 +124,7 @@ class Training:
             self.learner.measure_targets(list(self._some_windows(count)))
             if self.team.leads:
                 self.run.trim_metrics(0)
+            yield from self._tell_if_few()
             yield from self._start_head()
             return
         tensors, state = checkpoint
@@ -134,6 +137,19 @@ class Training:
         if self.team.leads:
             self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
+
+    def _tell_if_few(self) -> Job[None]:
+        """Say what our own studies found where there is little to learn context from."""
+        windows = sum(map(len, self.batches))
+        options = self.config.optimiser
+        context = (
+            self.config.context.context_mode == "masked" and options.learn == "all"
+        )
+        if context and self.team.leads and windows < FEW_WINDOWS:
+            yield Note(
+                f"{windows} windows to learn from: with a few hundred, --preset distill "
+                "did as well or better in our studies (docs/results.md)"
+            )
 
     def _start_head(self) -> Job[None]:
         options = self.config.optimiser
