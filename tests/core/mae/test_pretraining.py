@@ -282,7 +282,7 @@ def test_a_cancel_is_acted_on_while_pictures_are_read(config, monkeypatch, tmp_p
     plain = module.read_picture
 
     def slow(path):
-        time.sleep(0.15)
+        time.sleep(0.3)
         return plain(path)
 
     monkeypatch.setattr(module, "read_picture", slow)
@@ -300,7 +300,8 @@ def test_a_cancel_is_acted_on_while_pictures_are_read(config, monkeypatch, tmp_p
             break
         signs.append(time.monotonic() - began)
     job.close()
-    assert max(np.diff(signs[-8:])) < 1.5
+    # All of them at once take six.
+    assert max(np.diff(signs[-8:])) < 4
 
 
 def test_greyscale_and_transparent_pictures_are_read(tmp_path):
