@@ -6,10 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from benchmarks import mil_digits
 from benchmarks.results import attention
 from benchmarks.results.commands import once, train
 from benchmarks.results.tables import markdown
+
+from napari_mcm.core.jobs import run
+from napari_mcm.core.mil.intervals import Rows, bootstrap
+from napari_mcm.core.mil.results import read_predictions
+from napari_mcm.core.mil.scores import main_scores
 
 HERE = Path(__file__).parent
 MODELS = ("abmil", "clam_sb", "mean")
@@ -48,10 +54,11 @@ def cohort_table(work: Path, name: str, sample: tuple[object, ...]) -> str:
                 _with_interval(figures, "auroc"),
                 _with_interval(figures, "balanced_accuracy"),
                 _attention(run_dir, features, cohort) if looks else "",
+                _less(work / name / MODELS[0], run_dir) if rows else "",
             ]
         )
     header = ["model", "AUROC", "balanced accuracy", "AUROC of attention"]
-    return markdown(header, rows)
+    return markdown([*header, f"AUROC less `{MODELS[0]}`'s"], rows)
 
 
 def encoders_table(work: Path) -> str:
@@ -135,6 +142,22 @@ def _with_interval(figures: dict[str, Any], name: str) -> str:
 def _apart(difference: dict[str, Any], name: str) -> str:
     low, high = difference["by_patient"][name]
     return f"{difference[name]:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _less(reference: Path, run_dir: Path) -> str:
+    """Give the difference in AUROC of two models on the same folds, by patient."""
+    one, two = read_predictions(run_dir), read_predictions(reference)
+    assert one.slides == two.slides
+
+    def apart(rows: Rows) -> dict[str, float]:
+        scores = [
+            main_scores(p.labels[rows], p.probabilities[rows], 10) for p in (one, two)
+        ]
+        return {"auroc": scores[0]["auroc"] - scores[1]["auroc"]}
+
+    value = apart(np.arange(len(one.slides)))["auroc"]
+    found = run(bootstrap(apart, one.patients, 2000, "intervals"))
+    return _apart({"auroc": value, "by_patient": found}, "auroc")
 
 
 def _attention(run_dir: Path, features: Path, cohort: Path) -> str:
