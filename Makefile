@@ -25,8 +25,8 @@ setup: $(DEV) ## make .venv with the package, its viewer and all tools
 demo: $(RUN) ## the whole main job on a generated slide, with a report in demo/
 	$(BIN)/napari-mcm demo --out demo
 
-test: $(DEV) ## all tests, the viewer's under Xvfb; ARGS="-k grid" for some, "-n 0" one at a time
-	scripts/with_display.sh $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: $(DEV) ## all tests, the viewer's under Xvfb; ARGS="-k grid" for some, "-n 2" for two at a time
+	scripts/with_display.sh $(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV) ## style, format, types and floors
 	$(BIN)/ruff check .

@@ -5,9 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,18 +22,6 @@ if "NAPARI_CONFIG" not in os.environ:
     _settings = tempfile.mkdtemp(prefix="napari-mcm-tests-")
     atexit.register(shutil.rmtree, _settings, ignore_errors=True)
     os.environ["NAPARI_CONFIG"] = str(Path(_settings) / "settings.yaml")
-
-
-@pytest.fixture(autouse=True)
-def own_threads() -> Iterator[None]:
-    """Torch has the threads it began with, whatever the test before asked of it.
-
-    Their number decides in which order sums are taken, so the last bits of features
-    that a test compares with those of another process.
-    """
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    yield
 
 
 @pytest.fixture(scope="session")
