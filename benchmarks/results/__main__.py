@@ -30,9 +30,10 @@ INTRODUCTION = """\
 # Results
 
 What the project's own studies gave, as it came. `make results DATA=…` runs them and writes
-this page; runs that are there already are not repeated. Protocols were fixed before the
-runs: [evaluation](evaluation.md), [studies](study.md). No figure here reproduces a table of
-the articles.
+this page; runs that are there already are not repeated. The protocol of
+the fine-tuning studies was fixed before their runs; what was chosen or added after results
+had been seen is named where it stands. How figures are made: [evaluation](evaluation.md),
+[studies](study.md). No figure here reproduces a table of the articles.
 """
 
 
