@@ -160,6 +160,8 @@ def test_started_again_it_draws_what_is_missing(tmp_path: Path) -> None:
     second = drawn(3)
     assert second[0] == first[0] and second[1] != first[1]
     assert drawn(3) == second
+    assert not set(drawn(1, seed=1)) & set(second)
+    # The last two were drawn by another seed, though by none since this one began.
     assert not set(drawn(3, seed=1)) & set(second)
 
 

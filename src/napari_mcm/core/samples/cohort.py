@@ -156,8 +156,10 @@ def _keep_or_begin(out: Path, config: SampleConfig) -> None:
     asked = config.model_dump_json(exclude={"slides", "workers"})
     if marker.exists() and marker.read_text(encoding="utf-8") == asked:
         return
-    for index in range(config.slides):
-        _files(out, index)[1].unlink(missing_ok=True)
+    # All of an earlier sample, not only as many as are asked for now: more may be later.
+    for regions in out.glob("slide_*.geojson"):
+        if regions.with_suffix(".ome.tif").exists():
+            regions.unlink()
     write_text(marker, asked)
 
 
