@@ -165,6 +165,16 @@ def test_started_again_it_draws_what_is_missing(tmp_path: Path) -> None:
     assert not set(drawn(3, seed=1)) & set(second)
 
 
+@pytest.mark.parametrize("kept", [0, 4, 1000])
+def test_a_slide_that_was_cut_short_is_drawn_again(tmp_path: Path, kept: int) -> None:
+    config = SampleConfig(slides=1, size=600)
+    (path,) = run(generate_cohort(tmp_path, config)).slides
+    whole = tifffile.imread(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    run(generate_cohort(tmp_path, config))
+    np.testing.assert_array_equal(tifffile.imread(path), whole)
+
+
 def test_progress_counts_up_to_its_total(tmp_path: Path) -> None:
     events = list(generate_cohort(tmp_path, SampleConfig(slides=2, size=600)))
     counts = [event.done for event in events if isinstance(event, Progress)]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import queue
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -150,6 +152,18 @@ def _files(out: Path, index: int) -> tuple[Path, Path]:
     return out / f"slide_{index:02d}.ome.tif", out / f"slide_{index:02d}.geojson"
 
 
+def _is_drawn(path: Path, regions: Path, size: int) -> bool:
+    """Tell whether a slide is finished, and still the one that was written."""
+    if not regions.exists():
+        return False
+    try:
+        with tifffile.TiffFile(path) as slide:
+            return slide.pages.first.shape == (size, size, 3)
+    except (OSError, ValueError, IndexError, struct.error):
+        # Gone, or cut short by a copy or a full disk.
+        return False
+
+
 def _keep_or_begin(out: Path, config: SampleConfig) -> None:
     """Leave what was drawn with these options; see that nothing else counts as drawn."""
     marker = out / "sample.json"
@@ -206,7 +220,7 @@ def _make_slide(
 
     check()
     path, regions = _files(out, index)
-    if path.exists() and regions.exists():
+    if _is_drawn(path, regions, config.size):
         for _ in range((-(-config.size // BLOCK)) ** 2):
             done.put(None)
         return path
