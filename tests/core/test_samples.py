@@ -165,7 +165,7 @@ def test_started_again_it_draws_what_is_missing(tmp_path: Path) -> None:
     assert not set(drawn(3, seed=1)) & set(second)
 
 
-@pytest.mark.parametrize("kept", [0, 4, 1000])
+@pytest.mark.parametrize("kept", [4, -2000])
 def test_a_slide_that_was_cut_short_is_drawn_again(tmp_path: Path, kept: int) -> None:
     config = SampleConfig(slides=1, size=600)
     (path,) = run(generate_cohort(tmp_path, config)).slides

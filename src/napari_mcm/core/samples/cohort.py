@@ -158,7 +158,11 @@ def _is_drawn(path: Path, regions: Path, size: int) -> bool:
         return False
     try:
         with tifffile.TiffFile(path) as slide:
-            return slide.pages.first.shape == (size, size, 3)
+            # All levels: they lie behind one another, whichever was written last.
+            levels = [slide.pages.first, *(slide.pages.first.pages or ())]
+            ends = [p.dataoffsets[-1] + p.databytecounts[-1] for p in levels]
+            whole = max(ends) <= slide.filehandle.size
+            return whole and slide.pages.first.shape == (size, size, 3)
     except (OSError, ValueError, IndexError, struct.error):
         # Gone, or cut short by a copy or a full disk.
         return False
