@@ -88,7 +88,13 @@ def test_ctrl_c_ends_it(tmp_path: Path) -> None:
         else:
             shutil.copytree(tmp_path / "000.features.zarr", path)
     words = [sys.executable, "-m", "napari_mcm.cli", "verify", str(tmp_path)]
-    child = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a script has Ctrl-C ignored, and passes it on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert child.stderr is not None
     child.stderr.readline()  # it has begun
     child.send_signal(signal.SIGINT)

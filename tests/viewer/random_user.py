@@ -20,20 +20,34 @@ from typing import Any
 
 import numpy as np
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QTabWidget
 
 from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets import closing
 from napari_mcm.viewer.widgets.finetune import FinetuneWidget
+from napari_mcm.viewer.widgets.mae import MaeWidget
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from napari_mcm.viewer.widgets.slide import SlideWidget
 
 PLUGIN = "napari-mcm"
-WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL")
+WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL", "MAE & cells")
 KEYS = "TDNGE"
 TINY = "random:test_resnet"
+SMALL = {
+    "model.model": "tiny",
+    "model.image_size": 32,
+    "model.vit_patch": 8,
+    "model.depth": 2,
+    "masking.decoder_width": 32,
+    "masking.decoder_depth": 1,
+    "masking.decoder_heads": 2,
+    "recipe.batch_size": 4,
+    "recipe.steps": 50,
+    "workers": 0,
+}
+"""A pre-training of a second."""
 
 
 class RandomUser:
@@ -72,6 +86,8 @@ class RandomUser:
             self.extract,
             self.find_tissue,
             self.fine_tune,
+            self.pre_train,
+            self.turn_page,
             self.cancel,
             self.delete_layer,
             self.rename_layer,
@@ -88,6 +104,8 @@ class RandomUser:
             self.did.append(action.__name__)
             action()
             QApplication.processEvents()
+            # As the event loop does: a closed dock is gone before the user's next move.
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     def finish(self) -> None:
         """Stop the job and wait until all is quiet."""
@@ -169,6 +187,24 @@ class RandomUser:
             widget.start.out.put(self.folder / f"run{self.runs}")
             widget.start.start.click()
             return
+
+    def pre_train(self) -> None:
+        """Start a small pre-training of the open slides, into a new or an old folder."""
+        for widget in self._widgets(MaeWidget):
+            self.runs += int(self.rng.integers(2))
+            widget.form.with_slides.setChecked(True)
+            widget.form.patches.patch_size.setValue(32)
+            for name, value in SMALL.items():
+                widget.form.options.put(name, value)
+            widget.start.out.put(self.folder / f"run{self.runs}")
+            widget.start.start.click()
+            return
+
+    def turn_page(self) -> None:
+        """Turn to another tab of a widget that has some."""
+        if pages := self._widgets(QTabWidget):
+            tabs = self._one_of(pages)
+            tabs.setCurrentIndex(int(self.rng.integers(tabs.count())))
 
     def cancel(self) -> None:
         """Cancel whatever runs."""

@@ -100,6 +100,22 @@ def test_an_unexpected_error_is_one_line_too(jobs: JobRunner, finished: Wait) ->
     assert jobs.status.state is JobState.DONE and not jobs.status.details
 
 
+def test_a_result_that_cannot_be_shown_does_not_hold_up_the_next_job(
+    jobs: JobRunner, qtbot: QtBot
+) -> None:
+    def show(_: object) -> None:
+        raise ValueError("the layer is gone")
+
+    with qtbot.captureExceptions() as raised:
+        jobs.start("Count", lambda: counting(1), show)
+        qtbot.waitUntil(lambda: bool(raised))
+    assert jobs.status.state is JobState.FAILED
+    assert jobs.status.message == "It ended, but cannot be shown: the layer is gone"
+    assert "Traceback" in jobs.status.details
+    # Nor is it hidden: it is reported like any other mistake of ours.
+    assert "the layer is gone" in str(raised[0][1])
+
+
 def test_cancel_closes_the_job_in_its_thread(jobs: JobRunner, finished: Wait) -> None:
     closed: list[object] = []
 

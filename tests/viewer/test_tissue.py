@@ -97,6 +97,15 @@ def test_a_search_can_be_cancelled(
     assert slide_widget.session.tissue.drawing(slide_widget.session.slide) is None
 
 
+def test_a_slide_closed_while_it_is_searched_gets_no_mask(
+    slide_widget: SlideWidget, viewer: Any
+) -> None:
+    slide_widget.tissue.search.click()
+    viewer.layers.clear()
+    wait_until(lambda: slide_widget.session.jobs.status.state is JobState.DONE)
+    assert not viewer.layers
+
+
 def test_a_found_mask_is_not_kept(found: SlideWidget, slide_path: Path) -> None:
     found.session.tissue.flush()
     found.session.disk.wait()

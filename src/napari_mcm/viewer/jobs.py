@@ -170,9 +170,19 @@ class JobRunner:
             self.status.message = "Cancelled. What was finished is kept."
             self.status.state = JobState.CANCELLED
         else:
-            # Widgets that hear of the end should find the result in its place.
+            self._hand_over(result, on_result)
+
+    def _hand_over(self, result: Any, on_result: Callable[[Any], None]) -> None:
+        """Put the result in its place before widgets hear of the end."""
+        try:
             on_result(result)
-            self.status.state = JobState.DONE
+        except Exception as error:
+            # Raised on, it is reported; but the next job must not wait for this one.
+            self._add_details(traceback.format_exc())
+            self.status.message = f"It ended, but cannot be shown: {error}"
+            self.status.state = JobState.FAILED
+            raise
+        self.status.state = JobState.DONE
 
     def _warned(self, warning: tuple[Any, ...]) -> None:
         message, category = warning[:2]

@@ -112,8 +112,9 @@ class TissueDesk:
         return str(drawing.layer.mode) != "pan_zoom"
 
     def show_found(self, layer: Layer, mask: TissueMask) -> None:
-        """Show a mask that was searched for, in place of what was there."""
-        if (slide := slide_of(layer)) is None:
+        """Show a mask that was searched for; on a slide closed meanwhile, nothing."""
+        slide = slide_of(layer)
+        if slide is None or layer not in self._viewer.layers:
             return
         self.flush()
         self._show(layer, mask, drawn=False, note="as found")
