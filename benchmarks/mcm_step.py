@@ -83,7 +83,7 @@ class Plain:
 def measure(name: str, windows: int, rounds: int) -> None:
     """Print patches a second of both, and their ratio, per round and at the median."""
     student, teacher = PAIRS[name]
-    config = FinetuneConfig(student=student, teacher=teacher)
+    config = FinetuneConfig(preset="mcm-kd", student=student, teacher=teacher)
     ours = Learner(load_encoder(student), load_encoder(teacher), config)
     plain = Plain(config)
     batch = make_windows(windows, config)
@@ -135,7 +135,7 @@ class Timer:
 def split_step(name: str, windows: int, rounds: int) -> dict[str, float]:
     """Tell which part of a step each of its pieces takes."""
     student, teacher = PAIRS[name]
-    config = FinetuneConfig(student=student, teacher=teacher)
+    config = FinetuneConfig(preset="mcm-kd", student=student, teacher=teacher)
     learner = Learner(load_encoder(student), load_encoder(teacher), config)
     batch = make_windows(windows, config)
     run(learner.step(batch, 1.0, True, 0))

@@ -172,7 +172,7 @@ def learning_curve(data: Path, work: Path) -> list[dict[str, float]]:
     found = []
     for placements in CURVE:
         row: dict[str, float] = {}
-        for arm in ("head", "recommended"):
+        for arm in ("head", "mcm-kd"):
             options = json.loads(json.dumps(base))
             options["optimiser"] |= {"placements": placements}
             out = work / "curve" / f"{placements}-{arm}"
@@ -203,8 +203,8 @@ def curve_table(curve: list[dict[str, float]]) -> str:
     body = [
         [
             f"{row['windows']:.0f}",
-            *(f"{row[name]:.4f}" for name in ("constant", "head", "recommended")),
-            f"{row['recommended'] - row['head']:+.4f}",
+            *(f"{row[name]:.4f}" for name in ("constant", "head", "mcm-kd")),
+            f"{row['mcm-kd'] - row['head']:+.4f}",
         ]
         for row in curve
     ]

@@ -1,8 +1,9 @@
-"""Fine-tune an encoder on slides by masked context modelling with distillation.
+"""Fine-tune an encoder on slides by distillation, or by masked context modelling.
 
-The run's directory keeps its configuration, figures and checkpoint; a run that was
-cancelled or killed goes on with --resume DIR. --preset chooses a control instead of the
-method; under torchrun several processes share each step.
+--preset mcm-kd is masked context modelling with knowledge distillation, others are its
+controls. The run's directory keeps its configuration, figures and checkpoint; a run that
+was cancelled or killed goes on with --resume DIR. Under torchrun several processes share
+each step.
 """
 
 from __future__ import annotations

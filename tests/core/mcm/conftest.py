@@ -39,7 +39,9 @@ def config(tissue_slide: Path, tmp_path: Path) -> FinetuneConfig:
         out=tmp_path / "run",
         grid=GridConfig(patch_size=32, mpp=1.0),
         tissue=TissueConfig(tissue_mpp=4),
-        context=ContextConfig(s=3, depth=2, heads=4, width=64, predictor_width=64),
+        context=ContextConfig(
+            context_mode="masked", s=3, depth=2, heads=4, width=64, predictor_width=64
+        ),
         optimiser=OptimiserConfig(
             batch_windows=4, head_lr=5e-4, lr_scaling="none", head_epochs=1
         ),

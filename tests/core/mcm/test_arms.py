@@ -29,6 +29,7 @@ def arm(config):
 
     def make(preset, **update):
         given = config.model_dump(mode="json", exclude_unset=True)
+        del given["context"]["context_mode"]
         if preset == "self":
             del given["teacher"]
         return FinetuneConfig.model_validate({**given, "preset": preset, **update})
@@ -55,6 +56,29 @@ def test_what_is_given_wins_over_a_preset():
     assert again == config
 
 
+def test_no_control_differs_from_the_method_in_more_than_its_one_thing():
+    method = FinetuneConfig(preset="mcm-kd").model_dump(exclude={"preset"})
+    changed = {
+        "distill": {"context_mode"},
+        "self": {"teacher"},
+        "shuffled": {"context_mode"},
+        "head": {"learn"},
+        "cosine": {"loss"},
+        "adabn": {"learn", "batch_norm"},
+    }
+    for preset, names in changed.items():
+        control = FinetuneConfig(preset=preset).model_dump(exclude={"preset"})
+        assert set(differing(method, control)) == names, preset
+
+
+def differing(one, other):
+    for name, value in one.items():
+        if isinstance(value, dict):
+            yield from differing(value, other[name])
+        elif value != other[name]:
+            yield name
+
+
 def test_the_recommended_preset_is_the_default():
     said = FinetuneConfig(preset="recommended").model_dump(exclude={"preset"})
     assert said == FinetuneConfig().model_dump(exclude={"preset"})
@@ -62,7 +86,7 @@ def test_the_recommended_preset_is_the_default():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_all_arms_see_the_same_windows_and_as_many_patches(arm, source, preset):
-    plain, other = arm("recommended"), arm(preset)
+    plain, other = arm("mcm-kd"), arm(preset)
     refs = [plan_epoch([source], c, 1.0, 0) for c in (plain, other)]
     assert [r.key for r in refs[0]] == [r.key for r in refs[1]]
     for one, two in zip(*(r[:4] for r in refs), strict=True):
@@ -108,7 +132,7 @@ def test_without_a_teacher_the_target_is_the_student_as_it_began(arm):
 
 
 def test_shuffling_destroys_the_layout_anew_in_each_window(arm, source):
-    plain, shuffled = arm("recommended"), arm("shuffled")
+    plain, shuffled = arm("mcm-kd"), arm("shuffled")
     moves, kept = [], 0
     for ref in plan_epoch([source], plain, 1.0, 0):
         ours, theirs = read_window(ref, plain), read_window(ref, shuffled)

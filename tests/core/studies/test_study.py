@@ -177,6 +177,21 @@ def test_cells_of_other_options_are_not_mixed_in(study_file):
         run(run_study(config.model_copy(update={"base": base}), a_figure))
 
 
+def test_cells_of_an_older_program_still_count(study_file):
+    config = read_study(study_file).model_copy(update={"seeds": 1})
+    run(run_study(config, a_figure))
+    for path in config.out.rglob("cell.json"):
+        begun = json.loads(path.read_text())
+        if begun["options"] is not None:
+            # An option that came later; and the name of what the options say anyway.
+            del begun["options"]["optimiser"]["head_windows"]
+            begun["options"]["preset"] = "mcm-kd"
+            path.write_text(json.dumps(begun))
+    stamps = {p: p.stat().st_mtime_ns for p in config.out.rglob("summary.json")}
+    run(run_study(config, a_figure))
+    assert stamps == {p: p.stat().st_mtime_ns for p in config.out.rglob("summary.json")}
+
+
 def test_a_cell_that_fails_is_told_and_the_others_run(study_file):
     content = json.loads(study_file.read_text())
     wild = {"optimiser": {"student_lr": 1e30, "head_lr": 1e30}}

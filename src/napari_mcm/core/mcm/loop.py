@@ -124,7 +124,7 @@ class Training:
             self.learner.measure_targets(list(self._some_windows(count)))
             if self.team.leads:
                 self.run.trim_metrics(0)
-            yield from self._tell_if_few()
+            yield from self._tell_method()
             yield from self._start_head()
             return
         tensors, state = checkpoint
@@ -138,14 +138,18 @@ class Training:
             self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
 
-    def _tell_if_few(self) -> Job[None]:
-        """Say what our own studies found where there is little to learn context from."""
+    def _tell_method(self) -> Job[None]:
+        """Say how it learns, and what our own studies found where context has little."""
         windows = sum(map(len, self.batches))
-        options = self.config.optimiser
-        context = (
-            self.config.context.context_mode == "masked" and options.learn == "all"
-        )
-        if context and self.team.leads and windows < FEW_WINDOWS:
+        mode = self.config.context.context_mode
+        if not self.team.leads or self.config.optimiser.learn != "all":
+            return
+        if mode == "none":
+            yield Note(
+                "plain distillation: each patch learns from itself; --preset mcm-kd "
+                "predicts masked patches from their context"
+            )
+        elif mode == "masked" and windows < FEW_WINDOWS:
             yield Note(
                 f"{windows} windows to learn from: with a few hundred, --preset distill "
                 "did as well or better in our studies (docs/results.md)"

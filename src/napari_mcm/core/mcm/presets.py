@@ -1,7 +1,7 @@
-"""Named sets of options: the article's literal arm, ours, and every control.
+"""Named sets of options: what our studies support, the method, and every control.
 
 A control differs from the method in one thing, so that the difference in features says
-what that thing does; `docs/method.md` has the table.
+what that thing does; `docs/method.md` has the table, `docs/results.md` the studies.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 PresetName = Literal[
     "recommended",
+    "mcm-kd",
     "paper",
     "adabn",
     "distill",
@@ -22,12 +23,18 @@ PresetName = Literal[
     "cosine",
 ]
 
+_MASKED = {"context_mode": "masked"}
+_OURS = {
+    "target": {"target_norm": "layernorm", "start_at_median": True},
+    "optimiser": {"batch_norm": "frozen", "head_epochs": 16},
+}
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "recommended": {
-        "target": {"target_norm": "layernorm", "start_at_median": True},
-        "optimiser": {"batch_norm": "frozen", "head_epochs": 16},
-    },
+    # The context added nothing that our studies could measure.
+    "recommended": {"context": {"context_mode": "none"}, **_OURS},
+    "mcm-kd": {"context": _MASKED, **_OURS},
     "paper": {
+        "context": _MASKED,
         "target": {"target_norm": "none", "start_at_median": False, "loss": "l1"},
         "optimiser": {
             "batch_norm": "train",
@@ -36,12 +43,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "head_epochs": 0,
         },
     },
-    "adabn": {"optimiser": {"learn": "statistics", "batch_norm": "train"}},
+    "adabn": {
+        "context": _MASKED,
+        "optimiser": {"learn": "statistics", "batch_norm": "train"},
+    },
     "distill": {"context": {"context_mode": "none"}},
-    "self": {"teacher": "student"},
+    "self": {"context": _MASKED, "teacher": "student"},
     "shuffled": {"context": {"context_mode": "shuffled"}},
-    "head": {"optimiser": {"learn": "head"}},
-    "cosine": {"target": {"loss": "cosine_smooth_l1"}},
+    "head": {"context": _MASKED, "optimiser": {"learn": "head"}},
+    "cosine": {"context": _MASKED, "target": {"loss": "cosine_smooth_l1"}},
 }
 """Options by preset, nested as in ``FinetuneConfig``."""
 

@@ -187,6 +187,8 @@ def _finetuning(
     wanted = config.windows // 3 if config.fast else config.windows
     per_placement = max(len(grid) // 16 * len(paths), 1)
     return FinetuneConfig(
+        # What the demo is to show, though plain distillation is the default.
+        preset="mcm-kd",
         slides=tuple(paths),
         student=config.student,
         teacher=config.teacher,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from napari_mcm.core.errors import ConfigError, McmError, RunError
 from napari_mcm.core.files import write_json
 from napari_mcm.core.jobs import Event, Job, Meter, Metrics, Note, Progress
@@ -256,16 +258,31 @@ def _options(config: StudyConfig, cell: Cell) -> FinetuneConfig:
 
 def _identity(config: StudyConfig, cell: Cell) -> dict[str, Any]:
     """Tell what a cell's figures depend on, ready for JSON."""
-    options = _options(config, cell).model_dump(
-        mode="json", exclude={"out", "workers", "checkpoint_seconds", "compute"}
-    )
     arm = config.arms[cell.arm]
     return {
-        "options": None if arm.encoder else options,
+        "options": None if arm.encoder else _telling(_options(config, cell)),
         "encoder": arm.encoder,
         "test": [slide.model_dump(mode="json") for slide in cell.fold.test],
         "evaluation": dict(config.evaluation),
     }
+
+
+def _telling(options: FinetuneConfig) -> dict[str, Any]:
+    """Give the options that figures depend on; a preset's name adds nothing to its options."""
+    idle = {"out", "workers", "checkpoint_seconds", "compute", "preset"}
+    return options.model_dump(mode="json", exclude=idle)
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """Read what a cell was begun with; what an older program did not know is at default."""
+    begun = _read(folder / "cell.json")
+    if begun is None or begun["options"] is None:
+        return begun
+    try:
+        options = FinetuneConfig.model_validate(begun["options"])
+    except ValidationError:
+        return begun
+    return begun | {"options": _telling(options)}
 
 
 def _summary(config: StudyConfig, cell: Cell) -> dict[str, Any] | None:
@@ -278,7 +295,7 @@ def _summary(config: StudyConfig, cell: Cell) -> dict[str, Any] | None:
     """
     assert config.out is not None
     folder = cell.folder(config.out)
-    begun = _read(folder / "cell.json")
+    begun = _begun(folder)
     if begun is not None and begun != json.loads(json.dumps(_identity(config, cell))):
         raise RunError(
             "was begun with other options or slides",

@@ -40,11 +40,12 @@ _ELSEWHERE = {
 }
 _WORDS = {
     "preset": {
-        None: "our defaults",
-        "recommended": "recommended, pinned",
+        None: "our defaults: plain distillation",
+        "recommended": "recommended: the defaults, pinned",
+        "mcm-kd": "mcm-kd: masked context",
         "paper": "paper: the article's letter",
         "adabn": "adabn: statistics alone",
-        "distill": "distill: no context",
+        "distill": "distill: context none",
         "self": "self: no teacher",
         "shuffled": "shuffled: no layout",
         "head": "head: frozen student",
