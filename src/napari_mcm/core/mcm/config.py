@@ -91,6 +91,11 @@ class OptimiserConfig(BaseModel):
     placements: int = Field(
         1, ge=1, description="Random placements of the windows over a slide, an epoch."
     )
+    aligned: bool = Field(
+        False,
+        description="Lay patches where an extraction lays them, instead of at another "
+        "corner in each placement.",
+    )
     batch_windows: int = Field(4, ge=1, description="Context windows a step.")
     student_lr: float = Field(
         1e-4,
@@ -199,6 +204,11 @@ class FinetuneConfig(BaseModel):
         description="Frozen encoder that gives the targets; student is a frozen copy of "
         "the student (a control: no teacher).",
     )
+    teacher_features: Path | None = Field(
+        None,
+        description="Folder of features that the teacher gave in an extraction, taken "
+        "where patches are the same: with aligned, and without flips and jitter.",
+    )
     out: Path | None = Field(None, description="Directory of the run; new or empty.")
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
@@ -224,6 +234,16 @@ class FinetuneConfig(BaseModel):
         if not isinstance(given, dict) or given.get("preset") not in PRESETS:
             return given
         return under(PRESETS[given["preset"]], given)
+
+    @model_validator(mode="after")
+    def _patches_as_extracted(self) -> FinetuneConfig:
+        how = self.optimiser
+        if self.teacher_features and (not how.aligned or how.flips or how.jitter):
+            raise ValueError(
+                "teacher_features needs patches as an extraction sees them: aligned, "
+                "without flips and jitter (--aligned --no-flips)"
+            )
+        return self
 
     @property
     def teacher_spec(self) -> str:

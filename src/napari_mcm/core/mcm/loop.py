@@ -22,6 +22,7 @@ from napari_mcm.core.mcm.held_out import keep_out
 from napari_mcm.core.mcm.learner import Learner, StepFigures
 from napari_mcm.core.mcm.source import Source, WindowRef
 from napari_mcm.core.mcm.teacher_cache import TeacherCache
+from napari_mcm.core.mcm.teacher_files import take_from_files
 from napari_mcm.core.mcm.validation import Validation
 from napari_mcm.core.mcm.windows import Window, plan_epoch, read_window
 from napari_mcm.core.prefetch import prefetch
@@ -100,6 +101,15 @@ class Training:
         compute = self.team.place(config.compute)
         student = load_encoder(config.student, compute)
         teacher = load_encoder(config.teacher_spec, compute)
+        if config.teacher_features is not None:
+            yield from take_from_files(
+                self.cache,
+                config.teacher_features,
+                teacher,
+                self.sources,
+                config.grid,
+                self.mpp,
+            )
         self.learner = Learner(student, teacher, config, self.team, self.cache)
         yield from self._prepare()
         self.team.wait()

@@ -1,7 +1,8 @@
 """The teacher's features kept in memory, for runs that show it the same patches.
 
 Within one run there is nothing to gain: each placement of the windows lies elsewhere. But
-the arms of a study see the same windows for the same seed, and their teacher is the same.
+the arms of a study see the same windows for the same seed, and their teacher is the same;
+and patches that lie as in an extraction may have been encoded by it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ class TeacherCache:
     Parameters
     ----------
     megabytes : int
-        Bound of its memory; 0 keeps nothing.
+        Bound of its memory for what is encoded here; 0 keeps nothing.
 
     Attributes
     ----------
+    size, known_bytes : int
+        Memory taken by what was encoded here, and by what was taken in.
     asked, found : int
         Patches asked for, and those whose features were there.
     """
@@ -34,7 +37,8 @@ class TeacherCache:
     def __init__(self, megabytes: int) -> None:
         self._limit = megabytes * 10**6
         self._features: OrderedDict[_Key, NDArray[np.float32]] = OrderedDict()
-        self.size = 0
+        self._known: dict[_Key, NDArray[np.float32]] = {}
+        self.size = self.known_bytes = 0
         self.asked = self.found = 0
 
     def encode(
@@ -52,7 +56,7 @@ class TeacherCache:
             What each patch shows: slide, place, resolution, turn. None at all where
             patches are recoloured at random: nothing is kept then.
         """
-        if not self._limit or not keys:
+        if not keys or not (self._limit or self._known):
             return teacher.encode(pixels)
         names = [(teacher.fingerprint, teacher.precision, key) for key in keys]
         known = {name: self._take(name) for name in names}
@@ -66,6 +70,26 @@ class TeacherCache:
                 self._keep(names[i], features.copy())
         return np.stack([f for name in names if (f := known[name]) is not None])
 
+    def take_in(
+        self, teacher: Encoder, keys: Sequence[bytes], features: NDArray[np.float32]
+    ) -> None:
+        """Keep features that are known from elsewhere; these are never dropped.
+
+        Parameters
+        ----------
+        teacher : Encoder
+            Whose they are.
+        keys : sequence of bytes
+            What each patch shows.
+        features : ndarray of float32, shape (N, D)
+            One row a key.
+        """
+        for key, row in zip(keys, features, strict=True):
+            name = (teacher.fingerprint, teacher.precision, key)
+            # The runs of a study bring the same ones.
+            self.known_bytes += 0 if name in self._known else row.nbytes
+            self._known[name] = row
+
     def describe(self) -> str:
         """Say what it was good for, in one line."""
         return (
@@ -74,6 +98,8 @@ class TeacherCache:
         )
 
     def _take(self, name: _Key) -> NDArray[np.float32] | None:
+        if name in self._known:
+            return self._known[name]
         if name in self._features:
             self._features.move_to_end(name)
         return self._features.get(name)

@@ -19,12 +19,14 @@ from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.mcm.config import ContextConfig, FinetuneConfig
 from napari_mcm.core.mcm.held_out import HeldOut
 from napari_mcm.core.mcm.source import Source, WindowRef
+from napari_mcm.core.slides import Slide
 
 __all__ = [
     "Source",
     "Window",
     "WindowRef",
     "choose_masked",
+    "patch_key",
     "plan_epoch",
     "read_window",
 ]
@@ -74,14 +76,15 @@ def plan_epoch(
 
     Each placement lays the patches out from a random corner and the windows over them
     with a random offset, so that every tissue patch is seen about once a placement and
-    at other borders each time. No window shares a pixel with what is held out.
+    at other borders each time; aligned ones lie as in an extraction. No window shares a
+    pixel with what is held out.
     """
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
     refs: list[WindowRef] = []
     for which, source in enumerate(sources):
         for placement in range(config.optimiser.placements):
             key = (config.optimiser.seed, epoch, which, placement)
-            grid, rng = _lay_out(source, grid_config, key)
+            grid, rng = _lay_out(source, grid_config, key, config.optimiser.aligned)
             if held_out is not None:
                 grid = held_out.remove_from(grid, which)
             refs += _place(source, grid, config.context, key, rng)
@@ -90,13 +93,14 @@ def plan_epoch(
 
 
 def _lay_out(
-    source: Source, grid_config: GridConfig, key: tuple[int, ...]
+    source: Source, grid_config: GridConfig, key: tuple[int, ...], aligned: bool
 ) -> tuple[PatchGrid, np.random.Generator]:
     rng = np.random.default_rng(key)
     side = grid_config.patch_size * float(grid_config.mpp)
     # A whole number of level-0 pixels: reads at native resolution need no resampling.
     x, y = (int(rng.integers(0, max(int(side / own), 1))) for own in source.slide.mpp)
-    return make_grid(source.slide, source.tissue, grid_config, (x, y)), rng
+    origin = (0, 0) if aligned else (x, y)
+    return make_grid(source.slide, source.tissue, grid_config, origin), rng
 
 
 def _place(
@@ -136,7 +140,8 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
             damaged += 1
             continue
         pixels[int(slot)] = turn.apply(patch)
-        keys[int(slot)] = _key(ref, int(index[slot]), turn)
+        shown = ref.source.slide, ref.grid, int(index[slot])
+        keys[int(slot)] = patch_key(*shown, turn.quarters, turn.mirror)
     if len(pixels) < 2:
         return None
     masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
@@ -196,12 +201,14 @@ def _moved(by_slot: dict[int, _Value], places: NDArray[np.int64]) -> dict[int, _
     return {int(places[slot]): value for slot, value in by_slot.items()}
 
 
-def _key(ref: WindowRef, patch: int, turn: _Turn) -> bytes:
-    """Hash what a patch shows: the same key, the same pixels."""
-    slide, (x, y) = ref.source.slide, ref.grid.xy[patch]
+def patch_key(
+    slide: Slide, grid: PatchGrid, patch: int, quarters: int = 0, mirror: bool = False
+) -> bytes:
+    """Hash what a patch shows, turned or not: the same key, the same pixels."""
+    x, y = grid.xy[patch]
     told = (
-        f"{slide.fingerprint} {slide.asked.icc} {ref.grid.mpp!r} {ref.grid.patch_size} "
-        f"{x} {y} {turn.quarters} {turn.mirror}"
+        f"{slide.fingerprint} {slide.asked.icc} {grid.mpp!r} {grid.patch_size} "
+        f"{x} {y} {quarters} {mirror}"
     )
     return hashlib.blake2b(told.encode(), digest_size=16).digest()
 
