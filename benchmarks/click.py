@@ -15,7 +15,7 @@ import functools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -105,6 +105,42 @@ def regional_features(
     )
 
 
+def ask_plainly(viewer: napari.Viewer, grid: PatchGrid, index: SimilarityIndex) -> None:
+    """The baseline: the same click as anybody would write it with napari alone."""
+    unit, slide = index._unit, viewer.layers[0]
+    side = MPP * PATCH
+    flat = np.full(grid.shape, np.nan, np.float32)
+    heatmap = viewer.add_image(
+        np.zeros(grid.shape, np.float32),
+        scale=(side, side),
+        translate=(side / 2, side / 2),
+        contrast_limits=(-1, 1),
+        colormap="viridis",
+        opacity=0.6,
+        units=slide.units,
+    )
+    points = viewer.add_points(
+        np.zeros((1, 2)),
+        size=side,
+        symbol="square",
+        face_color="transparent",
+        border_color="white",
+        units=slide.units,
+    )
+    viewer.layers.selection.active = slide
+
+    @viewer.mouse_drag_callbacks.append
+    def ask(viewer: napari.Viewer, event: Any) -> Iterator[None]:
+        yield
+        y, x = slide.world_to_data(event.position)
+        patch = grid.index_at(x, y)
+        began = time.perf_counter()
+        flat[tuple(grid.lattice.T)] = unit @ unit[patch]
+        spent["one map's values"].append(time.perf_counter() - began)
+        heatmap.data = flat.copy()
+        points.data = grid.centres[[patch]][:, ::-1] * MPP
+
+
 def settle(seconds: float) -> None:
     """Let the window finish what it has to do."""
     until = time.perf_counter() + seconds
@@ -142,6 +178,9 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=1, choices=range(1, 4))
     parser.add_argument("--limits", choices=LIMITS, default="encoder")
     parser.add_argument("--n", type=int, default=50)
+    parser.add_argument(
+        "--plain", action="store_true", help="napari alone, as a baseline"
+    )
     options = parser.parse_args()
     timed("one map's values", SimilarityIndex, "compare")
     timed("one map's raster", PatchGrid, "raster")
@@ -153,18 +192,13 @@ def main() -> None:
     viewer = napari.Viewer()
     viewer.window.resize(1400, 900)
     add_slide(viewer, grid.shape[0] * PATCH)
-    widget = SimilarityWidget(viewer)
-    viewer.window.add_dock_widget(widget, area="right")
-    widget.session.use_limits(options.limits)
     rng = np.random.default_rng(1)
-    for slot in SLOTS[: options.slots]:
+    if options.plain:
         vectors = regional_features(grid, options.dim, rng)
-        encoder = {"fingerprint": slot}
-        features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), encoder)
-        index = SimilarityIndex(features)
-        path = Path("x.features.zarr")
-        loaded = Loaded(slot, index, path, usual_range(index))
-        widget.session.take_features(widget.session.slide, slot, loaded)
+        features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), {})
+        ask_plainly(viewer, grid, SimilarityIndex(features))
+    else:
+        fill_slots(viewer, grid, options, rng)
     settle(1)
     canvas = viewer.window._qt_viewer.canvas._scene_canvas
     width, height = canvas.size
@@ -177,6 +211,26 @@ def main() -> None:
         settle(QApplication.doubleClickInterval() / 1000 + 0.05)
     report(took[5:], len(grid), options)
     viewer.close()
+
+
+def fill_slots(
+    viewer: napari.Viewer,
+    grid: PatchGrid,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
+) -> None:
+    """Dock the widget, with features of as many encoders as asked for."""
+    widget = SimilarityWidget(viewer)
+    viewer.window.add_dock_widget(widget, area="right")
+    widget.session.use_limits(options.limits)
+    for slot in SLOTS[: options.slots]:
+        vectors = regional_features(grid, options.dim, rng)
+        encoder = {"fingerprint": slot}
+        features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), encoder)
+        index = SimilarityIndex(features)
+        path = Path("x.features.zarr")
+        loaded = Loaded(slot, index, path, usual_range(index))
+        widget.session.take_features(widget.session.slide, slot, loaded)
 
 
 def report(took: list[float], patches: int, options: argparse.Namespace) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,14 +33,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 from make_pictures import Studio, settle, wait  # noqa: E402
 
 TICK_MS = 10
+LATE_S = 0.12
 
 
 class Stalls:
-    """How late a timer in the window's thread fires, by what goes on."""
+    """How late a timer in the window's thread fires, by what goes on, and why."""
 
     def __init__(self) -> None:
         self.gaps: dict[str, list[float]] = {}
+        self.where: list[str] = []
         self._during, self._last = "", time.perf_counter()
+        self._window = threading.get_ident()
+        threading.Thread(target=self._look, daemon=True).start()
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._tick)
@@ -47,9 +53,10 @@ class Stalls:
     @contextmanager
     def during(self, what: str) -> Iterator[None]:
         """Count gaps towards something."""
-        self._during = what
+        self._during, before = what, self._during
+        self._last = time.perf_counter()
         yield
-        self._during = ""
+        self._during, self._last = before, time.perf_counter()
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Give median, 95th percentile and maximum in milliseconds."""
@@ -61,6 +68,18 @@ class Stalls:
             }
             for what, gaps in self.gaps.items()
         }
+
+    def _look(self) -> None:
+        """See from another thread what the window's is at when it is late."""
+        seen = 0.0
+        while True:
+            time.sleep(0.02)
+            began, during = self._last, self._during
+            if during and seen != began and time.perf_counter() - began > LATE_S:
+                seen = began
+                frames = traceback.extract_stack(sys._current_frames()[self._window])
+                at = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames]
+                self.where.append(f"{during}: {' < '.join(reversed(at[-12:]))}")
 
     def _tick(self) -> None:
         now = time.perf_counter()
@@ -83,7 +102,8 @@ class Hour:
     def take(self, name: str) -> None:
         """Save a numbered picture."""
         self.number += 1
-        self.studio.take(f"{self.number:02}-{name}")
+        with self.stalls.during(""):
+            self.studio.take(f"{self.number:02}-{name}")
 
     def open(self, path: Path) -> None:
         """Open a slide; it is what is worked on then."""
@@ -227,6 +247,7 @@ def main() -> None:
     settle()
     figures = {"stalls_ms": hour.stalls.figures(), "seconds": hour.cancels}
     print(json.dumps(figures, indent=1))
+    print("later than 120 ms:", *hour.stalls.where, sep="\n  ")
     hour.studio.viewer.close()
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import napari
 import numpy as np
 from PIL import Image
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 
@@ -50,13 +50,17 @@ SMALL_MAE = {
 
 
 def wait(until: Callable[[], bool], seconds: float = 1800) -> None:
-    """Let the program run until something has happened."""
+    """Let the program run in its own event loop until something has happened."""
     end = time.monotonic() + seconds
-    while not until():
-        if time.monotonic() > end:
-            raise SystemExit(f"gave up after {seconds:.0f} s")
-        QApplication.processEvents()
-        time.sleep(0.01)
+    loop, poll = QEventLoop(), QTimer()
+    poll.timeout.connect(lambda: (until() or time.monotonic() > end) and loop.quit())
+    poll.start(10)
+    QApplication.processEvents()
+    if not until():
+        loop.exec()
+    poll.stop()
+    if not until():
+        raise SystemExit(f"gave up after {seconds:.0f} s")
 
 
 def settle(seconds: float = 1.0) -> None:
