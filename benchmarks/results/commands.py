@@ -25,6 +25,6 @@ def once(done: Path, *words: object) -> None:
 def train(run_dir: Path, *words: object) -> None:
     """Run a training, or go on with one that was broken off."""
     begun = (run_dir / "config.json").exists()
-    verb = words[: 2 if words[0] == "mil" else 1]
+    verb = words[: 2 if words[0] in ("mil", "mae") else 1]
     asked = (*verb, "--resume", run_dir) if begun else (*words, "--out", run_dir)
     once(run_dir / "summary.json", *asked)

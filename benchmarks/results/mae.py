@@ -11,7 +11,7 @@ from napari_mcm.core.training import Run
 
 HERE = Path(__file__).parent
 PRETRAINING = (
-    *("--model", "tiny", "--image-size", 112, "--vit-patch", 8, "--tiles", 8),
+    *("--model", "tiny", "--image-size", 112, "--vit-patch", 16, "--tiles", 8),
     *("--batch-size", 64, "--steps", 1500, "--base-lr", 1.5e-3),
 )
 CELLS: dict[str, tuple[object, ...]] = {
@@ -49,6 +49,7 @@ def section(data: Path, work: Path, pictures: Path) -> str:
             out,
             *("--arms", "scratch", "--arms", f"mae:{run_dir}", "--arms", REFERENCE),
             *("--seeds", 3, "--image-size", 112),
+            *("--steps", 120, "--batch-size", 16),
             *options,
         )
         table = (out / "ablation.md").read_text(encoding="utf-8")
