@@ -122,6 +122,22 @@ def test_floating_and_hiding_do_not_close_it(
     assert listeners(viewer) == 1
 
 
+def test_docks_of_ours_are_tabs_of_each_other(viewer: Any) -> None:
+    add = viewer.window.add_plugin_dock_widget
+    first, _ = add("napari-mcm", "Slide")
+    lone, _ = add("napari-mcm", "Features")
+    window = viewer.window._qt_window
+    wait_until(lambda: lone in window.tabifiedDockWidgets(first))
+    lone.setFloating(True)
+    last, _ = add("napari-mcm", "Similarity")
+    wait_until(lambda: last in window.tabifiedDockWidgets(first))
+    # What the user put elsewhere stays there, and napari's own docks are left alone.
+    assert lone.isFloating() and window.tabifiedDockWidgets(first) == [last]
+    lone.setFloating(False)
+    QApplication.processEvents()
+    assert not window.tabifiedDockWidgets(viewer.window._qt_viewer.dockLayerList)
+
+
 def test_a_bad_resolution_is_told_beside_the_form(widget: SimilarityWidget) -> None:
     widget.options.mpp.setCurrentText("fine")
     widget.first.start()

@@ -6,8 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QFrame,
+    QMainWindow,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_mcm.viewer.session import session_of
 from napari_mcm.viewer.widgets.closing import guard_dock, guard_window
@@ -94,6 +102,9 @@ class DockedWidget(QWidget):
         self.session = session = session_of(napari_viewer)
         self.problem = note()
         self.job = JobBar(session.jobs)
+        self._settling = QTimer(self)
+        self._settling.setSingleShot(True)
+        self._settling.timeout.connect(self._join_others)
         self.say("")
         follow(session.complained, self._complain)
         follow(session.slide_changed, self._clear)
@@ -141,6 +152,28 @@ class DockedWidget(QWidget):
         """Ask for a dock in which most lines fit."""
         return QSize(WIDTH, super().sizeHint().height())
 
+    def _join_others(self) -> None:
+        """Become a tab of the docks that are there: below each other all are too low.
+
+        The manifest asks for tabs, which napari does not do yet.
+        """
+        dock, window = self.parentWidget(), self.window()
+        if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow):
+            return
+        area = window.dockWidgetArea(dock)
+        others = [
+            other
+            for other in window.findChildren(QDockWidget)
+            if other is not dock
+            and isinstance(other.widget(), DockedWidget)
+            and not other.isFloating()
+            and window.dockWidgetArea(other) == area
+        ]
+        if others and dock not in window.tabifiedDockWidgets(others[-1]):
+            window.tabifyDockWidget(others[-1], dock)
+            dock.show()
+            dock.raise_()
+
     def say(self, problem: str) -> None:
         """Show one line about what went wrong; an empty one takes it away."""
         self.problem.setText(problem)
@@ -163,6 +196,8 @@ class DockedWidget(QWidget):
             else:
                 self.session.enter(user)
                 guard_dock(self.parentWidget(), self.session, user)
+                # Where it is put is not settled yet: napari lays the dock after this.
+                self._settling.start(0)
         elif event.type() == QEvent.Type.Show:
             guard_window(self.window(), self.session)
         return bool(super().event(event))

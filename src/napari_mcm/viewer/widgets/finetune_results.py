@@ -20,7 +20,7 @@ from napari_mcm.viewer.widgets.patch_options import encoder_label, folder_name
 
 CHARTS: Mapping[str, Mapping[str, str]] = {
     "Loss": {"loss": "step", "held_out_loss": "kept out"},
-    "Cosine to the teacher, masked patches": {
+    "Cosine to the teacher": {
         "cosine": "step",
         "held_out_cosine": "kept out",
     },
