@@ -25,6 +25,7 @@ from napari_mcm.core.studies.ablation_config import (
     AblationCell,
     AblationConfig,
     ablation_cells,
+    arm_names,
     nested_subset,
 )
 from tests.core.mae.classifier.conftest import COLOURS, write_classes
@@ -175,6 +176,14 @@ def test_a_test_split_is_scored_on_where_there_is_one(config, tmp_path):
     assert len(other.only(VALIDATION)) == 2 and len(other.classes) == 5
     with pytest.raises(ConfigError, match="nothing to score"):
         study_images(config.model_copy(update={"test_split": "val"}))
+
+
+def test_runs_are_called_by_their_folder_unless_two_are_called_alike():
+    arms = ("scratch", "mae:/data/one/run", "mae:runs\\second", "offline:lite/x")
+    called = list(arm_names(arms).values())
+    assert called == ["scratch", "mae:run", "mae:second", "offline:lite/x"]
+    alike = ("mae:a/run", "mae:b/run/")
+    assert list(arm_names(alike).values()) == list(alike)
 
 
 def test_options_survive_json(config):

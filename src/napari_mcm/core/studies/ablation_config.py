@@ -95,6 +95,13 @@ class AblationConfig(BaseModel):
         return self.model_dump(mode="json", exclude=how)
 
 
+def arm_names(arms: Sequence[str]) -> dict[str, str]:
+    """Name arms for tables and figures: a run by its folder, where that tells it."""
+    short = {arm: re.sub(r"^mae:.*[/\\]", "mae:", arm.rstrip("/\\")) for arm in arms}
+    taken = list(short.values())
+    return {arm: s if taken.count(s) == 1 else arm for arm, s in short.items()}
+
+
 class AblationCell(BaseModel):
     """One classifier of the ablation."""
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from napari_mcm.core.heatmaps.figures import BLUE, VERMILION, save_figure
 from napari_mcm.core.heatmaps.panels import DPI, FONT, QUIET
-from napari_mcm.core.studies.ablation_config import AblationConfig
+from napari_mcm.core.studies.ablation_config import AblationConfig, arm_names
 from napari_mcm.core.studies.ablation_table import FIGURES, Row
 
 _SMALL = {**FONT, "size": 7.0}
@@ -30,9 +30,11 @@ def draw_curves(rows: Sequence[Row], arms: Sequence[str], path: Path) -> Path:
     """Draw scores against training images: means, spreads over seeds, each seed."""
     figure = Figure(figsize=(3.2 * len(_SHOWN), 3.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
+    called = arm_names(arms)
     for ax, name in zip(figure.subplots(1, len(_SHOWN)), _SHOWN, strict=True):
         for number, arm in enumerate(arms):
-            _draw_arm(ax, [r for r in rows if r.cell.arm == arm], name, number)
+            own = [r for r in rows if r.cell.arm == arm]
+            _draw_arm(ax, own, name, number, _short(called[arm]))
         vote = rows[0].majority.get(name)
         if vote is not None:
             ax.axhline(vote, color=QUIET, linestyle=":", linewidth=1)
@@ -49,7 +51,9 @@ def draw_curves(rows: Sequence[Row], arms: Sequence[str], path: Path) -> Path:
     return save_figure(figure, path)
 
 
-def _draw_arm(ax: Axes, rows: Sequence[Row], name: str, number: int) -> None:
+def _draw_arm(
+    ax: Axes, rows: Sequence[Row], name: str, number: int, label: str
+) -> None:
     if not rows:
         return
     colour = _COLOURS[number % len(_COLOURS)]
@@ -59,10 +63,7 @@ def _draw_arm(ax: Axes, rows: Sequence[Row], name: str, number: int) -> None:
     values = [np.array([row.scores[name] for row in group]) for group in groups]
     means = [float(v.mean()) for v in values]
     spread = [float(v.std(ddof=1)) if len(v) > 1 else 0.0 for v in values]
-    arm = rows[0].cell.arm
-    ax.errorbar(
-        x, means, spread, color=colour, marker="o", ms=3, lw=1.2, label=_short(arm)
-    )
+    ax.errorbar(x, means, spread, color=colour, marker="o", ms=3, lw=1.2, label=label)
     for place, v in zip(x, values, strict=True):
         ax.plot([place] * len(v), v, ".", color=colour, alpha=0.35, ms=3)
 
@@ -88,7 +89,7 @@ def draw_confidence(
         own = [r for r in rows if (r.cell.arm, r.cell.percent) == (arm, percent)]
         _draw_boxes(ax, _answers(out, own, classes))
         if row == 0:
-            ax.set_title(_short(arm), **_SMALL)
+            ax.set_title(_short(arm_names(config.arms)[arm]), **_SMALL)
         if column == 0:
             ax.set_ylabel(f"{percent:g} %: confidence", **_SMALL)
     key = [Patch(color=BLUE, label="right"), Patch(color=VERMILION, label="wrong")]

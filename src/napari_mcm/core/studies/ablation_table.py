@@ -14,7 +14,11 @@ import numpy as np
 from napari_mcm.core.files import write_text
 from napari_mcm.core.mae.classifier.cells import TRAIN, VALIDATION, CellSet
 from napari_mcm.core.mae.classifier.scores import UNRELIABLE
-from napari_mcm.core.studies.ablation_config import AblationCell, AblationConfig
+from napari_mcm.core.studies.ablation_config import (
+    AblationCell,
+    AblationConfig,
+    arm_names,
+)
 
 FIGURES = {
     "accuracy": "accuracy",
@@ -106,6 +110,7 @@ def _table(config: AblationConfig, rows: Sequence[Row]) -> str:
         f"| data | images | start | {' | '.join(FIGURES.values())} |",
         f"|---|---|---|{'---|' * len(FIGURES)}",
     ]
+    names = arm_names(config.arms)
     for percent in config.percent:
         for arm in config.arms:
             own = _of(rows, arm, percent)
@@ -113,7 +118,7 @@ def _table(config: AblationConfig, rows: Sequence[Row]) -> str:
                 cells = [_spread([r.scores[name] for r in own]) for name in FIGURES]
                 count = f"{np.mean([r.images for r in own]):.0f}"
                 lines.append(
-                    f"| {percent:g} % | {count} | {arm} | {' | '.join(cells)} |"
+                    f"| {percent:g} % | {count} | {names[arm]} | {' | '.join(cells)} |"
                 )
     if rows:
         vote = rows[0].majority
@@ -127,6 +132,7 @@ def _gains(config: AblationConfig, rows: Sequence[Row]) -> str:
     if _BASE not in config.arms or not others:
         return ""
     names = [name for name in FIGURES if name not in ("ece", "nll")]
+    called = arm_names(config.arms)
     lines = [
         "Gain over scratch, paired by seed:",
         "",
@@ -146,7 +152,7 @@ def _gains(config: AblationConfig, rows: Sequence[Row]) -> str:
                     _spread([a.scores[n] - b.scores[n] for a, b in pairs], sign="+")
                     for n in names
                 ]
-                lines.append(f"| {percent:g} % | {arm} | {' | '.join(cells)} |")
+                lines.append(f"| {percent:g} % | {called[arm]} | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 4 else ""
 
 
