@@ -49,7 +49,7 @@ def section(data: Path, work: Path, pictures: Path) -> str:
             out,
             *("--arms", "scratch", "--arms", f"mae:{run_dir}", "--arms", REFERENCE),
             *("--seeds", 3, "--image-size", 112),
-            *("--steps", 120, "--batch-size", 16),
+            *("--steps", 80, "--batch-size", 16, "--base-lr", 8e-3),
             *options,
         )
         table = (out / "ablation.md").read_text(encoding="utf-8")
