@@ -40,13 +40,13 @@ PLUGIN = "napari-mcm"
 SMALL_MAE = {
     "model.model": "tiny",
     "model.image_size": 112,
-    "model.vit_patch": 8,
+    "model.vit_patch": 16,
     "recipe.batch_size": 32,
-    "recipe.steps": 400,
+    "recipe.steps": 100,
     "recipe.base_lr": 1.5e-3,
-    "checkpoint_seconds": 20,
+    "checkpoint_seconds": 5,
 }
-"""A pre-training of some minutes."""
+"""A pre-training of a minute or two."""
 
 
 def wait(until: Callable[[], bool], seconds: float = 1800) -> None:
