@@ -204,10 +204,18 @@ def test_masks_are_saved_and_loaded(found: SlideWidget, tmp_path: Path) -> None:
     features = json.loads((tmp_path / "mine.geojson").read_text())["features"]
     assert features and features[0]["geometry"]["type"] == "Polygon"
     painted = drawing(found).layer.data.copy()
+    told: list[str] = []
+
+    def listen() -> None:
+        if (there := session.tissue.drawing(slide)) is not None:
+            told.append(there.note)
+
+    # It is soon told that the mask is saved, too, perhaps before anybody looks.
+    session.tissue.changed.connect(listen)
     for ending in ("geojson", "png"):
         paint(found, 0)
         session.tissue.load(slide, tmp_path / f"mine.{ending}")
-        wait_until(lambda ending=ending: f"mine.{ending}" in drawing(found).note)
+        wait_until(lambda ending=ending: f"loaded from mine.{ending}" in told)
         np.testing.assert_array_equal(drawing(found).layer.data, painted)
 
 
