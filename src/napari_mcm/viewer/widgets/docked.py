@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MethodType
 from typing import TYPE_CHECKING
-from weakref import ref
+from weakref import WeakMethod, ref
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
@@ -74,14 +75,18 @@ class Tab(QWidget):
 
     def __init__(self, parts: Callable[[], Parts]) -> None:
         super().__init__()
-        self._parts: Callable[[], Parts] | None = parts
+        # A method of the widget that this is a page of would hold it: PySide6 lets nobody
+        # collect such a ring.
+        self._parts: Callable[[], Callable[[], Parts] | None] | None = (
+            WeakMethod(parts) if isinstance(parts, MethodType) else lambda: parts
+        )
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
 
     def make(self) -> None:
         """Make the parts, unless they are there."""
-        if (parts := self._parts) is not None:
-            self._parts = None
+        asked, self._parts = self._parts, None
+        if asked is not None and (parts := asked()) is not None:
             content = scrolled(parts())
             self._column.addWidget(content)
             content.show()
