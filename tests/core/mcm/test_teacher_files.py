@@ -10,12 +10,14 @@ from pydantic import ValidationError
 
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.features import extract
+from napari_mcm.core.features import extract, read_features
 from napari_mcm.core.features.interchange import save_features
 from napari_mcm.core.grid import make_grid
 from napari_mcm.core.jobs import Note, run
+from napari_mcm.core.mcm import teacher_files
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune
+from napari_mcm.core.mcm.teacher_cache import TeacherCache
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run
@@ -116,3 +118,36 @@ def test_patches_shown_otherwise_are_refused(aligned, wrong):
     how = aligned("run").optimiser.model_dump() | wrong
     with pytest.raises(ValidationError, match="--aligned --no-flips"):
         aligned("run", teacher_features="features", optimiser=how)
+
+
+def test_the_arms_of_a_study_read_a_file_once(aligned, extracted, monkeypatch):
+    folder, _, found = extracted
+    megabytes = 1.5 * found.features.nbytes / 10**6
+    monkeypatch.setattr(teacher_files, "MOST_MB", megabytes)
+    reads = []
+    monkeypatch.setattr(
+        teacher_files,
+        "read_features",
+        lambda path: reads.append(path) or read_features(path),
+    )
+    cache, warned = TeacherCache(0), []
+    for name in ("first arm", "second arm"):
+        config = aligned(name, teacher_features=str(folder))
+        run(finetune(config, cache=cache), warned.append)
+    assert len(reads) == 1
+    assert cache.known_bytes == int(found.ok.sum()) * found.features[0].nbytes
+    assert not [
+        e.text for e in warned if isinstance(e, Note) and "none that fit" in e.text
+    ]
+
+
+def test_features_beyond_the_memory_are_not_even_read(aligned, extracted, monkeypatch):
+    folder, _, found = extracted
+    megabytes = 0.9 * found.features.nbytes / 10**6
+    monkeypatch.setattr(teacher_files, "MOST_MB", megabytes)
+    monkeypatch.setattr(
+        teacher_files, "read_features", lambda path: pytest.fail(f"{path} was read")
+    )
+    events = []
+    losses(aligned("run", teacher_features=str(folder)), events)
+    assert any(isinstance(e, Note) and "none that fit" in e.text for e in events)

@@ -160,6 +160,12 @@ def open_group(path: Path, mode: Any) -> zarr.Group:
         raise FeatureError(f"is not a zarr group ({error})", path) from error
 
 
+def bytes_in_memory(path: Path) -> int:
+    """Tell what a file's features take in memory as float32, from its description."""
+    features: Any = open_group(path, "r").get("features")
+    return 4 * int(getattr(features, "size", 0))
+
+
 def damaged(path: Path, reason: object) -> FeatureError:
     """Say that a file is damaged, in one line."""
     said = " ".join(str(reason).split())

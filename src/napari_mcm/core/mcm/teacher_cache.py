@@ -32,6 +32,8 @@ class TeacherCache:
         Memory taken by what was encoded here, and by what was taken in.
     asked, found : int
         Patches asked for, and those whose features were there.
+    taken : dict of str to int
+        Patches taken in by where from, so that the next run of a study does not again.
     """
 
     def __init__(self, megabytes: int) -> None:
@@ -40,6 +42,7 @@ class TeacherCache:
         self._known: dict[_Key, NDArray[np.float32]] = {}
         self.size = self.known_bytes = 0
         self.asked = self.found = 0
+        self.taken: dict[str, int] = {}
 
     def encode(
         self, teacher: Encoder, pixels: NDArray[np.uint8], keys: Sequence[bytes]
@@ -86,7 +89,7 @@ class TeacherCache:
         """
         for key, row in zip(keys, features, strict=True):
             name = (teacher.fingerprint, teacher.precision, key)
-            # The runs of a study bring the same ones.
+            # A patch counts once, however often it is brought.
             self.known_bytes += 0 if name in self._known else row.nbytes
             self._known[name] = row
 

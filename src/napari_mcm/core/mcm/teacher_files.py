@@ -16,7 +16,12 @@ import numpy as np
 from napari_mcm.core.encoders import Encoder
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features import FeatureSet, read_features
-from napari_mcm.core.features.layout import attributes_of, feature_path, files_of
+from napari_mcm.core.features.layout import (
+    attributes_of,
+    bytes_in_memory,
+    feature_path,
+    files_of,
+)
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.mcm.source import Source
@@ -73,11 +78,14 @@ def take_from_files(
         if path is None:
             left_out.append(source.slide.name)
             continue
-        found = read_features(path)
-        if cache.known_bytes + found.features.nbytes > MOST_MB * 10**6:
-            left_out.append(source.slide.name)
-            continue
-        known += _take(cache, found, teacher, source)
+        origin = f"{path}:{teacher.precision}"
+        if origin not in cache.taken:
+            # Held against the bound before it is read, not after.
+            if cache.known_bytes + bytes_in_memory(path) > MOST_MB * 10**6:
+                left_out.append(source.slide.name)
+                continue
+            cache.taken[origin] = _take(cache, read_features(path), teacher, source)
+        known += cache.taken[origin]
         yield Progress("Reading teacher features", number + 1, len(sources), "slides")
     yield Note(
         f"teacher features of {known:,} patches read from {folder} "
