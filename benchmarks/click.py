@@ -148,19 +148,26 @@ def settle(seconds: float) -> None:
         QApplication.processEvents()
 
 
-def click(canvas: Any, at: tuple[int, int]) -> float:
-    """Click, and wait until the frame is painted; gives the seconds it took."""
+def click(canvas: Any, at: tuple[int, int], hold: float) -> float:
+    """Click, and wait until the frame is painted; gives the seconds it took.
+
+    Where the button is held, the clock starts when it is let go: before, it may become
+    a drag.
+    """
     painted: list[float] = []
 
     def draw(_event: Any) -> None:
         GL.glFinish()
         painted.append(time.perf_counter())
 
-    canvas.events.draw.connect(draw, position="last")
+    button, place = Qt.MouseButton.LeftButton, QPoint(*at)
     began = time.perf_counter()
-    QTest.mouseClick(
-        canvas.native, Qt.MouseButton.LeftButton, pos=QPoint(*at), delay=-1
-    )
+    QTest.mousePress(canvas.native, button, pos=place, delay=-1)
+    if hold:
+        settle(hold)
+        began = time.perf_counter()
+    canvas.events.draw.connect(draw, position="last")
+    QTest.mouseRelease(canvas.native, button, pos=place, delay=-1)
     handled = time.perf_counter()
     while not painted or painted[-1] < handled:
         QApplication.processEvents()
@@ -180,6 +187,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=50)
     parser.add_argument(
         "--plain", action="store_true", help="napari alone, as a baseline"
+    )
+    parser.add_argument(
+        "--hold",
+        type=float,
+        default=0,
+        help="ms between press and release, which a person takes some 80 for; the "
+        "clock starts at the release then",
     )
     options = parser.parse_args()
     timed("one map's values", SimilarityIndex, "compare")
@@ -206,7 +220,8 @@ def main() -> None:
     points = rng.uniform(-spread, spread, (options.n + 5, 2)) + (width / 2, height / 2)
     took = []
     for point in points:
-        took.append(click(canvas, (int(point[0]), int(point[1]))))
+        at = int(point[0]), int(point[1])
+        took.append(click(canvas, at, options.hold / 1000))
         # As far apart as a double click is not.
         settle(QApplication.doubleClickInterval() / 1000 + 0.05)
     report(took[5:], len(grid), options)

@@ -32,6 +32,9 @@ class ClickListener:
         with the manner of the click.
     on_move : callable
         Called with x and y while the cursor is followed.
+    on_press : callable, optional
+        Called as `on_click` is, before it: when the button goes down, which may yet
+        become a drag.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class ClickListener:
         slide: Callable[[], Layer | None],
         on_click: Callable[[float, float, Manner], None],
         on_move: Callable[[float, float], None],
+        on_press: Callable[[float, float, Manner], None] | None = None,
     ) -> None:
         self._viewer, self._slide = viewer, slide
-        self._on_click, self._on_move = on_click, on_move
+        self._on_click, self._on_move, self._on_press = on_click, on_move, on_press
         self._callback, self._hover = self._pressed, self._moved
         self._pans = True
         self.following = False
@@ -67,46 +71,46 @@ class ClickListener:
         self.following, camera = on, self._viewer.scene.camera
         if on:
             self._pans, camera.mouse_pan = camera.mouse_pan, False
-            self._tell(self._viewer.cursor.position)
+            self._tell(self._on_move, self._viewer.cursor.position)
         else:
             camera.mouse_pan = self._pans
-            self._tell(self._viewer.cursor.position, "new")
+            self._tell(self._on_click, self._viewer.cursor.position, "new")
 
     def middle(self, manner: Manner) -> None:
         """Take the middle of the view for the place that is meant."""
         if self._exploring():
-            self._tell(self._viewer.scene.camera.center[-2:], manner)
+            self._tell(self._on_click, self._viewer.scene.camera.center[-2:], manner)
 
     def _moved(self, viewer: ViewerModel, event: Any) -> None:
         if self.following:
-            self._tell(event.position)
+            self._tell(self._on_move, event.position)
 
     def _pressed(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         if event.button != 1 or "Alt" in event.modifiers or not self._exploring():
             return
         start, position = tuple(event.pos), tuple(event.position)
         manner = _manner(event.modifiers)
+        if self._on_press is not None and not self.following:
+            self._tell(self._on_press, position, manner)
         yield
         while event.type == "mouse_move":
             if self.following:
-                self._tell(event.position)
+                self._tell(self._on_move, event.position)
             elif math.dist(start, event.pos) >= MOVED_PX:
                 return
             yield
         if not self.following:
-            self._tell(position, manner)
+            self._tell(self._on_click, position, manner)
 
-    def _tell(self, position: Any, manner: Manner | None = None) -> None:
+    def _tell(
+        self, listener: Callable[..., None], position: Any, *manner: Manner
+    ) -> None:
         slide = self._slide()
         if slide is None:
             return
         y, x = slide.world_to_data(tuple(position))[-2:]
         # napari counts from the centre of the first pixel, slides from its corner.
-        place = float(x) + 0.5, float(y) + 0.5
-        if manner is None:
-            self._on_move(*place)
-        else:
-            self._on_click(*place, manner)
+        listener(float(x) + 0.5, float(y) + 0.5, *manner)
 
     def _exploring(self) -> bool:
         """Whether a click is nobody else's: no layer is being painted or edited."""

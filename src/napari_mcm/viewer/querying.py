@@ -12,6 +12,7 @@ from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.examples import Examples, Point, Ring
 from napari_mcm.core.heatmaps.query_file import fingerprint_of
 from napari_mcm.viewer.clicks import Manner
+from napari_mcm.viewer.expected import Expected
 from napari_mcm.viewer.following import Follower
 from napari_mcm.viewer.query_maps import DIFFERENCE, SLOTS, QueryMaps
 from napari_mcm.viewer.question import (
@@ -92,6 +93,7 @@ class QueryDesk:
         self.drawn = QueryMaps(session)
         self._question = Question()
         self._before: list[Examples] = []
+        self._expected = Expected()
         self._follower = Follower(self._look_ahead, self._show_ahead, session.complain)
 
     @property
@@ -115,12 +117,26 @@ class QueryDesk:
             What the place is.
         """
         self._follower.stop()
+        examples = self._with(x, y, manner)
+        if examples is None:
+            self._session.complain("First click on what it should be like")
+        else:
+            self._use(examples)
+
+    def expect(self, x: float, y: float, manner: Manner = "new") -> None:
+        """Begin to look for what :meth:`point` will ask for, very likely."""
+        examples, loaded = self._with(x, y, manner), self._loaded()
+        if examples is not None and loaded:
+            question = Question(examples, *self._identity())
+            self._expected.begin(loaded, question, self.limits)
+
+    def _with(self, x: float, y: float, manner: Manner) -> Examples | None:
+        """Give the examples with one more; None where it has nothing to add to."""
         here = self.query is not None and self.query.here
         if manner == "unlike" and not (here and len(self.examples)):
-            self._session.complain("First click on what it should be like")
-            return
+            return None
         start = self.examples if here and manner != "new" else Examples(pool=self.pool)
-        self._use(start.more((x, y), like=manner != "unlike"))
+        return start.more((x, y), like=manner != "unlike")
 
     def use_regions(self, rings: Sequence[Ring]) -> None:
         """Ask for the patches in some outlines, beside the points there are."""
@@ -274,7 +290,7 @@ class QueryDesk:
         if slide is None or not loaded:
             return False
         try:
-            found = answers(loaded, question, self.limits)
+            found = self._expected.answers(loaded, question, self.limits)
         except McmError as error:
             self._session.complain(str(error))
             return False

@@ -68,7 +68,11 @@ class Session:
         self.slide: Layer | None = None
         self.queries = queries = QueryDesk(self)
         self.clicks = ClickListener(
-            viewer, lambda: self.slide, queries.point, queries.follow
+            viewer,
+            lambda: self.slide,
+            queries.point,
+            queries.follow,
+            queries.expect,
         )
         self.keys = QueryKeys(viewer, self.clicks)
         self.keys.bind(queries)
