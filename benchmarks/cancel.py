@@ -1,0 +1,495 @@
+"""How long every job of the window takes from a press of Cancel to idle, and if it goes on.
+
+    scripts/with_display.sh .venv/bin/python benchmarks/cancel.py \\
+        [--slide SLIDE] [--cells FOLDER] [--n 15] [--cold 5] [--only JOB] [--gaps]
+
+Each job is the very function that a widget hands to the runner of jobs, in a running event
+loop. Cancel is pressed at moments drawn uniformly, and the job is gone on with: from its
+folder, or from the start where it keeps nothing; at last it must end well. Some presses fall
+in the first seconds of a process of their own, when PyTorch is imported. A press counts from
+the moment it was due, so a window that stands still counts, too.
+
+Without a slide and cells, generated ones are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QEventLoop, Qt, QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.jobs import Job
+from napari_mcm.core.mae.classifier.config import ClassifyConfig, FitConfig
+from napari_mcm.core.mae.config import PretrainConfig, RecipeConfig
+from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mil.config import MilConfig, SplitConfig, TrainingConfig
+from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.studies.ablation_config import AblationConfig
+from napari_mcm.viewer.cells_desk import classify_boxes
+from napari_mcm.viewer.commands import beside_window
+from napari_mcm.viewer.features_tasks import extract_run
+from napari_mcm.viewer.finetune_tasks import finetune_run, resume_run
+from napari_mcm.viewer.jobs import JobRunner, JobState
+from napari_mcm.viewer.mae_tasks import (
+    ablate_run,
+    classify_run,
+    pretrain_run,
+    resume_classifier,
+    resume_pretraining,
+)
+from napari_mcm.viewer.mil_look import LookRequest, look
+from napari_mcm.viewer.mil_tasks import continue_run, train_run
+from napari_mcm.viewer.tasks import find_mask
+
+STUDENT, TEACHER = "offline:efficientnet_lite0", "offline:efficientnet_lite2"
+SLIDES_OF_A_COHORT, PATCHES_OF_A_BAG, BOXES = 12, 5000, 400
+COLD_S, TIRED_S = 7.0, 600.0
+Make = Callable[[], Job[Any]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where all lies that the jobs need."""
+
+    root: Path
+    slide: Path
+    cells: Path
+
+    def run(self, name: str) -> Path:
+        """Name a run's folder."""
+        return self.root / name
+
+
+def nothing() -> None:
+    """No mask is being written."""
+
+
+@cache
+def opened(path: Path) -> Slide:
+    """Open a slide as a layer has it, once for all."""
+    return open_slide(path)
+
+
+def tissue(at: Place, _: Path) -> Make:
+    slide = opened(at.slide)
+    return lambda: find_mask(slide)
+
+
+def extraction(at: Place, out: Path) -> Make:
+    config = ExtractConfig(
+        slides=(at.slide,), encoder=(STUDENT,), out=out, compile="off"
+    )
+    return lambda: extract_run(config, at.slide, "lite0", nothing)
+
+
+def fine_tuning(at: Place, out: Path) -> Make:
+    if (out / "config.json").exists():
+        return lambda: resume_run(out)
+    config = FinetuneConfig(
+        preset="mcm-kd", slides=(at.slide,), student=STUDENT, teacher=TEACHER, out=out
+    )
+    return lambda: finetune_run(config, nothing)
+
+
+def mil(at: Place, out: Path) -> Make:
+    if (out / "config.json").exists():
+        return lambda: continue_run(out)
+    config = MilConfig(
+        cohort=at.root / "cohort.csv",
+        features=at.root / "bags",
+        out=out,
+        training=TrainingConfig(epochs=4, min_epochs=2, patience=4),
+        split=SplitConfig(folds=2),
+    )
+    return lambda: train_run(beside_window(config))
+
+
+def attention(at: Place, _: Path) -> Make:
+    with open_slide(at.slide) as slide:
+        name = slide.name
+    folders = (at.root / "features",)
+    request = LookRequest(at.run("mil model"), name, at.slide, None, folders)
+    return lambda: look(request)
+
+
+def pretraining(at: Place, out: Path) -> Make:
+    if (out / "config.json").exists():
+        return lambda: resume_pretraining(out)
+    config = PretrainConfig(
+        pictures=(at.cells,),
+        out=out,
+        model={"model": "small"},
+        recipe=RecipeConfig(batch_size=32, steps=12),
+    )
+    return lambda: pretrain_run(config, nothing)
+
+
+def classifier(at: Place, out: Path) -> Make:
+    if (out / "config.json").exists():
+        return lambda: resume_classifier(out)
+    config = ClassifyConfig(data=at.cells, out=out, fit=FitConfig(steps=30))
+    return lambda: classify_run(config)
+
+
+def ablation(at: Place, out: Path) -> Make:
+    config = AblationConfig(
+        data=at.cells, out=out, percent=(10, 100), seeds=1, fit=FitConfig(steps=12)
+    )
+    return lambda: ablate_run(config)
+
+
+def boxes(at: Place, _: Path) -> Make:
+    slide = opened(at.slide)
+    rng, (width, height) = np.random.default_rng(0), slide.size
+    corners = rng.integers(0, (width - 80, height - 80), (BOXES, 2)).tolist()
+    marked = [(x, y, x + 80, y + 80) for x, y in corners]
+    run = at.run("cell model")
+    return lambda: classify_boxes(
+        run, lambda b: slide.read_level(0, b[0], b[1], (80, 80)), marked, COMPUTE
+    )
+
+
+COMPUTE = ComputeConfig()
+JOBS: dict[str, Callable[[Place, Path], Make]] = {
+    "tissue": tissue,
+    "extraction": extraction,
+    "fine-tuning": fine_tuning,
+    "mil": mil,
+    "attention": attention,
+    "mae": pretraining,
+    "classifier": classifier,
+    "ablation": ablation,
+    "boxes": boxes,
+}
+RESUMED = ("extraction", "fine-tuning", "mil", "mae", "classifier", "ablation")
+
+
+class Window:
+    """The window's thread: starts jobs, presses Cancel, sees the state change."""
+
+    def __init__(self) -> None:
+        self.application = QApplication.instance() or QApplication([])
+        self.runner, self.gaps = JobRunner(), Gaps()
+
+    def run(self, make: Make, press_s: float | None) -> tuple[JobState, float, str]:
+        """Run a job, and press Cancel after some seconds; None leaves it to end.
+
+        Returns the state it ends in, the seconds it took, or from the press to idle, and
+        what it was at.
+        """
+        runner, loop = self.runner, QEventLoop()
+        ended, pressed_at = [0.0], [""]
+
+        def seen(state: JobState) -> None:
+            if state not in (JobState.RUNNING, JobState.CANCELLING):
+                ended[0] = time.perf_counter()
+                loop.quit()
+
+        def press() -> None:
+            progress = runner.status.progress
+            pressed_at[0] = progress.stage if progress else "starting"
+            self.gaps.pressed = True
+            runner.cancel()
+
+        runner.status.events.state.connect(seen)
+        timer = QTimer()
+        timer.setSingleShot(True)
+        timer.setTimerType(Qt.TimerType.PreciseTimer)
+        timer.timeout.connect(press)
+        self.gaps.pressed = False
+        began = time.perf_counter()
+        if press_s is not None:
+            timer.start(round(press_s * 1e3))
+        runner.start("Job", lambda: self.gaps.watch(make), lambda _: None)
+        loop.exec()
+        timer.stop()
+        runner.status.events.state.disconnect(seen)
+        state = runner.status.state
+        if state is JobState.FAILED:
+            raise SystemExit(runner.status.details)
+        due = began if press_s is None else began + round(press_s * 1e3) / 1e3
+        return state, ended[0] - due, pressed_at[0]
+
+
+class Gaps:
+    """The longest a job goes without an event, and where it was then."""
+
+    LATE_S = 0.4
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+        self.pressed = False
+        self._began: float | None = None
+        self._thread = 0
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def watch(self, make: Make) -> Job[Any]:
+        """Drive a job, and note how long it is silent."""
+        self._thread = threading.get_ident()
+        self._began = time.perf_counter()
+        job = make()
+        try:
+            while True:
+                self._began = time.perf_counter()
+                try:
+                    event = next(job)
+                except StopIteration as end:
+                    return end.value
+                self._began = None
+                yield event
+        finally:
+            self._began = time.perf_counter()
+            job.close()
+            self._began = None
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(0.05)
+            began = self._began
+            if began is None or time.perf_counter() - began < self.LATE_S:
+                continue
+            frame = sys._current_frames().get(self._thread)
+            late = time.perf_counter() - began
+            stack = traceback.extract_stack(frame) if frame else []
+            ours = [f for f in stack if "napari_mcm" in f.filename][-3:]
+            where = " < ".join(f"{Path(f.filename).name}:{f.name}" for f in ours[::-1])
+            self.found[where] = max(self.found.get(where, 0.0), late)
+
+
+def moments(job: str, seconds: float, rng: random.Random) -> Iterator[float]:
+    """Draw when to press: over all of a run, or of a third of it where it goes on."""
+    whole = seconds / 3 if job in RESUMED else seconds
+    while True:
+        yield rng.uniform(0, whole)
+
+
+def outcome(make: Callable[[Place, Path], Make], at: Place, out: Path) -> None:
+    """See that what was broken off so often is whole."""
+    metrics = out / "metrics.csv"
+    if metrics.exists():
+        rows = [row.split(",")[0] for row in metrics.read_text().splitlines()[1:]]
+        assert rows == [str(number) for number in range(len(rows))], rows
+    assert make is not fine_tuning or (out / "encoder" / "model.safetensors").exists()
+
+
+def warm(job: str, at: Place, n: int, seed: int) -> dict[str, Any]:
+    """Press n times in one process, then let the job end."""
+    window, make, rng = Window(), JOBS[job], random.Random(f"{seed} {job}")
+    whole = at.root / "runs" / f"{job} {time.time_ns()}"
+    _, seconds, _ = window.run(make(at, whole), None)
+    outcome(make, at, whole)
+    first = seconds
+    if job not in RESUMED:  # the first one imports, too: see the cold presses
+        _, seconds, _ = window.run(make(at, whole), None)
+    presses: list[tuple[float, str]] = []
+    ends, number = 1, 0
+    out = whole.with_name(f"{whole.name} {number}")
+    for moment in moments(job, seconds, rng):
+        again = out.exists()
+        state, took, at_stage = window.run(make(at, out), moment)
+        if state is JobState.DONE:
+            outcome(make, at, out)
+            ends, number = ends + again, number + 1
+            out = whole.with_name(f"{whole.name} {number}")
+            continue
+        presses.append((took, at_stage))
+        if len(presses) == n:
+            break
+    state, _, _ = window.run(make(at, out), None)
+    assert state is JobState.DONE
+    outcome(make, at, out)
+    return {"presses": presses, "seconds": first, "gaps": window.gaps.found}
+
+
+def cold(job: str, at: Place, seed: int, seconds: float) -> dict[str, Any]:
+    """Press once in a fresh process, among its first seconds."""
+    window, rng = Window(), random.Random(f"cold {seed} {job}")
+    out = at.root / "runs" / f"{job} cold {seed}"
+    state, took, stage = window.run(JOBS[job](at, out), rng.uniform(0, seconds))
+    presses = [(took, stage)] if state is JobState.CANCELLED else []
+    return {"presses": presses, "gaps": window.gaps.found}
+
+
+def prepare(at: Place, job: str) -> None:
+    """Make what a job needs before it."""
+    window = Window()
+    if job in ("mil", "attention") and not (at.root / "cohort.csv").exists():
+        window.run(extraction(at, at.root / "features"), None)
+        write_bags(at)
+    if job == "attention" and not at.run("mil model").exists():
+        window.run(mil(at, at.run("mil model")), None)
+    if job == "boxes" and not at.run("cell model").exists():
+        window.run(classifier(at, at.run("cell model")), None)
+
+
+def write_bags(at: Place) -> None:
+    """Write a cohort of random bags as the encoder of the slide would have made them."""
+    from napari_mcm.core.features.feature_set import FeatureSet
+    from napari_mcm.core.features.interchange import read_foreign, save_features
+    from napari_mcm.core.grid import PatchGrid
+
+    (file,) = (at.root / "features").glob("*.features.zarr")
+    with open_slide(at.slide) as slide:
+        encoder = read_foreign(file, slide=slide).encoder
+    side, lines = 71, ["slide_id,label,case_id"]
+    for number in range(SLIDES_OF_A_COHORT):
+        rng, name = np.random.default_rng(number), f"s{number:02d}"
+        vectors = rng.standard_normal((PATCHES_OF_A_BAG, encoder["dim"]), np.float32)
+        lattice = np.stack(divmod(np.arange(PATCHES_OF_A_BAG), side), 1)
+        about = {"name": name, "fingerprint": f"f-{name}", "mpp": [0.5, 0.5]}
+        grid = PatchGrid(
+            lattice[:, ::-1].astype(np.int64) * 100,
+            lattice.astype(np.int32),
+            100,
+            0.5,
+            (100.0, 100.0),
+            (0.0, 0.0),
+            (side, side),
+            {**about, "size": [side * 100, side * 100]},
+        )
+        status = np.zeros(len(vectors), np.uint8)
+        bag = FeatureSet(vectors, grid, status, encoder)
+        save_features(bag, at.root / "bags" / f"{name}.features.zarr")
+        lines.append(f"{name}.svs,{'ab'[number % 2]},p{number:02d}")
+    (at.root / "cohort.csv").write_text("\n".join(lines) + "\n")
+
+
+def generated(root: Path) -> tuple[Path, Path]:
+    """Make a slide, and pieces of it in two classes as if they were cells."""
+    from PIL import Image
+
+    from napari_mcm.core.jobs import run
+    from napari_mcm.core.samples import SampleConfig, generate_cohort
+
+    made = run(generate_cohort(root / "samples", SampleConfig(slides=1, size=6000)))
+    path, cells = Path(made.slides[0]), root / "cells"
+    rng = np.random.default_rng(0)
+    with open_slide(path) as slide:
+        for number in range(200):
+            x, y = rng.integers(0, np.asarray(slide.size) - 100).tolist()
+            folder = cells / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = slide.read_level(0, x, y, (100, 100))
+            Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+    return path, cells
+
+
+def in_a_process(options: argparse.Namespace, at: Place, *words: str) -> dict[str, Any]:
+    """Do a part in a fresh process; gives what it found."""
+    command = [sys.executable, __file__, "--seed", str(options.seed)]
+    command += ["--slide", str(at.slide), "--cells", str(at.cells)]
+    command += ["--work", str(at.root), "--n", str(options.n), *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIRED_S)
+    if done.returncode:
+        raise SystemExit(f"{words} failed: {done.returncode}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def report(job: str, found: dict[str, Any], colds: list[dict[str, Any]]) -> None:
+    """Print the figures of a job."""
+    first = [press for one in colds for press in one["presses"]]
+    all_of_them = [*found["presses"], *first]
+    took = np.array([seconds for seconds, _ in all_of_them])
+    slowest = max(all_of_them)
+    print(
+        f"{job:12} n {len(took):3} ({len(first)} cold)  median {np.median(took):.2f} s  "
+        f"p95 {np.percentile(took, 95):.2f} s  maximum {took.max():.2f} s "
+        f"({slowest[1]})  goes on: yes  [whole run {found['seconds']:.1f} s]",
+        flush=True,
+    )
+
+
+def show_gaps(found: list[dict[str, Any]]) -> None:
+    """Print where jobs said nothing for long."""
+    gaps: dict[str, float] = {}
+    for one in found:
+        for where, seconds in one["gaps"].items():
+            gaps[where] = max(gaps.get(where, 0.0), seconds)
+    for where, seconds in sorted(gaps.items(), key=lambda item: -item[1])[:12]:
+        print(f"    silent {seconds:.2f} s: {where}")
+
+
+def measure(options: argparse.Namespace, at: Place, job: str) -> None:
+    """Measure a job and print it."""
+    in_a_process(options, at, "--part", "prepare", "--only", job)
+    found = in_a_process(options, at, "--part", "warm", "--only", job)
+    until = min(COLD_S, found["seconds"])
+    colds = [
+        in_a_process(options, at, "--part", f"cold {seed} {until}", "--only", job)
+        for seed in range(options.cold)
+    ]
+    report(job, found, colds)
+    if options.gaps:
+        for seconds, stage in [
+            *found["presses"],
+            *(p for c in colds for p in c["presses"]),
+        ]:
+            print(f"    {seconds:.2f} s at {stage}")
+        show_gaps([found, *colds])
+
+
+def do_part(options: argparse.Namespace, at: Place) -> None:
+    """Do a part in this process, and print what was found."""
+    part, job = options.part, options.only[0]
+    found: dict[str, Any] = {}
+    if part == "prepare":
+        prepare(at, job)
+    elif part == "warm":
+        found = warm(job, at, options.n, options.seed)
+    else:
+        number, until = part.split()[1:]
+        found = cold(job, at, options.seed * 1000 + int(number), float(until))
+    print(json.dumps(found), flush=True)
+    # What was walked away from, an import say, is not waited for.
+    os._exit(0)
+
+
+def main() -> None:
+    """Measure all jobs, or some."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slide", type=Path)
+    parser.add_argument("--cells", type=Path)
+    parser.add_argument("--n", type=int, default=15, help="presses a job")
+    parser.add_argument("--cold", type=int, default=5, help="more, in fresh processes")
+    parser.add_argument("--only", nargs="+", choices=[*JOBS], default=[*JOBS])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--gaps", action="store_true", help="show where jobs are silent"
+    )
+    parser.add_argument("--work", type=Path, help="keep what is made; else temporary")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        do_part(options, Place(options.work, options.slide, options.cells))
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.work or Path(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        slide, cells = options.slide, options.cells
+        if slide is None or cells is None:
+            made = generated(root)
+            slide, cells = slide or made[0], cells or made[1]
+        for job in options.only:
+            measure(options, Place(root, slide, cells), job)
+
+
+if __name__ == "__main__":
+    main()
