@@ -48,6 +48,7 @@ def test_perfect_predictions_give_the_very_image(config, norm):
     (one,) = reconstruct(Oracle(model), [image], AugmentConfig(), 0.75, paste=False)
     assert np.abs(one.filled.astype(int) - image).max() <= 1
     assert one.error_hidden < 1e-8 and one.pixel_error_hidden < 0.6
+    assert one.pixel_error_blur > 2
 
 
 def test_visible_pixels_are_pasted_or_the_models_own(model):

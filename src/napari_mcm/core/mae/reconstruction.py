@@ -19,6 +19,7 @@ from napari_mcm.core.encoders.recipe import WEIGHTS_FILE
 from napari_mcm.core.errors import McmError, RunError, TrainingError
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.mae.augment import resized
+from napari_mcm.core.mae.blur import blur_over
 from napari_mcm.core.mae.config import AugmentConfig, PretrainConfig
 from napari_mcm.core.mae.export import DECODER_FILE
 from napari_mcm.core.mae.images import Tile
@@ -48,6 +49,8 @@ class Reconstruction:
     pixel_error_hidden, pixel_error_visible : float
         Likewise in grey levels (root of the mean square, 0 to 255), the model's own
         output, never pasted pixels.
+    pixel_error_blur : float
+        That of hidden patches if the visible ones around them are blurred over them.
     """
 
     original: Pixels
@@ -58,6 +61,7 @@ class Reconstruction:
     error_visible: float
     pixel_error_hidden: float
     pixel_error_visible: float
+    pixel_error_blur: float
 
 
 @dataclass(frozen=True)
@@ -299,6 +303,7 @@ def _mean_errors(several: Sequence[Reconstruction]) -> dict[str, float]:
         "error_visible",
         "pixel_error_hidden",
         "pixel_error_visible",
+        "pixel_error_blur",
     )
     return {
         name: float(np.mean([getattr(one, name) for one in several])) for name in names
@@ -316,7 +321,6 @@ def _one(
     patch = image.shape[0] // side
     square = hidden.reshape(side, side)
     pixels = np.kron(square, np.ones((patch, patch), bool))[..., None]
-    distance = (drawn.astype(np.float32) - image) ** 2
     covered = np.broadcast_to(pixels, image.shape)
     return Reconstruction(
         original=image,
@@ -325,9 +329,14 @@ def _one(
         hidden=square,
         error_hidden=float(errors[hidden].mean()),
         error_visible=float(errors[~hidden].mean()),
-        pixel_error_hidden=float(np.sqrt(distance[covered].mean())),
-        pixel_error_visible=float(np.sqrt(distance[~covered].mean())),
+        pixel_error_hidden=_root_mean_square(drawn, image, covered),
+        pixel_error_visible=_root_mean_square(drawn, image, ~covered),
+        pixel_error_blur=_root_mean_square(blur_over(image, square), image, covered),
     )
+
+
+def _root_mean_square(drawn: Pixels, image: Pixels, at: NDArray[np.bool_]) -> float:
+    return float(np.sqrt(((drawn.astype(np.float32) - image)[at] ** 2).mean()))
 
 
 def _to_pixels(image: Tensor, scaling: AugmentConfig) -> Pixels:
