@@ -7,15 +7,17 @@ from pathlib import Path
 from napari_mcm.cli.app import main as napari_mcm
 
 
-def once(done: Path, *words: object) -> None:
+def once(done: Path | None, *words: object) -> None:
     """Run a command unless the file that it ends with is there.
+
+    Without such a file the command itself knows what it has done already.
 
     Raises
     ------
     SystemExit
         If it fails; what it has done so far is gone on from another time.
     """
-    if done.exists():
+    if done is not None and done.exists():
         return
     status = napari_mcm([str(word) for word in words])
     if status:

@@ -40,7 +40,7 @@ def cohort_table(work: Path, name: str, sample: tuple[object, ...]) -> str:
     cohort, features = work / name / "cohort", work / name / "features"
     once(cohort / "cohort.csv", "sample", *sample, "--out", cohort)
     # Finished slides are passed over: it costs a second.
-    once(features / "none", "extract", cohort, "--mpp", 2, "--out", features)
+    once(None, "extract", cohort, "--mpp", 2, "--out", features)
     rows = []
     for model in MODELS:
         run_dir = work / name / model
