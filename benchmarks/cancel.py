@@ -36,11 +36,17 @@ from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.jobs import Job
 from napari_mcm.core.mae.classifier.config import ClassifyConfig, FitConfig
 from napari_mcm.core.mae.config import PretrainConfig, RecipeConfig
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mil.config import MilConfig, SplitConfig, TrainingConfig
+from napari_mcm.core.mil.config import (
+    FiguresConfig,
+    MilConfig,
+    SplitConfig,
+    TrainingConfig,
+)
 from napari_mcm.core.slides import Slide, open_slide
 from napari_mcm.core.studies.ablation_config import AblationConfig
 from napari_mcm.viewer.cells_desk import classify_boxes
@@ -104,7 +110,13 @@ def fine_tuning(at: Place, out: Path) -> Make:
     if (out / "config.json").exists():
         return lambda: resume_run(out)
     config = FinetuneConfig(
-        preset="mcm-kd", slides=(at.slide,), student=STUDENT, teacher=TEACHER, out=out
+        preset="mcm-kd",
+        slides=(at.slide,),
+        student=STUDENT,
+        teacher=TEACHER,
+        out=out,
+        # A quarter of the patches: as long a step, but fewer of them.
+        grid=GridConfig(mpp=1.0),
     )
     return lambda: finetune_run(config, nothing)
 
@@ -116,8 +128,9 @@ def mil(at: Place, out: Path) -> Make:
         cohort=at.root / "cohort.csv",
         features=at.root / "bags",
         out=out,
-        training=TrainingConfig(epochs=4, min_epochs=2, patience=4),
+        training=TrainingConfig(epochs=6, min_epochs=6, patience=6),
         split=SplitConfig(folds=2),
+        figures=FiguresConfig(resamples=200),
     )
     return lambda: train_run(beside_window(config))
 
@@ -137,7 +150,7 @@ def pretraining(at: Place, out: Path) -> Make:
         pictures=(at.cells,),
         out=out,
         model={"model": "small"},
-        recipe=RecipeConfig(batch_size=32, steps=12),
+        recipe=RecipeConfig(batch_size=16, steps=8),
     )
     return lambda: pretrain_run(config, nothing)
 
@@ -145,13 +158,13 @@ def pretraining(at: Place, out: Path) -> Make:
 def classifier(at: Place, out: Path) -> Make:
     if (out / "config.json").exists():
         return lambda: resume_classifier(out)
-    config = ClassifyConfig(data=at.cells, out=out, fit=FitConfig(steps=30))
+    config = ClassifyConfig(data=at.cells, out=out, fit=FitConfig(steps=8))
     return lambda: classify_run(config)
 
 
 def ablation(at: Place, out: Path) -> Make:
     config = AblationConfig(
-        data=at.cells, out=out, percent=(10, 100), seeds=1, fit=FitConfig(steps=12)
+        data=at.cells, out=out, percent=(10, 100), seeds=1, fit=FitConfig(steps=4)
     )
     return lambda: ablate_run(config)
 
