@@ -130,7 +130,10 @@ def test_everything_is_written_and_the_baseline_stands_beside(tmp_path):
     lines = figures_table(figures)
     assert "majority" in lines[0] and lines[1].startswith("auroc")
     assert "0.500" in lines[1]
-    written = write_plots(tmp_path, case, 10)
+    events = []
+    written = run(write_plots(tmp_path, case, 10), events.append)
+    # It can be left before each of the four.
+    assert [event.done for event in events] == [0, 1, 2, 3]
     assert len(written) == 8 and all(p.stat().st_size > 1000 for p in written)
     write_predictions(tmp_path / "p.csv", case)
     header = (tmp_path / "p.csv").read_text().splitlines()[0]

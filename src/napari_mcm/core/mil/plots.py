@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_mcm.core.files import atomic_path
+from napari_mcm.core.jobs import Job, Meter
 from napari_mcm.core.mil.scores import Predictions, calibration
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
@@ -17,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _QUIET = "#707070"
 
 
-def write_plots(folder: Path, predictions: Predictions, bins: int) -> list[Path]:
+def write_plots(folder: Path, predictions: Predictions, bins: int) -> Job[list[Path]]:
     """Write ``roc``, ``precision_recall``, ``reliability`` and ``confusion``.
 
     Each as PNG and SVG.
@@ -27,19 +29,22 @@ def write_plots(folder: Path, predictions: Predictions, bins: int) -> list[Path]
     list of Path
         The files.
     """
-    figures = {
-        "roc": draw_roc(predictions),
-        "precision_recall": draw_precision_recall(predictions),
-        "reliability": draw_reliability(predictions, bins),
-        "confusion": draw_confusion(predictions),
+    draw: dict[str, Callable[[], Figure]] = {
+        "roc": lambda: draw_roc(predictions),
+        "precision_recall": lambda: draw_precision_recall(predictions),
+        "reliability": lambda: draw_reliability(predictions, bins),
+        "confusion": lambda: draw_confusion(predictions),
     }
-    written = []
-    for name, figure in figures.items():
+    written, meter = [], Meter("Drawing figures", len(draw), "figures")
+    for name, make in draw.items():
+        yield meter.progress()
+        figure = make()
         for ending in ("png", "svg"):
             path = folder / "plots" / f"{name}.{ending}"
             with atomic_path(path) as part:
                 figure.savefig(part, dpi=150)
             written.append(path)
+        meter.advance()
     return written
 
 

@@ -55,7 +55,7 @@ def write_results(
     write_predictions(run.path / "predictions.csv", predictions)
     figures = yield from compute_figures(predictions, config.figures)
     write_json(run.path / "figures.json", figures)
-    write_plots(run.path, predictions, config.figures.bins)
+    yield from write_plots(run.path, predictions, config.figures.bins)
     return {"figures": figures, "seconds": seconds}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.errors import ConfigError, McmError, RunError
-from napari_mcm.core.jobs import Event, Job, Metrics, Note, Progress
+from napari_mcm.core.jobs import Event, Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.mae.classifier.cells import TRAIN, VALIDATION, CellSet
 from napari_mcm.core.mae.classifier.config import ClassifyConfig
 from napari_mcm.core.mae.classifier.splits import labelled_images
@@ -99,6 +99,7 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
     began = time.monotonic()
+    yield Progress("Looking at images", 0, None, "images")
     images = study_images(config)
     out = config.out
     config = config.model_copy(update={"augment": common_augmentation(config)})
@@ -108,7 +109,20 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
         failed = yield from _run_here(run, config, cells, images)
     else:
         failed = yield from run_on_cluster(config, cells)
-    return _finish(run, config, images, cells, failed, time.monotonic() - began)
+    rows = _rows(run.path, cells)
+    figures = yield from _draw(run, config, images, rows)
+    table, csv = write_tables(run.path, config, rows, images)
+    return AblationResult(
+        run.path,
+        table,
+        csv,
+        figures,
+        len(rows),
+        len(images.only(TRAIN)),
+        len(images.only(VALIDATION)),
+        tuple(failed),
+        time.monotonic() - began,
+    )
 
 
 def _run_here(
@@ -260,32 +274,14 @@ def _summary(folder: Path) -> dict[str, Any] | None:
     return Run.open(folder).summary()
 
 
-def _finish(
-    run: Run,
-    config: AblationConfig,
-    images: CellSet,
-    cells: Sequence[AblationCell],
-    failed: Sequence[str],
-    seconds: float,
-) -> AblationResult:
-    rows = _rows(run.path, cells)
-    figures = []
-    if rows:
-        figures = [
-            draw_curves(rows, config.arms, run.path / "learning_curves.png"),
-            draw_confidence(
-                run.path, rows, config, images.classes, run.path / "confidence.png"
-            ),
-        ]
-    table, csv = write_tables(run.path, config, rows, images)
-    return AblationResult(
-        run.path,
-        table,
-        csv,
-        tuple(figures),
-        len(rows),
-        len(images.only(TRAIN)),
-        len(images.only(VALIDATION)),
-        tuple(failed),
-        seconds,
-    )
+def _draw(
+    run: Run, config: AblationConfig, images: CellSet, rows: Sequence[Row]
+) -> Job[tuple[Path, ...]]:
+    if not rows:
+        return ()
+    meter = Meter("Drawing figures", 2, "figures")
+    yield meter.progress()
+    curves = draw_curves(rows, config.arms, run.path / "learning_curves.png")
+    yield meter.advance()
+    file = run.path / "confidence.png"
+    return curves, draw_confidence(run.path, rows, config, images.classes, file)

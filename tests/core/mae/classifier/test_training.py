@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError
-from napari_mcm.core.jobs import Metrics, Note, run
+from napari_mcm.core.jobs import Metrics, Note, Progress, run
 from napari_mcm.core.mae import AugmentConfig
 from napari_mcm.core.mae.classifier import (
     EvaluateCellsConfig,
@@ -79,6 +79,13 @@ def test_a_classifier_learns_validates_and_leaves_all_that_is_promised(config):
     assert done.scores["scores"]["balanced_accuracy"] > 0.9
     assert done.scores["majority"]["balanced_accuracy"] == pytest.approx(1 / 3)
     assert len([e for e in events if isinstance(e, Metrics)]) == 24
+
+
+def test_a_probe_looks_at_its_images_a_few_at_a_time(config):
+    events = []
+    run(classify(refit(config, learn="probe", steps=1)), events.append)
+    seen = [e.done for e in events if isinstance(e, Progress) and "Looking" in e.stage]
+    assert len(seen) > 2 and set(np.diff(seen)) == {8}
 
 
 @pytest.mark.parametrize("learn", ["full", "probe"])

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, McmError
-from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.mae.augment import augment, resized
 from napari_mcm.core.mae.classifier.cells import TRAIN, VALIDATION, CellSet
 from napari_mcm.core.mae.classifier.config import ClassifyConfig
@@ -137,7 +137,7 @@ def classify_cells(
         config.init, config.model, config.augment, config.compute, config.fit.seed
     )
     augmenting = _same_augmentation(start, config)
-    learner = _learner(run, start, training, config)
+    learner = yield from _learner(run, start, training, config)
     loop = Loop(run, learner, _plan(config, training, start.side, augmenting))
     yield from loop.learn()
     classifier = CellClassifier(
@@ -174,28 +174,36 @@ def _same_augmentation(start: Start, config: ClassifyConfig) -> AugmentConfig:
 
 def _learner(
     run: Run, start: Start, training: CellSet, config: ClassifyConfig
-) -> CellLearner:
+) -> Job[CellLearner]:
     network = make_network(start, len(training.classes), config)
     weights = np.ones(len(training.classes))
     if config.fit.balance == "weights":
         weights = class_weights(training.targets, len(training.classes))
     learner = CellLearner(network, start, config, weights)
     if config.fit.learn == "probe" and not run.checkpoint_file.is_file():
-        _scale_head(learner, start, training)
+        yield from _scale_head(learner, start, training)
     return learner
 
 
-def _scale_head(learner: CellLearner, start: Start, training: CellSet) -> None:
-    cache, several = PictureCache(0), []
+def _scale_head(learner: CellLearner, start: Start, training: CellSet) -> Job[None]:
+    cache, parts = PictureCache(0), []
     some = np.random.default_rng(0).permutation(len(training))[:_SCALED_ON]
-    for row in np.sort(some):
-        try:
-            several.append(resized(training.cells[row].read(cache), start.side))
-        except McmError:
-            continue
-    if several:
-        features = start.encoder.encode(np.stack(several))
-        learner.network.head.scale_by(torch.from_numpy(features).to(learner.device))
+    rows, at_once = np.sort(some), start.encoder.chunk
+    meter = Meter("Looking at features", len(rows), "images")
+    for first in range(0, len(rows), at_once):
+        yield meter.progress()
+        several = []
+        for row in rows[first : first + at_once]:
+            try:
+                several.append(resized(training.cells[row].read(cache), start.side))
+            except McmError:
+                continue
+        if several:
+            parts.append(start.encoder.encode(np.stack(several)))
+        meter.advance(len(rows[first : first + at_once]))
+    if parts:
+        features = torch.from_numpy(np.concatenate(parts))
+        learner.network.head.scale_by(features.to(learner.device))
 
 
 def _plan(
