@@ -50,12 +50,12 @@ class FinetuneDesk(TrainingDesk):
         return read_run(folder)
 
     def compare(self, requests: list[FeatureRequest]) -> None:
-        """Compute features of the present slide before and after, and show both.
+        """Compute features of the present slide before and after, and show them.
 
         Parameters
         ----------
         requests : list of FeatureRequest
-            By the student as it was, and by the fine-tuned one.
+            By the student as it was, by the fine-tuned one, and by the teacher if asked.
         """
         slide = self.session.slide
         if slide is None or self.is_busy():
@@ -69,11 +69,15 @@ class FinetuneDesk(TrainingDesk):
 
     def _trained(self, folder: Path) -> None:
         self.session.jobs.status.message = f"Fine-tuned: {folder}"
+        # Its encoder is offered by the other widgets from now on.
+        self.session.recent.look()
         self.show_run(folder)
 
     def _compared(self, slide: Layer, found: list[Loaded]) -> None:
         for slot, loaded in zip(SLOTS, found, strict=False):
             self.session.take_features(slide, slot, loaded)
-        self.session.jobs.status.message = (
-            "Before and after are in the Similarity widget: click on the slide"
-        )
+        shown = "Before, after and teacher" if len(found) > 2 else "Before and after"
+        status, query = self.session.jobs.status, self.session.query
+        status.message = f"{shown} are in the Similarity widget"
+        if query is None:
+            status.message += ": click on the slide"

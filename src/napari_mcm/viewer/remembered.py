@@ -6,13 +6,17 @@ import json
 import logging
 import math
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from napari_mcm.core.errors import McmError
 from napari_mcm.core.files import write_json
 
 RUNS, FEATURES = "finetune runs", "features"
 """Kinds of what is remembered: folders of fine-tuned runs, and feature files."""
+_FOLDER = "folder of dialogs"
 _RECENT = 8
+_writing = Lock()
 _log = logging.getLogger(__name__)
 
 
@@ -71,10 +75,30 @@ def remember_recent(kind: str, path: str) -> None:
         If the settings cannot be written.
     """
     file = _recent_file()
-    content = _read(file)
-    kept = content.get(kind)
-    known = [p for p in kept if p != path] if isinstance(kept, list) else []
-    write_json(file, content | {kind: [path, *known][:_RECENT]})
+    with _writing:
+        content = _read(file)
+        kept = content.get(kind)
+        known = [p for p in kept if p != path] if isinstance(kept, list) else []
+        write_json(file, content | {kind: [path, *known][:_RECENT]})
+
+
+def last_folder() -> Path | None:
+    """Give the folder that a file was chosen in last; None where it is gone."""
+    kept = _read(_recent_file()).get(_FOLDER)
+    folder = Path(kept) if isinstance(kept, str) and kept else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def remember_folder(folder: Path) -> None:
+    """Keep the folder that a file was chosen in; where that fails, nothing is lost."""
+    file = _recent_file()
+    try:
+        with _writing:
+            content = _read(file)
+            if content.get(_FOLDER) != str(folder):
+                write_json(file, content | {_FOLDER: str(folder)})
+    except (OSError, McmError) as error:
+        _log.warning("%s is not kept: %s", folder, error)
 
 
 def _read(file: Path) -> dict[str, Any]:

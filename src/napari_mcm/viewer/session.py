@@ -21,6 +21,7 @@ from napari_mcm.viewer.query_keys import QueryKeys
 from napari_mcm.viewer.query_maps import SLOTS
 from napari_mcm.viewer.querying import Query, QueryDesk
 from napari_mcm.viewer.question import Limits
+from napari_mcm.viewer.recents import RecentDesk, note_opened
 from napari_mcm.viewer.regions import RegionDesk
 from napari_mcm.viewer.remembered import remember_mpp
 from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_mcm.core.jobs import Job
+    from napari_mcm.viewer.reader import LayerData
     from napari_mcm.viewer.tasks import Loaded
 __all__ = ["SLOTS", "Limits", "Query", "Session", "session_of"]
 
@@ -62,7 +64,8 @@ class Session:
         self.jobs = JobRunner()
         self.layers = LayerBoard(viewer)
         self.disk = Background()
-        self.tissue = TissueDesk(viewer, self.disk, self.complain)
+        self.tissue = TissueDesk(self.layers, self.disk, self.complain)
+        self.recent = RecentDesk(self.disk, self.complain)
         self.patches = GridConfig()
         self.problem = ""
         self.slide: Layer | None = None
@@ -158,9 +161,11 @@ class Session:
             self.complain(problem)
             ended()
 
-        self.disk.submit(
-            f"open {path}", lambda: read_slide(path), self.layers.add_slide, failed
-        )
+        def opened(read: list[LayerData]) -> None:
+            self.layers.add_slide(read)
+            note_opened(path)
+
+        self.disk.submit(f"open {path}", lambda: read_slide(path), opened, failed)
 
     def features(self, slot: str) -> Loaded | None:
         """Give the features of a slot for the present slide."""
@@ -190,6 +195,7 @@ class Session:
 
     def _arrived(self, slide: Layer, slot: str, loaded: Loaded) -> None:
         self.take_features(slide, slot, loaded)
+        self.recent.keep_features(loaded.path)
         self.jobs.status.message = f"{loaded.describe()}, in {loaded.path}"
 
     def take_features(self, slide: Layer, slot: str, loaded: Loaded) -> None:

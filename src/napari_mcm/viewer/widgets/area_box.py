@@ -6,7 +6,6 @@ from pathlib import Path
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QFileDialog,
     QGroupBox,
     QHBoxLayout,
     QPushButton,
@@ -17,6 +16,7 @@ from superqt import QLabeledDoubleSlider
 from napari_mcm.viewer.places import writable_base
 from napari_mcm.viewer.query_keys import KEYS, with_key
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.dialogs import ask_save
 from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.parts import note
@@ -46,7 +46,7 @@ class AreaBox(QGroupBox):
         self.threshold.setAccessibleName("Threshold of similarity")
         self.threshold.valueChanged.connect(self._moved)
         self.area = note()
-        self.make = QPushButton("Make &labels")
+        self.make = QPushButton("&Make labels")
         self.make.setToolTip(
             with_key("Outline what is at least so much alike, as a layer", "area")
         )
@@ -93,7 +93,7 @@ class AreaBox(QGroupBox):
         if facts is None:
             return
         base = writable_base(Path(facts.path)) / f"{facts.name}.similar.geojson"
-        path, _ = QFileDialog.getSaveFileName(self, "Export", str(base), _FILTER)
+        path = ask_save(self, "Export", str(base), _FILTER)
         if path:
             self._path = Path(path)
             self._desk.export(self._path, while_alive(self._written))

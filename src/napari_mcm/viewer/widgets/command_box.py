@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from qtpy.QtWidgets import (
     QApplication,
-    QFileDialog,
     QHBoxLayout,
+    QMenu,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -16,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.core.command import Command
 from napari_mcm.core.errors import McmError
+from napari_mcm.viewer.widgets.dialogs import ask_save
 from napari_mcm.viewer.widgets.parts import note
 
 _COPY = (
@@ -25,37 +27,36 @@ _COPY = (
 _SAVE = "Save all options as a file that --config takes on the command line"
 
 
-class CommandBox(QWidget):
-    """Copies a form's task as a command, and saves it as a configuration.
+class Asked(Protocol):
+    """A task, or several, as they are run without a window."""
+
+    @property
+    def line(self) -> str:
+        """What is pasted into a terminal."""
+
+
+class CommandActions:
+    """Copies a task as a command, and saves it as a configuration.
 
     Parameters
     ----------
     make : callable
-        Gives the task as the form has it now; raises ValueError with one line.
+        Gives the task as it is set up now; raises ValueError with one line.
     complain : callable
         Told one line when that or saving failed.
+
+    Attributes
+    ----------
+    said : QLabel
+        Says what was done, to be laid out; hidden until then.
     """
 
     def __init__(
-        self, make: Callable[[], Command], complain: Callable[[str], None]
+        self, make: Callable[[], Asked], complain: Callable[[str], None]
     ) -> None:
-        super().__init__()
         self._make, self._complain = make, complain
-        self.copy = QPushButton("Copy as co&mmand")
-        self.copy.setToolTip(_COPY)
-        self.copy.clicked.connect(self.copy_line)
-        self.save = QPushButton("Sa&ve configuration…")
-        self.save.setToolTip(_SAVE)
-        self.save.clicked.connect(self._browse)
         self.said = note()
         self.said.setVisible(False)
-        row = QHBoxLayout()
-        row.addWidget(self.copy)
-        row.addWidget(self.save)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(row)
-        column.addWidget(self.said)
 
     def copy_line(self) -> None:
         """Put the line into the clipboard."""
@@ -68,7 +69,7 @@ class CommandBox(QWidget):
     def save_to(self, path: Path) -> None:
         """Write all options to a file."""
         command = self._command()
-        if command is None:
+        if not isinstance(command, Command):
             return
         try:
             command.save(path)
@@ -78,7 +79,20 @@ class CommandBox(QWidget):
         verb = command.verb
         self._say(f"Saved: napari-mcm {verb} --config {path.name}", str(path))
 
-    def _command(self) -> Command | None:
+    def browse(self) -> None:
+        """Ask for a file, and write all options to it."""
+        if self._command() is None:
+            return
+        path = ask_save(
+            self.said,
+            "Save the configuration",
+            "config.json",
+            "Configurations (*.json)",
+        )
+        if path:
+            self.save_to(Path(path))
+
+    def _command(self) -> Asked | None:
         self.said.setVisible(False)
         try:
             return self._make()
@@ -91,11 +105,69 @@ class CommandBox(QWidget):
         self.said.setToolTip(more)
         self.said.setVisible(True)
 
-    def _browse(self) -> None:
-        if self._command() is None:
-            return
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save the configuration", "config.json", "Configurations (*.json)"
-        )
-        if path:
-            self.save_to(Path(path))
+
+class CommandBox(QWidget):
+    """Two buttons that copy a form's task as a command, and save its configuration.
+
+    Parameters
+    ----------
+    make, complain : callable
+        As :class:`CommandActions` takes them.
+    """
+
+    def __init__(
+        self, make: Callable[[], Asked], complain: Callable[[str], None]
+    ) -> None:
+        super().__init__()
+        self._actions = actions = CommandActions(make, complain)
+        self.said, self.save_to = actions.said, actions.save_to
+        self.copy = QPushButton("Copy as co&mmand")
+        self.copy.setToolTip(_COPY)
+        self.copy.clicked.connect(actions.copy_line)
+        self.save = QPushButton("Save confi&guration…")
+        self.save.setToolTip(_SAVE)
+        self.save.clicked.connect(actions.browse)
+        row = QHBoxLayout()
+        row.addWidget(self.copy)
+        row.addWidget(self.save)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(row)
+        column.addWidget(self.said)
+
+
+class CommandMenu(QPushButton):
+    """The same as a small menu, where there is no room for two buttons.
+
+    Parameters
+    ----------
+    what : str
+        The task, for people: ``"Features"``.
+    make, complain : callable
+        As :class:`CommandActions` takes them.
+    saves : bool
+        Whether the task has a configuration.
+
+    Attributes
+    ----------
+    said : QLabel
+        Says what was done, to be laid out near by.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        make: Callable[[], Asked],
+        complain: Callable[[str], None],
+        saves: bool = True,
+    ) -> None:
+        super().__init__("Command")
+        self._actions = actions = CommandActions(make, complain)
+        self.said, self.save_to = actions.said, actions.save_to
+        self.setToolTip(f"{what}: {_COPY[0].lower()}{_COPY[1:]}")
+        self.setAccessibleName(f"{what}: as a command")
+        menu = QMenu(self)
+        self.copy = menu.addAction("Copy as command", actions.copy_line)
+        if saves:
+            self.save = menu.addAction("Save configuration…", actions.browse)
+        self.setMenu(menu)

@@ -7,7 +7,6 @@ from pathlib import Path
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QFileDialog,
     QGroupBox,
     QHBoxLayout,
     QHeaderView,
@@ -18,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.dialogs import ask_folder
 from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.parts import allow, follow, note
 
@@ -104,7 +104,7 @@ class ElsewhereBox(QGroupBox):
             self._desk.search(folder, self._session.areas.threshold)
 
     def _browse(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "A folder of feature files")
+        folder = ask_folder(self, "A folder of feature files")
         if folder:
             self._desk.search(Path(folder), self._session.areas.threshold)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QPushButton
+from qtpy.QtWidgets import QComboBox, QMenu, QPushButton
 
+from napari_mcm.viewer.widgets.dialogs import ask_file, ask_folder
 from napari_mcm.viewer.widgets.parts import narrow
 
 ENCODERS = (
@@ -59,10 +60,15 @@ class EncoderField(QComboBox):
             self.insertItem(0, spec)
             self.setCurrentText(chosen)
 
+    def offer_runs(self, runs: tuple[Path, ...]) -> None:
+        """Add fine-tuned runs to the list, the newest first."""
+        for run in reversed(runs):
+            self.offer(str(run))
+
     def _browse_run(self, index: int) -> None:
         if self.itemText(index) != BROWSE:
             return
-        folder = QFileDialog.getExistingDirectory(self, "A fine-tuned run or encoder")
+        folder = ask_folder(self, "A fine-tuned run or encoder")
         self.setCurrentText(folder or self.itemText(0))
 
 
@@ -109,15 +115,14 @@ class LoadButton(QPushButton):
                 made.setToolTip(str(path))
 
     def _browse_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "A .features.zarr folder")
+        folder = ask_folder(self, "A .features.zarr folder")
         if folder:
             self.chosen.emit(Path(folder))
 
     def _browse_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(
+        path = ask_file(
             self,
             "Features of another tool",
-            "",
             f"Patch features ({_FOREIGN});;All (*)",
         )
         if path:

@@ -7,7 +7,12 @@ from pathlib import Path
 from psygnal import Signal
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
 
+from napari_mcm.core.command import Command
+from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.viewer.chosen_slides import open_slides
+from napari_mcm.viewer.commands import extract_command
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.slide_facts import SlideFacts
 from napari_mcm.viewer.tasks import (
     FeatureRequest,
@@ -15,10 +20,16 @@ from napari_mcm.viewer.tasks import (
     compute_features,
     load_features,
 )
+from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.encoder_field import LOAD_TIP, EncoderField, LoadButton
 from napari_mcm.viewer.widgets.parts import allow, follow, note
 from napari_mcm.viewer.widgets.patch_options import PatchOptions, encoder_label
 
+_BUTTONS = {
+    "first": "Compute featu&res",
+    "second": "Compu&te features",
+    "third": "Comp&ute features",
+}
 _COMPUTE = "Find tissue, lay patches over it and encode them, in the background"
 
 
@@ -46,13 +57,17 @@ class EncoderSlot(QGroupBox):
         self._session, self._slot, self._options = session, slot, options
         self.encoder = EncoderField(f"{title}: encoder")
         self.encoder.editTextChanged.connect(lambda _: self.refresh())
-        self.compute = QPushButton("Compute features")
+        self.compute = QPushButton(_BUTTONS[slot])
         self.compute.clicked.connect(self.start)
         self.load = LoadButton("Load…")
         self.load.setAccessibleName(f"{title}: load features")
         self.load.chosen.connect(self.load_file)
         self.state = note()
+        self.command = CommandMenu(title, self.as_command, self.failed.emit)
         self._lay_out()
+        follow(session.recent.changed, self._offer)
+        self._offer()
+        session.recent.look()
         follow(session.slide_changed, self.refresh)
         follow(session.features_changed, self.refresh)
         follow(session.jobs.status.events.state, self.refresh)
@@ -62,10 +77,12 @@ class EncoderSlot(QGroupBox):
         row = QHBoxLayout()
         row.addWidget(self.compute, 1)
         row.addWidget(self.load)
+        row.addWidget(self.command)
         column = QVBoxLayout(self)
         column.addWidget(self.encoder)
         column.addLayout(row)
         column.addWidget(self.state)
+        column.addWidget(self.command.said)
 
     def refresh(self) -> None:
         """Show the slot's features, and which buttons can be used."""
@@ -81,6 +98,11 @@ class EncoderSlot(QGroupBox):
         self.state.setText(_describe(loaded))
         self.state.setToolTip(str(loaded.path) if loaded else "")
 
+    def _offer(self) -> None:
+        """Offer what was fine-tuned, made and opened last."""
+        self.encoder.offer_runs(self._session.recent.runs)
+        self.load.offer(self._session.recent.features)
+
     def _reason(self, facts: SlideFacts | None) -> str:
         if facts is None:
             return "no slide is open"
@@ -88,16 +110,35 @@ class EncoderSlot(QGroupBox):
 
     def start(self) -> None:
         """Compute features of the present slide in the background."""
-        facts, spec = self._session.facts, self.encoder.spec
-        if facts is None:
+        try:
+            request = self.request()
+        except ValueError as error:
+            self.failed.emit(str(error))
             return
+        title = f"Features of {slide_name(request.slide)}, {request.label}"
+        self._session.run_features(title, self._slot, lambda: compute_features(request))
+
+    def request(self) -> FeatureRequest:
+        """Give what the button asks for.
+
+        Raises
+        ------
+        ValueError
+            With one line that names what is missing or wrong.
+        """
+        facts, spec = self._session.facts, self.encoder.spec
+        if facts is None or facts.mpp is None:
+            raise ValueError("No slide is open, or its resolution is not known")
+        if not spec:
+            raise ValueError("No encoder is chosen")
         try:
             grid = self._options.grid()
         except ValueError as error:
-            self.failed.emit(f"Resolution: {error}. Give µm per pixel, or auto")
-            return
+            raise ValueError(
+                f"Resolution: {error}. Give µm per pixel, or auto"
+            ) from None
         slide = Path(facts.path)
-        request = FeatureRequest(
+        return FeatureRequest(
             slide,
             facts.mpp_override,
             spec,
@@ -106,9 +147,15 @@ class EncoderSlot(QGroupBox):
             self._options.out(slide, spec),
             self._options.overwrite.isChecked(),
             self._session.tissue.drawn_mask(self._session.slide),
+            preferences().compute,
         )
-        title = f"Features of {facts.name}, {request.label}"
-        self._session.run_features(title, self._slot, lambda: compute_features(request))
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        config, session = self.request().config, self._session
+        # A mask that is drawn is written beside the slide, exact to its pixels.
+        drawn = open_slides(session, [session.slide] if session.slide else []).tissue
+        return extract_command(config.model_copy(update={"tissue": drawn}))
 
     def load_file(self, path: Path) -> None:
         """Load a feature file for the present slide in the background."""

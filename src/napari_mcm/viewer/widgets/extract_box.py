@@ -10,14 +10,12 @@ from napari_mcm.core.command import Command
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.viewer.commands import extract_command
 from napari_mcm.viewer.features_tasks import Extracted, extract_run
-from napari_mcm.viewer.remembered import RUNS, recent
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.command_box import CommandBox
 from napari_mcm.viewer.widgets.encoder_field import EncoderField
 from napari_mcm.viewer.widgets.feature_files_box import FeatureFilesBox
 from napari_mcm.viewer.widgets.folded_forms import Folded
-from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.option_form import Labels, OptionForm, make_config
 from napari_mcm.viewer.widgets.parts import allow, follow
 from napari_mcm.viewer.widgets.patch_options import PatchOptions, encoder_label
@@ -68,8 +66,9 @@ class ExtractBox(QGroupBox):
         follow(self.slides.changed, self.refresh)
         self.encoder.editTextChanged.connect(lambda _: self.refresh())
         follow(session.jobs.status.events.state, self.refresh)
-        follow(session.jobs.status.events.state, self._recall)
-        self._recall()
+        follow(session.recent.changed, self._offer)
+        self._offer()
+        session.recent.look()
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -149,19 +148,9 @@ class ExtractBox(QGroupBox):
             title, lambda: extract_run(config, present, label, ready), take
         )
 
-    def _recall(self) -> None:
+    def _offer(self) -> None:
         """Offer the encoders that were fine-tuned last."""
-        if not self._session.jobs.status.busy:
-            self._session.disk.submit(
-                f"recent runs {id(self)}",
-                finished_runs,
-                while_alive(self._offer),
-                self._session.complain,
-            )
-
-    def _offer(self, runs: tuple[Path, ...]) -> None:
-        for run in reversed(runs):
-            self.encoder.offer(str(run))
+        self.encoder.offer_runs(self._session.recent.runs)
 
     def _out(self, encoder: str) -> Path:
         slide = self.slides.beside()
@@ -177,8 +166,3 @@ class ExtractBox(QGroupBox):
         except ValueError as error:
             return str(error)
         return "" if self.encoder.spec else "no encoder is chosen"
-
-
-def finished_runs() -> tuple[Path, ...]:
-    """Give the newest runs that have an encoder."""
-    return tuple(run for run in recent(RUNS) if (run / "summary.json").is_file())

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QLabel
 
-from napari_mcm.viewer.remembered import FEATURES, recent, remember_recent
 from napari_mcm.viewer.session import SLOTS, Session
 from napari_mcm.viewer.tasks import Loaded, load_features
 from napari_mcm.viewer.widgets.encoder_field import LOAD_TIP, LoadButton
-from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 
 NAMES = ("First encoder", "Second encoder", "Third encoder")
@@ -34,7 +32,7 @@ class FeatureFilesBox(QGroupBox):
             "Where the Similarity widget takes features that are extracted or opened "
             "next: it compares what stands in several places"
         )
-        self.load = LoadButton("&Open features…")
+        self.load = LoadButton("Ope&n features…")
         self.load.chosen.connect(self.open_file)
         self.lines = {slot: note() for slot in SLOTS}
         self.none = note()
@@ -48,9 +46,9 @@ class FeatureFilesBox(QGroupBox):
         follow(session.slide_changed, self.refresh)
         follow(session.features_changed, self.refresh)
         follow(session.jobs.status.events.state, self.refresh)
-        # A job may end, and its file be remembered, after this widget is closed.
-        self._again = while_alive(self._recall)
-        self._recall()
+        follow(session.recent.changed, self._offer)
+        self._offer()
+        session.recent.look()
         self.refresh()
 
     @property
@@ -76,12 +74,7 @@ class FeatureFilesBox(QGroupBox):
 
     def remember(self, path: Path) -> None:
         """Keep a file for next time."""
-        self._session.disk.submit(
-            f"recent {path}",
-            lambda: remember_recent(FEATURES, str(path)),
-            lambda _: self._again(),
-            self._session.complain,
-        )
+        self._session.recent.keep_features(path)
 
     def refresh(self) -> None:
         """Show what the slide has, and whether a file can be opened."""
@@ -102,13 +95,5 @@ class FeatureFilesBox(QGroupBox):
         self.none.setVisible(not any(found.values()))
         self.none.setText("None yet. Then click on the slide: see Similarity.")
 
-    def _recall(self) -> None:
-        self._session.disk.submit(
-            f"recent files {id(self)}",
-            lambda: recent(FEATURES),
-            while_alive(self._offer),
-            self._session.complain,
-        )
-
-    def _offer(self, files: tuple[Path, ...]) -> None:
-        self.load.offer(files)
+    def _offer(self) -> None:
+        self.load.offer(self._session.recent.features)

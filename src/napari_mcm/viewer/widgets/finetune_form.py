@@ -18,12 +18,12 @@ from napari_mcm.viewer.widgets.patch_fields import PatchFields
 from napari_mcm.viewer.widgets.slide_choice import SlideChoice
 
 MAIN: Labels = (
-    ("preset", "&Preset"),
-    ("optimiser.epochs", "&Epochs"),
-    ("optimiser.batch_windows", "Windows a &step"),
-    ("context.s", "Window (patc&hes)"),
+    ("preset", "Prese&t"),
+    ("optimiser.epochs", "Epochs"),
+    ("optimiser.batch_windows", "Windows a step"),
+    ("context.s", "Window (patches)"),
     ("context.mask_ratio", "Mas&ked part"),
-    ("held_out.validation", "Kept o&ut"),
+    ("held_out.validation", "Kept out"),
 )
 GROUPS = {
     "context": "Context window",
@@ -75,6 +75,7 @@ class FinetuneForm(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.slides = SlideChoice(session)
+        self._recent = session.recent
         self.student = EncoderField("Student")
         self.teacher = EncoderField("Teacher", ("student",))
         self.patches = PatchFields(session)
@@ -85,6 +86,9 @@ class FinetuneForm(QWidget):
         self.teacher.setCurrentText(_default("teacher"))
         for field in (self.student, self.teacher):
             field.editTextChanged.connect(lambda _: self.changed.emit())
+        follow(session.recent.changed, self._offer)
+        self._offer()
+        session.recent.look()
         follow(self.slides.changed, self._edited)
         follow(session.patches_changed, self._edited)
         self.options.main.changed.connect(self._option_edited)
@@ -96,8 +100,8 @@ class FinetuneForm(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.slides)
         encoders = QFormLayout()
-        encoders.addRow("Stu&dent", self.student)
-        encoders.addRow("&Teacher", self.teacher)
+        encoders.addRow("&Student", self.student)
+        encoders.addRow("Te&acher", self.teacher)
         column.addLayout(encoders)
         column.addWidget(self.options.main)
         column.addWidget(self.patches)
@@ -165,6 +169,10 @@ class FinetuneForm(QWidget):
         if name == "preset":
             self.show_preset(self.options.main.values()["preset"])
         self.changed.emit()
+
+    def _offer(self) -> None:
+        for field in (self.student, self.teacher):
+            field.offer_runs(self._recent.runs)
 
     def _edited(self) -> None:
         self.changed.emit()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -17,12 +16,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.places import writable_base
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.settings import preferences
+from napari_mcm.viewer.widgets.dialogs import ask_folder
+from napari_mcm.viewer.widgets.fold import Fold
 from napari_mcm.viewer.widgets.patch_fields import PatchFields
 
 
@@ -50,7 +50,7 @@ class PatchOptions(QWidget):
         self.browse.setToolTip("Choose the folder for feature files")
         self.browse.setAccessibleName("Choose the folder for feature files")
         self.browse.clicked.connect(self._browse)
-        self.overwrite = QCheckBox("Replace &files made otherwise")
+        self.overwrite = QCheckBox("Replace files made otherwise")
         self.overwrite.setToolTip(
             "Files of the same name but other patches or weights are otherwise left as "
             "they are, with an error (--overwrite on the command line)"
@@ -66,11 +66,11 @@ class PatchOptions(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.folder, 1)
         row.addWidget(self.browse)
-        label = QLabel("Save &to")
+        label = QLabel("Save to")
         label.setBuddy(self.folder)
         form.addRow(label, row)
         form.addRow(self.overwrite)
-        folded = QCollapsible("Patches and files")
+        folded = Fold("Patches and files")
         folded.setToolTip("Resolution and size of patches, folder for features")
         folded.addWidget(inner)
         column = QVBoxLayout(self)
@@ -96,7 +96,7 @@ class PatchOptions(QWidget):
         return base / folder_name(encoder)
 
     def _browse(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Folder for feature files")
+        folder = ask_folder(self, "Folder for feature files")
         if folder:
             self.folder.setText(folder)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from psygnal import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLineEdit, QPushButton, QWidget
+
+from napari_mcm.viewer.widgets.dialogs import ask_file, ask_folder
 
 
 class PathField(QWidget):
@@ -81,7 +83,7 @@ class PathField(QWidget):
     def _browse(self) -> None:
         start = self.line.text()
         if self._files:
-            path, _ = QFileDialog.getOpenFileName(self, self._name, start, self._files)
+            path = ask_file(self, self._name, self._files, start)
         else:
-            path = QFileDialog.getExistingDirectory(self, self._name, start)
+            path = ask_folder(self, self._name, start)
         self.take(path)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QGridLayout,
     QGroupBox,
@@ -14,12 +13,13 @@ from qtpy.QtWidgets import (
     QPushButton,
     QVBoxLayout,
 )
-from superqt import QCollapsible
 
 from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
 from napari_mcm.viewer import query_store
 from napari_mcm.viewer.query_keys import KEY_HELP, with_key
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.dialogs import ask_file, ask_save
+from napari_mcm.viewer.widgets.fold import Fold
 from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
@@ -43,13 +43,13 @@ class QueryBox(QGroupBox):
         self.where = note()
         self.back = QPushButton("Take &back")
         self.back.clicked.connect(session.queries.take_back)
-        self.clear = QPushButton("&Clear")
+        self.clear = QPushButton("Cle&ar")
         self.clear.clicked.connect(session.queries.clear)
-        self.region = QPushButton("Draw &region")
+        self.region = QPushButton("Draw re&gion")
         self.region.clicked.connect(session.regions.begin)
-        self.save = QPushButton("Sa&ve…")
+        self.save = QPushButton("&Save…")
         self.save.clicked.connect(self._save)
-        self.open = QPushButton("&Open…")
+        self.open = QPushButton("Ope&n…")
         self.open.clicked.connect(self._open)
         self.pool = narrow(QComboBox())
         for text, pool in POOLS.items():
@@ -82,11 +82,11 @@ class QueryBox(QGroupBox):
             buttons.addWidget(button, *divmod(place, 3))
         column.addLayout(buttons)
         form = QFormLayout()
-        label = QLabel("Cou&nts")
+        label = QLabel("Counts")
         label.setBuddy(self.pool)
         form.addRow(label, self.pool)
         column.addLayout(form)
-        keys = QCollapsible("Mouse and keys on the slide")
+        keys = Fold("Mouse and keys on the slide")
         keys.setToolTip("What clicks and keys do")
         keys.addWidget(note(KEY_HELP))
         column.addWidget(keys)
@@ -103,9 +103,9 @@ class QueryBox(QGroupBox):
         allow(self.region, with_key(tip + "shapes", "region"), reason)
         away = "" if session.query is None or session.query.here else "of another slide"
         tip = "Save the query in a small file, for other slides and the command line"
-        allow(self.save, f"{tip} (Alt+V)", none or away)
+        allow(self.save, f"{tip} (Alt+S)", none or away)
         reason = "" if session.slide is not None else "no slide is open"
-        allow(self.open, "Ask what was saved before, of this slide (Alt+O)", reason)
+        allow(self.open, "Ask what was saved before, of this slide (Alt+N)", reason)
 
     def _describe(self) -> str:
         session = self._session
@@ -134,7 +134,7 @@ class QueryBox(QGroupBox):
 
     def _save(self) -> None:
         start = str(query_store.suggested_path(self._session))
-        path, _ = QFileDialog.getSaveFileName(self, "Save the query", start, _FILTER)
+        path = ask_save(self, "Save the query", start, _FILTER)
         if path:
             query_store.save(self._session, Path(path), while_alive(self._saved))
 
@@ -143,7 +143,7 @@ class QueryBox(QGroupBox):
 
     def _open(self) -> None:
         start = str(query_store.suggested_path(self._session).parent)
-        path, _ = QFileDialog.getOpenFileName(self, "Open a query", start, _FILTER)
+        path = ask_file(self, "Open a query", _FILTER, start)
         if path:
             query_store.load(self._session, Path(path))
 

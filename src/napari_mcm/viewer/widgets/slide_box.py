@@ -7,7 +7,6 @@ from pathlib import Path
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QGroupBox,
     QHBoxLayout,
     QPushButton,
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.widgets.dialogs import ask_file, ask_folder
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 
 FILES = (
@@ -45,7 +45,7 @@ class SlideBox(QGroupBox):
         self.open = QPushButton("&Open slide…")
         self.open.setToolTip("Open a whole-slide image with this plugin")
         self.open.clicked.connect(self._browse)
-        self.open_folder = QPushButton("Open &folder…")
+        self.open_folder = QPushButton("Open fol&der…")
         self.open_folder.setToolTip("Open a folder of DICOM files, or an OME-Zarr")
         self.open_folder.clicked.connect(self._browse_folder)
         self.facts = note()
@@ -55,7 +55,7 @@ class SlideBox(QGroupBox):
         self.mpp.setValue(0.5)
         self.mpp.setSuffix(" µm per pixel")
         self.mpp.setToolTip("Resolution of level 0: 0.25 is usual for 40×, 0.5 for 20×")
-        self.set_mpp = QPushButton("&Set")
+        self.set_mpp = QPushButton("S&et")
         self.set_mpp.setToolTip("Use this resolution for the slide")
         self.set_mpp.clicked.connect(lambda: session.state_mpp(self.mpp.value()))
         self._lay_out()
@@ -101,11 +101,10 @@ class SlideBox(QGroupBox):
         self._session.choose_slide(self._session.layers.slides()[index])
 
     def _browse(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open a slide", "", FILES)
-        self.take(path)
+        self.take(ask_file(self, "Open a slide", FILES))
 
     def _browse_folder(self) -> None:
-        self.take(QFileDialog.getExistingDirectory(self, "Open a slide in a folder"))
+        self.take(ask_folder(self, "Open a slide in a folder"))
 
     def take(self, path: str) -> None:
         """Open a slide in the background; what goes wrong is said by the widget."""

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.viewer.chosen_slides import (
@@ -16,6 +16,7 @@ from napari_mcm.viewer.chosen_slides import (
     open_slides,
 )
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.widgets.dialogs import ask_files
 from napari_mcm.viewer.widgets.mil_parts import while_alive
 from napari_mcm.viewer.widgets.parts import follow, narrow, note
 from napari_mcm.viewer.widgets.path_field import PathField
@@ -41,8 +42,7 @@ class FilesField(PathField):
         return tuple(Path(part).expanduser() for part in parts if part)
 
     def _browse(self) -> None:
-        paths, _ = QFileDialog.getOpenFileNames(self, self._name, "", self._files)
-        self.take(os.pathsep.join(paths))
+        self.take(os.pathsep.join(ask_files(self, self._name, self._files)))
 
 
 class SlideChoice(QWidget):
@@ -79,7 +79,7 @@ class SlideChoice(QWidget):
         self.said = note()
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("&Slides", self.way)
+        form.addRow("Slides", self.way)
         self._fields = {SOME: self.files, FOLDER: self.folder, TABLE: self.table}
         for field in self._fields.values():
             form.addRow(field)

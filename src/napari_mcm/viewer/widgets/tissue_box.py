@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtWidgets import (
-    QFileDialog,
     QGroupBox,
     QHBoxLayout,
     QPushButton,
@@ -16,6 +15,7 @@ from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.slide_facts import slide_of
 from napari_mcm.viewer.tasks import find_mask
 from napari_mcm.viewer.tissue import Drawing
+from napari_mcm.viewer.widgets.dialogs import ask_file, ask_save
 from napari_mcm.viewer.widgets.parts import allow, follow, note
 
 _FIND = "Search the slide for tissue, in the background"
@@ -41,12 +41,12 @@ class TissueBox(QGroupBox):
         self._session = session
         self.search = QPushButton("Find &tissue")
         self.search.clicked.connect(self.start)
-        self.correct = QPushButton("&Correct")
+        self.correct = QPushButton("Co&rrect")
         self.correct.setCheckable(True)
         self.correct.clicked.connect(self._correct)
         self.save = QPushButton("Save &mask…")
         self.save.clicked.connect(self._browse_save)
-        self.load = QPushButton("&Load mask…")
+        self.load = QPushButton("Load ma&sk…")
         self.load.clicked.connect(self._browse_load)
         self.state = note()
         self._lay_out()
@@ -101,8 +101,7 @@ class TissueBox(QGroupBox):
             return
         drawing.layer.visible = True
         drawing.layer.mode = "paint" if on else "pan_zoom"
-        active = drawing.layer if on else session.slide
-        session.viewer.layers.selection.active = active
+        session.layers.activate(drawing.layer if on else session.slide)
         self.refresh()
 
     def _browse_save(self) -> None:
@@ -110,12 +109,12 @@ class TissueBox(QGroupBox):
         if slide is None or self._session.slide is None:
             return
         start = str(Path(slide.path).parent / f"{slide.name}.geojson")
-        path, _ = QFileDialog.getSaveFileName(self, "Save the mask", start, _WRITE)
+        path = ask_save(self, "Save the mask", start, _WRITE)
         if path:
             self._session.tissue.save(self._session.slide, Path(path))
 
     def _browse_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Load a mask", "", _READ)
+        path = ask_file(self, "Load a mask", _READ)
         if path and self._session.slide is not None:
             self._session.tissue.load(self._session.slide, Path(path))
 
