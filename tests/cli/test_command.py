@@ -12,8 +12,11 @@ from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
 from napari_mcm.core.command import Command
 from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.grid import GridOptions
+from napari_mcm.core.heatmaps.config import SimilarityConfig
+from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mil.config import MilConfig
+from napari_mcm.core.mil.config import AttentionConfig, MilConfig, PredictConfig
 
 CONFIGS: list[tuple[str, BaseModel]] = [
     ("extract", ExtractConfig()),
@@ -52,12 +55,66 @@ CONFIGS: list[tuple[str, BaseModel]] = [
             training={"max_patches": None, "balanced": False, "lr": 2e-3},
         ),
     ),
+    (
+        "grid",
+        GridOptions(
+            slide=Path("-a slide.svs"),
+            tissue_out=Path("mask of it.geojson"),
+            grid={"mpp": 1.0, "patch_size": 64},
+            read={"mpp_override": 0.3},
+        ),
+    ),
+    (
+        "similarity",
+        SimilarityConfig(
+            features=Path("some of.features.zarr"),
+            query=Path("q.query.json"),
+            out=Path("map.png"),
+            slide=Path("a.svs"),
+            limits="robust",
+        ),
+    ),
+    (
+        "similarity",
+        SimilarityConfig(
+            features=Path("a.features.zarr"),
+            at=((1.5, -2.0), (3, 4)),
+            not_at=((5, 6),),
+            above=-0.25,
+            out=Path("map.geojson"),
+        ),
+    ),
+    (
+        "mil attention",
+        AttentionConfig(
+            run=Path("run"),
+            slide="a b.svs",
+            features=Path("features"),
+            out=Path("out"),
+            class_name="tumour, left",
+            compute={"precision": "auto"},
+        ),
+    ),
+    (
+        "mil predict",
+        PredictConfig(run=Path("run"), features=Path("features"), out=Path("p.csv")),
+    ),
+    (
+        "mae reconstruct",
+        ReconstructConfig(
+            paths=(Path("run"), Path("-a picture.png")),
+            mask_ratio=(0.6,),
+            paste=False,
+            seed=3,
+            out=Path("figure.png"),
+        ),
+    ),
 ]
 
 
 def read(words: list[str]) -> BaseModel:
     """Read a line as the program does."""
-    verb = " ".join(words[1:3]) if words[1] == "mil" else words[1]
+    verb = " ".join(words[1:3]) if words[1] in ("mil", "mae") else words[1]
     arguments = make_parser(verb).parse_args(words[1 + len(verb.split()) :])
     return read_config(arguments, load_verb(verb).OPTIONS)
 

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field
-
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
-from napari_mcm.core.slides import ReadConfig
-from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue, write_mask
+from napari_mcm.core.grid import GridOptions, PatchGrid, make_grid
+from napari_mcm.core.tissue import TissueMask, find_tissue, write_mask
 from napari_mcm.core.tissue.files import check_writable
 from napari_mcm.core.tissue.mask import FOUND
 
 _PICTURES = (".png", ".pdf", ".svg")
-
-
-class GridOptions(BaseModel):
-    """Which slide, and where the picture and the mask go."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    slide: Path = Field(description="Slide file.")
-    out: Path | None = Field(
-        None, description="Picture of tissue and patches to write: .png, .pdf or .svg."
-    )
-    tissue_out: Path | None = Field(
-        None,
-        description="Tissue mask to write: .geojson for QuPath, or .png. It can be "
-        "edited and given back with --masks.",
-    )
-    read: ReadConfig = ReadConfig()
-    grid: GridConfig = GridConfig()
-    tissue: TissueConfig = TissueConfig()
 
 
 OPTIONS, POSITIONAL = GridOptions, "slide"

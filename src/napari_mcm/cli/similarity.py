@@ -6,11 +6,7 @@ size in µm) or .geojson (polygons for QuPath).
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
-
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.core.errors import ConfigError, FeatureError, SlideError
@@ -28,60 +24,13 @@ from napari_mcm.core.heatmaps import (
     write_heatmap,
     write_query,
 )
-from napari_mcm.core.heatmaps.similarity import Pool
-from napari_mcm.core.slides import ReadConfig, Slide
+from napari_mcm.core.heatmaps.config import Point, SimilarityConfig
+from napari_mcm.core.slides import Slide
 
-Point = tuple[float, float]
-
-
-class SimilarityOptions(BaseModel):
-    """Features, query points or a saved query, and where the heatmap goes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    features: Path = Field(description="Feature file of a slide.")
-    at: tuple[Point, ...] = Field(
-        (),
-        description="Point of the query patch in level-0 pixels; see --pool for "
-        "several.",
-    )
-    not_at: tuple[Point, ...] = Field(
-        (), description="Point of a patch to be unlike, in level-0 pixels."
-    )
-    query: Path | None = Field(
-        None,
-        description="Saved query (.query.json) in place of --at: of this slide, or of "
-        "another one and this encoder.",
-    )
-    pool: Pool = Field(
-        "mean",
-        description="Of several points, their mean direction counts (Rocchio), or the "
-        "nearest of them.",
-    )
-    save_query: Path | None = Field(
-        None, description="File to save the query in, for other slides."
-    )
-    above: float | None = Field(
-        None,
-        ge=-1,
-        le=1,
-        description="Write only patches of at least this cosine, and say their area.",
-    )
-    out: Path = Field(description="File to write: .png, .ome.tif or .geojson.")
-    slide: Path | None = Field(
-        None, description="Slide to show underneath in a figure."
-    )
-    limits: Literal["fixed", "robust"] = Field(
-        "fixed",
-        description="Range of the colours: -1 to 1, or the 2nd to the 98th percentile.",
-    )
-    read: ReadConfig = ReadConfig()
+OPTIONS, POSITIONAL = SimilarityConfig, "features"
 
 
-OPTIONS, POSITIONAL = SimilarityOptions, "features"
-
-
-def run(options: SimilarityOptions) -> Outcome:
+def run(options: SimilarityConfig) -> Outcome:
     """Compare, and write the heatmap."""
     _check(options)
     features = read_features(options.features)
@@ -119,7 +68,7 @@ def run(options: SimilarityOptions) -> Outcome:
     return Outcome(result, table(rows))
 
 
-def _check(options: SimilarityOptions) -> None:
+def _check(options: SimilarityConfig) -> None:
     if (options.query is None) == (not options.at):
         raise ConfigError("give either points or a saved query", "--at, --query")
     if options.query is not None and (options.not_at or options.save_query):
@@ -127,7 +76,7 @@ def _check(options: SimilarityOptions) -> None:
 
 
 def _point(
-    options: SimilarityOptions, features: FeatureSet
+    options: SimilarityConfig, features: FeatureSet
 ) -> tuple[Heatmap, list[int], list[int]]:
     queries = [_patch(features.grid, point) for point in options.at]
     against = [_patch(features.grid, point) for point in options.not_at]
@@ -142,7 +91,7 @@ def _point(
     return heatmap, queries, against
 
 
-def _carried(options: SimilarityOptions, features: FeatureSet) -> Heatmap:
+def _carried(options: SimilarityConfig, features: FeatureSet) -> Heatmap:
     assert options.query is not None
     query = read_query(options.query)
     index = SimilarityIndex(features)
@@ -172,7 +121,7 @@ def _range(heatmap: Heatmap) -> tuple[float, float]:
     return float(np.nanmin(others)), float(np.nanmax(others))
 
 
-def _write(heatmap: Heatmap, options: SimilarityOptions) -> None:
+def _write(heatmap: Heatmap, options: SimilarityConfig) -> None:
     if options.slide is None:
         write_heatmap(heatmap, options.out)
         return

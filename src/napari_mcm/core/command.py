@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from napari_mcm.core.files import write_json
 from napari_mcm.core.options import Option, walk
@@ -76,6 +77,9 @@ class Command:
 def _usual(config: BaseModel) -> BaseModel:
     """Give what an empty line means; under a preset, a line that only names it."""
     preset = getattr(config, "preset", None)
+    if any(field.is_required() for field in type(config).model_fields.values()):
+        # What must be given has no usual value.
+        return type(config).model_construct()
     if preset is None:
         return type(config)()
     return type(config)(preset=preset).model_copy(update={"preset": None})
@@ -84,7 +88,7 @@ def _usual(config: BaseModel) -> BaseModel:
 def _value(config: BaseModel, option: Option) -> Any:
     value: Any = config
     for name in option.path:
-        value = getattr(value, name)
+        value = getattr(value, name, PydanticUndefined)
     return value
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.errors import GridError
-from napari_mcm.core.slides import Slide
+from napari_mcm.core.slides import ReadConfig, Slide
 from napari_mcm.core.slides.slide import SAME_RESOLUTION
-from napari_mcm.core.tissue import TissueMask
+from napari_mcm.core.tissue import TissueConfig, TissueMask
 
 DEFAULT_MPP = 0.5
 
@@ -39,6 +40,25 @@ class GridConfig(BaseModel):
     allow_upsampling: bool = Field(
         False, description="Enlarge slides that are coarser than the mpp asked for."
     )
+
+
+class GridOptions(BaseModel):
+    """Which slide, and where the picture and the mask go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slide: Path = Field(description="Slide file.")
+    out: Path | None = Field(
+        None, description="Picture of tissue and patches to write: .png, .pdf or .svg."
+    )
+    tissue_out: Path | None = Field(
+        None,
+        description="Tissue mask to write: .geojson for QuPath, or .png. It can be "
+        "edited and given back with --masks.",
+    )
+    read: ReadConfig = ReadConfig()
+    grid: GridConfig = GridConfig()
+    tissue: TissueConfig = TissueConfig()
 
 
 @dataclass(frozen=True, eq=False)
