@@ -56,6 +56,22 @@ def test_it_says_the_same_of_the_same_and_takes_any_batch():
     assert sizes == [64, 56]
 
 
+def test_it_can_be_left_after_each_batch_and_each_draw():
+    probe, sizes = HeldOutProbe(*planted(), draws=3), [0]
+
+    def encode(pixels):
+        sizes[-1] += len(pixels)
+        return seeing(pixels)
+
+    events = []
+    found = run(
+        probe.steadily(encode, 8), lambda e: (events.append(e), sizes.append(0))
+    )
+    assert found == probe(seeing)
+    assert max(sizes) == 8 and sum(sizes) == 120
+    assert [e.done for e in events if e.unit == "draws"][:3] == [1, 2, 3]
+
+
 def test_an_encoder_that_diverged_has_no_figure():
     probe = HeldOutProbe(*planted())
     found = probe(lambda pixels: np.full((len(pixels), 3), np.nan, np.float32))

@@ -222,7 +222,7 @@ def test_each_arm_can_learn_a_batch_by_heart(arm, preset):
     encoders = (load_encoder(spec) for spec in (config.student, config.teacher_spec))
     learner = Learner(*encoders, config)
     windows = [make_window(n, [n, 8 - n]) for n in range(3)]
-    learner.measure_targets(windows)
+    run(learner.measure_targets(windows))
     losses = [run(learner.step(windows, 1.0, True, 0)).loss for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
 

@@ -14,8 +14,9 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from napari_mcm.core.encoders import load_encoder
+from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError
+from napari_mcm.core.evaluation import HeldOutProbe
 from napari_mcm.core.jobs import Metrics, Progress, run
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
@@ -100,6 +101,22 @@ def test_cancel_in_the_middle_of_a_step_resumes_too(finished, config, tmp_path):
     job.close()
     resumed = run(resume_finetune(other.out))
     assert_same_bits(weights(result.run_dir), weights(resumed.run_dir))
+
+
+def test_no_more_than_a_window_is_encoded_between_two_events(config, monkeypatch):
+    # What lies between two events is what a cancel may have to wait for.
+    encode, patches = Encoder.encode, [0]
+
+    def counted(encoder, pixels):
+        patches[-1] += len(pixels)
+        return encode(encoder, pixels)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    labelled = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    probe = HeldOutProbe(labelled, [*"ab"] * 20, ["slide"] * 40, k=5, draws=2)
+    run(finetune(config, probe), lambda _: patches.append(0))
+    # By student and teacher.
+    assert 0 < max(patches) <= 2 * config.context.s**2
 
 
 _CHILD = """

@@ -100,7 +100,7 @@ def test_standardised_targets_use_the_statistics_of_patches(student, teacher, co
     )
     learner = Learner(student, teacher, config)
     windows = [make_window(n, [1, 5, 7]) for n in range(5)]
-    learner.measure_targets(windows)
+    run(learner.measure_targets(windows))
     features = [learner.teacher.encode(w.masked_pixels) for w in windows]
     scaled = learner.target.scale(torch.from_numpy(np.concatenate(features)))
     assert_close(scaled.mean(0), torch.zeros(teacher.dim), atol=1e-4, rtol=0)
@@ -110,7 +110,7 @@ def test_standardised_targets_use_the_statistics_of_patches(student, teacher, co
 def test_learning_begins_at_the_best_constant(student, teacher, config):
     learner = Learner(student, teacher, config)
     windows = [make_window(n, [1, 5, 7]) for n in range(5)]
-    learner.measure_targets(windows)
+    run(learner.measure_targets(windows))
     scaled = learner.target.scale(
         torch.from_numpy(
             np.concatenate([teacher.encode(w.masked_pixels) for w in windows])

@@ -97,17 +97,30 @@ class HeldOutProbe:
             ``few_shot_auroc`` and ``similarity_auroc``; NaN where features are not
             finite.
         """
-        return self.of_features(
-            np.concatenate(
-                [
-                    np.asarray(encode(self.pixels[i : i + _BATCH]), np.float32)
-                    for i in range(0, len(self), _BATCH)
-                ]
-            )
-        )
+        return run(self.steadily(encode))
 
     def of_features(self, features: NDArray[np.float32]) -> dict[str, float]:
         """Judge features of the patches (N, D) that are there already."""
+        return run(self._judge(features))
+
+    def steadily(self, encode: Encode, batch: int = _BATCH) -> Job[dict[str, float]]:
+        """Try an encoder as calling the probe does, a batch and a draw at a time.
+
+        Parameters
+        ----------
+        encode : callable
+            As for a call.
+        batch : int
+            Patches that it is called with.
+        """
+        parts, meter = [], Meter("Probing", len(self))
+        for start in range(0, len(self), batch):
+            pixels = self.pixels[start : start + batch]
+            parts.append(np.asarray(encode(pixels), np.float32))
+            yield meter.advance(len(pixels))
+        return (yield from self._judge(np.concatenate(parts)))
+
+    def _judge(self, features: NDArray[np.float32]) -> Job[dict[str, float]]:
         if len(features) != len(self):
             raise FeatureError(f"{len(features)} features of {len(self)} patches")
         if not np.isfinite(features).all():
@@ -115,9 +128,12 @@ class HeldOutProbe:
         drawn = few_shot(
             features, self.labels, self._folds, self._k, self._draws, self._seed
         )
-        values = [macro_auroc(s, self.labels, self._folds).value for s in drawn]
-        alike, _ = run(
-            similarity_auroc(features, self.labels, self.groups, self._candidates)
+        values, meter = [], Meter("Probing", self._draws, "draws")
+        for scores in drawn:
+            values.append(macro_auroc(scores, self.labels, self._folds).value)
+            yield meter.advance()
+        alike, _ = yield from similarity_auroc(
+            features, self.labels, self.groups, self._candidates
         )
         return {
             "few_shot_auroc": float(np.mean(values)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -272,16 +272,20 @@ class Learner:
             self.optimiser.step()
         return norm
 
-    def measure_targets(self, windows: Sequence[Window]) -> None:
+    def measure_targets(self, windows: Iterable[Window]) -> Generator[None, None, None]:
         """Look at some windows' targets before the first step.
 
         Takes the statistics that scaled targets need, and lets the predictions begin at
         the targets' median. That is the best constant under an l1 loss: a short run need
-        not spend its steps on finding it.
+        not spend its steps on finding it. Yields after each window.
         """
         if self.adapts_only:
             return
-        features = torch.cat([self._teach([window]) for window in windows])
+        parts: list[Tensor] = []
+        for window in windows:
+            parts.append(self._teach([window]))
+            yield
+        features = torch.cat(parts)
         self.target = self.target.measured(features)
         if self.config.target.start_at_median:
             constant = self.target.scale(features).median(dim=0).values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import RunError, TrainingError
-from napari_mcm.core.jobs import Job, Meter, Metrics, Note, Progress
+from napari_mcm.core.evaluation.held_out import HeldOutProbe
+from napari_mcm.core.jobs import Job, Meter, Metrics, Note
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.export import export_student
 from napari_mcm.core.mcm.gauges import Watch
@@ -97,10 +98,13 @@ class Training:
     def learn(self) -> Job[dict[str, Any]]:
         """Train to the end and export the student; returns the summary."""
         config = self.config
-        yield Progress("Loading encoders", 0, None, "encoders")
         compute = self.team.place(config.compute)
+        loading = Meter("Loading encoders", 2, "encoders")
+        yield loading.progress()
         student = load_encoder(config.student, compute)
+        yield loading.advance()
         teacher = load_encoder(config.teacher_spec, compute)
+        yield loading.advance()
         if config.teacher_features is not None:
             yield from take_from_files(
                 self.cache,
@@ -129,9 +133,7 @@ class Training:
         # Nobody writes before everybody has read.
         self.team.wait()
         if checkpoint is None:
-            yield Progress("Measuring targets", 0, None, "windows")
-            count = self.config.target.target_windows
-            self.learner.measure_targets(list(self._some_windows(count)))
+            yield from self._measure_targets()
             if self.team.leads:
                 self.run.trim_metrics(0)
             yield from self._tell_method()
@@ -147,6 +149,14 @@ class Training:
         if self.team.leads:
             self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
+
+    def _measure_targets(self) -> Job[None]:
+        refs = self._some_refs(self.config.target.target_windows)
+        windows = (read_window(ref, self.config) for ref in refs)
+        meter = Meter("Measuring targets", len(refs), "windows")
+        yield meter.progress()
+        for _ in self.learner.measure_targets(w for w in windows if w is not None):
+            yield meter.advance()
 
     def _tell_method(self) -> Job[None]:
         """Say how it learns, and what our own studies found where context has little."""
@@ -176,10 +186,6 @@ class Training:
         # One process' work, so that all of them have the same bits on any device.
         self.team.share_weights(self.learner.head)
         self._save()
-
-    def _some_windows(self, count: int) -> Iterator[Window]:
-        refs = self._some_refs(count)
-        return (w for ref in refs if (w := read_window(ref, self.config)) is not None)
 
     def _some_refs(self, count: int) -> list[WindowRef]:
         # From all over the run: the first ones alone would flatter its first losses.
@@ -254,10 +260,24 @@ class Training:
             return {}
         values = yield from self.validation.measure(meter)
         if self.probe is not None:
-            self.learner.student.module.eval()
-            found = self.probe(self.learner.student.encode)
+            found = yield from self._try(self.probe, meter)
             values |= {f"probe_{name}": value for name, value in found.items()}
         return values
+
+    def _try(self, probe: Probe, meter: Meter) -> Job[Mapping[str, float]]:
+        student = self.learner.student
+        student.module.eval()
+        if not isinstance(probe, HeldOutProbe):
+            return probe(student.encode)
+        # Hundreds of patches take seconds: those that are computed at a time.
+        trying = probe.steadily(student.encode, student.chunk)
+        while True:
+            try:
+                next(trying)
+            except StopIteration as end:
+                found: Mapping[str, float] = end.value
+                return found
+            yield meter.progress()
 
     def _check(self, figures: StepFigures) -> None:
         if self.learner.adapts_only:

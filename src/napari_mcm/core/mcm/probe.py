@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.evaluation.held_out import HeldOutProbe, read_probe
-from napari_mcm.core.grid import make_grid
-from napari_mcm.core.jobs import Job
+from napari_mcm.core.grid import PatchGrid, make_grid
+from napari_mcm.core.jobs import Job, Progress
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.tissue import find_tissue
 
@@ -38,10 +38,11 @@ def read_probe_slides(
             raise ConfigError("is learned from", f"--probe-slides {path}")
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
     slides = [stack.enter_context(config.read.open(p)) for p in asked.probe_slides]
-    grids = [
-        make_grid(slide, find_tissue(slide, config.tissue), grid_config)
-        for slide in slides
-    ]
+    grids: list[PatchGrid] = []
+    for number, slide in enumerate(slides):
+        yield Progress("Finding tissue to probe on", number, len(slides), "slides")
+        tissue = find_tissue(slide, config.tissue)
+        grids.append(make_grid(slide, tissue, grid_config))
     return (
         yield from read_probe(
             slides, grids, asked.probe_labels, seed=config.optimiser.seed
