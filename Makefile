@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` makes and every target sees to.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench results napari constraints clean
+.PHONY: help setup demo test lint docs pictures bench results napari constraints clean
 
 BIN := .venv/bin
 RUN := .venv/.ready-run
@@ -37,6 +37,9 @@ lint: $(DEV) ## style, format, types and floors
 docs: $(DEV) ## the documentation in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+pictures: $(DEV) ## take the pictures of the program anew; ARGS="--only mil" for some
+	scripts/with_display.sh $(BIN)/python docs/make_pictures.py $(ARGS)
 
 bench: $(DEV) ## the measurements in benchmarks/, one after the other
 	@set -e; for script in benchmarks/*.py; do \

@@ -30,7 +30,7 @@ from napari_mcm.viewer.widgets.finetune import FinetuneWidget
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-from make_pictures import Studio, settle, wait  # noqa: E402
+from studio import Studio, settle, wait  # noqa: E402
 
 TICK_MS = 10
 LATE_S = 0.12

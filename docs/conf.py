@@ -1,16 +1,23 @@
 """Sphinx configuration."""
 
 import importlib
+import pkgutil
 import sys
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from sphinx.application import Sphinx
+from sphinx.util.rst import escape
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from napari_mcm import __version__  # noqa: E402
+from napari_mcm import __version__, core  # noqa: E402
 
 # Autodoc imports as a type checker does, which pydantic's models do not survive.
-for name in ("features.extraction", "heatmaps", "mae.pretraining", "mcm.finetune"):
-    importlib.import_module(f"napari_mcm.core.{name}")
+for module in pkgutil.walk_packages(core.__path__, "napari_mcm.core."):
+    importlib.import_module(module.name)
 
 project = "napari-mcm"
 author = "napari-mcm contributors"
@@ -29,3 +36,42 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"napari-mcm {release}"
+
+
+def setup(app: Sphinx) -> None:
+    """Describe configurations by their options, as ``--help`` does."""
+    app.connect("autodoc-process-docstring", add_options)
+    app.connect("autodoc-process-signature", leave_out_signature)
+
+
+def add_options(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """List the fields of a pydantic model below what its docstring says."""
+    if is_model(obj):
+        lines += ["", *(describe(*field) for field in obj.model_fields.items()), ""]
+
+
+def leave_out_signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, *signature: Any
+) -> tuple[str, None] | None:
+    """Have no signature where all options are listed."""
+    return ("", None) if is_model(obj) else None
+
+
+def is_model(obj: Any) -> bool:
+    """Tell whether something is a configuration."""
+    return isinstance(obj, type) and issubclass(obj, BaseModel)
+
+
+def describe(name: str, field: FieldInfo) -> str:
+    """Describe an option as an item of a list."""
+    if is_model(field.annotation):
+        return (
+            f"* ``{name}``: a :class:`~{field.annotation.__module__}."
+            f"{field.annotation.__name__}`."
+        )
+    default = "" if field.is_required() else f" (``{field.get_default()!r}``)"
+    if field.default_factory is not None:
+        default = ""
+    return f"* ``{name}``{default}: {escape(field.description or '')}"
