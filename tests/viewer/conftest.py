@@ -66,9 +66,11 @@ def slide_path(tmp_path: Path) -> Path:
     return write_slide(tmp_path / "slide.tif")
 
 
-def features_of(path: Path, patch_size: int = 50, dim: int = 16) -> Loaded:
+def features_of(
+    path: Path, patch_size: int = 50, dim: int = 16, mpp: float = MPP
+) -> Loaded:
     """Random features of a slide, as if an encoder had made them."""
-    with open_slide(path, MPP) as slide:
+    with open_slide(path, mpp) as slide:
         config = GridConfig(patch_size=patch_size)
         grid = make_grid(slide, find_tissue(slide), config)
     rng = np.random.default_rng(patch_size)

@@ -25,9 +25,9 @@ from napari_mcm.core.mil.train import train
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.jobs import JobState
-from napari_mcm.viewer.layers import placement
 from napari_mcm.viewer.mil_runs import read_run, state_of
 from napari_mcm.viewer.mil_tasks import find_slide
+from napari_mcm.viewer.slide_world import placed
 from napari_mcm.viewer.widgets.mil import TABS, MilWidget
 from tests.core.mil.conftest import DIM, ENCODER, make_config, write_cohort
 from tests.viewer.conftest import MPP, finish, write_slide
@@ -275,7 +275,7 @@ def test_a_slide_of_the_table_opens_with_its_attention(
     assert session.facts.name == "s02"
     layer = session.layers.map_of(session.slide, "attention")
     grid = shown.attention.shown.look.features.grid
-    scale, translate = placement(session.slide, grid)
+    scale, translate = placed(session.slide, grid.origin, grid.patch_size_level0)
     np.testing.assert_allclose(layer.scale, scale)
     np.testing.assert_allclose(layer.translate, translate)
     assert layer.units == session.slide.units and layer.name == "attention (rank)"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_mcm.viewer.layers import placement, world_of
-from napari_mcm.viewer.slide_facts import KEY, slide_of
+from napari_mcm.viewer.slide_facts import slide_of
+from napari_mcm.viewer.slide_world import on_slide, place
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
@@ -136,9 +136,7 @@ class AreaDesk:
         self.changed.emit()
 
     def _layer(self, slide: Layer) -> Labels | None:
-        layer = self._layers.get(id(slide))
-        alive = layer is not None and layer in self._session.viewer.layers
-        return layer if alive else None
+        return self._session.layers.alive(self._layers.get(id(slide)))
 
     def _redraw(self) -> Labels | None:
         """Have the layer, where there is one, follow the threshold."""
@@ -149,41 +147,27 @@ class AreaDesk:
         if heatmap is None:
             layer.data = np.zeros_like(layer.data)
             return layer
-        scale, translate = _placement(slide, heatmap)
-        if not np.array_equal((*layer.scale, *layer.translate), (*scale, *translate)):
-            layer.scale, layer.translate = scale, translate
+        place(layer, slide, heatmap.grid.origin, _step(heatmap))
         layer.data = _mask(heatmap, self.threshold)
         if layer.name != self._name(slide):
             layer.name = self._name(slide)
         return layer
 
     def _add(self, slide: Layer, heatmap: Heatmap) -> None:
+        from napari.layers import Labels
         from napari.utils.colormaps import DirectLabelColormap
 
-        viewer = self._session.viewer
-        active = viewer.layers.selection.active
-        scale, translate = _placement(slide, heatmap)
-        layer: Labels = viewer.add_labels(
+        layer = Labels(
             _mask(heatmap, self.threshold),
             name=self._name(slide),
             colormap=DirectLabelColormap(color_dict={None: COLOUR, 0: (0, 0, 0, 0)}),
             opacity=0.9,
-            scale=scale,
-            translate=translate,
-            metadata={KEY: {"kind": "similar area"}},
-            **world_of(slide),
+            **on_slide(slide, "similar area", heatmap.grid.origin, _step(heatmap)),
         )
         # An outline, which leaves the map and the tissue to be seen.
         layer.contour = 1
-        self._layers[id(slide)] = layer
-        shown = self._session.queries.shown_map()
-        below = self._session.layers.map_of(slide, shown[0]) if shown else None
-        if below is not None:
-            # Markers stay above.
-            viewer.layers.move(
-                viewer.layers.index(layer), viewer.layers.index(below) + 1
-            )
-        viewer.layers.selection.active = active
+        layers = self._session.layers
+        self._layers[id(slide)] = layers.add(layer, over=layers.top_of(slide))
 
     def _name(self, slide: Layer) -> str:
         return f"similar ≥ {self.threshold:.3f}: {slide.name}"
@@ -201,8 +185,7 @@ def _finer(heatmap: Heatmap) -> int:
     return max(min(FINEST // max(heatmap.grid.shape), 4), 1)
 
 
-def _placement(slide: Layer, heatmap: Heatmap) -> tuple[Any, Any]:
-    scale, translate = placement(slide, heatmap.grid)
-    finer = _finer(heatmap)
-    # The corner stays where it is.
-    return scale / finer, translate - scale * (finer - 1) / (2 * finer)
+def _step(heatmap: Heatmap) -> tuple[float, float]:
+    """Give a pixel's width and height in level-0 pixels."""
+    width, height = heatmap.grid.patch_size_level0
+    return width / _finer(heatmap), height / _finer(heatmap)

@@ -1,4 +1,4 @@
-"""The one object that touches the viewer's layers."""
+"""Slides, the maps and pictures over them, and the marks: all layers of the plugin."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_mcm.viewer.dropping import drop_later
+from napari_mcm.viewer.layer_stack import LayerStack
 from napari_mcm.viewer.markers import MARKER, TOP_PATCH, Markers
 from napari_mcm.viewer.slide_facts import (
     KEY,
     SlideFacts,
+    kind_of,
     metadata_of,
     slide_of,
     with_mpp,
 )
+from napari_mcm.viewer.slide_world import on_slide, place
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.viewer.reader import LayerData
 
-__all__ = ["MARKER", "TOP_PATCH", "LayerBoard", "placement", "world_of"]
+__all__ = ["MARKER", "TOP_PATCH", "LayerBoard", "Overlay"]
 
 OPACITY = 0.6
 RANGE = (-1.0, 1.0)
 """What limits can be chosen from by hand: all that a cosine can be."""
 COLOUR_BAR_PX = (20, 200)
+UNDER_MAPS = ("tissue", "grid", "overlay")
+"""What a map goes over, where it lies on the slide when the map is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ class Overlay:
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
-class LayerBoard:
+class LayerBoard(LayerStack):
     """Adds, updates and finds the plugin's layers of one viewer.
 
     Layers are told apart by identity: renamed ones keep their place, and those that the
@@ -74,10 +78,10 @@ class LayerBoard:
     changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
+        super().__init__(viewer)
         self._maps: dict[tuple[int, str], Image] = {}
         self._overlays: dict[str, Image] = {}
-        self._markers, self._top = Markers(viewer), Markers(viewer, TOP_PATCH)
+        self._markers, self._top = Markers(self), Markers(self, TOP_PATCH)
         layers = viewer.layers.events
         layers.inserted.connect(self._added)
         layers.removed.connect(self._removed)
@@ -86,13 +90,13 @@ class LayerBoard:
 
     def slides(self) -> list[Layer]:
         """Give the slide layers, from the bottom up."""
-        return [layer for layer in self._viewer.layers if SlideFacts.of_layer(layer)]
+        return [layer for layer in self.viewer.layers if SlideFacts.of_layer(layer)]
 
     def pictures(self) -> list[Layer]:
         """Give slides and other layers of coloured pixels, but for the plugin's own."""
         return [
             layer
-            for layer in self._viewer.layers
+            for layer in self.viewer.layers
             if SlideFacts.of_layer(layer)
             or (getattr(layer, "rgb", False) and _is_other(layer))
         ]
@@ -101,14 +105,16 @@ class LayerBoard:
         """Give layers of boxes and points that are not the plugin's own."""
         return [
             layer
-            for layer in self._viewer.layers
+            for layer in self.viewer.layers
             if hasattr(layer, "selected_data") and _is_other(layer)
         ]
 
     def add_slide(self, read: list[LayerData]) -> None:
-        """Add what the reader made of a slide."""
-        for data, kwargs, _ in read:
-            self._viewer.add_image(data, **kwargs)
+        """Add what the reader made of a slide, and have it looked at."""
+        from napari.layers import Layer
+
+        for data in read:
+            self.activate(self.add(Layer.create(*data)))
 
     def state_mpp(self, slide: Layer, mpp: float) -> None:
         """Give a slide that states no resolution the one that the user knows."""
@@ -117,7 +123,7 @@ class LayerBoard:
         slide.metadata = {**slide.metadata, **metadata_of(with_mpp(opened, mpp))}
         slide.scale = (mpp, mpp)
         slide.units = ("um", "um")
-        self._viewer.reset_view()
+        self.viewer.reset_view()
         self.slides_changed.emit()
 
     def show_map(
@@ -150,10 +156,16 @@ class LayerBoard:
         if layer is None:
             return self._add_map(slide, slot, name, heatmap)
         limits_stay = tuple(layer.contrast_limits) == heatmap.limits
-        thumbnail = thumbnail and limits_stay
-        if not self._redraw(slide, layer, heatmap, thumbnail=thumbnail):
-            layer.scale, layer.translate = placement(slide, heatmap.grid)
-            layer.data = heatmap.raster
+        grid, raster = heatmap.grid, heatmap.raster
+        moved = place(layer, slide, grid.origin, grid.patch_size_level0)
+        if moved or layer.data.shape != raster.shape:
+            layer.data = raster
+        else:
+            # New data would have the viewer work out the extent of all layers again,
+            # which takes longer than the query itself.
+            layer.data[:] = raster
+            shown = thumbnail and limits_stay
+            layer.refresh(extent=False, thumbnail=shown, highlight=False)
         if not limits_stay:
             layer.contrast_limits = heatmap.limits
         return layer
@@ -166,8 +178,15 @@ class LayerBoard:
 
     def map_of(self, slide: Layer, slot: str) -> Image | None:
         """Find the layer of a slide's slot; None where there is none, or no longer."""
-        layer = self._maps.get((id(slide), slot))
-        return layer if layer is not None and layer in self._viewer.layers else None
+        return self.alive(self._maps.get((id(slide), slot)))
+
+    def top_of(self, slide: Layer) -> Layer:
+        """Find what lies highest of a slide and its maps: areas go over it."""
+        maps = [
+            self.map_of(slide, slot) for owner, slot in self._maps if owner == id(slide)
+        ]
+        there = [layer for layer in (slide, *maps) if layer in self]
+        return max(there, key=self.viewer.layers.index, default=slide)
 
     def show_only(self, slide: Layer, slot: str) -> None:
         """Show one of a slide's maps and hide the others."""
@@ -177,22 +196,13 @@ class LayerBoard:
 
     def draw(self, slide: Layer, key: str, overlay: Overlay) -> Image:
         """Draw an overlay, in place of the one that was drawn last under its key."""
-        step = np.asarray(overlay.step[::-1])
-        corner = np.asarray(overlay.origin[::-1])
-        scale = slide.scale * step
-        translate = slide.translate + slide.scale * (corner + (step - 1) / 2)
-        layer = self.drawn(key)
-        if layer is None:
-            layer = self._overlays[key] = self._add_overlay(slide, key, overlay)
-        layer.data = overlay.raster
-        layer.scale, layer.translate = scale, translate
+        layer = self._put(slide, key, overlay)
         layer.visible = True
         return layer
 
     def drawn(self, key: str) -> Image | None:
         """Find the layer of an overlay; None where there is none, or no longer."""
-        layer = self._overlays.get(key)
-        return layer if layer is not None and layer in self._viewer.layers else None
+        return self.alive(self._overlays.get(key))
 
     def show_pictures(
         self, slide: Layer | None, pictures: Sequence[Overlay], visible: Sequence[bool]
@@ -209,29 +219,21 @@ class LayerBoard:
             Whether a picture is seen when it is first shown.
         """
         fresh = [self.drawn(picture.name) is None for picture in pictures]
-        layers = [self._put_picture(slide, picture) for picture in pictures]
+        layers = [self._put(slide, picture.name, picture) for picture in pictures]
         for layer, new, seen in zip(layers, fresh, visible, strict=True):
             if new:
                 layer.visible = seen
         if any(fresh) and not self.slides():
-            self._viewer.reset_view()
+            self.viewer.reset_view()
         return layers
 
-    def _put_picture(self, slide: Layer | None, picture: Overlay) -> Image:
-        corner, step = np.asarray(picture.origin[::-1]), np.asarray(picture.step[::-1])
-        scale, translate = step, corner
-        if slide is not None:
-            scale = slide.scale * step
-            translate = slide.translate + slide.scale * (corner + (step - 1) / 2)
-        # One layer of other units than the others would have napari ignore all units.
-        like = next(iter(self.slides()), None)
-        layer = self.drawn(picture.name)
+    def _put(self, slide: Layer | None, key: str, overlay: Overlay) -> Image:
+        layer = self.drawn(key)
         if layer is None:
-            layer = self._add_overlay(slide or like, picture.name, picture)
-            self._overlays[picture.name] = layer
-        layer.data = picture.raster
-        if not np.allclose((layer.scale, layer.translate), (scale, translate)):
-            layer.scale, layer.translate = scale, translate
+            layer = self._overlays[key] = self._add_overlay(slide, key, overlay)
+        else:
+            layer.data = overlay.raster
+            place(layer, slide, overlay.origin, overlay.step)
         return layer
 
     def hide(self, key: str) -> None:
@@ -255,7 +257,7 @@ class LayerBoard:
         px : float
             That is at least so large on the screen, in pixels.
         """
-        camera = self._viewer.scene.camera
+        camera = self.viewer.scene.camera
         camera.center = slide.data_to_world(centre[::-1])
         camera.zoom = max(camera.zoom, px / (side * float(slide.scale[-1])))
 
@@ -283,28 +285,11 @@ class LayerBoard:
         self._markers.clear()
         self._top.clear()
 
-    @staticmethod
-    def _redraw(slide: Layer, layer: Image, heatmap: Heatmap, thumbnail: bool) -> bool:
-        """Draw new values in the same place, where it is the same.
-
-        Setting a layer's data, even to the same shape, makes the viewer work out the
-        extent of all layers again, which takes longer than the query itself.
-        """
-        raster, (scale, translate) = heatmap.raster, placement(slide, heatmap.grid)
-        if (
-            layer.data.shape != raster.shape
-            or not np.allclose(layer.scale, scale)
-            or not np.allclose(layer.translate, translate)
-        ):
-            return False
-        layer.data[:] = raster
-        layer.refresh(extent=False, thumbnail=thumbnail, highlight=False)
-        return True
-
     def _add_map(self, slide: Layer, slot: str, name: str, heatmap: Heatmap) -> Image:
-        active = self._viewer.layers.selection.active
-        scale, translate = placement(slide, heatmap.grid)
-        layer: Image = self._viewer.add_image(
+        from napari.layers import Image
+
+        grid = heatmap.grid
+        layer = Image(
             heatmap.raster,
             name=name,
             colormap=heatmap.colormap,
@@ -312,48 +297,52 @@ class LayerBoard:
             interpolation2d="nearest",
             blending="translucent",
             opacity=OPACITY,
-            scale=scale,
-            translate=translate,
-            metadata={KEY: {"kind": "heatmap", "slot": slot}},
-            **world_of(slide),
+            **on_slide(
+                slide, "heatmap", grid.origin, grid.patch_size_level0, slot=slot
+            ),
         )
-        self._maps[id(slide), slot] = layer
+        self._maps[id(slide), slot] = self.add(layer, over=self._under_maps(slide))
         layer.contrast_limits_range = RANGE
         layer.colorbar.size = COLOUR_BAR_PX
         layer.colorbar.visible = True
-        self._viewer.canvas.overlays.scale_bar.visible = True
-        layers = self._viewer.layers
-        for marker in (self._markers.layer, self._top.layer):
-            if marker is not None:
-                layers.move(layers.index(marker), len(layers))
-        self._viewer.layers.selection.active = active
+        self.viewer.canvas.overlays.scale_bar.visible = True
         return layer
 
+    def _under_maps(self, slide: Layer) -> Layer:
+        """Find what a new map goes over; areas, regions and marks stay above it."""
+        top, layers = self.top_of(slide), list(self.viewer.layers)
+        for layer in layers[layers.index(top) + 1 :] if top in layers else ():
+            if kind_of(layer) not in UNDER_MAPS:
+                break
+            top = layer
+        return top
+
     def _add_overlay(self, slide: Layer | None, key: str, overlay: Overlay) -> Image:
+        from napari.layers import Image
         from napari.utils.colormaps import Colormap
 
-        active = self._viewer.layers.selection.active
         look: dict[str, Any] = {"rgb": True}
         if overlay.colours is not None:
             colormap = Colormap(overlay.colours, name=key)
             look = {"colormap": colormap, "contrast_limits": (0, 1)}
-        layer: Image = self._viewer.add_image(
+        # Without a slide of its own it has the units of those that are open.
+        like = slide or next(iter(self.slides()), None)
+        layer = Image(
             overlay.raster,
             name=overlay.name,
             interpolation2d="nearest",
             blending="translucent",
-            metadata={KEY: {"kind": "overlay", "key": key}},
             **look,
-            **(world_of(slide) if slide is not None else {}),
+            **on_slide(like, "overlay", key=key),
         )
-        self._viewer.layers.selection.active = active
-        return layer
+        place(layer, slide, overlay.origin, overlay.step)
+        return self.add(layer)
 
     def _added(self, event: Any) -> None:
         self.changed.emit()
         if SlideFacts.of_layer(event.value):
             event.value.events.name.connect(self._renamed)
-            self._viewer.canvas.overlays.scale_bar.visible = True
+            self.viewer.canvas.overlays.scale_bar.visible = True
             self.slides_changed.emit()
 
     def _removed(self, event: Any) -> None:
@@ -362,7 +351,7 @@ class LayerBoard:
         lost = {key: layer for key, layer in self._maps.items() if key[0] == id(gone)}
         kept = {key: layer for key, layer in self._maps.items() if key not in lost}
         self._maps = {key: layer for key, layer in kept.items() if layer is not gone}
-        drop_later(self._viewer, lost.values())
+        self.drop_later(lost.values())
         if SlideFacts.of_layer(gone):
             gone.events.name.disconnect(self._renamed)
             self.slides_changed.emit()
@@ -373,28 +362,3 @@ class LayerBoard:
 
 def _is_other(layer: Layer) -> bool:
     return KEY not in layer.metadata
-
-
-def placement(slide: Layer, grid: PatchGrid) -> tuple[Any, Any]:
-    """Tell where a raster with one pixel a patch lies in the slide's world.
-
-    Parameters
-    ----------
-    slide : Layer
-        The slide's layer; level-0 pixels have their centres at whole numbers.
-    grid : PatchGrid
-        The raster's lattice.
-
-    Returns
-    -------
-    tuple of ndarray
-        Scale and translation (y, x) of the raster's layer.
-    """
-    step = np.asarray(grid.patch_size_level0[::-1])
-    origin = np.asarray(grid.origin[::-1])
-    return slide.scale * step, slide.translate + slide.scale * (origin + (step - 1) / 2)
-
-
-def world_of(slide: Layer) -> dict[str, Any]:
-    """Give the units and axes that every layer over a slide must share with it."""
-    return {"units": slide.units, "axis_labels": slide.axis_labels}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mcm.viewer.slide_facts import KEY
+from napari_mcm.viewer.slide_world import on_slide, place
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.layers import Layer, Points
 
     from napari_mcm.core.grid import PatchGrid
+    from napari_mcm.viewer.layer_stack import LayerStack
 
 MARKER, TOP_PATCH = "query patch", "top patch"
 LEAST_PX = 18
@@ -27,24 +27,23 @@ class Markers:
 
     Parameters
     ----------
-    viewer : ViewerModel
-        Which has the layer.
+    layers : LayerStack
+        Those of the viewer.
     name : str
         Of the layer.
     """
 
-    def __init__(self, viewer: ViewerModel, name: str = MARKER) -> None:
-        self._viewer, self._name = viewer, name
+    def __init__(self, layers: LayerStack, name: str = MARKER) -> None:
+        self._layers, self._name = layers, name
         self._layer: Points | None = None
         self._side, self._scale = 1.0, 1.0
         # napari's own least size on the canvas would let borders fill small markers.
-        viewer.scene.camera.events.zoom.connect(self._fit)
+        layers.viewer.scene.camera.events.zoom.connect(self._fit)
 
     @property
     def layer(self) -> Points | None:
         """The layer; None where there is none, or no longer."""
-        layer = self._layer
-        return layer if layer is not None and layer in self._viewer.layers else None
+        return self._layers.alive(self._layer)
 
     def mark(
         self,
@@ -62,6 +61,7 @@ class Markers:
         if layer is None:
             self._layer = self._add(slide, centres, symbols)
             return
+        place(layer, slide)
         if not self._same(layer, symbols):
             _set(layer, centres, symbols)
         else:
@@ -81,7 +81,7 @@ class Markers:
 
     def _size(self) -> float:
         """Give the side of a marker in level-0 pixels: the patch's, or what is seen."""
-        zoom = float(self._viewer.scene.camera.zoom)
+        zoom = float(self._layers.viewer.scene.camera.zoom)
         return float(max(self._side, LEAST_PX / (zoom * self._scale)))
 
     def _fit(self, _event: Any = None) -> None:
@@ -90,8 +90,9 @@ class Markers:
             layer.size = self._size()
 
     def _add(self, slide: Layer, centres: Any, symbols: Any) -> Points:
-        active = self._viewer.layers.selection.active
-        marker: Points = self._viewer.add_points(
+        from napari.layers import Points
+
+        marker = Points(
             centres,
             name=self._name,
             symbol=symbols,
@@ -100,14 +101,9 @@ class Markers:
             border_color=_per_pair(centres, ["white", "black"]),
             border_width=_per_pair(centres, [0.12, 0.06]),
             opacity=1.0,
-            scale=slide.scale,
-            translate=slide.translate,
-            metadata={KEY: {"kind": "query"}},
-            units=slide.units,
-            axis_labels=slide.axis_labels,
+            **on_slide(slide, "query"),
         )
-        self._viewer.layers.selection.active = active
-        return marker
+        return self._layers.add(marker)
 
 
 def _set(layer: Points, centres: Any, symbols: Any) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_mcm.viewer.layers import placement, world_of
-from napari_mcm.viewer.slide_facts import KEY
+from napari_mcm.viewer.slide_world import CORNER, on_slide, place
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
     from numpy.typing import NDArray
 
     from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.tissue import TissueMask
+    from napari_mcm.viewer.layer_stack import LayerStack
 
 TISSUE_COLOUR = (0.0, 0.75, 0.45, 1.0)
 TISSUE_OPACITY = 0.3
@@ -25,38 +24,32 @@ GRID_OPACITY = 0.55
 BRUSH_UM = 200.0
 
 
-def add_tissue(viewer: ViewerModel, slide: Layer, tissue: TissueMask) -> Labels:
+def add_tissue(layers: LayerStack, slide: Layer, tissue: TissueMask) -> Labels:
     """Add a mask as a layer that can be painted on.
 
     Parameters
     ----------
-    viewer : ViewerModel
+    layers : LayerStack
         Where to.
     slide : Layer
         The slide's layer, above which it is put.
     tissue : TissueMask
         The mask; the layer gets a copy.
     """
+    from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
-    active = viewer.layers.selection.active
-    scale, translate = mask_placement(slide, tissue)
     # All labels look alike: whatever is painted is tissue, and 0 is none.
     colours = DirectLabelColormap(color_dict={None: TISSUE_COLOUR, 0: (0, 0, 0, 0)})
-    layer: Labels = viewer.add_labels(
+    layer = Labels(
         tissue.mask.astype(np.uint8),
         name=f"tissue: {slide.name}",
         colormap=colours,
         opacity=TISSUE_OPACITY,
-        scale=scale,
-        translate=translate,
-        metadata={KEY: {"kind": "tissue"}},
-        **world_of(slide),
+        **on_slide(slide, "tissue", CORNER, tissue.downsample),
     )
-    layer.brush_size = max(round(BRUSH_UM / float(scale[0])), 3)
-    viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(slide) + 1)
-    viewer.layers.selection.active = active
-    return layer
+    layer.brush_size = max(round(BRUSH_UM / float(layer.scale[0])), 3)
+    return layers.add(layer, over=slide)
 
 
 def warm_up() -> None:
@@ -71,15 +64,8 @@ def warm_up() -> None:
 
 def redraw_tissue(slide: Layer, layer: Labels, tissue: TissueMask) -> None:
     """Show another mask in its layer."""
-    layer.scale, layer.translate = mask_placement(slide, tissue)
+    place(layer, slide, CORNER, tissue.downsample)
     layer.data = tissue.mask.astype(np.uint8)
-
-
-def mask_placement(slide: Layer, tissue: TissueMask) -> tuple[Any, Any]:
-    """Tell scale and translation (y, x) of a mask's layer in the slide's world."""
-    step = np.asarray(tissue.downsample[::-1])
-    # Pixels have their centres at whole numbers, so larger ones begin further out.
-    return slide.scale * step, slide.translate + slide.scale * (step - 1) / 2
 
 
 def chequered(grid: PatchGrid) -> NDArray[np.float32]:
@@ -88,13 +74,13 @@ def chequered(grid: PatchGrid) -> NDArray[np.float32]:
 
 
 def add_grid(
-    viewer: ViewerModel, slide: Layer, grid: PatchGrid, raster: NDArray[np.float32]
+    layers: LayerStack, slide: Layer, grid: PatchGrid, raster: NDArray[np.float32]
 ) -> Image:
     """Add a grid's picture as a layer. Shapes would be too slow beyond a thousand.
 
     Parameters
     ----------
-    viewer : ViewerModel
+    layers : LayerStack
         Where to.
     slide : Layer
         The slide's layer.
@@ -103,11 +89,10 @@ def add_grid(
     raster : ndarray
         Its picture, from :func:`chequered`.
     """
+    from napari.layers import Image
     from napari.utils.colormaps import Colormap
 
-    active = viewer.layers.selection.active
-    scale, translate = placement(slide, grid)
-    layer: Image = viewer.add_image(
+    layer = Image(
         raster,
         name=f"patches: {slide.name}",
         colormap=Colormap(GRID_COLOURS, name="patches"),
@@ -115,18 +100,14 @@ def add_grid(
         interpolation2d="nearest",
         blending="translucent",
         opacity=GRID_OPACITY,
-        scale=scale,
-        translate=translate,
-        metadata={KEY: {"kind": "grid"}},
-        **world_of(slide),
+        **on_slide(slide, "grid", grid.origin, grid.patch_size_level0),
     )
-    viewer.layers.selection.active = active
-    return layer
+    return layers.add(layer)
 
 
 def redraw_grid(
     slide: Layer, layer: Image, grid: PatchGrid, raster: NDArray[np.float32]
 ) -> None:
     """Show another grid in its layer."""
-    layer.scale, layer.translate = placement(slide, grid)
+    place(layer, slide, grid.origin, grid.patch_size_level0)
     layer.data = raster

@@ -78,8 +78,7 @@ class GridPreview:
 
     def layer_of(self, slide: Layer) -> Image | None:
         """Give the layer of a slide's grid; None where there is none, or no longer."""
-        layer = self._layers.get(slide)
-        return layer if layer in self._session.viewer.layers else None
+        return self._session.layers.alive(self._layers.get(slide))
 
     def _lay(self) -> None:
         layer, config = self._session.slide, self._session.patches
@@ -98,11 +97,11 @@ class GridPreview:
         )
 
     def _show(self, slide: Layer, grid: PatchGrid, raster: NDArray[np.float32]) -> None:
-        viewer = self._session.viewer
-        if slide not in viewer.layers:
+        layers = self._session.layers
+        if slide not in layers:
             return
         if (layer := self.layer_of(slide)) is None:
-            self._layers[slide] = add_grid(viewer, slide, grid, raster)
+            self._layers[slide] = add_grid(layers, slide, grid, raster)
         else:
             redraw_grid(slide, layer, grid, raster)
             layer.visible = True

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_mcm.viewer.layers import world_of
-from napari_mcm.viewer.slide_facts import KEY
+from napari_mcm.viewer.slide_world import on_slide
 
 if TYPE_CHECKING:
     from napari.layers import Layer, Shapes
@@ -36,7 +35,7 @@ class RegionDesk:
     """
 
     def __init__(self, session: Session) -> None:
-        self._session, self._viewer = session, session.viewer
+        self._session, self._layers = session, session.layers
         self._layer: Shapes | None = None
         self._slide: Layer | None = None
         self._soon = QTimer()
@@ -50,8 +49,7 @@ class RegionDesk:
     @property
     def layer(self) -> Shapes | None:
         """Where regions are drawn; None where there is none, or no longer."""
-        layer = self._layer
-        return layer if layer is not None and layer in self._viewer.layers else None
+        return self._layers.alive(self._layer)
 
     def begin(self) -> None:
         """Let the user draw, or take what is selected in another layer of shapes."""
@@ -59,7 +57,7 @@ class RegionDesk:
         if slide is None or not self._session.queries.has_features():
             self._session.complain("Compute or load features first")
             return
-        active = self._viewer.layers.selection.active
+        active = self._layers.active
         if _is_shapes(active) and active is not self.layer and len(active.data):
             chosen = sorted(active.selected_data) or range(len(active.data))
             rings = tuple(
@@ -68,29 +66,29 @@ class RegionDesk:
             self._ask(rings)
             return
         layer = self._ready(slide)
-        self._viewer.layers.selection.active = layer
+        self._layers.activate(layer)
         layer.mode = "add_polygon_lasso"
 
     def _ready(self, slide: Layer) -> Shapes:
+        from napari.layers import Shapes
+
         layer = self.layer
         if layer is not None and self._slide is slide:
             layer.visible = True
             return layer
         if layer is not None:
-            self._viewer.layers.remove(layer)
-        width = EDGE_PX / self._viewer.scene.camera.zoom / float(slide.scale[-1])
+            self._layers.drop(layer)
+        zoom = self._layers.viewer.scene.camera.zoom
         with _no_colours():
-            layer = self._viewer.add_shapes(
+            layer = Shapes(
                 ndim=2,
                 name=NAME,
                 edge_color="black",
                 face_color="transparent",
-                edge_width=width,
-                scale=slide.scale,
-                translate=slide.translate,
-                metadata={KEY: {"kind": "region"}},
-                **world_of(slide),
+                edge_width=EDGE_PX / zoom / float(slide.scale[-1]),
+                **on_slide(slide, "region"),
             )
+            self._layers.add(layer)
         layer.events.data.connect(self._touched)
         self._layer, self._slide, self._last = layer, slide, ()
         return layer
@@ -112,7 +110,7 @@ class RegionDesk:
         if rings != self._last:
             # A click is to be a query again.
             layer.mode = "pan_zoom"
-            self._viewer.layers.selection.active = slide
+            self._layers.activate(slide)
             self._last = rings
             self._ask(rings)
 

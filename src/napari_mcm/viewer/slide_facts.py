@@ -46,10 +46,16 @@ class SlideFacts:
     @classmethod
     def of_layer(cls, layer: Layer) -> SlideFacts | None:
         """Take the facts from a layer; None where it is not a slide of this plugin."""
-        described = layer.metadata.get(KEY)
-        if not isinstance(described, dict) or described.get("kind") != "slide":
+        if kind_of(layer) != "slide":
             return None
+        described = layer.metadata[KEY]
         return cls(**{key: described[key] for key in cls.__dataclass_fields__})
+
+
+def kind_of(layer: Layer) -> str:
+    """Tell what a layer is to this plugin; nothing where it is none of its own."""
+    described = layer.metadata.get(KEY)
+    return described.get("kind", "") if isinstance(described, dict) else ""
 
 
 def metadata_of(slide: Slide) -> dict[str, Any]:

@@ -67,11 +67,8 @@ def read_thumbnails(
 
 def go_to(session: Session, slide: Layer, grid: PatchGrid, row: int) -> None:
     """Have the viewer look at a patch, and frame it."""
-    x, y = centre_of(grid, row)
-    camera = session.viewer.scene.camera
-    camera.center = slide.data_to_world((y, x))
-    side = float(slide.scale[-1]) * max(grid.patch_size_level0)
-    camera.zoom = max(camera.zoom, _LEAST_PX / side)
+    side = max(grid.patch_size_level0)
+    session.layers.look_at(slide, centre_of(grid, row), side, _LEAST_PX)
     session.layers.mark(slide, grid, row)
 
 

@@ -15,20 +15,16 @@ from qtpy.QtCore import QTimer
 
 from napari_mcm.core.tissue import TissueMask, read_mask, write_mask
 from napari_mcm.viewer.background import Background
-from napari_mcm.viewer.overlays import (
-    add_tissue,
-    mask_placement,
-    redraw_tissue,
-    warm_up,
-)
+from napari_mcm.viewer.overlays import add_tissue, redraw_tissue, warm_up
 from napari_mcm.viewer.places import drawn_mask_path
 from napari_mcm.viewer.slide_facts import slide_of
+from napari_mcm.viewer.slide_world import CORNER, place
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
     from napari_mcm.core.slides import Slide
+    from napari_mcm.viewer.layer_stack import LayerStack
 
 LOOK_MS = 100
 SAVE_MS = 1500
@@ -65,8 +61,8 @@ class TissueDesk:
 
     Parameters
     ----------
-    viewer : ViewerModel
-        Which has the layers.
+    layers : LayerStack
+        Those of the viewer.
     disk : Background
         The thread that reads and writes files.
     complain : callable
@@ -84,15 +80,15 @@ class TissueDesk:
     painting_changed = Signal()
 
     def __init__(
-        self, viewer: ViewerModel, disk: Background, complain: Callable[[str], None]
+        self, layers: LayerStack, disk: Background, complain: Callable[[str], None]
     ) -> None:
-        self._viewer, self._disk, self._complain = viewer, disk, complain
+        self._layers, self._disk, self._complain = layers, disk, complain
         self._drawings: WeakKeyDictionary[Layer, Drawing] = WeakKeyDictionary()
         self._unsaved: WeakKeyDictionary[Layer, Drawing] = WeakKeyDictionary()
         self._look_soon = _timer(LOOK_MS, self._look)
         self._save_soon = _timer(SAVE_MS, self.flush)
-        viewer.layers.events.removed.connect(self._removed)
-        viewer.layers.selection.events.active.connect(self._picked)
+        layers.viewer.layers.events.removed.connect(self._removed)
+        layers.viewer.layers.selection.events.active.connect(self._picked)
 
     def drawing(self, slide: Layer | None) -> Drawing | None:
         """Give the mask of a slide; None where there is none."""
@@ -106,7 +102,7 @@ class TissueDesk:
 
     def paints_on(self, slide: Layer | None) -> bool:
         """Tell whether a click would paint on a slide's mask."""
-        drawing, active = self.drawing(slide), self._viewer.layers.selection.active
+        drawing, active = self.drawing(slide), self._layers.active
         if drawing is None or active is not drawing.layer:
             return False
         return str(drawing.layer.mode) != "pan_zoom"
@@ -114,7 +110,7 @@ class TissueDesk:
     def show_found(self, layer: Layer, mask: TissueMask) -> None:
         """Show a mask that was searched for; on a slide closed meanwhile, nothing."""
         slide = slide_of(layer)
-        if slide is None or layer not in self._viewer.layers:
+        if slide is None or layer not in self._layers:
             return
         self.flush()
         self._show(layer, mask, drawn=False, note="as found")
@@ -126,8 +122,7 @@ class TissueDesk:
     def place(self, slide: Layer) -> None:
         """Put a mask where its slide lies, after the slide's resolution changed."""
         if (drawing := self.drawing(slide)) is not None:
-            scale, translate = mask_placement(slide, drawing.mask)
-            drawing.layer.scale, drawing.layer.translate = scale, translate
+            place(drawing.layer, slide, CORNER, drawing.mask.downsample)
 
     def load(self, layer: Layer, path: Path) -> None:
         """Read a mask from a file, show it, and keep it as drawn."""
@@ -169,7 +164,7 @@ class TissueDesk:
             return read_mask(path, slide)
 
         def show(mask: TissueMask | None) -> None:
-            if mask is not None and layer in self._viewer.layers:
+            if mask is not None and layer in self._layers:
                 self._show(layer, mask, drawn=True, note=note)
                 if not own:
                     self._keep(layer)
@@ -190,7 +185,7 @@ class TissueDesk:
     def _show(self, slide: Layer, mask: TissueMask, drawn: bool, note: str) -> None:
         drawing = self._drawings.get(slide)
         if drawing is None:
-            layer = add_tissue(self._viewer, slide, mask)
+            layer = add_tissue(self._layers, slide, mask)
             # Strokes and fills; whole pictures; undo and redo tell only of a redraw.
             for event in (layer.events.paint, layer.events.data, layer.events.set_data):
                 event.connect(self._touched)

@@ -189,7 +189,7 @@ class WindowPreview:
     def _show(
         self, layer: Layer, plan: Plan, found: tuple[TissueConfig, TissueMask]
     ) -> None:
-        if not self.on or layer not in self._session.viewer.layers:
+        if not self.on or layer not in self._session.layers:
             return
         self._masks[layer] = found
         self.plan, self.problem, self.busy, self._next = plan, "", False, 0
@@ -200,7 +200,7 @@ class WindowPreview:
         self.changed.emit()
 
     def _show_window(self, layer: Layer, shown: Shown | None) -> None:
-        if shown is None or not self.on or layer not in self._session.viewer.layers:
+        if shown is None or not self.on or layer not in self._session.layers:
             return
         self.shown = shown
         self._session.layers.draw(layer, MASKED, shown.overlay)

@@ -12,9 +12,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.slide_commands import tissue_command
 from napari_mcm.viewer.slide_facts import slide_of
 from napari_mcm.viewer.tasks import find_mask
 from napari_mcm.viewer.tissue import Drawing
+from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.dialogs import ask_file, ask_save
 from napari_mcm.viewer.widgets.parts import allow, follow, note
 
@@ -48,6 +50,9 @@ class TissueBox(QGroupBox):
         self.save.clicked.connect(self._browse_save)
         self.load = QPushButton("Load ma&sk…")
         self.load.clicked.connect(self._browse_load)
+        self.command = CommandMenu(
+            "Find tissue", lambda: tissue_command(session), session.complain
+        )
         self.state = note()
         self._lay_out()
         follow(session.slide_changed, self.refresh)
@@ -63,6 +68,8 @@ class TissueBox(QGroupBox):
             for button in pair:
                 row.addWidget(button)
             column.addLayout(row)
+        column.addWidget(self.command)
+        column.addWidget(self.command.said)
         column.addWidget(self.state)
 
     def refresh(self) -> None:
