@@ -13,6 +13,7 @@ from napari_mcm.core.errors import McmError
 from napari_mcm.core.jobs import Job, Meter, Note
 from napari_mcm.viewer.cells_boxes import Crop, boxes_of, crop_of, read_box
 from napari_mcm.viewer.cells_paint import Classified, paint
+from napari_mcm.viewer.memory import CELLS, answered
 from napari_mcm.viewer.mil_tasks import start
 from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.tasks import _apart
@@ -111,9 +112,10 @@ def classify_boxes(
     from napari_mcm.core.mae.augment import resized
 
     model = yield from start(_MODULES)
-    classifier = yield from _apart(
-        "Loading the classifier", model.load_classifier, run, compute
-    )
+    with answered(CELLS):
+        classifier = yield from _apart(
+            "Loading the classifier", model.load_classifier, run, compute
+        )
     found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
     meter = Meter("Classifying", len(boxes), "cells")
     for first in range(0, len(boxes), _AT_ONCE):
@@ -127,7 +129,8 @@ def classify_boxes(
             rows.append(row)
             images.append(resized(pixels, classifier.side))
         if rows:
-            found[rows] = classifier.probabilities(np.stack(images))
+            with answered(CELLS):
+                found[rows] = classifier.probabilities(np.stack(images))
         yield meter.advance(min(_AT_ONCE, len(boxes) - first))
     failed = int(np.isnan(found).any(axis=1).sum())
     return Classified(tuple(classifier.classes), found, failed)

@@ -11,6 +11,7 @@ from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.jobs import Job, format_seconds
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.commands import beside_window
+from napari_mcm.viewer.memory import PATCHES, answered
 from napari_mcm.viewer.mil_tasks import start
 from napari_mcm.viewer.tasks import Loaded, _apart, load_features
 
@@ -78,7 +79,9 @@ def extract_run(
     yield from _apart("Saving the mask", ready)
     slides = yield from _apart("Looking for slides", find_slides, config.slides)
     asked = beside_window(config.model_copy(update={"slides": slides}))
-    result: ExtractResult = yield from module.extract_slides(asked)
+    result: ExtractResult
+    with answered(PATCHES, asked, config.out):
+        result = yield from module.extract_slides(asked)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
     loaded = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_mcm.core.errors import TrainingError
 from napari_mcm.viewer.layers import Overlay
 from napari_mcm.viewer.libraries import keep_triton_out
+from napari_mcm.viewer.memory import PICTURES, answered
 
 if TYPE_CHECKING:
     from napari_mcm.core.encoders.compute import ComputeConfig
@@ -142,13 +143,15 @@ class Looker:
         from napari_mcm.core.mae.augment import resized
         from napari_mcm.core.mae.reconstruction import reconstruct
 
-        model, config = self._load(folder)
+        with answered(PICTURES):
+            model, config = self._load(folder)
         source = read(config)
         ratio = asked.ratio or config.masking.mask_ratio
         image = resized(source.pixels, config.model.image_size)
-        (made,) = reconstruct(
-            model, [image], config.augment, ratio, asked.seed, asked.paste
-        )
+        with answered(PICTURES):
+            (made,) = reconstruct(
+                model, [image], config.augment, ratio, asked.seed, asked.paste
+            )
         return Look(source, made, ratio)
 
     def is_known(self, folder: Path) -> bool:

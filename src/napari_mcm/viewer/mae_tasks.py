@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from napari_mcm.core.jobs import Job
 from napari_mcm.viewer.commands import beside_window
+from napari_mcm.viewer.memory import IMAGES, LABELLED, answered
 from napari_mcm.viewer.mil_tasks import LEARNING, start
+from napari_mcm.viewer.run_folders import read_config
 from napari_mcm.viewer.tasks import _apart
 
 if TYPE_CHECKING:
@@ -43,33 +45,38 @@ def pretrain_run(config: PretrainConfig, ready: Callable[[], None]) -> Job[Path]
         )
         images = config.images.model_copy(update={"slides": found})
         config = config.model_copy(update={"images": images})
-    result = yield from module.pretrain(beside_window(config))
+    with answered(IMAGES, config, config.out):
+        result = yield from module.pretrain(beside_window(config))
     return Path(result.run_dir)
 
 
 def resume_pretraining(folder: Path) -> Job[Path]:
     """Go on with a pre-training; returns its folder."""
     module = yield from start(_PRETRAINING)
-    result = yield from module.resume_pretrain(folder)
+    with answered(IMAGES, read_config(folder), folder):
+        result = yield from module.resume_pretrain(folder)
     return Path(result.run_dir)
 
 
 def classify_run(config: ClassifyConfig) -> Job[Path]:
     """Train a classifier; returns the run's folder."""
     module = yield from start(_CLASSIFIER)
-    result = yield from module.classify(beside_window(config))
+    with answered(LABELLED, config, config.out):
+        result = yield from module.classify(beside_window(config))
     return Path(result.run_dir)
 
 
 def resume_classifier(folder: Path) -> Job[Path]:
     """Go on with a classifier; returns its folder."""
     module = yield from start(_CLASSIFIER)
-    result = yield from module.resume_classify(folder)
+    with answered(LABELLED, read_config(folder), folder):
+        result = yield from module.resume_classify(folder)
     return Path(result.run_dir)
 
 
 def ablate_run(config: AblationConfig) -> Job[Path]:
     """Run what is not done yet of an ablation; returns its folder."""
     module = yield from start(_ABLATION)
-    result = yield from module.ablate(beside_window(config))
+    with answered(LABELLED, config, config.out):
+        result = yield from module.ablate(beside_window(config))
     return Path(result.out)

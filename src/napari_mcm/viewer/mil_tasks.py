@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.jobs import Job
 from napari_mcm.core.mil.cohort import slide_key
+from napari_mcm.viewer.memory import BAGS, answered
+from napari_mcm.viewer.run_folders import read_config
 from napari_mcm.viewer.tasks import _apart
 
 if TYPE_CHECKING:
@@ -30,14 +32,16 @@ _TRAINING = (
 def train_run(config: MilConfig) -> Job[Path]:
     """Train a new run; returns its folder."""
     train = yield from start(_TRAINING)
-    result = yield from train.train(config)
+    with answered(BAGS, config, config.out):
+        result = yield from train.train(config)
     return Path(result.run_dir)
 
 
 def continue_run(folder: Path) -> Job[Path]:
     """Go on with a run; returns its folder."""
     train = yield from start(_TRAINING)
-    result = yield from train.resume_train(folder)
+    with answered(BAGS, read_config(folder), folder):
+        result = yield from train.resume_train(folder)
     return Path(result.run_dir)
 
 

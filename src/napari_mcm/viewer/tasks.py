@@ -15,6 +15,7 @@ from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.jobs import Job, Progress
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.commands import beside_window
+from napari_mcm.viewer.memory import PATCHES, answered
 
 if TYPE_CHECKING:
     from napari_mcm.core.encoders.compute import ComputeConfig
@@ -155,7 +156,8 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
         )
     yield from _apart("Saving the mask", request.keep_mask)
     config = beside_window(request.config)
-    result = yield from features.extract_slides(config)
+    with answered(PATCHES, config, config.out):
+        result = yield from features.extract_slides(config)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
     return (
