@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.run_folders import RunState, read_config, run_state
 
 Series = dict[str, list[float]]
@@ -26,14 +29,19 @@ class FinetuneRun:
     ----------
     path : Path
         Its folder, which names the fine-tuned encoder, too.
-    student : str
-        What it began with.
+    student, teacher : str
+        What it began with, and what it learned from; the teacher is "" where that is
+        the student, too.
+    grid : GridConfig
+        How patches were laid, at the resolution that was settled on.
     summary : mapping
         How it ended.
     """
 
     path: Path
     student: str
+    teacher: str
+    grid: GridConfig
     summary: Mapping[str, Any]
 
     def describe(self) -> str:
@@ -59,8 +67,12 @@ def read_run(folder: Path) -> FinetuneRun | None:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    student = str(read_config(folder).get("student", ""))
-    return FinetuneRun(folder, student, summary if isinstance(summary, dict) else {})
+    summary = summary if isinstance(summary, dict) else {}
+    config = read_config(folder)
+    student, teacher = (str(config.get(one, "")) for one in ("student", "teacher"))
+    if teacher in ("student", student):
+        teacher = ""
+    return FinetuneRun(folder, student, teacher, _grid(config, summary), summary)
 
 
 def read_series(folder: Path) -> Series:
@@ -95,6 +107,19 @@ def add_step(series: Series, step: int, values: Mapping[str, float]) -> None:
         figures = series.setdefault(name, [math.nan] * len(steps))
         figures.append(float(values.get(name, math.nan)))
     steps.append(float(step))
+
+
+def _grid(config: Mapping[str, Any], summary: Mapping[str, Any]) -> GridConfig:
+    """Read how patches were laid; as by default where the file is damaged."""
+    laid = config.get("grid")
+    chosen = dict(laid) if isinstance(laid, dict) else {}
+    # What was settled on for the slides that were learned from.
+    if isinstance(mpp := summary.get("mpp"), float):
+        chosen["mpp"] = mpp
+    try:
+        return GridConfig.model_validate(chosen)
+    except ValidationError:
+        return GridConfig()
 
 
 def _done(folder: Path) -> str:

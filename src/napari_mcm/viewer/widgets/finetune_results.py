@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.finetune_desk import FinetuneDesk
 from napari_mcm.viewer.finetune_runs import Series
 from napari_mcm.viewer.places import writable_base
@@ -37,6 +38,7 @@ _COMPARE = (
     "Extract the open slide with the student as it was and with the fine-tuned one; the "
     "maps of the present query appear in Similarity, as first and second encoder"
 )
+_TEACHER = "Extract it with the teacher {}, too: its map is the third one"
 
 
 class FinetuneResults(QWidget):
@@ -54,11 +56,12 @@ class FinetuneResults(QWidget):
         self.about, self.text = note(), note()
         self.compare = QPushButton("&Before and after on the open slide")
         self.compare.clicked.connect(self.compare_slide)
+        self.with_teacher = QCheckBox("And the teache&r")
         self.titles = {title: QLabel(title) for title in CHARTS}
         self.charts = {title: Chart("step", _HEIGHT) for title in CHARTS}
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 8, 0, 0)
-        for part in (self.about, self.compare, self.text):
+        for part in (self.about, self.compare, self.with_teacher, self.text):
             column.addWidget(part)
         for title, chart in self.charts.items():
             column.addWidget(self.titles[title])
@@ -97,15 +100,19 @@ class FinetuneResults(QWidget):
         self.about.setToolTip(str(run.path) if run else "")
         allow(self.compare, _COMPARE, self._reason())
         self.compare.setVisible(run is not None)
+        teacher = run.teacher if run is not None else ""
+        self.with_teacher.setVisible(bool(teacher))
+        self.with_teacher.setToolTip(_TEACHER.format(encoder_label(teacher)))
 
     def compare_slide(self) -> None:
-        """Extract the open slide before and after."""
+        """Extract the open slide before and after, and by the teacher where asked."""
         run = self._desk.run
         if run is not None:
-            specs = (run.student, str(run.path))
-            self._desk.compare([self._request(spec) for spec in specs if spec])
+            teacher = run.teacher if self.with_teacher.isChecked() else ""
+            specs = (run.student, str(run.path), teacher)
+            self._desk.compare([self._request(s, run.grid) for s in specs if s])
 
-    def _request(self, spec: str) -> FeatureRequest:
+    def _request(self, spec: str, grid: GridConfig) -> FeatureRequest:
         session, facts = self._desk.session, self._desk.session.facts
         assert facts is not None
         slide, chosen = Path(facts.path), preferences()
@@ -114,7 +121,7 @@ class FinetuneResults(QWidget):
             facts.mpp_override,
             spec,
             encoder_label(spec),
-            session.patches,
+            grid,
             (chosen.output_folder or writable_base(slide)) / folder_name(spec),
             mask=session.tissue.drawn_mask(session.slide),
             compute=chosen.compute,
