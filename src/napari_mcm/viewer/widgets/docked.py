@@ -32,13 +32,43 @@ WIDTH = 330
 
 
 class Column(QScrollArea):
-    """A column that scrolls up and down, and is never narrower than its content."""
+    """Parts below each other, that scroll up and down; never narrower than they are.
 
-    def __init__(self) -> None:
+    They come into sight one after the other, and the window listens in between: to
+    style and lay out all at once would hold it up for 100 ms.
+
+    Parameters
+    ----------
+    parts : sequence of QWidget
+        From the top down.
+    """
+
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        inner = QWidget()
+        self._column = QVBoxLayout(inner)
+        self._column.setContentsMargins(0, 0, 4, 0)
+        self._column.addStretch(1)
+        self._waiting = list(parts)
+        # A part without a parent would be a window; one in here costs nothing yet.
+        self._aside = QWidget(inner)
+        self._aside.hide()
+        for part in parts:
+            part.setParent(self._aside)
+        self.setWidget(inner)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._lay_next)
+        self._soon.start(0)
+
+    def _lay_next(self) -> None:
+        if self._waiting:
+            part = self._waiting.pop(0)
+            self._column.insertWidget(self._column.count() - 1, part)
+            self._soon.start(0)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Follow the content, which needs more room or less as it changes."""
@@ -49,19 +79,6 @@ class Column(QScrollArea):
             width = inner.minimumSizeHint().width() + bar.sizeHint().width()
             self.setMinimumWidth(width)
         return done
-
-
-def scrolled(parts: Parts) -> Column:
-    """Put parts below each other, scrolled where the dock is too low."""
-    inner = QWidget()
-    column = QVBoxLayout(inner)
-    column.setContentsMargins(0, 0, 4, 0)
-    for part in parts:
-        column.addWidget(part)
-    column.addStretch(1)
-    area = Column()
-    area.setWidget(inner)
-    return area
 
 
 class Tab(QWidget):
@@ -87,7 +104,7 @@ class Tab(QWidget):
         """Make the parts, unless they are there."""
         asked, self._parts = self._parts, None
         if asked is not None and (parts := asked()) is not None:
-            content = scrolled(parts())
+            content = Column(parts())
             self._column.addWidget(content)
             content.show()
             reach_after(self, [content])
@@ -126,7 +143,7 @@ class DockedWidget(QWidget):
 
     def stack(self, parts: Parts) -> None:
         """Put the parts below each other, scrolled where the dock is too low."""
-        self._lay(scrolled(parts))
+        self._lay(Column(parts))
 
     def stack_tabs(
         self, groups: Mapping[str, Parts | Callable[[], Parts]]
@@ -135,7 +152,7 @@ class DockedWidget(QWidget):
         tabs = QTabWidget()
         tabs.setAccessibleName(f"Steps: {', '.join(groups)}")
         for name, parts in groups.items():
-            tabs.addTab(Tab(parts) if callable(parts) else scrolled(parts), name)
+            tabs.addTab(Tab(parts) if callable(parts) else Column(parts), name)
 
         def turned(number: int) -> None:
             if isinstance(page := tabs.widget(number), Tab):
@@ -175,7 +192,11 @@ class DockedWidget(QWidget):
             and window.dockWidgetArea(other) == area
         ]
         if others and dock not in window.tabifiedDockWidgets(others[-1]):
+            # It would tell napari where it is put, which is where it was put just now:
+            # napari would write all its settings again.
+            blocked = dock.blockSignals(True)
             window.tabifyDockWidget(others[-1], dock)
+            dock.blockSignals(blocked)
             dock.show()
             dock.raise_()
 
