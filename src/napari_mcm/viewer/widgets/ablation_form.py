@@ -15,11 +15,11 @@ from napari_mcm.viewer.widgets.parts import follow, note
 from napari_mcm.viewer.widgets.path_field import PathField
 
 MAIN: Labels = (
-    ("arms", "Ar&ms"),
-    ("percent", "Parts (&%)"),
-    ("seeds", "&Seeds"),
+    ("arms", "&Arms"),
+    ("percent", "Par&ts (%)"),
+    ("seeds", "See&ds"),
     ("test_split", "Test split"),
-    ("fit.steps", "S&teps of each"),
+    ("fit.steps", "&Steps of each"),
     ("fit.batch_size", "Images a step"),
 )
 _HOW = (
@@ -48,7 +48,7 @@ class AblationForm(QWidget):
         self.more = self.options.more
         self.cells = note()
         form = QFormLayout()
-        form.addRow("Ce&lls", self.data)
+        form.addRow("Cells", self.data)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 8, 0, 0)
         column.addLayout(form)

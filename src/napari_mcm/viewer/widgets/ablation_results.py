@@ -25,7 +25,7 @@ class AblationResults(QWidget):
         super().__init__()
         self._desk = desk
         self.folder = PathField("Ablation", "The folder of an ablation")
-        self.show_it = QPushButton("Sho&w")
+        self.show_it = QPushButton("Sh&ow")
         self.show_it.clicked.connect(self.read)
         self.about = note()
         self.table = QTextBrowser()

@@ -64,7 +64,7 @@ class CellsBox(QGroupBox):
             "the pictures that the classifier was trained on show"
         )
         self.rim = OptionForm(ClassifyConfig, (("labels.box_margin", "Rim of boxes"),))
-        self.start = QPushButton("C&lassify")
+        self.start = QPushButton("Classif&y")
         self.start.clicked.connect(self.classify)
         self.result = note()
         self._lay_out()
@@ -81,9 +81,9 @@ class CellsBox(QGroupBox):
 
     def _lay_out(self) -> None:
         form = QFormLayout()
-        form.addRow("Classi&fier", self.run)
-        form.addRow("Ima&ge", self.image)
-        form.addRow("Box&es or points", self.marks)
+        form.addRow("Cla&ssifier", self.run)
+        form.addRow("Im&age", self.image)
+        form.addRow("&Boxes or points", self.marks)
         form.addRow("At points", self.side)
         column = QVBoxLayout(self)
         column.addLayout(form)

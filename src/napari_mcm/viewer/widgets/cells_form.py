@@ -17,8 +17,8 @@ from napari_mcm.viewer.widgets.path_field import PathField
 
 SCRATCH = "scratch"
 MAIN: Labels = (
-    ("fit.learn", "&Learn"),
-    ("fit.steps", "S&teps"),
+    ("fit.learn", "Learn"),
+    ("fit.steps", "Steps"),
     ("fit.batch_size", "Images a step"),
     ("fit.base_lr", "Rate at 256 images"),
     ("fit.balance", "Rare classes"),
@@ -79,8 +79,8 @@ class CellsForm(QWidget):
         self.options = AllOptions(ClassifyConfig, MAIN, GROUPS, elsewhere, _WORDS)
         self.more = self.options.more
         form = QFormLayout()
-        form.addRow("Ce&lls", self.data)
-        form.addRow("Start fro&m", self.init)
+        form.addRow("Cells", self.data)
+        form.addRow("Start fr&om", self.init)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 8, 0, 0)
         column.addLayout(form)

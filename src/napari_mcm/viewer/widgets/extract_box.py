@@ -73,7 +73,7 @@ class ExtractBox(QGroupBox):
 
     def _lay_out(self) -> None:
         form = QFormLayout()
-        form.addRow("Encod&er", self.encoder)
+        form.addRow("Encode&r", self.encoder)
         folded = Folded("More options", self.more)
         folded.setToolTip("Device, batch, threads; the command line has all")
         column = QVBoxLayout(self)

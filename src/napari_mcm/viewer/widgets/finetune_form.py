@@ -40,8 +40,8 @@ _ELSEWHERE = {
 }
 _WORDS = {
     "preset": {
-        None: "our defaults: plain distillation",
-        "recommended": "recommended: the defaults, pinned",
+        None: "our defaults",
+        "recommended": "recommended (pinned)",
         "mcm-kd": "mcm-kd: masked context",
         "paper": "paper: the article's letter",
         "adabn": "adabn: statistics alone",

@@ -20,6 +20,7 @@ from napari_mcm.viewer.widgets.parts import allow, follow, note
 from napari_mcm.viewer.widgets.path_field import PathField
 from napari_mcm.viewer.widgets.training_kind import Kind, TaskForm
 
+RESUME = "Res&ume"
 _GO_ON = "Go on where it was broken off; its options stay as they are"
 _REASONS = {
     "other": "the run folder holds something else",
@@ -29,7 +30,7 @@ _REASONS = {
 
 FINETUNE = Kind(
     verb="finetune",
-    button="&Fine-tune",
+    button="Fine-t&une",
     tip="Fine-tune the student in the background; it can be cancelled and gone on with",
     folder="finetune",
     holds="Where figures and the new encoder go",
@@ -72,7 +73,7 @@ class StartBox(QWidget):
         self.state_note = note()
         self.start = QPushButton(kind.button)
         self.start.clicked.connect(self.run)
-        self.show_run = QPushButton("Sho&w it")
+        self.show_run = QPushButton("Show &it")
         self.show_run.setToolTip("Show the curves of this run, and what came of it")
         self.show_run.clicked.connect(self._show)
         self.command = CommandBox(self.as_command, desk.session.complain)
@@ -91,7 +92,7 @@ class StartBox(QWidget):
         row.addWidget(self.recent)
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Run f&older", self.out)
+        form.addRow("Run folder", self.out)
         form.addRow(row)
         for part in (self.state_note, self.show_run, self.start, self.command):
             form.addRow(part)
@@ -128,7 +129,7 @@ class StartBox(QWidget):
         state = self._state
         kind = state.kind if state is not None else ""
         go_on = kind == "unfinished"
-        self.start.setText("&Resume" if go_on else self._kind.button)
+        self.start.setText(RESUME if go_on else self._kind.button)
         allow(self.start, _GO_ON if go_on else self._kind.tip, self._reason())
         self.state_note.setText(state.text if state else "")
         self.state_note.setVisible(bool(self.state_note.text()))

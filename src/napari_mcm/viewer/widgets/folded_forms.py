@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 from qtpy.QtWidgets import QGroupBox, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_mcm.core.options import walk
 from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.fields import Words
+from napari_mcm.viewer.widgets.fold import Fold
 from napari_mcm.viewer.widgets.option_form import Labels, OptionForm, value_of
 
 
@@ -89,7 +89,7 @@ class AllOptions:
             self.put(f"compute.{name}", getattr(preferred, name))
 
 
-class Folded(QCollapsible):
+class Folded(Fold):
     """A form whose fields are made when it is first unfolded.
 
     Parameters

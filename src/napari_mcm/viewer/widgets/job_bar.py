@@ -17,6 +17,8 @@ from napari_mcm.core.jobs import format_seconds
 from napari_mcm.viewer.jobs import JobRunner, JobState, JobStatus
 from napari_mcm.viewer.widgets.parts import follow
 
+_CANCEL = "&Cancel"
+
 
 class JobBar(QWidget):
     """Shows a :class:`JobStatus` and cancels its job.
@@ -32,7 +34,7 @@ class JobBar(QWidget):
         self._jobs = jobs
         self.bar = QProgressBar()
         self.bar.setAccessibleName("Progress of the running job")
-        self.cancel = QPushButton("Cancel")
+        self.cancel = QPushButton(_CANCEL)
         self.cancel.setToolTip("Stop the running job; what is finished is kept")
         self.cancel.clicked.connect(jobs.cancel)
         self.line = QLabel()
@@ -63,7 +65,7 @@ class JobBar(QWidget):
         self._running.setVisible(status.busy)
         self.cancel.setEnabled(status.state is JobState.RUNNING)
         cancelling = status.state is JobState.CANCELLING
-        self.cancel.setText("Cancelling…" if cancelling else "Cancel")
+        self.cancel.setText("Cancelling…" if cancelling else _CANCEL)
         self._show_bar(status)
         self.line.setText(describe(status))
         self.line.setVisible(bool(self.line.text()))

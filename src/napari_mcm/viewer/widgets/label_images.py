@@ -17,8 +17,8 @@ from napari_mcm.viewer.widgets.parts import follow
 
 SIDE = 260
 # In two lines: a button is never narrower than its text.
-SHOW = "Show label and macro\n(may show a patient's name)"
-HIDE = "Hide label and macro"
+SHOW = "Show l&abel and macro\n(may show a patient's name)"
+HIDE = "Hide l&abel and macro"
 
 
 class LabelImages(QWidget):

@@ -20,10 +20,10 @@ from napari_mcm.viewer.widgets.path_field import PathField
 from napari_mcm.viewer.widgets.slide_choice import FilesField, SlideChoice
 
 MAIN: Labels = (
-    ("preset", "&Preset"),
-    ("model.model", "Vi&T"),
-    ("model.image_size", "Image si&ze (px)"),
-    ("images.tiles", "Ti&les a side"),
+    ("preset", "Prese&t"),
+    ("model.model", "ViT"),
+    ("model.image_size", "Image size (p&x)"),
+    ("images.tiles", "Tiles a side"),
     ("masking.mask_ratio", "Mas&ked part"),
     ("recipe.epochs", "&Epochs"),
     ("recipe.batch_size", "Images a step"),
@@ -82,7 +82,7 @@ class PretrainForm(QWidget):
         super().__init__()
         self.folder = PathField("Folder of pictures", "All pictures in it and below")
         self.files = FilesField("Pictures", "Pictures, one after the other", PICTURES)
-        self.with_slides = QCheckBox("Tissue patches of &slides")
+        self.with_slides = QCheckBox("Tissue patches &of slides")
         self.with_slides.setToolTip(_TISSUE)
         self.slides = SlideChoice(session)
         self.patches = PatchFields(session)
@@ -100,8 +100,8 @@ class PretrainForm(QWidget):
 
     def _lay_out(self) -> None:
         sources = QFormLayout()
-        sources.addRow("&Folder", self.folder)
-        sources.addRow("P&ictures", self.files)
+        sources.addRow("Fol&der", self.folder)
+        sources.addRow("Picture&s", self.files)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 8, 0, 0)
         column.addLayout(sources)

@@ -31,7 +31,7 @@ def _go_on_with_ablation(folder: Path) -> Command:
 
 PRETRAIN = Kind(
     verb="mae pretrain",
-    button="Pre-&train",
+    button="Pre-tr&ain",
     tip="Pre-train a ViT in the background; it can be cancelled and gone on with",
     folder="mae",
     holds="Where figures, the encoder and its decoder go",
@@ -51,7 +51,7 @@ CLASSIFY = Kind(
 )
 ABLATE = Kind(
     verb="ablate",
-    button="&Run ablation",
+    button="R&un ablation",
     tip="Train a classifier for each arm, part and seed, in the background; what is "
     "done is kept",
     folder="ablation",

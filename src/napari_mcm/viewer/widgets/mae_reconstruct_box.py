@@ -15,8 +15,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_mcm.core.command import Command
 from napari_mcm.viewer.mae_desk import PretrainDesk
 from napari_mcm.viewer.mae_reconstruct import ReconstructDesk
+from napari_mcm.viewer.slide_commands import reconstruct_command
+from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.mae_form import PICTURES
 from napari_mcm.viewer.widgets.mae_pictures import LookPictures
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
@@ -61,14 +64,17 @@ class ReconstructBox(QWidget):
         self.ratio.setToolTip("Part of the patches that is hidden")
         self.ratio.setAccessibleName("Masked part")
         self.shown_ratio = QLabel()
-        self.paste = QCheckBox("&Paste visible patches")
+        self.paste = QCheckBox("Pas&te visible patches")
         self.paste.setChecked(True)
         self.paste.setToolTip(_PASTE)
         self.layers = QCheckBox("As la&yers")
         self.layers.setChecked(True)
         self.layers.setToolTip(_LAYERS)
-        self.start = QPushButton("Re&construct")
-        self.another = QPushButton("&Other patches")
+        self.start = QPushButton("&Reconstruct")
+        self.another = QPushButton("Other patche&s")
+        self.command = CommandMenu(
+            "Reconstruct", self.as_command, desk.session.complain
+        )
         self.about, self.pictures, self.caveat = note(), LookPictures(), note(_NOTE)
         self._lay_out()
         self._connect()
@@ -78,7 +84,7 @@ class ReconstructBox(QWidget):
     def _lay_out(self) -> None:
         form = QFormLayout()
         form.addRow("R&un", self.run)
-        form.addRow("O&f", self.way)
+        form.addRow("Of", self.way)
         form.addRow("", self.picture)
         row = QHBoxLayout()
         row.addWidget(self.ratio, 1)
@@ -89,11 +95,12 @@ class ReconstructBox(QWidget):
         checks.addWidget(self.layers)
         buttons.addWidget(self.start)
         buttons.addWidget(self.another)
+        buttons.addWidget(self.command)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 8, 0, 0)
         for layout in (form, checks, buttons):
             column.addLayout(layout)
-        for part in (self.about, self.pictures, self.caveat):
+        for part in (self.command.said, self.about, self.pictures, self.caveat):
             column.addWidget(part)
 
     def _connect(self) -> None:
@@ -132,6 +139,12 @@ class ReconstructBox(QWidget):
         """Fill in the picture."""
         if self.picture.path is not None:
             self._desk.look_at_picture(self.picture.path)
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        of_picture = self.way.currentIndex() == PICTURE
+        picture = self.picture.path if of_picture else None
+        return reconstruct_command(self.run.path, picture, self._desk.asked)
 
     def stop(self) -> None:
         """Stop listening to clicks."""

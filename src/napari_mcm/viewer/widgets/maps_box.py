@@ -25,12 +25,12 @@ from napari_mcm.viewer.widgets.legend import Legend
 from napari_mcm.viewer.widgets.parts import narrow, note
 
 RANGES: dict[str, Limits] = {
-    "Usual range of the encoder": "encoder",
+    "Usual of the encoder": "encoder",
     "Range of each map": "map",
     "Fixed, −1 to 1": "fixed",
 }
 NAMES = dict(zip(SLOTS, ("Encoder", "Compared", "Third"), strict=True))
-_BUTTONS = ("&Encoder", "Compared &with", "&Third", "&Difference")
+_BUTTONS = ("Encoder", "Compared with", "Third", "Difference")
 
 
 class MapsBox(QGroupBox):
@@ -91,10 +91,10 @@ class MapsBox(QGroupBox):
             column.addWidget(legend)
         column.addWidget(self.problem)
         form = QFormLayout()
-        self._pair_label = QLabel("D&ifference")
+        self._pair_label = QLabel("Difference")
         for label, field in (
             (self._pair_label, self.pair),
-            (QLabel("Co&lours"), self.range),
+            (QLabel("Colours"), self.range),
         ):
             label.setBuddy(field)
             form.addRow(label, field)

@@ -15,7 +15,7 @@ MODELS: dict[ModelName, str] = {
     "max": "Maximum of patches",
 }
 MAIN: Labels = (
-    ("aggregator.model", "&Model"),
+    ("aggregator.model", "Mo&del"),
     ("split.folds", "F&olds"),
     ("seeds", "&Seeds"),
 )
@@ -30,6 +30,8 @@ MORE: Labels = (
     ("training.seed", "First seed"),
     ("split.split_seed", "Seed of folds"),
     ("figures.resamples", "Bootstrap samples"),
+    ("compute.device", "Device"),
+    ("compute.precision", "Precision"),
     ("training.balanced", "Draw classes equally often"),
     ("bags.allow_missing", "Leave out slides without features"),
 )

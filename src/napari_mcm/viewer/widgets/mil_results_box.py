@@ -82,7 +82,7 @@ class ResultsBox(QWidget):
         row.addWidget(self.run, 1)
         row.addWidget(self.show_it)
         form = QFormLayout()
-        form.addRow("S&lides", self.slides)
+        form.addRow("Sli&des", self.slides)
         self.content = QWidget()
         inner = QVBoxLayout(self.content)
         inner.setContentsMargins(0, 0, 0, 0)

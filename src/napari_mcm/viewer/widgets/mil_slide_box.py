@@ -17,6 +17,8 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.mil_attention import AttentionDesk, Shown
 from napari_mcm.viewer.mil_desk import MilDesk
+from napari_mcm.viewer.slide_commands import attention_command
+from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.legend import ColourStrip
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 from napari_mcm.viewer.widgets.patch_strip import PatchStrip
@@ -52,8 +54,13 @@ class AttentionBox(QGroupBox):
             "Folder of features",
             "Has the slide's features, by the encoder that the run was trained on",
         )
-        self.predict = QPushButton("&Predict this slide")
+        self.predict = QPushButton("Predic&t this slide")
         self.predict.clicked.connect(attention.predict)
+        self.command = CommandMenu(
+            "This slide",
+            lambda: attention_command(desk, attention),
+            desk.session.complain,
+        )
         self.result, self.caveat = note(), note()
         self.look_at = narrow(QComboBox())
         self.look_at.setToolTip("Class whose attention is drawn")
@@ -82,10 +89,10 @@ class AttentionBox(QGroupBox):
         inner = QVBoxLayout(self.content)
         inner.setContentsMargins(0, 0, 0, 0)
         form = QFormLayout()
-        self._class_label = QLabel("C&lass")
+        self._class_label = QLabel("Cl&ass")
         self._class_label.setBuddy(self.look_at)
         form.addRow(self._class_label, self.look_at)
-        form.addRow("S&caling", self.scaling)
+        form.addRow("&Scaling", self.scaling)
         legend = QHBoxLayout()
         legend.addWidget(self.low)
         legend.addWidget(self.colours, 1)
@@ -101,7 +108,11 @@ class AttentionBox(QGroupBox):
         column = QVBoxLayout(self)
         column.addWidget(self.run)
         column.addLayout(top)
-        column.addWidget(self.predict)
+        row = QHBoxLayout()
+        row.addWidget(self.predict, 1)
+        row.addWidget(self.command)
+        column.addLayout(row)
+        column.addWidget(self.command.said)
         column.addWidget(self.content)
 
     def _connect(self) -> None:

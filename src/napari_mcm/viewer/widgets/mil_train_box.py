@@ -14,6 +14,7 @@ from napari_mcm.viewer.commands import mil_command, resume_command
 from napari_mcm.viewer.mil_desk import MilDesk
 from napari_mcm.viewer.mil_runs import state_of
 from napari_mcm.viewer.run_folders import RunState
+from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.widgets.command_box import CommandBox
 from napari_mcm.viewer.widgets.folded_forms import Folded
 from napari_mcm.viewer.widgets.mil_options import MAIN, MORE, make_form
@@ -23,6 +24,7 @@ from napari_mcm.viewer.widgets.parts import allow, follow, note
 from napari_mcm.viewer.widgets.path_field import PathField
 
 _TRAIN = "Train and test on each fold, in the background"
+CONTINUE = "Co&ntinue"
 _GO_ON = "Go on where it was broken off; its options stay as they are"
 _REASONS = {
     "other": "the run folder holds something else",
@@ -53,10 +55,11 @@ class TrainBox(QWidget):
         )
         self.out = PathField("Run folder", "Where models, figures and plots go")
         self.main, self.more = make_form(MAIN), make_form(MORE)
+        self.more.put("compute.device", preferences().compute.device)
         self.cohort_note, self.state_note = note(), note()
         self.train = QPushButton("&Train")
         self.train.clicked.connect(self.start)
-        self.show_run = QPushButton("Show it")
+        self.show_run = QPushButton("Show &it")
         self.show_run.setToolTip("Show the results of the finished run")
         self.show_run.clicked.connect(self._show)
         self.command = CommandBox(self.as_command, desk.session.complain)
@@ -69,14 +72,14 @@ class TrainBox(QWidget):
 
     def _lay_out(self) -> None:
         form = QFormLayout()
-        form.addRow("&Cohort", self.cohort)
+        form.addRow("Coho&rt", self.cohort)
         form.addRow("", self.cohort_note)
-        form.addRow("Featu&res", self.features)
+        form.addRow("Feat&ures", self.features)
         self.cohort_note.setVisible(False)
         folded = Folded("More options", self.more)
         folded.setToolTip("Epochs, learning rate, seeds; the command line has all")
         below = QFormLayout()
-        below.addRow("Run &folder", self.out)
+        below.addRow("Run folder", self.out)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 8, 0, 0)
         column.addLayout(form)
@@ -92,7 +95,7 @@ class TrainBox(QWidget):
         """Show which buttons can be used."""
         state = self._state
         go_on = state is not None and state.kind == "unfinished"
-        self.train.setText("&Continue" if go_on else "&Train")
+        self.train.setText(CONTINUE if go_on else "&Train")
         allow(self.train, _GO_ON if go_on else _TRAIN, self._reason())
         self.state_note.setText(state.text if state else "")
         self.state_note.setVisible(bool(self.state_note.text()))

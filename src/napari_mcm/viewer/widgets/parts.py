@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakMethod, finalize
 
-from qtpy.QtCore import QObject, Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QHelpEvent
+from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QToolTip, QWidget
 
 _farewells: set[Callable[..., None]] = set()
 
@@ -108,8 +109,44 @@ def note(text: str = "") -> QLabel:
 
 
 def narrow(combo: QComboBox) -> QComboBox:
-    """Let a combo box be narrower than its longest entry."""
+    """Let a combo box be narrower than its longest entry, which is still to be read.
+
+    What is chosen stands in the tooltip too, and the list is as wide as its entries.
+    """
     policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     combo.setSizeAdjustPolicy(policy)
     combo.setMinimumContentsLength(8)
+    combo.installEventFilter(_Whole(combo))
     return combo
+
+
+class _Whole(QObject):
+    """Shows the entries of a combo box whole: in its tooltip, and in its list."""
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Put in what is chosen, and widen the list before it is opened."""
+        if isinstance(watched, QComboBox) and event is not None:
+            kind = event.type()
+            if kind == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
+                texts = (watched.toolTip(), watched.currentText())
+                whole = "\n\n".join(text for text in texts if text)
+                QToolTip.showText(event.globalPos(), whole, watched)
+                return True
+            if kind in (QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress):
+                _widen(watched)
+        return False
+
+
+def _widen(combo: QComboBox) -> None:
+    """Make the list of a combo box as wide as its entries, where the screen is."""
+    view = combo.view()
+    frame, screen = view.parentWidget() if view is not None else None, combo.screen()
+    if view is None or frame is None or screen is None:
+        return
+    bar = view.verticalScrollBar()
+    beside = bar.sizeHint().width() if bar is not None else 0
+    width = max(view.sizeHintForColumn(0) + beside + 2 * view.frameWidth(), 0)
+    width = min(width, screen.availableGeometry().width())
+    view.setMinimumWidth(width)
+    # Qt places the list, so that it stays on the screen, by the width of what holds it.
+    frame.setMinimumWidth(width)

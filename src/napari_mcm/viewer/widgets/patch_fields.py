@@ -45,9 +45,9 @@ class PatchFields(QWidget):
         form = QFormLayout(self)
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("&Resolution (µm/px)", self.mpp)
+        form.addRow("Resolution (µm/px)", self.mpp)
         form.addRow("Patch si&ze", self.patch_size)
-        form.addRow("Least &tissue", self.min_tissue)
+        form.addRow("Least tissue", self.min_tissue)
 
     def grid(self) -> GridConfig:
         """Give the options as the engine takes them.

@@ -18,6 +18,8 @@ from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
 from napari_mcm.viewer import query_store
 from napari_mcm.viewer.query_keys import KEY_HELP, with_key
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.slide_commands import query_command
+from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.dialogs import ask_file, ask_save
 from napari_mcm.viewer.widgets.fold import Fold
 from napari_mcm.viewer.widgets.later import follow_later
@@ -51,6 +53,9 @@ class QueryBox(QGroupBox):
         self.save.clicked.connect(self._save)
         self.open = QPushButton("Ope&n…")
         self.open.clicked.connect(self._open)
+        self.command = CommandMenu(
+            "Query", lambda: query_command(session), session.complain
+        )
         self.pool = narrow(QComboBox())
         for text, pool in POOLS.items():
             self.pool.addItem(text, pool)
@@ -77,10 +82,11 @@ class QueryBox(QGroupBox):
         column.addWidget(self.where)
         buttons = QGridLayout()
         for place, button in enumerate(
-            (self.back, self.clear, self.region, self.save, self.open)
+            (self.back, self.clear, self.region, self.save, self.open, self.command)
         ):
             buttons.addWidget(button, *divmod(place, 3))
         column.addLayout(buttons)
+        column.addWidget(self.command.said)
         form = QFormLayout()
         label = QLabel("Counts")
         label.setBuddy(self.pool)
@@ -104,6 +110,7 @@ class QueryBox(QGroupBox):
         away = "" if session.query is None or session.query.here else "of another slide"
         tip = "Save the query in a small file, for other slides and the command line"
         allow(self.save, f"{tip} (Alt+S)", none or away)
+        self.command.setEnabled(session.query is not None)
         reason = "" if session.slide is not None else "no slide is open"
         allow(self.open, "Ask what was saved before, of this slide (Alt+N)", reason)
 

@@ -44,7 +44,7 @@ class RunPictures(QWidget):
         self.choice.setToolTip("Which of the run's pictures is shown; see its folder")
         self.choice.activated.connect(lambda _: self._read())
         self.picture = Picture()
-        self.large = QPushButton("Large…")
+        self.large = QPushButton("Larg&e…")
         self.large.setToolTip("Show the picture in its full size, in a window")
         self.large.clicked.connect(self._enlarge)
         self.dialog: QDialog | None = None

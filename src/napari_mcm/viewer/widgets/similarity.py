@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from superqt import QCollapsible
-
 from napari_mcm.viewer.widgets.area_box import AreaBox
 from napari_mcm.viewer.widgets.docked import DockedWidget
 from napari_mcm.viewer.widgets.elsewhere_box import ElsewhereBox
 from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
+from napari_mcm.viewer.widgets.fold import Fold
 from napari_mcm.viewer.widgets.gallery_box import GalleryBox
 from napari_mcm.viewer.widgets.maps_box import MapsBox
 from napari_mcm.viewer.widgets.patch_options import PatchOptions
@@ -39,7 +38,7 @@ class SimilarityWidget(DockedWidget):
         self.third = EncoderSlot("And with", session, "third", self.options)
         self.second.encoder.setCurrentIndex(1)
         self.third.encoder.setCurrentIndex(2)
-        more = QCollapsible("A third encoder")
+        more = Fold("A third encoder")
         more.setToolTip("The teacher, say, beside a student before and after")
         more.addWidget(self.third)
         self.query, self.maps = QueryBox(session), MapsBox(session)

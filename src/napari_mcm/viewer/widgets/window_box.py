@@ -35,7 +35,7 @@ class WindowBox(QWidget):
     def __init__(self, session: Session, form: FinetuneForm) -> None:
         super().__init__()
         self.preview = WindowPreview(session, form.config)
-        self.show_windows = QCheckBox("Sho&w windows on the slide")
+        self.show_windows = QCheckBox("&Show windows on the slide")
         self.show_windows.setToolTip(_SHOW)
         self.show_windows.toggled.connect(self.preview.show)
         self.about, self.window_note = note(), note()
