@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from napari_mcm.cli.options import read_config
 from napari_mcm.core.jobs import run
 from napari_mcm.core.mae.classifier.training import classify
 from napari_mcm.core.mae.pretraining import pretrain
+from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
 from napari_mcm.viewer import mae_preview
 from napari_mcm.viewer.cells_boxes import boxes_of, crop_of
 from napari_mcm.viewer.finetune_runs import read_series
@@ -156,6 +158,12 @@ def test_a_pre_training_runs_with_curves_and_a_reconstruction(
     # What comes next is offered.
     assert mae.reconstruct.run.path == tmp_path / "run"
     assert mae.cells_form.init.findText(f"mae:{tmp_path / 'run'}") >= 0
+    # Once it is used, how the training ended is no news any more.
+    assert "Trained" in mae.job.line.text()
+    mae.reconstruct.picture.put(tmp_path / "pictures" / "picture_01.png")
+    mae.reconstruct.start.click()
+    qtbot.waitUntil(lambda: mae.reconstruction.look is not None, timeout=SLOW)
+    assert mae.job.line.text() == "Filled in: picture_01.png"
 
 
 def test_a_pre_training_is_broken_off_looked_at_and_gone_on_with(
@@ -314,6 +322,20 @@ def test_a_picture_is_filled_in_as_layers(
     box.another.click()
     qtbot.waitUntil(lambda: desk.look is not before, timeout=SLOW)
     assert (desk.look.made.hidden != before.made.hidden).any()
+    # The line hides the same part of the same picture, in the same way.
+    box.command.copy.trigger()
+    words = shlex.split(QApplication.clipboard().text())
+    assert words[:3] == ["napari-mcm", "mae", "reconstruct"]
+    config = ReconstructConfig(**parsed(words[3:], "mae reconstruct"))
+    assert config.paths == (mae_run, picture) and config.mask_ratio == (0.25,)
+    assert config.seed == desk.asked.seed == 1 and not config.paste
+    errors = load_verb("mae reconstruct").run(config).result["errors"]["0.25"]
+    assert errors["error_hidden"] == pytest.approx(
+        desk.look.made.error_hidden, rel=1e-3
+    )
+    box.way.setCurrentIndex(SLIDE)
+    box.command.copy.trigger()
+    assert "fills in pictures" in mae.problem.text()
 
 
 def test_the_slide_is_filled_in_where_it_is_clicked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -391,6 +392,28 @@ def test_the_open_slide_is_predicted(
     assert shown.looking.result.text().startswith("normal ")
     # Only the fold that has not seen it is asked.
     assert shown.attention.shown.look.models == 1
+
+
+def test_the_line_looks_at_the_slide_as_the_window_does(
+    shown: MilWidget, qtbot: QtBot, cohort: tuple[Path, Path]
+) -> None:
+    path = cohort[0].parent / "slides" / "s00.tif"
+    shown.session.viewer.open(path, plugin="napari-mcm")
+    shown.looking.predict.click()
+    qtbot.waitUntil(lambda: shown.attention.shown is not None, timeout=SLOW)
+    seen = shown.attention.shown
+    shown.attention.use_scaling("raw")
+    shown.looking.command.copy.trigger()
+    words = shlex.split(QApplication.clipboard().text())
+    assert words[:3] == ["napari-mcm", "mil", "attention"]
+    arguments = make_parser("mil attention").parse_args(words[3:])
+    config = read_config(arguments, load_verb("mil attention").OPTIONS)
+    asked = seen.look.request
+    assert (config.run, Path(config.slide)) == (asked.run, asked.slide)
+    assert config.features == asked.folders[0] and config.scaling == "raw"
+    result = load_verb("mil attention").run(config).result
+    each = [result["probabilities"][name] for name in seen.look.classes]
+    np.testing.assert_allclose(each, seen.look.probabilities, atol=1e-5)
 
 
 def test_a_slide_without_features_is_told_where_to_get_them(

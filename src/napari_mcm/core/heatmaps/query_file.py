@@ -127,6 +127,12 @@ def fingerprint_of(encoder: Mapping[str, Any]) -> str:
     return str(encoder.get("fingerprint") or "")
 
 
+def encoder_query(fingerprint: str, label: str, directions: Directions) -> EncoderQuery:
+    """Put down what an encoder is asked for."""
+    rows = tuple(tuple(map(_short, row)) for row in directions)
+    return EncoderQuery(fingerprint=fingerprint, label=label, directions=rows)
+
+
 def make_query(
     examples: Examples,
     asked: Mapping[str, tuple[FeatureSet, Directions]],
@@ -146,11 +152,7 @@ def make_query(
         If no encoder states a fingerprint.
     """
     queries = {
-        mark: EncoderQuery(
-            fingerprint=mark,
-            label=label,
-            directions=tuple(tuple(map(_short, row)) for row in directions),
-        )
+        mark: encoder_query(mark, label, directions)
         for label, (features, directions) in asked.items()
         if (mark := fingerprint_of(features.encoder))
     }

@@ -17,6 +17,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.session import Session
+from napari_mcm.viewer.slide_commands import others_commands
+from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.dialogs import ask_folder
 from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.parts import allow, follow, note
@@ -44,6 +46,12 @@ class ElsewhereBox(QGroupBox):
         self.browse = QPushButton("Folder…")
         self.browse.setToolTip("Ask the feature files of a folder")
         self.browse.clicked.connect(self._browse)
+        self.command = CommandMenu(
+            "Other slides",
+            lambda: others_commands(session),
+            session.complain,
+            saves=False,
+        )
         self.hint = note("Open slides with features of the same encoder follow.")
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["Slide", "Best", "mm²"])
@@ -70,8 +78,10 @@ class ElsewhereBox(QGroupBox):
         row = QHBoxLayout()
         row.addWidget(self.ask, 1)
         row.addWidget(self.browse)
+        row.addWidget(self.command)
         column = QVBoxLayout(self)
         column.addLayout(row)
+        column.addWidget(self.command.said)
         column.addWidget(self.hint)
         column.addWidget(self.table)
 
