@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ napoleon_google_docstring = False
 # Attributes are described once, by the class.
 napoleon_use_ivar = True
 autodoc_typehints = "none"
-autodoc_default_options = {"undoc-members": False}
+autodoc_default_options = {"exclude-members": "model_config"}
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
@@ -41,6 +42,7 @@ html_title = f"napari-mcm {release}"
 def setup(app: Sphinx) -> None:
     """Describe configurations by their options, as ``--help`` does."""
     app.connect("autodoc-process-docstring", add_options)
+    app.connect("autodoc-process-docstring", part_names)
     app.connect("autodoc-process-signature", leave_out_signature)
 
 
@@ -50,6 +52,21 @@ def add_options(
     """List the fields of a pydantic model below what its docstring says."""
     if is_model(obj):
         lines += ["", *(describe(*field) for field in obj.model_fields.items()), ""]
+
+
+def part_names(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Repeat what is said of several attributes (``x, y``) for each of them."""
+    text = "\n".join(lines)
+    several = r"^:(ivar|vartype) (\w+(?:, \w+)+):(.*(?:\n .*)*)"
+    lines[:] = re.sub(several, each, text, flags=re.M).split("\n")
+
+
+def each(entry: re.Match[str]) -> str:
+    """Write an entry of several names as one of each."""
+    kind, names, said = entry.groups()
+    return "\n".join(f":{kind} {name}:{said}" for name in names.split(", "))
 
 
 def leave_out_signature(
@@ -66,12 +83,10 @@ def is_model(obj: Any) -> bool:
 
 def describe(name: str, field: FieldInfo) -> str:
     """Describe an option as an item of a list."""
-    if is_model(field.annotation):
-        return (
-            f"* ``{name}``: a :class:`~{field.annotation.__module__}."
-            f"{field.annotation.__name__}`."
-        )
-    default = "" if field.is_required() else f" (``{field.get_default()!r}``)"
-    if field.default_factory is not None:
-        default = ""
-    return f"* ``{name}``{default}: {escape(field.description or '')}"
+    kind, default = field.annotation, ""
+    if is_model(kind):
+        return f"* ``{name}``, see :class:`~{kind.__module__}.{kind.__name__}`"
+    if not field.is_required() and field.default_factory is None:
+        default = f" (``{field.default!r}``)"
+    said = f": {escape(field.description)}" if field.description else ""
+    return f"* ``{name}``{default}{said}"

@@ -69,7 +69,7 @@ class Encoder:
 
     @property
     def precision(self) -> str:
-        """The number format it computes in: ``float32`` or ``bfloat16``."""
+        """The number format it computes in, ``float32`` or ``bfloat16``."""
         return str(self.dtype).removeprefix("torch.")
 
     @property

@@ -172,7 +172,7 @@ class RecipeConfig(BaseModel):
 
     @property
     def peak_lr(self) -> float:
-        """The rate after the warm-up: ``base_lr * batch_size / 256``."""
+        """The rate after the warm-up, ``base_lr * batch_size / 256``."""
         return self.base_lr * self.batch_size / 256
 
 

@@ -59,7 +59,7 @@ class Slide:
 
     @property
     def name(self) -> str:
-        """The file's name without its endings: the slide's identifier in a cohort."""
+        """The slide's identifier in a cohort, which is the file's name without endings."""
         return slide_name(self.path)
 
     @property

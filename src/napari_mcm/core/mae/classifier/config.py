@@ -95,7 +95,7 @@ class FitConfig(BaseModel):
 
     @property
     def peak_lr(self) -> float:
-        """The rate after the warm-up: ``base_lr * batch_size / 256``."""
+        """The rate after the warm-up, ``base_lr * batch_size / 256``."""
         base = self.base_lr or (1e-3 if self.learn == "full" else 2e-2)
         return base * self.batch_size / 256
 
