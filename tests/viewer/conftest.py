@@ -149,6 +149,11 @@ def finish(widget: DockedWidget) -> None:
 @pytest.fixture
 def click(viewer: Any) -> Click:
     """Give a function that clicks at a world position, or drags from it."""
+    return mouse_of(viewer)
+
+
+def mouse_of(viewer: Any) -> Click:
+    """Give the function of one of several viewers."""
 
     def press(world: tuple[float, float], moved_px: float = 0, **changes: Any) -> None:
         def event(kind: str, pos: tuple[float, float]) -> Any:
