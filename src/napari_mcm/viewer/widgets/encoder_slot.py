@@ -77,11 +77,13 @@ class EncoderSlot(QGroupBox):
         row = QHBoxLayout()
         row.addWidget(self.compute, 1)
         row.addWidget(self.load)
-        row.addWidget(self.command)
         column = QVBoxLayout(self)
         column.addWidget(self.encoder)
         column.addLayout(row)
-        column.addWidget(self.state)
+        below = QHBoxLayout()
+        below.addWidget(self.state, 1)
+        below.addWidget(self.command)
+        column.addLayout(below)
         column.addWidget(self.command.said)
 
     def refresh(self) -> None:
