@@ -53,6 +53,9 @@ class Markers:
         unlike: Sequence[int] = (),
     ) -> None:
         """Frame patches, and cross out those to be unlike."""
+        if not (like or unlike):
+            self.clear()
+            return
         # Each twice, white within black: one of them is seen on any colour.
         centres = np.repeat(grid.centres[[*like, *unlike]][:, ::-1] - 0.5, 2, axis=0)
         symbols = np.repeat([LIKE] * len(like) + [UNLIKE] * len(unlike), 2)
