@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_mcm.core.command import Command
-from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridOptions
 from napari_mcm.core.heatmaps.config import SimilarityConfig
 from napari_mcm.core.heatmaps.query_file import (
@@ -128,7 +127,6 @@ def attention_command(desk: MilDesk, attention: AttentionDesk) -> Command:
     chosen = None
     if shown is not None and shown.look.per_class:
         chosen = shown.look.classes[shown.number]
-    device = preferences().compute.device
     config = AttentionConfig(
         run=run.path,
         slide=facts.path,
@@ -136,7 +134,7 @@ def attention_command(desk: MilDesk, attention: AttentionDesk) -> Command:
         out=_beside(facts) / f"{facts.name}.attention",
         class_name=chosen,
         scaling=attention.scaling,
-        compute=ComputeConfig(device=device, precision="float32"),
+        compute=preferences().compute,
         read=ReadConfig(mpp_override=facts.mpp_override),
     )
     return Command("mil attention", config, "run")
