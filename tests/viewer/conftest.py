@@ -17,7 +17,7 @@ from napari.utils.interactions import (
     mouse_release_callbacks,
 )
 from npe2 import PluginManager, PluginManifest
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QAbstractButton, QApplication, QWidget
 from superqt import QCollapsible
 
 from napari_mcm.core.features.feature_set import FeatureSet
@@ -137,6 +137,11 @@ def unfold(widget: QWidget) -> None:
     for form in widget.findChildren(OptionForm):
         form.make_fields()
     QApplication.processEvents()
+
+
+def plain(button: QAbstractButton) -> str:
+    """Give a button's text, whichever of its letters is underlined."""
+    return str(button.text().replace("&", ""))
 
 
 def finish(widget: DockedWidget) -> None:

@@ -35,7 +35,7 @@ from napari_mcm.viewer.widgets.finetune import TABS, FinetuneWidget
 from napari_mcm.viewer.widgets.finetune_results import lines_of
 from napari_mcm.viewer.widgets.slide_choice import FOLDER, OPEN, TABLE
 from napari_mcm.viewer.window_preview import MASKED, WINDOWS
-from tests.viewer.conftest import MPP, features_of, finish, unfold, write_slide
+from tests.viewer.conftest import MPP, features_of, finish, plain, unfold, write_slide
 
 SLOW = 100_000
 
@@ -162,9 +162,7 @@ def test_a_run_is_broken_off_and_gone_on_with(
     wait_for_job(tuning, qtbot)
     assert tuning.session.jobs.status.state is JobState.CANCELLED
     assert state_of(folder).kind == "unfinished"
-    qtbot.waitUntil(
-        lambda: "Resume" in tuning.start.start.text().replace("&", ""), timeout=SLOW
-    )
+    qtbot.waitUntil(lambda: "Resume" in plain(tuning.start.start), timeout=SLOW)
     assert tuning.start.as_command().words[-2:] == ["--resume", str(folder)]
     done = len(tuning.desk.series["step"])
     start(tuning, qtbot)

@@ -39,7 +39,7 @@ from napari_mcm.viewer.widgets.mae import TABS, MaeWidget
 from napari_mcm.viewer.widgets.mae_reconstruct_box import SLIDE
 from tests.core.mae.classifier.conftest import COLOURS, write_classes
 from tests.core.mae.conftest import CPU, LIGHT, SMALL, write_pictures
-from tests.viewer.conftest import MPP, Click, finish, unfold, wait_until
+from tests.viewer.conftest import MPP, Click, finish, plain, unfold, wait_until
 
 SLOW = 100_000
 _TINY = {
@@ -186,7 +186,7 @@ def test_a_pre_training_is_broken_off_looked_at_and_gone_on_with(
     wait_for_job(mae, qtbot)
     assert mae.session.jobs.status.state is JobState.CANCELLED
     assert pretraining_state(folder).kind == "unfinished"
-    qtbot.waitUntil(lambda: "Resume" in mae.start.start.text(), timeout=SLOW)
+    qtbot.waitUntil(lambda: "Resume" in plain(mae.start.start), timeout=SLOW)
     assert mae.start.as_command().words[1:] == [
         *("mae", "pretrain", "--resume", str(folder)),
     ]
@@ -479,7 +479,7 @@ def test_an_ablation_is_run_shown_and_gone_on_with(
         missing_ok=True
     )
     mae.ablation_start.look()
-    qtbot.waitUntil(lambda: "Resume" in mae.ablation_start.start.text(), timeout=SLOW)
+    qtbot.waitUntil(lambda: "Resume" in plain(mae.ablation_start.start), timeout=SLOW)
     words = mae.ablation_start.as_command().words
     assert words[1] == "ablate" and "--resume" not in words
     start(mae, mae.ablation_start, qtbot)

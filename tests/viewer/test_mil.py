@@ -31,7 +31,7 @@ from napari_mcm.viewer.mil_tasks import find_slide
 from napari_mcm.viewer.slide_world import placed
 from napari_mcm.viewer.widgets.mil import TABS, MilWidget
 from tests.core.mil.conftest import DIM, ENCODER, make_config, write_cohort
-from tests.viewer.conftest import MPP, finish, write_slide
+from tests.viewer.conftest import MPP, finish, plain, write_slide
 
 SLOW = 60_000
 MARKED = 7
@@ -178,7 +178,7 @@ def test_a_run_is_broken_off_and_gone_on_with(
     qtbot.waitUntil(lambda: not ready.session.jobs.status.busy, timeout=3000)
     assert ready.session.jobs.status.state is JobState.CANCELLED
     assert state_of(tmp_path / "run").kind == "unfinished"
-    qtbot.waitUntil(lambda: "ontinue" in ready.train.train.text(), timeout=SLOW)
+    qtbot.waitUntil(lambda: "Continue" in plain(ready.train.train), timeout=SLOW)
     first = len(ready.desk.curves[0, 0]["validation_loss"])
     drawn: list[int] = []
     ready.desk.curves_changed.connect(
