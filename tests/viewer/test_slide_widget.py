@@ -163,11 +163,13 @@ def test_it_fits_a_narrow_dock(
     viewer.open(write_aperio(tmp_path / "a.svs"), plugin="napari-mcm")
     assert not slide_widget.images.isHidden()
     inner = slide_widget.slide.parentWidget()
+    # Parts are laid one after the other.
+    wait_until(lambda: slide_widget.images.parentWidget() is inner)
     QApplication.processEvents()
     assert inner.minimumSizeHint().width() <= 320
     # Else the right edge is cut off, as there is no bar to scroll to it.
     column = inner.parentWidget().parentWidget()
-    assert column.minimumWidth() > inner.minimumSizeHint().width()
+    wait_until(lambda: column.minimumWidth() > inner.minimumSizeHint().width())
     assert column.viewport().width() >= inner.minimumSizeHint().width()
     assert slide_widget.minimumSizeHint().width() <= 345
 

@@ -69,16 +69,24 @@ class Column(QScrollArea):
             part = self._waiting.pop(0)
             self._column.insertWidget(self._column.count() - 1, part)
             self._soon.start(0)
+        else:
+            # A window that is not shown tells of the first part only.
+            self._fit()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Follow the content, which needs more room or less as it changes."""
         done = bool(super().eventFilter(watched, event))
-        inner, bar = self.widget(), self.verticalScrollBar()
         changed = event is not None and event.type() == QEvent.Type.LayoutRequest
-        if changed and watched is inner and inner is not None and bar is not None:
-            width = inner.minimumSizeHint().width() + bar.sizeHint().width()
-            self.setMinimumWidth(width)
+        if changed and watched is self.widget():
+            self._fit()
         return done
+
+    def _fit(self) -> None:
+        inner, bar = self.widget(), self.verticalScrollBar()
+        if inner is not None and bar is not None:
+            self.setMinimumWidth(
+                inner.minimumSizeHint().width() + bar.sizeHint().width()
+            )
 
 
 class Tab(QWidget):
