@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_mcm.viewer.background import Background
 from napari_mcm.viewer.clicks import ClickListener
+from napari_mcm.viewer.jobs import JobState
 from napari_mcm.viewer.mae_looks import (
     Asked,
     Look,
@@ -19,6 +20,7 @@ from napari_mcm.viewer.mae_looks import (
     read_picture_file,
     read_place,
 )
+from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.slide_facts import slide_of
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ class ReconstructDesk:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.background, self._looker = Background(), Looker()
+        self.background, self._compute = Background(), preferences().compute
+        self._looker = Looker(self._compute)
         self.look: Look | None = None
         self.busy = False
         self.asked = Asked(0.75)
@@ -118,17 +121,28 @@ class ReconstructDesk:
             return
         self.busy = True
         self.changed.emit()
+        looker = self._look_as_preferred()
         self.background.submit(
             "look",
-            lambda: self._looker.look(folder, read, asked),
+            lambda: looker.look(folder, read, asked),
             self._take,
             self._failed,
         )
+
+    def _look_as_preferred(self) -> Looker:
+        compute = preferences().compute
+        if compute != self._compute:
+            self._compute, self._looker = compute, Looker(compute)
+        return self._looker
 
     def _take(self, look: Look) -> None:
         self.look, self.busy = look, False
         if self.draws:
             self._draw(look)
+        status = self.session.jobs.status
+        if status.state is JobState.DONE:
+            # Below it would still stand how the training before it ended.
+            status.message = f"Filled in: {look.source.name}"
         self.changed.emit()
 
     def _failed(self, problem: str) -> None:

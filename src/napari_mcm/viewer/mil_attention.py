@@ -17,6 +17,7 @@ from napari_mcm.viewer.mil_look import (
     top_patches,
 )
 from napari_mcm.viewer.mil_tasks import find_slide
+from napari_mcm.viewer.settings import preferences
 from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
 from napari_mcm.viewer.thumbnails import TopPatch, go_to
 
@@ -144,7 +145,12 @@ class AttentionDesk:
             dict.fromkeys(f for f in (self._desk.features, run.features) if f)
         )
         request = LookRequest(
-            run.path, name, Path(facts.path), facts.mpp_override, folders
+            run.path,
+            name,
+            Path(facts.path),
+            facts.mpp_override,
+            folders,
+            preferences().compute,
         )
         self.session.jobs.start(
             f"Attention on {name}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.viewer.mil_tasks import start
@@ -40,6 +41,8 @@ class LookRequest:
         What the user stated of its resolution.
     folders : tuple of Path
         Of feature files, the first that has the slide counts.
+    compute : ComputeConfig
+        Where the models compute.
     """
 
     run: Path
@@ -47,6 +50,7 @@ class LookRequest:
     slide: Path
     mpp: float | None
     folders: tuple[Path, ...]
+    compute: ComputeConfig = ComputeConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +143,12 @@ def look(request: LookRequest) -> Job[SlideLook]:
         "Reading features", _read, file, request.slide, request.mpp
     )
     ensemble = yield from _apart(
-        "Reading the run", load_ensemble, request.run, None, request.name
+        "Reading the run",
+        load_ensemble,
+        request.run,
+        None,
+        request.name,
+        request.compute,
     )
     ensemble.check(origin_of(features.dim, features.encoder), file)
     unseen = request.name not in learned_from(request.run, ensemble.folds)
