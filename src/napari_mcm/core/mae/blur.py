@@ -31,7 +31,7 @@ def blur_over(image: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
         Visible patches as they are.
     """
     patch = len(image) // len(hidden)
-    seen = 1 - np.kron(hidden, np.ones((patch, patch), np.float32))
+    seen = np.asarray(np.kron(~hidden, np.ones((patch, patch))), np.float32)
     weight = _spread(seen, patch, len(image))
     values = image.astype(np.float32)
     filled = [_spread(values[..., c] * seen, patch, len(image)) for c in range(3)]
