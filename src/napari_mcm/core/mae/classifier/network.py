@@ -26,6 +26,8 @@ from napari_mcm.core.mae.model import (
 
 SCRATCH, MAE = "scratch", "mae:"
 _HEAD_STD = 2e-5
+LEAST_SPREAD = 0.1
+"""Of a feature, in parts of the root mean square of all features' spreads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +175,15 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def scale_by(self, features: Tensor) -> None:
-        """Scale features to the mean and spread of these (N, dim)."""
+        """Scale features to the mean and spread of these (N, dim).
+
+        A feature that hardly varies among these, a cell's edge that few images show,
+        would be blown up a thousandfold where it does: it is scaled less.
+        """
+        spread = features.std(dim=0, correction=0)
+        least = LEAST_SPREAD * spread.square().mean().sqrt()
         self.mean.copy_(features.mean(dim=0))
-        self.std.copy_(features.std(dim=0, correction=0).clamp_min(1e-6))
+        self.std.copy_(spread.clamp_min(max(float(least), 1e-6)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Give logits (B, classes) of features (B, dim)."""
