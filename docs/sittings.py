@@ -35,15 +35,15 @@ PATCH = 112
 """Half the usual one, so that maps of the small sample have patches enough."""
 AT = (1800.0, 1900.0)
 """In the sample's tumour, in level-0 pixels."""
-GLASS = ((560, 1550), (600, 1400), (630, 1200), (660, 1000))
-"""Along the sample's edge, where the mask is a little too narrow."""
+FAT = ((1870, 2180), (2156, 2119), (2443, 2324))
+"""Through fat cells that the search takes for tissue."""
 COHORT = ("--slides", "16", "--size", "1600")
 SMALL_MAE = {
     "model.model": "tiny",
     "model.image_size": 112,
     "model.vit_patch": 16,
     "recipe.batch_size": 32,
-    "recipe.epochs": 8,
+    "recipe.epochs": 5,
     "recipe.base_lr": 1.5e-3,
     "checkpoint_seconds": 5,
 }
@@ -61,7 +61,7 @@ LYMPH = (1500, 2650, 2100, 3000)
 
 
 def slide(studio: Studio, home: Path) -> None:
-    """Find tissue, show the grid, and correct the mask by a stroke of the brush."""
+    """Find tissue, show the grid, and take fat out of the mask by the eraser."""
     studio.open(None)
     widget = studio.dock("Slide")
     assert isinstance(widget, SlideWidget)
@@ -74,7 +74,8 @@ def slide(studio: Studio, home: Path) -> None:
     widget.tissue.correct.click()
     studio.viewer.theme = "light"
     settle()
-    studio.stroke(*GLASS)
+    studio.press(Qt.Key.Key_1)
+    studio.stroke(*FAT)
     wait(lambda: "saved" in widget.tissue.state.text())
     studio.take("slide-light")
 
@@ -147,13 +148,14 @@ def finetune(studio: Studio, home: Path) -> None:
     studio.viewer.reset_view()
     status = studio.session.jobs.status
     widget.start.start.click()
-    wait(lambda: not status.busy or len(widget.desk.series.get("step", [])) > 3)
+    wait(lambda: not status.busy or len(widget.desk.series.get("step", [])) > 6)
     studio.take("finetune-running")
     studio.finish()
     wait(lambda: widget.desk.run is not None)
     widget.results.compare.click()
     studio.finish()
     studio.click(*AT)
+    studio.press(Qt.Key.Key_N)
     studio.take("finetune-run")
 
 
@@ -239,7 +241,7 @@ def cells(studio: Studio, home: Path) -> None:
     assert layer is not None
     places = np.concatenate([np.stack([f.y, f.x], axis=1) for f in shown.values()])
     studio.viewer.add_points(
-        places, name="nuclei", scale=layer.scale, units=layer.units, size=14
+        places, name="nuclei", scale=layer.scale, units=layer.units, size=9
     )
     widget.marked.side.setValue(CELL_PX)
     studio.look_at((left + right) / 2, (top + bottom) / 2, 5)
@@ -250,8 +252,11 @@ def cells(studio: Studio, home: Path) -> None:
 
 
 def demo(home: Path, out: Path) -> None:
-    """Do the main job as `make demo` does, and keep its similarity maps."""
-    run("demo", "--out", home / "demo")
+    """Do the main job as `make demo` does, on the sample, and keep its maps."""
+    (sample,) = (home / ".cache").rglob("slide_00.ome.tif")
+    at = "{:g},{:g}".format(*AT)
+    words = ("--windows", "40", "--at", at, "--out", home / "demo")
+    run("demo", "--slide", sample, *words)
     shutil.copy(home / "demo" / "figures" / "similarity.png", out / "before-after.png")
 
 
