@@ -27,7 +27,7 @@ CELLS: dict[str, tuple[object, ...]] = {
 }
 LEARNED: dict[str, tuple[object, ...]] = {
     "": ("--steps", 80, "--base-lr", 8e-3),
-    "_probe": ("--learn", "probe", "--steps", 150),
+    "_probe": ("--learn", "probe", "--steps", 150, "--percent", 10, "--percent", 100),
 }
 """Ends of names of ablations, and how their classifiers learn."""
 REFERENCE = "offline:efficientnet_lite0"
@@ -48,7 +48,8 @@ def section(data: Path, work: Path, pictures: Path) -> str:
             table = (out / "ablation.md").read_text(encoding="utf-8")
             text = text.replace(f"<<{out.name}>>", _below_title(table))
             for picture in sorted(out.glob("*.png")):
-                shutil.copy(picture, pictures / f"results-{out.name}-{picture.name}")
+                if (shown := f"results-{out.name}-{picture.name}") in text:
+                    shutil.copy(picture, pictures / shown)
     return text
 
 
