@@ -72,8 +72,7 @@ def slide(studio: Studio, home: Path) -> None:
     studio.take("slide")
     widget.grid.show_grid.click()
     widget.tissue.correct.click()
-    studio.viewer.theme = "light"
-    settle()
+    studio.dress("light")
     studio.press(Qt.Key.Key_1)
     studio.stroke(*FAT)
     wait(lambda: "saved" in widget.tissue.state.text())
@@ -105,9 +104,9 @@ def similarity(studio: Studio, home: Path) -> None:
     studio.compute(widget.first, ENCODER)
     studio.click(*AT)
     studio.take("viewer-dark")
-    studio.viewer.theme = "light"
+    studio.dress("light")
     studio.take("viewer-light")
-    studio.viewer.theme = "dark"
+    studio.dress("dark")
     studio.compute(widget.second, TEACHER)
     shown = studio.session.queries.shown_map()
     assert shown is not None
@@ -254,9 +253,7 @@ def cells(studio: Studio, home: Path) -> None:
 def demo(home: Path, out: Path) -> None:
     """Do the main job as `make demo` does, on the sample, and keep its maps."""
     (sample,) = (home / ".cache").rglob("slide_00.ome.tif")
-    at = "{:g},{:g}".format(*AT)
-    words = ("--windows", "40", "--at", at, "--out", home / "demo")
-    run("demo", "--slide", sample, *words)
+    run("demo", "--slide", sample, "--windows", "40", "--out", home / "demo")
     shutil.copy(home / "demo" / "figures" / "similarity.png", out / "before-after.png")
 
 

@@ -82,6 +82,11 @@ class Studio:
         picture.quantize(256, kmeans=2).save(path, optimize=True)
         print(path, flush=True)
 
+    def dress(self, theme: str) -> None:
+        """Change the theme; all is laid out anew, which takes a while."""
+        self.viewer.theme = theme
+        settle(5)
+
     def compute(self, slot: EncoderSlot, encoder: str) -> None:
         """Press a slot's button and wait."""
         slot.encoder.setCurrentText(encoder)
