@@ -176,7 +176,7 @@ def boxes(at: Place, _: Path) -> Make:
     marked = [(x, y, x + 80, y + 80) for x, y in corners]
     run = at.run("cell model")
     return lambda: classify_boxes(
-        run, lambda b: slide.read_level(0, b[0], b[1], (80, 80)), marked, COMPUTE
+        run, lambda b: slide.read_level(0, b[0], b[1], 80, 80), marked, COMPUTE
     )
 
 
@@ -400,7 +400,7 @@ def generated(root: Path) -> tuple[Path, Path]:
             x, y = rng.integers(0, np.asarray(slide.size) - 100).tolist()
             folder = cells / "ab"[number % 2]
             folder.mkdir(parents=True, exist_ok=True)
-            pixels = slide.read_level(0, x, y, (100, 100))
+            pixels = slide.read_level(0, x, y, 100, 100)
             Image.fromarray(pixels).save(folder / f"{number:03d}.png")
     return path, cells
 
