@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakMethod
@@ -43,7 +44,9 @@ def follow_later(method: Callable[[], None], *signals: Any) -> None:
     def relay(*_: object) -> None:
         if not waiting[0]:
             waiting[0] = True
-            soon.start()
+            # The widget may be closed by a slide's opening that tells of itself here.
+            with suppress(RuntimeError):
+                soon.start()
 
     for signal in signals:
         signal.connect(relay)
