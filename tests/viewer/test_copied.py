@@ -30,7 +30,9 @@ from napari_mcm.viewer.widgets.slide import SlideWidget
 from tests.core.evaluation.conftest import write_features
 from tests.viewer.conftest import MPP, Click, wait_until
 from tests.viewer.test_findings import named
-from tests.viewer.test_similarity import centre_um, ready  # noqa: F401 - a fixture
+from tests.viewer.test_similarity import centre_um, ready
+
+__all__ = ["ready"]
 
 
 def parsed(line: str) -> Any:
@@ -137,7 +139,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Heatmap]:
 
 @pytest.fixture
 def known(
-    ready: SimilarityWidget,  # noqa: F811
+    ready: SimilarityWidget,
     loaded: Loaded,
     tmp_path: Path,
 ) -> SimilarityWidget:

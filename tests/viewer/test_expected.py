@@ -11,15 +11,9 @@ from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.viewer.tasks import Loaded
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from tests.viewer.conftest import Click
+from tests.viewer.test_similarity import ready
 
-
-@pytest.fixture
-def ready(widget: SimilarityWidget, loaded: Loaded) -> SimilarityWidget:
-    """The widget with features."""
-    session = widget.session
-    assert session.slide is not None
-    session.take_features(session.slide, "first", loaded)
-    return widget
+__all__ = ["ready"]
 
 
 @pytest.fixture

@@ -162,16 +162,16 @@ def test_each_job_names_its_option_and_the_half(
 
 @pytest.mark.parametrize("lack", LACKS)
 def test_a_lack_of_memory_is_known_by_all_its_names(lack: Exception) -> None:
-    with pytest.raises(McmError, match="memory is too small"):  # noqa: SIM117
-        with memory.answered(memory.PATCHES, {"batch_size": 2}):
-            raise lack
+    answered = memory.answered(memory.PATCHES, {"batch_size": 2})
+    with pytest.raises(McmError, match="memory is too small"), answered:
+        raise lack
 
 
 @pytest.mark.parametrize("other", [RuntimeError("shapes differ"), OSError(28, "full")])
 def test_what_is_no_lack_of_memory_is_left_as_it_is(other: Exception) -> None:
-    with pytest.raises(type(other)) as caught:  # noqa: SIM117
-        with memory.answered(memory.PATCHES, {"batch_size": 2}):
-            raise other
+    answered = memory.answered(memory.PATCHES, {"batch_size": 2})
+    with pytest.raises(type(other)) as caught, answered:
+        raise other
     assert caught.value is other
 
 

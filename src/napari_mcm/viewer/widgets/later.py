@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakMethod
@@ -42,11 +41,10 @@ def follow_later(method: Callable[[], None], *signals: Any) -> None:
     soon.timeout.connect(call)
 
     def relay(*_: object) -> None:
-        if not waiting[0]:
+        # A widget that Python's collector took has no farewell: its timer is gone, too.
+        if not waiting[0] and reference() is not None:
             waiting[0] = True
-            # The widget may be closed by a slide's opening that tells of itself here.
-            with suppress(RuntimeError):
-                soon.start()
+            soon.start()
 
     for signal in signals:
         signal.connect(relay)
