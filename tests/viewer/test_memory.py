@@ -21,7 +21,7 @@ from napari_mcm.core.mae.config import PretrainConfig, RecipeConfig
 from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
 from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.core.studies.ablation_config import AblationConfig
-from napari_mcm.viewer import memory
+from napari_mcm.viewer import memory, mil_look
 from napari_mcm.viewer.cells_desk import classify_boxes
 from napari_mcm.viewer.features_tasks import extract_run
 from napari_mcm.viewer.finetune_tasks import finetune_run, resume_run
@@ -34,7 +34,7 @@ from napari_mcm.viewer.mae_tasks import (
     resume_pretraining,
 )
 from napari_mcm.viewer.mil_tasks import continue_run, train_run
-from napari_mcm.viewer.tasks import FeatureRequest, compute_features
+from napari_mcm.viewer.tasks import FeatureRequest, Loaded, compute_features
 
 HERE = Path(__file__).parent
 CUDA = RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\n(more)")
@@ -173,6 +173,28 @@ def test_what_is_no_lack_of_memory_is_left_as_it_is(other: Exception) -> None:
     with pytest.raises(type(other)) as caught, answered:
         raise other
     assert caught.value is other
+
+
+def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: Loaded
+) -> None:
+    class Fails:
+        folds, classes, models = (), ("a", "b"), ()
+
+        def check(self, *_: Any) -> None: ...
+
+        def look(self, _: Any) -> Any:
+            yield
+            raise CPU
+
+    ensemble = "napari_mcm.core.mil.ensemble"
+    monkeypatch.setattr(f"{ensemble}.load_ensemble", lambda *_: Fails())
+    monkeypatch.setattr(f"{ensemble}.learned_from", lambda *_: set())
+    monkeypatch.setattr(mil_look, "features_of", lambda _: tmp_path / "s.zarr")
+    monkeypatch.setattr(mil_look, "_read", lambda *_: loaded.index.features)
+    request = mil_look.LookRequest(tmp_path / "run", "s", tmp_path / "s", None, ())
+    with pytest.raises(McmError, match="patches of the slide. Take features of a"):
+        run(mil_look.look(request))
 
 
 def test_what_is_one_already_has_no_half() -> None:

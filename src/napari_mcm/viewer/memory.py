@@ -111,6 +111,9 @@ PATCHES = Batch(
     fallback=8,
 )
 CELLS = Batch("classifier", f"a smaller classifier, {_WITHOUT_GPU}")
+LOOKED_AT = Batch(
+    "patches of the slide", f"features of a coarser resolution, {_WITHOUT_GPU}"
+)
 PICTURES = Batch("model", f"a pre-training of a smaller ViT, {_WITHOUT_GPU}")
 
 

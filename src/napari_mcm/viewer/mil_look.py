@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.viewer.memory import LOOKED_AT, answered
 from napari_mcm.viewer.mil_tasks import start
 from napari_mcm.viewer.tasks import _apart, _read
 from napari_mcm.viewer.thumbnails import TopPatch, read_thumbnails
@@ -158,7 +159,8 @@ def look(request: LookRequest) -> Job[SlideLook]:
     if not len(vectors):
         raise ConfigError("holds no patch with features", file)
     progress = Progress(f"Looking at {request.name}", 0, None)
-    looked = yield from alive(ensemble.look(vectors), progress)
+    with answered(LOOKED_AT, where=file):
+        looked = yield from alive(ensemble.look(vectors), progress)
     return SlideLook(
         request,
         features,
