@@ -6,15 +6,17 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytestqt.qtbot import QtBot
 
-from napari_mcm.core.errors import FeatureError
+from napari_mcm.core import writes
+from napari_mcm.core.background import apart
+from napari_mcm.core.errors import FeatureError, McmError
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.viewer.jobs import JobRunner, JobState
-from napari_mcm.viewer.tasks import _apart
 from napari_mcm.viewer.widgets.job_bar import JobBar, describe
 
 Wait = Callable[[JobRunner], None]
@@ -140,13 +142,42 @@ def test_a_step_that_cannot_be_interrupted_delays_no_cancel(
     jobs: JobRunner, finished: Wait
 ) -> None:
     go_on = threading.Event()
-    jobs.start("Load", lambda: _apart("Loading", go_on.wait, 20), lambda _: None)
+    jobs.start("Load", lambda: apart("Loading", go_on.wait, 20), lambda _: None)
     time.sleep(0.2)
     jobs.cancel()
     began = time.monotonic()
     finished(jobs)
     assert time.monotonic() - began < 5
     go_on.set()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_cancel_does_not_wait_for_what_is_being_written(
+    jobs: JobRunner, finished: Wait, qtbot: QtBot, tmp_path: Path, full: bool
+) -> None:
+    gate = threading.Event()
+
+    def write() -> None:
+        gate.wait(20)
+        if full:
+            raise McmError("cannot be written (No space left on device)")
+
+    def job() -> Job[None]:
+        try:
+            yield from counting(1000, 0.02)
+        finally:
+            writes.begin(tmp_path / "checkpoint", write)
+
+    jobs.start("Train", job, lambda _: None)
+    time.sleep(0.1)
+    jobs.cancel()
+    finished(jobs)
+    assert jobs.status.state is JobState.CANCELLED and writes.are_unsettled()
+    gate.set()
+    qtbot.waitUntil(lambda: not writes.are_unsettled())
+    qtbot.wait(100)
+    assert ("No space left" in jobs.status.message) == full
+    assert jobs.status.state is JobState.CANCELLED
 
 
 def test_one_job_at_a_time(jobs: JobRunner, finished: Wait) -> None:

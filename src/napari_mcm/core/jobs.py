@@ -20,6 +20,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from napari_mcm.core import writes
+
 _T = TypeVar("_T")
 
 
@@ -96,7 +98,7 @@ def run(job: Job[_T], on_event: Callable[[Event], None] | None = None) -> _T:
     Returns
     -------
     object
-        What the job returns.
+        What the job returns. What it leaves to be resumed is written by then.
     """
     try:
         while True:
@@ -109,6 +111,11 @@ def run(job: Job[_T], on_event: Callable[[Event], None] | None = None) -> _T:
                 on_event(event)
     finally:
         job.close()
+        if writes.are_unsettled():
+            if on_event is not None:
+                on_event(Note("writing what was learned so far"))
+            for error in writes.settle_all():
+                raise error
 
 
 class Meter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from psygnal import Signal
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.jobs import Job, Meter, Note
 from napari_mcm.viewer.cells_boxes import Crop, boxes_of, crop_of, read_box
@@ -16,7 +17,6 @@ from napari_mcm.viewer.cells_paint import Classified, paint
 from napari_mcm.viewer.memory import CELLS, answered
 from napari_mcm.viewer.mil_tasks import start
 from napari_mcm.viewer.settings import preferences
-from napari_mcm.viewer.tasks import _apart
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -113,7 +113,7 @@ def classify_boxes(
 
     model = yield from start(_MODULES)
     with answered(CELLS):
-        classifier = yield from _apart(
+        classifier = yield from apart(
             "Loading the classifier", model.load_classifier, run, compute
         )
     found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)

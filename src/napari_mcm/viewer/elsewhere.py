@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.viewer.slide_facts import SlideFacts
-from napari_mcm.viewer.tasks import _apart, load_features
+from napari_mcm.viewer.tasks import load_features
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -193,7 +194,7 @@ def search(
     found: list[Found] = []
     for number, file in enumerate(files):
         yield Progress("Asking slides", number, len(files), "slides")
-        answer = yield from _apart(
+        answer = yield from apart(
             "Asking slides", _ask, file, encoder, directions, threshold
         )
         if isinstance(answer, str):

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.jobs import Job, format_seconds
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.commands import beside_window
 from napari_mcm.viewer.memory import PATCHES, answered
 from napari_mcm.viewer.mil_tasks import start
-from napari_mcm.viewer.tasks import Loaded, _apart, load_features
+from napari_mcm.viewer.tasks import Loaded, load_features
 
 if TYPE_CHECKING:
     from napari_mcm.core.features.config import ExtractConfig
@@ -76,8 +77,8 @@ def extract_run(
     from napari_mcm.core.slides.find import find_slides
 
     module = yield from start(_EXTRACTING)
-    yield from _apart("Saving the mask", ready)
-    slides = yield from _apart("Looking for slides", find_slides, config.slides)
+    yield from apart("Saving the mask", ready)
+    slides = yield from apart("Looking for slides", find_slides, config.slides)
     asked = beside_window(config.model_copy(update={"slides": slides}))
     result: ExtractResult
     with answered(PATCHES, asked, config.out):

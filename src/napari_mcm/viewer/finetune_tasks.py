@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.jobs import Job
 from napari_mcm.viewer.commands import beside_window
 from napari_mcm.viewer.memory import WINDOWS, answered
 from napari_mcm.viewer.mil_tasks import LEARNING, start
 from napari_mcm.viewer.run_folders import read_config
-from napari_mcm.viewer.tasks import FeatureRequest, Loaded, _apart, compute_features
+from napari_mcm.viewer.tasks import FeatureRequest, Loaded, compute_features
 
 if TYPE_CHECKING:
     from napari_mcm.core.mcm.config import FinetuneConfig
@@ -33,8 +34,8 @@ def finetune_run(config: FinetuneConfig, ready: Callable[[], None]) -> Job[Path]
     from napari_mcm.core.slides.find import find_slides
 
     module = yield from start(_TRAINING)
-    yield from _apart("Saving the mask", ready)
-    slides = yield from _apart("Looking for slides", find_slides, config.slides)
+    yield from apart("Saving the mask", ready)
+    slides = yield from apart("Looking for slides", find_slides, config.slides)
     config = config.model_copy(update={"slides": slides})
     with answered(WINDOWS, config, config.out):
         result = yield from module.finetune(beside_window(config))

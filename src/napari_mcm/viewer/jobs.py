@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from psygnal import SignalGroupDescriptor
 from superqt.utils import create_worker
 
+from napari_mcm.core import writes
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.jobs import Event, Job, Metrics, Note, Progress
 from napari_mcm.viewer.libraries import keep_triton_out
@@ -169,8 +170,21 @@ class JobRunner:
         elif isinstance(result, JobCancelled) or on_result is None:
             self.status.message = "Cancelled. What was finished is kept."
             self.status.state = JobState.CANCELLED
+            self._see_it_kept()
         else:
             self._hand_over(result, on_result)
+
+    def _see_it_kept(self) -> None:
+        """Complain where what a cancelled job writes yet cannot be written."""
+        if writes.are_unsettled():
+            seeing = create_worker(writes.settle_all, _start_thread=False)
+            seeing.returned.connect(self._not_kept)
+            seeing.start()
+
+    def _not_kept(self, errors: list[Exception]) -> None:
+        for error in errors:
+            self.status.message = str(error)
+            self._add_details(str(error))
 
     def _hand_over(self, result: Any, on_result: Callable[[Any], None]) -> None:
         """Put the result in its place before widgets hear of the end."""

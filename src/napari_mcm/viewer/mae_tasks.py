@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.jobs import Job
 from napari_mcm.viewer.commands import beside_window
 from napari_mcm.viewer.memory import IMAGES, LABELLED, answered
 from napari_mcm.viewer.mil_tasks import LEARNING, start
 from napari_mcm.viewer.run_folders import read_config
-from napari_mcm.viewer.tasks import _apart
 
 if TYPE_CHECKING:
     from napari_mcm.core.mae.classifier.config import ClassifyConfig
@@ -39,8 +39,8 @@ def pretrain_run(config: PretrainConfig, ready: Callable[[], None]) -> Job[Path]
 
     module = yield from start(_PRETRAINING)
     if config.images.slides:
-        yield from _apart("Saving the mask", ready)
-        found = yield from _apart(
+        yield from apart("Saving the mask", ready)
+        found = yield from apart(
             "Looking for slides", find_slides, config.images.slides
         )
         images = config.images.model_copy(update={"slides": found})

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.viewer.memory import LOOKED_AT, answered
 from napari_mcm.viewer.mil_tasks import start
-from napari_mcm.viewer.tasks import _apart, _read
+from napari_mcm.viewer.tasks import _read
 from napari_mcm.viewer.thumbnails import TopPatch, read_thumbnails
 
 if TYPE_CHECKING:
@@ -135,15 +136,15 @@ def look(request: LookRequest) -> Job[SlideLook]:
         If the run cannot be used.
     """
     maps = yield from start(_MODULES)
-    from napari_mcm.core.mil.background import alive
+    from napari_mcm.core.background import alive
     from napari_mcm.core.mil.bags import origin_of
     from napari_mcm.core.mil.ensemble import learned_from, load_ensemble
 
-    file = yield from _apart("Looking for features", features_of, request)
-    features = yield from _apart(
+    file = yield from apart("Looking for features", features_of, request)
+    features = yield from apart(
         "Reading features", _read, file, request.slide, request.mpp
     )
-    ensemble = yield from _apart(
+    ensemble = yield from apart(
         "Reading the run",
         load_ensemble,
         request.run,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.jobs import Job
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.viewer.memory import BAGS, answered
 from napari_mcm.viewer.run_folders import read_config
-from napari_mcm.viewer.tasks import _apart
 
 if TYPE_CHECKING:
     from napari_mcm.core.mil.config import MilConfig
@@ -78,5 +78,5 @@ def start(modules: Sequence[str]) -> Job[Any]:
     """Import what a job needs; gives the last of the modules."""
     module = None
     for name in modules:
-        module = yield from _apart("Starting PyTorch", importlib.import_module, name)
+        module = yield from apart("Starting PyTorch", importlib.import_module, name)
     return module

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.jobs import Job, Progress
+from napari_mcm.core.jobs import Job
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.commands import beside_window
 from napari_mcm.viewer.memory import PATCHES, answered
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import SimilarityIndex
     from napari_mcm.core.slides import Slide
     from napari_mcm.core.tissue import TissueMask
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +139,8 @@ def find_mask(slide: Slide) -> Job[TissueMask]:
     from napari_mcm.core.tissue import find_tissue
     from napari_mcm.viewer.overlays import warm_up
 
-    mask = yield from _apart("Searching for tissue", find_tissue, slide)
-    yield from _apart("Making it a layer", warm_up)
+    mask = yield from apart("Searching for tissue", find_tissue, slide)
+    yield from apart("Making it a layer", warm_up)
     return mask
 
 
@@ -151,10 +148,8 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
     """Find tissue, lay the grid, extract, and make the features ready."""
     # PyTorch takes seconds to import: apart, so that a cancel acts at once.
     for module in ("torch", "timm", "napari_mcm.core.features"):
-        features = yield from _apart(
-            "Starting PyTorch", importlib.import_module, module
-        )
-    yield from _apart("Saving the mask", request.keep_mask)
+        features = yield from apart("Starting PyTorch", importlib.import_module, module)
+    yield from apart("Saving the mask", request.keep_mask)
     config = beside_window(request.config)
     with answered(PATCHES, config, config.out):
         result = yield from features.extract_slides(config)
@@ -189,7 +184,7 @@ def load_features(
     FeatureError
         If the file is damaged, or of another slide.
     """
-    features = yield from _apart("Reading features", _read, path, slide, mpp)
+    features = yield from apart("Reading features", _read, path, slide, mpp)
     if not len(features):
         raise FeatureError(
             "holds no patches: no tissue was found",
@@ -198,8 +193,8 @@ def load_features(
         )
     from napari_mcm.core.heatmaps import SimilarityIndex
 
-    index = yield from _apart("Preparing the search", SimilarityIndex, features)
-    limits = yield from _apart("Looking at the range", usual_range, index)
+    index = yield from apart("Preparing the search", SimilarityIndex, features)
+    limits = yield from apart("Looking at the range", usual_range, index)
     return Loaded(label or _name(features.encoder, path), index, path, limits)
 
 
@@ -243,18 +238,3 @@ def _read(path: Path, slide: Path, mpp: float | None) -> Any:
 
 def _name(encoder: dict[str, Any], path: Path) -> str:
     return str(encoder.get("spec") or encoder.get("architecture") or path.parent.name)
-
-
-def _apart(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
-    """Do a step that cannot be interrupted in a thread of its own.
-
-    A cancel need not wait for it: the thread ends by itself, its result is dropped.
-    """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
-    try:
-        future = pool.submit(work, *args)
-        while not wait([future], timeout=0.1).done:
-            yield Progress(stage, 0, None)
-        return future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from napari_mcm.core import writes
 from napari_mcm.core.encoders import load_encoder, save_encoder
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError, WeightsError
 from napari_mcm.core.features import ExtractConfig, extract_slides
@@ -26,6 +27,7 @@ from napari_mcm.core.mae.positions import grid_positions
 from napari_mcm.core.mae.pretraining import build_model, pretrain, resume_pretrain
 from napari_mcm.core.tissue import TissueConfig
 from napari_mcm.core.training import Run
+from napari_mcm.core.training import run as training_run
 from tests.core.mae.conftest import CPU, write_pictures
 
 
@@ -127,6 +129,32 @@ def test_cancel_in_the_middle_of_a_step_resumes_too(finished, config, tmp_path):
             break
     job.close()
     assert_same_bits(result.run_dir, run(resume_pretrain(other.out)).run_dir)
+
+
+def test_a_large_checkpoint_keeps_no_cancel_waiting(
+    finished, config, tmp_path, monkeypatch
+):
+    result, _ = finished
+    other, gate = elsewhere(config, tmp_path / "cancelled"), threading.Event()
+    write = training_run.save_file
+
+    def slowly(*args, **kwargs):
+        assert gate.wait(20)
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(training_run, "save_file", slowly)
+    job = pretrain(other)
+    for event in job:
+        if isinstance(event, Metrics) and event.step == 4:
+            break
+    job.close()
+    assert not Run.open(other.out).checkpoint_file.exists()
+    again = resume_pretrain(other.out)
+    heard = [next(again) for _ in range(4)]
+    assert heard[-1] == Progress("Reading the checkpoint", 0, None)
+    gate.set()
+    assert_same_bits(result.run_dir, run(again).run_dir)
+    assert Run.open(other.out).metrics()["step"] == list(range(12))
 
 
 _CHILD = """
@@ -272,6 +300,7 @@ def test_threads_are_gone_after_a_cancel(config):
     job = pretrain(config)
     next(event for event in job if isinstance(event, Metrics))
     job.close()
+    writes.settle_all()
     assert set(threading.enumerate()) <= before
 
 

@@ -14,6 +14,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from napari_mcm.core import writes
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError
 from napari_mcm.core.evaluation import HeldOutProbe
@@ -198,6 +199,7 @@ def test_a_damaged_checkpoint_says_what_to_do(config):
     job = finetune(config)
     next(e for e in job if isinstance(e, Metrics))
     job.close()
+    writes.settle_all()
     file = Run.open(config.out).checkpoint_file
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(RunError, match="Remove it"):
@@ -235,4 +237,5 @@ def test_threads_are_gone_after_a_cancel(config):
     job = finetune(config)
     next(e for e in job if isinstance(e, Metrics))
     job.close()
+    writes.settle_all()
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]

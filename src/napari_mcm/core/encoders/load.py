@@ -29,6 +29,7 @@ from napari_mcm.core.encoders.recipe import (
     Recipe,
     read_recipe,
 )
+from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import WeightsError
 
 RANDOM_PREFIX = "random:"
@@ -107,8 +108,7 @@ def _looks_like_path(spec: str) -> bool:
 def _build_random(name: str, seed: int) -> tuple[nn.Module, Recipe]:
     if not timm.is_model(name):
         raise WeightsError("timm knows no such model", RANDOM_PREFIX + name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         module = timm.create_model(name, num_classes=0)
     return module, _own_recipe(module, {"weights": f"random, seed {seed}"})
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.encoders.compute import choose_device, choose_dtype
+from napari_mcm.core.encoders.seeding import seeded
 
 Sample = TypeVar("Sample")
 Groups = list[dict[str, Any]]
@@ -102,8 +103,7 @@ class Learner(Generic[Sample]):
         sums: dict[str, float] = {}
         for start in range(0, len(samples), self.chunk):
             part = samples[start : start + self.chunk]
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_key(self.seed, number, start))
+            with seeded(_key(self.seed, number, start)):
                 loss, figures = self.losses(part)
             (loss / len(samples)).backward()
             for name, value in {"loss": float(loss.detach()), **figures}.items():

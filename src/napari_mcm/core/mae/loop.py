@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.errors import McmError, RunError, TrainingError
 from napari_mcm.core.jobs import Job, Meter, Metrics, Note
 from napari_mcm.core.mae.learner import Learner
@@ -95,7 +96,7 @@ class Loop(Generic[Sample]):
         self.run, self.learner, self.plan = run, learner, plan
         self.step = 0
         self.damaged: list[str] = []
-        self._saved_at = time.monotonic()
+        self._saved, self._saved_at = 0, time.monotonic()
 
     def learn(self) -> Job[None]:
         """Train to the last step, from the checkpoint where there is one."""
@@ -114,15 +115,17 @@ class Loop(Generic[Sample]):
                 yield from self._one_step(reading, meter)
                 if self._is_time_to_save():
                     self._save()
+                    yield from self.run.checkpoint_written(meter.progress())
             yield meter.progress()
         finally:
             reading.close()
             # Weights half changed are not saved: the checkpoint before stands then.
-            if self.learner.settled and 0 < self.step < plan.steps:
+            unsaved = self.step not in (self._saved, 0, plan.steps)
+            if self.learner.settled and unsaved:
                 self._save()
 
     def _restore(self) -> Job[None]:
-        checkpoint = self.run.load_checkpoint()
+        checkpoint = yield from self.run.read_checkpoint()
         if checkpoint is None:
             self.run.trim_metrics(0)
             return
@@ -131,8 +134,9 @@ class Loop(Generic[Sample]):
             raise RunError(
                 "its images are not the ones it was started with", self.run.path
             )
-        self.learner.load_state(tensors)
+        yield from apart("Reading the checkpoint", self.learner.load_state, tensors)
         self.step, self.damaged = int(state["step"]), list(state["damaged"])
+        self._saved = self.step
         self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {self.plan.steps}")
 
@@ -209,8 +213,9 @@ class Loop(Generic[Sample]):
             "images": self.plan.identity,
             "damaged": self.damaged,
         }
-        self.run.save_checkpoint(self.learner.state(), state)
-        self._saved_at = time.monotonic()
+        # A gigabyte may take seconds: who cancels does not wait for it.
+        self.run.begin_checkpoint(self.learner.state(), state)
+        self._saved, self._saved_at = self.step, time.monotonic()
 
 
 @dataclass

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_mcm.core.background import apart
 from napari_mcm.core.encoders import load_encoder
+from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import ConfigError, WeightsError
-from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.mae.augment import augment
 from napari_mcm.core.mae.config import PretrainConfig
 from napari_mcm.core.mae.export import export_pretraining
@@ -133,8 +135,7 @@ def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
             stack.enter_context(config.read.open(path)) for path in config.images.slides
         ]
         images = yield from gather(config, slides)
-        yield Progress("Building the model", 0, None, "models")
-        model, licence = build_model(config)
+        model, licence = yield from apart("Building the model", build_model, config)
         if licence:
             yield Note(f"{config.start} has the licence {licence}")
         learner = MaeLearner(model, config)
@@ -155,8 +156,7 @@ def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
     WeightsError
         If the encoder to start from is another ViT.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.recipe.seed)
+    with seeded(config.recipe.seed):
         vit = make_vit(config.model)
         model = MaskedAutoencoder(vit, config.model.model, config.masking)
     if config.start is None:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.files import atomic_path
 from napari_mcm.core.jobs import Job, Meter, Note
 from napari_mcm.core.mcm.config import FinetuneConfig
@@ -187,8 +188,7 @@ class HeadStart:
         taught = visible if learner.by_itself else masked
         if not taught.any():
             return float("nan")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed * 1_000_003 + epoch * 1_009 + int(rows[0]))
+        with seeded(options.seed * 1_000_003 + epoch * 1_009 + int(rows[0])):
             loss = learner.head_loss(
                 kept.seen[rows][visible], visible, masked, kept.taught[rows][taught]
             )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_mcm.core.encoders import Encoder
+from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.gauges import effective_rank
 from napari_mcm.core.mcm.loss import Target
@@ -79,8 +80,7 @@ class Learner:
         self.adapts_only = config.optimiser.learn == "statistics"
         prepare_student(student.module, config.optimiser)
         kind = PatchModel if self.by_itself else ContextModel
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.optimiser.seed)
+        with seeded(config.optimiser.seed):
             head = kind(student.dim, teacher.dim, config.context)
         self.head = head.to(student.device)
         groups = parameter_groups(student.module, self.head, config.optimiser)
@@ -117,8 +117,7 @@ class Learner:
         for number, chunk in enumerate(self._chunks(windows)):
             targets = None if self.adapts_only else self.targets_of(chunk)
             yield
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + number * self.team.size + self.team.rank)
+            with seeded(seed + number * self.team.size + self.team.rank):
                 added, seen = self._learn_from(chunk, targets, count, learning)
             sums += added
             features.append(seen)

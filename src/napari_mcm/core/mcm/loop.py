@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.errors import RunError, TrainingError
 from napari_mcm.core.evaluation.held_out import HeldOutProbe
-from napari_mcm.core.jobs import Job, Meter, Metrics, Note
+from napari_mcm.core.jobs import Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.export import export_student
 from napari_mcm.core.mcm.gauges import Watch
@@ -93,7 +93,7 @@ class Training:
             )
         self.step = 0
         self.damaged = 0
-        self._saved_at = time.monotonic()
+        self._saved, self._saved_at = 0, time.monotonic()
 
     def learn(self) -> Job[dict[str, Any]]:
         """Train to the end and export the student; returns the summary."""
@@ -129,7 +129,7 @@ class Training:
         return summary
 
     def _prepare(self) -> Job[None]:
-        checkpoint = self.run.load_checkpoint()
+        checkpoint = yield from self.run.read_checkpoint()
         # Nobody writes before everybody has read.
         self.team.wait()
         if checkpoint is None:
@@ -146,6 +146,7 @@ class Training:
             )
         self.learner.load_state(tensors)
         self.step, self.damaged = int(state["step"]), int(state["damaged"])
+        self._saved = self.step
         if self.team.leads:
             self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
@@ -186,6 +187,7 @@ class Training:
         # One process' work, so that all of them have the same bits on any device.
         self.team.share_weights(self.learner.head)
         self._save()
+        yield from self.run.checkpoint_written(Progress("Saving", 0, None))
 
     def _some_refs(self, count: int) -> list[WindowRef]:
         # From all over the run: the first ones alone would flatter its first losses.
@@ -213,12 +215,14 @@ class Training:
                 yield from self._watch(values)
                 if self._is_time_to_save():
                     self._save()
+                    yield from self.run.checkpoint_written(meter.progress())
             yield meter.progress()
         finally:
             reading.close()
             # A cancel in the middle of an update must not save weights half changed: the
             # checkpoint before stands then.
-            if self.learner.settled and 0 < self.step < len(self.batches):
+            unsaved = self.step not in (self._saved, 0, len(self.batches))
+            if self.learner.settled and unsaved:
                 self._save()
 
     def _read(self, refs: list[WindowRef]) -> list[Window]:
@@ -312,8 +316,9 @@ class Training:
         if not self.team.leads:
             return
         state = {"step": self.step, "slides": self.slides, "damaged": self.damaged}
-        self.run.save_checkpoint(self.learner.state(), state)
-        self._saved_at = time.monotonic()
+        # Who cancels does not wait until it is written.
+        self.run.begin_checkpoint(self.learner.state(), state)
+        self._saved, self._saved_at = self.step, time.monotonic()
 
     def _summary(self, seconds: float) -> dict[str, Any]:
         metrics = self.run.metrics()

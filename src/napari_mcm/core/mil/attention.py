@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.background import alive
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import read_foreign
 from napari_mcm.core.files import write_json, write_text
 from napari_mcm.core.heatmaps import Heatmap, write_heatmap
 from napari_mcm.core.jobs import Job, Note, Progress
-from napari_mcm.core.mil.background import alive
 from napari_mcm.core.mil.bags import find_files, origin_of
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.mil.config import AttentionConfig

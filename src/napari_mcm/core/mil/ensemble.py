@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_mcm.core.background import steadily
 from napari_mcm.core.encoders.compute import ComputeConfig, choose_device
 from napari_mcm.core.errors import ConfigError, FeatureError, RunError
-from napari_mcm.core.mil.background import steadily
 from napari_mcm.core.mil.bags import Origin, Vectors
 from napari_mcm.core.mil.learner import LONG_BAG, pad
 from napari_mcm.core.mil.models import Aggregator

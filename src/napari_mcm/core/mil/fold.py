@@ -7,9 +7,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.background import alive
 from napari_mcm.core.errors import TrainingError
 from napari_mcm.core.jobs import Job, Metrics, Note, Progress
-from napari_mcm.core.mil.background import alive
 from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.core.mil.learner import Labelled, Learner
 from napari_mcm.core.mil.prepare import Prepared

@@ -13,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_mcm.core.background import steadily
 from napari_mcm.core.encoders.compute import ComputeConfig, choose_device, choose_dtype
-from napari_mcm.core.mil.background import steadily
 from napari_mcm.core.mil.bags import Bags, Vectors
 from napari_mcm.core.mil.config import AggregatorConfig, TrainingConfig
 from napari_mcm.core.mil.models import Aggregator, make_aggregator, seed_dropout

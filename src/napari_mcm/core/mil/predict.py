@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.background import alive
 from napari_mcm.core.errors import ConfigError, McmError
 from napari_mcm.core.files import write_text
 from napari_mcm.core.jobs import Job, Meter, Note
-from napari_mcm.core.mil.background import alive
 from napari_mcm.core.mil.bags import FeatureFolder, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import PredictConfig

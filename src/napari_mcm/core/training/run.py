@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from napari_mcm.core import writes
+from napari_mcm.core.background import apart
 from napari_mcm.core.errors import RunError
 from napari_mcm.core.files import atomic_path, write_json, write_text
+from napari_mcm.core.jobs import Job, Progress
 
+_LOOK_S = 0.05
 Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 
@@ -96,9 +101,44 @@ class Run:
         state : mapping
             Everything else, ready for JSON.
         """
+        self.begin_checkpoint(tensors, state)
+        writes.settle(self.checkpoint_file)
+
+    def begin_checkpoint(
+        self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+    ) -> None:
+        """Begin to write a checkpoint in the background.
+
+        Parameters
+        ----------
+        tensors, state
+            As above. Tensors must not change until it is written.
+        """
         ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        with atomic_path(self.checkpoint_file) as part:
-            save_file(ready, part, metadata={"state": json.dumps(dict(state))})
+        about = {"state": json.dumps(dict(state))}
+
+        def write() -> None:
+            with atomic_path(self.checkpoint_file) as part:
+                save_file(ready, part, metadata=about)
+
+        writes.begin(self.checkpoint_file, write)
+
+    def checkpoint_written(self, progress: Progress) -> Job[None]:
+        """Wait for a checkpoint that was begun, with signs of life.
+
+        Raises
+        ------
+        McmError
+            If it cannot be written.
+        """
+        while writes.is_under_way(self.checkpoint_file):
+            yield progress
+            time.sleep(_LOOK_S)
+        writes.settle(self.checkpoint_file)
+
+    def read_checkpoint(self) -> Job[Checkpoint | None]:
+        """Do as `load_checkpoint`, with signs of life: some have gigabytes."""
+        return (yield from apart("Reading the checkpoint", self.load_checkpoint))
 
     def load_checkpoint(self) -> Checkpoint | None:
         """Read the last checkpoint, None where there is none yet.
@@ -108,6 +148,7 @@ class Run:
         RunError
             If it is damaged.
         """
+        writes.settle(self.checkpoint_file)
         if not self.checkpoint_file.is_file():
             return None
         try:
@@ -123,6 +164,7 @@ class Run:
 
     def remove_checkpoint(self) -> None:
         """Drop the checkpoint once the results are written."""
+        writes.settle(self.checkpoint_file)
         self.checkpoint_file.unlink(missing_ok=True)
         folder = self.checkpoint_file.parent
         if folder.is_dir():

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.encoders.compute import choose_device, choose_dtype
+from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mae.classifier.config import ClassifyConfig, FitConfig
 from napari_mcm.core.mae.config import AugmentConfig, ModelConfig
@@ -99,8 +100,7 @@ def load_start(
 def _fresh_vit(
     model: ModelConfig, augment: AugmentConfig, compute: ComputeConfig, seed: int
 ) -> Encoder:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         vit: Any = make_vit(model)
     device = choose_device(compute)
     recipe = {
@@ -136,8 +136,7 @@ def _forget(encoder: Encoder, seed: int) -> Encoder:
     A masked autoencoder's fixed positions are no learned weights: they stay.
     """
     recipe = encoder.recipe
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         module = timm.create_model(
             recipe["architecture"], num_classes=0, **recipe.get("model_args", {})
         )
@@ -208,8 +207,7 @@ class Network(nn.Module):
 
 def make_network(start: Start, classes: int, config: ClassifyConfig) -> Network:
     """Put a head on an encoder, and choose what learns."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.fit.seed)
+    with seeded(config.fit.seed):
         head = Head(start.encoder.dim, classes)
     network = Network(start.encoder.module, head.to(start.encoder.device))
     network.encoder.requires_grad_(config.fit.learn == "full")

@@ -180,6 +180,7 @@ def _learner(
     if config.fit.balance == "weights":
         weights = class_weights(training.targets, len(training.classes))
     learner = CellLearner(network, start, config, weights)
+    yield from run.checkpoint_written(Progress("Loading the encoder", 0, None))
     if config.fit.learn == "probe" and not run.checkpoint_file.is_file():
         yield from _scale_head(learner, start, training)
     return learner

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.mil.config import AggregatorConfig
 from napari_mcm.core.mil.models.abmil import ABMIL
 from napari_mcm.core.mil.models.base import Aggregated, Aggregator, seed_dropout
@@ -41,8 +40,7 @@ def make_aggregator(
     seed : int
         Of the weights.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return _make(config.settled, dim, classes)
 
 

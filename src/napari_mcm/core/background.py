@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 from napari_mcm.core.jobs import Job, Progress
 
@@ -66,3 +67,18 @@ def alive(work: Generator[None, None, _T], progress: Progress) -> Job[_T]:
             result: _T = end.value
             return result
         yield progress
+
+
+def apart(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
+    """Do a step that cannot be interrupted in a thread of its own.
+
+    A cancel need not wait for it: the thread ends by itself, its result is dropped.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
+    try:
+        future = pool.submit(work, *args)
+        while not wait([future], timeout=_LOOK_S).done:
+            yield Progress(stage, 0, None)
+        return future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

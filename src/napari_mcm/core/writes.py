@@ -1,0 +1,99 @@
+"""Large files that are written in the background: only who needs one waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_lock = threading.Lock()
+_begun: dict[Path, _Write] = {}
+
+
+class _Write(threading.Thread):
+    """One file being written. No daemon: a program's end waits for it."""
+
+    def __init__(self, write: Callable[[], None], before: _Write | None) -> None:
+        super().__init__(name="write")
+        self.write, self.before = write, before
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Write, after what was begun before."""
+        if self.before is not None:
+            self.before.join()
+            self.before = None
+        try:
+            self.write()
+        except Exception as error:  # noqa: BLE001 - raised again by who settles
+            # At a program's end there may be nobody left who asks.
+            _log.error("%s", error)
+            self.error = error
+        finally:
+            del self.write
+
+
+def begin(path: Path, write: Callable[[], None]) -> None:
+    """Begin to write a file, in a thread of its own.
+
+    Parameters
+    ----------
+    path : Path
+        The file; what was begun of it before is finished first, and replaced.
+    write : callable
+        Writes it. What it holds must not change any more until the file is settled.
+    """
+    key = path.absolute()
+    with _lock:
+        thread = _Write(write, _begun.get(key))
+        _begun[key] = thread
+        thread.start()
+
+
+def is_under_way(path: Path) -> bool:
+    """Tell whether a file is being written."""
+    with _lock:
+        write = _begun.get(path.absolute())
+    return write is not None and write.is_alive()
+
+
+def settle(path: Path) -> None:
+    """Wait until a file is written, if it is being written.
+
+    Raises
+    ------
+    McmError, or what else went wrong
+        If it could not be written; once.
+    """
+    key = path.absolute()
+    with _lock:
+        write = _begun.get(key)
+    if write is None:
+        return
+    write.join()
+    with _lock:
+        if _begun.get(key) is write:
+            del _begun[key]
+    if write.error is not None:
+        raise write.error
+
+
+def are_unsettled() -> bool:
+    """Tell whether something is being written, or failed and nobody was told."""
+    with _lock:
+        return any(write.is_alive() or write.error for write in _begun.values())
+
+
+def settle_all() -> list[Exception]:
+    """Wait for all files; gives what went wrong."""
+    with _lock:
+        paths = [*_begun]
+    errors: list[Exception] = []
+    for path in paths:
+        try:
+            settle(path)
+        except Exception as error:  # noqa: BLE001 - told by who asks
+            errors.append(error)
+    return errors
