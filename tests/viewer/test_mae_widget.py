@@ -335,7 +335,7 @@ def test_a_picture_is_filled_in_as_layers(
     )
     box.way.setCurrentIndex(SLIDE)
     box.command.copy.trigger()
-    assert "fills in pictures" in mae.problem.text()
+    assert "No slide is open" in mae.problem.text()
 
 
 def test_the_slide_is_filled_in_where_it_is_clicked(
@@ -366,6 +366,13 @@ def test_the_slide_is_filled_in_where_it_is_clicked(
     small = np.asarray(Image.fromarray(pixels).resize((32, 32), 3))
     assert np.abs(desk.look.made.original.astype(int) - small).mean() < 2
     look = desk.look
+    # The line fills in the same place of the slide.
+    box.command.copy.trigger()
+    words = shlex.split(QApplication.clipboard().text())
+    config = ReconstructConfig(**parsed(words[3:], "mae reconstruct"))
+    assert config.paths == (mae_run, slide_path) and config.at == (desk.place,)
+    (errors,) = load_verb("mae reconstruct").run(config).result["errors"].values()
+    assert errors["error_hidden"] == pytest.approx(look.made.error_hidden, rel=1e-3)
     viewer.window.remove_dock_widget(mae)
     click((100, 250))
     QApplication.processEvents()

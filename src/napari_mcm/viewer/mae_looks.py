@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import TrainingError
 from napari_mcm.viewer.layers import Overlay
 from napari_mcm.viewer.libraries import keep_triton_out
 from napari_mcm.viewer.memory import PICTURES, answered
 
 if TYPE_CHECKING:
-    from napari_mcm.core.encoders.compute import ComputeConfig
     from napari_mcm.core.mae.config import PretrainConfig
     from napari_mcm.core.mae.pictures import Pixels
     from napari_mcm.core.mae.reconstruction import Reconstruction
@@ -117,7 +117,7 @@ class Looker:
     """Keeps the model that was asked last; for one thread."""
 
     def __init__(self, compute: ComputeConfig | None = None) -> None:
-        self._compute = compute
+        self._compute = compute or ComputeConfig()
         self._known: tuple[Any, ...] = ()
         self._model: Any = None
         self._config: PretrainConfig | None = None
@@ -141,14 +141,14 @@ class Looker:
         """
         keep_triton_out()
         from napari_mcm.core.mae.augment import resized
-        from napari_mcm.core.mae.reconstruction import reconstruct
+        from napari_mcm.core.mae.reconstruction import precision, reconstruct
 
         with answered(PICTURES):
             model, config = self._load(folder)
         source = read(config)
         ratio = asked.ratio or config.masking.mask_ratio
         image = resized(source.pixels, config.model.image_size)
-        with answered(PICTURES):
+        with answered(PICTURES), precision(model, self._compute):
             (made,) = reconstruct(
                 model, [image], config.augment, ratio, asked.seed, asked.paste
             )
@@ -182,15 +182,10 @@ def read_place(slide: Slide, x: float, y: float) -> Read:
     """Give a reader of the patch around a place of a slide (level-0 pixels)."""
 
     def read(config: PretrainConfig) -> Source:
-        from napari_mcm.core.grid import common_mpp
+        from napari_mcm.core.mae.places import read_around
 
-        mpp = common_mpp([slide], config.grid)
-        side = config.grid.patch_size
-        width, height = (side * mpp / own for own in slide.mpp)
-        corner = x - width / 2, y - height / 2
-        pixels = slide.read(corner, (side, side), mpp)
-        name = f"{slide.name} at {x:,.0f}, {y:,.0f}, {side * mpp:.4g}\u00a0µm wide"
-        return Source(name, pixels, corner, (width, height))
+        around = read_around(slide, (x, y), config.grid)
+        return Source(around.name, around.pixels, around.corner, around.extent)
 
     return read
 

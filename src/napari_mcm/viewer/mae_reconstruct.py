@@ -45,6 +45,8 @@ class ReconstructDesk:
         The newest one.
     busy : bool
         Whether one is worked out.
+    place : tuple of float or None
+        Where the slide was clicked last (x, y), in level-0 pixels.
     """
 
     changed = Signal()
@@ -60,6 +62,7 @@ class ReconstructDesk:
         self.draws = True
         self._read: Read | None = None
         self._slide: Layer | None = None
+        self.place: tuple[float, float] | None = None
         self._clicks = ClickListener(
             session.viewer,
             lambda: session.slide,
@@ -97,6 +100,7 @@ class ReconstructDesk:
     def look_at_picture(self, path: Path) -> None:
         """Fill in a picture."""
         self._slide, self._read = None, partial(read_picture_file, path)
+        self.place = None
         self.again()
 
     def look_at_place(self, x: float, y: float) -> None:
@@ -109,7 +113,7 @@ class ReconstructDesk:
         if facts.mpp is None:
             self.session.complain("The slide's resolution is not known: give it")
             return
-        self._slide = layer
+        self._slide, self.place = layer, (x, y)
         self._read = read_place(slide, x, y)
         self.again()
 

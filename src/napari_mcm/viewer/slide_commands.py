@@ -30,6 +30,7 @@ from napari_mcm.viewer.slide_facts import SlideFacts
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.mae_looks import Asked
+    from napari_mcm.viewer.mae_reconstruct import ReconstructDesk
     from napari_mcm.viewer.mil_attention import AttentionDesk
     from napari_mcm.viewer.mil_desk import MilDesk
     from napari_mcm.viewer.session import Session
@@ -153,16 +154,47 @@ def reconstruct_command(
     if run is None:
         raise ValueError("No run is chosen")
     if picture is None:
-        raise ValueError("The command line fills in pictures: choose one")
-    config = ReconstructConfig(
-        paths=(run, picture),
+        raise ValueError("No picture is chosen")
+    out = writable_base(picture) / f"{picture.stem}.reconstruction.png"
+    return Command(
+        "mae reconstruct", _reconstruction((run, picture), asked, out), "paths"
+    )
+
+
+def place_command(session: Session, desk: ReconstructDesk) -> Command:
+    """Name the verb that fills in the patch around a place of the shown slide.
+
+    Raises
+    ------
+    ValueError
+        With one line that names what is missing.
+    """
+    facts = _facts(session)
+    if desk.folder is None:
+        raise ValueError("No run is chosen")
+    if desk.place is None:
+        raise ValueError("Click on the slide first: the command names the place")
+    out = _beside(facts) / f"{facts.name}.reconstruction.png"
+    read = ReadConfig(mpp_override=facts.mpp_override)
+    config = _reconstruction((desk.folder, Path(facts.path)), desk.asked, out)
+    return Command(
+        "mae reconstruct",
+        config.model_copy(update={"at": (desk.place,), "read": read}),
+        "paths",
+    )
+
+
+def _reconstruction(
+    paths: tuple[Path, Path], asked: Asked, out: Path
+) -> ReconstructConfig:
+    return ReconstructConfig(
+        paths=paths,
         mask_ratio=(asked.ratio,) if asked.ratio else (),
         paste=asked.paste,
         seed=asked.seed,
-        out=writable_base(picture) / f"{picture.stem}.reconstruction.png",
+        out=out,
         compute=preferences().compute,
     )
-    return Command("mae reconstruct", config, "paths")
 
 
 def _facts(session: Session) -> SlideFacts:

@@ -7,9 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from napari_mcm.core.errors import RunError, TrainingError
+from napari_mcm.core.errors import RunError, SlideError, TrainingError
+from napari_mcm.core.grid import common_mpp
 from napari_mcm.core.jobs import Metrics, run
 from napari_mcm.core.mae import AugmentConfig
+from napari_mcm.core.mae.augment import resized
+from napari_mcm.core.mae.places import read_around
 from napari_mcm.core.mae.pretraining import build_model, pretrain
 from napari_mcm.core.mae.reconstruction import (
     load_autoencoder,
@@ -17,6 +20,7 @@ from napari_mcm.core.mae.reconstruction import (
     reconstruct_pictures,
 )
 from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+from napari_mcm.core.slides import open_slide
 from napari_mcm.core.training import Run
 from tests.core.mae.conftest import CPU, smooth_picture
 
@@ -135,6 +139,37 @@ def test_runs_without_weights_or_of_another_kind_are_refused(config, tmp_path):
     Run.create(tmp_path / "other", {"student": "x"})
     with pytest.raises(RunError, match="mae pretrain"):
         load_autoencoder(tmp_path / "other")
+
+
+def test_places_of_a_slide_are_filled_in(config, tissue_slide):
+    run(pretrain(config))
+    asked = ReconstructConfig(
+        paths=(config.out, tissue_slide), at=((300, 400), (900, 700)), compute=CPU
+    )
+    found = run(reconstruct_pictures(asked))
+    assert (found.images, found.skipped) == (2, 0)
+    # The patch has the place in its middle, at the resolution that was learned from.
+    with open_slide(tissue_slide) as slide:
+        mpp, side = common_mpp([slide], config.grid), config.grid.patch_size
+        around = read_around(slide, (300, 400), config.grid)
+        wide = side * mpp / slide.mpp[0]
+        assert around.extent[0] == pytest.approx(wide)
+        corner = (300 - wide / 2, 400 - wide / 2)
+        assert (around.pixels == slide.read(corner, (side, side), mpp)).all()
+    model, trained = load_autoencoder(config.out, CPU)
+    image = resized(around.pixels, trained.model.image_size)
+    (one,) = reconstruct(model, [image], trained.augment, 0.75)
+    first = run(reconstruct_pictures(asked.model_copy(update={"at": ((300, 400),)})))
+    assert first.errors[0.75]["error_hidden"] == pytest.approx(one.error_hidden)
+
+
+def test_a_place_of_what_is_no_slide_is_said(config, tmp_path):
+    run(pretrain(config))
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"II*\0")
+    asked = ReconstructConfig(paths=(config.out, broken), at=((1, 1),), compute=CPU)
+    with pytest.raises(SlideError, match="broken.tif"):
+        run(reconstruct_pictures(asked))
 
 
 def test_no_readable_picture_is_said(config, tmp_path):

@@ -27,6 +27,7 @@ from napari_mcm.core.mae.learner import to_images
 from napari_mcm.core.mae.masking import patch_statistics, patchify, unpatchify
 from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
 from napari_mcm.core.mae.pictures import PictureCache, find_pictures
+from napari_mcm.core.mae.places import read_around
 from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
 from napari_mcm.core.training import Run
 
@@ -156,6 +157,13 @@ def denormalise(
     return predictions * std + mean
 
 
+def precision(model: MaskedAutoencoder, compute: ComputeConfig) -> torch.autocast:
+    """Compute in the configured precision."""
+    device = next(model.parameters()).device
+    enabled = choose_dtype(compute, device) != torch.float32
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
 def load_autoencoder(
     run_dir: Path, compute: ComputeConfig | None = None
 ) -> tuple[MaskedAutoencoder, PretrainConfig]:
@@ -231,16 +239,13 @@ def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
     yield Progress("Loading the model", 0, None, "models")
     model, trained = load_autoencoder(config.run, config.compute)
     ratios = config.mask_ratio or (trained.masking.mask_ratio,)
-    device = next(model.parameters()).device
-    dtype = choose_dtype(config.compute, device)
-    images, skipped = yield from _read(config, trained)
+    reading = _read_places if config.at else _read
+    images, skipped = yield from reading(config, trained)
     found: dict[float, list[Reconstruction]] = {ratio: [] for ratio in ratios}
     done, total = 0, len(images) * len(ratios)
     for ratio in ratios:
         for number, image in enumerate(images):
-            with torch.autocast(
-                device.type, torch.bfloat16, enabled=dtype != torch.float32
-            ):
+            with precision(model, config.compute):
                 found[ratio] += reconstruct(
                     model,
                     [image],
@@ -282,6 +287,20 @@ def _read(
     if not images:
         raise TrainingError("no picture to look at", hint="Name pictures or folders")
     return images, len(damaged)
+
+
+def _read_places(
+    config: ReconstructConfig, trained: PretrainConfig
+) -> Job[tuple[list[Pixels], int]]:
+    """Read what lies around the same places of each slide."""
+    images: list[Pixels] = []
+    for path in config.pictures:
+        with config.read.open(path) as slide:
+            for place in config.at:
+                around = read_around(slide, place, trained.grid)
+                images.append(resized(around.pixels, trained.model.image_size))
+                yield Progress("Reading places", len(images), None, "places")
+    return images, 0
 
 
 def _draw(

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.heatmaps.config import Point
+from napari_mcm.core.slides import ReadConfig
 
 
 class ReconstructConfig(BaseModel):
@@ -17,7 +19,12 @@ class ReconstructConfig(BaseModel):
     paths: tuple[Path, ...] = Field(
         min_length=2,
         description="Directory of a pre-training, finished or not; then pictures, or "
-        "folders of them.",
+        "folders of them, or with --at slides.",
+    )
+    at: tuple[Point, ...] = Field(
+        (),
+        description="Place of a slide, in level-0 pixels, around which a patch is filled "
+        "in.",
     )
     mask_ratio: tuple[float, ...] = Field(
         (), description="Part of the patches to hide; several are compared."
@@ -36,6 +43,7 @@ class ReconstructConfig(BaseModel):
     shown: int = Field(6, ge=1, le=64, description="Images to draw, at most.")
     seed: int = Field(0, ge=0, description="Seed of what is hidden.")
     out: Path | None = Field(None, description="Figure to write: .png.")
+    read: ReadConfig = ReadConfig()
     compute: ComputeConfig = ComputeConfig()
 
     @field_validator("mask_ratio")
@@ -52,5 +60,5 @@ class ReconstructConfig(BaseModel):
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """Pictures, and folders of them."""
+        """Pictures, and folders of them; slides where places are given."""
         return self.paths[1:]

@@ -45,11 +45,11 @@ def read_geojson(path: Path, slide: Slide, mpp: float) -> NDArray[np.bool_]:
 
     tissue: list[BaseGeometry] = []
     cut: list[BaseGeometry] = []
-    content = _load(path)
-    for number, feature in enumerate(_features(content), 1):
-        if _is_drawn(feature):
+    content = load_geojson(path)
+    for number, feature in enumerate(features_in(content), 1):
+        if is_drawn(feature):
             where = cut if _is_cut_out(feature) else tissue
-            where += _polygons(feature.get("geometry"), f"{path}: object {number}")
+            where += polygons_in(feature.get("geometry"), f"{path}: object {number}")
     # A mask without tissue is written as an empty collection, and is one.
     if not tissue and _of_nothing(content):
         return np.zeros(_mask_size(slide, mpp)[::-1], bool)
@@ -76,9 +76,9 @@ def read_regions(path: Path) -> list[tuple[str, BaseGeometry]]:
     """
     found = [
         (_class_of(feature), polygon)
-        for number, feature in enumerate(_features(_load(path)), 1)
-        if _is_drawn(feature)
-        for polygon in _polygons(feature.get("geometry"), f"{path}: object {number}")
+        for number, feature in enumerate(features_in(load_geojson(path)), 1)
+        if is_drawn(feature)
+        for polygon in polygons_in(feature.get("geometry"), f"{path}: object {number}")
     ]
     if not found:
         raise GridError("holds no polygons", path, _DAMAGED_HINT)
@@ -105,17 +105,34 @@ def write_geojson(path: Path, mask: TissueMask, name: str) -> None:
     write_text(path, json.dumps(collection, ensure_ascii=False) + "\n")
 
 
-def _load(path: Path) -> Any:
+def load_geojson(
+    path: Path,
+    what: str = "mask",
+    if_large: str = "Export annotations only, without detections",
+) -> Any:
+    """Read a file's content, whatever it says.
+
+    Parameters
+    ----------
+    path : Path
+        Of at most :data:`LARGEST_FILE` bytes.
+    what : str
+        What it should be, for people.
+    if_large : str
+        What to do where it is larger.
+
+    Raises
+    ------
+    GridError
+        If it is missing, too large or no JSON.
+    """
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise GridError(
-                f"is larger than {LARGEST_FILE // 2**20} MiB: no drawing by hand",
-                path,
-                "Export annotations only, without detections",
-            )
+            large = f"is larger than {LARGEST_FILE // 2**20} MiB"
+            raise GridError(large, path, if_large)
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise GridError("no such mask", path, "Check the path") from None
+        raise GridError(f"no such {what}", path, "Check the path") from None
     except (OSError, ValueError, RecursionError) as error:
         raise GridError(f"is no GeoJSON ({error})", path, _DAMAGED_HINT) from error
 
@@ -124,7 +141,7 @@ def _of_nothing(content: Any) -> bool:
     return isinstance(content, Mapping) and content.get("features") == []
 
 
-def _features(content: Any) -> Iterator[Mapping[str, Any]]:
+def features_in(content: Any) -> Iterator[Mapping[str, Any]]:
     """Find the features in a collection, a list, or one by itself."""
     if isinstance(content, Mapping) and content.get("type") == "FeatureCollection":
         content = content.get("features")
@@ -134,7 +151,7 @@ def _features(content: Any) -> Iterator[Mapping[str, Any]]:
         yield item if item.get("type") == "Feature" else {"geometry": item}
 
 
-def _is_drawn(feature: Mapping[str, Any]) -> bool:
+def is_drawn(feature: Mapping[str, Any]) -> bool:
     """Tell annotations from what a program detected; older QuPaths say it in the id."""
     kind = _of(feature, "properties").get("objectType") or feature.get("id")
     return not any(word in str(kind).lower() for word in _NOT_DRAWN)
@@ -159,7 +176,7 @@ def _of(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _polygons(geometry: Any, where: str) -> list[BaseGeometry]:
+def polygons_in(geometry: Any, where: str) -> list[BaseGeometry]:
     """Turn a geometry into valid polygons; points and lines are none.
 
     Raises

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from napari_mcm.core.command import Command
 from napari_mcm.viewer.mae_desk import PretrainDesk
 from napari_mcm.viewer.mae_reconstruct import ReconstructDesk
-from napari_mcm.viewer.slide_commands import reconstruct_command
+from napari_mcm.viewer.slide_commands import place_command, reconstruct_command
 from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.mae_form import PICTURES
 from napari_mcm.viewer.widgets.mae_pictures import LookPictures
@@ -142,9 +142,9 @@ class ReconstructBox(QWidget):
 
     def as_command(self) -> Command:
         """Give what the button would do, for the command line."""
-        of_picture = self.way.currentIndex() == PICTURE
-        picture = self.picture.path if of_picture else None
-        return reconstruct_command(self.run.path, picture, self._desk.asked)
+        if self.way.currentIndex() == SLIDE:
+            return place_command(self._desk.session, self._desk)
+        return reconstruct_command(self.run.path, self.picture.path, self._desk.asked)
 
     def stop(self) -> None:
         """Stop listening to clicks."""
