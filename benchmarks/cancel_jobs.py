@@ -124,7 +124,7 @@ def pretraining(at: Place, out: Path, model: str = "small") -> Make:
         pictures=(at.cells,),
         out=out,
         model={"model": model},
-        recipe=RecipeConfig(batch_size=16, steps=8),
+        recipe=RecipeConfig(batch_size=8 if model == "base" else 16, steps=8),
     )
     return lambda: pretrain_run(config, nothing)
 

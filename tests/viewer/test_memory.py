@@ -220,12 +220,12 @@ def test_what_is_automatic_is_the_whole_step_on_a_gpu(
 def test_cells_and_pictures_need_a_smaller_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_mcm.core.mae.classifier import model
+    from napari_mcm.core.mae.classifier import marked
 
     def fails(*_: Any) -> Any:
         raise CPU
 
-    monkeypatch.setattr(model, "load_classifier", fails)
+    monkeypatch.setattr(marked, "load_classifier", fails)
     pixels = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(McmError, match="Take a smaller classifier"):
         run(classify_boxes(tmp_path, lambda _: pixels, [(0, 0, 8, 8)], ComputeConfig()))

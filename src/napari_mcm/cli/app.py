@@ -41,6 +41,7 @@ VERBS = {
     "mae reconstruct": "show what a masked autoencoder fills in, and its errors",
     "classify train": "train a classifier of cells or patches",
     "classify predict": "classify pictures with a trained classifier",
+    "classify cells": "classify the cells that are marked on a slide",
     "classify evaluate": "score a trained classifier on labelled images",
     "ablate": "what more labelled cells buy, by what a classifier starts from",
     "verify": "see that feature files are complete and undamaged",

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mcm.core.errors import TileError
-from napari_mcm.core.mae.classifier.boxes import square
+from napari_mcm.core.mae.classifier import marks
+from napari_mcm.core.mae.pictures import on_white
 from napari_mcm.viewer.slide_facts import SlideFacts, slide_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_mcm.core.mae.classifier.cells import Box
+    from napari_mcm.core.mae.classifier.marks import Crop
     from napari_mcm.core.mae.pictures import Pixels
 
-Crop = Callable[["Box"], "Pixels"]
-LARGEST = 4096
-"""A box of a longer side is no cell."""
+_CHANNELS = (3, 4)
 
 
 def is_points(layer: Layer) -> bool:
@@ -74,33 +73,20 @@ def crop_of(image: Layer) -> Crop:
     """
     slide = slide_of(image)
     if slide is not None:
-        opened = slide
-        return lambda box: opened.read_level(0, *box[:2], *_span(box))
+        return marks.crop_of(slide)
     array = _array(image)
-    if array.dtype != np.uint8 or array.ndim != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in _CHANNELS:
         raise ValueError(f"{image.name} holds no colours of 8 bits")
-    return lambda box: np.asarray(array[box[1] : box[3], box[0] : box[2], :3])
 
+    def read(box: Box) -> Pixels:
+        left, top, right, bottom = box
+        return on_white(np.asarray(array[top:bottom, left:right]))
 
-def read_box(crop: Crop, box: Box) -> Pixels:
-    """Read a box.
-
-    Raises
-    ------
-    TileError
-        If it is no cell's, or cannot be decoded.
-    """
-    if max(_span(box)) > LARGEST:
-        raise TileError(f"a box of {max(_span(box)):,} pixels a side is no cell")
-    return crop(box)
+    return marks.checked(size_of(image), read)
 
 
 def _array(image: Any) -> Any:
     return image.data[0] if image.multiscale else image.data
-
-
-def _span(box: Box) -> tuple[int, int]:
-    return box[2] - box[0], box[3] - box[1]
 
 
 def _box(
@@ -116,8 +102,8 @@ def _box(
     low, high = places.min(axis=0), places.max(axis=0)
     if is_points(layer):
         low, high, margin = low - side / 2, high + side / 2, 0.0
-    left, top, right, bottom = (round(float(v)) for v in (*low, *high))
-    return square((left, top, right, bottom), size, margin)
+    left, top, right, bottom = map(float, (*low, *high))
+    return marks.square_around((left, top, right, bottom), size, margin)
 
 
 def _place(layer: Layer, image: Layer, corner: Sequence[float]) -> tuple[float, float]:

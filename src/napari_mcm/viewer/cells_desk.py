@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from psygnal import Signal
 
-from napari_mcm.core.background import apart
-from napari_mcm.core.errors import McmError
-from napari_mcm.core.jobs import Job, Meter, Note
-from napari_mcm.viewer.cells_boxes import Crop, boxes_of, crop_of, read_box
-from napari_mcm.viewer.cells_paint import Classified, paint
+from napari_mcm.core.jobs import Job
+from napari_mcm.core.mae.classifier.classified import Classified
+from napari_mcm.viewer.cells_boxes import boxes_of, crop_of
+from napari_mcm.viewer.cells_paint import paint
 from napari_mcm.viewer.memory import CELLS, answered
 from napari_mcm.viewer.mil_tasks import start
 from napari_mcm.viewer.settings import preferences
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 
     from napari_mcm.core.encoders.compute import ComputeConfig
     from napari_mcm.core.mae.classifier.cells import Box
+    from napari_mcm.core.mae.classifier.marks import Crop
     from napari_mcm.viewer.session import Session
 
-_AT_ONCE = 4
-_MODULES = ("torch", "timm", "napari_mcm.core.mae.classifier.model")
+_MODULES = ("torch", "timm", "napari_mcm.core.mae.classifier.marked")
 
 
 class CellsDesk:
@@ -96,41 +94,8 @@ class CellsDesk:
 def classify_boxes(
     run: Path, crop: Crop, boxes: Sequence[Box], compute: ComputeConfig
 ) -> Job[Classified]:
-    """Classify boxes of an image, a few at a time.
-
-    Parameters
-    ----------
-    run : Path
-        Of a trained classifier.
-    crop : callable
-        Gives the pixels of a box.
-    boxes : sequence of tuple of int
-        Left, top, right, bottom.
-    compute : ComputeConfig
-        Where it is computed.
-    """
-    from napari_mcm.core.mae.augment import resized
-
-    model = yield from start(_MODULES)
+    """Classify boxes of an image; see the job of the same name in the core."""
+    marked = yield from start(_MODULES)
     with answered(CELLS):
-        classifier = yield from apart(
-            "Loading the classifier", model.load_classifier, run, compute
-        )
-    found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
-    meter = Meter("Classifying", len(boxes), "cells")
-    for first in range(0, len(boxes), _AT_ONCE):
-        rows, images = [], []
-        for row in range(first, min(first + _AT_ONCE, len(boxes))):
-            try:
-                pixels = read_box(crop, boxes[row])
-            except McmError as error:
-                yield Note(f"skipped: {error}", "warning")
-                continue
-            rows.append(row)
-            images.append(resized(pixels, classifier.side))
-        if rows:
-            with answered(CELLS):
-                found[rows] = classifier.probabilities(np.stack(images))
-        yield meter.advance(min(_AT_ONCE, len(boxes) - first))
-    failed = int(np.isnan(found).any(axis=1).sum())
-    return Classified(tuple(classifier.classes), found, failed)
+        found: Classified = yield from marked.classify_boxes(run, crop, boxes, compute)
+    return found

@@ -90,6 +90,11 @@ def read_picture(path: Path) -> Pixels:
         raise _refusal(path, error) from error
 
 
+def on_white(pixels: Pixels) -> Pixels:
+    """Lay colours (height, width, 3 or 4) on white, where they are transparent."""
+    return np.asarray(_on_white(Image.fromarray(pixels)))
+
+
 class PictureCache:
     """The pictures decoded last, up to some megabytes; for several threads.
 

@@ -5,6 +5,7 @@ from napari_mcm.core.mae.classifier.config import (
     EvaluateCellsConfig,
     FitConfig,
     LabelsConfig,
+    MarkedCellsConfig,
     PredictCellsConfig,
 )
 
@@ -13,5 +14,6 @@ __all__ = [
     "EvaluateCellsConfig",
     "FitConfig",
     "LabelsConfig",
+    "MarkedCellsConfig",
     "PredictCellsConfig",
 ]

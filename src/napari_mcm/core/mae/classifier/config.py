@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.mae.config import AugmentConfig, Chunk, ModelConfig
+from napari_mcm.core.slides import ReadConfig
+
+BOX_MARGIN = 0.1
+BoxMargin = Annotated[
+    float,
+    Field(ge=0, le=2, description="Rim around a cell's box, in parts of its side."),
+]
 
 
 class LabelsConfig(BaseModel):
@@ -37,9 +44,7 @@ class LabelsConfig(BaseModel):
         description="What to do where a group (a field of view) stands in two splits: "
         "stop, or drop its images from the training split.",
     )
-    box_margin: float = Field(
-        0.1, ge=0, le=2, description="Rim around a cell's box, in parts of its side."
-    )
+    box_margin: BoxMargin = BOX_MARGIN
 
 
 class FitConfig(BaseModel):
@@ -170,6 +175,35 @@ class PredictCellsConfig(BaseModel):
     def pictures(self) -> tuple[Path, ...]:
         """Pictures, and folders of them."""
         return self.paths[1:]
+
+
+class MarkedCellsConfig(BaseModel):
+    """Classes of cells that are marked on a slide or a picture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slide: Path = Field(description="Slide or picture.")
+    run: Path = Field(description="Directory of a classifier's run.")
+    marks: Path = Field(
+        description="Where cells are, in pixels of the finest level: .geojson with "
+        "polygons or points, as QuPath writes it, or .csv with the columns x,y or "
+        "left,top,right,bottom."
+    )
+    out: Path | None = Field(
+        None,
+        description="File to write: .geojson with the same objects, classified for "
+        "QuPath, or .csv with a row a cell.",
+    )
+    side: int = Field(
+        80,
+        ge=4,
+        le=2048,
+        description="Side of the box around a point, in pixels of the finest level: as "
+        "large as the pictures that the classifier was trained on show.",
+    )
+    box_margin: BoxMargin = BOX_MARGIN
+    compute: ComputeConfig = ComputeConfig()
+    read: ReadConfig = ReadConfig()
 
 
 class EvaluateCellsConfig(BaseModel):
