@@ -9,21 +9,28 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QGroupBox,
+    QHBoxLayout,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
 )
 
-from napari_mcm.core.mae.classifier.config import ClassifyConfig
+from napari_mcm.core.command import Command
+from napari_mcm.core.mae.classifier.classified import Classified, colour_of
+from napari_mcm.core.mae.classifier.config import ClassifyConfig, MarkedCellsConfig
 from napari_mcm.viewer.cells_boxes import is_points
+from napari_mcm.viewer.cells_command import cells_command
 from napari_mcm.viewer.cells_desk import CellsDesk
-from napari_mcm.viewer.cells_paint import Classified
+from napari_mcm.viewer.cells_paint import symbol_of
 from napari_mcm.viewer.mae_desk import ClassifierDesk
+from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.option_form import OptionForm
 from napari_mcm.viewer.widgets.parts import allow, follow, narrow, note
 from napari_mcm.viewer.widgets.path_field import PathField
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.layers import Layer
 
 _CLASSIFY = (
@@ -57,7 +64,7 @@ class CellsBox(QGroupBox):
         )
         self.side = QSpinBox()
         self.side.setRange(4, 2048)
-        self.side.setValue(80)
+        self.side.setValue(MarkedCellsConfig.model_fields["side"].default)
         self.side.setSuffix(" px")
         self.side.setToolTip(
             "Side of the box around a point, in the image's finest pixels: as large as "
@@ -66,6 +73,7 @@ class CellsBox(QGroupBox):
         self.rim = OptionForm(ClassifyConfig, (("labels.box_margin", "Rim of boxes"),))
         self.start = QPushButton("Classif&y")
         self.start.clicked.connect(self.classify)
+        self.command = CommandMenu("Cells", self.as_command, desk.session.complain)
         self.result = note()
         self._lay_out()
         session = desk.session
@@ -85,9 +93,14 @@ class CellsBox(QGroupBox):
         form.addRow("Im&age", self.image)
         form.addRow("&Boxes or points", self.marks)
         form.addRow("At points", self.side)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.start, 1)
+        buttons.addWidget(self.command)
         column = QVBoxLayout(self)
         column.addLayout(form)
-        for part in (self.rim, self.start, self.result):
+        column.addWidget(self.rim)
+        column.addLayout(buttons)
+        for part in (self.command.said, self.result):
             column.addWidget(part)
 
     def refresh(self) -> None:
@@ -102,16 +115,28 @@ class CellsBox(QGroupBox):
 
     def classify(self) -> None:
         """Classify what is marked."""
+        if not self._missing():
+            self._desk.classify(*self._asked())
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        if missing := self._missing():
+            raise ValueError(f"{missing[0].upper()}{missing[1:]}")
+        run, image, marks, side, margin = self._asked()
+        return cells_command(self._desk.session, run, image, marks, (side, margin))
+
+    def _asked(self) -> tuple[Path, Layer, Layer, int, float]:
         image = self._chosen(self.image, self._images)
         marks = self._chosen(self.marks, self._marks)
-        if image is None or marks is None or self.run.path is None:
-            return
+        assert self.run.path is not None and image is not None and marks is not None
         margin = float(self.rim.values()["labels.box_margin"])
-        self._desk.classify(self.run.path, image, marks, self.side.value(), margin)
+        return self.run.path, image, marks, self.side.value(), margin
 
     def _reason(self) -> str:
-        if self._desk.session.jobs.status.busy:
-            return "another job is running"
+        busy = self._desk.session.jobs.status.busy
+        return "another job is running" if busy else self._missing()
+
+    def _missing(self) -> str:
         if self.run.path is None:
             return "no classifier is chosen"
         if self._chosen(self.image, self._images) is None:
@@ -139,8 +164,9 @@ class CellsBox(QGroupBox):
 def legend(found: Classified) -> str:
     """Write the classes that were found, each with its colour and symbol's name."""
     lines = [
-        f'<span style="color:{colour}">■</span> {escape(text)} ({symbol})'
-        for colour, symbol, text in found.describe()
+        f'<span style="color:{colour_of(number)}">■</span> {escape(text)} '
+        f"({symbol_of(number)})"
+        for number, text in found.describe()
     ]
     if found.failed:
         lines.append(f"{found.failed:,} could not be read")

@@ -1,0 +1,45 @@
+"""Classify the cells that are marked on a slide or a picture.
+
+They are marked by a GeoJSON file, as QuPath writes it, or by a table of points or boxes.
+"""
+
+from __future__ import annotations
+
+from napari_mcm.cli.drive import drive
+from napari_mcm.cli.output import Outcome
+from napari_mcm.core.mae.classifier.config import MarkedCellsConfig
+
+OPTIONS, POSITIONAL = MarkedCellsConfig, "slide"
+
+
+def run(options: MarkedCellsConfig) -> Outcome:
+    """Classify, and write the file."""
+    from napari_mcm.core.mae.classifier.marked import classify_cells
+
+    done = drive(classify_cells(options))
+    found, count = done.found, len(done.boxes)
+    lines = [f"{count - found.failed:,} of {count:,} cells classified"]
+    lines += [text for _, text in found.describe()]
+    if done.file is not None:
+        lines.append(f"file  {done.file}")
+    cells = [
+        {
+            "box": box,
+            "class": name or None,
+            "probabilities": dict(zip(found.classes, row.tolist(), strict=True)),
+        }
+        for box, name, row in zip(
+            done.boxes, found.names, found.probabilities, strict=True
+        )
+    ]
+    result = {
+        "slide": done.slide,
+        "classes": found.classes,
+        "counts": {name: found.names.count(name) for name in found.classes},
+        "skipped": found.failed,
+        "passed_over": done.others,
+        "cells": cells,
+        "file": done.file,
+    }
+    skipped = f"{found.failed:,} of {count:,} cells could not be read"
+    return Outcome(result, lines, [skipped] if found.failed else [])
