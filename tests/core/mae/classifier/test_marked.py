@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.core.mae.conftest import CPU, SMALL
 NAMES = ["Neutrophil", "Eosinophil", "Lymphocyte", "Neutrophil", "Eosinophil"]
 LEFTS = [20 + 60 * number for number in range(len(NAMES))]
 BOXES = [(left, 30, left + 40, 70) for left in LEFTS]
+SQUARE = np.zeros((40, 40, 3), np.uint8)
 CENTRES = [(left + 20, 50) for left in LEFTS]
 
 
@@ -352,3 +354,22 @@ def test_it_is_cancelled_between_a_few_cells_and_leaves_no_file(
     assert event.rate and event.eta_s
     job.close()
     assert not out.exists() and not list(tmp_path.glob(".part*"))
+
+
+def test_a_cancel_waits_for_no_network(trained, picture, monkeypatch):
+    let_go = threading.Event()
+
+    class Slow:
+        classes, side = ("a", "b"), 32
+
+        def probabilities(self, images):
+            let_go.wait(60)
+            return np.zeros((len(images), 2), np.float32)
+
+    monkeypatch.setattr(marked, "load_classifier", lambda *_: Slow())
+    job = marked.classify_boxes(trained, lambda _: SQUARE, BOXES, CPU)
+    # It is alive while it computes.
+    assert [next(job).done for _ in range(3)] == [0, 0, 0]
+    job.close()
+    assert not let_go.is_set()
+    let_go.set()

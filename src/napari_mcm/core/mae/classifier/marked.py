@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_mcm.core.background import apart
 from napari_mcm.core.encoders import ComputeConfig
@@ -21,10 +23,11 @@ from napari_mcm.core.mae.classifier.classified import (
 )
 from napari_mcm.core.mae.classifier.config import MarkedCellsConfig
 from napari_mcm.core.mae.classifier.marks import Crop, Marks, crop_of, read_marks
-from napari_mcm.core.mae.classifier.model import load_classifier
+from napari_mcm.core.mae.classifier.model import CellClassifier, load_classifier
 from napari_mcm.core.slides import Slide
 
 _AT_ONCE = 4
+_LOOK_S = 0.1
 _SAID = 20
 """Of more cells than this it is not said one by one why they were skipped."""
 
@@ -106,6 +109,19 @@ def classify_boxes(
     classifier = yield from apart(
         "Loading the classifier", load_classifier, run, compute
     )
+    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
+    try:
+        found = yield from _few_by_few(classifier, crop, boxes, pool)
+    finally:
+        # Few cells take long where the network is large: a cancel waits for none.
+        pool.shutdown(wait=False, cancel_futures=True)
+    return Classified(tuple(classifier.classes), found)
+
+
+def _few_by_few(
+    classifier: CellClassifier, crop: Crop, boxes: Sequence[Box], pool: Executor
+) -> Job[NDArray[np.float32]]:
+    """Give the probabilities of boxes, computed in a thread; NaN where one is unread."""
     found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
     meter, failed = Meter("Classifying", len(boxes), "cells"), 0
     for first in range(0, len(boxes), _AT_ONCE):
@@ -120,11 +136,14 @@ def classify_boxes(
                 continue
             rows.append(row)
         if rows:
-            found[rows] = classifier.probabilities(np.stack(images))
+            computed = pool.submit(classifier.probabilities, np.stack(images))
+            while not wait([computed], timeout=_LOOK_S).done:
+                yield meter.progress()
+            found[rows] = computed.result()
         yield meter.advance(min(_AT_ONCE, len(boxes) - first))
     if failed > _SAID:
         yield Note(f"skipped {failed - _SAID:,} more cells", "warning")
-    return Classified(tuple(classifier.classes), found)
+    return found
 
 
 def _skipped(row: int, box: Box, error: McmError) -> str:
