@@ -32,10 +32,11 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.core.heatmaps.ranges import usual_range
 from napari_mcm.viewer.layers import LayerBoard
 from napari_mcm.viewer.session import SLOTS, Limits, Session
 from napari_mcm.viewer.slide_facts import KEY, SlideFacts
-from napari_mcm.viewer.tasks import Loaded, usual_range
+from napari_mcm.viewer.tasks import Loaded
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 
 LIMITS: tuple[Limits, ...] = get_args(Limits)

@@ -24,8 +24,9 @@ from qtpy.QtTest import QTest
 
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.core.heatmaps.ranges import usual_range
 from napari_mcm.viewer.session import SLOTS
-from napari_mcm.viewer.tasks import Loaded, usual_range
+from napari_mcm.viewer.tasks import Loaded
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 
 MOVES_HZ = 60

@@ -102,6 +102,27 @@ def test_similarity_to_several_and_away_from_others(
     assert answer.json["limits"] != [-1.0, 1.0]
 
 
+def test_two_encoders_are_compared(
+    call: Call, extracted: Answer, slide: Path, tmp_path: Path
+) -> None:
+    file = extracted.json["files"][0]
+    other = call(
+        *("extract", slide, "--encoder", "random:test_vit", "--out", tmp_path),
+        *(*GRID, *COMPUTE, "--json"),
+    ).json["files"][0]
+    words = ("--at", "250,250", "--limits", "encoder", "--json")
+    answer = call(
+        *("similarity", file, "--before", other, *words),
+        *("--out", tmp_path / "a.geojson"),
+    )
+    assert answer.status == 0 and answer.json["min"] < 0 < answer.json["max"]
+    same = call(
+        *("similarity", file, "--before", file, *words),
+        *("--out", tmp_path / "b.geojson"),
+    )
+    assert (same.json["min"], same.json["max"]) == (0, 0)
+
+
 def test_a_saved_query_gives_the_same_map(
     call: Call, extracted: Answer, tmp_path: Path
 ) -> None:

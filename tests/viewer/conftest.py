@@ -23,10 +23,11 @@ from superqt import QCollapsible
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.core.heatmaps.ranges import usual_range
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.libraries import keep_triton_out
-from napari_mcm.viewer.tasks import Loaded, usual_range
+from napari_mcm.viewer.tasks import Loaded
 from napari_mcm.viewer.widgets.docked import DockedWidget
 from napari_mcm.viewer.widgets.option_form import OptionForm
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget

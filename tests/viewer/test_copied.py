@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.cli import similarity as verb
 from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
-from napari_mcm.core.heatmaps import Heatmap
+from napari_mcm.core.heatmaps import Heatmap, SimilarityIndex
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import read_mask
 from napari_mcm.viewer.jobs import JobState
@@ -150,7 +150,37 @@ def known(
     return ready
 
 
-@pytest.mark.parametrize("limits", ["encoder", "fixed"])
+def test_encoders_that_are_compared_have_a_line_each(
+    known: SimilarityWidget, click: Click, drawn: list[Heatmap], tmp_path: Path
+) -> None:
+    session = known.session
+    made = session.features("first").index.features
+    turned = replace(made, features=made.features[:, ::-1] ** 2)
+    index, path = SimilarityIndex(turned), tmp_path / "g" / "slide.features.zarr"
+    other = named(replace(session.features("first"), index=index), "beta")
+    path = write_features(path, other.index.features)
+    session.take_features(session.slide, "second", replace(other, path=path))
+    click(centre_um(known, 5))
+    click(centre_um(known, 9), modifiers=["Shift"])
+    assert len(copied(known.query.command).splitlines()) == 2
+    session.queries.compare(("first", "second"))
+    lines = copied(known.query.command).splitlines()
+    session.disk.wait()
+    for line in lines:
+        load_verb("similarity").run(parsed(line))
+    maps, difference = session.query.maps, session.queries.drawn.difference
+    shown = [maps["first"], maps["second"], difference]
+    assert np.nanmax(np.abs(difference.values)) > 0.01
+    for one, there in zip(drawn, shown, strict=True):
+        np.testing.assert_allclose(one.values, there.values, atol=1e-5)
+        assert one.colormap == there.colormap
+    # They have no one configuration.
+    known.query.command.save_to(tmp_path / "config.json")
+    assert "several commands" in known.problem.text()
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("limits", ["encoder", "robust", "fixed"])
 def test_the_query_is_asked_by_the_line(
     known: SimilarityWidget, click: Click, drawn: list[Heatmap], limits: Any
 ) -> None:
@@ -166,11 +196,21 @@ def test_the_query_is_asked_by_the_line(
     load_verb("similarity").run(options)
     shown = session.query.maps["first"]
     np.testing.assert_allclose(drawn[0].values, shown.values, atol=1e-5)
-    assert (drawn[0].limits == (-1, 1)) == (limits == "fixed")
-    # Another query is another file; the same one is the same.
-    assert parsed(copied(known.query.command)).query == options.query
+    kind = limits if limits == "fixed" else "robust"
+    assert options.limits == kind, "what is taken away has no usual range"
     click(centre_um(known, 7))
-    assert parsed(copied(known.query.command)).query != options.query
+    plain = parsed(copied(known.query.command))
+    session.disk.wait()
+    load_verb("similarity").run(plain)
+    ends = session.query.maps["first"].limits
+    assert plain.limits == limits
+    # The window's ends are round numbers.
+    np.testing.assert_allclose(drawn[1].limits, ends, atol=0.06)
+    click(centre_um(known, 9), modifiers=["Shift"])
+    # Another query is another file; the same one is the same.
+    again = parsed(copied(known.query.command)).query
+    assert again == parsed(copied(known.query.command)).query
+    assert len({options.query, plain.query, again}) == 3
 
 
 def test_the_other_slides_are_asked_by_a_line_each(

@@ -238,7 +238,7 @@ def test_colours_of_an_encoder_stay_from_click_to_click(
 
 
 def test_colours_can_follow_each_map(ready: SimilarityWidget, click: Click) -> None:
-    choose_range(ready, "map")
+    choose_range(ready, "robust")
     click(centre_um(ready, 5))
     heatmap = ready.session.query.maps["first"]
     assert map_of(ready).contrast_limits == list(heatmap.limits)

@@ -17,6 +17,7 @@ from napari_mcm.core.heatmaps import (
     Examples,
     Heatmap,
     SimilarityIndex,
+    difference,
     heatmap_of,
     make_query,
     read_query,
@@ -33,12 +34,10 @@ OPTIONS, POSITIONAL = SimilarityConfig, "features"
 def run(options: SimilarityConfig) -> Outcome:
     """Compare, and write the heatmap."""
     _check(options)
-    features = read_features(options.features)
-    if options.query is None:
-        heatmap, queries, against = _point(options, features)
-    else:
-        heatmap = _carried(options, features)
-        queries, against = [], []
+    heatmap, queries, against = _ask(options)
+    if options.before is not None:
+        usual = {"features": options.before, "save_query": None}
+        heatmap = difference(_ask(options.model_copy(update=usual))[0], heatmap)
     shown = heatmap if options.above is None else heatmap.above(options.above)
     _write(shown, options)
     low, high = _range(heatmap)
@@ -66,6 +65,14 @@ def run(options: SimilarityConfig) -> Outcome:
     if options.save_query is not None:
         rows.append(("query", str(options.save_query)))
     return Outcome(result, table(rows))
+
+
+def _ask(options: SimilarityConfig) -> tuple[Heatmap, list[int], list[int]]:
+    """Ask the features; gives the patches that are meant, too."""
+    features = read_features(options.features)
+    if options.query is not None:
+        return _carried(options, features), [], []
+    return _point(options, features)
 
 
 def _check(options: SimilarityConfig) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from napari_mcm.viewer.question import Answer, Limits, Question, answers
+from napari_mcm.core.heatmaps.ranges import Limits
+from napari_mcm.viewer.question import Answer, Question, answers
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.tasks import Loaded

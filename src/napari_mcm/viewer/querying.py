@@ -11,13 +11,13 @@ import numpy as np
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.examples import Examples, Point, Ring
 from napari_mcm.core.heatmaps.query_file import fingerprint_of
+from napari_mcm.core.heatmaps.ranges import Limits
 from napari_mcm.viewer.clicks import Manner
 from napari_mcm.viewer.expected import Expected
 from napari_mcm.viewer.following import Follower
 from napari_mcm.viewer.query_maps import DIFFERENCE, SLOTS, QueryMaps
 from napari_mcm.viewer.question import (
     Answer,
-    Limits,
     Question,
     answers,
     slide_of_features,

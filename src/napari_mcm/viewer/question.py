@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_mcm.core.heatmaps.examples import Examples
 from napari_mcm.core.heatmaps.query_file import QueryFile, fingerprint_of
+from napari_mcm.core.heatmaps.ranges import Limits, rounded
 from napari_mcm.viewer.settings import preferences
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.core.heatmaps.similarity import Directions
     from napari_mcm.viewer.tasks import Loaded
-
-Limits = Literal["encoder", "map", "fixed"]
-"""Colours run over the encoder's usual range, over each map's own, or from -1 to 1."""
 
 _pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm-similarity")
 
@@ -106,9 +103,10 @@ def answer(loaded: Loaded, question: Question, limits: Limits) -> Answer | None:
         directions, title = known, f"cosine similarity to a query on {question.name}"
     if limits == "encoder" and question.examples.unlike:
         # What is taken away leaves less: the usual range of plain queries is not its.
-        limits = "map"
-    kind: Literal["robust", "fixed"] = "robust" if limits == "map" else "fixed"
-    heatmap = heatmap_of(index, directions, title, kind, like)
+        limits = "robust"
+    # The encoder's range is known: it is not looked for with each click.
+    own: Limits = "fixed" if limits == "encoder" else limits
+    heatmap = heatmap_of(index, directions, title, own, like)
     ends = loaded.limits if limits == "encoder" else heatmap.limits
     colours = preferences().colormap
     heatmap = replace(heatmap, limits=rounded(*ends), colormap=colours)
@@ -139,10 +137,3 @@ def answers(
 def slide_of_features(loaded: Loaded) -> str:
     """Give the fingerprint of the slide that features are of."""
     return str(loaded.index.features.grid.slide.get("fingerprint") or "")
-
-
-def rounded(low: float, high: float) -> tuple[float, float]:
-    """Widen limits to round numbers, which can be read off a colour bar."""
-    step = 20 if high - low > 0.25 else 100
-    low, high = math.floor(low * step) / step, math.ceil(high * step) / step
-    return max(low, -1.0), min(high, 1.0)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from psygnal import Signal
 
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.heatmaps.ranges import Limits
 from napari_mcm.viewer.areas import AreaDesk
 from napari_mcm.viewer.background import Background
 from napari_mcm.viewer.clicks import ClickListener
@@ -20,7 +21,6 @@ from napari_mcm.viewer.layers import LayerBoard
 from napari_mcm.viewer.query_keys import QueryKeys
 from napari_mcm.viewer.query_maps import SLOTS
 from napari_mcm.viewer.querying import Query, QueryDesk
-from napari_mcm.viewer.question import Limits
 from napari_mcm.viewer.recents import RecentDesk, note_opened
 from napari_mcm.viewer.regions import RegionDesk
 from napari_mcm.viewer.remembered import remember_mpp

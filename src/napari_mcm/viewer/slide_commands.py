@@ -19,6 +19,7 @@ from napari_mcm.core.heatmaps.query_file import (
     fingerprint_of,
     write_query,
 )
+from napari_mcm.core.heatmaps.ranges import Limits
 from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.mil.config import AttentionConfig
@@ -60,28 +61,42 @@ def tissue_command(session: Session) -> Command:
     return Command("grid", config, "slide")
 
 
-def query_command(session: Session) -> Command:
-    """Name the verb that asks the shown slide what the map shows.
+def query_commands(session: Session) -> Command | Commands:
+    """Name the verb that asks the shown slide what its maps show.
 
-    The query is written to a file first, which the command takes.
+    The query is written to a file first, which the command takes. Of several encoders
+    each has its command, and so has their difference.
 
     Raises
     ------
     ValueError
         With one line, where there is no query, or it cannot be written down.
     """
-    facts, loaded = _facts(session), session.features(_shown_slot(session))
-    assert loaded is not None
-    limits = "fixed" if session.queries.limits == "fixed" else "robust"
-    config = SimilarityConfig(
-        features=loaded.path,
-        query=_keep_query(session, facts),
-        out=_beside(facts) / f"{facts.name}.similarity.png",
-        slide=Path(facts.path),
-        limits=limits,
-        read=ReadConfig(mpp_override=facts.mpp_override),
-    )
-    return Command("similarity", config, "features")
+    facts = _facts(session)
+    _shown_slot(session)
+    query = _keep_query(session, facts)
+    maps, drawn = session.queries.maps(), session.queries.drawn
+    files = {s: _file_of(session, s) for s in SLOTS if maps.get(s) is not None}
+    asked: list[tuple[str, Path, Path | None]] = [
+        (slot, file, None) for slot, file in files.items()
+    ]
+    if drawn.pair is not None and drawn.difference is not None:
+        before, after = (files[slot] for slot in drawn.pair)
+        asked.append(("difference", after, before))
+    configs = [
+        SimilarityConfig(
+            features=features,
+            before=before,
+            query=query,
+            out=_beside(facts) / f"{facts.name}.similarity.{slot}.png",
+            slide=Path(facts.path),
+            limits=_limits(session),
+            read=ReadConfig(mpp_override=facts.mpp_override),
+        )
+        for slot, features, before in asked
+    ]
+    commands = tuple(Command("similarity", config, "features") for config in configs)
+    return commands[0] if len(commands) == 1 else Commands(commands)
 
 
 def others_commands(session: Session) -> Commands:
@@ -207,6 +222,18 @@ def _facts(session: Session) -> SlideFacts:
 
 def _beside(facts: SlideFacts) -> Path:
     return preferences().output_folder or writable_base(Path(facts.path))
+
+
+def _limits(session: Session) -> Limits:
+    """Name the range of colours that the maps really have."""
+    limits, examples = session.queries.limits, session.queries.question.examples
+    return "robust" if limits == "encoder" and examples.unlike else limits
+
+
+def _file_of(session: Session, slot: str) -> Path:
+    loaded = session.features(slot)
+    assert loaded is not None
+    return loaded.path
 
 
 def _shown_slot(session: Session) -> str:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_mcm.core.background import apart
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.jobs import Job
@@ -191,31 +189,11 @@ def load_features(
             path,
             "Look at the slide, or use smaller patches",
         )
-    from napari_mcm.core.heatmaps import SimilarityIndex
+    from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
 
     index = yield from apart("Preparing the search", SimilarityIndex, features)
     limits = yield from apart("Looking at the range", usual_range, index)
     return Loaded(label or _name(features.encoder, path), index, path, limits)
-
-
-def usual_range(index: SimilarityIndex, queries: int = 32) -> tuple[float, float]:
-    """Tell between which values most similarities lie, over queries taken at random.
-
-    One range for an encoder lets its maps be compared from click to click, and spares
-    the viewer to draw the colour bar anew with each, which takes as long as the map.
-
-    Returns
-    -------
-    tuple of float
-        The 2nd and the 98th percentile.
-    """
-    patches = np.flatnonzero(index.valid)
-    if len(patches) < 2:
-        return -1.0, 1.0
-    drawn = np.random.default_rng(0).permutation(patches)[:queries]
-    values = [np.delete(index.query(int(patch)), patch) for patch in drawn]
-    low, high = np.nanpercentile(np.concatenate(values), (2, 98))
-    return float(low), float(max(high, low + 1e-3))
 
 
 def _read(path: Path, slide: Path, mpp: float | None) -> Any:

@@ -90,6 +90,14 @@ def test_robust_limits_leave_the_query_out(features: FeatureSet) -> None:
     np.testing.assert_allclose(heatmap.limits, expected, rtol=1e-6)
 
 
+def test_limits_of_an_encoder_are_those_of_all_its_maps(features: FeatureSet) -> None:
+    low, high = similarity(features, 0, limits="encoder").limits
+    assert similarity(features, 3, limits="encoder").limits == (low, high)
+    every = [np.delete(similarity(features, n).values, n) for n in range(18) if n != 7]
+    assert low <= np.nanpercentile(np.concatenate(every), 2)
+    assert high >= np.nanpercentile(np.concatenate(every), 98)
+
+
 def test_robust_limits_of_equal_values_still_have_a_range(features: FeatureSet) -> None:
     same = replace(features, features=np.ones_like(features.features))
     low, high = similarity(same, 0, limits="robust").limits

@@ -8,6 +8,7 @@ from napari_mcm.core.heatmaps.query_file import (
     read_query,
     write_query,
 )
+from napari_mcm.core.heatmaps.ranges import usual_range
 from napari_mcm.core.heatmaps.similarity import SimilarityIndex, heatmap_of, similarity
 from napari_mcm.core.heatmaps.writers import write_heatmap
 
@@ -21,6 +22,7 @@ __all__ = [
     "make_query",
     "read_query",
     "similarity",
+    "usual_range",
     "write_heatmap",
     "write_query",
 ]

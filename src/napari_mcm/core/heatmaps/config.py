@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_mcm.core.heatmaps.ranges import Limits
 from napari_mcm.core.heatmaps.similarity import Pool
 from napari_mcm.core.slides import ReadConfig
 
@@ -50,8 +50,14 @@ class SimilarityConfig(BaseModel):
     slide: Path | None = Field(
         None, description="Slide to show underneath in a figure."
     )
-    limits: Literal["fixed", "robust"] = Field(
+    limits: Limits = Field(
         "fixed",
-        description="Range of the colours: -1 to 1, or the 2nd to the 98th percentile.",
+        description="Range of the colours: -1 to 1; the 2nd to the 98th percentile of "
+        "the map; or those of many queries to this encoder.",
+    )
+    before: Path | None = Field(
+        None,
+        description="Feature file of another encoder, of the same patches: the map shows "
+        "what the first finds more alike, and less.",
     )
     read: ReadConfig = ReadConfig()

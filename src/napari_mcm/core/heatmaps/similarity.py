@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.heatmaps.heatmap import Heatmap
+from napari_mcm.core.heatmaps.ranges import Limits, robust_range, rounded, usual_range
 
 Patches = int | Sequence[int]
 Directions = NDArray[np.float32]
@@ -39,7 +40,6 @@ Pool = Literal["mean", "max"]
 MOST_NEAREST = 64
 """Where the nearest counts, no more patches are compared with, drawn evenly."""
 
-ROBUST_PERCENTILES = (2.0, 98.0)
 _NOWHERE = 1e-5
 _ROWS = 8192
 _THREADS = min(4, os.cpu_count() or 1)
@@ -215,7 +215,7 @@ def similarity(
     features: FeatureSet | SimilarityIndex,
     query: Patches,
     against: Patches = (),
-    limits: Literal["fixed", "robust"] = "fixed",
+    limits: Limits = "fixed",
     pool: Pool = "mean",
 ) -> Heatmap:
     """Show how like a query patch all others are.
@@ -226,10 +226,11 @@ def similarity(
         N patches of one slide. Pass an index for many queries on the same features.
     query, against : int or sequence of int
         Patches to be like, and unlike (:meth:`SimilarityIndex.query`).
-    limits : {"fixed", "robust"}
-        Range of the colours: -1 to 1, which lets encoders be compared, or the 2nd to
+    limits : {"fixed", "robust", "encoder"}
+        Range of the colours: -1 to 1, which lets encoders be compared; the 2nd to
         the 98th percentile of all patches but the queries, which shows the structure
-        of features that all point much the same way.
+        of features that all point much the same way; or that of many queries to this
+        encoder, which lets its maps be compared.
     pool : {"mean", "max"}
         Of several patches to be like, the mean counts, or the nearest.
 
@@ -257,7 +258,7 @@ def heatmap_of(
     index: SimilarityIndex,
     directions: Directions,
     title: str,
-    limits: Literal["fixed", "robust"] = "fixed",
+    limits: Limits = "fixed",
     queries: Sequence[int] = (),
 ) -> Heatmap:
     """Show how like a query all patches are, one that came from another slide, say.
@@ -270,7 +271,7 @@ def heatmap_of(
         The query, as :meth:`SimilarityIndex.directions` gives it.
     title : str
         What the map shows.
-    limits : {"fixed", "robust"}
+    limits : {"fixed", "robust", "encoder"}
         As :func:`similarity` takes them.
     queries : sequence of int
         Patches of this slide that were asked for; the first is marked.
@@ -280,18 +281,13 @@ def heatmap_of(
     Heatmap
     """
     values = index.compare(directions)
-    ends = (-1.0, 1.0) if limits == "fixed" else _robust(values, list(queries))
+    ends = (-1.0, 1.0)
+    if limits == "robust":
+        ends = robust_range(values, queries)
+    elif limits == "encoder":
+        ends = rounded(*usual_range(index))
     marked = queries[0] if len(queries) else None
     return Heatmap(values, index.features.grid, ends, title, query=marked)
-
-
-def _robust(values: NDArray[np.float32], queries: list[int]) -> tuple[float, float]:
-    others = np.delete(values, queries)
-    others = others[np.isfinite(others)]
-    if not len(others):
-        return -1.0, 1.0
-    low, high = (float(v) for v in np.percentile(others, ROBUST_PERCENTILES))
-    return (low, high) if high - low > 1e-6 else (low - 1e-3, low + 1e-3)
 
 
 def _listed(patches: Patches) -> list[int]:

@@ -70,6 +70,7 @@ class CommandActions:
         """Write all options to a file."""
         command = self._command()
         if not isinstance(command, Command):
+            self._complain("These are several commands: copy them")
             return
         try:
             command.save(path)
@@ -81,7 +82,10 @@ class CommandActions:
 
     def browse(self) -> None:
         """Ask for a file, and write all options to it."""
-        if self._command() is None:
+        command = self._command()
+        if command is not None and not isinstance(command, Command):
+            self._complain("These are several commands: copy them")
+        if not isinstance(command, Command):
             return
         path = ask_save(
             self.said,

@@ -16,9 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.core.heatmaps.heatmap import DIFFERENCE as MOST
+from napari_mcm.core.heatmaps.ranges import Limits
 from napari_mcm.viewer.query_keys import with_key
 from napari_mcm.viewer.query_maps import DIFFERENCE
-from napari_mcm.viewer.question import Limits
 from napari_mcm.viewer.session import SLOTS, Session
 from napari_mcm.viewer.widgets.later import follow_later
 from napari_mcm.viewer.widgets.legend import Legend
@@ -26,7 +26,7 @@ from napari_mcm.viewer.widgets.parts import narrow, note
 
 RANGES: dict[str, Limits] = {
     "Usual of the encoder": "encoder",
-    "Range of each map": "map",
+    "Range of each map": "robust",
     "Fixed, −1 to 1": "fixed",
 }
 NAMES = dict(zip(SLOTS, ("Encoder", "Compared", "Third"), strict=True))

@@ -18,7 +18,7 @@ from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
 from napari_mcm.viewer import query_store
 from napari_mcm.viewer.query_keys import KEY_HELP, with_key
 from napari_mcm.viewer.session import Session
-from napari_mcm.viewer.slide_commands import query_command
+from napari_mcm.viewer.slide_commands import query_commands
 from napari_mcm.viewer.widgets.command_box import CommandMenu
 from napari_mcm.viewer.widgets.dialogs import ask_file, ask_save
 from napari_mcm.viewer.widgets.fold import Fold
@@ -54,7 +54,7 @@ class QueryBox(QGroupBox):
         self.open = QPushButton("Ope&n…")
         self.open.clicked.connect(self._open)
         self.command = CommandMenu(
-            "Query", lambda: query_command(session), session.complain
+            "Query", lambda: query_commands(session), session.complain
         )
         self.pool = narrow(QComboBox())
         for text, pool in POOLS.items():
