@@ -60,6 +60,20 @@ def test_the_last_that_was_begun_is_what_stays(
     assert file.read_text() == "two"
 
 
+def test_a_program_that_ends_writes_without_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    file = tmp_path / "a"
+    writes.begin(file, lambda: (file.write_text("one"), None)[1])
+    assert file.read_text() == "one" and not writes.is_under_way(file)
+    monkeypatch.undo()
+    writes.settle(file)
+
+
 def test_what_went_wrong_is_told_once(tmp_path: Path) -> None:
     writes.begin(tmp_path / "a", fails)
     while writes.is_under_way(tmp_path / "a"):

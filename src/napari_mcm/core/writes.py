@@ -12,18 +12,18 @@ _lock = threading.Lock()
 _begun: dict[Path, _Write] = {}
 
 
-class _Write(threading.Thread):
-    """One file being written. No daemon: a program's end waits for it."""
+class _Write:
+    """One file being written."""
 
     def __init__(self, write: Callable[[], None], before: _Write | None) -> None:
-        super().__init__(name="write")
         self.write, self.before = write, before
+        self.ended = threading.Event()
         self.error: Exception | None = None
 
     def run(self) -> None:
         """Write, after what was begun before."""
         if self.before is not None:
-            self.before.join()
+            self.before.ended.wait()
             self.before = None
         try:
             self.write()
@@ -33,10 +33,13 @@ class _Write(threading.Thread):
             self.error = error
         finally:
             del self.write
+            self.ended.set()
 
 
 def begin(path: Path, write: Callable[[], None]) -> None:
     """Begin to write a file, in a thread of its own.
+
+    The thread is no daemon: a program's end waits for it.
 
     Parameters
     ----------
@@ -47,16 +50,19 @@ def begin(path: Path, write: Callable[[], None]) -> None:
     """
     key = path.absolute()
     with _lock:
-        thread = _Write(write, _begun.get(key))
-        _begun[key] = thread
-        thread.start()
+        one = _begun[key] = _Write(write, _begun.get(key))
+    try:
+        threading.Thread(target=one.run, name="write").start()
+    except RuntimeError:
+        # No thread is to be had, as when the program is ending: it is written here.
+        one.run()
 
 
 def is_under_way(path: Path) -> bool:
     """Tell whether a file is being written."""
     with _lock:
         write = _begun.get(path.absolute())
-    return write is not None and write.is_alive()
+    return write is not None and not write.ended.is_set()
 
 
 def settle(path: Path) -> None:
@@ -72,7 +78,7 @@ def settle(path: Path) -> None:
         write = _begun.get(key)
     if write is None:
         return
-    write.join()
+    write.ended.wait()
     with _lock:
         if _begun.get(key) is write:
             del _begun[key]
@@ -83,7 +89,7 @@ def settle(path: Path) -> None:
 def are_unsettled() -> bool:
     """Tell whether something is being written, or failed and nobody was told."""
     with _lock:
-        return any(write.is_alive() or write.error for write in _begun.values())
+        return any(not w.ended.is_set() or w.error for w in _begun.values())
 
 
 def settle_all() -> list[Exception]:
