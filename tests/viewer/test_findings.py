@@ -331,3 +331,18 @@ def test_the_list_of_layers_shows_the_map_in_the_end(
     before = map_of(ready).thumbnail.copy()
     click(centre_um(ready, 60))
     wait_until(lambda: not np.array_equal(before, map_of(ready).thumbnail))
+
+
+def test_markers_that_are_hidden_follow_the_query(
+    ready: SimilarityWidget, viewer: Any, click: Click
+) -> None:
+    click(centre_um(ready, 5))
+    click(centre_um(ready, 9), modifiers=["Shift"])
+    click(centre_um(ready, 30), modifiers=["Control"])
+    layer = viewer.layers["query patch"]
+    layer.visible = False
+    click(centre_um(ready, 7))
+    assert len(layer.data) == 2
+    click(centre_um(ready, 9), modifiers=["Control"])
+    layer.visible = True
+    assert [str(symbol) for symbol in layer.symbol] == ["square", "square", "x", "x"]

@@ -75,7 +75,7 @@ class Markers:
     def clear(self) -> None:
         """Take all markers away."""
         if (layer := self.layer) is not None and len(layer.data):
-            layer.data = np.empty((0, 2))
+            _move(layer, np.empty((0, 2)))
 
     @staticmethod
     def _same(layer: Points, symbols: Any) -> bool:
@@ -111,12 +111,19 @@ class Markers:
 
 def _set(layer: Points, centres: Any, symbols: Any) -> None:
     """Show another number of markers, or other shapes."""
-    layer.selected_data = set()
-    layer.data = centres
+    _move(layer, centres)
     layer.symbol = symbols
     layer.face_color = _faces(symbols)
     layer.border_color = _per_pair(centres, ["white", "black"])
     layer.border_width = _per_pair(centres, [0.12, 0.06])
+
+
+def _move(layer: Points, centres: Any) -> None:
+    """Show markers elsewhere, and not as many as before."""
+    layer.selected_data = set()
+    layer.data = centres
+    # napari leaves a hidden layer's slice as it was: of markers that are no longer there.
+    layer.set_view_slice()
 
 
 def _faces(symbols: Any) -> list[str]:
