@@ -27,6 +27,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_mcm.viewer.jobs import JobState
 from napari_mcm.viewer.widgets.finetune import FinetuneWidget
+from napari_mcm.viewer.widgets.finetune_start import RESUME
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
@@ -157,7 +158,7 @@ class Hour:
         widget.start.start.click()
         wait(lambda: len(widget.desk.series.get("step", [])) >= 2)
         self.cancel("fine-tuning")
-        wait(lambda: "esume" in widget.start.start.text())
+        wait(lambda: widget.start.start.text() == RESUME)
         with self.stalls.during("fine-tuning"):
             widget.start.start.click()
             wait(lambda: len(widget.desk.series.get("step", [])) >= 4)
