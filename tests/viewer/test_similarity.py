@@ -284,6 +284,22 @@ def test_the_position_is_shown_in_microns(
     assert "patch 5 of" in ready.query.where.text()
 
 
+def test_colour_bars_are_of_the_slide_that_is_worked_on(
+    ready: SimilarityWidget, viewer: Any, click: Click, tmp_path: Path
+) -> None:
+    click(centre_um(ready, 5))
+    first, layer = ready.session.slide, map_of(ready)
+    (second,) = viewer.open(write_slide(tmp_path / "b.tif"), plugin="napari-mcm")
+    assert ready.session.slide is second and not layer.colorbar.visible
+    ready.session.choose_slide(first)
+    assert layer.colorbar.visible
+    # One that the user has put away stays away.
+    layer.colorbar.visible = False
+    ready.session.choose_slide(second)
+    ready.session.choose_slide(first)
+    assert not layer.colorbar.visible
+
+
 def test_each_slide_keeps_its_features(
     ready: SimilarityWidget, viewer: Any, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from psygnal import Signal
@@ -81,6 +82,7 @@ class LayerBoard(LayerStack):
         super().__init__(viewer)
         self._maps: dict[tuple[int, str], Image] = {}
         self._overlays: dict[str, Image] = {}
+        self._barless: WeakSet[Image] = WeakSet()
         self._markers, self._top = Markers(self), Markers(self, TOP_PATCH)
         layers = viewer.layers.events
         layers.inserted.connect(self._added)
@@ -193,6 +195,16 @@ class LayerBoard(LayerStack):
         for owner, other in list(self._maps):
             if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
                 layer.visible = other == slot
+
+    def show_bars_of(self, slide: Layer | None) -> None:
+        """Show the colour bars of one slide's maps only: others lie under it, or aside."""
+        for (owner, _), layer in list(self._maps.items()):
+            if owner != id(slide) and layer.colorbar.visible:
+                layer.colorbar.visible = False
+                self._barless.add(layer)
+            elif owner == id(slide) and layer in self._barless:
+                layer.colorbar.visible = True
+                self._barless.discard(layer)
 
     def draw(self, slide: Layer, key: str, overlay: Overlay) -> Image:
         """Draw an overlay, in place of the one that was drawn last under its key."""

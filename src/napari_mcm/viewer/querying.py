@@ -223,6 +223,7 @@ class QueryDesk:
         self._follower.stop()
         self.query = self.drawn.difference = None
         self._session.layers.unmark()
+        self._session.layers.show_bars_of(self._session.slide)
         self.again()
 
     def follow(self, x: float, y: float) -> None:
