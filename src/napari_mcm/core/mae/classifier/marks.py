@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ def _places(geometry: Feature, where: str) -> list[tuple[float, float]]:
         places = [(float(place[0]), float(place[1])) for place in each]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"is a damaged {geometry['type']} ({error})", where) from None
-    if not all(map(math.isfinite, sum(places, ()))):
+    if not all(map(math.isfinite, chain.from_iterable(places))):
         raise ConfigError("has coordinates that are not finite", where)
     return places
 
