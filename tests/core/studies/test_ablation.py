@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from napari_mcm.core import writes
 from napari_mcm.core.errors import ConfigError, RunError
 from napari_mcm.core.jobs import Metrics, run
 from napari_mcm.core.mae import AugmentConfig, PretrainConfig, RecipeConfig
@@ -134,6 +135,7 @@ def test_it_goes_on_at_the_cell_that_was_broken_off(config, tmp_path):
         if steps == 6:  # in the middle of the second of two cells
             break
     job.close()
+    writes.settle_all()
     first, second = (other.out / c.folder for c in ablation_cells(other))
     assert (first / "summary.json").is_file()
     assert not (second / "summary.json").exists()

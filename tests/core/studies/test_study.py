@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from napari_mcm.core import writes
 from napari_mcm.core.errors import ConfigError, RunError
 from napari_mcm.core.jobs import Progress, run
 from napari_mcm.core.studies.study import run_study
@@ -151,6 +152,7 @@ def test_a_study_goes_on_within_the_cell_where_it_was(study_file):
         if inside and event.done:
             break
     job.close()
+    writes.settle_all()
     cell = config.out / "cells" / "s0" / "seed-0" / "E"
     assert (cell / "run" / "checkpoint").is_dir()
     assert not (cell / "summary.json").exists()
