@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,26 @@ def test_tissue_of_the_open_slide_is_pre_trained_on(
     qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
     assert mae.preview.look.source.name == "slide"
     assert mae.preview.look.source.pixels.shape == (64, 64, 3)
+
+
+def test_a_preview_that_is_asked_for_again_meanwhile_is_shown(
+    mae: MaeWidget, qtbot: QtBot, mae_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    look = mae.preview._looker.look
+
+    def slowly(*args: Any) -> Any:
+        begun.set()
+        assert gate.wait(20)
+        return look(*args)
+
+    monkeypatch.setattr(mae.preview._looker, "look", slowly)
+    mae.desk.folder = mae_run
+    mae.preview.refresh()
+    assert begun.wait(20)
+    mae.preview.refresh()
+    gate.set()
+    qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
 
 
 def test_a_picture_is_filled_in_as_layers(

@@ -54,6 +54,7 @@ class TrainingPreview:
         self._looker = Looker(ComputeConfig(device="cpu", precision="float32"))
         self._image: tuple[Path, Source] | None = None
         self.look: Look | None = None
+        self._made: Look | None = None
         self._of: Path | None = None
         self._looked = 0.0
         desk.series_changed.connect(self._stepped)
@@ -78,10 +79,16 @@ class TrainingPreview:
             )
 
     def _work(self, folder: Path) -> Look | None:
-        """Look in the thread; None where nothing has changed, or nothing is saved."""
-        if not has_weights(folder) or self._looker.is_known(folder):
+        """Look in the thread; None where nothing is saved."""
+        if not has_weights(folder):
             return None
-        return self._looker.look(folder, lambda c: self._read(folder, c), Asked())
+        if not self._looker.is_known(folder):
+            self._made = None
+            self._made = self._looker.look(
+                folder, lambda c: self._read(folder, c), Asked()
+            )
+        # Also what was made before: it may not have been taken, as this was asked for.
+        return self._made
 
     def _read(self, folder: Path, config: PretrainConfig) -> Source:
         if self._image is None or self._image[0] != folder:
@@ -89,6 +96,6 @@ class TrainingPreview:
         return self._image[1]
 
     def _take(self, look: Look | None) -> None:
-        if look is not None:
+        if look is not None and look is not self.look:
             self.look = look
             self.changed.emit()
