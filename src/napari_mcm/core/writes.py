@@ -73,17 +73,9 @@ def settle(path: Path) -> None:
     McmError, or what else went wrong
         If it could not be written; once.
     """
-    key = path.absolute()
-    with _lock:
-        write = _begun.get(key)
-    if write is None:
-        return
-    write.ended.wait()
-    with _lock:
-        if _begun.get(key) is write:
-            del _begun[key]
-    if write.error is not None:
-        raise write.error
+    error = _outcome(path.absolute())
+    if error is not None:
+        raise error
 
 
 def are_unsettled() -> bool:
@@ -96,10 +88,17 @@ def settle_all() -> list[Exception]:
     """Wait for all files; gives what went wrong."""
     with _lock:
         paths = [*_begun]
-    errors: list[Exception] = []
-    for path in paths:
-        try:
-            settle(path)
-        except Exception as error:  # noqa: BLE001 - told by who asks
-            errors.append(error)
-    return errors
+    return [error for path in paths if (error := _outcome(path)) is not None]
+
+
+def _outcome(key: Path) -> Exception | None:
+    """Wait for a file, and forget it; gives what went wrong."""
+    with _lock:
+        write = _begun.get(key)
+    if write is None:
+        return None
+    write.ended.wait()
+    with _lock:
+        if _begun.get(key) is write:
+            del _begun[key]
+    return write.error
