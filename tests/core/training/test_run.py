@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+
 import numpy as np
 
 from napari_mcm.core.training import Run
@@ -39,3 +43,31 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     with run.metrics_file.open("a") as file:
         file.write("1,0.")
     assert run.metrics()["step"] == [0]
+
+
+_KILLED_WHILE_WRITING = """
+import sys
+from pathlib import Path
+import torch
+from napari_mcm.core.training import Run
+run = Run.create(Path(sys.argv[1]), {})
+tensors = {"weights": torch.zeros(40_000_000)}
+while True:
+    run.save_checkpoint(tensors, {"step": 1})
+"""
+
+
+def test_a_run_that_was_killed_in_the_middle_of_a_write_can_end_well(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", _KILLED_WHILE_WRITING, str(tmp_path / "run")]
+    )
+    folder = tmp_path / "run" / "checkpoint"
+    deadline = time.monotonic() + 120
+    # Writers of tensors make temporary files of their own beside ours.
+    while not any(not p.name.startswith((".part", "last")) for p in folder.glob("*")):
+        assert child.poll() is None and time.monotonic() < deadline
+    child.kill()
+    child.wait()
+    assert list(folder.iterdir())
+    Run.open(tmp_path / "run").remove_checkpoint()
+    assert not folder.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -165,13 +166,9 @@ class Run:
     def remove_checkpoint(self) -> None:
         """Drop the checkpoint once the results are written."""
         writes.settle(self.checkpoint_file)
-        self.checkpoint_file.unlink(missing_ok=True)
-        folder = self.checkpoint_file.parent
-        if folder.is_dir():
-            # A kill in the middle of writing leaves a part behind.
-            for part in folder.glob(".part-*"):
-                part.unlink(missing_ok=True)
-            folder.rmdir()
+        # Not file by file: a kill in the middle of a write leaves parts behind, ours and
+        # safetensors' own. What cannot be removed does no harm to a finished run.
+        shutil.rmtree(self.checkpoint_file.parent, ignore_errors=True)
 
     def append_metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Add one step's figures to ``metrics.csv``.
