@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,16 +12,76 @@ _lock = threading.RLock()
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Start PyTorch's random numbers from a seed, and leave others' as they were.
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Start PyTorch's random numbers from a seed, and restore them afterwards.
 
-    One thread at a time: a process has one generator, and may run jobs side by side.
+    Only one thread at a time can be inside: a process has one generator per device, and
+    may run jobs side by side.
 
     Parameters
     ----------
     seed : int
-        What all that is drawn in this block depends on.
+        Decides every number that is drawn in this block.
+    device : torch.device, optional
+        Seeds this device's numbers as well as the CPU's.
     """
-    with _lock, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+    with _lock:
+        generators = _generators(device)
+        states = [generator.get_state() for generator in generators]
+        for generator in generators:
+            generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+
+
+class SeededSteps:
+    """Seeds the random numbers of a computation that is repeated, such as a training's.
+
+    Most networks draw none, as they have no dropout. The first pass shows it: later
+    passes skip the lock, so that jobs side by side do not wait for each other.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the computation runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._draws_none: set[Hashable] = set()
+
+    @contextmanager
+    def seed(self, seed: int, mode: Hashable = None) -> Iterator[None]:
+        """Seed one pass.
+
+        Parameters
+        ----------
+        seed : int
+            Decides every number that is drawn in this block.
+        mode : hashable
+            Tells passes apart that compute different things: each is looked at once.
+        """
+        if mode in self._draws_none:
+            yield
+            return
+        with seeded(seed, self._device):
+            generators = _generators(self._device)
+            before = [generator.get_state() for generator in generators]
+            yield
+            after = [generator.get_state() for generator in generators]
+        if all(map(torch.equal, before, after)):
+            self._draws_none.add(mode)
+
+
+def _generators(device: torch.device | None) -> list[torch.Generator]:
+    """List the generators that a computation on a device draws from."""
+    found = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        found.append(torch.cuda.default_generators[index])
+    elif device is not None and device.type == "mps":
+        found.append(torch.mps._get_default_mps_generator())
+    return found

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from napari_mcm.core.encoders.seeding import seeded
+from napari_mcm.core.encoders.seeding import SeededSteps
 from napari_mcm.core.files import atomic_path
 from napari_mcm.core.jobs import Job, Meter, Note
 from napari_mcm.core.mcm.config import FinetuneConfig
@@ -82,6 +82,7 @@ class HeadStart:
     ) -> None:
         self._learner, self._refs = learner, list(refs)
         self._config, self._folder = config, folder
+        self._seeding = SeededSteps(learner.student.device)
 
     def learn(self) -> Job[None]:
         """Encode the windows once and let the head learn from them, epoch by epoch."""
@@ -188,7 +189,8 @@ class HeadStart:
         taught = visible if learner.by_itself else masked
         if not taught.any():
             return float("nan")
-        with seeded(options.seed * 1_000_003 + epoch * 1_009 + int(rows[0])):
+        seed = options.seed * 1_000_003 + epoch * 1_009 + int(rows[0])
+        with self._seeding.seed(seed):
             loss = learner.head_loss(
                 kept.seen[rows][visible], visible, masked, kept.taught[rows][taught]
             )

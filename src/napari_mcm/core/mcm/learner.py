@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_mcm.core.encoders import Encoder
-from napari_mcm.core.encoders.seeding import seeded
+from napari_mcm.core.encoders.seeding import SeededSteps, seeded
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.gauges import effective_rank
 from napari_mcm.core.mcm.loss import Target
@@ -83,6 +83,7 @@ class Learner:
         with seeded(config.optimiser.seed):
             head = kind(student.dim, teacher.dim, config.context)
         self.head = head.to(student.device)
+        self._seeding = SeededSteps(student.device)
         groups = parameter_groups(student.module, self.head, config.optimiser)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
 
@@ -117,7 +118,8 @@ class Learner:
         for number, chunk in enumerate(self._chunks(windows)):
             targets = None if self.adapts_only else self.targets_of(chunk)
             yield
-            with seeded(seed + number * self.team.size + self.team.rank):
+            own_seed = seed + number * self.team.size + self.team.rank
+            with self._seeding.seed(own_seed, learning):
                 added, seen = self._learn_from(chunk, targets, count, learning)
             sums += added
             features.append(seen)
