@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from napari_mcm.core.errors import McmError
 
 
@@ -62,6 +64,21 @@ def flush(path: Path) -> None:
             # Some network file systems know no such thing.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
+
+
+def cache_folder(name: str) -> Path:
+    """Name the folder for what can be made again; it need not exist yet.
+
+    Parameters
+    ----------
+    name : str
+        What is kept in it. All lie in ``$NAPARI_MCM_CACHE``, or where this system keeps
+        caches of its user.
+    """
+    given = os.environ.get("NAPARI_MCM_CACHE")
+    if given:
+        return Path(given) / name
+    return Path(user_cache_path("napari-mcm", appauthor=False)) / name
 
 
 def write_text(path: Path, text: str) -> None:

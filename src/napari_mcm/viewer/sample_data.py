@@ -60,9 +60,9 @@ def _generated(folder: Path, config: object) -> Path:
 
 
 def _folder() -> Path:
-    from platformdirs import user_cache_path
+    from napari_mcm.core.files import cache_folder
 
-    folder = Path(user_cache_path("napari-mcm", appauthor=False)) / "samples"
+    folder = cache_folder("samples")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):

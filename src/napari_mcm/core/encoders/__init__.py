@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "compute": ["ComputeConfig"],
         "encoder": ["Encoder"],
         "export": ["save_encoder"],
-        "load": ["load_encoder"],
+        "load": ["load_encoder", "load_encoders"],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,10 @@ from napari_mcm.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+
+AUTO_VARIABLE = "NAPARI_MCM_AUTO_PRECISION"
+"""Environment variable that says what ``auto`` is, on this machine or on a cluster."""
 
 
 class ComputeConfig(BaseModel):
@@ -25,7 +30,7 @@ class ComputeConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Number format; auto is bfloat16 where the hardware computes it "
-        "fast, else float32.",
+        "fast and the encoder's features stay the same, else float32.",
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads to compute with; by default PyTorch's own."
@@ -59,14 +64,51 @@ def choose_device(config: ComputeConfig) -> torch.device:
     return device
 
 
+def settle_training(config: ComputeConfig) -> ComputeConfig:
+    """Give the same configuration with a training's precision stated.
+
+    Raises
+    ------
+    ConfigError
+        If PyTorch does not see the device.
+    """
+    dtype = choose_dtype(config, choose_device(config))
+    return config.model_copy(update={"precision": str(dtype).removeprefix("torch.")})
+
+
 def choose_dtype(config: ComputeConfig, device: torch.device) -> torch.dtype:
-    """Turn the configured precision into a number format."""
+    """Turn the configured precision of a training into a number format.
+
+    ``auto`` is bfloat16 on GPUs that compute it fast and float32 on every CPU, so that
+    CPUs of different kinds train the same weights. For the precision of a loaded
+    encoder, see :func:`~napari_mcm.core.encoders.equivalence.settle_precision`.
+    """
     import torch
 
-    if config.precision == "auto":
-        fast = has_fast_bfloat16(device)
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    name: str = config.precision
+    if name == "auto":
+        mixed = device.type == "cuda" and has_fast_bfloat16(device)
+        name = automatic_precision() or ("bfloat16" if mixed else "float32")
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def automatic_precision() -> Literal["float32", "bfloat16"] | None:
+    """Read what ``auto`` shall be from the environment; None where nothing is said.
+
+    Raises
+    ------
+    ConfigError
+        If the variable holds something else.
+    """
+    given = os.environ.get(AUTO_VARIABLE, "")
+    if given in ("float32", "bfloat16"):
+        return "float32" if given == "float32" else "bfloat16"
+    if given:
+        raise ConfigError(
+            f"{AUTO_VARIABLE}={given}: not a precision",
+            hint="Set it to float32 or bfloat16, or leave it out",
+        )
+    return None
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -50,6 +50,11 @@ class Encoder:
         In what it computes; the module's own weights are float32.
     compile : bool
         Whether it is compiled for speed; see :meth:`compiled`.
+    auto_precision : bool
+        Whether the precision was left to be chosen: a file that was begun in another
+        one is then continued in its own.
+    precision_note : str
+        Why it computes in this precision, in one line; "" where nothing was measured.
     """
 
     module: nn.Module
@@ -64,8 +69,11 @@ class Encoder:
     device: torch.device
     dtype: torch.dtype
     compile: bool = False
+    auto_precision: bool = False
+    precision_note: str = ""
     _fast: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
     _halvings: list[None] = field(default_factory=list, init=False, repr=False)
+    _others: dict[str, Encoder] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def precision(self) -> str:
@@ -157,6 +165,21 @@ class Encoder:
                 "Try --precision float32; if it stays so, the weights are damaged",
             )
         return features
+
+    def in_precision(self, precision: str) -> Encoder:
+        """Give the same encoder, with the same module, in another precision.
+
+        Parameters
+        ----------
+        precision : {"float32", "bfloat16"}
+            The number format.
+        """
+        if precision == self.precision:
+            return self
+        if precision not in self._others:
+            dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+            self._others[precision] = replace(self, dtype=dtype, precision_note="")
+        return self._others[precision]
 
     def compiled(self) -> tuple[Encoder, str]:
         """Give an encoder that is compiled for this machine, where that is possible.

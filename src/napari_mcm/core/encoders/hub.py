@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import timm
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from timm.models import load_model_config_from_hf
 from torch import nn
@@ -24,7 +24,9 @@ OFFLINE_HINT = (
     f"Without a network use {PREFIX}{OFFLINE[0]} (pip install 'napari-mcm[offline]'), "
     "a fine-tuned run's folder, or a .safetensors file with its recipe.json"
 )
+_UNREACHABLE = "weights are not on this computer and cannot be fetched"
 _PROBE_SECONDS = 5.0
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -48,10 +50,18 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
         If there is no such model, or its weights cannot be fetched or loaded.
     """
     _check_name(name)
+    with _errors_of_the_hub(name), _offline_if_unreachable():
+        arguments = _arguments(name)
+        module = timm.create_model(name, pretrained=True, num_classes=0)
+    licence = pretrained_config(module).get("license")
+    return module, {"weights": name, "license": licence, "model_args": arguments}
+
+
+@contextmanager
+def _errors_of_the_hub(name: str) -> Iterator[None]:
+    """Turn what goes wrong with the hub into one line that says what to do."""
     try:
-        with _offline_if_unreachable():
-            arguments = _arguments(name)
-            module = timm.create_model(name, pretrained=True, num_classes=0)
+        yield
     except GatedRepoError as error:
         raise WeightsError(
             "its licence must be accepted before its weights can be fetched",
@@ -65,20 +75,64 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
             "Check the name, or log in with: hf auth login",
         ) from error
     except OSError as error:
-        raise WeightsError(
-            "weights are not on this computer and cannot be fetched", name, OFFLINE_HINT
-        ) from error
+        raise WeightsError(_UNREACHABLE, name, OFFLINE_HINT) from error
     # timm and checkpoints fail in many ways of their own; to the user all are one.
     except Exception as error:  # noqa: BLE001
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"weights cannot be loaded ({reason})", name) from error
-    licence = pretrained_config(module).get("license")
-    return module, {"weights": name, "license": licence, "model_args": arguments}
 
 
 def is_timm_name(name: str) -> bool:
     """Tell whether timm builds models of that name, or fetches them from the hub."""
     return name.startswith(HUB_PREFIXES) or timm.is_model(name.partition(".")[0])
+
+
+def is_cached(name: str) -> bool:
+    """Tell whether a model's weights are on this computer already."""
+    repository = _repository(name)
+    return repository is not None and any(
+        isinstance(try_to_load_from_cache(repository, file), str)
+        for file in _WEIGHT_FILES
+    )
+
+
+def check_access(name: str) -> None:
+    """Ask the hub whether this user may fetch a model's weights.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such model, its licence was not accepted, or the hub does not
+        answer.
+    """
+    _check_name(name)
+    repository = _repository(name)
+    if repository is None:
+        raise WeightsError("timm has no weights of this model", name)
+    if not is_reachable():
+        raise WeightsError(_UNREACHABLE, name, OFFLINE_HINT)
+    with _errors_of_the_hub(name):
+        HfApi().auth_check(repository)
+
+
+def _repository(name: str) -> str | None:
+    """Name the hub's repository of a model; None where timm knows of none."""
+    if name.startswith(HUB_PREFIXES):
+        return name.partition(":")[2].partition("@")[0]
+    if not is_timm_name(name):
+        return None
+    own = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return getattr(own, "hf_hub_id", None) and _full_id(own)
+
+
+def _full_id(own: Any) -> str:
+    # timm's own entries leave the model's name to be filled in: "timm/".
+    tag = f".{own.tag}" if own.tag else ""
+    return (
+        f"{own.hf_hub_id}{own.architecture}{tag}"
+        if own.hf_hub_id.endswith("/")
+        else str(own.hf_hub_id)
+    )
 
 
 def _check_name(name: str) -> None:
@@ -109,14 +163,15 @@ def _arguments(name: str) -> dict[str, Any]:
 def _offline_if_unreachable() -> Iterator[None]:
     """Spare the user a minute of retries where there is no network."""
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _reachable()
+    constants.HF_HUB_OFFLINE = before or not is_reachable()
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
 
 
-def _reachable() -> bool:
+def is_reachable() -> bool:
+    """Tell whether the hub answers, or a proxy is set that may reach it."""
     if getproxies():
         return True
     parts = urlsplit(constants.ENDPOINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from napari_mcm.core.encoders.compute import ComputeConfig, choose_device, choose_dtype
+from napari_mcm.core.background import apart
+from napari_mcm.core.encoders.compute import ComputeConfig, choose_device
 from napari_mcm.core.encoders.encoder import Encoder, to_channels_last
+from napari_mcm.core.encoders.equivalence import settle_precision
 from napari_mcm.core.encoders.fingerprint import fingerprint
 from napari_mcm.core.encoders.hub import (
     is_timm_name,
@@ -31,6 +34,7 @@ from napari_mcm.core.encoders.recipe import (
 )
 from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import WeightsError
+from napari_mcm.core.jobs import Job, Note
 
 RANDOM_PREFIX = "random:"
 
@@ -50,7 +54,8 @@ def load_encoder(
         (``model.safetensors`` and ``recipe.json``); a ``.safetensors`` file with
         ``recipe.json`` beside it; ``random:resnet18``, with random weights.
     compute : ComputeConfig, optional
-        Where and in what it computes. Its threads are set for the calling thread.
+        Where and in what it computes. Its threads are set for the calling thread. The
+        precision ``auto`` is measured the first time, which takes seconds.
     random_weights_seed : int, optional
         Seed of random weights, 0 by default.
 
@@ -72,7 +77,7 @@ def load_encoder(
         torch.set_num_threads(compute.threads)
     module, recipe = _build(str(spec), random_weights_seed or 0)
     module = to_channels_last(module.eval().to(device))
-    return Encoder(
+    encoder = Encoder(
         module=module,
         architecture=recipe.architecture,
         spec=str(spec),
@@ -83,8 +88,44 @@ def load_encoder(
         fingerprint=fingerprint(module, recipe),
         recipe=recipe.plain(),
         device=device,
-        dtype=choose_dtype(compute, device),
+        dtype=torch.float32,
     )
+    if compute.precision == "auto":
+        return settle_precision(encoder)
+    return encoder.in_precision(compute.precision)
+
+
+def load_encoders(
+    specs: Sequence[str | Path], compute: ComputeConfig
+) -> Job[list[Encoder]]:
+    """Load encoders as part of a job: a cancel need not wait for it.
+
+    Parameters
+    ----------
+    specs : sequence of str or Path
+        As :func:`load_encoder` takes them.
+    compute : ComputeConfig
+        Where and in what they compute.
+
+    Yields
+    ------
+    Event
+        Progress, and a note where the precision was measured.
+
+    Returns
+    -------
+    list of Encoder
+    """
+    encoders = []
+    for spec in specs:
+        encoder = yield from apart("Loading the encoder", load_encoder, spec, compute)
+        if encoder.precision_note:
+            yield Note(encoder.precision_note)
+        encoders.append(encoder)
+    if compute.threads:
+        # They were set for the thread that loaded.
+        torch.set_num_threads(compute.threads)
+    return encoders
 
 
 def _build(spec: str, seed: int) -> tuple[nn.Module, Recipe]:

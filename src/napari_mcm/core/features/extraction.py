@@ -17,7 +17,7 @@ from napari_mcm.core.features.lease import hold
 from napari_mcm.core.features.outputs import Output
 from napari_mcm.core.features.patches import stream_patches
 from napari_mcm.core.features.reading import read_features
-from napari_mcm.core.features.request import Counts
+from napari_mcm.core.features.request import Counts, as_begun
 from napari_mcm.core.features.store import FeatureStore
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.jobs import Job, Meter, Note
@@ -126,6 +126,7 @@ def write_features(
     """
     _check_same(slide, grid)
     began = time.monotonic()
+    targets = [(as_begun(encoder, path), path) for encoder, path in targets]
     missing = []
     for encoder, path in targets:
         store = FeatureStore.find(path, grid, encoder.describe(), overwrite)

@@ -11,14 +11,23 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_mcm import __version__
-from napari_mcm.core.features.layout import SCHEMA, VERSION, attributes_of, files_of
+from napari_mcm.core.features.layout import (
+    SCHEMA,
+    SUFFIX,
+    VERSION,
+    attributes_of,
+    files_of,
+)
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueConfig
 from napari_mcm.core.tissue.find import drawn_mask
+
+if TYPE_CHECKING:
+    from napari_mcm.core.encoders import Encoder
 
 Counts = dict[str, int]
 """Patches by the name of their status."""
@@ -90,6 +99,52 @@ def find_answer(file: Path, encoder: Mapping[str, Any], request: str) -> Path:
         if answers(attributes_of(other), encoder, request) is not None:
             return other
     return file
+
+
+def as_begun(encoder: Encoder, file: Path) -> Encoder:
+    """Give an encoder in the precision that a feature file of it was begun in.
+
+    Machines differ in what ``auto`` is: any of them continues a file as it was begun.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Stays as it is where its precision was asked for.
+    file : Path
+        The feature file; it need not exist.
+    """
+    begun = _precision_of(file, encoder) if encoder.auto_precision else None
+    return encoder if begun is None else encoder.in_precision(begun)
+
+
+def as_in(folder: Path, encoder: Encoder) -> Encoder:
+    """Give an encoder in the precision of the feature files of it in a folder.
+
+    So that slides that are added on another machine are comparable with those there.
+
+    Parameters
+    ----------
+    folder : Path
+        It need not exist.
+    encoder : Encoder
+        Stays as it is where its precision was asked for.
+    """
+    if not encoder.auto_precision:
+        return encoder
+    for file in sorted(folder.glob(f"*{SUFFIX}")):
+        begun = _precision_of(file, encoder)
+        if begun is not None:
+            return encoder.in_precision(begun)
+    return encoder
+
+
+def _precision_of(file: Path, encoder: Encoder) -> str | None:
+    identity = attributes_of(file).get("identity")
+    if not isinstance(identity, Mapping):
+        return None
+    same = identity.get("encoder") == encoder.fingerprint
+    known = identity.get("precision") in ("float32", "bfloat16")
+    return str(identity["precision"]) if same and known else None
 
 
 def answers(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.encoders import Encoder, load_encoders
 from napari_mcm.core.errors import ConfigError, McmError, OutputError, SlideError
 from napari_mcm.core.features.ahead import (
     Finished,
@@ -20,7 +20,7 @@ from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.extraction import write_features
 from napari_mcm.core.features.lease import LeaseHeldError
 from napari_mcm.core.features.publish import Shelf
-from napari_mcm.core.features.request import Counts
+from napari_mcm.core.features.request import Counts, as_in
 from napari_mcm.core.features.tally import ExtractResult, Tally
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
 from napari_mcm.core.jobs import Job, Note, Progress
@@ -66,15 +66,18 @@ def extract_slides(
     check_asked(config)
     tally = Tally()
     yield Progress("Loading the encoder", 0, None, "encoders")
-    encoders = encoders or [load_encoder(e, config.compute) for e in config.encoder]
+    if not encoders:
+        encoders = yield from load_encoders(config.encoder, config.compute)
+    folders = tuple(_folders(config))
+    encoders = [as_in(f, e) for f, e in zip(folders, encoders, strict=True)]
     paths, grid_config, failed = look_at(config)
     for line in failed:
         yield from tally.fail(line)
     plan = Plan(
         config,
         grid_config,
-        tuple(_folders(config)),
-        tuple(encoder.describe() for encoder in encoders),
+        folders,
+        tuple(encoders),
         Shelf(config.publish) if config.publish else None,
     )
     ahead = SlidesAhead(paths, plan)
@@ -82,7 +85,7 @@ def extract_slides(
     try:
         while ahead.left:
             path, ready = yield from ahead.take()
-            found = yield from tally.follow(_bring(ready, encoders, plan))
+            found = yield from tally.follow(_bring(ready, plan))
             if isinstance(found, LeaseHeldError):
                 # Once all that are left are held, there is nothing to do but to wait.
                 waits += 1
@@ -100,9 +103,7 @@ def extract_slides(
     return tally.result()
 
 
-def _bring(
-    ready: Ready | McmError, encoders: Sequence[Encoder], plan: Plan
-) -> Job[Counts | McmError]:
+def _bring(ready: Ready | McmError, plan: Plan) -> Job[Counts | McmError]:
     """See that a slide's files are complete, and published where that is asked."""
     if isinstance(ready, McmError):
         return ready
@@ -111,7 +112,7 @@ def _bring(
         for file in ready.files:
             yield Note(f"{file.name} is complete already: its features are taken as is")
     else:
-        found = yield from _extract_one(ready, encoders, plan.config)
+        found = yield from _extract_one(ready, plan.config)
         if isinstance(found, McmError):
             return found
         counts = found
@@ -200,11 +201,10 @@ def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
     return list(mpps), config.grid.model_copy(update={"mpp": mpp}), failed
 
 
-def _extract_one(
-    ready: Prepared, encoders: Sequence[Encoder], config: ExtractConfig
-) -> Job[Counts | McmError]:
+def _extract_one(ready: Prepared, config: ExtractConfig) -> Job[Counts | McmError]:
     """Extract a slide by all encoders, and close it."""
     slide, grid = ready.slide, ready.grid
+    encoders: Sequence[Encoder] = ready.encoders
     try:
         if ready.tissue != FOUND:
             yield Note(f"{slide.name}: tissue as drawn in {ready.tissue}")

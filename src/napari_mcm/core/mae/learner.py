@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_mcm.core.encoders import ComputeConfig
-from napari_mcm.core.encoders.compute import choose_device, choose_dtype
+from napari_mcm.core.encoders.compute import choose_device, settle_training
 from napari_mcm.core.encoders.seeding import SeededSteps
 
 Sample = TypeVar("Sample")
@@ -59,7 +59,8 @@ class Learner(Generic[Sample]):
         compute: ComputeConfig,
     ) -> None:
         self.device = choose_device(compute)
-        self.dtype = choose_dtype(compute, self.device)
+        # A run that is resumed on another kind of machine sets it to what it began with.
+        self.precision = settle_training(compute).precision
         if compute.threads:
             torch.set_num_threads(compute.threads)
         self.module = module.to(self.device)
@@ -118,7 +119,7 @@ class Learner(Generic[Sample]):
 
     def autocast(self) -> torch.autocast:
         """Compute in the configured precision."""
-        mixed = self.dtype != torch.float32
+        mixed = self.precision != "float32"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
 
     def _update(self, factor: float) -> float:

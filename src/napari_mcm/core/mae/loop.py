@@ -136,6 +136,7 @@ class Loop(Generic[Sample]):
             )
         yield from apart("Reading the checkpoint", self.learner.load_state, tensors)
         self.step, self.damaged = int(state["step"]), list(state["damaged"])
+        self.learner.precision = state.get("precision", self.learner.precision)
         self._saved = self.step
         self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {self.plan.steps}")
@@ -212,6 +213,7 @@ class Loop(Generic[Sample]):
             "step": self.step,
             "images": self.plan.identity,
             "damaged": self.damaged,
+            "precision": self.learner.precision,
         }
         # A gigabyte may take seconds: who cancels does not wait for it.
         self.run.begin_checkpoint(self.learner.state(), state)

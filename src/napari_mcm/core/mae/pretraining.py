@@ -16,6 +16,7 @@ from torch import Tensor
 
 from napari_mcm.core.background import apart
 from napari_mcm.core.encoders import load_encoder
+from napari_mcm.core.encoders.compute import settle_training
 from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import ConfigError, WeightsError
 from napari_mcm.core.jobs import Job, Note
@@ -161,7 +162,7 @@ def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
         model = MaskedAutoencoder(vit, config.model.model, config.masking)
     if config.start is None:
         return model, None
-    start = load_encoder(config.start, config.compute)
+    start = load_encoder(config.start, settle_training(config.compute))
     try:
         model.encoder.load_state_dict(start.module.state_dict())
     except RuntimeError as error:

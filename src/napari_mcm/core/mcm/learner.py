@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,29 @@ class Learner:
         self._seeding = SeededSteps(student.device)
         groups = parameter_groups(student.module, self.head, config.optimiser)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+
+    @property
+    def precision(self) -> dict[str, str]:
+        """What student and teacher compute in."""
+        pair = {"student": self.student, "teacher": self.teacher}
+        return {name: encoder.precision for name, encoder in pair.items()}
+
+    def compute_in(self, precision: Mapping[str, str]) -> None:
+        """Compute as a run was begun, whatever is chosen automatically on this machine.
+
+        Parameters
+        ----------
+        precision : mapping
+            As :attr:`precision` gives it; empty in runs of before it was kept.
+        """
+        if self.student.auto_precision:
+            self.student = self.student.in_precision(
+                precision.get("student", self.student.precision)
+            )
+        if self.teacher.auto_precision:
+            self.teacher = self.teacher.in_precision(
+                precision.get("teacher", self.teacher.precision)
+            )
 
     def step(
         self, windows: Sequence[Window], factor: float, learning: bool, seed: int

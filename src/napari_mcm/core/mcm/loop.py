@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.encoders import Encoder, load_encoders
 from napari_mcm.core.errors import RunError, TrainingError
 from napari_mcm.core.evaluation.held_out import HeldOutProbe
 from napari_mcm.core.jobs import Job, Meter, Metrics, Note, Progress
@@ -99,12 +99,9 @@ class Training:
         """Train to the end and export the student; returns the summary."""
         config = self.config
         compute = self.team.place(config.compute)
-        loading = Meter("Loading encoders", 2, "encoders")
-        yield loading.progress()
-        student = load_encoder(config.student, compute)
-        yield loading.advance()
-        teacher = load_encoder(config.teacher_spec, compute)
-        yield loading.advance()
+        student, teacher = yield from load_encoders(
+            (config.student, config.teacher_spec), compute
+        )
         if config.teacher_features is not None:
             yield from take_from_files(
                 self.cache,
@@ -145,6 +142,7 @@ class Training:
                 "its slides are not the ones it was started with", self.run.path
             )
         self.learner.load_state(tensors)
+        self.learner.compute_in(state.get("precision", {}))
         self.step, self.damaged = int(state["step"]), int(state["damaged"])
         self._saved = self.step
         if self.team.leads:
@@ -315,7 +313,12 @@ class Training:
     def _save(self) -> None:
         if not self.team.leads:
             return
-        state = {"step": self.step, "slides": self.slides, "damaged": self.damaged}
+        state = {
+            "step": self.step,
+            "slides": self.slides,
+            "damaged": self.damaged,
+            "precision": self.learner.precision,
+        }
         # Who cancels does not wait until it is written.
         self.run.begin_checkpoint(self.learner.state(), state)
         self._saved, self._saved_at = self.step, time.monotonic()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mcm.core.encoders import load_encoder
+from napari_mcm.core.encoders.compute import settle_training
 from napari_mcm.core.errors import ConfigError, McmError, RunError
 from napari_mcm.core.jobs import Event, Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.mae.classifier.cells import TRAIN, VALIDATION, CellSet
@@ -176,7 +177,8 @@ def common_augmentation(config: AblationConfig) -> AugmentConfig:
     runs = [arm for arm in config.arms if arm.startswith("mae:")]
     if not runs or config.augment != AugmentConfig():
         return config.augment
-    recipe = load_encoder(runs[0].removeprefix("mae:"), config.compute).recipe
+    compute = settle_training(config.compute)
+    recipe = load_encoder(runs[0].removeprefix("mae:"), compute).recipe
     told = recipe.get("pretraining", {}).get("options", {}).get("augment")
     return AugmentConfig.model_validate(told) if told else config.augment
 

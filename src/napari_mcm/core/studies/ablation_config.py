@@ -58,7 +58,7 @@ class AblationConfig(BaseModel):
     model: ModelConfig = ModelConfig(model="tiny")
     fit: FitConfig = FitConfig()
     augment: AugmentConfig = AugmentConfig()
-    compute: ComputeConfig = ComputeConfig()
+    compute: ComputeConfig = ComputeConfig(precision="float32")
     workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
     cache_mb: int = Field(
         256, ge=0, description="Decoded pictures kept in memory, in MB."

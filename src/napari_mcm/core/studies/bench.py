@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
+from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoders
 from napari_mcm.core.errors import GridError
 from napari_mcm.core.features.extraction import extract
 from napari_mcm.core.features.layout import feature_path
@@ -143,7 +143,7 @@ def bench(config: BenchConfig) -> Job[BenchResult]:
                 path, grid, config, config.workers
             )
             if config.what == "extract":
-                encoder = load_encoder(config.encoder, config.compute)
+                (encoder,) = yield from load_encoders([config.encoder], config.compute)
                 stages += yield from _encoding(slide, grid, encoder, config)
                 rates |= yield from _extracting(path, grid, encoder, config, folder)
         return BenchResult(slide.name, len(grid), tuple(stages), rates)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.encoders import Encoder, load_encoders
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import ConfigError, GridError, RunError
 from napari_mcm.core.features import extract, feature_path
@@ -142,7 +142,7 @@ def demo(config: DemoConfig) -> Job[DemoResult]:
         features = {}
         for name, spec in _encoders(config, result).items():
             with clock(f"Features: {name}"):
-                encoder = load_encoder(spec, config.compute)
+                (encoder,) = yield from load_encoders([spec], config.compute)
                 features[name] = yield from _extract(slide, grid, encoder, out, name)
         with clock("Heatmaps and figures"):
             query = _query(features["before"], config)

@@ -232,6 +232,8 @@ def arm_config(
     own = under(PRESETS[arm.preset], arm.options) if arm.preset else arm.options
     options = under(config.base, own)
     options["optimiser"] = {**options.get("optimiser", {}), "seed": seed}
+    # Arms are compared with each other, and with what other machines found.
+    options["compute"] = {"precision": "float32", **options.get("compute", {})}
     try:
         return FinetuneConfig.model_validate({**options, "slides": slides, "out": out})
     except ValidationError as error:

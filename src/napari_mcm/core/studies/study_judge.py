@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.evaluation import EvaluateConfig
 from napari_mcm.core.evaluation.estimate import balanced_accuracy, macro_auroc
@@ -116,8 +115,7 @@ def _extract(
         tissue=config.tissue,
         compute=config.compute,
     )
-    loaded = load_encoder(encoder, config.compute)
-    done = yield from extract_slides(asked, [loaded])
+    done = yield from extract_slides(asked)
     if len(done.files) < len(slides):
         raise FeatureError(f"slides could not be read: {'; '.join(done.failed)}")
     return [read_features(path) for path in done.files]

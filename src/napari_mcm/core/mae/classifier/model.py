@@ -21,6 +21,7 @@ from napari_mcm.core.encoders import (
     load_encoder,
     save_encoder,
 )
+from napari_mcm.core.encoders.compute import settle_training
 from napari_mcm.core.errors import RunError
 from napari_mcm.core.files import atomic_path
 from napari_mcm.core.mae.classifier.config import ClassifyConfig
@@ -110,7 +111,7 @@ def load_classifier(
             run_dir,
             f"Finish it with: classify train --resume {run_dir}",
         )
-    encoder = load_encoder(run_dir, compute)
+    encoder = load_encoder(run_dir, settle_training(compute or ComputeConfig()))
     try:
         with safe_open(file, "pt") as opened:
             about = opened.metadata() or {}

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
-from napari_mcm.core.encoders.compute import choose_device, choose_dtype
+from napari_mcm.core.encoders.compute import (
+    choose_device,
+    choose_dtype,
+    settle_training,
+)
 from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mae.classifier.config import ClassifyConfig, FitConfig
@@ -75,6 +79,7 @@ def load_start(
     seed : int
         Of random weights.
     """
+    compute = settle_training(compute)
     if init == SCRATCH:
         encoder = _fresh_vit(model, augment, compute, seed)
     elif init.startswith(SCRATCH + ":"):
