@@ -48,6 +48,7 @@ VERBS = {
     "convert": "take patch features to other tools, and from them",
     "export": "write an encoder as TorchScript, torch.export, ONNX or for a hub",
     "bench": "measure reading and extraction here, and name what limits them",
+    "doctor": "check this machine: software, device, precision, display, network",
     "view": "open slides in napari with the plugin",
 }
 

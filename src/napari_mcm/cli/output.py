@@ -25,11 +25,14 @@ class Outcome:
         For people.
     failed : sequence of str
         One line a slide or patch that failed, where the rest went well.
+    status : int or None
+        The exit status, where it is not told by what failed.
     """
 
     result: Mapping[str, Any]
     lines: Sequence[str]
     failed: Sequence[str] = ()
+    status: int | None = None
 
 
 class JobCancelledError(Exception):
@@ -45,6 +48,8 @@ def emit(outcome: Outcome, as_json: bool) -> int:
     if as_json:
         print(json.dumps(plain(outcome.result), ensure_ascii=False))
     sys.stdout.flush()
+    if outcome.status is not None:
+        return outcome.status
     return SOME_FAILED if outcome.failed else 0
 
 
