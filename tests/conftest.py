@@ -18,6 +18,8 @@ _threads = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 os.environ.setdefault("OMP_NUM_THREADS", _threads)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+# The same precision on every machine; tests of `auto` itself set it as they need it.
+os.environ.setdefault("NAPARI_MCM_AUTO_PRECISION", "float32")
 if "NAPARI_CONFIG" not in os.environ:
     _settings = tempfile.mkdtemp(prefix="napari-mcm-tests-")
     atexit.register(shutil.rmtree, _settings, ignore_errors=True)

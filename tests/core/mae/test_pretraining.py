@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from napari_mcm.core import writes
-from napari_mcm.core.encoders import load_encoder, save_encoder
+from napari_mcm.core.encoders import ComputeConfig, load_encoder, save_encoder
+from napari_mcm.core.encoders.compute import AUTO_VARIABLE
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError, WeightsError
 from napari_mcm.core.features import ExtractConfig, extract_slides
 from napari_mcm.core.grid import GridConfig
@@ -104,6 +105,23 @@ def test_the_encoder_extracts_features_of_a_slide(finished, tissue_slide, tmp_pa
     )
     done = run(extract_slides(extraction))
     assert done.slides == 1 and done.patches > 0 and not done.failed
+
+
+def test_a_resumed_run_keeps_its_precision(config, tmp_path, monkeypatch):
+    """On another machine, `auto` may be another precision."""
+    config = elsewhere(config, config.out, compute=ComputeConfig(device="cpu"))
+    monkeypatch.setenv(AUTO_VARIABLE, "bfloat16")
+    whole = run(pretrain(config))
+    other = elsewhere(config, tmp_path / "cancelled")
+    job = pretrain(other)
+    next(event for event in job if isinstance(event, Metrics) and event.step == 3)
+    job.close()
+    monkeypatch.setenv(AUTO_VARIABLE, "float32")
+    assert_same_bits(whole.run_dir, run(resume_pretrain(other.out)).run_dir)
+    third = run(pretrain(elsewhere(config, tmp_path / "float32")))
+    name = "blocks.0.attn.qkv.weight"
+    one, two = (weights(result.run_dir)[0][name] for result in (whole, third))
+    assert not torch.equal(one, two)
 
 
 def test_cancel_and_resume_end_in_the_same_weights(finished, config, tmp_path):

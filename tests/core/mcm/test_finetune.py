@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from napari_mcm.core import writes
 from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.encoders.compute import AUTO_VARIABLE
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError
 from napari_mcm.core.evaluation import HeldOutProbe
 from napari_mcm.core.jobs import Metrics, Progress, run
@@ -88,6 +89,23 @@ def test_cancel_and_resume_end_in_the_same_weights(finished, config, tmp_path):
     assert_same_bits(weights(result.run_dir), weights(resumed.run_dir))
     steps = Run.open(other.out).metrics()["step"]
     assert steps == list(range(result.steps))
+
+
+def test_a_resumed_run_keeps_its_precision(config, tmp_path, monkeypatch):
+    """On another machine, `auto` may be another precision."""
+    monkeypatch.setenv(AUTO_VARIABLE, "bfloat16")
+    whole = run(finetune(config))
+    other = config.model_copy(update={"out": tmp_path / "cancelled"})
+    job = finetune(other)
+    next(event for event in job if isinstance(event, Metrics) and event.step == 1)
+    job.close()
+    monkeypatch.setenv(AUTO_VARIABLE, "float32")
+    resumed = run(resume_finetune(other.out))
+    assert_same_bits(weights(whole.run_dir), weights(resumed.run_dir))
+    third = config.model_copy(update={"out": tmp_path / "float32"})
+    elsewhere = weights(run(finetune(third)).run_dir)
+    name = "conv_stem.weight"
+    assert not torch.equal(elsewhere[name], weights(whole.run_dir)[name])
 
 
 def test_cancel_in_the_middle_of_a_step_resumes_too(finished, config, tmp_path):
