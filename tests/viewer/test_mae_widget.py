@@ -30,6 +30,7 @@ from napari_mcm.core.mae.pretraining import pretrain
 from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
 from napari_mcm.viewer import mae_preview
 from napari_mcm.viewer.cells_boxes import boxes_of, crop_of
+from napari_mcm.viewer.commands import beside_window
 from napari_mcm.viewer.finetune_runs import read_series
 from napari_mcm.viewer.jobs import JobState
 from napari_mcm.viewer.mae_runs import ablation_state, pretraining_state
@@ -205,7 +206,7 @@ def test_looking_does_not_change_what_is_learned(
 ) -> None:
     mae.form.folder.put(write_pictures(tmp_path / "pictures", 6))
     mae.start.out.put(tmp_path / "run")
-    config = mae.form.config(tmp_path / "undisturbed")
+    config = beside_window(mae.form.config(tmp_path / "undisturbed"))
     start(mae, mae.start, qtbot)
     wait_for_job(mae, qtbot)
     run(pretrain(config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -122,17 +121,17 @@ def test_bfloat16_agrees_with_float32():
 @pytest.mark.parametrize(
     ("has", "expected"),
     [
-        ({"_is_amx_tile_supported"}, torch.bfloat16),
-        ({"_is_avx512_bf16_supported"}, torch.bfloat16),
-        (set(), torch.float32),
+        ({"_is_amx_tile_supported"}, True),
+        ({"_is_avx512_bf16_supported"}, True),
+        (set(), False),
     ],
 )
-def test_auto_precision_follows_the_hardware(monkeypatch, has, expected):
-    from napari_mcm.core.encoders.compute import choose_dtype
+def test_fast_bfloat16_is_a_matter_of_instructions(monkeypatch, has, expected):
+    from napari_mcm.core.encoders.compute import has_fast_bfloat16
 
     for flag in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, flag, lambda flag=flag: flag in has)
-    assert choose_dtype(ComputeConfig(), torch.device("cpu")) is expected
+    assert has_fast_bfloat16(torch.device("cpu")) is expected
 
 
 def test_a_device_that_is_not_there_is_said_in_one_line():
@@ -291,7 +290,10 @@ def no_network(monkeypatch, tmp_path):
 
     from huggingface_hub import constants
 
+    asked = []
+
     def unreachable(*args, **kwargs):
+        asked.append(args)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
@@ -300,17 +302,19 @@ def no_network(monkeypatch, tmp_path):
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    return asked
 
 
 @pytest.mark.parametrize("spec", ["resnet10t", "hf-hub:someone/some-model"])
 def test_without_a_network_the_offline_means_are_named(no_network, spec):
     from huggingface_hub import constants
 
-    before, began = constants.HF_HUB_OFFLINE, time.monotonic()
+    before = constants.HF_HUB_OFFLINE
     with pytest.raises(WeightsError, match="offline:efficientnet_lite0") as error:
         load_encoder(spec)
     assert "\n" not in str(error.value)
-    assert time.monotonic() - began < 10
+    # The hub's own library would ask again and again for a minute.
+    assert len(no_network) <= 1
     assert constants.HF_HUB_OFFLINE is before
 
 

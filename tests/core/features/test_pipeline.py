@@ -139,11 +139,12 @@ def test_a_cancel_while_tissue_is_searched_is_heard_at_once(
     write_slide, tmp_path, monkeypatch
 ):
     path = write_slide(stained_image(700, 600))
-    going, let_go = threading.Event(), threading.Event()
+    going, let_go, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow(*_):
         going.set()
-        let_go.wait(20)
+        let_go.wait(60)
+        ended.set()
         raise AssertionError("nobody waits for this")
 
     monkeypatch.setattr("napari_mcm.core.features.ahead.find_tissue", slow)
@@ -151,10 +152,9 @@ def test_a_cancel_while_tissue_is_searched_is_heard_at_once(
     for event in job:
         if isinstance(event, Progress) and "tissue" in event.stage:
             break
-    assert going.wait(5)
-    began = time.monotonic()
+    assert going.wait(60)
     job.close()
-    assert time.monotonic() - began < 5
+    assert not ended.is_set()
     let_go.set()
 
 

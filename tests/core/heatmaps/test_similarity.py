@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -104,7 +103,7 @@ def test_robust_limits_of_equal_values_still_have_a_range(features: FeatureSet) 
     assert low < high
 
 
-def test_a_hundred_thousand_patches_answer_at_once() -> None:
+def test_a_hundred_thousand_patches_are_compared_exactly() -> None:
     side, dim = 320, 768
     lattice = np.indices((side, side)).reshape(2, -1).T.astype(np.int32)
     identity = {"name": "big", "fingerprint": "0", "size": [9, 9], "mpp": [0.5, 0.5]}
@@ -122,13 +121,11 @@ def test_a_hundred_thousand_patches_answer_at_once() -> None:
     vectors = rng.standard_normal((side * side, dim), dtype=np.float32)
     status = np.zeros(side * side, np.uint8)
     index = SimilarityIndex(FeatureSet(vectors, grid, status, {}))
-    seconds = []
-    for query in range(9):
-        began = time.perf_counter()
-        index.query(query)
-        seconds.append(time.perf_counter() - began)
-    # About 15 ms on two idle cores; the bound is for very busy ones.
-    assert min(seconds) < 0.5
+    found = index.query(5)
+    exact = vectors[::1000].astype(float) @ vectors[5].astype(float)
+    exact /= np.linalg.norm(vectors[::1000].astype(float), axis=1)
+    exact /= np.linalg.norm(vectors[5].astype(float))
+    np.testing.assert_allclose(found[::1000], exact, atol=1e-5)
 
 
 def test_the_nearest_of_several_counts_where_that_is_asked(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from napari_mcm.core.errors import ConfigError
 
@@ -35,6 +35,14 @@ class ComputeConfig(BaseModel):
     threads: int | None = Field(
         None, ge=1, description="CPU threads to compute with; by default PyTorch's own."
     )
+
+
+def _exact_by_default(given: object) -> object:
+    return {"precision": "float32", **given} if isinstance(given, dict) else given
+
+
+ExactComputeConfig = Annotated[ComputeConfig, BeforeValidator(_exact_by_default)]
+"""Of tasks whose results are compared: float32 unless another precision is asked for."""
 
 
 def choose_device(config: ComputeConfig) -> torch.device:

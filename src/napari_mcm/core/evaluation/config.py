@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
 from napari_mcm.core.features.config import BatchSize
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.slides import ReadConfig
@@ -128,7 +128,7 @@ class EvaluateConfig(BaseModel):
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
-    compute: ComputeConfig = ComputeConfig(precision="float32")
+    compute: ExactComputeConfig = ComputeConfig(precision="float32")
 
     @field_validator("encoder", "features", mode="before")
     @classmethod

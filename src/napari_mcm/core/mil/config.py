@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
 from napari_mcm.core.slides import ReadConfig
 
 ModelName = Literal["mean", "max", "abmil", "clam_sb", "clam_mb", "transmil", "dsmil"]
@@ -212,7 +212,7 @@ class CrossValidation(BaseModel):
     split: SplitConfig = SplitConfig()
     bags: BagsConfig = BagsConfig()
     figures: FiguresConfig = FiguresConfig()
-    compute: ComputeConfig = ComputeConfig(precision="float32")
+    compute: ExactComputeConfig = ComputeConfig(precision="float32")
 
 
 class MilConfig(CrossValidation):
@@ -251,7 +251,7 @@ class PredictConfig(BaseModel):
     out: Path | None = Field(None, description="Table to write (CSV).")
     bags: BagsConfig = BagsConfig()
     figures: FiguresConfig = FiguresConfig()
-    compute: ComputeConfig = ComputeConfig(precision="float32")
+    compute: ExactComputeConfig = ComputeConfig(precision="float32")
 
 
 class AttentionConfig(BaseModel):
@@ -294,5 +294,5 @@ class AttentionConfig(BaseModel):
         gt=0,
         description="Side of a patch in level-0 pixels, for files that do not say.",
     )
-    compute: ComputeConfig = ComputeConfig(precision="float32")
+    compute: ExactComputeConfig = ComputeConfig(precision="float32")
     read: ReadConfig = ReadConfig()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
 from napari_mcm.core.mae.classifier.config import (
     FitConfig,
     LabelsConfig,
@@ -58,7 +58,7 @@ class AblationConfig(BaseModel):
     model: ModelConfig = ModelConfig(model="tiny")
     fit: FitConfig = FitConfig()
     augment: AugmentConfig = AugmentConfig()
-    compute: ComputeConfig = ComputeConfig(precision="float32")
+    compute: ExactComputeConfig = ComputeConfig(precision="float32")
     workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
     cache_mb: int = Field(
         256, ge=0, description="Decoded pictures kept in memory, in MB."

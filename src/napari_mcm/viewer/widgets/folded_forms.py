@@ -86,7 +86,9 @@ class AllOptions:
     def _put_preferred(self) -> None:
         preferred = preferences().compute
         for name in ("device", "precision"):
-            self.put(f"compute.{name}", getattr(preferred, name))
+            # "auto" is no preference: tasks whose results are compared have another.
+            if (value := getattr(preferred, name)) != "auto":
+                self.put(f"compute.{name}", value)
 
 
 class Folded(Fold):
