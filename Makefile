@@ -1,17 +1,26 @@
-# Everything runs in .venv, which `make setup` makes and every target sees to.
+# Everything runs in .venv, which `make setup` makes and every target sees to. With
+# PYTHON=python3.13 or QT=pyside6 it is another environment, beside it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs pictures bench results napari constraints clean
+.PHONY: help setup demo test test-long lint docs wheel pictures bench results napari \
+	constraints clean
 
-BIN := .venv/bin
-RUN := .venv/.ready-run
-DEV := .venv/.ready-dev
+PYTHON ?=
+QT ?= pyqt6
+export PYTHON QT
+VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))$(if $(filter-out pyqt6,$(QT)),-$(QT))
+export VENV
+BIN := $(VENV)/bin
+RUN := $(VENV)/.ready-run
+DEV := $(VENV)/.ready-dev
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh
+# One process per core, up to four: each takes up to 2 GB.
+PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 
 # Containers often forbid bytecode; without it, each start takes ten seconds for torch.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | \
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
 		awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 $(RUN): $(INPUTS)
@@ -25,8 +34,17 @@ setup: $(DEV) ## make .venv with the package, its viewer and all tools
 demo: $(RUN) ## the whole main job on a generated slide, with a report in demo/
 	$(BIN)/napari-mcm demo --out demo
 
-test: $(DEV) ## all tests, the viewer's under Xvfb; ARGS="-k grid" for some, "-n 2" for two at a time
-	scripts/with_display.sh $(BIN)/python -m pytest $(ARGS)
+test: $(DEV) ## all tests, the viewer's under Xvfb; ARGS="-k grid" for some, "-n 0" for one process; PYTHON=python3.13, QT=pyside6
+	QT_API=$(QT) scripts/with_display.sh $(BIN)/python -m pytest $(PARALLEL) --durations=25 $(ARGS)
+
+test-long: $(DEV) wheel ## the long sweeps as well, and the wheel in a bare environment: an hour or two
+	NAPARI_MCM_TEST_LONG=1 QT_API=$(QT) scripts/with_display.sh $(BIN)/python -m pytest \
+		$(PARALLEL) --durations=25 $(ARGS)
+	scripts/try_wheel.sh
+
+wheel: $(DEV) ## the wheel in dist/
+	rm -rf dist
+	$(BIN)/uv build --wheel --out-dir dist
 
 lint: $(DEV) ## style, format, types and floors
 	$(BIN)/ruff check .

@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
 # Set up .venv: `setup.sh run` with what the demo needs, `setup.sh dev` with the tools of
 # the tests, the linters and the docs as well. An environment that is there is added to.
+# $PYTHON, $QT (pyqt6 or pyside6) and $VENV name others than the usual.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kind=${1:-dev}
-venv=.venv
+venv=${VENV:-.venv}
 began=$SECONDS
 
 find_python() {
     local name
-    for name in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+    # One that is named is the one that is meant.
+    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
         if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$name"
             return
         fi
     done
-    echo "No Python 3.11 or newer found; name one with make PYTHON=/path/to/python3." >&2
+    echo "${PYTHON:-python3} is no Python 3.11 or newer; name one: make PYTHON=/path/to/python3" >&2
     return 1
 }
 
@@ -56,7 +58,12 @@ install_with_pip() {
     "$venv/bin/python" -m pip install "$@"
 }
 
-wanted=(-c constraints.txt -e ".[all,offline]")
+case ${QT:-pyqt6} in
+    pyqt6) binding=all ;;
+    pyside6) binding=pyside6 ;;
+    *) echo "QT=$QT: choose pyqt6 or pyside6" >&2; exit 1 ;;
+esac
+wanted=(-c constraints.txt -e ".[$binding,offline]")
 if [ "$kind" = dev ]; then wanted+=(--group dev); fi
 
 if [ ! -x "$venv/bin/python" ]; then make_venv; fi

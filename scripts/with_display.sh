@@ -18,7 +18,9 @@ lacking() {
     command -v xauth >/dev/null || echo xauth
     libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p)
     grep -q 'libGL\.so\.1 ' <<<"$libraries" || echo libGL.so.1
-    for plugin in .venv/lib/python3*/site-packages/PyQt6/Qt6/plugins/platforms/libqxcb.so; do
+    local site=${VENV:-.venv}/lib/python3*/site-packages
+    for plugin in $site/PyQt6/Qt6/plugins/platforms/libqxcb.so \
+        $site/PySide6/Qt/plugins/platforms/libqxcb.so; do
         ldd "$plugin" 2>/dev/null | awk '/not found/ {print $1}' || true
     done
 }
@@ -46,7 +48,7 @@ They could not be installed from here (that takes root or password-less sudo, ap
 and a network). As root:
     apt-get install ${packages[*]}
 The engine and the command line are tested without them:
-    .venv/bin/python -m pytest tests/core tests/cli tests/test_project.py
+    ${VENV:-.venv}/bin/python -m pytest tests/core tests/cli tests/test_project.py
 END
     exit 1
 fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -46,6 +47,18 @@ def _start_display() -> None:
 
 if _PARALLEL and shutil.which("Xvfb"):
     _start_display()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported: a million objects, each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
+
+
+def pytest_sessionfinish() -> None:
+    """Let what was imported be collected as the process ends."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,27 @@ def write_slide(path: Path, mpp: float | None = MPP, blank: bool = False) -> Pat
         tiff.write(image, subifds=1, **options)
         tiff.write(image[::2, ::2], subfiletype=1, tile=(256, 256), photometric="rgb")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _imported() -> None:
+    """Import what the viewer imports later, and spare the garbage collector that.
+
+    Each test collects garbage several times, to see that nothing is held.
+    """
+    for name in (
+        "matplotlib.backends.backend_qtagg",
+        "napari._qt.qt_main_window",
+        "napari._vispy.layers.image",
+        "sklearn.metrics",
+        "timm",
+        "napari_mcm.core.mae.pretraining",
+        "napari_mcm.core.mcm.finetune",
+        "napari_mcm.core.mil.train",
+    ):
+        import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.lengths import length
 from tests.viewer.conftest import write_slide
 from tests.viewer.random_user import Complaints, RandomUser
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", range(length(2, 20)))
 def test_a_user_who_does_anything_breaks_nothing(
     viewer: Any, tmp_path: Path, seed: int
 ) -> None:
@@ -20,7 +21,7 @@ def test_a_user_who_does_anything_breaks_nothing(
     before = threading.active_count()
     with Complaints() as complaints:
         user = RandomUser(viewer, slides, tmp_path, seed)
-        user.act(60)
+        user.act(length(60, 200))
         user.finish()
     assert complaints.texts == [], user.did
     # The viewer's own readers and writers stay; nothing piles up.
