@@ -371,7 +371,7 @@ def _hub() -> Iterator[Check]:
             "note",
             f"{constants.ENDPOINT} cannot be reached: only weights that are on this "
             "computer can be used",
-            "Set HTTPS_PROXY where the network needs one, or use offline:… encoders",
+            "Set HTTPS_PROXY where the network needs one, or use the encoders named offline:",
         )
 
 
