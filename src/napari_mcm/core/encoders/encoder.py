@@ -237,7 +237,7 @@ class Encoder:
                 # From pinned memory a copy runs beside what is being computed.
                 raw = raw.pin_memory()
             images = self.normalise(raw)
-            features: Tensor = module(images.to(self.dtype))
+            features: Tensor = module(images)
         return features[:count].float().cpu().numpy()
 
     def _inference_module(self) -> Any:
@@ -253,7 +253,12 @@ class Encoder:
         side = self.input_size or 128
         noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
         example = self.normalise(torch.from_numpy(noise))
-        fast = fold_batch_norms(self.module, example).to(self.dtype)
+        fast = fold_batch_norms(self.module, example)
+        for layer in fast.modules():
+            # Norms, positions and the residual path stay float32, as autocast has them:
+            # without that, a ViT's features differ far more, and hardly any faster.
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.to(self.dtype)
         fast = to_channels_last(fast)
         if not self.compile:
             return fast
