@@ -70,6 +70,12 @@ def _same_threads() -> Iterator[None]:
         sys.modules["torch"].set_num_threads(before)
 
 
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare at float32's tolerance: `auto` is float32, however the tests are run."""
+    monkeypatch.setenv("NAPARI_MCM_AUTO_PRECISION", "float32")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

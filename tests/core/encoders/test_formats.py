@@ -36,12 +36,14 @@ def same(features, encoder, pixels):
     np.testing.assert_allclose(features, ours, rtol=1e-3, atol=1e-3 * np.ptp(ours))
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_torchscript(encoder, pixels, tmp_path):
     done = export_encoder(encoder, "torchscript", tmp_path, pixels.shape[1])
     with torch.inference_mode():
         same(torch.jit.load(done.path)(images(pixels)).numpy(), encoder, pixels)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_torch_export(encoder, pixels, tmp_path):
     done = export_encoder(encoder, "torch-export", tmp_path, pixels.shape[1])
     with torch.inference_mode():
@@ -49,6 +51,7 @@ def test_torch_export(encoder, pixels, tmp_path):
     same(features.numpy(), encoder, pixels)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_onnx(encoder, pixels, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -58,6 +61,7 @@ def test_onnx(encoder, pixels, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"encoder.onnx", "encoder.json"}
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_hub_folder_is_what_timm_loads(encoder, pixels, tmp_path):
     export_encoder(encoder, "hf-hub", tmp_path / "hub")
     model = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).eval()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_mcm.core.encoders import Encoder, load_encoder
+from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.mcm import ContextConfig, FinetuneConfig, OptimiserConfig
 from napari_mcm.core.mcm.windows import Window
@@ -20,13 +20,13 @@ TEACHER = "random:test_resnet"
 @pytest.fixture
 def student() -> Encoder:
     """A student of half a million weights."""
-    return load_encoder(STUDENT)
+    return load_encoder(STUDENT, ComputeConfig(precision="float32"))
 
 
 @pytest.fixture
 def teacher() -> Encoder:
     """A frozen teacher of another architecture."""
-    return load_encoder(TEACHER)
+    return load_encoder(TEACHER, ComputeConfig(precision="float32"))
 
 
 @pytest.fixture

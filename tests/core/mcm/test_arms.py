@@ -169,6 +169,7 @@ def test_adabn_moves_statistics_and_nothing_else(arm):
     assert np.isfinite(Run.open(result.run_dir).metrics()["feature_rank"]).all()
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_adabn_statistics_are_those_of_the_windows(student, teacher, arm):
     # As weights come that were trained on many photographs.
     for name, buffer in student.module.named_buffers():

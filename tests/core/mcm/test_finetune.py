@@ -55,6 +55,7 @@ def test_a_run_leaves_all_that_is_promised(finished, config):
     assert result.loss_last < result.loss_first
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_the_student_loads_with_timm_alone(finished):
     result, _ = finished
     recipe = json.loads((result.encoder / "recipe.json").read_text())

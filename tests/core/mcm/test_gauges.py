@@ -108,6 +108,7 @@ def test_a_divergence_keeps_the_last_good_checkpoint(config, monkeypatch):
     assert min(e.step for e in events if isinstance(e, Metrics)) == 3
 
 
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_gradients_of_chunks_are_those_of_the_whole(student, teacher, config, size):
     # Different numbers of masked patches: each patch counts the same, not each window.

@@ -178,6 +178,7 @@ def test_batch_norm_policy(student, teacher, config, policy, moves):
     assert any((after[k] != before[k]).any() for k in means) is moves
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_chunks_add_up_to_the_whole_batch(teacher, config):
     from napari_mcm.core.encoders import load_encoder
 
