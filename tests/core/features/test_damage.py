@@ -37,7 +37,7 @@ BLOCK = 32
 
 @pytest.fixture(scope="module")
 def encoder():
-    return load_encoder(ENCODER)
+    return load_encoder(ENCODER, ComputeConfig(precision="float32"))
 
 
 @pytest.fixture
