@@ -35,11 +35,8 @@ def _lines(check: Check, width: int) -> list[str]:
     marks = _MARKS if _can_print("✓✗") else _PLAIN_MARKS
     lines = [f"{marks[check.state]} {check.name:<{width}}  {check.what}"]
     if check.hint:
-        lines.append(
-            f"  {'':<{width}}  → {check.hint}"
-            if _can_print("→")
-            else f"  {'':<{width}}  {check.hint}"
-        )
+        arrow = "→ " if _can_print("→") else ""
+        lines.append(f"  {'':<{width}}  {arrow}{check.hint}")
     return lines
 
 

@@ -90,7 +90,7 @@ def _settle_precisions(client: Client, config: ExtractConfig) -> Job[tuple[str, 
 
 def choose_precisions(encoders: list[str], compute: str) -> list[tuple[str, str]]:
     """Choose the precision of each encoder on a worker, and say why."""
-    loaded = [_loaded(spec, compute) for spec in encoders]
+    loaded = [_loaded(spec, compute, True) for spec in encoders]
     return [(encoder.precision, encoder.precision_note) for encoder in loaded]
 
 
@@ -174,8 +174,7 @@ def extract_one_slide(
     encoders = []
     for spec, precision in zip(config.encoder, precisions, strict=True):
         asked = config.compute.model_copy(update={"precision": precision})
-        loaded = _loaded(spec, asked.model_dump_json())
-        encoders.append(replace(loaded, auto_precision=True) if auto else loaded)
+        encoders.append(_loaded(spec, asked.model_dump_json(), auto))
     stopped, looked = Event(stop), time.monotonic()
     job = extract_slides(config, encoders)
     try:
@@ -224,11 +223,12 @@ def _devices() -> int:
 
 
 @lru_cache(maxsize=4)
-def _loaded(spec: str, compute: str) -> Encoder:
-    """Load an encoder once a worker, not once a slide."""
+def _loaded(spec: str, compute: str, auto: bool) -> Encoder:
+    """Load an encoder once per worker, not once per slide."""
     from napari_mcm.core.encoders import ComputeConfig, load_encoder
 
-    return load_encoder(spec, ComputeConfig.model_validate_json(compute))
+    encoder = load_encoder(spec, ComputeConfig.model_validate_json(compute))
+    return replace(encoder, auto_precision=auto)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class Learner:
         Parameters
         ----------
         precision : mapping
-            As :attr:`precision` gives it; empty in runs of before it was kept.
+            As :attr:`precision` gives it; empty in checkpoints that do not state it.
         """
         if self.student.auto_precision:
             self.student = self.student.in_precision(
