@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_mcm.core.errors import TileError
 from napari_mcm.core.slides.backend import SlideFile
@@ -22,6 +24,8 @@ from napari_mcm.core.slides.tiles import (
 
 _log = logging.getLogger(__name__)
 _SMALLEST_LEVEL = 1024
+_PART = 512
+"""Side, in pixels, of what is made of a tile at a time."""
 _WIDEST_GAP = 5.0
 """A step to the next level that is wider than this is filled with made levels."""
 
@@ -106,6 +110,17 @@ class MendedTiles:
     def _made(self, row: int, column: int) -> Pixels:
         low = np.array([column, row]) * self.tile_size
         high = np.minimum(low + self.tile_size, self.size)
+        width, height = (high - low).tolist()
+        made = np.empty((height, width, 3), np.uint8)
+        # In parts: a tile may be a whole level, as where a damaged file says so.
+        for y in range(0, height, _PART):
+            for x in range(0, width, _PART):
+                corner = low + (x, y)
+                part = self._averaged(corner, np.minimum(corner + _PART, high))
+                made[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return made
+
+    def _averaged(self, low: NDArray[Any], high: NDArray[Any]) -> Pixels:
         left, top = low * self._factor
         right, bottom = high * self._factor
         x, y = int(left), int(top)
