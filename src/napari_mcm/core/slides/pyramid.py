@@ -112,11 +112,14 @@ class MendedTiles:
         high = np.minimum(low + self.tile_size, self.size)
         width, height = (high - low).tolist()
         made = np.empty((height, width, 3), np.uint8)
-        # In parts: a tile may be a whole level, as where a damaged file says so.
-        for y in range(0, height, _PART):
-            for x in range(0, width, _PART):
+        # In parts: a tile may be a whole level, as where a damaged file says so. No part
+        # is smaller than a finer tile, which may be too large to be kept between parts.
+        finer = np.ceil(self._finer.tile_size / self._factor)
+        step = np.maximum(finer, _PART).astype(int)
+        for y in range(0, height, step[1]):
+            for x in range(0, width, step[0]):
                 corner = low + (x, y)
-                part = self._averaged(corner, np.minimum(corner + _PART, high))
+                part = self._averaged(corner, np.minimum(corner + step, high))
                 made[y : y + part.shape[0], x : x + part.shape[1]] = part
         return made
 
