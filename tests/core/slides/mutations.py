@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
+from tempfile import TemporaryFile
+from typing import IO
 
 from hypothesis import strategies as st
 
@@ -113,6 +115,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._answers: Queue[str] = Queue()
+        self._complaints: IO[bytes] | None = None
 
     def ask(self, path: Path) -> dict[str, object]:
         """Have a slide opened and used.
@@ -135,7 +138,8 @@ class Worker:
             raise AssertionError(
                 f"hung for {_PATIENCE_S:.0f} s"
                 if line
-                else f"the process died with status {process.returncode}"
+                else f"the process died with status {process.returncode}: "
+                f"{self._last_words()}"
             )
         answer: dict[str, object] = json.loads(line)
         return answer
@@ -147,15 +151,30 @@ class Worker:
             self._process.wait()
             self._process = None
 
+    def _last_words(self) -> str:
+        """Return the end of what the process wrote to its standard error."""
+        assert self._complaints is not None
+        self._complaints.seek(0)
+        return self._complaints.read()[-4000:].decode(errors="replace")
+
     def _started(self) -> subprocess.Popen[str]:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._answers = Queue()
+        if self._complaints is not None:
+            self._complaints.close()
+        self._complaints = TemporaryFile()  # noqa: SIM115 - lives with the process
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "tests.core.slides.mutation_worker"],
+            [
+                sys.executable,
+                "-X",
+                "faulthandler",
+                "-m",
+                "tests.core.slides.mutation_worker",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._complaints,
             text=True,
             cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
