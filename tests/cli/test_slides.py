@@ -9,8 +9,8 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from napari_mcm.cli.inputs import find_slides
 from napari_mcm.core.errors import SlideError
+from napari_mcm.core.slides.find import find_slides
 from tests.cli.conftest import Call
 from tests.core.conftest import stained_image
 from tests.core.slides.scanner_files import write_svs

@@ -14,9 +14,9 @@ import pytest
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.examples import patches_within
 from napari_mcm.core.slides import open_slide
-from napari_mcm.viewer import query_store
 from napari_mcm.viewer.elsewhere import Found, find_slide, search
 from napari_mcm.viewer.query_keys import KEYS
+from napari_mcm.viewer.query_store import load_query, save_query
 from napari_mcm.viewer.tasks import Loaded
 from napari_mcm.viewer.widgets.similarity import SimilarityWidget
 from tests.core.evaluation.conftest import write_features
@@ -185,11 +185,11 @@ def test_a_query_is_saved_and_opened(
     click(centre_um(ready, 5))
     click(centre_um(ready, 30), modifiers=["Control"])
     before, saved = values(ready), []
-    query_store.save(ready.session, tmp_path / "one", saved.append)
+    save_query(ready.session, tmp_path / "one", saved.append)
     wait_until(lambda: saved)
     assert saved == [tmp_path / "one.query.json"]
     ready.session.queries.clear()
-    query_store.load(ready.session, saved[0])
+    load_query(ready.session, saved[0])
     wait_until(lambda: ready.session.query is not None)
     np.testing.assert_allclose(values(ready), before, atol=1e-6)
     assert len(ready.session.queries.examples.unlike) == 1
@@ -200,7 +200,7 @@ def test_a_damaged_query_is_told_in_one_line(
 ) -> None:
     path = tmp_path / "bad.query.json"
     path.write_text("{}")
-    query_store.load(ready.session, path)
+    load_query(ready.session, path)
     wait_until(lambda: "holds no query" in ready.problem.text())
 
 

@@ -7,9 +7,9 @@ similarity heatmaps and writes report.html; on a generated sample, or on your sl
 from __future__ import annotations
 
 from napari_mcm.cli.drive import drive
-from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.slides.find import find_slides
 from napari_mcm.core.studies.demo import DemoConfig, demo
 
 OPTIONS, POSITIONAL = DemoConfig, ""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_mcm.cli.drive import drive
-from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.slides.find import find_slides
 
 if TYPE_CHECKING:
     from napari_mcm.core.evaluation.result import Evaluation, Interval

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_mcm.cli.drive import drive
-from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.cli.resuming import RESUME, run_to_resume
 from napari_mcm.core.errors import McmError
@@ -21,6 +20,7 @@ from napari_mcm.core.jobs import Job, format_seconds
 from napari_mcm.core.jobs import run as run_job
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.presets import in_effect
+from napari_mcm.core.slides.find import find_slides
 
 if TYPE_CHECKING:
     from napari_mcm.core.mcm.finetune import FinetuneResult

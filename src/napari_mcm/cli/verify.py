@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from napari_mcm.cli.drive import drive
-from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.verify import Verdict, VerifyConfig, verify_files
+from napari_mcm.core.slides.find import find_slides
 
 OPTIONS, POSITIONAL = VerifyConfig, "files"
 

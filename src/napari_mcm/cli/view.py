@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_mcm.cli.inputs import find_slides
 from napari_mcm.cli.output import Outcome
 from napari_mcm.core.errors import McmError
+from napari_mcm.core.slides.find import find_slides
 
 PLUGIN = "napari-mcm"
 _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")

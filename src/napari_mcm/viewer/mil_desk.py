@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_mcm.core.jobs import Job, Metrics
-from napari_mcm.viewer import mil_memory
 from napari_mcm.viewer.commands import beside_window
+from napari_mcm.viewer.mil_memory import remember_mil_folders, remembered_mil_folders
 from napari_mcm.viewer.mil_runs import Curves, MilRun, read_curves, read_run
 from napari_mcm.viewer.mil_tasks import continue_run, train_run
 
@@ -49,14 +49,14 @@ class MilDesk:
 
     def recall(self) -> None:
         """Ask for what was chosen last time."""
-        self._in_background("mil recall", mil_memory.recall, self._recalled)
+        self._in_background("mil recall", remembered_mil_folders, self._recalled)
 
     def remember(self, chosen: Mapping[str, str]) -> None:
         """Keep what was chosen for next time."""
         kept = {name: text for name, text in chosen.items() if text}
         # Only the newest work of a key is done, and other fields are other work.
         key = f"mil keep {sorted(kept)}"
-        self._in_background(key, lambda: mil_memory.remember(kept), _ignore)
+        self._in_background(key, lambda: remember_mil_folders(kept), _ignore)
 
     def train(self, config: MilConfig) -> None:
         """Train a new run, and show it."""

@@ -11,7 +11,7 @@ from napari_mcm.core.files import write_json
 _log = logging.getLogger(__name__)
 
 
-def recall() -> dict[str, str]:
+def remembered_mil_folders() -> dict[str, str]:
     """Give what was chosen last, by the name of its field; empty at first."""
     file = _file()
     try:
@@ -26,7 +26,7 @@ def recall() -> dict[str, str]:
     return {k: v for k, v in content.items() if isinstance(v, str)}
 
 
-def remember(chosen: dict[str, str]) -> None:
+def remember_mil_folders(chosen: dict[str, str]) -> None:
     """Keep what was chosen, by the name of its field.
 
     Raises
@@ -34,7 +34,7 @@ def remember(chosen: dict[str, str]) -> None:
     OSError
         If the settings cannot be written.
     """
-    known = recall()
+    known = remembered_mil_folders()
     if known | chosen != known:
         write_json(_file(), known | chosen)
 

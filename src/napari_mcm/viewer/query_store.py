@@ -29,7 +29,7 @@ def suggested_path(session: Session) -> Path:
     return writable_base(Path(facts.path)) / f"{facts.name}{ENDING}"
 
 
-def save(session: Session, path: Path, then: Callable[[Path], None]) -> None:
+def save_query(session: Session, path: Path, then: Callable[[Path], None]) -> None:
     """Write the present query to a file, in the background.
 
     Parameters
@@ -69,7 +69,7 @@ def save(session: Session, path: Path, then: Callable[[Path], None]) -> None:
     )
 
 
-def load(session: Session, path: Path) -> None:
+def load_query(session: Session, path: Path) -> None:
     """Make the query of a file the present one."""
 
     def arrived(saved: QueryFile) -> None:

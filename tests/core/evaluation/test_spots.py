@@ -12,7 +12,7 @@ from napari_mcm.core.evaluation import EvaluateConfig, ProtocolConfig, evaluate
 from napari_mcm.core.evaluation.labelled import neighbour_means
 from napari_mcm.core.evaluation.spots import spot_grid
 from napari_mcm.core.features.feature_set import FeatureSet
-from napari_mcm.core.features.store import read_features
+from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.jobs import run
 from napari_mcm.core.slides import open_slide

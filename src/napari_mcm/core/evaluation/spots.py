@@ -18,7 +18,7 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.evaluation.labels import find_label_files, read_points
 from napari_mcm.core.features.extraction import extract
-from napari_mcm.core.features.store import feature_path
+from napari_mcm.core.features.layout import feature_path
 from napari_mcm.core.grid import PatchGrid, common_mpp
 from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.slides import Slide

@@ -30,10 +30,7 @@ from napari_mcm.core.features.layout import (
     identity_of,
     open_group,
 )
-from napari_mcm.core.features.layout import SUFFIX as SUFFIX
-from napari_mcm.core.features.layout import feature_path as feature_path
 from napari_mcm.core.features.quality import MEASURES
-from napari_mcm.core.features.reading import read_features as read_features
 from napari_mcm.core.files import flush
 from napari_mcm.core.grid import PatchGrid
 

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
-from napari_mcm.viewer import query_store
 from napari_mcm.viewer.query_keys import KEY_HELP, with_key
+from napari_mcm.viewer.query_store import load_query, save_query, suggested_path
 from napari_mcm.viewer.session import Session
 from napari_mcm.viewer.slide_commands import query_commands
 from napari_mcm.viewer.widgets.command_box import CommandMenu
@@ -140,19 +140,19 @@ class QueryBox(QGroupBox):
             self.where.setText("No patch there: click on tissue.")
 
     def _save(self) -> None:
-        start = str(query_store.suggested_path(self._session))
+        start = str(suggested_path(self._session))
         path = ask_save(self, "Save the query", start, _FILTER)
         if path:
-            query_store.save(self._session, Path(path), while_alive(self._saved))
+            save_query(self._session, Path(path), while_alive(self._saved))
 
     def _saved(self, path: Path) -> None:
         self.where.setText(f"Saved in {path}")
 
     def _open(self) -> None:
-        start = str(query_store.suggested_path(self._session).parent)
+        start = str(suggested_path(self._session).parent)
         path = ask_file(self, "Open a query", _FILTER, start)
         if path:
-            query_store.load(self._session, Path(path))
+            load_query(self._session, Path(path))
 
 
 def _count(examples: object) -> str:

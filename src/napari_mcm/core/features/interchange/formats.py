@@ -12,7 +12,6 @@ from napari_mcm.core.features.interchange import (
     atlaspatch,
     clam,
     geojson,
-    own,
     raw2features,
     stamp,
     trident,
@@ -20,6 +19,7 @@ from napari_mcm.core.features.interchange import (
 from napari_mcm.core.features.interchange.assemble import assemble
 from napari_mcm.core.features.interchange.bag import Bag, Rows, Written, rows_of
 from napari_mcm.core.features.interchange.hdf5 import open_h5
+from napari_mcm.core.features.interchange.own import OWN_FORMAT, is_own_file
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.slides import Slide
 
@@ -125,7 +125,7 @@ def read_foreign(
     path = Path(path)
     if kind == "auto":
         kind = detect(path)
-    if kind == own.KIND:
+    if kind == OWN_FORMAT:
         return read_features(path)
     if kind not in _READERS:
         raise FeatureError(
@@ -151,8 +151,8 @@ def detect(path: str | Path) -> str:
         If it is damaged, or no format that is known.
     """
     path = Path(path)
-    if own.is_one(path):
-        return own.KIND
+    if is_own_file(path):
+        return OWN_FORMAT
     if path.is_dir():
         if raw2features.is_one(path):
             return "raw2features"

@@ -12,11 +12,11 @@ from napari_mcm.core.features.layout import SCHEMA
 from napari_mcm.core.features.quality import MEASURES
 from napari_mcm.core.features.store import FeatureStore
 
-KIND = "napari-mcm"
+OWN_FORMAT = "napari-mcm"
 _BLOCK = 4096
 
 
-def is_one(path: Path) -> bool:
+def is_own_file(path: Path) -> bool:
     """Tell whether a folder says that it is our feature file, complete or not."""
     try:
         said = json.loads((path / "zarr.json").read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.features.interchange import own
 from napari_mcm.core.features.interchange.formats import _READERS, detect
+from napari_mcm.core.features.interchange.own import OWN_FORMAT
 from napari_mcm.core.features.interchange.tensors import read_tensor
 from napari_mcm.core.features.reading import read_features
 
@@ -38,7 +38,7 @@ def read_vectors(path: str | Path) -> tuple[NDArray[np.float32], dict[str, Any]]
     path = Path(path)
     kind = detect(path)
     encoder: dict[str, Any] = {}
-    if kind == own.KIND:
+    if kind == OWN_FORMAT:
         whole = read_features(path)
         features, encoder = whole.features, whole.encoder
     elif path.suffix.lower() in (".pt", ".pth"):
