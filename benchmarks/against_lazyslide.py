@@ -25,9 +25,9 @@ from safetensors.torch import save_file
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.features import extract
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
-from napari_mcm.core.jobs import run
-from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.slides import open_slide
+from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.tissue import find_tissue
 
 THEIRS = """

@@ -33,8 +33,8 @@ from cancel_jobs import JOBS, NEEDED, RESUMED, Make, Place, fine_tuning, generat
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_mcm.core.jobs import Job
-from napari_mcm.viewer.jobs import JobRunner, JobState
+from napari_mcm.core.runtime.jobs import Job
+from napari_mcm.viewer.app.jobs import JobRunner, JobState
 
 COLD_S, TIRED_S = 7.0, 600.0
 

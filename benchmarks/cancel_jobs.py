@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from napari_mcm.core.cells.config import ClassifyConfig, FitConfig
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import Job
-from napari_mcm.core.mae.classifier.config import ClassifyConfig, FitConfig
 from napari_mcm.core.mae.config import PretrainConfig, RecipeConfig
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mil.config import (
@@ -23,22 +22,18 @@ from napari_mcm.core.mil.config import (
     SplitConfig,
     TrainingConfig,
 )
+from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.slides import Slide, open_slide
 from napari_mcm.core.studies.ablation_config import AblationConfig
-from napari_mcm.viewer.cells_desk import classify_boxes
-from napari_mcm.viewer.commands import beside_window
-from napari_mcm.viewer.features_tasks import extract_run
-from napari_mcm.viewer.finetune_tasks import finetune_run, resume_run
-from napari_mcm.viewer.mae_tasks import (
-    ablate_run,
-    classify_run,
-    pretrain_run,
-    resume_classifier,
-    resume_pretraining,
-)
-from napari_mcm.viewer.mil_look import LookRequest, look
-from napari_mcm.viewer.mil_tasks import continue_run, train_run
-from napari_mcm.viewer.tasks import find_mask
+from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.viewer.app.features import find_mask
+from napari_mcm.viewer.cells.controller import classify_boxes
+from napari_mcm.viewer.cells.training import ablate_run, classify_run, resume_classifier
+from napari_mcm.viewer.features.jobs import extract_run
+from napari_mcm.viewer.finetune.controller import finetune_run, resume_run
+from napari_mcm.viewer.mae.controller import pretrain_run, resume_pretraining
+from napari_mcm.viewer.mil.controller import continue_run, train_run
+from napari_mcm.viewer.mil.prediction import LookRequest, look
 
 STUDENT, TEACHER = "offline:efficientnet_lite0", "offline:efficientnet_lite2"
 SLIDES_OF_A_COHORT, PATCHES_OF_A_BAG, BOXES = 12, 5000, 400
@@ -229,8 +224,8 @@ def generated(root: Path) -> tuple[Path, Path]:
     """Make a slide, and pieces of it in two classes as if they were cells."""
     from PIL import Image
 
-    from napari_mcm.core.jobs import run
-    from napari_mcm.core.samples import SampleConfig, generate_cohort
+    from napari_mcm.core.runtime.jobs import run
+    from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 
     made = run(generate_cohort(root / "samples", SampleConfig(slides=1, size=6000)))
     path, cells = Path(made.slides[0]), root / "cells"

@@ -32,12 +32,13 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.ranges import usual_range
-from napari_mcm.viewer.layers import LayerBoard
-from napari_mcm.viewer.session import SLOTS, Limits, Session
-from napari_mcm.viewer.slide_facts import KEY, SlideFacts
-from napari_mcm.viewer.tasks import Loaded
-from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+from napari_mcm.core.heatmaps.similarity import usual_range
+from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.session import SLOTS, Limits, Session
+from napari_mcm.viewer.layers.manager import LayerBoard
+from napari_mcm.viewer.layers.metadata import KEY, SlideFacts
+from napari_mcm.viewer.similarity.context import context_of
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
 
 LIMITS: tuple[Limits, ...] = get_args(Limits)
 PATCH, MPP, CHUNK = 224, 0.5, 512
@@ -238,7 +239,7 @@ def fill_slots(
     """Dock the widget, with features of as many encoders as asked for."""
     widget = SimilarityWidget(viewer)
     viewer.window.add_dock_widget(widget, area="right")
-    widget.session.use_limits(options.limits)
+    context_of(widget.session).queries.use_limits(options.limits)
     for slot in SLOTS[: options.slots]:
         vectors = regional_features(grid, options.dim, rng)
         encoder = {"fingerprint": slot}

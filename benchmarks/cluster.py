@@ -16,7 +16,7 @@ from pathlib import Path
 from napari_mcm.core.features import ExtractConfig
 from napari_mcm.core.features.cluster import extract_anywhere
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import Progress, run
+from napari_mcm.core.runtime.jobs import Progress, run
 
 
 def measure(options: argparse.Namespace, workers: int) -> None:

@@ -24,10 +24,11 @@ from qtpy.QtTest import QTest
 
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.ranges import usual_range
-from napari_mcm.viewer.session import SLOTS
-from napari_mcm.viewer.tasks import Loaded
-from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+from napari_mcm.core.heatmaps.similarity import usual_range
+from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.session import SLOTS
+from napari_mcm.viewer.similarity.context import context_of
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
 
 MOVES_HZ = 60
 
@@ -53,7 +54,7 @@ def main() -> None:
         index = SimilarityIndex(FeatureSet(vectors, grid, status, {}))
         loaded = Loaded(slot, index, Path("none"), usual_range(index))
         session.take_features(session.slide, slot, loaded)
-    session.ask(*grid.centres[len(grid) // 2])
+    context_of(session).queries.point(*grid.centres[len(grid) // 2])
     settle(1)
     times, lags = follow(viewer, session, options.seconds)
     gaps = np.diff(times) * 1e3

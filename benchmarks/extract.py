@@ -22,9 +22,9 @@ import torch
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.features import extract, feature_path
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
-from napari_mcm.core.jobs import run
-from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.slides import Slide, open_slide
+from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.tissue import find_tissue
 
 ENCODERS = ("random:resnet18", "offline:efficientnet_lite0")

@@ -15,7 +15,7 @@ from pathlib import Path
 from sparse_slide import write_sparse_slide
 
 from napari_mcm.core.features import ExtractConfig, extract_slides
-from napari_mcm.core.jobs import run
+from napari_mcm.core.runtime.jobs import run
 
 
 def measure(size: int, encoder: str) -> None:

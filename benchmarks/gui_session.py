@@ -25,13 +25,15 @@ import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_mcm.viewer.jobs import JobState
-from napari_mcm.viewer.widgets.finetune import FinetuneWidget
-from napari_mcm.viewer.widgets.finetune_start import RESUME
-from napari_mcm.viewer.widgets.similarity import SimilarityWidget
+from napari_mcm.viewer.app.jobs import JobState
+from napari_mcm.viewer.finetune.widget import FinetuneWidget
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from napari_mcm.viewer.training.start_panel import RESUME
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 from studio import Studio, settle, wait  # noqa: E402
+
+from napari_mcm.viewer.similarity.context import context_of
 
 TICK_MS = 10
 LATE_S = 0.12
@@ -138,7 +140,7 @@ class Hour:
     def click(self, at: tuple[float, float]) -> None:
         """Click on a place; a map of its likeness is there."""
         self.studio.click(*at)
-        heatmap = self.session.queries.maps()["first"]
+        heatmap = context_of(self.session).queries.maps()["first"]
         assert heatmap is not None and heatmap.query is not None
         x, y = heatmap.grid.centres[heatmap.query]
         half = max(heatmap.grid.patch_size_level0) / 2
@@ -173,8 +175,8 @@ class Hour:
         with self.stalls.during("comparing"):
             widget.results.compare.click()
             self.studio.finish()
-        wait(lambda: self.session.queries.maps().get("second") is not None)
-        maps = self.session.queries.maps()
+        wait(lambda: context_of(self.session).queries.maps().get("second") is not None)
+        maps = context_of(self.session).queries.maps()
         assert maps["first"].query == maps["second"].query
         apart = np.abs(maps["first"].values - maps["second"].values)
         assert np.nanmax(apart) > 1e-3
@@ -202,8 +204,8 @@ class Hour:
         self.session.choose_slide(self.studio.viewer.layers[-1])
         self.studio.compute(widget.first, str(run_dir))
         widget.query.open.click()
-        wait(lambda: self.session.queries.maps().get("first") is not None)
-        heatmap = self.session.queries.maps()["first"]
+        wait(lambda: context_of(self.session).queries.maps().get("first") is not None)
+        heatmap = context_of(self.session).queries.maps()["first"]
         assert heatmap.query is None and np.nanmax(heatmap.values) > 0.5
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from napari_mcm.core.encoders import ComputeConfig
-from napari_mcm.core.jobs import run
 from napari_mcm.core.mae import ModelConfig, PretrainConfig
-from napari_mcm.core.mae.learner import to_images
 from napari_mcm.core.mae.pretraining import MaeLearner, MaskedImage, build_model
+from napari_mcm.core.runtime.jobs import run
+from napari_mcm.core.training.trainer import to_images
 
 
 class EveryPatch(MaeLearner):

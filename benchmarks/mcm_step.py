@@ -21,10 +21,10 @@ from torch import nn
 
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.encoders.compute import ComputeConfig
-from napari_mcm.core.jobs import run
 from napari_mcm.core.mcm import FinetuneConfig
-from napari_mcm.core.mcm.learner import Learner
+from napari_mcm.core.mcm.trainer import Learner
 from napari_mcm.core.mcm.windows import Window
+from napari_mcm.core.runtime.jobs import run
 
 PAIRS = {
     "lite": ("random:tf_efficientnet_lite0", "random:tf_efficientnet_lite2"),

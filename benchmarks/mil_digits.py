@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 from napari_mcm.core.encoders.compute import ComputeConfig
-from napari_mcm.core.jobs import run
 from napari_mcm.core.mil import AggregatorConfig, TrainingConfig
-from napari_mcm.core.mil.learner import Labelled, Learner
+from napari_mcm.core.mil.trainer import Labelled, Learner
+from napari_mcm.core.runtime.jobs import run
 
 COUNTS, MODELS, SEEDS = (25, 50, 100, 200, 400), ("mean", "max", "abmil"), (0, 1)
 MEAN_SIZE, SD_SIZE, TARGET, TEST_BAGS = 10, 2, 9, 300

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from napari_mcm.core.mil import AggregatorConfig
-from napari_mcm.core.mil.learner import bag_loss
 from napari_mcm.core.mil.models import make_aggregator
+from napari_mcm.core.mil.trainer import bag_loss
 
 PATCHES, DIM, HIDDEN, WIDTH, TURNS = 10_000, 1280, 512, 384, 6
 LARGE = 100_000

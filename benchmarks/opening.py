@@ -121,7 +121,7 @@ def open_dock(viewer: Any, name: str) -> Figures:
         imported = began
     else:
         module, _, widget = MODULES[name].partition(":")
-        kind = getattr(import_module(f"napari_mcm.viewer.widgets.{module}"), widget)
+        kind = getattr(import_module(f"napari_mcm.viewer.{module}.widget"), widget)
         imported = time.perf_counter()
         made, construct = [], kind.__init__
 

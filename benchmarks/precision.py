@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
+from napari_mcm.core.encoders.encoder import fold_batch_norms
 from napari_mcm.core.encoders.equivalence import (
     centred_cosines,
     machine_kind,
     reference_patches,
 )
-from napari_mcm.core.encoders.folding import fold_batch_norms
 from napari_mcm.core.grid import make_grid
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue

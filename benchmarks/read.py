@@ -24,9 +24,9 @@ import zarr
 from PIL import Image
 
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
-from napari_mcm.core.jobs import run
-from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.slides import open_slide
+from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.tissue import find_tissue
 
 SIDE = 224

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from napari_mcm.core.jobs import run as run_job
-from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.runtime.jobs import run as run_job
+from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.training import Run
 
 TINY = [

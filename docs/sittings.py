@@ -16,18 +16,19 @@ from PIL import Image
 from qtpy.QtCore import Qt
 from studio import Studio, settle, wait
 
-from napari_mcm.core.samples import SampleConfig
-from napari_mcm.core.samples.cells import Cells, mix_palette
-from napari_mcm.core.samples.cohort import plan_sample
-from napari_mcm.core.samples.render import set_scene
+from napari_mcm.core.synthetic import SampleConfig
+from napari_mcm.core.synthetic.cells import Cells, mix_palette
+from napari_mcm.core.synthetic.cohort import plan_sample
+from napari_mcm.core.synthetic.render import set_scene
+from napari_mcm.viewer.features.widget import FeaturesWidget
+from napari_mcm.viewer.finetune.widget import FinetuneWidget
+from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.mae.widget import MaeWidget
+from napari_mcm.viewer.mil.widget import MilWidget
 from napari_mcm.viewer.sample_data import SIZE
-from napari_mcm.viewer.slide_facts import slide_of
-from napari_mcm.viewer.widgets.features import FeaturesWidget
-from napari_mcm.viewer.widgets.finetune import FinetuneWidget
-from napari_mcm.viewer.widgets.mae import MaeWidget
-from napari_mcm.viewer.widgets.mil import MilWidget
-from napari_mcm.viewer.widgets.similarity import SimilarityWidget
-from napari_mcm.viewer.widgets.slide import SlideWidget
+from napari_mcm.viewer.similarity.context import context_of
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from napari_mcm.viewer.slide.widget import SlideWidget
 
 WINDOW = (1500, 950)
 ENCODER, TEACHER = "offline:efficientnet_lite0", "offline:efficientnet_lite2"
@@ -108,7 +109,7 @@ def similarity(studio: Studio, home: Path) -> None:
     studio.take("viewer-light")
     studio.dress("dark")
     studio.compute(widget.second, TEACHER)
-    shown = studio.session.queries.shown_map()
+    shown = context_of(studio.session).queries.shown_map()
     assert shown is not None
     heatmap, modifiers = shown[1], Qt.KeyboardModifier
     for patch, keys in (
@@ -118,7 +119,7 @@ def similarity(studio: Studio, home: Path) -> None:
         x, y = heatmap.grid.centres[patch]
         studio.click(float(x), float(y), keys)
     studio.press(Qt.Key.Key_T)
-    wait(lambda: bool(studio.session.gallery.tops))
+    wait(lambda: bool(context_of(studio.session).gallery.tops))
     studio.scroll_to(widget.query)
     studio.scroll_to(widget.elsewhere)
     studio.take("similarity")

@@ -13,9 +13,9 @@ from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 
-from napari_mcm.viewer.jobs import JobState
-from napari_mcm.viewer.session import session_of
-from napari_mcm.viewer.widgets.encoder_slot import EncoderSlot
+from napari_mcm.viewer.app.jobs import JobState
+from napari_mcm.viewer.app.session import session_of
+from napari_mcm.viewer.similarity.encoder_panel import EncoderSlot
 
 PLUGIN = "napari-mcm"
 

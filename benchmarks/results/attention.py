@@ -25,11 +25,11 @@ from shapely.ops import unary_union
 from sklearn.metrics import roc_auc_score
 
 from napari_mcm.core.features import read_features
-from napari_mcm.core.jobs import run
+from napari_mcm.core.mil.attention import occlude
+from napari_mcm.core.mil.attention_maps import effective_number, usable
 from napari_mcm.core.mil.ensemble import load_ensemble
-from napari_mcm.core.mil.maps import effective_number, usable
-from napari_mcm.core.mil.occlusion import occlude
 from napari_mcm.core.mil.results import read_folds
+from napari_mcm.core.runtime.jobs import run
 
 POSITIVE, REGION = "tumour", "Tumour"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.results.commands import once, train
 
-from napari_mcm.core.jobs import run
+from napari_mcm.core.mae.config import ReconstructConfig
 from napari_mcm.core.mae.reconstruction import reconstruct_pictures
-from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.training import Run
 
 HERE = Path(__file__).parent

@@ -12,10 +12,9 @@ from benchmarks.results import attention
 from benchmarks.results.commands import once, train
 from benchmarks.results.tables import markdown
 
-from napari_mcm.core.jobs import run
-from napari_mcm.core.mil.intervals import Rows, bootstrap
+from napari_mcm.core.mil.metrics import Rows, bootstrap, main_scores
 from napari_mcm.core.mil.results import read_predictions
-from napari_mcm.core.mil.scores import main_scores
+from napari_mcm.core.runtime.jobs import run
 
 HERE = Path(__file__).parent
 MODELS = ("abmil", "clam_sb", "mean")

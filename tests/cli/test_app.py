@@ -14,7 +14,7 @@ import pytest
 import napari_mcm
 from napari_mcm.cli import app, drive, info
 from napari_mcm.cli.output import Outcome, plain
-from napari_mcm.core.jobs import Job, Metrics, Note, Progress
+from napari_mcm.core.runtime.jobs import Job, Metrics, Note, Progress
 from tests.cli.conftest import Call
 
 COMMAND = [sys.executable, "-m", "napari_mcm.cli"]
@@ -204,7 +204,7 @@ import os, signal, sys, time
 from pathlib import Path
 from napari_mcm.cli import drive, info
 from napari_mcm.cli import main
-from napari_mcm.core.jobs import Progress
+from napari_mcm.core.runtime.jobs import Progress
 
 def job():
     try:

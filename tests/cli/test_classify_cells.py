@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call
-from tests.core.mae.classifier.conftest import write_classes
+from tests.core.cells.conftest import write_classes
 
 CPU = ("--device", "cpu", "--precision", "float32")
 SMALL = ("--model", "tiny", "--image-size", "32", "--vit-patch", "8", "--depth", "1")

@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
-from napari_mcm.core.command import Command
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.grid import GridOptions
 from napari_mcm.core.heatmaps.config import SimilarityConfig
-from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+from napari_mcm.core.mae.config import ReconstructConfig
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mil.config import AttentionConfig, MilConfig, PredictConfig
+from napari_mcm.core.runtime.command import Command
 
 CONFIGS: list[tuple[str, BaseModel]] = [
     ("extract", ExtractConfig()),

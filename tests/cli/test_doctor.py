@@ -13,10 +13,11 @@ import pytest
 
 from napari_mcm.core import diagnostics
 from napari_mcm.core.diagnostics import Check, DoctorConfig, diagnose
-from napari_mcm.core.encoders import ComputeConfig, hub
+from napari_mcm.core.encoders import ComputeConfig
+from napari_mcm.core.encoders import sources as hub
 from napari_mcm.core.encoders.compute import AUTO_VARIABLE
 from napari_mcm.core.errors import WeightsError
-from napari_mcm.core.jobs import run
+from napari_mcm.core.runtime.jobs import run
 from tests.cli.conftest import Call
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from napari_mcm.cli import main
-from tests.core.mae.classifier.conftest import write_classes
+from tests.core.cells.conftest import write_classes
 from tests.core.mae.conftest import write_pictures
 
 SMALL = ["--model", "tiny", "--image-size", "32", "--vit-patch", "8", "--depth", "1"]

@@ -14,7 +14,7 @@ from napari_mcm.cli.app import VERBS, load_verb
 from napari_mcm.cli.options import add_options, read_config
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.options import walk
+from napari_mcm.core.runtime.options import walk
 
 
 class Inner(BaseModel):

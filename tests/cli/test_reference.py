@@ -14,7 +14,7 @@ from napari_mcm.cli.app import VERBS, load_verb, make_parser
 from napari_mcm.cli.options import read_config
 from napari_mcm.cli.reference import BEGIN, END, main, options_tables, pages, update
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.options import walk
+from napari_mcm.core.runtime.options import walk
 
 DOCS = Path(__file__).parents[2] / "docs"
 INDEX = DOCS / "cli.md"

@@ -25,15 +25,15 @@ from superqt import QCollapsible
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.ranges import usual_range
+from napari_mcm.core.heatmaps.similarity import usual_range
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
-from napari_mcm.viewer.libraries import keep_triton_out
-from napari_mcm.viewer.tasks import Loaded
-from napari_mcm.viewer.widgets.docked import DockedWidget
-from napari_mcm.viewer.widgets.option_form import OptionForm
-from napari_mcm.viewer.widgets.similarity import SimilarityWidget
-from napari_mcm.viewer.widgets.slide import SlideWidget
+from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.jobs import keep_triton_out
+from napari_mcm.viewer.qt.dock import DockedWidget
+from napari_mcm.viewer.qt.option_form import OptionForm
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from napari_mcm.viewer.slide.widget import SlideWidget
 from tests.core.conftest import stained_image
 
 MPP = 0.5
@@ -80,7 +80,7 @@ def _imported() -> None:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep what is remembered out of the user's own settings."""
     file = tmp_path / "settings" / "resolutions.json"
-    monkeypatch.setattr("napari_mcm.viewer.remembered._file", lambda: file)
+    monkeypatch.setattr("napari_mcm.viewer.app.persistence._file", lambda: file)
     return file
 
 

@@ -24,12 +24,12 @@ from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QTabWidget
 
-from napari_mcm.viewer.session import session_of
-from napari_mcm.viewer.widgets import closing
-from napari_mcm.viewer.widgets.finetune import FinetuneWidget
-from napari_mcm.viewer.widgets.mae import MaeWidget
-from napari_mcm.viewer.widgets.similarity import SimilarityWidget
-from napari_mcm.viewer.widgets.slide import SlideWidget
+from napari_mcm.viewer.app.session import session_of
+from napari_mcm.viewer.finetune.widget import FinetuneWidget
+from napari_mcm.viewer.mae.widget import MaeWidget
+from napari_mcm.viewer.qt import close_guard as closing
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from napari_mcm.viewer.slide.widget import SlideWidget
 
 PLUGIN = "napari-mcm"
 WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL", "MAE & cells")
@@ -300,7 +300,7 @@ def main() -> None:
     import napari
     from qtpy import API_NAME
 
-    from napari_mcm.viewer import remembered
+    from napari_mcm.viewer.app import persistence as remembered
     from tests.viewer.conftest import write_slide
 
     bad = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from npe2 import PluginManager, PluginManifest
 
-from napari_mcm.viewer.widgets.slide_box import FILES
+from napari_mcm.viewer.qt.slide_selector import FILES
 from tests.viewer.conftest import MANIFEST
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from napari_mcm.core.errors import SlideError
+from napari_mcm.viewer.layers.metadata import SlideFacts
 from napari_mcm.viewer.reader import get_reader, read_slide
-from napari_mcm.viewer.slide_facts import SlideFacts
 from tests.viewer.conftest import MPP, write_slide
 
 
@@ -112,7 +112,8 @@ def test_a_look_reads_the_head_of_a_file_and_no_pixel(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the slide was opened")
 
-    for backend in ("tiff", "omezarr", "dicom", "vendor", "picture"):
+    families = ("tiff", "omezarr", "dicom", "openslide")
+    for backend in (*(f"{name}.backend" for name in families), "image"):
         module = import_module(f"napari_mcm.core.slides.backends.{backend}")
         closed = replace(module.BACKEND, open=refuse)
         monkeypatch.setattr(module, "BACKEND", closed)

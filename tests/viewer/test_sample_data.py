@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_mcm.viewer import sample_data
-from napari_mcm.viewer.slide_facts import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideFacts
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
-from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.core.studies.ablation_config import AblationConfig
 
 OPTIONS, POSITIONAL = AblationConfig, "data"

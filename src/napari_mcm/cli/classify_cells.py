@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome
-from napari_mcm.core.mae.classifier.config import MarkedCellsConfig
+from napari_mcm.core.cells.config import MarkedCellsConfig
 
 OPTIONS, POSITIONAL = MarkedCellsConfig, "slide"
 
 
 def run(options: MarkedCellsConfig) -> Outcome:
     """Classify, and write the file."""
-    from napari_mcm.core.mae.classifier.marked import classify_cells
+    from napari_mcm.core.cells.annotated_slides import classify_cells
 
     done = drive(classify_cells(options))
     found, count = done.found, len(done.boxes)

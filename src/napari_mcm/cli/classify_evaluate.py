@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome
-from napari_mcm.core.mae.classifier.config import EvaluateCellsConfig
+from napari_mcm.core.cells.config import EvaluateCellsConfig
 
 OPTIONS, POSITIONAL = EvaluateCellsConfig, "paths"
 
 
 def run(options: EvaluateCellsConfig) -> Outcome:
     """Predict and score."""
-    from napari_mcm.core.mae.classifier.prediction import evaluate
-    from napari_mcm.core.mae.classifier.scores import score_lines
+    from napari_mcm.core.cells.metrics import score_lines
+    from napari_mcm.core.cells.prediction import evaluate
 
     done = drive(evaluate(options))
     split = f" of {done.split}" if done.split else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome
-from napari_mcm.core.mae.classifier.config import PredictCellsConfig
+from napari_mcm.core.cells.config import PredictCellsConfig
 
 OPTIONS, POSITIONAL = PredictCellsConfig, "paths"
 _SHOWN = 20
@@ -12,7 +12,7 @@ _SHOWN = 20
 
 def run(options: PredictCellsConfig) -> Outcome:
     """Classify, and write the table."""
-    from napari_mcm.core.mae.classifier.prediction import predict
+    from napari_mcm.core.cells.prediction import predict
 
     done = drive(predict(options))
     winners = done.probabilities.argmax(axis=1)

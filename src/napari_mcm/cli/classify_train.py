@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.cli.resuming import RESUME, run_to_resume
-from napari_mcm.core.jobs import format_seconds
-from napari_mcm.core.mae.classifier.config import ClassifyConfig
+from napari_mcm.core.cells.config import ClassifyConfig
+from napari_mcm.core.runtime.jobs import format_seconds
 
 if TYPE_CHECKING:
-    from napari_mcm.core.mae.classifier.training import ClassifyResult
+    from napari_mcm.core.cells.training import ClassifyResult
 
 
 class ClassifyOptions(ClassifyConfig):
@@ -32,7 +32,7 @@ OPTIONS, POSITIONAL = ClassifyOptions, "data"
 
 def run(options: ClassifyOptions) -> Outcome:
     """Train, or go on with it."""
-    from napari_mcm.core.mae.classifier.training import classify, resume_classify
+    from napari_mcm.core.cells.training import classify, resume_classify
 
     resume = run_to_resume(options)
     if resume is None:

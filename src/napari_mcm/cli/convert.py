@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features import FeatureSet
+from napari_mcm.core.features.format import SUFFIX
 from napari_mcm.core.features.interchange import (
     read_foreign,
     save_features,
     write_foreign,
 )
-from napari_mcm.core.features.layout import SUFFIX
 from napari_mcm.core.slides import ReadConfig
 
 Source = Literal[

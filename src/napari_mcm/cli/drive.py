@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_mcm.cli.output import JobCancelledError, say
-from napari_mcm.core.jobs import Event, Job, Metrics, Note, Progress, run
+from napari_mcm.core.runtime.jobs import Event, Job, Metrics, Note, Progress, run
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.core.evaluation.config import EvaluateConfig
-from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.core.slides.find import find_slides
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(options: EvaluateConfig) -> Outcome:
 
 def _table(done: Evaluation) -> list[str]:
     """Set measures in rows and encoders in columns, differences after each."""
-    from napari_mcm.core.evaluation.measures import TITLES
+    from napari_mcm.core.evaluation.metrics import TITLES
 
     first, *others = done.encoders
     cells = [["", *done.encoders, *(f"{e} - {first}" for e in others)]]

@@ -43,7 +43,7 @@ OPTIONS, POSITIONAL = ExportOptions, "encoder"
 def run(options: ExportOptions) -> Outcome:
     """Write it and compare it."""
     from napari_mcm.core.encoders import ComputeConfig, load_encoder
-    from napari_mcm.core.encoders.formats import export_encoder
+    from napari_mcm.core.encoders.export import export_encoder
 
     if options.encoder is None:
         raise ConfigError("no encoder given")

@@ -10,7 +10,7 @@ from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.core.features import ExtractConfig
 from napari_mcm.core.features.cluster import extract_anywhere
-from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.core.slides.find import find_slides
 
 OPTIONS, POSITIONAL = ExtractConfig, "slides"

@@ -16,10 +16,9 @@ from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.cli.resuming import RESUME, run_to_resume
 from napari_mcm.core.errors import McmError
-from napari_mcm.core.jobs import Job, format_seconds
-from napari_mcm.core.jobs import run as run_job
-from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.presets import in_effect
+from napari_mcm.core.mcm.config import FinetuneConfig, in_effect
+from napari_mcm.core.runtime.jobs import Job, format_seconds
+from napari_mcm.core.runtime.jobs import run as run_job
 from napari_mcm.core.slides.find import find_slides
 
 if TYPE_CHECKING:

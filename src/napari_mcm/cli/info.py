@@ -9,10 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.cli.output import Outcome, say, table
-from napari_mcm.core.files import atomic_path
 from napari_mcm.core.grid import GridConfig, common_mpp
+from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.slides import ReadConfig, Slide
-from napari_mcm.core.slides.location import shown
+from napari_mcm.core.slides.paths import shown
 
 
 class InfoOptions(BaseModel):

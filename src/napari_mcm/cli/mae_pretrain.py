@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.cli.resuming import RESUME, run_to_resume
-from napari_mcm.core.jobs import format_seconds
 from napari_mcm.core.mae.config import PretrainConfig
+from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.core.slides.find import find_slides
 
 if TYPE_CHECKING:

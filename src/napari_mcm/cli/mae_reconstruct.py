@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome
-from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+from napari_mcm.core.mae.config import ReconstructConfig
 
 OPTIONS, POSITIONAL = ReconstructConfig, "paths"
 

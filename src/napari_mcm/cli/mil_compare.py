@@ -28,8 +28,8 @@ def run(options: CompareConfig) -> Outcome:
 
 
 def _lines(done: CompareResult) -> list[str]:
+    from napari_mcm.core.mil.metrics import MAIN
     from napari_mcm.core.mil.results import columns, ends, number
-    from napari_mcm.core.mil.scores import MAIN
 
     rows = [("", *(name.replace("_", " ") for name in MAIN))]
     for encoder, figures in done.figures.items():

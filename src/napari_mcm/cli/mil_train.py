@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.cli.resuming import RESUME, run_to_resume
-from napari_mcm.core.jobs import format_seconds
 from napari_mcm.core.mil.config import MilConfig
+from napari_mcm.core.runtime.jobs import format_seconds
 
 if TYPE_CHECKING:
     from napari_mcm.core.mil.results import MilResult

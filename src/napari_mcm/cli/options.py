@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from napari_mcm.cli.output import say
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.options import Option, walk
+from napari_mcm.core.runtime.options import Option, walk
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from napari_mcm.cli.app import VERBS, load_verb
 from napari_mcm.core.errors import ConfigError, McmError
-from napari_mcm.core.files import write_text
-from napari_mcm.core.options import Option, walk
+from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.runtime.options import Option, walk
 
 BEGIN, END = "<!-- options -->", "<!-- end of options -->"
 _BAR = "\\|"

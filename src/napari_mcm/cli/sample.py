@@ -8,7 +8,7 @@ from pydantic import Field
 
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome
-from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 
 
 class SampleOptions(SampleConfig):

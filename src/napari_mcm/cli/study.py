@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, table
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.jobs import format_seconds
+from napari_mcm.core.runtime.jobs import format_seconds
 
 
 class StudyOptions(BaseModel):

@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_mcm import __version__
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import McmError, WeightsError
-from napari_mcm.core.files import cache_folder, write_text
-from napari_mcm.core.jobs import Job, Progress
+from napari_mcm.core.runtime.files import cache_folder, write_text
+from napari_mcm.core.runtime.jobs import Job, Progress
 
 State = Literal["ok", "note", "problem"]
 TESTED_PYTHONS = ((3, 11), (3, 13))
@@ -277,7 +277,7 @@ def _precision(spec: str | None, compute: ComputeConfig) -> Iterator[Check]:
 
 
 def _any_encoder() -> str | None:
-    from napari_mcm.core.encoders.offline import PREFIX, is_installed
+    from napari_mcm.core.encoders.sources import PREFIX, is_installed
 
     name = "efficientnet_lite0"
     return PREFIX + name if is_installed(name) else None
@@ -285,7 +285,7 @@ def _any_encoder() -> str | None:
 
 def _is_here(spec: str) -> bool:
     """Tell whether an encoder can be loaded without fetching anything."""
-    from napari_mcm.core.encoders.hub import is_cached, is_timm_name
+    from napari_mcm.core.encoders.sources import is_cached, is_timm_name
 
     return not is_timm_name(spec) or is_cached(spec)
 
@@ -359,7 +359,7 @@ def _display() -> Iterator[Check]:
 def _hub() -> Iterator[Check]:
     from huggingface_hub import constants
 
-    from napari_mcm.core.encoders.hub import is_reachable
+    from napari_mcm.core.encoders.sources import is_reachable
 
     if constants.HF_HUB_OFFLINE:
         yield Check("hub", "note", "not asked: HF_HUB_OFFLINE is set")
@@ -377,7 +377,7 @@ def _hub() -> Iterator[Check]:
 
 def _weights(spec: str | None) -> Iterator[Check]:
     from napari_mcm.core.encoders import load_encoder
-    from napari_mcm.core.encoders.hub import check_access
+    from napari_mcm.core.encoders.sources import check_access
 
     if spec is None:
         return

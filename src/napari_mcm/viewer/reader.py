@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_mcm.viewer.level_array import LevelArray
-from napari_mcm.viewer.remembered import known_mpp
-from napari_mcm.viewer.settings import preferences
-from napari_mcm.viewer.slide_facts import metadata_of, with_mpp
+from napari_mcm.viewer.app.persistence import known_mpp
+from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.layers.level_array import LevelArray
+from napari_mcm.viewer.layers.metadata import LayerData, metadata_of, with_mpp
 
-LayerData = tuple[Any, dict[str, Any], str]
 ReaderFunction = Callable[[str | Path], list[LayerData]]
+
 
 _ONLY_OPENSLIDE = (".mrxs", ".vms", ".vmu", ".svslide")
 

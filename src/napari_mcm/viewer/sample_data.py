@@ -10,7 +10,8 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm import __version__
-from napari_mcm.viewer.reader import LayerData, read_slide
+from napari_mcm.viewer.layers.metadata import LayerData
+from napari_mcm.viewer.reader import read_slide
 
 SIZE = 3200
 NAME = "Generated H&E slide"
@@ -27,7 +28,7 @@ def sample_slide() -> list[LayerData]:
     list of tuple
         One slide layer.
     """
-    from napari_mcm.core.samples import SampleConfig
+    from napari_mcm.core.synthetic import SampleConfig
 
     config = SampleConfig(slides=1, size=SIZE)
     folder = _folder() / f"{__version__}-{config.size}-{config.seed}"
@@ -38,8 +39,8 @@ def sample_slide() -> list[LayerData]:
 def _generated(folder: Path, config: object) -> Path:
     from napari.utils import progress
 
-    from napari_mcm.core.jobs import Progress
-    from napari_mcm.core.samples import SampleConfig, generate_cohort
+    from napari_mcm.core.runtime.jobs import Progress
+    from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 
     assert isinstance(config, SampleConfig)
     # The table is written last: without it the slide may be half done.
@@ -60,7 +61,7 @@ def _generated(folder: Path, config: object) -> Path:
 
 
 def _folder() -> Path:
-    from napari_mcm.core.files import cache_folder
+    from napari_mcm.core.runtime.files import cache_folder
 
     folder = cache_folder("samples")
     try:

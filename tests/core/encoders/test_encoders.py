@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from napari_mcm.core.encoders import ComputeConfig, load_encoder, save_encoder
-from napari_mcm.core.encoders.folding import fold_batch_norms
+from napari_mcm.core.encoders.encoder import fold_batch_norms
 from napari_mcm.core.errors import ConfigError, WeightsError
 
 TINY = "random:test_efficientnet"
@@ -30,7 +30,7 @@ def cosine(a, b):
 def test_offline_weights_know_a_cat_from_coffee():
     from skimage import data, transform
 
-    from napari_mcm.core.encoders.offline import read_offline
+    from napari_mcm.core.encoders.sources import read_offline
 
     model = timm.create_model("tf_efficientnet_lite0").eval()
     model.load_state_dict(read_offline("efficientnet_lite0"))
@@ -278,7 +278,7 @@ def test_features_that_are_not_finite_are_an_error():
 
 
 def test_a_missing_package_of_weights_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("napari_mcm.core.encoders.offline.find_spec", lambda name: None)
+    monkeypatch.setattr("napari_mcm.core.encoders.sources.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install"):
         load_encoder("offline:efficientnet_lite1")
 
@@ -322,7 +322,7 @@ def test_the_hub_is_not_asked_when_it_must_not(no_network, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    asked = "napari_mcm.core.encoders.hub.socket.create_connection"
+    asked = "napari_mcm.core.encoders.sources.socket.create_connection"
     monkeypatch.setattr(asked, lambda *a, **k: pytest.fail("asked the network"))
     with pytest.raises(WeightsError, match="offline:efficientnet_lite0"):
         load_encoder("resnet10t")

@@ -21,7 +21,7 @@ from napari_mcm.core.encoders.equivalence import (
 )
 from napari_mcm.core.encoders.load import load_encoders
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.jobs import Note, run
+from napari_mcm.core.runtime.jobs import Note, run
 
 TINY = "random:test_resnet"
 AUTO = ComputeConfig(device="cpu", precision="auto")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_mcm.core.features.feature_set import FeatureSet, Status
-from napari_mcm.core.features.quality import MEASURES
+from napari_mcm.core.features.patches import MEASURES
 from napari_mcm.core.features.store import FeatureStore
 from napari_mcm.core.grid import PatchGrid
 

@@ -12,10 +12,10 @@ import pytest
 from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.evaluation import EvaluateConfig, ProtocolConfig, evaluate
-from napari_mcm.core.evaluation import measures as measures_module
-from napari_mcm.core.evaluation.measures import TITLES
+from napari_mcm.core.evaluation import metrics as measures_module
+from napari_mcm.core.evaluation.metrics import TITLES
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import Note, Progress, run
+from napari_mcm.core.runtime.jobs import Note, Progress, run
 from napari_mcm.core.tissue import TissueConfig
 from tests.core.conftest import stained_image
 from tests.core.evaluation.conftest import region, write_regions

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from napari_mcm.core.errors import ConfigError, FeatureError, GridError
-from napari_mcm.core.evaluation.labelled import gather, neighbour_means, read_patients
+from napari_mcm.core.evaluation.dataset import gather, neighbour_means, read_patients
 from napari_mcm.core.evaluation.labels import (
     check_counts,
     find_label_files,

@@ -20,8 +20,8 @@ from typing import Any
 
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.features import ExtractConfig, extract_slides
-from napari_mcm.core.features.outputs import Output
-from napari_mcm.core.jobs import run
+from napari_mcm.core.features.extraction import Output
+from napari_mcm.core.runtime.jobs import run
 
 _SLOW_S = 0.02
 _held: dict[str, int] = {}

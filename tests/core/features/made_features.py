@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_mcm.core.features import FeatureSet, Status
-from napari_mcm.core.features.quality import MEASURES
+from napari_mcm.core.features.patches import MEASURES
 from napari_mcm.core.grid import PatchGrid
 
 SIDE = 64

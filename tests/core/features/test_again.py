@@ -10,14 +10,10 @@ import pytest
 
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, OutputError
-from napari_mcm.core.features import (
-    ExtractConfig,
-    ahead,
-    extract_slides,
-    read_features,
-)
+from napari_mcm.core.features import ExtractConfig, extract_slides, read_features
+from napari_mcm.core.features import slide_prefetch as ahead
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import Note, run
+from napari_mcm.core.runtime.jobs import Note, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import TissueConfig, TissueMask, write_mask
 from tests.core.conftest import stained_image

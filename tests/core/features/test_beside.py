@@ -8,17 +8,13 @@ from pydantic import ValidationError
 
 from napari_mcm.core.encoders import ComputeConfig, load_encoder
 from napari_mcm.core.errors import ConfigError, FeatureError
-from napari_mcm.core.evaluation.sources import _given
-from napari_mcm.core.features import (
-    ExtractConfig,
-    ahead,
-    extract_slides,
-    read_features,
-)
-from napari_mcm.core.features.layout import files_of, slide_of
+from napari_mcm.core.evaluation.dataset import _given
+from napari_mcm.core.features import ExtractConfig, extract_slides, read_features
+from napari_mcm.core.features import slide_prefetch as ahead
+from napari_mcm.core.features.format import files_of, slide_of
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import run
 from napari_mcm.core.mil.bags import find_files
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.tissue import TissueConfig
 from tests.core.conftest import stained_image
 

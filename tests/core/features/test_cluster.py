@@ -17,7 +17,7 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features import ExtractConfig, extract_slides, read_features
 from napari_mcm.core.features.cluster import extract_anywhere, own_device
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import Progress, run
+from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.tissue import TissueConfig
 from tests.core.conftest import stained_image
 

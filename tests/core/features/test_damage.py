@@ -20,13 +20,13 @@ from napari_mcm.core.features import (
     Status,
     extract,
     extract_slides,
-    outputs,
     patches,
     read_features,
 )
+from napari_mcm.core.features import extraction as outputs
 from napari_mcm.core.features.patches import is_blank
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
-from napari_mcm.core.jobs import Progress, run
+from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from tests.core.conftest import stained_image

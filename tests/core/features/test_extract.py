@@ -22,7 +22,7 @@ from napari_mcm.core.features import (
     read_features,
 )
 from napari_mcm.core.grid import GridConfig, make_grid
-from napari_mcm.core.jobs import Note, Progress, run
+from napari_mcm.core.runtime.jobs import Note, Progress, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import TissueConfig, find_tissue
 from tests.core.conftest import stained_image

@@ -24,10 +24,9 @@ from napari_mcm.core.features import (
     extract_slides,
     read_features,
 )
-from napari_mcm.core.features.holder import look
-from napari_mcm.core.features.lease import Lease, lease_path
+from napari_mcm.core.features.write_lock import Lease, lease_path, look
 from napari_mcm.core.grid import GridConfig, make_grid
-from napari_mcm.core.jobs import Note, Progress, run
+from napari_mcm.core.runtime.jobs import Note, Progress, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import TissueConfig, find_tissue
 from tests.core.conftest import stained_image

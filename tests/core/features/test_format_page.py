@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from napari_mcm.core.features import Status, read_features
+from napari_mcm.core.features.format import (
+    ARRAYS,
+    OPTIONAL,
+    SCHEMA,
+    VERSION,
+    load_schema,
+    read_metadata,
+)
 from napari_mcm.core.features.interchange import save_features
-from napari_mcm.core.features.layout import ARRAYS, OPTIONAL, SCHEMA, VERSION
-from napari_mcm.core.features.schema import load_schema, read_metadata
 from napari_mcm.core.features.verify import verify_file
-from napari_mcm.core.jobs import run
+from napari_mcm.core.runtime.jobs import run
 from tests.core.features.made_features import made_features
 
 PAGE = Path(__file__).parents[3] / "docs" / "feature-format.md"

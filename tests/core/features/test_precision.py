@@ -11,9 +11,9 @@ from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.encoders.compute import AUTO_VARIABLE
 from napari_mcm.core.features import ExtractConfig, extract_slides, read_features
 from napari_mcm.core.features.cluster import extract_anywhere
-from napari_mcm.core.features.layout import attributes_of
+from napari_mcm.core.features.format import attributes_of
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import Note, Progress, run
+from napari_mcm.core.runtime.jobs import Note, Progress, run
 from napari_mcm.core.tissue import TissueConfig
 from tests.core.conftest import stained_image
 

@@ -16,9 +16,9 @@ from scipy import ndimage
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.errors import FeatureError, TileError
 from napari_mcm.core.features import Status, extract, read_features
-from napari_mcm.core.features.quality import artefact, blur, measure
+from napari_mcm.core.features.patches import artefact, blur, measure
 from napari_mcm.core.grid import GridConfig, make_grid
-from napari_mcm.core.jobs import Progress, run
+from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from tests.core.features.test_extract import ENCODER

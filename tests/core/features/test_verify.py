@@ -13,15 +13,13 @@ import zarr
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features import Status
-from napari_mcm.core.features.creating import create_group
+from napari_mcm.core.features.format import attributes_of, load_schema
 from napari_mcm.core.features.interchange import save_features
-from napari_mcm.core.features.layout import attributes_of
-from napari_mcm.core.features.lease import Lease
-from napari_mcm.core.features.schema import load_schema
-from napari_mcm.core.features.store import FeatureStore
+from napari_mcm.core.features.store import FeatureStore, create_group
 from napari_mcm.core.features.verify import VerifyConfig, verify_file, verify_files
+from napari_mcm.core.features.write_lock import Lease
 from napari_mcm.core.grid import PatchGrid
-from napari_mcm.core.jobs import Progress, run
+from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.slides import open_slide
 from tests.core.conftest import stained_image
 from tests.core.features.made_features import made_features, made_grid

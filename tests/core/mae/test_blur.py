@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_mcm.core.mae.blur import blur_over
+from napari_mcm.core.mae.reconstruction import blur_over
 
 
 @pytest.fixture

@@ -8,8 +8,13 @@ import torch
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mae import MaskingConfig, ModelConfig
-from napari_mcm.core.mae.masking import kept_count, patchify, unpatchify
-from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
+from napari_mcm.core.mae.model import (
+    MaskedAutoencoder,
+    kept_count,
+    make_vit,
+    patchify,
+    unpatchify,
+)
 from tests.core.mae.conftest import LIGHT, SMALL
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from napari_mcm.core.mae import AugmentConfig, PretrainConfig
 from napari_mcm.core.mae.augment import augment, random_box
-from napari_mcm.core.mae.order import draws, steps_of_epochs
-from napari_mcm.core.mae.schedule import rate_factor
+from napari_mcm.core.training.loop import draws, steps_of_epochs
+from napari_mcm.core.training.schedule import rate_factor
 
 
 def test_the_default_is_the_reference_recipe():

@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from napari_mcm.core import writes
 from napari_mcm.core.encoders import ComputeConfig, load_encoder, save_encoder
 from napari_mcm.core.encoders.compute import AUTO_VARIABLE
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError, WeightsError
 from napari_mcm.core.features import ExtractConfig, extract_slides
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.jobs import Metrics, Note, Progress, run
 from napari_mcm.core.mae import ImagesConfig, PretrainConfig
-from napari_mcm.core.mae.positions import grid_positions
+from napari_mcm.core.mae.model import grid_positions
 from napari_mcm.core.mae.pretraining import build_model, pretrain, resume_pretrain
+from napari_mcm.core.runtime import async_writes as writes
+from napari_mcm.core.runtime.jobs import Metrics, Note, Progress, run
 from napari_mcm.core.tissue import TissueConfig
 from napari_mcm.core.training import Run
 from napari_mcm.core.training import run as training_run
@@ -180,7 +180,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[2]))
-from napari_mcm.core.jobs import run
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.mae import PretrainConfig
 from napari_mcm.core.mae.pretraining import pretrain
 run(pretrain(PretrainConfig.model_validate_json(Path(sys.argv[1]).read_text())))
@@ -324,7 +324,7 @@ def test_threads_are_gone_after_a_cancel(config):
 
 def test_a_cancel_is_acted_on_while_pictures_are_read(config, monkeypatch, tmp_path):
     """Slow pictures of a large batch do not keep a cancel waiting."""
-    from napari_mcm.core.mae import pictures as module
+    from napari_mcm.core.mae import images as module
 
     plain = module.read_picture
 
@@ -352,7 +352,7 @@ def test_a_cancel_is_acted_on_while_pictures_are_read(config, monkeypatch, tmp_p
 
 
 def test_greyscale_and_transparent_pictures_are_read(tmp_path):
-    from napari_mcm.core.mae.pictures import read_picture
+    from napari_mcm.core.mae.images import read_picture
 
     Image.new("L", (20, 10), 7).save(tmp_path / "grey.png")
     Image.new("RGBA", (20, 10), (9, 9, 9, 0)).save(tmp_path / "clear.png")

@@ -9,17 +9,17 @@ from PIL import Image
 
 from napari_mcm.core.errors import RunError, SlideError, TrainingError
 from napari_mcm.core.grid import common_mpp
-from napari_mcm.core.jobs import Metrics, run
 from napari_mcm.core.mae import AugmentConfig
 from napari_mcm.core.mae.augment import resized
-from napari_mcm.core.mae.places import read_around
+from napari_mcm.core.mae.config import ReconstructConfig
+from napari_mcm.core.mae.images import read_around
 from napari_mcm.core.mae.pretraining import build_model, pretrain
 from napari_mcm.core.mae.reconstruction import (
     load_autoencoder,
     reconstruct,
     reconstruct_pictures,
 )
-from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+from napari_mcm.core.runtime.jobs import Metrics, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.training import Run
 from tests.core.mae.conftest import CPU, smooth_picture

@@ -10,13 +10,13 @@ from torch.testing import assert_close
 
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.jobs import run
 from napari_mcm.core.mcm import FinetuneConfig
+from napari_mcm.core.mcm.config import PRESETS, in_effect
 from napari_mcm.core.mcm.finetune import finetune
-from napari_mcm.core.mcm.learner import Learner
-from napari_mcm.core.mcm.loss import Target
-from napari_mcm.core.mcm.presets import PRESETS, in_effect
+from napari_mcm.core.mcm.model import Target
+from napari_mcm.core.mcm.trainer import Learner
 from napari_mcm.core.mcm.windows import plan_epoch, read_window
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.training import Run
 from tests.core.mcm.conftest import make_window
 
@@ -39,7 +39,7 @@ def arm(config):
 
 @pytest.fixture
 def source(tissue_slide, config):
-    from napari_mcm.core.mcm.source import Source
+    from napari_mcm.core.mcm.windows import Source
     from napari_mcm.core.slides import open_slide
     from napari_mcm.core.tissue import find_tissue
 

@@ -14,14 +14,14 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from napari_mcm.core import writes
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.encoders.compute import AUTO_VARIABLE
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError
 from napari_mcm.core.evaluation import HeldOutProbe
-from napari_mcm.core.jobs import Metrics, Progress, run
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
+from napari_mcm.core.runtime import async_writes as writes
+from napari_mcm.core.runtime.jobs import Metrics, Progress, run
 from napari_mcm.core.training import Run
 
 
@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[2]))
-from napari_mcm.core.jobs import run
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
 config = FinetuneConfig.model_validate_json(Path(sys.argv[1]).read_text())

@@ -13,11 +13,11 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features import extract, read_features
 from napari_mcm.core.features.interchange import save_features
 from napari_mcm.core.grid import make_grid
-from napari_mcm.core.jobs import Note, run
-from napari_mcm.core.mcm import teacher_files
+from napari_mcm.core.mcm import teacher as teacher_files
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune
-from napari_mcm.core.mcm.teacher_cache import TeacherCache
+from napari_mcm.core.mcm.teacher import TeacherCache
+from napari_mcm.core.runtime.jobs import Note, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run

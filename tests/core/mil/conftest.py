@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import save_features
 from napari_mcm.core.grid import PatchGrid
-from napari_mcm.core.jobs import Event, run
 from napari_mcm.core.mil import AggregatorConfig, MilConfig, TrainingConfig
 from napari_mcm.core.mil.config import FiguresConfig, SplitConfig
 from napari_mcm.core.mil.results import MilResult
 from napari_mcm.core.mil.train import train
+from napari_mcm.core.runtime.jobs import Event, run
 
 DIM, SLIDES, MARKED = 8, 24, 3
 ENCODER = {"spec": "tiny", "dim": DIM, "fingerprint": "ab", "precision": "float32"}

@@ -13,8 +13,13 @@ from safetensors.torch import load_file, save_file
 from napari_mcm.core.errors import ConfigError, FeatureError, RunError, WeightsError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import save_features
-from napari_mcm.core.jobs import Note, run
 from napari_mcm.core.mil.attention import attention
+from napari_mcm.core.mil.attention_maps import (
+    attention_map,
+    average_overlaps,
+    effective_number,
+    scale,
+)
 from napari_mcm.core.mil.compare import compare, folder_names
 from napari_mcm.core.mil.config import (
     AggregatorConfig,
@@ -23,17 +28,11 @@ from napari_mcm.core.mil.config import (
     FiguresConfig,
     PredictConfig,
 )
-from napari_mcm.core.mil.ensemble import load_ensemble
-from napari_mcm.core.mil.maps import (
-    attention_map,
-    average_overlaps,
-    effective_number,
-    scale,
-)
+from napari_mcm.core.mil.ensemble import load_ensemble, load_model
 from napari_mcm.core.mil.predict import predict
 from napari_mcm.core.mil.results import read_folds, read_predictions
-from napari_mcm.core.mil.saved import load_model
 from napari_mcm.core.mil.train import train
+from napari_mcm.core.runtime.jobs import Note, run
 from tests.core.mil.conftest import ENCODER, MARKED, draw_bag, make_features
 
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from napari_mcm.core.mil.config import AggregatorConfig
-from napari_mcm.core.mil.learner import bag_loss
 from napari_mcm.core.mil.models import (
     ABMIL,
     CLAMSB,
@@ -27,6 +26,7 @@ from napari_mcm.core.mil.models.transmil import (
     PositionEncoding,
     pseudo_inverse,
 )
+from napari_mcm.core.mil.trainer import bag_loss
 
 ALL = ("mean", "max", "abmil", "clam_sb", "clam_mb", "transmil", "dsmil")
 CLASSES, DIM = 3, 16

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError
-from napari_mcm.core.jobs import Metrics, Note, run
 from napari_mcm.core.mil import AggregatorConfig, TrainingConfig
 from napari_mcm.core.mil.config import BagsConfig
-from napari_mcm.core.mil.learner import Labelled, Learner
 from napari_mcm.core.mil.train import resume_train, train
+from napari_mcm.core.mil.trainer import Labelled, Learner
+from napari_mcm.core.runtime.jobs import Metrics, Note, run
 from napari_mcm.core.training import Run
 from tests.core.mil.conftest import draw_bag, write_cohort
 
@@ -177,9 +177,9 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[2]))
-import napari_mcm.core.mil.fold as fold
+import napari_mcm.core.mil.train as fold
 fold.CHECKPOINT_SECONDS = 0.0
-from napari_mcm.core.jobs import run
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.mil import MilConfig
 from napari_mcm.core.mil.train import train
 run(train(MilConfig.model_validate_json(Path(sys.argv[1]).read_text())))
@@ -241,7 +241,7 @@ def test_divergence_stops_with_advice(config):
     wild = config.training.model_copy(update={"lr": 10.0, "optimiser": "adam"})
     aggregator = config.aggregator.model_copy(update={"model": "max"})
     bad = config.model_copy(update={"training": wild, "aggregator": aggregator})
-    from napari_mcm.core.mil import fold
+    from napari_mcm.core.mil import train as fold
 
     job = train(bad)
     with pytest.raises(TrainingError, match="lower --lr"):

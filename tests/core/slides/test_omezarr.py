@@ -175,7 +175,7 @@ def test_a_server_that_has_no_such_slide_is_one_line(tmp_path):
 
 
 def test_a_server_that_knows_no_byte_ranges_is_said(tmp_path, noise, monkeypatch):
-    from napari_mcm.core.slides.backends import omezarr_tiles
+    from napari_mcm.core.slides.backends.omezarr import tiles as omezarr_tiles
 
     monkeypatch.setattr(omezarr_tiles, "_PAUSES", (0.0,))
     write_ome_zarr(tmp_path / "s", noise, chunk=64, shard=256)
@@ -203,7 +203,7 @@ def test_what_a_server_needs_is_named(monkeypatch, url, advice):
 def test_a_tile_whose_server_went_away_is_an_error_of_that_tile(
     tmp_path, noise, monkeypatch
 ):
-    from napari_mcm.core.slides.backends import omezarr_tiles
+    from napari_mcm.core.slides.backends.omezarr import tiles as omezarr_tiles
 
     monkeypatch.setattr(omezarr_tiles, "_PAUSES", (0.0,))
     write_ome_zarr(tmp_path / "a", noise)

@@ -89,7 +89,7 @@ def test_only_what_was_scanned_is_the_slide(tmp_path, blocks):
 def test_where_nothing_was_scanned_is_white(tmp_path, blocks):
     import openslide
 
-    from napari_mcm.core.slides.backends.vendor_tiles import Handle
+    from napari_mcm.core.slides.backends.openslide.tiles import Handle
 
     path = write_scn(tmp_path / "a.scn", blocks, corner=(101, 203), glass=(2000, 1500))
     pixels = Handle(path, openslide).region((91, 203), 0, (20, 20))

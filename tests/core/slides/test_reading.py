@@ -17,10 +17,9 @@ from PIL import Image, ImageCms
 
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides import backend_for, open_slide, pyramid
-from napari_mcm.core.slides.location import shown, url_of
-from napari_mcm.core.slides.parts import Level
+from napari_mcm.core.slides.levels import LONGEST_ROW, Level, rows_of
+from napari_mcm.core.slides.paths import shown, url_of
 from napari_mcm.core.slides.resample import area_average, area_averages
-from napari_mcm.core.slides.rows import LONGEST_ROW, rows_of
 from tests.core.conftest import stained_image
 
 IMAGE = stained_image(1200, 900)

@@ -8,13 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from napari_mcm.core import writes
+from napari_mcm.core.cells import FitConfig, LabelsConfig
+from napari_mcm.core.cells.datasets import TRAIN, VALIDATION
 from napari_mcm.core.errors import ConfigError, RunError
-from napari_mcm.core.jobs import Metrics, run
 from napari_mcm.core.mae import AugmentConfig, PretrainConfig, RecipeConfig
-from napari_mcm.core.mae.classifier import FitConfig, LabelsConfig
-from napari_mcm.core.mae.classifier.cells import TRAIN, VALIDATION
 from napari_mcm.core.mae.pretraining import pretrain
+from napari_mcm.core.runtime import async_writes as writes
+from napari_mcm.core.runtime.jobs import Metrics, run
 from napari_mcm.core.studies.ablation import (
     ablate,
     cell_config,
@@ -29,7 +29,7 @@ from napari_mcm.core.studies.ablation_config import (
     arm_names,
     nested_subset,
 )
-from tests.core.mae.classifier.conftest import COLOURS, write_classes
+from tests.core.cells.conftest import COLOURS, write_classes
 from tests.core.mae.conftest import CPU, LIGHT, SMALL, write_pictures
 
 

@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from napari_mcm.core import writes
 from napari_mcm.core.errors import ConfigError, RunError
-from napari_mcm.core.jobs import Progress, run
+from napari_mcm.core.runtime import async_writes as writes
+from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.studies.study import run_study
 from napari_mcm.core.studies.study_config import (
     StudyConfig,

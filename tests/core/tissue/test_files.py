@@ -23,7 +23,7 @@ from napari_mcm.core.tissue import (
     read_mask,
     write_mask,
 )
-from napari_mcm.core.tissue.polygons import burn, outline
+from napari_mcm.core.tissue.geojson import burn, outline
 
 
 @pytest.fixture

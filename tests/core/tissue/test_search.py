@@ -16,8 +16,7 @@ from scipy import ndimage
 from napari_mcm.core.grid import make_grid
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue
-from napari_mcm.core.tissue.colour import glass_colour
-from napari_mcm.core.tissue.search import search
+from napari_mcm.core.tissue.search import glass_colour, search
 
 HAEMATOXYLIN, EOSIN, DAB = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78)
 INKS = {

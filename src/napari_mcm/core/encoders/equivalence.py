@@ -28,7 +28,7 @@ from PIL import Image
 from napari_mcm.core.encoders.compute import automatic_precision, has_fast_bfloat16
 from napari_mcm.core.encoders.encoder import Encoder
 from napari_mcm.core.errors import McmError
-from napari_mcm.core.files import cache_folder, write_json
+from napari_mcm.core.runtime.files import cache_folder, write_json
 
 LEAST_COSINE = 0.999
 """Cosine with float32 that every patch must reach for ``auto`` to be bfloat16."""
@@ -104,7 +104,7 @@ def find_equivalence(encoder: Encoder) -> Equivalence:
     """Give the comparison of an encoder's precisions on this kind of machine.
 
     It is measured once and kept in the cache folder, see
-    :func:`~napari_mcm.core.files.cache_folder`.
+    :func:`~napari_mcm.core.runtime.files.cache_folder`.
 
     Parameters
     ----------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,9 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from napari_mcm.core.background import apart
 from napari_mcm.core.encoders.compute import ComputeConfig, choose_device
 from napari_mcm.core.encoders.encoder import Encoder, to_channels_last
 from napari_mcm.core.encoders.equivalence import settle_precision
-from napari_mcm.core.encoders.fingerprint import fingerprint
-from napari_mcm.core.encoders.hub import (
-    is_timm_name,
-    load_pretrained,
-    pretrained_config,
-)
-from napari_mcm.core.encoders.offline import PREFIX as OFFLINE_PREFIX
-from napari_mcm.core.encoders.offline import load_offline
 from napari_mcm.core.encoders.recipe import (
     RECIPE_FILE,
     WEIGHTS_FILE,
@@ -33,8 +26,16 @@ from napari_mcm.core.encoders.recipe import (
     read_recipe,
 )
 from napari_mcm.core.encoders.seeding import seeded
+from napari_mcm.core.encoders.sources import PREFIX as OFFLINE_PREFIX
+from napari_mcm.core.encoders.sources import (
+    is_timm_name,
+    load_offline,
+    load_pretrained,
+    pretrained_config,
+)
 from napari_mcm.core.errors import WeightsError
-from napari_mcm.core.jobs import Job, Note
+from napari_mcm.core.runtime.jobs import Job, Note
+from napari_mcm.core.runtime.threads import apart
 
 RANDOM_PREFIX = "random:"
 
@@ -250,3 +251,26 @@ def _output_dim(
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise WeightsError(f"{recipe.architecture} does not pool to one vector", spec)
     return output.shape[1]
+
+
+def fingerprint(module: nn.Module, recipe: Recipe) -> str:
+    """Hash an encoder's weights, architecture and preprocessing.
+
+    Where the weights came from, their licence and how they were learned do not count:
+    two copies of the same weights are the same encoder.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+    """
+    what = recipe.model_dump(
+        mode="json", include={"architecture", "model_args", "preprocessing"}
+    )
+    digest = hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8)
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        # Plain bytes, as numpy has no bfloat16.
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(flat.numpy().data)
+    return digest.hexdigest()

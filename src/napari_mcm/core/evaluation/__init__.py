@@ -8,8 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "config": ["EvaluateConfig", "ProtocolConfig"],
         "evaluate": ["evaluate"],
-        "held_out": ["HeldOutProbe", "read_probe"],
-        "labelled": ["LabelledPatches"],
+        "probe_callback": ["HeldOutProbe", "read_probe"],
+        "dataset": ["LabelledPatches"],
         "result": ["Evaluation"],
     },
 )

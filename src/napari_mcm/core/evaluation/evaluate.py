@@ -13,20 +13,21 @@ from threadpoolctl import threadpool_limits
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.evaluation.config import EvaluateConfig
-from napari_mcm.core.evaluation.labelled import (
+from napari_mcm.core.evaluation.dataset import (
     LabelledPatches,
     Sets,
     gather,
     read_patients,
+    read_sources,
 )
+from napari_mcm.core.evaluation.intervals import make_resampling
 from napari_mcm.core.evaluation.labels import (
     check_counts,
     find_label_files,
     label_patches,
 )
-from napari_mcm.core.evaluation.measures import PARTS, Measured, Task, neighbour_gain
+from napari_mcm.core.evaluation.metrics import PARTS, Measured, Task, neighbour_gain
 from napari_mcm.core.evaluation.probes import deal_folds
-from napari_mcm.core.evaluation.resampling import make_resampling
 from napari_mcm.core.evaluation.result import (
     Evaluation,
     compare,
@@ -34,9 +35,8 @@ from napari_mcm.core.evaluation.result import (
     to_json,
     write_results,
 )
-from napari_mcm.core.evaluation.sources import read_sources
-from napari_mcm.core.files import write_text
-from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.runtime.jobs import Job, Note, Progress
 
 _VERSION = 1
 

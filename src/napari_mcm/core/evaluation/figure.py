@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from napari_mcm.core.evaluation.measures import BY_CHANCE, TITLES
+from napari_mcm.core.evaluation.metrics import BY_CHANCE, TITLES
 from napari_mcm.core.evaluation.result import Evaluation, Row
-from napari_mcm.core.files import atomic_path
+from napari_mcm.core.runtime.files import atomic_path
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.evaluation.estimate import auroc
-from napari_mcm.core.jobs import Job, Meter
+from napari_mcm.core.evaluation.intervals import auroc
+from napari_mcm.core.runtime.jobs import Job, Meter
 
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_mcm.core.evaluation.estimate import Estimate
-from napari_mcm.core.evaluation.measures import BY_CHANCE, TITLES, Measured
-from napari_mcm.core.evaluation.resampling import Resampling
-from napari_mcm.core.files import write_text
+from napari_mcm.core.evaluation.intervals import Estimate, Resampling
+from napari_mcm.core.evaluation.metrics import BY_CHANCE, TITLES, Measured
+from napari_mcm.core.runtime.files import write_text
 
 Interval = tuple[float, float]
 _COLUMNS = (

@@ -6,12 +6,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "batch_extraction": ["ExtractResult", "extract_slides"],
         "config": ["ExtractConfig"],
         "extraction": ["extract"],
         "feature_set": ["FeatureSet", "Status"],
-        "slides": ["extract_slides"],
-        "tally": ["ExtractResult"],
-        "layout": ["feature_path"],
+        "format": ["feature_path"],
         "reading": ["read_features"],
     },
 )

@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.errors import ConfigError, McmError
+from napari_mcm.core.features.batch_extraction import (
+    ExtractResult,
+    check_asked,
+    extract_slides,
+    look_at,
+)
 from napari_mcm.core.features.config import ExtractConfig
-from napari_mcm.core.features.slides import check_asked, extract_slides, look_at
-from napari_mcm.core.features.tally import ExtractResult
-from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.jobs import Job, Note, Progress
 
 if TYPE_CHECKING:
     from distributed import Client, Future

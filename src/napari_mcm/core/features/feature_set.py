@@ -42,7 +42,7 @@ class FeatureSet:
         When and with what it was made; not part of its identity.
     quality : mapping of str to ndarray of float32, shape (N,)
         ``"blur"`` and ``"artefact"`` of each patch, 0 good to 1 bad; see
-        :mod:`napari_mcm.core.features.quality`. NaN where the status is not `OK`, and
+        :mod:`napari_mcm.core.features.patches`. NaN where the status is not `OK`, and
         in files of before these were measured.
     """
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError, GridError
 from napari_mcm.core.features.feature_set import FeatureSet, Status
-from napari_mcm.core.features.layout import (
+from napari_mcm.core.features.format import (
     LARGEST_FILE,
     SCHEMA,
     VERSION,
@@ -20,7 +20,7 @@ from napari_mcm.core.features.layout import (
     open_group,
     present,
 )
-from napari_mcm.core.features.quality import MEASURES
+from napari_mcm.core.features.patches import MEASURES
 from napari_mcm.core.grid import PatchGrid
 
 

@@ -18,21 +18,25 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from napari_mcm.core.errors import FeatureError, OutputError
-from napari_mcm.core.features.creating import create_group
 from napari_mcm.core.features.feature_set import Status
-from napari_mcm.core.features.layout import (
+from napari_mcm.core.features.format import (
+    ARRAYS,
     MOST_PROBLEMS,
+    OPTIONAL,
+    SCHEMA,
+    VERSION,
     damaged,
     differences,
     holds_nothing_else,
     identity_of,
     open_group,
 )
-from napari_mcm.core.features.quality import MEASURES
-from napari_mcm.core.files import flush
+from napari_mcm.core.features.patches import MEASURES
 from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.runtime.files import flush
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,4 +223,70 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
         f"cannot be written ({error.strerror or error})",
         path,
         "Check permissions and free space, then run the same again: it goes on",
+    )
+
+
+def create_group(
+    path: Path, grid: PatchGrid, encoder: Mapping[str, Any], block: int
+) -> tuple[zarr.Group, int]:
+    """Start a feature file in which all rows are pending.
+
+    Parameters
+    ----------
+    path : Path
+        Where nothing is yet.
+    grid : PatchGrid
+        Its patches.
+    encoder : mapping
+        Described.
+    block : int
+        Rows of a block, at most.
+
+    Returns
+    -------
+    group : zarr.Group
+        Open for writing. Its attributes were written last.
+    block : int
+        Rows of a block.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows, dim = len(grid), int(encoder["dim"])
+    block = max(min(block, rows), 1)
+    group = zarr.create_group(path, zarr_format=3)
+    for name, values in (("coords", grid.xy), ("lattice", grid.lattice)):
+        _create(group, name, (rows, 2), max(rows, 1))[:] = values
+    _create(group, "features", (rows, dim), block)
+    # The status last: a file that has it has the others.
+    for name in (*OPTIONAL, "status"):
+        _create(group, name, (rows,), block)
+    # In one write: `attrs.update` would make one of each.
+    group.update_attributes(
+        {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "identity": identity_of(grid, encoder),
+            "grid": grid.describe(),
+            "encoder": dict(encoder),
+            "complete": False,
+        }
+    )
+    return group, block
+
+
+def _create(
+    group: zarr.Group, name: str, shape: tuple[int, ...], block: int
+) -> zarr.Array[Any]:
+    kind = (ARRAYS | OPTIONAL)[name]
+    # Floats of networks hardly shrink. The checksum is over what lies on the disk.
+    pack = () if name == "features" else (ZstdCodec(level=0),)
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(block, *shape[1:]),
+        dtype=kind.dtype,
+        fill_value=kind.fill,
+        compressors=(*pack, Crc32cCodec()),
+        dimension_names=kind.dims,
+        # Empty chunks are written too, so that a missing one is known to be lost.
+        config={"write_empty_chunks": True},
     )

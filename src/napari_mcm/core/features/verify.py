@@ -11,17 +11,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.errors import ConfigError, FeatureError, GridError
-from napari_mcm.core.features.checking import Contents, check_file
-from napari_mcm.core.features.layout import (
+from napari_mcm.core.features.format import (
     SCHEMA,
     SUFFIX,
     VERSION,
     attributes_of,
     holds_nothing_else,
+    read_metadata,
 )
-from napari_mcm.core.features.lease import held_by
-from napari_mcm.core.features.schema import read_metadata
-from napari_mcm.core.jobs import Job, Progress
+from napari_mcm.core.features.integrity import Contents, check_file
+from napari_mcm.core.features.write_lock import held_by
+from napari_mcm.core.runtime.jobs import Job, Progress
 from napari_mcm.core.slides import ReadConfig
 
 State = Literal["ok", "incomplete", "damaged", "refused"]

@@ -1,15 +1,19 @@
 """Similarity and attention as values on the grid, as pictures and as files."""
 
-from napari_mcm.core.heatmaps.examples import Examples
 from napari_mcm.core.heatmaps.heatmap import Heatmap, difference
-from napari_mcm.core.heatmaps.query_file import (
+from napari_mcm.core.heatmaps.query import (
+    Examples,
     QueryFile,
     make_query,
     read_query,
     write_query,
 )
-from napari_mcm.core.heatmaps.ranges import usual_range
-from napari_mcm.core.heatmaps.similarity import SimilarityIndex, heatmap_of, similarity
+from napari_mcm.core.heatmaps.similarity import (
+    SimilarityIndex,
+    heatmap_of,
+    similarity,
+    usual_range,
+)
 from napari_mcm.core.heatmaps.writers import write_heatmap
 
 __all__ = [

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_mcm.core.heatmaps.ranges import Limits
-from napari_mcm.core.heatmaps.similarity import Pool
+from napari_mcm.core.heatmaps.similarity import Limits, Pool
 from napari_mcm.core.slides import ReadConfig
 
 Point = tuple[float, float]

@@ -15,6 +15,7 @@ multiple, and it stays between -1 and 1.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,23 +28,31 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.heatmaps.heatmap import Heatmap
-from napari_mcm.core.heatmaps.ranges import Limits, robust_range, rounded, usual_range
 
 Patches = int | Sequence[int]
+
 Directions = NDArray[np.float32]
 """What a query is to one encoder: K unit vectors (K, D); the nearest one counts."""
 
+
 Cosines = NDArray[np.float32]
+
 Pool = Literal["mean", "max"]
 """Of several patches to be like, their mean counts, or whichever is nearest."""
+
 
 MOST_NEAREST = 64
 """Where the nearest counts, no more patches are compared with, drawn evenly."""
 
+
 _NOWHERE = 1e-5
+
 _ROWS = 8192
+
 _THREADS = min(4, os.cpu_count() or 1)
+
 _A_THREAD_S_WORK = 4_000_000
+
 _NAMED = 6
 
 
@@ -301,3 +310,63 @@ def _name(patches: list[int], pool: Pool = "mean") -> str:
         return f"{nearest}{len(patches):,} patches"
     nearest = "the nearer of " if pool == "max" and plural else ""
     return f"{nearest}patch{plural} {', '.join(map(str, patches))}"
+
+
+Limits = Literal["fixed", "robust", "encoder"]
+"""From -1 to 1; by the map's own values; or by many queries to the same encoder."""
+
+
+PERCENTILES = (2.0, 98.0)
+
+_LEAST = 1e-3
+
+
+def robust_range(
+    values: NDArray[np.float32], queries: Sequence[int] = ()
+) -> tuple[float, float]:
+    """Give the range of a map's own values.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (N,)
+        NaN where there are none.
+    queries : sequence of int
+        Patches that were asked for: left out, as they are 1 to themselves.
+
+    Returns
+    -------
+    tuple of float
+        The 2nd and the 98th percentile.
+    """
+    others = np.delete(values, list(queries))
+    others = others[np.isfinite(others)]
+    if not len(others):
+        return -1.0, 1.0
+    low, high = (float(v) for v in np.percentile(others, PERCENTILES))
+    return (low, high) if high - low > 1e-6 else (low - _LEAST, low + _LEAST)
+
+
+def usual_range(index: SimilarityIndex, queries: int = 32) -> tuple[float, float]:
+    """Tell between which values most similarities lie, over queries taken at random.
+
+    One range for an encoder lets its maps be compared from query to query.
+
+    Returns
+    -------
+    tuple of float
+        The 2nd and the 98th percentile.
+    """
+    patches = np.flatnonzero(index.valid)
+    if len(patches) < 2:
+        return -1.0, 1.0
+    drawn = np.random.default_rng(0).permutation(patches)[:queries]
+    values = [np.delete(index.query(int(patch)), patch) for patch in drawn]
+    low, high = np.nanpercentile(np.concatenate(values), PERCENTILES)
+    return float(low), float(max(high, low + _LEAST))
+
+
+def rounded(low: float, high: float) -> tuple[float, float]:
+    """Widen a range to round numbers, which can be read off a colour bar."""
+    step = 20 if high - low > 0.25 else 100
+    low, high = math.floor(low * step) / step, math.ceil(high * step) / step
+    return max(low, -1.0), min(high, 1.0)

@@ -13,8 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.files import atomic_path, write_text
 from napari_mcm.core.heatmaps.heatmap import Heatmap
+from napari_mcm.core.runtime.files import atomic_path, write_text
 from napari_mcm.core.slides import Slide
 
 

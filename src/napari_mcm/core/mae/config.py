@@ -2,19 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.mae.presets import PRESETS, PresetName, fill_in
+from napari_mcm.core.heatmaps.config import Point
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
 
+PresetName = Literal["reference", "experiment1", "experiment2", "experiment3"]
+
+
+_AS_RUN: Mapping[str, Any] = {
+    "model": {"model": "base", "image_size": 224, "vit_patch": 16},
+    "images": {"tiles": 4},
+    "augment": {"crop_scale": 0.2, "normalisation": "none"},
+}
+
+
+def _experiment(mask_ratio: float, **recipe: Any) -> dict[str, Any]:
+    common = {"warmup": 0.05, "beta2": 0.999, "epochs": 100, "clip_norm": 1.0}
+    return {
+        **_AS_RUN,
+        "masking": {"mask_ratio": mask_ratio},
+        "recipe": {**common, **recipe},
+    }
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "reference": {},
+    "experiment1": _experiment(
+        0.5, base_lr=1.5e-4, batch_size=1920, schedule="cosine", weight_decay=0.05
+    ),
+    "experiment2": _experiment(
+        0.75, base_lr=5e-5, batch_size=640, schedule="cosine", weight_decay=0.01
+    ),
+    "experiment3": _experiment(
+        0.25, base_lr=8e-5, batch_size=640, schedule="linear", weight_decay=0.01
+    ),
+}
+"""Options by preset, nested as in ``PretrainConfig``; the reference's are the defaults."""
+
+
+assert set(PRESETS) == set(get_args(PresetName))
+
+
+def fill_in(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a preset's options to those that were given, which win.
+
+    Parameters
+    ----------
+    preset : mapping
+        Options by name, groups of them nested.
+    given : mapping
+        Likewise; a group may be a model, of which only what was set counts.
+    """
+    filled = dict(given)
+    for name, value in preset.items():
+        if not isinstance(value, Mapping):
+            filled.setdefault(name, value)
+            continue
+        group = given.get(name, {})
+        if isinstance(group, BaseModel):
+            group = group.model_dump(include=group.model_fields_set)
+        if isinstance(group, Mapping):
+            filled[name] = {**value, **group}
+    return filled
+
+
 Rgb = tuple[float, float, float]
+
 Chunk = Annotated[int, Field(ge=1)] | Literal["auto"]
+
 
 NORMALISATIONS: dict[str, tuple[Rgb, Rgb]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -218,3 +281,56 @@ class PretrainConfig(BaseModel):
         if not isinstance(given, dict) or given.get("preset") not in PRESETS:
             return given
         return fill_in(PRESETS[given["preset"]], given)
+
+
+class ReconstructConfig(BaseModel):
+    """What a masked autoencoder makes of pictures."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paths: tuple[Path, ...] = Field(
+        min_length=2,
+        description="Directory of a pre-training, finished or not; then pictures, or "
+        "folders of them, or with --at slides.",
+    )
+    at: tuple[Point, ...] = Field(
+        (),
+        description="Place of a slide, in level-0 pixels, around which a patch is filled "
+        "in.",
+    )
+    mask_ratio: tuple[float, ...] = Field(
+        (), description="Part of the patches to hide; several are compared."
+    )
+    tiles: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Cut each picture into this many tiles a side; by default as the "
+        "pre-training did.",
+    )
+    paste: bool = Field(True, description="Show visible patches as they are.")
+    limit: int = Field(
+        256, ge=1, description="Images to measure, at most; a tile counts as one."
+    )
+    shown: int = Field(6, ge=1, le=64, description="Images to draw, at most.")
+    seed: int = Field(0, ge=0, description="Seed of what is hidden.")
+    out: Path | None = Field(None, description="Figure to write: .png.")
+    read: ReadConfig = ReadConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    @field_validator("mask_ratio")
+    @classmethod
+    def _between(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < ratio < 1 for ratio in ratios):
+            raise ValueError("a mask ratio lies between 0 and 1")
+        return ratios
+
+    @property
+    def run(self) -> Path:
+        """Directory of the pre-training."""
+        return self.paths[0]
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """Pictures, and folders of them; slides where places are given."""
+        return self.paths[1:]

@@ -10,13 +10,9 @@ from safetensors.torch import save_file
 
 from napari_mcm import __version__
 from napari_mcm.core.encoders import save_encoder
-from napari_mcm.core.files import atomic_path
 from napari_mcm.core.mae.config import PretrainConfig
-from napari_mcm.core.mae.model import (
-    MaskedAutoencoder,
-    architecture,
-    model_arguments,
-)
+from napari_mcm.core.mae.model import MaskedAutoencoder, architecture, model_arguments
+from napari_mcm.core.runtime.files import atomic_path
 
 DECODER_FILE = "decoder.safetensors"
 

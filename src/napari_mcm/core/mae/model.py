@@ -11,23 +11,17 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mae.config import MaskingConfig, ModelConfig
-from napari_mcm.core.mae.masking import (
-    hidden_mask,
-    kept_count,
-    patch_statistics,
-    patchify,
-    take,
-)
-from napari_mcm.core.mae.positions import grid_positions, with_class_token
 
 LAYER_NORM_EPS = 1e-6
+
 TOKEN_STD = 0.02
+
 
 _DECODERS = {
     "tiny": (128, 4, 4),
@@ -285,3 +279,98 @@ def _start(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
+
+
+PATCH_EPS = 1e-6
+"""Added to a patch's variance before its root is taken."""
+
+
+def kept_count(patches: int, mask_ratio: float) -> int:
+    """Tell how many of an image's patches stay visible; one at least, and one hidden."""
+    return min(max(int(patches * (1 - mask_ratio)), 1), patches - 1)
+
+
+def take(tokens: Tensor, index: Tensor) -> Tensor:
+    """Pick tokens (B, N, D) by their places (B, K)."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def hidden_mask(order: Tensor, kept: int) -> Tensor:
+    """Mark hidden patches with 1.
+
+    Parameters
+    ----------
+    order : Tensor of int64, shape (B, N)
+        Patches in random order; the first `kept` are visible.
+
+    Returns
+    -------
+    Tensor of float32, shape (B, N)
+        In the patches' own order.
+    """
+    mask = torch.ones(order.shape, device=order.device)
+    return mask.scatter(1, order[:, :kept], 0.0)
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """Take images (B, 3, H, W) apart into patches (B, N, patch·patch·3), row-major."""
+    batch, channels, height, width = images.shape
+    parts = images.reshape(
+        batch, channels, height // patch, patch, width // patch, patch
+    )
+    return parts.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch * patch * channels)
+
+
+def unpatchify(patches: Tensor, patch: int) -> Tensor:
+    """Put patches (B, N, patch·patch·3) of square images together again."""
+    batch, count, values = patches.shape
+    side, channels = round(count**0.5), values // patch**2
+    parts = patches.reshape(batch, side, side, patch, patch, channels)
+    return parts.permute(0, 5, 1, 3, 2, 4).reshape(
+        batch, channels, side * patch, side * patch
+    )
+
+
+def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Give each patch's mean and standard deviation (B, N, 1), of unbiased variance."""
+    mean = patches.mean(dim=-1, keepdim=True)
+    variance = patches.var(dim=-1, keepdim=True)
+    return mean, (variance + PATCH_EPS).sqrt()
+
+
+def grid_positions(side: int, width: int) -> Tensor:
+    """Make the position embeddings of a square of patches.
+
+    Half of the width tells the column, half the row, each by sines and cosines of
+    wavelengths from 2π to 10000·2π (He et al., CVPR 2022, appendix A.1).
+
+    Parameters
+    ----------
+    side : int
+        Patches along the square's side.
+    width : int
+        Length of an embedding; a multiple of 4.
+
+    Returns
+    -------
+    Tensor, shape (side·side, width)
+        Row-major; none is zero, and no two are the same.
+    """
+    frequency = 10_000.0 ** -(
+        torch.arange(width // 4, dtype=torch.float64) / (width // 4)
+    )
+    angle = torch.arange(side, dtype=torch.float64)[:, None] * frequency
+    wave = torch.cat([angle.sin(), angle.cos()], dim=1)
+    column = wave[None].expand(side, side, -1)
+    row = wave[:, None].expand(side, side, -1)
+    return torch.cat([column, row], dim=2).reshape(side * side, width).float()
+
+
+def with_class_token(positions: Tensor) -> Tensor:
+    """Put the class token's position, which is nowhere, before those of the patches.
+
+    Returns
+    -------
+    Tensor, shape (1, 1 + N, width)
+    """
+    return torch.cat([torch.zeros_like(positions[:1]), positions])[None]

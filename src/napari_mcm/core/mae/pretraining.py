@@ -14,24 +14,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_mcm.core.background import apart
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.encoders.compute import settle_training
 from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import ConfigError, WeightsError
-from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.mae.augment import augment
 from napari_mcm.core.mae.config import PretrainConfig
 from napari_mcm.core.mae.export import export_pretraining
-from napari_mcm.core.mae.images import ImageSet, gather
-from napari_mcm.core.mae.learner import Learner, chunk_for, decay_groups, to_images
-from napari_mcm.core.mae.loop import Loop, LoopPlan, first_and_last, median
-from napari_mcm.core.mae.masking import kept_count
-from napari_mcm.core.mae.model import MaskedAutoencoder, architecture, make_vit
-from napari_mcm.core.mae.order import Draw, steps_of_epochs
-from napari_mcm.core.mae.pictures import PictureCache
-from napari_mcm.core.mae.schedule import rate_factor
+from napari_mcm.core.mae.images import ImageSet, PictureCache, gather
+from napari_mcm.core.mae.model import (
+    MaskedAutoencoder,
+    architecture,
+    kept_count,
+    make_vit,
+)
+from napari_mcm.core.runtime.jobs import Job, Note
+from napari_mcm.core.runtime.threads import apart
 from napari_mcm.core.training import Run
+from napari_mcm.core.training.loop import (
+    Draw,
+    Loop,
+    LoopPlan,
+    first_and_last,
+    median,
+    steps_of_epochs,
+)
+from napari_mcm.core.training.schedule import rate_factor
+from napari_mcm.core.training.trainer import Learner, chunk_for, decay_groups, to_images
 
 _MASKING = 1
 

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.encoders.compute import choose_device, choose_dtype
 from napari_mcm.core.encoders.recipe import WEIGHTS_FILE
 from napari_mcm.core.errors import McmError, RunError, TrainingError
-from napari_mcm.core.jobs import Job, Note, Progress
+from napari_mcm.core.heatmaps.figures import DPI, FONT
 from napari_mcm.core.mae.augment import resized
-from napari_mcm.core.mae.blur import blur_over
-from napari_mcm.core.mae.config import AugmentConfig, PretrainConfig
+from napari_mcm.core.mae.config import AugmentConfig, PretrainConfig, ReconstructConfig
 from napari_mcm.core.mae.export import DECODER_FILE
-from napari_mcm.core.mae.images import Tile
-from napari_mcm.core.mae.learner import to_images
-from napari_mcm.core.mae.masking import patch_statistics, patchify, unpatchify
-from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
-from napari_mcm.core.mae.pictures import PictureCache, find_pictures
-from napari_mcm.core.mae.places import read_around
-from napari_mcm.core.mae.reconstruction_config import ReconstructConfig
+from napari_mcm.core.mae.images import PictureCache, Tile, find_pictures, read_around
+from napari_mcm.core.mae.model import (
+    MaskedAutoencoder,
+    make_vit,
+    patch_statistics,
+    patchify,
+    unpatchify,
+)
+from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.training import Run
+from napari_mcm.core.training.trainer import to_images
 
 Pixels = NDArray[np.uint8]
+
 _HIDDEN_GREY = 128
 
 
@@ -310,7 +316,6 @@ def _draw(
         return None
     # matplotlib takes long to import: only who asks for a picture pays for it.
     from napari_mcm.core.heatmaps.figures import save_figure
-    from napari_mcm.core.mae.figures import draw_reconstructions
 
     shown = {ratio: several[: config.shown] for ratio, several in found.items()}
     return save_figure(draw_reconstructions(shown), config.out)
@@ -362,3 +367,86 @@ def _to_pixels(image: Tensor, scaling: AugmentConfig) -> Pixels:
     values = image[0].permute(1, 2, 0).cpu().numpy()
     values = (values * np.asarray(scaling.std) + np.asarray(scaling.mean)) * 255
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
+
+
+NEAR = 0.5
+"""Width of the nearer Gaussian, in patches; the best of some on pathology images."""
+
+_FAR_WEIGHT = 1e-4
+
+
+def blur_over(image: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
+    """Fill hidden patches with the blur of what is seen around them.
+
+    A mean of the visible pixels weighted by a Gaussian half a patch wide; far from any of
+    them, by one half an image wide. A model that has learned no structure does no better.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (side, side, 3)
+    hidden : ndarray of bool, shape (n, n)
+        Which patches are hidden.
+
+    Returns
+    -------
+    ndarray of uint8, shape (side, side, 3)
+        Visible patches as they are.
+    """
+    patch = len(image) // len(hidden)
+    seen = np.asarray(np.kron(~hidden, np.ones((patch, patch))), np.float32)
+    weight = _spread(seen, patch, len(image))
+    values = image.astype(np.float32)
+    filled = [_spread(values[..., c] * seen, patch, len(image)) for c in range(3)]
+    blurred = np.stack(filled, axis=-1) / weight[..., None]
+    return np.where(seen[..., None] > 0, image, np.rint(blurred)).astype(np.uint8)
+
+
+def _spread(values: NDArray[np.float32], patch: int, side: int) -> NDArray[np.float32]:
+    near = gaussian_filter(values, NEAR * patch)
+    far = gaussian_filter(values, side / 2)
+    return np.asarray(near + _FAR_WEIGHT * far, np.float32)
+
+
+_INCHES = 1.5
+
+_SMALL = {**FONT, "size": 6.0}
+
+
+def draw_reconstructions(found: Mapping[float, Sequence[Reconstruction]]) -> Figure:
+    """Draw originals, and for each mask ratio what was seen and what was filled in.
+
+    Parameters
+    ----------
+    found : mapping
+        From a mask ratio to reconstructions, of the same images for each.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row an image.
+    """
+    rows = len(next(iter(found.values())))
+    columns = 1 + 2 * len(found)
+    figure = Figure(
+        figsize=(_INCHES * columns, _INCHES * rows + 0.5), dpi=DPI, layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row in range(rows):
+        pictures, titles = [], []
+        for ratio, several in found.items():
+            one = several[row]
+            pictures += [one.masked, one.filled]
+            titles += [
+                f"{ratio:.0%} hidden",
+                f"error {one.error_hidden:.2f} | visible {one.error_visible:.2f}",
+            ]
+        originals = [next(iter(found.values()))[row].original]
+        for column, picture in enumerate(originals + pictures):
+            axes[row, column].imshow(picture, interpolation="nearest")
+            if column:
+                axes[row, column].set_title(titles[column - 1], **_SMALL)
+        axes[row, 0].set_title("original", **_SMALL)
+    return figure

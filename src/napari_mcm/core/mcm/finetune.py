@@ -9,15 +9,15 @@ from typing import Any
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import common_mpp
-from napari_mcm.core.jobs import Job, Note, Progress
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.loop import Probe, Training
-from napari_mcm.core.mcm.probe import read_probe_slides
-from napari_mcm.core.mcm.source import Source
-from napari_mcm.core.mcm.teacher_cache import TeacherCache
+from napari_mcm.core.mcm.teacher import TeacherCache
+from napari_mcm.core.mcm.validation import read_probe_slides
+from napari_mcm.core.mcm.windows import Source
+from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.team import Team, join_team
+from napari_mcm.core.training.distributed import Team, join_team
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,26 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.encoders import Encoder, load_encoders
 from napari_mcm.core.errors import RunError, TrainingError
-from napari_mcm.core.evaluation.held_out import HeldOutProbe
-from napari_mcm.core.jobs import Job, Meter, Metrics, Note, Progress
+from napari_mcm.core.evaluation.probe_callback import HeldOutProbe
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.export import export_student
-from napari_mcm.core.mcm.gauges import Watch
-from napari_mcm.core.mcm.head_start import HeadStart
-from napari_mcm.core.mcm.held_out import keep_out
-from napari_mcm.core.mcm.learner import Learner, StepFigures
-from napari_mcm.core.mcm.source import Source, WindowRef
-from napari_mcm.core.mcm.teacher_cache import TeacherCache
-from napari_mcm.core.mcm.teacher_files import take_from_files
+from napari_mcm.core.mcm.head_pretraining import HeadStart
+from napari_mcm.core.mcm.teacher import TeacherCache, take_from_files
+from napari_mcm.core.mcm.trainer import Learner, StepFigures
 from napari_mcm.core.mcm.validation import Validation
-from napari_mcm.core.mcm.windows import Window, plan_epoch, read_window
-from napari_mcm.core.prefetch import prefetch
+from napari_mcm.core.mcm.windows import (
+    Source,
+    Window,
+    WindowRef,
+    keep_out,
+    plan_epoch,
+    read_window,
+)
+from napari_mcm.core.runtime.jobs import Job, Meter, Metrics, Note, Progress
+from napari_mcm.core.runtime.threads import prefetch
 from napari_mcm.core.training import Run, warmup_cosine
-from napari_mcm.core.training.team import Team
+from napari_mcm.core.training.distributed import Team
+from napari_mcm.core.training.monitor import Watch
 
 FEW_WINDOWS = 1000
 """Below, our studies found nothing for the context to add."""

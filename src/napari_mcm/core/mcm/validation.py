@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_mcm.core.jobs import Job, Meter, Note
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.evaluation.probe_callback import HeldOutProbe, read_probe
+from napari_mcm.core.grid import PatchGrid, make_grid
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.learner import Learner
-from napari_mcm.core.mcm.source import WindowRef
-from napari_mcm.core.mcm.windows import Window, read_window
+from napari_mcm.core.mcm.trainer import Learner
+from napari_mcm.core.mcm.windows import Window, WindowRef, read_window
+from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
+from napari_mcm.core.tissue import find_tissue
 
 
 class Validation:
@@ -99,3 +103,41 @@ class Validation:
             cosines = np.asarray(metrics["held_out_cosine"])
             found["cosine"] = float(cosines[np.isfinite(cosines)][-1])
         return found
+
+
+def read_probe_slides(
+    config: FinetuneConfig, mpp: float, stack: ExitStack
+) -> Job[HeldOutProbe]:
+    """Read labelled patches of the slides to probe on.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        Its ``held_out`` names slides and labels.
+    mpp : float
+        Resolution of patches, in microns per pixel.
+    stack : ExitStack
+        Closes the slides.
+
+    Raises
+    ------
+    ConfigError
+        If a slide is one of those learned from.
+    """
+    asked = config.held_out
+    learned = {path.resolve() for path in config.slides}
+    for path in asked.probe_slides:
+        if path.resolve() in learned:
+            raise ConfigError("is learned from", f"--probe-slides {path}")
+    grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
+    slides = [stack.enter_context(config.read.open(p)) for p in asked.probe_slides]
+    grids: list[PatchGrid] = []
+    for number, slide in enumerate(slides):
+        yield Progress("Finding tissue to probe on", number, len(slides), "slides")
+        tissue = find_tissue(slide, config.tissue)
+        grids.append(make_grid(slide, tissue, grid_config))
+    return (
+        yield from read_probe(
+            slides, grids, asked.probe_labels, seed=config.optimiser.seed
+        )
+    )

@@ -4,7 +4,7 @@
 
     from pathlib import Path
 
-    from napari_mcm.core.jobs import run
+    from napari_mcm.core.runtime.jobs import run
     from napari_mcm.core.mil import MilConfig
     from napari_mcm.core.mil.train import train
 

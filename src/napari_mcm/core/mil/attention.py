@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,30 +13,114 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.background import alive
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import read_foreign
-from napari_mcm.core.files import write_json, write_text
 from napari_mcm.core.heatmaps import Heatmap, write_heatmap
-from napari_mcm.core.jobs import Job, Note, Progress
-from napari_mcm.core.mil.bags import find_files, origin_of
+from napari_mcm.core.mil.attention_maps import (
+    attention_map,
+    draw_gallery,
+    effective_number,
+    top_patches,
+    usable,
+)
+from napari_mcm.core.mil.bags import Vectors, find_files, origin_of
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.mil.config import AttentionConfig
-from napari_mcm.core.mil.ensemble import (
-    Ensemble,
-    Looked,
-    learned_from,
-    load_ensemble,
-)
-from napari_mcm.core.mil.gallery import draw_gallery, top_patches
-from napari_mcm.core.mil.maps import attention_map, effective_number, usable
-from napari_mcm.core.mil.occlusion import Occlusion, occlude
+from napari_mcm.core.mil.ensemble import Ensemble, Looked, learned_from, load_ensemble
 from napari_mcm.core.mil.results import read_folds
+from napari_mcm.core.runtime.files import write_json, write_text
+from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.threads import alive
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.training import Run
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """How a class's probability changes when patches are removed.
+
+    Attributes
+    ----------
+    class_name : str
+        Whose probability.
+    removed : int
+        Patches removed.
+    whole : float
+        Probability with all patches.
+    drop_top : float
+        By how much it falls without the patches of greatest attention.
+    drop_random, drop_random_sd : float
+        By how much it falls without as many random ones: mean and standard deviation.
+    draws : int
+        Random sets tried.
+    """
+
+    class_name: str
+    removed: int
+    whole: float
+    drop_top: float
+    drop_random: float
+    drop_random_sd: float
+    draws: int
+
+
+def occlude(
+    ensemble: Ensemble,
+    vectors: Vectors,
+    weights: Floats,
+    number: int,
+    part: float,
+    draws: int,
+    seed: int = 0,
+) -> Generator[None, None, Occlusion | None]:
+    """Remove the top patches, and random ones to compare with.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Whose mean probability is looked at.
+    vectors : ndarray, shape (N, D)
+        Features of the slide's patches.
+    weights : ndarray, shape (N,)
+        Their attention.
+    number : int
+        Index of the class.
+    part : float
+        Part of the patches removed; one at least.
+    draws, seed : int
+        Random sets, and where they come from.
+
+    Returns
+    -------
+    Occlusion or None
+        None for a slide of a single patch.
+    """
+    count = max(round(part * len(vectors)), 1)
+    if count >= len(vectors):
+        return None
+    whole = float((yield from ensemble.predict(vectors))[number])
+    top = np.argsort(weights)[-count:]
+    without = yield from ensemble.predict(np.delete(vectors, top, axis=0))
+    rng = np.random.default_rng([seed, 6])
+    drops = []
+    for _ in range(draws):
+        gone = rng.choice(len(vectors), count, replace=False)
+        left = yield from ensemble.predict(np.delete(vectors, gone, axis=0))
+        drops.append(whole - float(left[number]))
+    return Occlusion(
+        ensemble.classes[number],
+        count,
+        whole,
+        whole - float(without[number]),
+        float(np.mean(drops)),
+        float(np.std(drops, ddof=1)),
+        draws,
+    )
+
+
 _MAPS = ("png", "ome.tif", "geojson")
 
 

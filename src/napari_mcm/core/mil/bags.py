@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, FeatureError
+from napari_mcm.core.features.format import SUFFIX, slide_of
 from napari_mcm.core.features.interchange import read_vectors
-from napari_mcm.core.features.layout import SUFFIX, slide_of
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.mil.config import BagsConfig
 

@@ -14,15 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_mcm.core.errors import ConfigError, RunError
-from napari_mcm.core.files import atomic_path, write_json, write_text
-from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.mil.bags import FeatureFolder, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import CompareConfig, MilConfig
-from napari_mcm.core.mil.intervals import Rows, bootstrap
+from napari_mcm.core.mil.metrics import MAIN, Predictions, Rows, bootstrap, main_scores
 from napari_mcm.core.mil.results import MilResult, plain, read_predictions
-from napari_mcm.core.mil.scores import MAIN, Predictions, main_scores
 from napari_mcm.core.mil.train import resume_train, train
+from napari_mcm.core.runtime.files import atomic_path, write_json, write_text
+from napari_mcm.core.runtime.jobs import Job, Note
 from napari_mcm.core.training import Run
 
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from napari_mcm.core.files import atomic_path
-from napari_mcm.core.jobs import Job, Meter
-from napari_mcm.core.mil.scores import Predictions, calibration
+from napari_mcm.core.mil.metrics import Predictions, calibration
+from napari_mcm.core.runtime.files import atomic_path
+from napari_mcm.core.runtime.jobs import Job, Meter
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

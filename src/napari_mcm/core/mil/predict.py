@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.background import alive
 from napari_mcm.core.errors import ConfigError, McmError
-from napari_mcm.core.files import write_text
-from napari_mcm.core.jobs import Job, Meter, Note
 from napari_mcm.core.mil.bags import FeatureFolder, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import PredictConfig
 from napari_mcm.core.mil.ensemble import Ensemble, learned_from, load_ensemble
+from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import compute_figures
-from napari_mcm.core.mil.scores import Predictions, label_indices
+from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.runtime.jobs import Job, Meter, Note
+from napari_mcm.core.runtime.threads import alive
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import RunError
-from napari_mcm.core.files import write_json, write_text
-from napari_mcm.core.jobs import Job
 from napari_mcm.core.mil.config import FiguresConfig, MilConfig
-from napari_mcm.core.mil.intervals import bootstrap
-from napari_mcm.core.mil.plots import write_plots
-from napari_mcm.core.mil.scores import (
+from napari_mcm.core.mil.metrics import (
     MAIN,
     Predictions,
     all_scores,
+    bootstrap,
     label_indices,
     main_scores,
 )
+from napari_mcm.core.mil.plots import write_plots
+from napari_mcm.core.runtime.files import write_json, write_text
+from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.training import Run
 
 

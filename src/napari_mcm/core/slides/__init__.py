@@ -1,8 +1,8 @@
 """Ground floor: a file becomes pixels at a physical resolution."""
 
 from napari_mcm.core.slides.config import ReadConfig
+from napari_mcm.core.slides.levels import Level, ReadPlan
 from napari_mcm.core.slides.open import backend_for, backend_names, open_slide
-from napari_mcm.core.slides.parts import Level, ReadPlan
 from napari_mcm.core.slides.slide import Slide
 
 __all__ = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_mcm.core.errors import SlideError
-from napari_mcm.core.slides.location import url_of
+from napari_mcm.core.slides.paths import url_of
 from napari_mcm.core.slides.tiles import Pixels, TileSource
 
 HEAD_BYTES = 4096

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from napari_mcm.core.errors import SlideError
-from napari_mcm.core.slides.location import url_of
 from napari_mcm.core.slides.open import backend_for
+from napari_mcm.core.slides.paths import url_of
 
 _PICTURES = "picture"
 # A slide that is damaged to its first byte must fail by name, not vanish from the list.

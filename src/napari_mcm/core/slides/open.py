@@ -8,14 +8,20 @@ from pathlib import Path
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
 from napari_mcm.core.slides.colour import ManagedTiles
-from napari_mcm.core.slides.location import shown
-from napari_mcm.core.slides.parts import Opening
+from napari_mcm.core.slides.levels import Opening
+from napari_mcm.core.slides.paths import shown
 from napari_mcm.core.slides.pyramid import pyramid
 from napari_mcm.core.slides.slide import Slide
 from napari_mcm.core.slides.tiles import TileCache
 
 _BACKENDS = "napari_mcm.core.slides.backends"
-_MODULES = ("tiff", "omezarr", "dicom", "vendor", "picture")
+_MODULES = (
+    "tiff.backend",
+    "omezarr.backend",
+    "dicom.backend",
+    "openslide.backend",
+    "image",
+)
 """Backends in the order in which they are asked; OpenSlide (``vendor``) tries all."""
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import TileError
 from napari_mcm.core.slides.backend import SlideFile
-from napari_mcm.core.slides.parts import Level
+from napari_mcm.core.slides.levels import Level
 from napari_mcm.core.slides.resample import area_average
 from napari_mcm.core.slides.tiles import (
     CachedTiles,

@@ -7,21 +7,25 @@ a row share the vertical product.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from napari_mcm.core.slides.scratch import scratch
 from napari_mcm.core.slides.tiles import Pixels
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+
 Span = tuple[float, float]
+
 Size = tuple[int, int]
+
 
 _HAIR = 1e-6
 """By what part of a pixel floats that should be whole may be off."""
@@ -164,3 +168,35 @@ def weights(
         ),
         shape=shape,
     )
+
+
+_LARGEST = 2**24
+
+
+class Scratch(threading.local):
+    """Buffers of one thread, by name; what is in them is gone at the next use."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, NDArray[Any]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Give an array whose content is whatever was left there.
+
+        Parameters
+        ----------
+        name : str
+            What it is for; two arrays in use at a time need two names.
+        shape, dtype
+            As of :func:`numpy.empty`. Large ones are made anew, and not kept.
+        """
+        dtype = np.dtype(dtype)
+        length = math.prod(shape) * dtype.itemsize
+        if length > _LARGEST:
+            return np.empty(shape, dtype)
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < length:
+            buffer = self._buffers[name] = np.empty(length, np.uint8)
+        return buffer[:length].view(dtype).reshape(shape)
+
+
+scratch = Scratch()

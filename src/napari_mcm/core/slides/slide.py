@@ -13,8 +13,15 @@ import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.backend import Mpp, SlideFile
-from napari_mcm.core.slides.parts import Level, Opening, ReadPlan, sampled_hash
-from napari_mcm.core.slides.rows import Corners, read_row, rows_of
+from napari_mcm.core.slides.levels import (
+    Corners,
+    Level,
+    Opening,
+    ReadPlan,
+    read_row,
+    rows_of,
+    sampled_hash,
+)
 from napari_mcm.core.slides.tiles import Pixels, TileCache, assemble
 
 if TYPE_CHECKING:
@@ -23,7 +30,9 @@ if TYPE_CHECKING:
 SAME_RESOLUTION = 0.01
 """Resolutions that differ by less than this part are taken to be the same."""
 
+
 _BAND = 64
+
 _DOUBLE_ENDINGS = (".ome.tiff", ".ome.tif", ".ome.zarr.zip", ".ome.zarr", ".zarr.zip")
 
 

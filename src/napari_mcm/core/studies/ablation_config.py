@@ -11,12 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from napari_mcm.core.cells.config import FitConfig, LabelsConfig, tiny_unless_named
 from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
-from napari_mcm.core.mae.classifier.config import (
-    FitConfig,
-    LabelsConfig,
-    tiny_unless_named,
-)
 from napari_mcm.core.mae.config import AugmentConfig, Chunk, ModelConfig
 
 _SUBSETS = 29

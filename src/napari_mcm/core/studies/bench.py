@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoders
 from napari_mcm.core.errors import GridError
 from napari_mcm.core.features.extraction import extract
-from napari_mcm.core.features.layout import feature_path
-from napari_mcm.core.features.quality import measure
+from napari_mcm.core.features.format import feature_path
+from napari_mcm.core.features.patches import measure
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
-from napari_mcm.core.jobs import Job, Progress
-from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.runtime.jobs import Job, Progress
 from napari_mcm.core.slides import ReadConfig, Slide
+from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.tissue import TissueConfig, find_tissue
 
 _BYTES_AT_A_TIME = 2**20

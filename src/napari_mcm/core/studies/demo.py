@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_mcm import __version__
 from napari_mcm.core.encoders import Encoder, load_encoders
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import ConfigError, GridError, RunError
 from napari_mcm.core.features import extract, feature_path
 from napari_mcm.core.features.feature_set import FeatureSet
-from napari_mcm.core.files import write_json
 from napari_mcm.core.grid import GridConfig, PatchGrid, common_mpp, make_grid
 from napari_mcm.core.heatmaps import Heatmap, SimilarityIndex, similarity
 from napari_mcm.core.heatmaps.figures import (
@@ -26,12 +31,12 @@ from napari_mcm.core.heatmaps.figures import (
     draw_loss,
     save_figure,
 )
-from napari_mcm.core.jobs import Job, Note
 from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
 from napari_mcm.core.mcm.finetune import FinetuneResult, finetune, resume_finetune
-from napari_mcm.core.samples import SampleConfig, generate_cohort
+from napari_mcm.core.runtime.files import write_json, write_text
+from napari_mcm.core.runtime.jobs import Job, Note, format_seconds
 from napari_mcm.core.slides import ReadConfig, Slide
-from napari_mcm.core.studies.report import write_report
+from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue
 from napari_mcm.core.training import Run
 
@@ -290,3 +295,55 @@ def _metrics(
         "similarity_std": {n: float(np.nanstd(m.values)) for n, m in maps.items()},
         "feature_dim": {name: f.dim for name, f in features.items()},
     }
+
+
+def write_report(
+    path: Path,
+    slide: Slide,
+    grid: PatchGrid,
+    config: DemoConfig,
+    figures: Mapping[str, Path],
+    metrics: Mapping[str, Any],
+    stages: Mapping[str, float],
+) -> Path:
+    """Write the report as one HTML file that needs no other.
+
+    Parameters
+    ----------
+    path : Path
+        The page.
+    slide, grid
+        What was looked at.
+    config : DemoConfig
+        How.
+    figures : mapping of str to Path
+        PNG files: ``grid``, ``loss``, ``similarity``.
+    metrics : mapping
+        Figures of the job.
+    stages : mapping of str to float
+        Seconds by stage.
+    """
+    template = resources.files("napari_mcm.core.studies") / "report.html.jinja"
+    # File names and options come from outside: everything is escaped.
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(template.read_text(encoding="utf-8")).render(
+        version=__version__,
+        slide=slide,
+        grid=grid,
+        config=config,
+        metrics=metrics,
+        images={name: _inline(file) for name, file in figures.items()},
+        stages={
+            name: format_seconds(s) if s >= 1 else f"{s:.1f} s"
+            for name, s in stages.items()
+        },
+        total=format_seconds(sum(stages.values())),
+        machine=f"{os.cpu_count()} CPU cores, torch {torch.__version__} "
+        f"({torch.get_num_threads()} threads)",
+    )
+    write_text(path, page)
+    return path
+
+
+def _inline(file: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()

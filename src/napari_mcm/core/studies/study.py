@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from napari_mcm.core.errors import ConfigError, McmError, RunError
-from napari_mcm.core.files import write_json
-from napari_mcm.core.jobs import Event, Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
-from napari_mcm.core.mcm.teacher_cache import TeacherCache
+from napari_mcm.core.mcm.teacher import TeacherCache
+from napari_mcm.core.runtime.files import write_json
+from napari_mcm.core.runtime.jobs import Event, Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.studies.study_config import (
     Cell,
     StudyConfig,
@@ -26,8 +26,7 @@ from napari_mcm.core.studies.study_config import (
     make_cells,
     make_folds,
 )
-from napari_mcm.core.studies.study_figure import draw_study
-from napari_mcm.core.studies.study_table import Row, write_tables
+from napari_mcm.core.studies.study_table import Row, draw_study, write_tables
 from napari_mcm.core.training import Run
 
 
@@ -172,7 +171,7 @@ def _checked_cells(config: StudyConfig) -> list[Cell]:
 
 
 def _usual_judge(config: StudyConfig) -> Judge:
-    from napari_mcm.core.studies import study_judge
+    from napari_mcm.core.studies import study_evaluation as study_judge
 
     study_judge.evaluation_options(config.evaluation)
     return study_judge.judge_by_evaluation

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, GridError
-from napari_mcm.core.files import atomic_path
+from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue.geojson import read_geojson, write_geojson
 from napari_mcm.core.tissue.mask import TissueMask

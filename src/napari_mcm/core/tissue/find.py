@@ -6,9 +6,8 @@ from pathlib import Path
 
 from napari_mcm.core.errors import GridError
 from napari_mcm.core.slides import Slide
-from napari_mcm.core.tissue.config import TissueConfig
 from napari_mcm.core.tissue.files import ENDINGS, read_mask
-from napari_mcm.core.tissue.mask import TissueMask
+from napari_mcm.core.tissue.mask import TissueConfig, TissueMask
 from napari_mcm.core.tissue.search import search
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.errors import GridError
 
 FOUND = "found"
 """The source of a mask that nobody drew."""
+
 
 _SAME_ASPECT = 0.02
 
@@ -134,3 +137,24 @@ def _integral(
     above = sums[top, left] * (1 - u) + sums[top, left + 1] * u
     below = sums[top + 1, left] * (1 - u) + sums[top + 1, left + 1] * u
     return np.asarray(above * (1 - v) + below * v)
+
+
+class TissueConfig(BaseModel):
+    """How tissue is told from background."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tissue_mpp: float = Field(
+        8.0, gt=0, description="Resolution of the tissue mask, in µm per pixel."
+    )
+    min_object_um: float = Field(
+        100.0, ge=0, description="Smaller pieces are dropped: side of a square, in µm."
+    )
+    max_hole_um: float = Field(
+        150.0, ge=0, description="Smaller holes are filled: side of a square, in µm."
+    )
+    masks: Path | None = Field(
+        None,
+        description="Folder of masks drawn by hand, NAME.geojson or NAME.png for each "
+        "slide NAME, or one such file; slides without one are searched for tissue.",
+    )

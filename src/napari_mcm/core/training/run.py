@@ -16,11 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from napari_mcm.core import writes
-from napari_mcm.core.background import apart
 from napari_mcm.core.errors import RunError
-from napari_mcm.core.files import atomic_path, write_json, write_text
-from napari_mcm.core.jobs import Job, Progress
+from napari_mcm.core.runtime import async_writes as writes
+from napari_mcm.core.runtime.files import atomic_path, write_json, write_text
+from napari_mcm.core.runtime.jobs import Job, Progress
+from napari_mcm.core.runtime.threads import apart
 
 _LOOK_S = 0.05
 Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.interchange.lattice import find_lattice
+from napari_mcm.core.features.interchange.assemble import find_lattice
 
 
 def holey(rows: int, columns: int, seed: int) -> np.ndarray:

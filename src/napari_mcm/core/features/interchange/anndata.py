@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.interchange.bag import Bag, Rows
-from napari_mcm.core.features.interchange.hdf5 import (
+from napari_mcm.core.features.interchange.containers import (
     has,
     inside,
     matrix,
@@ -25,7 +24,8 @@ from napari_mcm.core.features.interchange.hdf5 import (
     text,
     vector,
 )
-from napari_mcm.core.files import atomic_path
+from napari_mcm.core.features.interchange.record import Bag, Rows
+from napari_mcm.core.runtime.files import atomic_path
 
 if TYPE_CHECKING:
     import h5py

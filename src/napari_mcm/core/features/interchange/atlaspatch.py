@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.interchange.bag import Bag
-from napari_mcm.core.features.interchange.hdf5 import (
+from napari_mcm.core.features.interchange.containers import (
     has,
     matrix,
     number,
     open_h5,
     pair,
 )
+from napari_mcm.core.features.interchange.record import Bag
 
 if TYPE_CHECKING:
     import h5py

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.interchange.bag import Bag, Rows
-from napari_mcm.core.features.interchange.hdf5 import (
+from napari_mcm.core.features.interchange.containers import (
     has,
     matrix,
     new_h5,
     number,
     open_h5,
     put,
+    read_tensor,
     text,
+    write_tensor,
 )
-from napari_mcm.core.features.interchange.tensors import read_tensor, write_tensor
+from napari_mcm.core.features.interchange.record import Bag, Rows
 
 if TYPE_CHECKING:
     import h5py

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.format import SCHEMA
 from napari_mcm.core.features.interchange import (
     anndata,
     atlaspatch,
@@ -17,14 +23,17 @@ from napari_mcm.core.features.interchange import (
     trident,
 )
 from napari_mcm.core.features.interchange.assemble import assemble
-from napari_mcm.core.features.interchange.bag import Bag, Rows, Written, rows_of
-from napari_mcm.core.features.interchange.hdf5 import open_h5
-from napari_mcm.core.features.interchange.own import OWN_FORMAT, is_own_file
+from napari_mcm.core.features.interchange.containers import open_h5, read_tensor
+from napari_mcm.core.features.interchange.record import Bag, Rows, Written, rows_of
+from napari_mcm.core.features.patches import MEASURES
 from napari_mcm.core.features.reading import read_features
+from napari_mcm.core.features.store import FeatureStore
 from napari_mcm.core.slides import Slide
 
 Reader = Callable[[Path, str | None, Path | None], Bag]
+
 Writer = Callable[[Rows, Path], list[Path]]
+
 
 _READERS: dict[str, Reader] = {
     "trident": trident.read,
@@ -34,6 +43,7 @@ _READERS: dict[str, Reader] = {
     "anndata": anndata.read,
     "raw2features": raw2features.read,
 }
+
 _WRITERS: dict[str, Writer] = {
     "trident": trident.write,
     "clam": clam.write,
@@ -41,6 +51,7 @@ _WRITERS: dict[str, Writer] = {
     "anndata": anndata.write,
     "geojson": geojson.write,
 }
+
 READABLE, WRITABLE = tuple(_READERS), tuple(_WRITERS)
 
 
@@ -173,3 +184,88 @@ def _unknown(path: Path) -> FeatureError:
         path,
         f"Known are {', '.join(READABLE)}",
     )
+
+
+OWN_FORMAT = "napari-mcm"
+
+_BLOCK = 4096
+
+
+def is_own_file(path: Path) -> bool:
+    """Tell whether a folder says that it is our feature file, complete or not."""
+    try:
+        said = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        return bool(said["attributes"]["schema"] == SCHEMA)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def save_features(
+    features: FeatureSet, path: str | Path, overwrite: bool = False
+) -> Path:
+    """Write features as ``<slide>.features.zarr``.
+
+    Where the same features are there already, nothing is written.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Of one slide.
+    path : str or Path
+        The feature file.
+    overwrite : bool
+        Replace one that holds other features.
+
+    Raises
+    ------
+    FeatureError
+        If there is one with other features, or it cannot be written.
+    """
+    path = Path(path)
+    store = FeatureStore.open(path, features.grid, features.encoder, _BLOCK, overwrite)
+    if store.complete:
+        return path
+    unknown = np.full(len(features), np.nan, np.float32)
+    measured = {name: features.quality.get(name, unknown) for name in MEASURES}
+    for start in range(store.done, len(features), store.block):
+        rows = slice(start, start + store.block)
+        quality = {name: values[rows] for name, values in measured.items()}
+        store.write(start, features.features[rows], features.status[rows], (), quality)
+    store.finish(features.provenance)
+    return path
+
+
+def read_vectors(path: str | Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Read the features of the patches that have any, in any format that is known.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Nothing else need be stated in it: neither the patches' size nor their
+        places.
+
+    Returns
+    -------
+    features : ndarray of float32, shape (N, D)
+        All finite.
+    encoder : dict
+        ``spec`` and ``fingerprint`` of what computed them, as far as the file says.
+
+    Raises
+    ------
+    FeatureError
+        If the file is damaged, incomplete or of no known format.
+    """
+    path = Path(path)
+    kind = detect(path)
+    encoder: dict[str, Any] = {}
+    if kind == OWN_FORMAT:
+        whole = read_features(path)
+        features, encoder = whole.features, whole.encoder
+    elif path.suffix.lower() in (".pt", ".pth"):
+        features = read_tensor(path)
+    else:
+        bag = _READERS[kind](path, None, None)
+        features, encoder = bag.features, {"spec": bag.encoder}
+    kept = np.isfinite(features).all(axis=1)
+    return features if kept.all() else features[kept], encoder

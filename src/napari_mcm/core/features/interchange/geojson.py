@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.features.interchange.bag import Rows
-from napari_mcm.core.files import atomic_path
+from napari_mcm.core.features.interchange.record import Rows
+from napari_mcm.core.runtime.files import atomic_path
 
 MOST_NUMBERS = 2_000_000
 """Features beyond which they are left out: QuPath keeps a name for each in memory."""

@@ -14,9 +14,9 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError, McmError
-from napari_mcm.core.features.interchange.bag import Bag
-from napari_mcm.core.features.interchange.hdf5 import number
-from napari_mcm.core.features.layout import LARGEST_FILE
+from napari_mcm.core.features.format import LARGEST_FILE
+from napari_mcm.core.features.interchange.containers import number
+from napari_mcm.core.features.interchange.record import Bag
 
 _HEADER = "raw2features"
 # Of the codecs that zarr knows, one unpickles what it decodes.

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.interchange.bag import Bag, Rows
-from napari_mcm.core.features.interchange.hdf5 import (
+from napari_mcm.core.features.interchange.containers import (
     has,
     matrix,
     new_h5,
@@ -22,6 +21,7 @@ from napari_mcm.core.features.interchange.hdf5 import (
     put,
     text,
 )
+from napari_mcm.core.features.interchange.record import Bag, Rows
 
 if TYPE_CHECKING:
     import h5py

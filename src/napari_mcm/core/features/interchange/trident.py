@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mcm import __version__
-from napari_mcm.core.features.interchange.bag import MICRONS_AT_1X, Bag, Rows
-from napari_mcm.core.features.interchange.hdf5 import (
+from napari_mcm.core.features.interchange.containers import (
     has,
     matrix,
     new_h5,
@@ -23,6 +22,7 @@ from napari_mcm.core.features.interchange.hdf5 import (
     put,
     text,
 )
+from napari_mcm.core.features.interchange.record import MICRONS_AT_1X, Bag, Rows
 
 if TYPE_CHECKING:
     import h5py

@@ -1,0 +1,171 @@
+"""Classifying cells that are marked on a slide, one by one where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.cells.annotations import (
+    Crop,
+    Marks,
+    crop_of,
+    read_marks,
+)
+from napari_mcm.core.cells.classified import Classified, check_out, write_classified
+from napari_mcm.core.cells.config import MarkedCellsConfig
+from napari_mcm.core.cells.datasets import Box
+from napari_mcm.core.cells.model import CellClassifier, load_classifier
+from napari_mcm.core.encoders import ComputeConfig
+from napari_mcm.core.errors import ConfigError, McmError, TrainingError
+from napari_mcm.core.mae.augment import resized
+from napari_mcm.core.runtime.jobs import Job, Meter, Note
+from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.slides import Slide
+
+_AT_ONCE = 4
+
+_LOOK_S = 0.1
+
+_SAID = 20
+"""Of more cells than this it is not said one by one why they were skipped."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarkedResult:
+    """Classes of marked cells.
+
+    Attributes
+    ----------
+    slide : str
+        Its name.
+    boxes : tuple of tuple of int
+        Left, top, right, bottom of what was classified, in level-0 pixels.
+    found : Classified
+        In the same order, which is that of the file.
+    others : int
+        Objects of the file that are no cells.
+    file : Path or None
+        What was written.
+    """
+
+    slide: str
+    boxes: tuple[Box, ...]
+    found: Classified
+    others: int
+    file: Path | None
+
+
+def classify_cells(config: MarkedCellsConfig) -> Job[MarkedResult]:
+    """Classify the cells that a file marks on a slide, and write what was found.
+
+    Raises
+    ------
+    ConfigError, GridError
+        If the marks cannot be read, or are another slide's.
+    SlideError
+        If the slide cannot be opened.
+    RunError
+        If there is no trained classifier.
+    TrainingError
+        If no cell can be read.
+    """
+    if config.out is not None:
+        check_out(config.out, config.marks)
+    marks = yield from apart("Reading the marks", read_marks, config.marks)
+    if marks.others:
+        text = f"{len(marks.others):,} objects that mark no cells are passed over"
+        yield Note(text)
+    with config.read.open(config.slide) as slide:
+        boxes = _boxes(marks, slide, config)
+        found = yield from classify_boxes(
+            config.run, crop_of(slide), boxes, config.compute
+        )
+        name = slide.name
+    if found.failed == len(boxes):
+        raise TrainingError("none of the cells can be read", config.slide)
+    if config.out is not None:
+        yield from apart("Writing", write_classified, config.out, marks, boxes, found)
+    return MarkedResult(name, boxes, found, len(marks.others), config.out)
+
+
+def classify_boxes(
+    run: Path, crop: Crop, boxes: Sequence[Box], compute: ComputeConfig
+) -> Job[Classified]:
+    """Classify boxes of an image, a few at a time.
+
+    Parameters
+    ----------
+    run : Path
+        Of a trained classifier.
+    crop : callable
+        Gives the pixels of a box, or raises TileError: it is skipped.
+    boxes : sequence of tuple of int
+        Left, top, right, bottom.
+    compute : ComputeConfig
+        Where it is computed.
+    """
+    classifier = yield from apart(
+        "Loading the classifier", load_classifier, run, compute
+    )
+    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
+    try:
+        found = yield from _few_by_few(classifier, crop, boxes, pool)
+    finally:
+        # Few cells take long where the network is large: a cancel waits for none.
+        pool.shutdown(wait=False, cancel_futures=True)
+    return Classified(tuple(classifier.classes), found)
+
+
+def _few_by_few(
+    classifier: CellClassifier, crop: Crop, boxes: Sequence[Box], pool: Executor
+) -> Job[NDArray[np.float32]]:
+    """Give the probabilities of boxes, computed in a thread; NaN where one is unread."""
+    found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
+    meter, failed = Meter("Classifying", len(boxes), "cells"), 0
+    for first in range(0, len(boxes), _AT_ONCE):
+        rows, images = [], []
+        for row in range(first, min(first + _AT_ONCE, len(boxes))):
+            try:
+                images.append(resized(crop(boxes[row]), classifier.side))
+            except McmError as error:
+                failed += 1
+                if failed <= _SAID:
+                    yield Note(_skipped(row, boxes[row], error), "warning")
+                continue
+            rows.append(row)
+        if rows:
+            computed = pool.submit(classifier.probabilities, np.stack(images))
+            while not wait([computed], timeout=_LOOK_S).done:
+                yield meter.progress()
+            found[rows] = computed.result()
+        yield meter.advance(min(_AT_ONCE, len(boxes) - first))
+    if failed > _SAID:
+        yield Note(f"skipped {failed - _SAID:,} more cells", "warning")
+    return found
+
+
+def _skipped(row: int, box: Box, error: McmError) -> str:
+    return f"skipped cell {row + 1:,} at {box[0]}, {box[1]}: {error}"
+
+
+def _boxes(marks: Marks, slide: Slide, config: MarkedCellsConfig) -> tuple[Box, ...]:
+    """Give the boxes in the slide's pixels; all outside of it are another slide's."""
+    size = slide.size
+    boxes = tuple(m.box(size, config.side, config.box_margin) for m in marks.cells)
+    low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
+    inside = any(
+        0 <= b[0] < b[2] <= size[0] and 0 <= b[1] < b[3] <= size[1] for b in boxes
+    )
+    if not inside:
+        raise ConfigError(
+            f"all cells lie outside of {slide.name}: x {low[0]} to {high[2]}, y "
+            f"{low[1]} to {high[3]} on {size[0]} x {size[1]} px",
+            config.marks,
+            "Is it another slide's? Coordinates must be pixels of the finest level",
+        )
+    return boxes

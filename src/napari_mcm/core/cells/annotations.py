@@ -1,0 +1,275 @@
+"""Cells that are marked on a slide, by outlines, boxes or points, in a file or not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from napari_mcm.core.cells.datasets import Box, square
+from napari_mcm.core.errors import ConfigError, TileError
+from napari_mcm.core.mae.images import Pixels
+from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.tissue.geojson import (
+    LARGEST_FILE,
+    features_in,
+    is_drawn,
+    load_geojson,
+    polygons_in,
+)
+
+Bounds = tuple[float, float, float, float]
+Crop = Callable[[Box], Pixels]
+Feature = Mapping[str, Any]
+
+SMALLEST, LARGEST = 4, 4096
+"""Sides in pixels of what can be a cell."""
+
+GEOJSON, TABLES = (".geojson", ".json"), (".csv", ".tsv")
+_POINT, _BOX = ("x", "y"), ("left", "top", "right", "bottom")
+_IF_LARGE = "Export fewer cells, or give a CSV with their boxes"
+_HINT = "It needs the columns x,y (points) or left,top,right,bottom (boxes)"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One marked cell.
+
+    Attributes
+    ----------
+    bounds : tuple of float
+        Left, top, right, bottom in level-0 pixels.
+    is_point : bool
+        Whether it has a place only: all of `bounds` is it.
+    feature : mapping
+        What a GeoJSON file says of it, or would.
+    """
+
+    bounds: Bounds
+    is_point: bool
+    feature: Feature
+
+    def box(self, size: tuple[int, int], side: int, margin: float) -> Box:
+        """Give the square that is classified.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Width and height of the slide.
+        side : int
+            Of the box around a point, in pixels.
+        margin : float
+            Rim around others, in parts of their longer side.
+        """
+        if not self.is_point:
+            return square_around(self.bounds, size, margin)
+        x, y = self.bounds[:2]
+        half = side / 2
+        return square_around((x - half, y - half, x + half, y + half), size, 0.0)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a file marks.
+
+    Attributes
+    ----------
+    cells : tuple of Mark
+        In the file's order.
+    others : tuple of mapping
+        Features that are no cells: annotations around cells, lines.
+    """
+
+    cells: tuple[Mark, ...]
+    others: tuple[Feature, ...] = ()
+
+
+def square_around(bounds: Bounds, size: tuple[int, int], margin: float) -> Box:
+    """Make a cell's bounds a square of whole pixels with a rim, inside the slide.
+
+    What has its middle outside of the slide stays there, where it cannot be read.
+    """
+    left, top, right, bottom = (round(float(v)) for v in bounds)
+    x, y = (left + right) / 2, (top + bottom) / 2
+    if not (0 <= x <= size[0] and 0 <= y <= size[1]):
+        return left, top, right, bottom
+    return square((left, top, right, bottom), size, margin)
+
+
+def crop_of(slide: Slide) -> Crop:
+    """Give a function that reads a box of a slide, as :func:`checked` has it."""
+    return checked(
+        slide.size,
+        lambda box: slide.read_level(0, *box[:2], box[2] - box[0], box[3] - box[1]),
+    )
+
+
+def checked(size: tuple[int, int], read: Crop) -> Crop:
+    """Have boxes be looked at before they are read.
+
+    Returns
+    -------
+    callable
+        Raises TileError for a box that is no cell's, or not on the slide.
+    """
+
+    def crop(box: Box) -> Pixels:
+        left, top, right, bottom = box
+        side = max(right - left, bottom - top)
+        if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+            raise TileError(f"lies outside of {size[0]} x {size[1]} px")
+        if not SMALLEST <= side <= LARGEST:
+            raise TileError(f"a box of {side:,} px a side is no cell")
+        return read(box)
+
+    return crop
+
+
+def read_marks(path: Path) -> Marks:
+    """Read which cells are marked.
+
+    Parameters
+    ----------
+    path : Path
+        GeoJSON with polygons or points, as QuPath and this program write it; where it
+        holds cells, detections or tiles, the annotations around them are none. Or a
+        CSV with the columns x and y, or left, top, right and bottom. All in level-0
+        pixels.
+
+    Raises
+    ------
+    ConfigError, GridError
+        If it is missing, damaged or marks nothing.
+    """
+    ending = path.suffix.lower()
+    if ending not in (*GEOJSON, *TABLES):
+        raise ConfigError(
+            "marks no cells", path, f"Use {' '.join((*GEOJSON, *TABLES))}"
+        )
+    marks = _of_geojson(path) if ending in GEOJSON else Marks(tuple(_of_table(path)))
+    if not marks.cells:
+        raise ConfigError(
+            "marks no cells: it holds no polygons and no points", path, "Mark some"
+        )
+    return marks
+
+
+def write_boxes(path: Path, boxes: Sequence[Box]) -> None:
+    """Write boxes as GeoJSON, from which :func:`read_marks` reads the same ones."""
+    write_features(path, [_feature(box, is_point=False) for box in boxes])
+
+
+def write_features(path: Path, features: Sequence[Feature]) -> None:
+    """Write features as QuPath reads them, atomically, one a line."""
+    lines = ",\n".join(json.dumps(each, ensure_ascii=False) for each in features)
+    head = '{"type": "FeatureCollection", "features": [\n'
+    write_text(path, f"{head}{lines}\n]}}\n")
+
+
+def _of_geojson(path: Path) -> Marks:
+    features = list(features_in(load_geojson(path, "file of marks", _IF_LARGE)))
+    # What a program found is what is meant, not the regions it was looked for in.
+    found = any(not is_drawn(feature) for feature in features)
+    cells: list[Mark] = []
+    others = []
+    for number, feature in enumerate(features, 1):
+        meant = not (found and is_drawn(feature))
+        marks = _marks_of(feature, f"{path}: object {number}") if meant else []
+        cells += marks
+        others += [] if marks else [feature]
+    return Marks(tuple(cells), tuple(others))
+
+
+def _marks_of(feature: Feature, where: str) -> list[Mark]:
+    """Give the cells of a feature: several where it holds several points."""
+    import shapely
+
+    geometry = feature.get("geometry")
+    kind = geometry.get("type") if isinstance(geometry, Mapping) else None
+    if not isinstance(geometry, Mapping):
+        return []
+    if kind in ("Point", "MultiPoint"):
+        places = _places(geometry, where)
+        if kind == "Point":
+            return [Mark((*places[0], *places[0]), True, feature)]
+        # Each gets a class of its own; one name for all of them would be none.
+        shared = {key: value for key, value in feature.items() if key != "id"}
+        return [
+            Mark((*place, *place), True, shared | {"geometry": _point(geometry, place)})
+            for place in places
+        ]
+    polygons = polygons_in(geometry, where)
+    if not polygons:
+        return []
+    left, top, right, bottom = map(float, shapely.total_bounds(polygons))
+    return [Mark((left, top, right, bottom), False, feature)]
+
+
+def _places(geometry: Feature, where: str) -> list[tuple[float, float]]:
+    try:
+        given = geometry["coordinates"]
+        each = [given] if geometry["type"] == "Point" else given
+        places = [(float(place[0]), float(place[1])) for place in each]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ConfigError(f"is a damaged {geometry['type']} ({error})", where) from None
+    if not all(map(math.isfinite, chain.from_iterable(places))):
+        raise ConfigError("has coordinates that are not finite", where)
+    return places
+
+
+def _point(geometry: Feature, place: tuple[float, float]) -> Feature:
+    return {**geometry, "type": "Point", "coordinates": list(place)}
+
+
+def _of_table(path: Path) -> list[Mark]:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ConfigError("is too large for a table of cells", path)
+        with path.open(newline="", encoding="utf-8-sig") as opened:
+            mark = "\t" if path.suffix.lower() == ".tsv" else ","
+            header, *rows = list(csv.reader(opened, delimiter=mark)) or [[]]
+    except FileNotFoundError:
+        raise ConfigError("no such file of marks", path, "Check the path") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"cannot be read as a table ({error})", path) from None
+    names = [name.strip().lower() for name in header]
+    columns = next((c for c in (_BOX, _POINT) if set(c) <= set(names)), None)
+    if columns is None:
+        has = ", ".join(header)[:200] or "nothing"
+        raise ConfigError(f"has neither points nor boxes, but {has}", path, _HINT)
+    numbers = [names.index(name) for name in columns]
+    return [_row(path, line, row, numbers) for line, row in enumerate(rows, 2) if row]
+
+
+def _row(path: Path, line: int, row: list[str], numbers: list[int]) -> Mark:
+    try:
+        values = [float(row[number]) for number in numbers]
+    except (IndexError, ValueError):
+        raise ConfigError(f"line {line} lacks a number", path, _HINT) from None
+    if not all(map(math.isfinite, values)):
+        raise ConfigError(f"line {line} holds a number that is not finite", path)
+    is_point = len(values) == len(_POINT)
+    left, top, right, bottom = values * 2 if is_point else values
+    if not is_point and not (left < right and top < bottom):
+        raise ConfigError(
+            f"line {line}: a box is empty", path, "Right of left, below top"
+        )
+    bounds = (left, top, right, bottom)
+    return Mark(bounds, is_point, _feature(bounds, is_point))
+
+
+def _feature(bounds: Bounds, is_point: bool) -> Feature:
+    left, top, right, bottom = bounds
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    outline = {"type": "Polygon", "coordinates": [ring]}
+    return {
+        "type": "Feature",
+        "geometry": _point({}, (left, top)) if is_point else outline,
+        "properties": {"objectType": "annotation" if is_point else "detection"},
+    }

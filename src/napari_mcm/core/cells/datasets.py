@@ -1,0 +1,406 @@
+"""Reading labelled images: tables, folders of classes, splits, and frames with boxes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.core.cells.config import LabelsConfig
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.mae.augment import Pixels
+from napari_mcm.core.mae.images import ENDINGS, PictureCache, picture_size
+
+_IMAGES = ("images", "JPEGImages")
+
+_ANNOTATIONS = ("annotations", "Annotations")
+
+_WHITE = "WBC"
+
+_LARGEST = 2**20
+
+
+def is_bccd(data: Path) -> bool:
+    """Tell whether a folder has BCCD's layout: images, annotations and labels."""
+    return bool(
+        _inside(data, _IMAGES)
+        and _inside(data, _ANNOTATIONS)
+        and (data / "labels.csv").is_file()
+    )
+
+
+def read_bccd(data: Path, margin: float) -> list[Cell]:
+    """Cut the white cells out of BCCD's frames.
+
+    A frame's label names its cells, and its boxes say where white cells are but not
+    which is which: frames with one label and one such box are taken, others left out.
+
+    Parameters
+    ----------
+    data : Path
+        Holds ``images``, ``annotations`` and ``labels.csv``.
+    margin : float
+        Rim around a box, in parts of its longer side.
+
+    Returns
+    -------
+    list of Cell
+        Square boxes, shifted where they would leave the frame; the group is the frame.
+    """
+    images, notes = _inside(data, _IMAGES), _inside(data, _ANNOTATIONS)
+    if images is None or notes is None:
+        raise ConfigError("lacks images or annotations", data)
+    labels = _labels(data / "labels.csv")
+    cells = []
+    for note in sorted(notes.glob("*.xml")):
+        number = re.search(r"(\d+)$", note.stem)
+        label = labels.get(int(number.group(1)), "") if number else ""
+        boxes = _white_boxes(note)
+        image = images / f"{note.stem}.jpg"
+        if label and len(boxes) == 1 and image.is_file():
+            box = square(boxes[0], picture_size(image), margin)
+            cells.append(Cell(image, label.capitalize(), "", note.stem, box))
+    return cells
+
+
+def square(box: Box, size: tuple[int, int], margin: float) -> Box:
+    """Make a box square with a rim, inside a frame of a width and height."""
+    left, top, right, bottom = box
+    side = round(max(right - left, bottom - top) * (1 + 2 * margin))
+    side = max(min(side, *size), 1)
+    x = min(max((left + right - side) // 2, 0), size[0] - side)
+    y = min(max((top + bottom - side) // 2, 0), size[1] - side)
+    return (x, y, x + side, y + side)
+
+
+def _inside(data: Path, names: tuple[str, ...]) -> Path | None:
+    return next((data / name for name in names if (data / name).is_dir()), None)
+
+
+def _labels(file: Path) -> dict[int, str]:
+    """Read which one kind of white cell a frame shows; frames of several are left out."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows = [(row["Image"], row["Category"]) for row in csv.DictReader(opened)]
+        pairs = {int(image): (kind or "").strip() for image, kind in rows}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
+        raise ConfigError(
+            f"is not BCCD's table of Image and Category ({error})", file
+        ) from None
+    return {n: kind.lower() for n, kind in pairs.items() if kind and "," not in kind}
+
+
+def _white_boxes(note: Path) -> list[Box]:
+    try:
+        text = note.read_text(encoding="utf-8")
+        # Entities are not needed here and can be made to grow without end.
+        if len(text) > _LARGEST or "<!ENTITY" in text:
+            raise ValueError("it is no plain annotation")
+        tree = ElementTree.fromstring(text)
+        return [
+            _box(thing)
+            for thing in tree.iter("object")
+            if thing.findtext("name") == _WHITE
+        ]
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise ConfigError(f"cannot be read as an annotation ({error})", note) from None
+
+
+def _box(thing: ElementTree.Element) -> Box:
+    found = thing.find("bndbox")
+    if found is None:
+        raise ValueError("an object has no box")
+    left, top, right, bottom = (
+        int(found.findtext(name) or "") for name in ("xmin", "ymin", "xmax", "ymax")
+    )
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise ValueError("a box is empty")
+    return (left, top, right, bottom)
+
+
+Box = tuple[int, int, int, int]
+
+TRAIN, VALIDATION = "train", "val"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One labelled image.
+
+    Attributes
+    ----------
+    path : Path
+        Its file.
+    label : str
+        Its class.
+    split : str
+        ``train``, ``val``, or a test's own name; "" where nothing is split.
+    group : str
+        What it shares with images that are nearly the same: a field of view.
+    box : tuple of int or None
+        Left, top, right, bottom of the part of the file that it is.
+    """
+
+    path: Path
+    label: str
+    split: str
+    group: str
+    box: Box | None = None
+
+    def read(self, cache: PictureCache) -> Pixels:
+        """Give its pixels (height, width, 3)."""
+        pixels = cache.read(self.path)
+        if self.box is None:
+            return pixels
+        left, top, right, bottom = self.box
+        return pixels[top:bottom, left:right]
+
+
+@dataclass(frozen=True, eq=False)
+class CellSet:
+    """Labelled images with their classes in a fixed order.
+
+    Attributes
+    ----------
+    cells : sequence of Cell
+    classes : tuple of str
+        The same whichever of them a split lacks.
+    """
+
+    cells: Sequence[Cell]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Each image's class as a number (N,)."""
+        number = {name: n for n, name in enumerate(self.classes)}
+        return np.array([number[cell.label] for cell in self.cells], np.int64)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, sorted."""
+        return tuple(sorted({cell.split for cell in self.cells}))
+
+    @property
+    def support(self) -> dict[str, int]:
+        """Images of each class."""
+        counts = Counter(cell.label for cell in self.cells)
+        return {name: counts[name] for name in self.classes}
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells other images, labels or classes apart, 16 hex digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update("|".join(self.classes).encode())
+        for cell in self.cells:
+            digest.update(f"{cell.path.name}:{cell.label}:{cell.box};".encode())
+        return digest.hexdigest()
+
+    def only(self, *splits: str) -> CellSet:
+        """Keep some splits; the classes stay."""
+        kept = [cell for cell in self.cells if cell.split in splits]
+        return CellSet(kept, self.classes)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> CellSet:
+        """Keep some images, by their numbers; the classes stay."""
+        return CellSet([self.cells[int(row)] for row in rows], self.classes)
+
+
+def make_set(cells: Sequence[Cell], classes: Sequence[str] = ()) -> CellSet:
+    """Put labelled images together.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    classes : sequence of str
+        In their order; all labels, sorted, if not given.
+
+    Raises
+    ------
+    ConfigError
+        If there are no images, fewer than two classes, or labels of no class.
+    """
+    if not cells:
+        raise ConfigError("there are no labelled images")
+    found = sorted({cell.label for cell in cells})
+    strange = sorted(set(found) - set(classes)) if classes else []
+    if strange:
+        first = next(cell for cell in cells if cell.label == strange[0])
+        raise ConfigError(
+            f"has the label {first.label!r}, which is none of {', '.join(classes)}",
+            first.path,
+            "Give all classes, or leave its images out",
+        )
+    names = tuple(classes or found)
+    if len(names) < 2:
+        raise ConfigError(f"there is one class only ({names[0]})")
+    return CellSet(list(cells), names)
+
+
+_SPLITS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION}
+
+_SPLITS |= {"valid": VALIDATION, "validation": VALIDATION}
+
+_TEST = re.compile(r"^test\w*$", re.IGNORECASE)
+
+# The course's folders keep images in data/ beside masks/.
+_INNER, _MASKS = "data", ("mask", "masks")
+
+_COLUMNS = {
+    "path": ("path", "file", "filename", "image"),
+    "label": ("label", "class"),
+    "split": ("split",),
+    "group": ("group", "field", "source_image", "slide", "patient"),
+}
+
+_TIME = re.compile(r"^(\d{8}_\d{6})")
+
+_FRAME = re.compile(r"^(BloodImage_\d+)")
+
+
+def read_cells(data: Path, config: LabelsConfig) -> list[Cell]:
+    """Find labelled images, whatever the layout.
+
+    Parameters
+    ----------
+    data : Path
+        A table (``.csv``), a folder with a table ``index.csv``, a folder of classes, a
+        folder of splits of classes (Raabin-WBC's ``Train/TestA/TestB``, the course's
+        ``train/data/<Class>``), or BCCD's ``images`` and ``annotations``.
+    config : LabelsConfig
+        The layout, where it is not to be found out.
+
+    Returns
+    -------
+    list of Cell
+
+    Raises
+    ------
+    ConfigError
+        If there is no such layout, or a table is damaged.
+    """
+    if not data.exists():
+        raise ConfigError("no such file or folder", data, "Check the path")
+    layout = _look(data) if config.layout == "auto" else config.layout
+    if layout == "csv":
+        return _read_table(data / "index.csv" if data.is_dir() else data)
+    if not data.is_dir():
+        raise ConfigError("is no folder", data, "Check --layout")
+    if layout == "bccd":
+        return read_bccd(data, config.box_margin)
+    if layout == "splits":
+        return [cell for split in _split_folders(data) for cell in _read_split(split)]
+    return _read_folders(data, "")
+
+
+def group_of(path: Path) -> str:
+    """Tell by its name which field of view an image is of.
+
+    A time (``20190531_113249_0.jpg``: Raabin-WBC) or a frame (``BloodImage_00008_1``:
+    BCCD) that a name begins with; a name that says nothing is a group of its own.
+    """
+    for pattern in (_TIME, _FRAME):
+        found = pattern.match(path.name)
+        if found:
+            return found.group(1)
+    return path.name
+
+
+def _look(data: Path) -> str:
+    if data.is_file():
+        return "csv"
+    if is_bccd(data):
+        return "bccd"
+    if _split_folders(data):
+        return "splits"
+    if (data / "index.csv").is_file():
+        with (data / "index.csv").open(newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+        if all(_column(header, name) for name in ("path", "label")):
+            return "csv"
+    return "folders"
+
+
+def _split_folders(data: Path) -> list[Path]:
+    return sorted(
+        folder for folder in data.iterdir() if folder.is_dir() and _split_name(folder)
+    )
+
+
+def _split_name(folder: Path) -> str:
+    if folder.name.lower() in _SPLITS:
+        return _SPLITS[folder.name.lower()]
+    return folder.name if _TEST.match(folder.name) else ""
+
+
+def _read_split(folder: Path) -> list[Cell]:
+    inner = folder / _INNER
+    return _read_folders(inner if inner.is_dir() else folder, _split_name(folder))
+
+
+def _read_folders(data: Path, split: str) -> list[Cell]:
+    cells = [
+        Cell(path, folder.name, split, group_of(path))
+        for folder in sorted(_class_folders(data))
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    ]
+    if not cells:
+        raise ConfigError(
+            "holds no folders of pictures, one a class",
+            data,
+            "Or give a table with the columns path and label",
+        )
+    return cells
+
+
+def _class_folders(data: Path) -> Iterator[Path]:
+    for folder in data.iterdir():
+        hidden = folder.name.startswith(".") or folder.name.lower() in _MASKS
+        if folder.is_dir() and not hidden:
+            yield folder
+
+
+def _column(header: list[str], name: str) -> str:
+    known = {column.strip().lower(): column for column in header}
+    return next((known[k] for k in _COLUMNS[name] if k in known), "")
+
+
+def _read_table(file: Path) -> list[Cell]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.DictReader(opened)
+            rows, header = list(reader), list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"cannot be read as a table ({error})", file) from None
+    columns = {name: _column(header, name) for name in _COLUMNS}
+    if not columns["path"] or not columns["label"]:
+        raise ConfigError(
+            "lacks a column path or label",
+            file,
+            "It needs path and label, and may have split and group",
+        )
+    return [_row(row, number, columns, file) for number, row in enumerate(rows, 2)]
+
+
+def _row(
+    row: Mapping[str, str | None], number: int, columns: Mapping[str, str], file: Path
+) -> Cell:
+    told = {name: (row.get(c) or "").strip() for name, c in columns.items() if c}
+    if not told["path"] or not told["label"]:
+        raise ConfigError(f"line {number} lacks a path or a label", file)
+    path = file.parent / told["path"]
+    split = told.get("split", "")
+    split = _SPLITS.get(split.lower(), split)
+    return Cell(path, told["label"], split, told.get("group") or group_of(path))

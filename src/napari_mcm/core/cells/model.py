@@ -1,0 +1,136 @@
+"""A trained classifier: its encoder for timm, its head and classes beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from napari_mcm import __version__
+from napari_mcm.core.cells.config import ClassifyConfig
+from napari_mcm.core.cells.network import Head
+from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder, save_encoder
+from napari_mcm.core.encoders.compute import settle_training
+from napari_mcm.core.errors import RunError
+from napari_mcm.core.mae.config import AugmentConfig
+from napari_mcm.core.runtime.files import atomic_path
+
+HEAD_FILE = "head.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class CellClassifier:
+    """Encoder, head and classes.
+
+    Attributes
+    ----------
+    encoder : Encoder
+    head : Head
+    classes : tuple of str
+    side : int
+        Side of the images that go in, in pixels.
+    """
+
+    encoder: Encoder
+    head: Head
+    classes: tuple[str, ...]
+    image_size: int = 224
+
+    @property
+    def side(self) -> int:
+        """Side of the images that go in, in pixels."""
+        return self.encoder.input_size or self.image_size
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Classify images (N, side, side, 3); gives (N, C)."""
+        self.encoder.module.eval()
+        features = torch.from_numpy(self.encoder.encode(images))
+        device = self.head.linear.weight.device
+        with torch.inference_mode():
+            logits = self.head.eval()(features.to(device))
+        return np.asarray(logits.softmax(dim=1).cpu().numpy())
+
+
+def save_classifier(
+    run_dir: Path,
+    classifier: CellClassifier,
+    config: ClassifyConfig,
+    augmenting: AugmentConfig,
+    summary: Mapping[str, Any],
+) -> None:
+    """Write a classifier: ``encoder/`` and ``head.safetensors``."""
+    head = {k: t.detach().cpu() for k, t in classifier.head.state_dict().items()}
+    about = {"classes": json.dumps(classifier.classes), "side": str(classifier.side)}
+    with atomic_path(run_dir / HEAD_FILE) as part:
+        save_file(head, part, metadata=about)
+    encoder = classifier.encoder
+    recipe = {
+        **encoder.recipe,
+        "classifier": {
+            "init": config.init,
+            "classes": list(classifier.classes),
+            "fit": config.fit.model_dump(mode="json"),
+            "augment": augmenting.model_dump(mode="json"),
+            "summary": dict(summary),
+            "version": __version__,
+        },
+    }
+    encoder.module.eval()
+    save_encoder(
+        run_dir / "encoder", encoder.module, recipe, _card(run_dir, config, summary)
+    )
+
+
+def load_classifier(
+    run_dir: Path, compute: ComputeConfig | None = None
+) -> CellClassifier:
+    """Load a classifier from its run.
+
+    Raises
+    ------
+    RunError
+        If the run is of another kind, not finished, or damaged.
+    """
+    file = run_dir / HEAD_FILE
+    if not file.is_file():
+        raise RunError(
+            f"holds no trained classifier ({HEAD_FILE})",
+            run_dir,
+            f"Finish it with: classify train --resume {run_dir}",
+        )
+    encoder = load_encoder(run_dir, settle_training(compute or ComputeConfig()))
+    try:
+        with safe_open(file, "pt") as opened:
+            about = opened.metadata() or {}
+            classes = tuple(str(name) for name in json.loads(about["classes"]))
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        head = Head(encoder.dim, len(classes))
+        head.load_state_dict(state)
+        side = int(about["side"])
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"is damaged ({reason})", file, "Train it again") from error
+    return CellClassifier(encoder, head.to(encoder.device), classes, side)
+
+
+def _card(run_dir: Path, config: ClassifyConfig, summary: Mapping[str, Any]) -> str:
+    support = ", ".join(f"{name} {n}" for name, n in summary["support"].items())
+    return f"""---
+library_name: timm
+tags: [histopathology, image-classification, napari-mcm]
+---
+
+# {run_dir.name}: a classifier's encoder
+
+Trained in napari-mcm {__version__} from `{config.init}` ({config.fit.learn}, \
+{summary["steps"]} steps of {config.fit.batch_size} images) on {support}. The head lies
+beside it in `{HEAD_FILE}`. Not for clinical use.
+"""

@@ -1,0 +1,287 @@
+"""Bootstrap intervals: whole groups are drawn where there are enough, else blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A measure over N patches.
+
+    Attributes
+    ----------
+    value : float
+        NaN where it cannot be told.
+    influence : ndarray of float64, shape (N,)
+        What each patch adds to `value` when it counts once more.
+    by_group : ndarray of float64, shape (G,), or None
+        The measure in each group, where it is the mean over groups; NaN in groups
+        that do not count.
+    """
+
+    value: float
+    influence: Floats
+    by_group: Floats | None = None
+
+    def of_groups(self, groups: NDArray[np.int64]) -> Floats:
+        """Give what each group adds when it counts once more (G,)."""
+        if self.by_group is None:
+            return np.bincount(groups, self.influence).astype(np.float64)
+        counts = np.isfinite(self.by_group)
+        apart = np.where(counts, self.by_group - self.value, 0)
+        return np.asarray(apart / max(counts.sum(), 1))
+
+    def minus(self, other: Estimate) -> Estimate:
+        """Give the difference of two measures on the same patches."""
+        return combine([self, other], [1.0, -1.0])
+
+
+def combine(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """Give a weighted sum of measures on the same patches."""
+    pairs = list(zip(weights, parts, strict=True))
+    groups = [(w, part.by_group) for w, part in pairs if part.by_group is not None]
+    shared = len(groups) == len(pairs) and _agree([group for _, group in groups])
+    return Estimate(
+        sum(w * part.value for w, part in pairs),
+        sum((w * part.influence for w, part in pairs), np.zeros(1)),
+        sum((w * group for w, group in groups), np.zeros(1)) if shared else None,
+    )
+
+
+def _agree(groups: Sequence[Floats]) -> bool:
+    """Tell whether measures count the same groups."""
+    known = [np.isfinite(group) for group in groups]
+    return all((one == known[0]).all() for one in known)
+
+
+def placements(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
+    """Tell for each patch what part of the other side it is on the right side of.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (N,)
+        Higher means rather positive.
+    positive : ndarray of bool, shape (N,)
+        The truth; both kinds must occur.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        0 to 1; ties count half. The mean over either side is the AUROC.
+    """
+    placed = np.empty(len(scores))
+    placed[positive] = _below(scores[~positive], scores[positive])
+    placed[~positive] = 1 - _below(scores[positive], scores[~positive])
+    return placed
+
+
+def _below(others: NDArray[np.floating], scores: NDArray[np.floating]) -> Floats:
+    """Give the part of `others` below each score, ties by half."""
+    ordered = np.sort(others)
+    low = np.searchsorted(ordered, scores, "left")
+    high = np.searchsorted(ordered, scores, "right")
+    return np.asarray((low + high) / (2 * len(ordered)))
+
+
+def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """Give the area under the ROC curve; NaN where one kind is missing."""
+    if positive.all() or not positive.any():
+        return float("nan")
+    return float(placements(scores, positive)[positive].mean())
+
+
+def grouped_auroc(
+    scores: NDArray[np.floating],
+    positive: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+) -> Estimate:
+    """Give the AUROC within each group, averaged over groups.
+
+    Scores of different folds need not share a scale, so patches are compared within
+    their group. Where fewer than half of the groups hold both kinds, all patches are
+    compared with all.
+
+    Parameters
+    ----------
+    scores, positive
+        As for :func:`placements`.
+    groups : ndarray of int64, shape (N,)
+        0 to G - 1.
+    """
+    total = int(groups.max()) + 1
+    rows = [np.flatnonzero(groups == group) for group in range(total)]
+    by_group = np.asarray([auroc(scores[row], positive[row]) for row in rows])
+    counts = np.isfinite(by_group)
+    if 2 * counts.sum() < total:
+        return _pooled_auroc(scores, positive)
+    influence = np.zeros(len(scores))
+    for group in np.flatnonzero(counts):
+        row = rows[group]
+        influence[row] = _influence(scores[row], positive[row]) / counts.sum()
+    return Estimate(float(by_group[counts].mean()), influence, by_group)
+
+
+def _pooled_auroc(
+    scores: NDArray[np.floating], positive: NDArray[np.bool_]
+) -> Estimate:
+    value = auroc(scores, positive)
+    if np.isnan(value):
+        return Estimate(value, np.zeros(len(scores)))
+    return Estimate(value, _influence(scores, positive))
+
+
+def _influence(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
+    placed = placements(scores, positive)
+    share = np.where(positive, positive.sum(), (~positive).sum())
+    return np.asarray((placed - placed[positive].mean()) / share)
+
+
+def macro_auroc(
+    scores: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    positive: int | None = None,
+) -> Estimate:
+    """Give the AUROC of each class against the others, averaged over classes.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (N, K)
+        How well each class fits.
+    labels : ndarray of int64, shape (N,)
+        The truth, 0 to K - 1.
+    groups : ndarray of int64, shape (N,)
+        As for :func:`grouped_auroc`.
+    positive : int, optional
+        The one class to look at, instead of all.
+    """
+    classes = range(scores.shape[1]) if positive is None else [positive]
+    parts = [grouped_auroc(scores[:, k], labels == k, groups) for k in classes]
+    return combine(parts, [1 / len(parts)] * len(parts))
+
+
+def balanced_accuracy(
+    scores: NDArray[np.floating], labels: NDArray[np.int64]
+) -> Estimate:
+    """Give the part of each class that is found, averaged over classes."""
+    hits = scores.argmax(axis=1) == labels
+    influence, found = np.zeros(len(labels)), []
+    classes = np.unique(labels)
+    for label in classes:
+        row = labels == label
+        found.append(hits[row].mean())
+        influence[row] = (hits[row] - found[-1]) / (row.sum() * len(classes))
+    return Estimate(float(np.mean(found)), influence)
+
+
+LEAST_GROUPS = 5
+
+PERCENTILES = (2.5, 97.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """Resamples that all measures of all encoders share, which pairs them.
+
+    Attributes
+    ----------
+    level : {"group", "block"}
+        What is drawn with replacement.
+    units : ndarray of int64, shape (N,)
+        The unit that each patch belongs to.
+    groups : ndarray of int64, shape (N,)
+        The group that each patch belongs to.
+    extra : ndarray of float64, shape (B, U)
+        How many times more than once each unit is drawn, by resample. Widened by the
+        root of m / (m - 1) for m units, as m draws vary less than m new units.
+    note : str
+        What is drawn, and what that leaves out.
+    """
+
+    level: Literal["group", "block"]
+    units: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    extra: Floats
+    note: str
+
+    def interval(self, estimate: Estimate) -> tuple[float, float]:
+        """Give the 95 % interval of a measure, or of a difference of two."""
+        if not np.isfinite(estimate.value):
+            return float("nan"), float("nan")
+        by_unit = (
+            estimate.of_groups(self.groups)
+            if self.level == "group"
+            else np.bincount(self.units, estimate.influence)
+        )
+        drawn = estimate.value + self.extra @ by_unit
+        low, high = (float(v) for v in np.percentile(drawn, PERCENTILES))
+        return low, high
+
+
+def make_resampling(
+    groups: NDArray[np.int64],
+    slides: NDArray[np.int64],
+    places_um: NDArray[np.float64],
+    block_um: float = 1000.0,
+    count: int = 2000,
+    seed: int = 0,
+) -> Resampling:
+    """Decide what is drawn, and draw it.
+
+    Parameters
+    ----------
+    groups, slides : ndarray of int64, shape (N,)
+        Group (patient or slide) and slide of each patch, counted from 0.
+    places_um : ndarray of float64, shape (N, 2)
+        Where each patch lies on its slide.
+    block_um : float
+        Side of the squares that are drawn where there are fewer than
+        `LEAST_GROUPS` groups.
+    count : int
+        Resamples.
+    seed : int
+        Names the random numbers.
+    """
+    rng = np.random.default_rng((seed, 31))
+    total = int(groups.max()) + 1
+    if total >= LEAST_GROUPS:
+        extra = _draw(np.zeros(total, np.int64), count, rng)
+        note = f"{total} groups drawn with replacement"
+        return Resampling("group", groups, groups, extra, note)
+    units, strata = _blocks(slides, places_um, block_um)
+    note = (
+        f"squares of {block_um:g} µm drawn within each slide, as there are fewer than "
+        f"{LEAST_GROUPS} groups ({total}): too narrow, it leaves out how slides and "
+        "patients differ"
+    )
+    return Resampling("block", units, groups, _draw(strata, count, rng), note)
+
+
+def _blocks(
+    slides: NDArray[np.int64], places_um: NDArray[np.float64], block_um: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut slides into squares; give each patch's square and each square's slide."""
+    cells = np.floor(places_um / block_um).astype(np.int64)
+    kinds, units = np.unique(
+        np.column_stack([slides, cells]), axis=0, return_inverse=True
+    )
+    return units.reshape(-1).astype(np.int64), kinds[:, 0]
+
+
+def _draw(strata: NDArray[np.int64], count: int, rng: np.random.Generator) -> Floats:
+    """Draw units with replacement within their stratum (count, U)."""
+    extra = np.zeros((count, len(strata)))
+    for stratum in np.unique(strata):
+        (columns,) = np.nonzero(strata == stratum)
+        m = len(columns)
+        times = rng.multinomial(m, np.full(m, 1 / m), size=count)
+        extra[:, columns] = (times - 1) * np.sqrt(m / max(m - 1, 1))
+    return extra

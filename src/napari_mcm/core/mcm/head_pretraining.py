@@ -1,0 +1,214 @@
+"""The head's start: it learns on kept features before the student moves.
+
+A head that knows nothing gives the student gradients that say nothing. As long as the
+student is as it was loaded, a patch's features do not change: they are computed once, and
+the head goes over them many times, with other patches masked each time, at a thirtieth of
+the cost.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from napari_mcm.core.encoders.seeding import SeededSteps
+from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.trainer import Learner, parameter_groups, rate_factor
+from napari_mcm.core.mcm.windows import Window, WindowRef, choose_masked, read_window
+from napari_mcm.core.runtime.files import atomic_path
+from napari_mcm.core.runtime.jobs import Job, Meter, Note
+from napari_mcm.core.training import warmup_cosine
+
+BATCH = 16
+"""Windows a step."""
+_PART = 16
+_KEY = 15_485_863
+
+
+@dataclass(frozen=True, eq=False)
+class KeptWindows:
+    """Windows as both encoders see them.
+
+    Attributes
+    ----------
+    tissue : ndarray of bool, shape (W, n)
+        Places that hold tissue.
+    seen : Tensor, shape (W, n, student_dim)
+        Features of the student as loaded; zeros where there is no tissue.
+    taught : Tensor, shape (W, n, teacher_dim)
+        The teacher's, not scaled yet.
+    """
+
+    tissue: NDArray[np.bool_]
+    seen: Tensor
+    taught: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tissue)
+
+
+class HeadStart:
+    """Trains Transformer and predictor on features of a student that stands still.
+
+    Parameters
+    ----------
+    learner : Learner
+        Student, teacher and head; nothing but the head is changed.
+    refs : sequence of WindowRef
+        Windows of the run to learn from.
+    config : FinetuneConfig
+        Of the run.
+    folder : Path
+        Keeps what is encoded until the head has learned, for a run that is killed.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        refs: Sequence[WindowRef],
+        config: FinetuneConfig,
+        folder: Path,
+    ) -> None:
+        self._learner, self._refs = learner, list(refs)
+        self._config, self._folder = config, folder
+        self._seeding = SeededSteps(learner.student.device)
+
+    def learn(self) -> Job[None]:
+        """Encode the windows once and let the head learn from them, epoch by epoch."""
+        kept = yield from self.encode()
+        if len(kept):
+            yield from self.train(kept)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def encode(self) -> Job[KeptWindows]:
+        """Encode the windows, or read what an earlier process encoded of them."""
+        meter = Meter("Encoding for the head's start", len(self._refs), "windows")
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, len(self._refs), _PART):
+            file = self._folder / f"{start:06d}.safetensors"
+            refs = self._refs[start : start + _PART]
+            part = _read(file)
+            if part is None:
+                part = yield from self._encode_part(refs, meter)
+                with atomic_path(file) as path:
+                    save_file(part, path)
+            else:
+                yield meter.advance(len(refs))
+            parts.append(part)
+        tissue, seen, taught = (
+            torch.cat([part[name] for part in parts])
+            for name in ("tissue", "seen", "taught")
+        )
+        return KeptWindows(tissue.numpy(), seen, taught)
+
+    def _encode_part(
+        self, refs: Sequence[WindowRef], meter: Meter
+    ) -> Job[dict[str, Tensor]]:
+        places = self._config.context.s**2
+        learner = self._learner
+        shapes = {"seen": learner.student.dim, "taught": learner.teacher.dim}
+        part = {name: torch.zeros(len(refs), places, d) for name, d in shapes.items()}
+        part["tissue"] = torch.zeros(len(refs), places, dtype=torch.bool)
+        for row, ref in enumerate(refs):
+            window = read_window(ref, self._config)
+            if window is not None:
+                for where, pixels, keys in _both(window):
+                    yield meter.progress()
+                    seen, taught = learner.encode_by_both(pixels, keys)
+                    part["seen"][row, where] = seen.cpu()
+                    part["taught"][row, where] = taught.cpu()
+                    part["tissue"][row, where] = True
+            meter.advance()
+        return part
+
+    def train(self, kept: KeptWindows) -> Job[None]:
+        """Let the head learn from windows, other patches masked in each epoch."""
+        options = self._config.optimiser
+        epochs = options.head_epochs
+        groups = parameter_groups(torch.nn.Identity(), self._learner.head, options)
+        # The configured rate follows the windows of these steps, not of the run's.
+        same = options.model_copy(update={"batch_windows": BATCH})
+        scale = rate_factor(same) / rate_factor(options)
+        optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+        steps = epochs * -(-len(kept) // BATCH)
+        meter = Meter("The head's start", epochs * len(kept), "windows")
+        losses: list[float] = []
+        self._learner.head.train()
+        for epoch, rows in self._batches(len(kept)):
+            yield meter.progress()
+            factor = warmup_cosine(len(losses), steps, options.warmup) * scale
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+            losses.append(self._step(kept, rows, epoch, optimiser))
+            meter.advance(len(rows))
+        yield meter.progress()
+        first = float(np.mean(losses[: max(steps // epochs, 1)]))
+        last = float(np.mean(losses[-max(steps // epochs, 1) :]))
+        yield Note(
+            f"the head's start on {len(kept)} windows: loss {first:.4f} in the first "
+            f"epoch, {last:.4f} in the last of {epochs}"
+        )
+
+    def _batches(self, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        options = self._config.optimiser
+        for epoch in range(options.head_epochs):
+            order = np.random.default_rng((options.seed, _KEY, epoch))
+            shuffled = order.permutation(count)
+            for start in range(0, count, BATCH):
+                yield epoch, shuffled[start : start + BATCH]
+
+    def _step(
+        self,
+        kept: KeptWindows,
+        rows: NDArray[np.int64],
+        epoch: int,
+        optimiser: torch.optim.Optimizer,
+    ) -> float:
+        options, learner = self._config.optimiser, self._learner
+        ratio = self._config.context.mask_ratio
+        masked = np.zeros_like(kept.tissue[rows])
+        for number, row in enumerate(rows):
+            tissue = np.flatnonzero(kept.tissue[row])
+            if len(tissue) > 1:
+                rng = np.random.default_rng((options.seed, _KEY, epoch, int(row)))
+                masked[number] = choose_masked(
+                    tissue.tolist(), masked.shape[1], ratio, rng
+                )
+        visible = kept.tissue[rows] & ~masked
+        taught = visible if learner.by_itself else masked
+        if not taught.any():
+            return float("nan")
+        seed = options.seed * 1_000_003 + epoch * 1_009 + int(rows[0])
+        with self._seeding.seed(seed):
+            loss = learner.head_loss(
+                kept.seen[rows][visible], visible, masked, kept.taught[rows][taught]
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learner.head.parameters(), options.clip_norm)
+        optimiser.step()
+        return float(loss.detach())
+
+
+def _both(
+    window: Window,
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.uint8], tuple[bytes, ...]]]:
+    yield window.visible, window.visible_pixels, window.visible_keys
+    yield window.masked, window.masked_pixels, window.masked_keys
+
+
+def _read(file: Path) -> dict[str, Tensor] | None:
+    """Read what an earlier process encoded; None where that is not to be had."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError):
+        return None

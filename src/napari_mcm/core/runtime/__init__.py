@@ -1,0 +1,1 @@
+"""How long work runs: jobs, threads, files, options and commands."""

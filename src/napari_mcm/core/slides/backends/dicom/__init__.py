@@ -1,0 +1,1 @@
+"""Slides in DICOM files."""

@@ -1,0 +1,114 @@
+"""Frames of a DICOM slide as tiles."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_mcm.core.errors import SlideError, TileError
+from napari_mcm.core.slides.backends.optional import library, said
+from napari_mcm.core.slides.backends.tiff.tiles import check_size
+from napari_mcm.core.slides.tiles import Pixels
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG2000_START = b"\xff\x4f\xff\x51"
+_JPEG, _JPEG2000 = 7, 33003
+
+
+class FrameTiles:
+    """One level, whose tiles are frames.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder, for messages.
+    level : wsidicom level
+        Open.
+
+    Raises
+    ------
+    SlideError
+        If it is cut short, or holds other pixels than 8-bit grey or RGB.
+    """
+
+    def __init__(self, path: Path, level: Any) -> None:
+        instance = level.default_instance
+        self._image = instance.image_data
+        self._plane = (instance.default_z, instance.default_path)
+        self._point = library("wsidicom.geometry", "dicom", path).Point
+        # wsidicom fills its table of frames at the first read, without a lock; a level
+        # that is split over several files has several.
+        self._reading = threading.Lock()
+        self._path = path
+        self.size = (level.size.width, level.size.height)
+        self.tile_size = (level.tile_size.width, level.tile_size.height)
+        if problem := self._problem():
+            raise SlideError(problem, path, "Copy or convert its files again")
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Decode one tile; see :class:`TileSource`.
+
+        A tile that a sparse slide leaves out is background.
+        """
+        try:
+            pixels = self._decode(row, column)
+        # Readers and codecs raise errors of their own classes.
+        except Exception as error:  # noqa: BLE001
+            where = f"{self._path} (tile {column}, {row}, level {self.size[0]} px wide)"
+            raise TileError(f"cannot be decoded ({said(error)})", where) from error
+        x, y = column * self.tile_size[0], row * self.tile_size[1]
+        pixels = pixels[: self.size[1] - y, : self.size[0] - x]
+        if pixels.ndim == 2:
+            return np.repeat(pixels[..., None], 3, axis=2)
+        return np.ascontiguousarray(pixels[..., :3])
+
+    def _decode(self, row: int, column: int) -> Pixels:
+        point = self._point(column, row)
+        if self._image.is_sparse(point, *self._plane):
+            width, height = self.tile_size
+            return np.full((height, width, 3), 255, np.uint8)
+        frame = self._frame(point)
+        _check(frame, (*self.tile_size, 3))
+        pixels = np.asarray(self._image.decoder.decode(frame))
+        if pixels.shape[:2] != (self.tile_size[1], self.tile_size[0]):
+            raise ValueError(f"it is {pixels.shape[1]} x {pixels.shape[0]} px")
+        return pixels
+
+    def _frame(self, point: Any) -> bytes:
+        with self._reading:
+            frame: bytes = self._image.get_encoded_tile(point, *self._plane)
+        return frame
+
+    def _problem(self) -> str | None:
+        image = self._image
+        if image.bits != 8 or image.samples_per_pixel not in (1, 3):
+            return (
+                f"holds {image.samples_per_pixel} channel(s) of {image.bits} bits, "
+                "not 8-bit RGB"
+            )
+        try:
+            self._frame(self._point(0, 0))
+        except Exception as error:  # noqa: BLE001
+            return f"is cut short or damaged ({said(error)})"
+        return None
+
+
+def _check(frame: bytes, largest: tuple[int, int, int]) -> None:
+    """See that a frame is whole, and that it is no picture of another size.
+
+    Decoders of JPEG make grey of what is missing at its end, without an error.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if frame.startswith(_JPEG_START):
+        if not frame.rstrip(b"\0").endswith(_JPEG_END):
+            raise ValueError("its end is missing")
+        check_size(frame, _JPEG, largest)
+    elif frame.startswith(_JPEG2000_START):
+        check_size(frame, _JPEG2000, largest)

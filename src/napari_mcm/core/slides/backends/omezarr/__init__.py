@@ -1,0 +1,1 @@
+"""Slides in OME-Zarr, on disk or remote."""

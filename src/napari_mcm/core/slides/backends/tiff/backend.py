@@ -1,0 +1,142 @@
+"""Slides of the TIFF family, read through tifffile and imagecodecs.
+
+Aperio SVS, Hamamatsu NDPI, Leica SCN, Ventana BIF, Akoya QPTIFF, Philips TIFF, OME-TIFF,
+generic pyramids, BigTIFF, tiles and strips.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import tifffile
+
+from napari_mcm.core.errors import SlideError
+from napari_mcm.core.slides.backend import Backend, Place, SlideFile
+from napari_mcm.core.slides.backends.tiff.layout import Layout, Planes, layout
+from napari_mcm.core.slides.backends.tiff.tiles import PageReader, page_tiles
+from napari_mcm.core.slides.backends.tiff.vendors import describe, overlaps, xmp
+from napari_mcm.core.slides.tiles import Pixels, assemble
+
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NDPI_TAG = 65420
+_LARGEST_IMAGE = 2**28
+_MOST_PAGES = 10_000
+
+# What tifffile says to a log, we say to the user in our own words.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+def claims(place: Place) -> bool:
+    """Tell a TIFF by its first bytes."""
+    return place.head[:4] in _MAGIC
+
+
+def open_tiff(place: Place) -> SlideFile:
+    """Open a slide of the TIFF family.
+
+    Raises
+    ------
+    SlideError
+        If its directory is damaged, hostile, or of what is not a slide.
+    """
+    # Damaged files make tifffile and struct fail in many ways; all mean the same here.
+    try:
+        tiff = _open(place)
+    except Exception as error:  # noqa: BLE001
+        raise SlideError(
+            f"is not a readable TIFF ({error})",
+            place.path,
+            "It may be truncated: copy it again from its source",
+        ) from error
+    try:
+        return _slide_file(place, tiff)
+    except SlideError:
+        tiff.close()
+        raise
+    except Exception as error:  # noqa: BLE001
+        tiff.close()
+        raise SlideError(
+            f"its directory is damaged ({type(error).__name__}: {error})",
+            place.path,
+            "Copy the file again from its source",
+        ) from error
+
+
+def _open(place: Place) -> tifffile.TiffFile:
+    """Open as NDPI what is one: tifffile would go by the file's ending."""
+    # A file named in the XML of another is never opened with it.
+    open_as = partial(tifffile.TiffFile, place.path, _multifile=False)
+    try:
+        tiff = open_as(is_ndpi=False)
+    except Exception:  # noqa: BLE001 - an NDPI of over 4 GB is no TIFF at all
+        return open_as(is_ndpi=True)
+    if _NDPI_TAG not in tiff.pages.first.tags:
+        return tiff
+    wide = open_as(is_ndpi=True)
+    # Other programs write the tags of an NDPI into a plain TIFF.
+    used, other = (wide, tiff) if len(wide.pages) else (tiff, wide)
+    other.close()
+    return used
+
+
+def _slide_file(place: Place, tiff: tifffile.TiffFile) -> SlideFile:
+    name = str(place.path)
+    _refuse_hostile(tiff, name)
+    if tiff.is_bif and overlaps(tiff):
+        raise SlideError(
+            "its tiles overlap and must be stitched, which OpenSlide does",
+            name,
+            'pip install "napari-mcm[openslide]"',
+        )
+    found = layout(tiff, name)
+    reader = PageReader(tiff, name)
+    # Philips leaves out the tiles of bare glass; elsewhere one that lacks is lost.
+    blank = bool(tiff.is_philips)
+    main = found.levels[0][0].keyframe
+    mpp, properties = describe(tiff, main)
+    return SlideFile(
+        levels=[page_tiles(reader, planes, blank) for planes in found.levels],
+        mpp=mpp,
+        properties=properties,
+        images=_images(reader, found),
+        icc_profile=lambda: _profile(main),
+        warnings=found.warnings,
+        close=tiff.close,
+    )
+
+
+def _refuse_hostile(tiff: tifffile.TiffFile, name: str) -> None:
+    """Refuse what would keep a parser busy for ever."""
+    if len(tiff.pages) > _MOST_PAGES:
+        raise SlideError(f"holds {len(tiff.pages)} pages, which no slide has", name)
+    first = tiff.pages.first
+    for text in (first.description, xmp(first)):
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            raise SlideError("its XML defines entities, which no scanner does", name)
+
+
+def _images(reader: PageReader, found: Layout) -> dict[str, Callable[[], Pixels]]:
+    return {
+        kind: partial(_image, reader, planes) for kind, planes in found.images.items()
+    }
+
+
+def _image(reader: PageReader, planes: Planes) -> Pixels:
+    tiles = page_tiles(reader, planes)
+    width, height = tiles.size
+    if width * height > _LARGEST_IMAGE:
+        raise SlideError(
+            f"its image of {width} x {height} px is too large", reader.name
+        )
+    return assemble(tiles, 0, 0, width, height)
+
+
+def _profile(page: Any) -> bytes | None:
+    value = page.tags.valueof(34675)
+    return bytes(value) if value else None
+
+
+BACKEND = Backend("tifffile", claims, open_tiff)

@@ -1,0 +1,394 @@
+"""Tiles and strips of TIFF pages, decoded by imagecodecs."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from napari_mcm.core.errors import SlideError, TileError
+from napari_mcm.core.slides.tiles import Pixels, TileSource
+
+Page = Any
+"""A page or frame of tifffile, whose types know less than they have."""
+
+
+LARGEST_SIDE = 2**22
+
+LARGEST_TILE = 2**29
+"""Bytes that one decoded tile or strip may have."""
+
+_ROW_BLOCK = 2**21
+
+_RGB, _YCBCR, _PALETTE, _WHITE_IS_ZERO, _BLACK_IS_ZERO = 2, 6, 3, 0, 1
+
+
+class PageReader:
+    """Reads bytes of a file that several levels share.
+
+    Parameters
+    ----------
+    tiff : TiffFile
+        Open.
+    name : str
+        The file, for messages.
+    """
+
+    def __init__(self, tiff: tifffile.TiffFile, name: str) -> None:
+        self.name = name
+        self._handle, self._lock = tiff.filehandle, threading.Lock()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read some bytes; one thread at a time, as there is one handle."""
+        with self._lock:
+            self._handle.seek(offset)
+            data = self._handle.read(length)
+        if len(data) != length:
+            raise ValueError("the file ends before it")
+        return bytes(data)
+
+
+def page_tiles(
+    reader: PageReader,
+    planes: Sequence[Page],
+    blank: bool = False,
+) -> TileSource:
+    """Give the tiles of one level.
+
+    Parameters
+    ----------
+    reader : PageReader
+        Of the file.
+    planes : sequence of TiffPage
+        One page of grey, RGB or RGBA, or three of one channel each.
+    blank : bool
+        Whether a tile that was left out is white, as the scanner's maker has it.
+
+    Raises
+    ------
+    SlideError
+        If the pages hold anything but 8-bit colour, or sizes that no slide has.
+    """
+    page = planes[0].keyframe
+    _check(page, len(planes), reader.name)
+    sources = [
+        PlaneTiles(reader, plane, channel, blank)
+        for plane in planes
+        for channel in range(page.samplesperpixel if page.planarconfig == 2 else 1)
+    ]
+    if len(sources) == 1:
+        raw = page.compression == 1 and not page.is_tiled and page.predictor == 1
+        return RowBlocks(reader, planes[0]) if raw else sources[0]
+    return ChannelTiles(sources[:3])
+
+
+def _check(page: Page, planes: int, name: str) -> None:
+    samples = page.samplesperpixel * planes
+    if page.dtype != np.uint8 or page.bitspersample != 8 or samples not in (1, 3, 4):
+        raise SlideError(
+            f"holds {samples} channel(s) of {page.bitspersample} bits, not 8-bit RGB",
+            name,
+            "Convert it to an RGB pyramid",
+        )
+    if page.compression not in READABLE:
+        raise SlideError(
+            f"its pixels are compressed in a way that is not read "
+            f"({tifffile.COMPRESSION(page.compression).name})",
+            name,
+        )
+    if page.photometric not in (_RGB, _YCBCR, _PALETTE, _WHITE_IS_ZERO, _BLACK_IS_ZERO):
+        raise SlideError(
+            f"its colours are of a kind that is not read (photometric "
+            f"interpretation {int(page.photometric)})",
+            name,
+        )
+    width, height = page.imagewidth, page.imagelength
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise SlideError(f"states an absurd size of {width} x {height} px", name)
+
+
+class PlaneTiles:
+    """The tiles or strips of one page, or of one of its planes.
+
+    Parameters
+    ----------
+    reader : PageReader
+        Of the file.
+    page : TiffPage or TiffFrame
+        Where its segments lie.
+    plane : int
+        Which channel, where a page stores channels apart.
+    blank : bool
+        Whether a tile that was left out is white.
+    """
+
+    def __init__(
+        self,
+        reader: PageReader,
+        page: Page,
+        plane: int = 0,
+        blank: bool = False,
+    ) -> None:
+        key = page.keyframe
+        self._reader, self._key, self._blank = reader, key, blank
+        self.size = (key.imagewidth, key.imagelength)
+        self.tile_size = (
+            (key.tilewidth, key.tilelength)
+            if key.is_tiled
+            else (key.imagewidth, min(key.rowsperstrip, key.imagelength))
+        )
+        apart = key.planarconfig == 2
+        self._channels = 1 if apart else key.samplesperpixel
+        if not 0 < np.prod(self.tile_size) * self._channels <= LARGEST_TILE:
+            raise SlideError(
+                "is stored in pieces of {} x {} px, too large to read one".format(
+                    *self.tile_size
+                ),
+                reader.name,
+                "Convert it to a tiled pyramid",
+            )
+        self._columns = -(-self.size[0] // self.tile_size[0])
+        rows = -(-self.size[1] // self.tile_size[1])
+        self._first = plane * self._columns * rows
+        self._offsets, self._lengths = page.dataoffsets, page.databytecounts
+        needed = self._first + self._columns * rows
+        if min(len(self._offsets), len(self._lengths)) < needed:
+            raise SlideError(
+                f"is {self.size[0]} x {self.size[1]} px by what it states, but lists "
+                f"{len(self._offsets)} of {needed} tiles",
+                reader.name,
+                "Copy the file again from its source",
+            )
+        self._tables, self._header = key.jpegtables, key.jpegheader
+        # tifffile makes its decoder at the first use, which must not be two threads'.
+        self._decode_segment = key.decode
+        self._finish = _colours(key)
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Decode one tile; see :class:`TileSource`."""
+        x, y = column * self.tile_size[0], row * self.tile_size[1]
+        width = min(self.tile_size[0], self.size[0] - x)
+        height = min(self.tile_size[1], self.size[1] - y)
+        # Codecs raise errors of their own classes, which share no base.
+        try:
+            tile = self._decoded(self._first + row * self._columns + column)
+            if tile is None:
+                return np.full((height, width, 3), 255, np.uint8)
+            if tile.shape[0] < height or tile.shape[1] < width:
+                raise ValueError("it is smaller than its place")
+            return np.ascontiguousarray(self._finish(tile[:height, :width]))
+        except TileError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            raise TileError(
+                f"cannot be decoded ({error})", self._where(row, column)
+            ) from error
+
+    def _decoded(self, index: int) -> Pixels | None:
+        """Decode a segment as it is; None for one that may be left out and is."""
+        length = self._lengths[index]
+        if length == 0:
+            if self._blank:
+                return None
+            raise ValueError("it is missing from the file")
+        if length > 2 * LARGEST_TILE:
+            raise ValueError(f"it would have {length} bytes")
+        data = self._reader.read(self._offsets[index], length)
+        if self._header is None:
+            check_size(data, self._key.compression, self._largest)
+        tile, _, _ = self._decode_segment(
+            data, index, jpegtables=self._tables, jpegheader=self._header
+        )
+        pixels: Pixels = tile[0]
+        return pixels
+
+    @property
+    def _largest(self) -> tuple[int, int, int]:
+        # Codecs may round up to whole blocks of 16.
+        width, height = (-(-side // 16) * 16 for side in self.tile_size)
+        return width, height, max(self._channels, 3)
+
+    def _where(self, row: int, column: int) -> str:
+        name, width = self._reader.name, self.size[0]
+        return f"{name} (tile {column}, {row} of a level {width} px wide)"
+
+
+class RowBlocks:
+    """A page of plain strips, whose rows are read as they lie.
+
+    One strip may be the whole image; blocks of rows need not read all of it.
+
+    Parameters
+    ----------
+    reader : PageReader
+        Of the file.
+    page : TiffPage or TiffFrame
+        Uncompressed strips.
+    """
+
+    def __init__(self, reader: PageReader, page: Page) -> None:
+        key = page.keyframe
+        self._reader, self._samples = reader, key.samplesperpixel
+        self._per_strip = key.rowsperstrip
+        self._offsets, self._lengths = page.dataoffsets, page.databytecounts
+        self.size = (key.imagewidth, key.imagelength)
+        self._row_bytes = key.imagewidth * key.samplesperpixel
+        rows = min(max(_ROW_BLOCK // self._row_bytes, 1), key.rowsperstrip)
+        self.tile_size = (key.imagewidth, min(rows, key.imagelength))
+        self._finish = _colours(key)
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Read one block of rows; see :class:`TileSource`."""
+        first = row * self.tile_size[1]
+        last = min(first + self.tile_size[1], self.size[1])
+        try:
+            data = b"".join(self._rows(first, last))
+            shape = (last - first, self.size[0], self._samples)
+            pixels = np.frombuffer(data, np.uint8).reshape(shape)
+            return np.ascontiguousarray(self._finish(pixels))
+        except (IndexError, ValueError, OSError) as error:
+            where = f"{self._reader.name} (rows {first} to {last - 1})"
+            raise TileError(f"cannot be read ({error})", where) from error
+
+    def _rows(self, first: int, last: int) -> Sequence[bytes]:
+        found, per_strip = [], self._per_strip
+        while first < last:
+            strip, inside = divmod(first, per_strip)
+            count = min(last - first, per_strip - inside)
+            start, length = inside * self._row_bytes, count * self._row_bytes
+            if start + length > self._lengths[strip]:
+                raise ValueError("the strip is shorter than its rows")
+            offset = self._offsets[strip]
+            found.append(self._reader.read(offset + start, length))
+            first += count
+        return found
+
+
+class ChannelTiles:
+    """A level whose red, green and blue are stored apart.
+
+    Parameters
+    ----------
+    channels : sequence of TileSource
+        Grey ones, of the same tiles.
+    """
+
+    def __init__(self, channels: Sequence[TileSource]) -> None:
+        self.size, self.tile_size = channels[0].size, channels[0].tile_size
+        self._channels = channels
+
+    def decode(self, row: int, column: int) -> Pixels:
+        """Decode one tile of each channel."""
+        planes = [channel.decode(row, column)[:, :, 0] for channel in self._channels]
+        return np.stack(planes, axis=2)
+
+
+def _colours(page: Page) -> Callable[[Pixels], Pixels]:
+    """Choose how decoded samples become RGB."""
+    if page.photometric == _PALETTE and page.colormap is not None:
+        colours = (page.colormap.T >> 8).astype(np.uint8)
+        return lambda pixels: colours[pixels[:, :, 0]]
+    if page.photometric == _WHITE_IS_ZERO:
+        return lambda pixels: as_rgb(np.uint8(255) - pixels)
+    return as_rgb
+
+
+Size = tuple[int, int, int]
+"""Width, height and number of channels."""
+
+
+_JPEG = {6, 7, 34892, 33007}
+
+_JPEG2000 = {33003, 33004, 33005, 34712}
+
+_WEBP = {34927, 50001}
+
+_BOUNDED = {1, 5, 8, 32773, 32946, 34887, 34925, 50000}
+"""Compressions whose decoders are told how much to give: none, LZW, deflate, ..."""
+
+
+READABLE = _JPEG | _JPEG2000 | _WEBP | _BOUNDED
+
+
+def check_size(data: bytes, compression: int, largest: Size) -> None:
+    """See that a tile would not decode to more than has room.
+
+    Parameters
+    ----------
+    data : bytes
+        As stored.
+    compression : int
+        TIFF's code.
+    largest : tuple of int
+        Width, height and channels of a whole tile.
+
+    Raises
+    ------
+    ValueError
+        If its header is broken, or states a larger picture.
+    """
+    if compression in _JPEG:
+        stated = _jpeg_size(data)
+    elif compression in _JPEG2000:
+        stated = _jpeg2000_size(data)
+    elif compression in _WEBP:
+        stated = _webp_size(data)
+    else:
+        return
+    if any(own > most for own, most in zip(stated, largest, strict=True)):
+        raise ValueError(
+            f"its header states {stated[0]} x {stated[1]} px of {stated[2]} channels"
+        )
+
+
+def _jpeg_size(data: bytes) -> Size:
+    at = 2
+    while at + 10 <= len(data):
+        if data[at] != 0xFF:
+            raise ValueError("broken JPEG header")
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, channels = struct.unpack_from(">HHB", data, at + 5)
+            return width, height, channels
+        if marker == 0xFF:
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    raise ValueError("JPEG without a frame header")
+
+
+def _jpeg2000_size(data: bytes) -> Size:
+    at = data.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if at < 0:
+        raise ValueError("JPEG 2000 without a codestream")
+    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
+    (channels,) = struct.unpack_from(">H", data, at + 40)
+    return right - left, bottom - top, channels
+
+
+def _webp_size(data: bytes) -> Size:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+    elif kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (n & 0x3FFF for n in struct.unpack_from("<2H", data, 26))
+    else:
+        raise ValueError("broken WebP header")
+    return width, height, 3
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """Give grey, RGB or RGBA pixels (height, width, channels) as RGB."""
+    if pixels.shape[2] == 3:
+        return pixels
+    if pixels.shape[2] == 1:
+        return pixels.repeat(3, axis=2)
+    return pixels[:, :, :3]

@@ -1,0 +1,1 @@
+"""What all docks share: the session, jobs, settings and what is remembered."""

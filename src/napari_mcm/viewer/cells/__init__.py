@@ -1,0 +1,1 @@
+"""The half of the dock *MAE & cells* that classifies cells."""

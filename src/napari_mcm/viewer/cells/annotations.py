@@ -1,0 +1,182 @@
+"""Cells that are marked on an image by boxes or points, and their pixels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mcm.core.cells import annotations as marks
+from napari_mcm.core.cells.classified import (
+    CLASS,
+    CONFIDENCE,
+    PROBABILITY,
+    Classified,
+    colour_of,
+)
+from napari_mcm.core.mae.images import on_white
+from napari_mcm.viewer.layers.metadata import SlideFacts, slide_of
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.cells.annotations import Crop
+    from napari_mcm.core.cells.datasets import Box
+    from napari_mcm.core.mae.images import Pixels
+
+
+_CHANNELS = (3, 4)
+
+
+def is_points(layer: Layer) -> bool:
+    """Tell a layer of points from one of shapes."""
+    return type(layer).__name__ == "Points"
+
+
+def boxes_of(layer: Layer, image: Layer, side: int, margin: float) -> list[Box]:
+    """Give a square box for each shape or point of a layer, in an image's pixels.
+
+    Parameters
+    ----------
+    layer : Shapes or Points
+        What marks the cells.
+    image : Layer
+        Whose pixels are meant.
+    side : int
+        Of the boxes around points, in the image's pixels.
+    margin : float
+        Rim around shapes, in parts of their longer side.
+
+    Raises
+    ------
+    ValueError
+        With one line, where there is nothing, or the layers cannot be compared.
+    """
+    if not len(layer.data):
+        raise ValueError(f"{layer.name} is empty: draw boxes or points first")
+    known = [str(unit) for own in (layer, image) for unit in own.units]
+    if "pixel" not in known and len(set(known)) > 1:
+        raise ValueError(f"{layer.name} and {image.name} have other units: {known}")
+    size = size_of(image)
+    return [_box(layer, image, one, (side, margin), size) for one in layer.data]
+
+
+def size_of(image: Layer) -> tuple[int, int]:
+    """Give an image's width and height in its finest pixels."""
+    facts = SlideFacts.of_layer(image)
+    if facts is not None:
+        return facts.size
+    height, width = _array(image).shape[:2]
+    return int(width), int(height)
+
+
+def crop_of(image: Layer) -> Crop:
+    """Give a function that reads a box of an image; for a thread.
+
+    Raises
+    ------
+    ValueError
+        With one line, where its pixels are not of 8 bits.
+    """
+    slide = slide_of(image)
+    if slide is not None:
+        return marks.crop_of(slide)
+    array = _array(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in _CHANNELS:
+        raise ValueError(f"{image.name} holds no colours of 8 bits")
+
+    def read(box: Box) -> Pixels:
+        left, top, right, bottom = box
+        return on_white(np.asarray(array[top:bottom, left:right]))
+
+    return marks.checked(size_of(image), read)
+
+
+def _array(image: Any) -> Any:
+    return image.data[0] if image.multiscale else image.data
+
+
+def _box(
+    layer: Layer,
+    image: Layer,
+    one: Any,
+    how: tuple[int, float],
+    size: tuple[int, int],
+) -> Box:
+    side, margin = how
+    corners = np.atleast_2d(np.asarray(one, float))
+    places = np.array([_place(layer, image, corner) for corner in corners])
+    low, high = places.min(axis=0), places.max(axis=0)
+    if is_points(layer):
+        low, high, margin = low - side / 2, high + side / 2, 0.0
+    left, top, right, bottom = map(float, (*low, *high))
+    return marks.square_around((left, top, right, bottom), size, margin)
+
+
+def _place(layer: Layer, image: Layer, corner: Sequence[float]) -> tuple[float, float]:
+    # napari counts from the centre of the first pixel, pictures from its corner.
+    y, x = image.world_to_data(layer.data_to_world(corner)[-image.ndim :])[-2:]
+    return float(x) + 0.5, float(y) + 0.5
+
+
+SYMBOLS = ("disc", "square", "diamond", "triangle_up", "star", "cross", "x", "ring")
+
+TEXTS = 500
+"""Of more boxes or points than this, points have symbols only: text is slow to draw."""
+
+_FRAME = 0.05
+
+
+def symbol_of(number: int) -> str:
+    """Give a class's symbol."""
+    return SYMBOLS[number % len(SYMBOLS)] if number >= 0 else "vbar"
+
+
+def paint(layer: Layer, found: Classified) -> None:
+    """Write classes into a layer's features table, and colour it by them.
+
+    Parameters
+    ----------
+    layer : Shapes or Points
+        What was classified; its other features stay.
+    found : Classified
+        In the layer's order.
+    """
+    layer.features = _table(layer, found)
+    colours = [colour_of(number) for number in found.winners]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        if is_points(layer):
+            layer.face_color = colours
+            layer.border_color = ["white"] * len(colours)
+            layer.symbol = [symbol_of(number) for number in found.winners]
+        else:
+            # The cell itself is to be seen, and its frame from afar.
+            layer.face_color = "transparent"
+            layer.edge_color = colours
+            layer.edge_width = _FRAME * _side(layer)
+            layer.opacity = 1.0
+        if len(colours) <= TEXTS or not is_points(layer):
+            layer.text = {
+                "string": "{class}\n{confidence:.2f}",
+                "size": 9,
+                "color": "black",
+                "anchor": "upper_left",
+            }
+
+
+def _side(layer: Any) -> float:
+    """Give the usual side of a layer's boxes, in its own pixels."""
+    spans = [np.ptp(np.asarray(corners)[:, -2:], axis=0) for corners in layer.data]
+    return float(np.median(spans)) if spans else 1.0
+
+
+def _table(layer: Layer, found: Classified) -> Any:
+    table = layer.features.copy()
+    table[CLASS] = found.names
+    table[CONFIDENCE] = found.confidence
+    for number, name in enumerate(found.classes):
+        table[f"{PROBABILITY}{name}"] = found.probabilities[:, number]
+    return table

@@ -1,0 +1,183 @@
+"""Classifies boxes or points on an open image."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+)
+
+from napari_mcm.core.cells.classified import Classified, colour_of
+from napari_mcm.core.cells.config import ClassifyConfig, MarkedCellsConfig
+from napari_mcm.core.runtime.command import Command
+from napari_mcm.viewer.cells.annotations import is_points, symbol_of
+from napari_mcm.viewer.cells.controller import CellsDesk, cells_command
+from napari_mcm.viewer.cells.training import ClassifierDesk
+from napari_mcm.viewer.qt.command_panel import CommandMenu
+from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note
+from napari_mcm.viewer.qt.option_form import OptionForm
+from napari_mcm.viewer.qt.path_field import PathField
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Layer
+
+_CLASSIFY = (
+    "Classify each box or point in the background: the layer is coloured by class, and "
+    "its features table gets class, confidence and all probabilities"
+)
+
+
+class CellsBox(QGroupBox):
+    """Chooses classifier, image and cells, and shows what was found.
+
+    Parameters
+    ----------
+    desk : CellsDesk
+        Which classifies.
+    training : ClassifierDesk
+        Whose run is proposed.
+    """
+
+    def __init__(self, desk: CellsDesk, training: ClassifierDesk) -> None:
+        super().__init__("Classify cells of an open image")
+        self._desk, self._training = desk, training
+        self._images: list[Layer] = []
+        self._marks: list[Layer] = []
+        self.run = PathField("Classifier", "A finished run of a classifier")
+        self.image = narrow(QComboBox())
+        self.image.setToolTip("A slide or a picture that is open")
+        self.marks = narrow(QComboBox())
+        self.marks.setToolTip(
+            "A layer of shapes, a box a cell, or of points, one a cell"
+        )
+        self.side = QSpinBox()
+        self.side.setRange(4, 2048)
+        self.side.setValue(MarkedCellsConfig.model_fields["side"].default)
+        self.side.setSuffix(" px")
+        self.side.setToolTip(
+            "Side of the box around a point, in the image's finest pixels: as large as "
+            "the pictures that the classifier was trained on show"
+        )
+        self.rim = OptionForm(ClassifyConfig, (("labels.box_margin", "Rim of boxes"),))
+        self.start = QPushButton("Classif&y")
+        self.start.clicked.connect(self.classify)
+        self.command = CommandMenu("Cells", self.as_command, desk.session.complain)
+        self.result = note()
+        self._lay_out()
+        session = desk.session
+        follow(session.layers.changed, self._list_layers)
+        follow(session.slide_changed, self._list_layers)
+        follow(session.jobs.status.events.state, self.refresh)
+        follow(training.run_changed, self._propose)
+        follow(desk.changed, self.refresh)
+        follow(self.run.changed, self.refresh)
+        self.marks.currentIndexChanged.connect(lambda _: self.refresh())
+        self._list_layers()
+        self._propose()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.addRow("Cla&ssifier", self.run)
+        form.addRow("Im&age", self.image)
+        form.addRow("&Boxes or points", self.marks)
+        form.addRow("At points", self.side)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.start, 1)
+        buttons.addWidget(self.command)
+        column = QVBoxLayout(self)
+        column.addLayout(form)
+        column.addWidget(self.rim)
+        column.addLayout(buttons)
+        for part in (self.command.said, self.result):
+            column.addWidget(part)
+
+    def refresh(self) -> None:
+        """Show what was found, and whether there is something to classify."""
+        allow(self.start, _CLASSIFY, self._reason())
+        marks = self._chosen(self.marks, self._marks)
+        self.side.setEnabled(marks is None or is_points(marks))
+        self.rim.setEnabled(marks is None or not is_points(marks))
+        found = self._desk.found
+        self.result.setText("" if found is None else legend(found))
+        self.result.setVisible(found is not None)
+
+    def classify(self) -> None:
+        """Classify what is marked."""
+        if not self._missing():
+            self._desk.classify(*self._asked())
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        if missing := self._missing():
+            raise ValueError(f"{missing[0].upper()}{missing[1:]}")
+        run, image, marks, side, margin = self._asked()
+        return cells_command(self._desk.session, run, image, marks, (side, margin))
+
+    def _asked(self) -> tuple[Path, Layer, Layer, int, float]:
+        image = self._chosen(self.image, self._images)
+        marks = self._chosen(self.marks, self._marks)
+        assert self.run.path is not None and image is not None and marks is not None
+        margin = float(self.rim.values()["labels.box_margin"])
+        return self.run.path, image, marks, self.side.value(), margin
+
+    def _reason(self) -> str:
+        busy = self._desk.session.jobs.status.busy
+        return "another job is running" if busy else self._missing()
+
+    def _missing(self) -> str:
+        if self.run.path is None:
+            return "no classifier is chosen"
+        if self._chosen(self.image, self._images) is None:
+            return "no slide or picture is open"
+        if self._chosen(self.marks, self._marks) is None:
+            return "there is no layer of shapes or points: draw boxes or points"
+        return ""
+
+    def _list_layers(self) -> None:
+        layers = self._desk.session.layers
+        self._images = _fill(self.image, self._images, layers.pictures())
+        self._marks = _fill(self.marks, self._marks, layers.annotations())
+        self.refresh()
+
+    def _propose(self) -> None:
+        if self._training.run is not None:
+            self.run.put(self._training.run.path)
+
+    @staticmethod
+    def _chosen(combo: QComboBox, layers: list[Layer]) -> Layer | None:
+        number = combo.currentIndex()
+        return layers[number] if 0 <= number < len(layers) else None
+
+
+def legend(found: Classified) -> str:
+    """Write the classes that were found, each with its colour and symbol's name."""
+    lines = [
+        f'<span style="color:{colour_of(number)}">■</span> {escape(text)} '
+        f"({symbol_of(number)})"
+        for number, text in found.describe()
+    ]
+    if found.failed:
+        lines.append(f"{found.failed:,} could not be read")
+    return "<br>".join(lines)
+
+
+def _fill(combo: QComboBox, before: list[Layer], now: list[Layer]) -> list[Layer]:
+    """List layers by name; the chosen one stays, else it is the newest."""
+    number = combo.currentIndex()
+    chosen = before[number] if 0 <= number < len(before) else None
+    combo.blockSignals(True)
+    combo.clear()
+    combo.addItems([layer.name for layer in now])
+    combo.setCurrentIndex(now.index(chosen) if chosen in now else len(now) - 1)
+    combo.blockSignals(False)
+    return now

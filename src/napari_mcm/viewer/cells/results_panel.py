@@ -1,0 +1,129 @@
+"""What a trained classifier scores: figures, and its confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTextBrowser, QVBoxLayout, QWidget
+
+from napari_mcm.viewer.cells.training import AblationDesk, ClassifierDesk
+from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.qt.path_field import PathField
+from napari_mcm.viewer.training.run_images import RunPictures
+
+_FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "macro F1",
+    "ece": "ECE",
+}
+
+
+class CellsResults(QWidget):
+    """Scores on the validation images, beside what a majority vote would reach.
+
+    Parameters
+    ----------
+    desk : ClassifierDesk
+        Whose run.
+    """
+
+    def __init__(self, desk: ClassifierDesk) -> None:
+        super().__init__()
+        self._desk = desk
+        self.text = note()
+        self.confusion = RunPictures(desk.session, "confusion")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 0, 0, 0)
+        column.addWidget(self.text)
+        column.addWidget(self.confusion)
+        follow(desk.run_changed, self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the present run."""
+        run = self._desk.run
+        self.text.setText(describe(run.scores) if run is not None else "")
+        self.text.setVisible(run is not None)
+        pictures = {}
+        if run is not None and run.scores:
+            pictures = {"Confusion matrix": run.confusion}
+        self.confusion.show_pictures(pictures)
+
+
+def describe(scores: Mapping[str, Any]) -> str:
+    """Say what a classifier scores: ``Validation: accuracy 0.900 (majority 0.400)``."""
+    if not scores:
+        return "Nothing was kept to validate on."
+    values, vote = scores.get("scores", {}), scores.get("majority", {})
+    parts = []
+    for name, title in _FIGURES.items():
+        if name in values:
+            beside = f" (majority {vote[name]:.3f})" if name in vote else ""
+            parts.append(f"{title} {values[name]:.3f}{beside}")
+    text = f"Validation: {', '.join(parts)}."
+    few = ", ".join(scores.get("unreliable", []))
+    return text + (f" Under 10 images, so it says nothing: {few}." if few else "")
+
+
+_HEIGHT = 260
+
+
+class AblationResults(QWidget):
+    """Shows an ablation, finished or not.
+
+    Parameters
+    ----------
+    desk : AblationDesk
+        Which reads it.
+    """
+
+    def __init__(self, desk: AblationDesk) -> None:
+        super().__init__()
+        self._desk = desk
+        self.folder = PathField("Ablation", "The folder of an ablation")
+        self.show_it = QPushButton("Sh&ow")
+        self.show_it.clicked.connect(self.read)
+        self.about = note()
+        self.table = QTextBrowser()
+        self.table.setAccessibleName("Table of the ablation")
+        self.table.setToolTip("ablation.md of its folder; ablation.csv has each cell")
+        self.table.setLineWrapMode(QTextBrowser.LineWrapMode.NoWrap)
+        self.table.setMinimumWidth(100)
+        self.table.setFixedHeight(_HEIGHT)
+        self.pictures = RunPictures(desk.session, "ablation")
+        row = QHBoxLayout()
+        row.addWidget(self.folder, 1)
+        row.addWidget(self.show_it)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 0, 0, 0)
+        column.addLayout(row)
+        for part in (self.about, self.table, self.pictures):
+            column.addWidget(part)
+        follow(desk.run_changed, self.refresh)
+        follow(self.folder.changed, self._allow)
+        follow(self.folder.chosen, self.read)
+        self._allow()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the present ablation as far as it is."""
+        run = self._desk.run
+        for part in (self.about, self.table):
+            part.setVisible(run is not None)
+        self.pictures.show_pictures({} if run is None else run.figures)
+        if run is not None:
+            self.folder.put(run.path)
+            self.about.setText(f"{run.path.name}: {run.describe()}.")
+            # Without its heading, which is too large for a dock.
+            self.table.setMarkdown(run.table.partition("\n\n")[2])
+
+    def read(self) -> None:
+        """Read the chosen ablation in the background."""
+        if self.folder.path is not None:
+            self._desk.show_run(self.folder.path)
+
+    def _allow(self) -> None:
+        reason = "" if self.folder.path is not None else "no folder is chosen"
+        allow(self.show_it, "Show its table and figures", reason)

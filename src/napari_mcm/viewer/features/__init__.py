@@ -1,0 +1,1 @@
+"""The dock *Features*: feature files and their extraction."""

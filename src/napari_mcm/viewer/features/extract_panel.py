@@ -1,0 +1,168 @@
+"""What is extracted of which slides, and the button that starts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QPushButton, QVBoxLayout
+
+from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.runtime.command import Command
+from napari_mcm.viewer.app.commands import extract_command
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.features.files_panel import FeatureFilesBox
+from napari_mcm.viewer.features.jobs import Extracted, extract_run
+from napari_mcm.viewer.qt.collapsible_forms import Folded
+from napari_mcm.viewer.qt.command_panel import CommandBox
+from napari_mcm.viewer.qt.encoder_field import EncoderField
+from napari_mcm.viewer.qt.helpers import allow, follow
+from napari_mcm.viewer.qt.option_form import Labels, OptionForm, make_config
+from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
+from napari_mcm.viewer.training.slide_picker import SlideChoice
+
+MORE: Labels = (
+    ("compute.device", "Device"),
+    ("compute.precision", "Precision"),
+    ("batch_size", "Patches a batch"),
+    ("workers", "Reading threads"),
+    ("block", "Patches written at a time"),
+    ("grid.allow_upsampling", "Enlarge coarse slides"),
+    ("read.icc", "Colours by the slide's profile"),
+    ("tissue.tissue_mpp", "Tissue at (µm/px)"),
+    ("beside", "Keep both if made otherwise"),
+)
+_EXTRACT = (
+    "Find tissue, lay patches over it and encode them, in the background. What is there "
+    "already is taken as it is, and what was broken off is gone on with"
+)
+
+
+class ExtractBox(QGroupBox):
+    """A form for an extraction.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    files : FeatureFilesBox
+        Which says where features of the shown slide go.
+    """
+
+    def __init__(self, session: Session, files: FeatureFilesBox) -> None:
+        super().__init__("Extract")
+        self._session, self._files = session, files
+        self.slides = SlideChoice(session)
+        self.encoder = EncoderField("Encoder")
+        self.options = PatchOptions(session)
+        self.more = OptionForm(ExtractConfig, MORE)
+        preferred = preferences().compute
+        self.more.put("compute.device", preferred.device)
+        self.more.put("compute.precision", preferred.precision)
+        self.extract = QPushButton("E&xtract features")
+        self.extract.clicked.connect(self.start)
+        self.command = CommandBox(self.as_command, session.complain)
+        self._lay_out()
+        follow(self.slides.changed, self.refresh)
+        self.encoder.editTextChanged.connect(lambda _: self.refresh())
+        follow(session.jobs.status.events.state, self.refresh)
+        follow(session.recent.changed, self._offer)
+        self._offer()
+        session.recent.look()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.addRow("Encode&r", self.encoder)
+        folded = Folded("More options", self.more)
+        folded.setToolTip("Device, batch, threads; the command line has all")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(2, 4, 2, 4)
+        column.addWidget(self.slides)
+        column.addLayout(form)
+        for part in (self.options, folded, self.extract, self.command):
+            column.addWidget(part)
+
+    def refresh(self) -> None:
+        """Show whether the button can be used."""
+        allow(self.extract, _EXTRACT, self._reason())
+
+    def config(self) -> ExtractConfig:
+        """Give what the form says.
+
+        Raises
+        ------
+        ValueError
+            With one line that names what is missing or wrong.
+        """
+        chosen = self.slides.chosen()
+        if not (encoder := self.encoder.spec):
+            raise ValueError("No encoder is chosen")
+        try:
+            grid = self.options.grid()
+        except ValueError as error:
+            raise ValueError(
+                f"Resolution: {error}. Give µm per pixel, or auto"
+            ) from None
+        values = {
+            **self.more.values(),
+            "slides": chosen.paths,
+            "encoder": encoder,
+            "out": self._out(encoder),
+            "overwrite": self.options.overwrite.isChecked(),
+            "compile": "off",  # it needs Triton, see libraries.py
+            "grid.mpp": grid.mpp,
+            "grid.patch_size": grid.patch_size,
+            "grid.min_tissue": grid.min_tissue,
+            "read.mpp_override": chosen.read.mpp_override,
+            "tissue.masks": chosen.tissue.masks,
+        }
+        return make_config(ExtractConfig, values, MORE)
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        return extract_command(self.config())
+
+    def start(self) -> None:
+        """Extract in the background."""
+        session, slide, facts = self._session, self._session.slide, self._session.facts
+        try:
+            config = self.config()
+        except ValueError as error:
+            session.complain(str(error))
+            return
+        present = Path(facts.path) if facts is not None else None
+        (encoder,), slot = config.encoder, self._files.slot
+        label = encoder_label(encoder)
+
+        def take(done: Extracted) -> None:
+            if done.loaded is not None and slide is not None:
+                session.take_features(slide, slot, done.loaded)
+            for file in done.result.files[-1:]:
+                self._files.remember(file)
+            session.jobs.status.message = done.describe()
+
+        title = f"Features by {label}"
+        ready = session.disk.wait
+        session.jobs.start(
+            title, lambda: extract_run(config, present, label, ready), take
+        )
+
+    def _offer(self) -> None:
+        """Offer the encoders that were fine-tuned last."""
+        self.encoder.offer_runs(self._session.recent.runs)
+
+    def _out(self, encoder: str) -> Path:
+        slide = self.slides.beside()
+        if slide is None:
+            raise ValueError("No slides are chosen")
+        return self.options.out(slide, encoder)
+
+    def _reason(self) -> str:
+        if self._session.jobs.status.busy:
+            return "another job is running"
+        try:
+            self.slides.chosen()
+        except ValueError as error:
+            return str(error)
+        return "" if self.encoder.spec else "no encoder is chosen"

@@ -1,0 +1,96 @@
+"""The extraction that the *Features* widget starts: of one slide, or of many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.runtime.jobs import Job, format_seconds
+from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.viewer.app.features import Loaded, load_features
+from napari_mcm.viewer.app.out_of_memory import PATCHES, answered
+from napari_mcm.viewer.training.imports import import_modules
+
+if TYPE_CHECKING:
+    from napari_mcm.core.features.batch_extraction import ExtractResult
+    from napari_mcm.core.features.config import ExtractConfig
+
+_EXTRACTING = ("torch", "timm", "napari_mcm.core.features.batch_extraction")
+_ENDING = ".features.zarr"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came of an extraction.
+
+    Attributes
+    ----------
+    result : ExtractResult
+        Files, and what failed.
+    loaded : Loaded or None
+        Features of the slide that is shown, where it was among them.
+    """
+
+    result: ExtractResult
+    loaded: Loaded | None
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        result = self.result
+        slides = "1 slide" if result.slides == 1 else f"{result.slides:,} slides"
+        parts = [f"{slides}, {result.patches:,} patches"]
+        parts.append(f"in {format_seconds(result.seconds)}")
+        text = " ".join(parts)
+        if result.files:
+            text += f": {result.files[0].parent}"
+        if result.failed:
+            text += f". {len(result.failed)} failed: {result.failed[0]}"
+        return text
+
+
+def extract_run(
+    config: ExtractConfig, present: Path | None, label: str, ready: Callable[[], None]
+) -> Job[Extracted]:
+    """Extract features of slides, or of those in folders.
+
+    Parameters
+    ----------
+    config : ExtractConfig
+        All options.
+    present : Path or None
+        The slide that is shown; its features are loaded.
+    label : str
+        The encoder, for people.
+    ready : callable
+        Waits until masks that were drawn are written.
+
+    Raises
+    ------
+    FeatureError
+        If nothing came of it.
+    """
+    from napari_mcm.core.slides.find import find_slides
+
+    module = yield from import_modules(_EXTRACTING)
+    yield from apart("Saving the mask", ready)
+    slides = yield from apart("Looking for slides", find_slides, config.slides)
+    asked = beside_window(config.model_copy(update={"slides": slides}))
+    result: ExtractResult
+    with answered(PATCHES, asked, config.out):
+        result = yield from module.extract_slides(asked)
+    if not result.files:
+        raise FeatureError("; ".join(result.failed) or "no patches were extracted")
+    loaded = None
+    if present is not None and present in slides:
+        wanted = slide_name(present) + _ENDING
+        for file in result.files:
+            if file.name == wanted:
+                mpp = config.read.mpp_override
+                stated = mpp if isinstance(mpp, float) else None
+                loaded = yield from load_features(file, present, stated, label)
+    return Extracted(result, loaded)

@@ -1,0 +1,30 @@
+"""The dock widget *Features*: encode the open slide, or a folder of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mcm.viewer.features.extract_panel import ExtractBox
+from napari_mcm.viewer.features.files_panel import FeatureFilesBox
+from napari_mcm.viewer.qt.dock import DockedWidget
+from napari_mcm.viewer.qt.slide_selector import SlideBox
+
+if TYPE_CHECKING:
+    import napari
+
+
+class FeaturesWidget(DockedWidget):
+    """Extracts features in the background, and opens those that are there.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it is docked in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.slide = SlideBox(self.session, brief=True)
+        self.files = FeatureFilesBox(self.session)
+        self.extract = ExtractBox(self.session, self.files)
+        self.stack((self.slide, self.extract, self.files))

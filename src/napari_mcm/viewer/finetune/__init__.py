@@ -1,0 +1,1 @@
+"""The dock *Fine-tune*: masked context modelling on your own slides."""

@@ -1,0 +1,134 @@
+"""What one *Fine-tune* widget works on: a training, its curves, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mcm.core.runtime.jobs import Job
+from napari_mcm.core.runtime.threads import apart
+from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.viewer.app.features import (
+    SLOTS,
+    FeatureRequest,
+    Loaded,
+    compute_features,
+)
+from napari_mcm.viewer.app.out_of_memory import WINDOWS, answered
+from napari_mcm.viewer.app.persistence import RUNS
+from napari_mcm.viewer.finetune.run import FinetuneRun, read_run
+from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.viewer.training.imports import LEARNING, import_modules
+from napari_mcm.viewer.training.run_folder import read_config
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.mcm.config import FinetuneConfig
+    from napari_mcm.viewer.app.session import Session
+
+
+class FinetuneDesk(TrainingDesk):
+    """Starts the jobs of the *Fine-tune* widget and keeps what came of them.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    run: FinetuneRun | None
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "finetune", RUNS)
+
+    def start(self, config: FinetuneConfig) -> None:
+        """Fine-tune, into a new run."""
+        assert config.out is not None
+        title = f"Fine-tuning {config.student}"
+        ready = self.session.disk.wait
+        self._start(title, lambda: finetune_run(config, ready), config.out)
+
+    def go_on(self, folder: Path) -> None:
+        """Go on with an unfinished run."""
+        self._go_on(lambda: resume_run(folder), folder)
+
+    def read(self, folder: Path) -> FinetuneRun | None:
+        """Read a finished run, in the background; None where there is none."""
+        return read_run(folder)
+
+    def compare(self, requests: list[FeatureRequest]) -> None:
+        """Compute features of the present slide before and after, and show them.
+
+        Parameters
+        ----------
+        requests : list of FeatureRequest
+            By the student as it was, by the fine-tuned one, and by the teacher if asked.
+        """
+        slide = self.session.slide
+        if slide is None or self.is_busy():
+            return
+        name = SlideFacts.of_layer(slide)
+        self.session.jobs.start(
+            f"Features of {name.name if name else 'the slide'}, before and after",
+            lambda: compute_several(requests),
+            lambda found: self._compared(slide, found),
+        )
+
+    def _trained(self, folder: Path) -> None:
+        self.session.jobs.status.message = f"Fine-tuned: {folder}"
+        # Its encoder is offered by the other widgets from now on.
+        self.session.recent.look()
+        self.show_run(folder)
+
+    def _compared(self, slide: Layer, found: list[Loaded]) -> None:
+        for slot, loaded in zip(SLOTS, found, strict=False):
+            self.session.take_features(slide, slot, loaded)
+        shown = "Before, after and teacher" if len(found) > 2 else "Before and after"
+        status = self.session.jobs.status
+        status.message = f"{shown} are in the Similarity widget"
+        if not self.session.has_query:
+            status.message += ": click on the slide"
+
+
+# Seconds to import: apart, so that a cancel acts at once.
+_TRAINING = (*LEARNING, "timm", "napari_mcm.core.mcm.finetune")
+
+
+def finetune_run(config: FinetuneConfig, ready: Callable[[], None]) -> Job[Path]:
+    """Fine-tune on slides, or on those in folders; returns the run's folder.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        All options.
+    ready : callable
+        Waits until masks that were drawn are written.
+    """
+    from napari_mcm.core.slides.find import find_slides
+
+    module = yield from import_modules(_TRAINING)
+    yield from apart("Saving the mask", ready)
+    slides = yield from apart("Looking for slides", find_slides, config.slides)
+    config = config.model_copy(update={"slides": slides})
+    with answered(WINDOWS, config, config.out):
+        result = yield from module.finetune(beside_window(config))
+    return Path(result.run_dir)
+
+
+def resume_run(folder: Path) -> Job[Path]:
+    """Go on with a run; returns its folder."""
+    module = yield from import_modules(_TRAINING)
+    with answered(WINDOWS, read_config(folder), folder):
+        result = yield from module.resume_finetune(folder)
+    return Path(result.run_dir)
+
+
+def compute_several(requests: Sequence[FeatureRequest]) -> Job[list[Loaded]]:
+    """Compute features by several encoders, one after the other."""
+    found = []
+    for request in requests:
+        found.append((yield from compute_features(request)))
+    return found

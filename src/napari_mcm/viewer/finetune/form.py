@@ -1,0 +1,190 @@
+"""The form of a fine-tuning: slides, encoders, and every option of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psygnal import Signal
+from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
+
+from napari_mcm.core.mcm.config import PRESETS, FinetuneConfig
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.qt.collapsible_forms import AllOptions
+from napari_mcm.viewer.qt.encoder_field import EncoderField
+from napari_mcm.viewer.qt.helpers import follow
+from napari_mcm.viewer.qt.option_form import Labels, make_config
+from napari_mcm.viewer.qt.patch_fields import PatchFields
+from napari_mcm.viewer.training.slide_picker import SlideChoice
+
+MAIN: Labels = (
+    ("preset", "Prese&t"),
+    ("optimiser.epochs", "Epochs"),
+    ("optimiser.batch_windows", "Windows a step"),
+    ("context.s", "Window (patches)"),
+    ("context.mask_ratio", "Mas&ked part"),
+    ("held_out.validation", "Kept out"),
+)
+GROUPS = {
+    "context": "Context window",
+    "target": "Targets",
+    "optimiser": "Optimiser",
+    "held_out": "Kept out and probed",
+    "compute": "Device and precision",
+    "": "Reading and saving",
+}
+"""Folded forms: the first part of an option's name, and a title."""
+_ELSEWHERE = {
+    *("preset", "slides", "student", "teacher", "out", "read.mpp_override"),
+    *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
+}
+_WORDS = {
+    "preset": {
+        None: "our defaults",
+        "recommended": "recommended (pinned)",
+        "mcm-kd": "mcm-kd: masked context",
+        "paper": "paper: the article's letter",
+        "adabn": "adabn: statistics alone",
+        "distill": "distill: context none",
+        "self": "self: no teacher",
+        "shuffled": "shuffled: no layout",
+        "head": "head: frozen student",
+        "cosine": "cosine loss",
+    }
+}
+
+
+class FinetuneForm(QWidget):
+    """What is fine-tuned on what, and how.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+
+    Attributes
+    ----------
+    more : QWidget
+        Folded forms of all other options, to be put below.
+    changed : Signal
+        Something is chosen otherwise.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.slides = SlideChoice(session)
+        self._recent = session.recent
+        self.student = EncoderField("Student")
+        self.teacher = EncoderField("Teacher", ("student",))
+        self.patches = PatchFields(session)
+        self.options = AllOptions(FinetuneConfig, MAIN, GROUPS, _ELSEWHERE, _WORDS)
+        self.more = self.options.more
+        self._lay_out()
+        self.student.setCurrentText(_default("student"))
+        self.teacher.setCurrentText(_default("teacher"))
+        for field in (self.student, self.teacher):
+            field.editTextChanged.connect(lambda _: self.changed.emit())
+        follow(session.recent.changed, self._offer)
+        self._offer()
+        session.recent.look()
+        follow(self.slides.changed, self._edited)
+        follow(session.patches_changed, self._edited)
+        self.options.main.changed.connect(self._option_edited)
+        for form in self.options.groups.values():
+            follow(form.changed, self._edited)
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.slides)
+        encoders = QFormLayout()
+        encoders.addRow("&Student", self.student)
+        encoders.addRow("Te&acher", self.teacher)
+        column.addLayout(encoders)
+        column.addWidget(self.options.main)
+        column.addWidget(self.patches)
+
+    def config(self, out: Path | None = None) -> FinetuneConfig:
+        """Give what the form says.
+
+        Parameters
+        ----------
+        out : Path, optional
+            The run's folder.
+
+        Raises
+        ------
+        ValueError
+            With one line that names what is missing or wrong.
+        """
+        chosen = self.slides.chosen()
+        for name, field in (("student", self.student), ("teacher", self.teacher)):
+            if not field.spec:
+                raise ValueError(f"No {name} is chosen")
+        try:
+            grid = self.patches.grid()
+        except ValueError as error:
+            raise ValueError(
+                f"Resolution: {error}. Give µm per pixel, or auto"
+            ) from None
+        values = self.options.values()
+        values |= {
+            "slides": chosen.paths,
+            "student": self.student.spec,
+            "teacher": self.teacher.spec,
+            "out": out,
+            "grid.mpp": grid.mpp,
+            "grid.patch_size": grid.patch_size,
+            "grid.min_tissue": grid.min_tissue,
+            "read.mpp_override": chosen.read.mpp_override,
+        }
+        if chosen.tissue.masks is not None:
+            values["tissue.masks"] = chosen.tissue.masks
+        return make_config(FinetuneConfig, values, self.options.labels)
+
+    def beside(self) -> Path | None:
+        """Give a path whose folder is the slides' own, to put runs into."""
+        return self.slides.beside()
+
+    def missing(self) -> str:
+        """Say what is still to be chosen; empty where nothing is."""
+        try:
+            self.slides.chosen()
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def show_preset(self, preset: str | None) -> None:
+        """Show what a preset sets; what none sets stays as it is."""
+        config = FinetuneConfig.model_validate({"preset": preset})
+        self.options.show_config(config, _preset_options())
+        if preset is not None and "teacher" in PRESETS[preset]:
+            self.teacher.setCurrentText(config.teacher)
+        elif self.teacher.spec == "student":
+            self.teacher.setCurrentText(_default("teacher"))
+
+    def _option_edited(self, name: str) -> None:
+        if name == "preset":
+            self.show_preset(self.options.main.values()["preset"])
+        self.changed.emit()
+
+    def _offer(self) -> None:
+        for field in (self.student, self.teacher):
+            field.offer_runs(self._recent.runs)
+
+    def _edited(self) -> None:
+        self.changed.emit()
+
+
+def _preset_options() -> set[str]:
+    found = set()
+    for preset in PRESETS.values():
+        for name, value in preset.items():
+            if isinstance(value, dict):
+                found |= {f"{name}.{option}" for option in value}
+    return found
+
+
+def _default(name: str) -> str:
+    return str(FinetuneConfig.model_fields[name].default)

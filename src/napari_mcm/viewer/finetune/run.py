@@ -1,0 +1,89 @@
+"""What lies in a run folder of `finetune`, read without PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.viewer.training.metrics import read_series
+from napari_mcm.viewer.training.run_folder import RunState, read_config, run_state
+
+_KEYS = {"student", "teacher", "context"}
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """A finished fine-tuning.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder, which names the fine-tuned encoder, too.
+    student, teacher : str
+        What it began with, and what it learned from; the teacher is "" where that is
+        the student, too.
+    grid : GridConfig
+        How patches were laid, at the resolution that was settled on.
+    summary : mapping
+        How it ended.
+    """
+
+    path: Path
+    student: str
+    teacher: str
+    grid: GridConfig
+    summary: Mapping[str, Any]
+
+    def describe(self) -> str:
+        """Say in a line what came of it."""
+        first, last = self.summary.get("loss_first"), self.summary.get("loss_last")
+        windows = self.summary.get("windows", 0)
+        text = f"{windows:,} windows learned from"
+        if isinstance(first, float) and isinstance(last, float):
+            text += f", loss {first:.3f} → {last:.3f}"
+        return text
+
+
+def state_of(folder: Path) -> RunState:
+    """Tell whether a folder is free for a run, or what it holds."""
+    return run_state(folder, _KEYS, _done)
+
+
+def read_run(folder: Path) -> FinetuneRun | None:
+    """Read a finished run; None where there is none."""
+    if state_of(folder).kind != "finished":
+        return None
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    summary = summary if isinstance(summary, dict) else {}
+    config = read_config(folder)
+    student, teacher = (str(config.get(one, "")) for one in ("student", "teacher"))
+    if teacher in ("student", student):
+        teacher = ""
+    return FinetuneRun(folder, student, teacher, _grid(config, summary), summary)
+
+
+def _grid(config: Mapping[str, Any], summary: Mapping[str, Any]) -> GridConfig:
+    """Read how patches were laid; as by default where the file is damaged."""
+    laid = config.get("grid")
+    chosen = dict(laid) if isinstance(laid, dict) else {}
+    # What was settled on for the slides that were learned from.
+    if isinstance(mpp := summary.get("mpp"), float):
+        chosen["mpp"] = mpp
+    try:
+        return GridConfig.model_validate(chosen)
+    except ValidationError:
+        return GridConfig()
+
+
+def _done(folder: Path) -> str:
+    steps = read_series(folder).get("step", [])
+    return f"{round(steps[-1]) + 1:,} steps done" if steps else ""

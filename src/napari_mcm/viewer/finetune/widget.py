@@ -1,0 +1,54 @@
+"""The dock widget *Fine-tune*: from slides to an encoder that knows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mcm.viewer.finetune.controller import FinetuneDesk
+from napari_mcm.viewer.finetune.form import FinetuneForm
+from napari_mcm.viewer.finetune.results_panel import FinetuneResults
+from napari_mcm.viewer.finetune.task_spec import FINETUNE
+from napari_mcm.viewer.finetune.window_preview import WindowBox
+from napari_mcm.viewer.qt.dock import DockedWidget
+from napari_mcm.viewer.qt.helpers import follow
+from napari_mcm.viewer.qt.slide_selector import SlideBox
+from napari_mcm.viewer.training.start_panel import StartBox
+
+if TYPE_CHECKING:
+    import napari
+
+TABS = ("Set up", "Windows", "Run")
+
+
+class FinetuneWidget(DockedWidget):
+    """Fine-tunes in the background, shows how it goes, and what came of it.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it is docked in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.desk = FinetuneDesk(self.session)
+        self.slide = SlideBox(self.session, brief=True)
+        self.form = FinetuneForm(self.session)
+        self.start = StartBox(self.desk, self.form, FINETUNE)
+        self.windows = WindowBox(self.session, self.form)
+        self.results = FinetuneResults(self.desk)
+        parts = (
+            (self.slide, self.form, self.start, self.form.more),
+            (self.windows,),
+            (self.results,),
+        )
+        self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
+        follow(self.desk.series_changed, self._show_run)
+        self._was_busy = False
+
+    def _show_run(self) -> None:
+        """Turn to the curves when a training begins, and leave the tab alone then."""
+        busy = self.session.jobs.status.busy
+        if self._was_busy != busy or not busy:
+            self.tabs.setCurrentIndex(TABS.index("Run"))
+        self._was_busy = busy

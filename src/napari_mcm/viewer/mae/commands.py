@@ -1,0 +1,74 @@
+"""What is done on the shown slide, as commands: its tissue, the query, a run's attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mcm.core.mae.config import ReconstructConfig
+from napari_mcm.core.runtime.command import Command
+from napari_mcm.core.slides import ReadConfig
+from napari_mcm.viewer.app.commands import open_slide, output_folder
+from napari_mcm.viewer.app.persistence import writable_base
+from napari_mcm.viewer.app.settings import preferences
+
+if TYPE_CHECKING:
+    from napari_mcm.viewer.app.session import Session
+    from napari_mcm.viewer.mae.reconstruct_controller import ReconstructDesk
+    from napari_mcm.viewer.mae.reconstruction import Asked
+
+
+def reconstruct_command(
+    run: Path | None, picture: Path | None, asked: Asked
+) -> Command:
+    """Name the verb that fills in a picture.
+
+    Raises
+    ------
+    ValueError
+        With one line that names what is missing.
+    """
+    if run is None:
+        raise ValueError("No run is chosen")
+    if picture is None:
+        raise ValueError("No picture is chosen")
+    out = writable_base(picture) / f"{picture.stem}.reconstruction.png"
+    return Command(
+        "mae reconstruct", _reconstruction((run, picture), asked, out), "paths"
+    )
+
+
+def place_command(session: Session, desk: ReconstructDesk) -> Command:
+    """Name the verb that fills in the patch around a place of the shown slide.
+
+    Raises
+    ------
+    ValueError
+        With one line that names what is missing.
+    """
+    facts = open_slide(session)
+    if desk.folder is None:
+        raise ValueError("No run is chosen")
+    if desk.place is None:
+        raise ValueError("Click on the slide first: the command names the place")
+    out = output_folder(facts) / f"{facts.name}.reconstruction.png"
+    read = ReadConfig(mpp_override=facts.mpp_override)
+    config = _reconstruction((desk.folder, Path(facts.path)), desk.asked, out)
+    return Command(
+        "mae reconstruct",
+        config.model_copy(update={"at": (desk.place,), "read": read}),
+        "paths",
+    )
+
+
+def _reconstruction(
+    paths: tuple[Path, Path], asked: Asked, out: Path
+) -> ReconstructConfig:
+    return ReconstructConfig(
+        paths=paths,
+        mask_ratio=(asked.ratio,) if asked.ratio else (),
+        paste=asked.paste,
+        seed=asked.seed,
+        out=out,
+        compute=preferences().compute,
+    )

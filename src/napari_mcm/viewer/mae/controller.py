@@ -1,0 +1,86 @@
+"""What one *MAE & cells* widget works on: its pre-training and its classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mcm.core.runtime.jobs import Job
+from napari_mcm.core.runtime.threads import apart
+from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.viewer.app.out_of_memory import IMAGES, answered
+from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.viewer.training.imports import LEARNING_TIMM, import_modules
+from napari_mcm.viewer.training.run_folder import PRETRAININGS, read_config
+from napari_mcm.viewer.training.trained_run import TrainedRun, read_trained
+
+if TYPE_CHECKING:
+    from napari_mcm.core.mae.config import PretrainConfig
+    from napari_mcm.viewer.app.session import Session
+
+
+class PretrainDesk(TrainingDesk):
+    """Pre-trains masked autoencoders, and keeps their curves.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    run: TrainedRun | None
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "mae", PRETRAININGS)
+
+    def start(self, config: PretrainConfig) -> None:
+        """Pre-train, into a new run."""
+        assert config.out is not None
+        ready = self.session.disk.wait
+        title = f"Pre-training a ViT ({config.model.model})"
+        self._start(title, lambda: pretrain_run(config, ready), config.out)
+
+    def go_on(self, folder: Path) -> None:
+        """Go on with an unfinished run."""
+        self._go_on(lambda: resume_pretraining(folder), folder)
+
+    def read(self, folder: Path) -> TrainedRun | None:
+        """Read a finished run, in the background; None where there is none."""
+        return read_trained(folder)
+
+
+_PRETRAINING = (*LEARNING_TIMM, "napari_mcm.core.mae.pretraining")
+
+
+def pretrain_run(config: PretrainConfig, ready: Callable[[], None]) -> Job[Path]:
+    """Pre-train on pictures and slides; returns the run's folder.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+        All options; of slides folders, too.
+    ready : callable
+        Waits until masks that were drawn are written.
+    """
+    from napari_mcm.core.slides.find import find_slides
+
+    module = yield from import_modules(_PRETRAINING)
+    if config.images.slides:
+        yield from apart("Saving the mask", ready)
+        found = yield from apart(
+            "Looking for slides", find_slides, config.images.slides
+        )
+        images = config.images.model_copy(update={"slides": found})
+        config = config.model_copy(update={"images": images})
+    with answered(IMAGES, config, config.out):
+        result = yield from module.pretrain(beside_window(config))
+    return Path(result.run_dir)
+
+
+def resume_pretraining(folder: Path) -> Job[Path]:
+    """Go on with a pre-training; returns its folder."""
+    module = yield from import_modules(_PRETRAINING)
+    with answered(IMAGES, read_config(folder), folder):
+        result = yield from module.resume_pretrain(folder)
+    return Path(result.run_dir)

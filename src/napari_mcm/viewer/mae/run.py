@@ -1,0 +1,16 @@
+"""What lies in run folders of masked autoencoders, classifiers and ablations.
+
+Read without PyTorch, which is slow to start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_mcm.viewer.training.run_folder import RunState, run_state
+from napari_mcm.viewer.training.trained_run import PRETRAINING_KEYS, steps_done
+
+
+def pretraining_state(folder: Path) -> RunState:
+    """Tell whether a folder is free for a pre-training, or what it holds."""
+    return run_state(folder, PRETRAINING_KEYS, steps_done)

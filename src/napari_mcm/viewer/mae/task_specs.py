@@ -1,0 +1,21 @@
+"""The trainings of the *MAE & cells* widget, as their start boxes take them."""
+
+from __future__ import annotations
+
+from napari_mcm.viewer.app.commands import (
+    pretrain_command,
+)
+from napari_mcm.viewer.mae.run import pretraining_state
+from napari_mcm.viewer.training.run_folder import PRETRAININGS
+from napari_mcm.viewer.training.start_panel import Kind
+
+PRETRAIN = Kind(
+    verb="mae pretrain",
+    button="Pre-tr&ain",
+    tip="Pre-train a ViT in the background; it can be cancelled and gone on with",
+    folder="mae",
+    holds="Where figures, the encoder and its decoder go",
+    recent=PRETRAININGS,
+    state_of=pretraining_state,
+    command=pretrain_command,
+)

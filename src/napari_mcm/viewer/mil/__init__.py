@@ -1,0 +1,1 @@
+"""The dock *MIL*: slide classifiers and their attention."""

@@ -1,0 +1,167 @@
+"""The tab *Results*: figures, plots and predictions of a finished run."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from qtpy.QtGui import QImage
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mcm.viewer.mil.attention import AttentionDesk
+from napari_mcm.viewer.mil.controller import MilDesk
+from napari_mcm.viewer.mil.tables import FiguresTable, PredictionTable, scored
+from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note, while_alive
+from napari_mcm.viewer.qt.path_field import PathField
+from napari_mcm.viewer.training.run_images import Picture
+
+_PLOTS = {
+    "roc": "ROC",
+    "precision_recall": "Precision and recall",
+    "reliability": "Reliability",
+    "confusion": "Confusion",
+}
+_OPEN = "Open the selected slide, and draw what the models look at (also: double click)"
+
+
+class ResultsBox(QWidget):
+    """A run's results, and its slides to be opened.
+
+    Parameters
+    ----------
+    desk : MilDesk
+        Which reads the run.
+    attention : AttentionDesk
+        Which opens slides.
+    """
+
+    def __init__(self, desk: MilDesk, attention: AttentionDesk) -> None:
+        super().__init__()
+        self._desk, self._attention = desk, attention
+        self.run = PathField("Run folder", "A finished run of mil train")
+        self.show_it = QPushButton("&Show")
+        self.show_it.clicked.connect(self.read)
+        self.about = note()
+        self.figures = FiguresTable()
+        self.plot = narrow(QComboBox())
+        self.plot.setAccessibleName("Plot")
+        self.plot.setToolTip("Which of the run's plots is shown; see its folder plots")
+        self.plot.activated.connect(lambda _: self._read_plot())
+        self.picture = Picture()
+        self.filter = QLineEdit()
+        self.filter.setPlaceholderText("Find a slide")
+        self.filter.setAccessibleName("Find a slide")
+        self.filter.setToolTip("Show only slides whose names hold this")
+        self.table = PredictionTable()
+        self.filter.textChanged.connect(self.table.order.setFilterFixedString)
+        self.slides = PathField(
+            "Folder of slides",
+            "Where the cohort's slides lie, if its table does not say by a path",
+        )
+        self.open = QPushButton("Open with &attention")
+        self.open.clicked.connect(self._open)
+        self._lay_out()
+        self._connect()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.run, 1)
+        row.addWidget(self.show_it)
+        form = QFormLayout()
+        form.addRow("Sli&des", self.slides)
+        self.content = QWidget()
+        inner = QVBoxLayout(self.content)
+        inner.setContentsMargins(0, 0, 0, 0)
+        for part in (self.about, self.figures, self.table):
+            inner.addWidget(part)
+        inner.insertWidget(2, self.filter)
+        inner.addLayout(form)
+        inner.addWidget(self.open)
+        inner.addWidget(self.plot)
+        inner.addWidget(self.picture)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 8, 0, 0)
+        column.addLayout(row)
+        column.addWidget(self.content)
+
+    def _connect(self) -> None:
+        follow(self._desk.run_changed, self._show)
+        follow(self._desk.session.jobs.status.events.state, self.refresh)
+        follow(self.run.changed, self.refresh)
+        follow(self.run.chosen, self.read)
+        follow(self.table.picked, self.refresh)
+        follow(self.slides.changed, self._slides_changed)
+        follow(self.table.opened, self._open)
+
+    def refresh(self) -> None:
+        """Show which buttons can be used."""
+        run = self._desk.run
+        self.content.setVisible(run is not None)
+        chosen = self.run.path is not None
+        allow(self.show_it, "Read the run", "" if chosen else "no run is chosen")
+        reason = "" if self.table.slide() else "no slide is selected"
+        if self._desk.session.jobs.status.busy:
+            reason = "another job is running"
+        allow(self.open, _OPEN, reason)
+
+    def read(self) -> None:
+        """Read the chosen run in the background."""
+        if self.run.path is not None:
+            self._desk.show_run(self.run.path)
+
+    def _show(self) -> None:
+        run = self._desk.run
+        if run is None:
+            return
+        self.run.put(run.path)
+        self.about.setText(
+            f"{run.model}, {len(run.rows):,} slides, classes "
+            f"{', '.join(run.classes)}. Each slide by models that have not seen it; "
+            f"95 % intervals by {run.resampled}. Score: probability of "
+            f"{scored(run.classes)}."
+        )
+        self.figures.show_run(run)
+        self.table.show_run(run)
+        shown = self.plot.currentData()
+        self.plot.clear()
+        for name in run.plots:
+            self.plot.addItem(_PLOTS[name], name)
+        self.plot.setCurrentIndex(max(self.plot.findData(shown), 0))
+        self.plot.setVisible(bool(run.plots))
+        self._read_plot()
+        self.refresh()
+
+    def _read_plot(self) -> None:
+        run, name = self._desk.run, self.plot.currentData()
+        if run is None or name is None:
+            self.picture.show_image(QImage())
+            return
+        self.picture.setAccessibleName(f"{self.plot.currentText()} plot of the run")
+        session = self._desk.session
+        session.disk.submit(
+            "mil plot",
+            partial(_read_image, run.plots[name]),
+            while_alive(self.picture.show_image),
+            session.complain,
+        )
+
+    def _slides_changed(self) -> None:
+        self._desk.slides = self.slides.path
+
+    def _open(self) -> None:
+        if name := self.table.slide():
+            self._desk.remember({"slides": self.slides.line.text()})
+            self._attention.open_slide(name)
+
+
+def _read_image(path: Path) -> QImage:
+    return QImage(str(path))

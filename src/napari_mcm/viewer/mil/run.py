@@ -1,0 +1,196 @@
+"""What lies in a run folder of `mil train`, read without PyTorch, which is slow to start."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_mcm.core.errors import RunError
+from napari_mcm.core.mil.metrics import MAIN
+from napari_mcm.viewer.training.run_folder import RunState, run_state
+
+Series = dict[str, list[float]]
+Curves = dict[tuple[int, int], Series]
+"""Figures of each epoch by the fold's number and the seed."""
+
+PLOTS = ("roc", "precision_recall", "reliability", "confusion")
+_INTERVALS = {"by_patient": "patient", "by_slide": "slide"}
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """The prediction of one slide by models that have not seen it."""
+
+    slide: str
+    label: str
+    predicted: str
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a run beside that of a model that knows how frequent classes are."""
+
+    name: str
+    value: float | None
+    interval: tuple[float | None, float | None]
+    majority: float | None
+    folds: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class MilRun:
+    """A finished run, ready to be shown.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    model : str
+        Name of the aggregator.
+    classes : tuple of str
+        In the order of probabilities.
+    rows : tuple of SlideRow
+        A slide each.
+    figures : tuple of Figure
+        In the order of :data:`~napari_mcm.core.mil.metrics.MAIN`.
+    resampled : str
+        What intervals are drawn over: ``"patient"`` or ``"slide"``.
+    plots : mapping
+        Name to PNG, of those that are there.
+    slides : mapping
+        Slide to its pixels' file, as the cohort's table has it.
+    features : Path or None
+        Where it was trained.
+    encoder : str
+        What the features are of, as far as files say.
+    curves : Curves
+        How it was trained.
+    """
+
+    path: Path
+    model: str
+    classes: tuple[str, ...]
+    rows: tuple[SlideRow, ...]
+    figures: tuple[Figure, ...]
+    resampled: str
+    plots: Mapping[str, Path]
+    slides: Mapping[str, Path]
+    features: Path | None
+    encoder: str
+    curves: Curves = field(default_factory=dict)
+
+
+def state_of(folder: Path) -> RunState:
+    """Tell whether a folder is free for a run, or what it holds."""
+    return run_state(folder, {"aggregator", "split"}, _done)
+
+
+def read_run(folder: Path) -> MilRun:
+    """Read a finished run.
+
+    Raises
+    ------
+    RunError
+        If it is none, or damaged.
+    """
+    state = state_of(folder)
+    if state.kind == "unfinished":
+        hint = "Go on with it in Train: choose it as the run folder"
+        raise RunError("is not finished", folder, hint)
+    if state.kind != "finished":
+        raise RunError("is no run of mil train", folder)
+    try:
+        return _read(folder)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RunError(f"cannot be read ({reason})", folder) from error
+
+
+def read_curves(folder: Path) -> Curves:
+    """Read how far each fold of a run was trained, finished or not."""
+    try:
+        names = [str(fold["name"]) for fold in _json(folder / "folds.json")["folds"]]
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}
+    found: Curves = {}
+    for file in sorted((folder / "models").glob("fold_*_seed_*/metrics.csv")):
+        name, _, seed = file.parent.name.removeprefix("fold_").rpartition("_seed_")
+        if name in names and seed.isdigit():
+            found[names.index(name), int(seed)] = _series(file)
+    return found
+
+
+def _read(folder: Path) -> MilRun:
+    config, folds = _json(folder / "config.json"), _json(folder / "folds.json")
+    classes = tuple(str(name) for name in folds["classes"])
+    figures = _json(folder / "figures.json")
+    resampled = "by_patient" if folds.get("has_patients") else "by_slide"
+    plots = {name: folder / "plots" / f"{name}.png" for name in PLOTS}
+    beside = Path(config["cohort"]).parent
+    features = config.get("features")
+    return MilRun(
+        folder,
+        str(config["aggregator"]["model"]),
+        classes,
+        tuple(_rows(folder / "predictions.csv", classes)),
+        tuple(_figure(name, figures, resampled) for name in MAIN),
+        _INTERVALS[resampled],
+        {name: file for name, file in plots.items() if file.is_file()},
+        {c["slide"]: beside / c["path"] for c in folds["cases"] if c["path"]},
+        Path(features) if features else None,
+        str(folds.get("features", {}).get("encoder", "")),
+        read_curves(folder),
+    )
+
+
+def _figure(name: str, figures: Mapping[str, Any], resampled: str) -> Figure:
+    low, high = figures[resampled][name]
+    return Figure(
+        name,
+        figures["pooled"][name],
+        (low, high),
+        figures["baseline"][name],
+        tuple(fold[name] for fold in figures["folds"].values()),
+    )
+
+
+def _rows(file: Path, classes: tuple[str, ...]) -> list[SlideRow]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        return [
+            SlideRow(
+                row["slide"],
+                row["label"],
+                row["predicted"],
+                tuple(float(row[f"p_{name}"]) for name in classes),
+            )
+            for row in csv.DictReader(opened)
+        ]
+
+
+def _series(file: Path) -> Series:
+    with file.open(newline="", encoding="utf-8") as opened:
+        header, *rows = list(csv.reader(opened)) or [[]]
+    # The last line of a run that was killed may be cut off.
+    whole = [row for row in rows if len(row) == len(header)]
+    return {name: [_float(row[i]) for row in whole] for i, name in enumerate(header)}
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _done(folder: Path) -> str:
+    count = len(list((folder / "models").glob("fold_*/summary.json")))
+    return f"{count} training done" if count == 1 else f"{count} trainings done"

@@ -1,0 +1,110 @@
+"""How the running job goes: a bar, a line, Cancel, and details on demand."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import (
+    QDialog,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mcm.core.runtime.jobs import format_seconds
+from napari_mcm.viewer.app.jobs import JobRunner, JobState, JobStatus
+from napari_mcm.viewer.qt.helpers import follow
+
+_CANCEL = "&Cancel"
+
+
+class JobBar(QWidget):
+    """Shows a :class:`JobStatus` and cancels its job.
+
+    Parameters
+    ----------
+    jobs : JobRunner
+        Whose status.
+    """
+
+    def __init__(self, jobs: JobRunner) -> None:
+        super().__init__()
+        self._jobs = jobs
+        self.bar = QProgressBar()
+        self.bar.setAccessibleName("Progress of the running job")
+        self.cancel = QPushButton(_CANCEL)
+        self.cancel.setToolTip("Stop the running job; what is finished is kept")
+        self.cancel.clicked.connect(jobs.cancel)
+        self.line = QLabel()
+        self.line.setWordWrap(True)
+        self.details = QPushButton("Details…")
+        self.details.setToolTip("Show the whole error, and warnings of the last job")
+        self.details.clicked.connect(self._show_details)
+        self._lay_out()
+        follow(jobs.status.events, self._refresh)
+        self._refresh()
+
+    def _lay_out(self) -> None:
+        self._running = QWidget()
+        row = QHBoxLayout(self._running)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel)
+        below = QHBoxLayout()
+        below.addWidget(self.line, 1)
+        below.addWidget(self.details)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._running)
+        column.addLayout(below)
+
+    def _refresh(self) -> None:
+        status = self._jobs.status
+        self._running.setVisible(status.busy)
+        self.cancel.setEnabled(status.state is JobState.RUNNING)
+        cancelling = status.state is JobState.CANCELLING
+        self.cancel.setText("Cancelling…" if cancelling else _CANCEL)
+        self._show_bar(status)
+        self.line.setText(describe(status))
+        self.line.setVisible(bool(self.line.text()))
+        self.details.setVisible(bool(status.details) and not status.busy)
+
+    def _show_bar(self, status: JobStatus) -> None:
+        progress = status.progress
+        if progress is None or progress.total is None:
+            self.bar.setRange(0, 0)
+            return
+        self.bar.setRange(0, max(progress.total, 1))
+        self.bar.setValue(progress.done)
+        self.bar.setFormat(f"{progress.done:,} / {progress.total:,} {progress.unit}")
+
+    def _show_details(self) -> None:
+        dialog = QDialog(self)
+        dialog.setWindowTitle(f"{self._jobs.status.title}: details")
+        text = QPlainTextEdit(self._jobs.status.details)
+        text.setReadOnly(True)
+        text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        QVBoxLayout(dialog).addWidget(text)
+        dialog.resize(700, 400)
+        dialog.open()
+
+
+def describe(status: JobStatus) -> str:
+    """Say in a line how the job goes, or how it ended."""
+    if status.state is JobState.IDLE:
+        return ""
+    if status.state is JobState.FAILED:
+        return f"{status.title} failed: {status.message}"
+    if not status.busy:
+        return status.message or f"{status.title}: {status.state.value}"
+    if status.progress is None:
+        return f"{status.title}…"
+    progress = status.progress
+    parts = [f"{progress.stage}…"]
+    if progress.rate:
+        parts.append(f"{progress.rate:.3g} {progress.unit} a second")
+    if progress.eta_s is not None:
+        parts.append(f"{format_seconds(progress.eta_s)} left")
+    return ", ".join(parts)

@@ -1,0 +1,221 @@
+"""Resolution and size of patches, and how much tissue they must hold."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mcm.core.grid import GridConfig
+from napari_mcm.viewer.app.persistence import writable_base
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.qt.collapsible_forms import Fold
+from napari_mcm.viewer.qt.helpers import follow, narrow
+from napari_mcm.viewer.qt.path_field import ask_folder
+
+AUTO = "auto"
+
+RESOLUTIONS = (AUTO, "0.25", "0.5", "1", "2")
+
+
+class PatchFields(QWidget):
+    """How patches are laid: the same in all widgets of a viewer.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer, which keeps what is chosen.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        fields = GridConfig.model_fields
+        self.mpp = narrow(QComboBox())
+        self.mpp.setEditable(True)
+        self.mpp.addItems(RESOLUTIONS)
+        self.mpp.setToolTip(str(fields["mpp"].description))
+        self.patch_size = _spin(16, 4096, " px")
+        self.patch_size.setToolTip(str(fields["patch_size"].description))
+        self.min_tissue = _spin(0, 100, " %")
+        self.min_tissue.setSingleStep(5)
+        self.min_tissue.setToolTip("Least part of a patch that is tissue")
+        self._lay_out()
+        self.refresh()
+        self.mpp.editTextChanged.connect(self._edited)
+        self.patch_size.valueChanged.connect(self._edited)
+        self.min_tissue.valueChanged.connect(self._edited)
+        follow(session.patches_changed, self.refresh)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout(self)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Resolution (µm/px)", self.mpp)
+        form.addRow("Patch si&ze", self.patch_size)
+        form.addRow("Least tissue", self.min_tissue)
+
+    def grid(self) -> GridConfig:
+        """Give the options as the engine takes them.
+
+        Raises
+        ------
+        ValueError
+            If the resolution is not a number above 0.
+        """
+        text = self.mpp.currentText().strip().lower()
+        options = {
+            "patch_size": self.patch_size.value(),
+            "min_tissue": self.min_tissue.value() / 100,
+        }
+        if text == AUTO:
+            return GridConfig(**options)
+        if not 0 < (mpp := float(text)) < 1000:
+            raise ValueError(f"{mpp:g} is not between 0 and 1000")
+        return GridConfig(mpp=mpp, **options)
+
+    def refresh(self) -> None:
+        """Show what the session keeps, unless it is what is typed here."""
+        patches = self._session.patches
+        try:
+            if self.grid() == patches:
+                return
+        except ValueError:
+            pass
+        for field in (self.mpp, self.patch_size, self.min_tissue):
+            field.blockSignals(True)
+        self.mpp.setCurrentText(
+            AUTO if patches.mpp == AUTO else format(patches.mpp, "g")
+        )
+        self.patch_size.setValue(patches.patch_size)
+        self.min_tissue.setValue(round(patches.min_tissue * 100))
+        for field in (self.mpp, self.patch_size, self.min_tissue):
+            field.blockSignals(False)
+
+    def _edited(self) -> None:
+        # A number that is half typed is nothing to act on.
+        try:
+            self._session.use_patches(self.grid())
+        except ValueError:
+            return
+
+
+def _spin(least: int, most: int, unit: str) -> QSpinBox:
+    spin = QSpinBox()
+    spin.setRange(least, most)
+    spin.setSuffix(unit)
+    return spin
+
+
+class PatchOptions(QWidget):
+    """A folded form: resolution, patch size, output folder.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.fields = PatchFields(session)
+        self.mpp, self.patch_size = self.fields.mpp, self.fields.patch_size
+        self.folder = QLineEdit()
+        self.folder.setPlaceholderText("beside the slide")
+        self.folder.setToolTip(
+            "Folder for feature files. Left empty: that of the preferences, or "
+            "napari-mcm/<encoder> beside the slide, or in your home folder where that "
+            "cannot be written to"
+        )
+        self.browse = QPushButton("…")
+        self.browse.setToolTip("Choose the folder for feature files")
+        self.browse.setAccessibleName("Choose the folder for feature files")
+        self.browse.clicked.connect(self._browse)
+        self.overwrite = QCheckBox("Replace files made otherwise")
+        self.overwrite.setToolTip(
+            "Files of the same name but other patches or weights are otherwise left as "
+            "they are, with an error (--overwrite on the command line)"
+        )
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        form = QFormLayout(inner)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow(self.fields)
+        row = QHBoxLayout()
+        row.addWidget(self.folder, 1)
+        row.addWidget(self.browse)
+        label = QLabel("Save to")
+        label.setBuddy(self.folder)
+        form.addRow(label, row)
+        form.addRow(self.overwrite)
+        folded = Fold("Patches and files")
+        folded.setToolTip("Resolution and size of patches, folder for features")
+        folded.addWidget(inner)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(folded)
+
+    def grid(self) -> GridConfig:
+        """Give the options as the engine takes them.
+
+        Raises
+        ------
+        ValueError
+            If the resolution is not a number above 0.
+        """
+        return self.fields.grid()
+
+    def out(self, slide: Path, encoder: str) -> Path:
+        """Give the folder for features of a slide made with an encoder."""
+        chosen = self.folder.text().strip()
+        if chosen:
+            return Path(chosen).expanduser() / folder_name(encoder)
+        base = preferences().output_folder or writable_base(slide)
+        return base / folder_name(encoder)
+
+    def _browse(self) -> None:
+        folder = ask_folder(self, "Folder for feature files")
+        if folder:
+            self.folder.setText(folder)
+
+
+def encoder_label(spec: str) -> str:
+    """Name an encoder for people: a run by its folder, a model by its name."""
+    path = Path(spec)
+    if not path.exists():
+        return spec.removeprefix("offline:").removeprefix("hf-hub:")
+    path = path.resolve()
+    if path.is_file():
+        path = path.parent
+    return path.parent.name if path.name == "encoder" else path.name
+
+
+def folder_name(spec: str) -> str:
+    """Name a folder for an encoder's features.
+
+    Runs are told apart by where they lie: two of the same name do not share.
+    """
+    path = Path(spec)
+    name = encoder_label(spec) if path.exists() else spec
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-") or "encoder"
+    if not path.exists():
+        return name
+    place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=3)
+    return f"{name}-{place.hexdigest()}"

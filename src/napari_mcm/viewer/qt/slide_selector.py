@@ -1,0 +1,128 @@
+"""Which slide is worked on, and what is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QGroupBox,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note
+from napari_mcm.viewer.qt.path_field import ask_file, ask_folder
+
+FILES = (
+    "Slides (*.svs *.tif *.tiff *.btf *.ndpi *.scn *.bif *.qptiff *.mrxs *.vms *.vmu "
+    "*.svslide *.dcm *.zarr.zip *.png *.jpg *.jpeg);;All files (*)"
+)
+
+
+class SlideBox(QGroupBox):
+    """Chooses among the open slides, opens another, asks for a missing resolution.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    brief : bool
+        Say nothing of a slide's size and resolution, which stand elsewhere.
+    """
+
+    def __init__(self, session: Session, brief: bool = False) -> None:
+        super().__init__("Slide")
+        self._session, self._brief = session, brief
+        self.choice = narrow(QComboBox())
+        self.choice.setAccessibleName("Slide to work on")
+        self.choice.activated.connect(self._chosen)
+        self.open = QPushButton("&Open slide…")
+        self.open.setToolTip("Open a whole-slide image with this plugin")
+        self.open.clicked.connect(self._browse)
+        self.open_folder = QPushButton("Open fol&der…")
+        self.open_folder.setToolTip("Open a folder of DICOM files, or an OME-Zarr")
+        self.open_folder.clicked.connect(self._browse_folder)
+        self.facts = note()
+        self.mpp = QDoubleSpinBox()
+        self.mpp.setDecimals(4)
+        self.mpp.setRange(0.01, 100)
+        self.mpp.setValue(0.5)
+        self.mpp.setSuffix(" µm per pixel")
+        self.mpp.setToolTip("Resolution of level 0: 0.25 is usual for 40×, 0.5 for 20×")
+        self.set_mpp = QPushButton("S&et")
+        self.set_mpp.setToolTip("Use this resolution for the slide")
+        self.set_mpp.clicked.connect(lambda: session.state_mpp(self.mpp.value()))
+        self._lay_out()
+        follow(session.slide_changed, self.refresh)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        opening = QHBoxLayout()
+        opening.addWidget(self.open)
+        opening.addWidget(self.open_folder)
+        self._missing = QWidget()
+        row = QHBoxLayout(self._missing)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.mpp, 1)
+        row.addWidget(self.set_mpp)
+        column = QVBoxLayout(self)
+        column.addWidget(self.choice)
+        column.addLayout(opening)
+        column.addWidget(self.facts)
+        column.addWidget(self._missing)
+
+    def refresh(self) -> None:
+        """Show the open slides and what is known of the present one."""
+        slides = self._session.layers.slides()
+        self.choice.clear()
+        self.choice.addItems([slide.name for slide in slides])
+        if self._session.slide in slides:
+            self.choice.setCurrentIndex(slides.index(self._session.slide))
+        reason = "" if slides else "no slide is open"
+        allow(self.choice, "The slide that is searched", reason)
+        facts = self._session.facts
+        self.facts.setText(_describe(facts))
+        shown_elsewhere = self._brief and facts is not None and facts.mpp is not None
+        self.facts.setVisible(not shown_elsewhere)
+        self.facts.setToolTip(facts.path if facts else "")
+        # What the user gave can be given again: it is remembered, right or wrong.
+        asked = facts is not None and (facts.mpp is None or facts.mpp_override)
+        self._missing.setVisible(bool(asked))
+        if facts is not None and facts.mpp_override:
+            self.mpp.setValue(facts.mpp_override)
+
+    def _chosen(self, index: int) -> None:
+        self._session.choose_slide(self._session.layers.slides()[index])
+
+    def _browse(self) -> None:
+        self.take(ask_file(self, "Open a slide", FILES))
+
+    def _browse_folder(self) -> None:
+        self.take(ask_folder(self, "Open a slide in a folder"))
+
+    def take(self, path: str) -> None:
+        """Open a slide in the background; what goes wrong is said by the widget."""
+        if path:
+            self.facts.setVisible(True)
+            self.facts.setText(f"Opening {Path(path).name}…")
+            self._session.open(path, self.refresh)
+
+
+def _describe(facts: SlideFacts | None) -> str:
+    if facts is None:
+        return "Open a slide, or take File > Open Sample > Generated H&E slide."
+    width, height = facts.size
+    size = f"{width:,} × {height:,} px"
+    if facts.mpp is None:
+        return (
+            f"{size}. The file states no resolution: give it in µm per pixel, "
+            "then features can be computed."
+        )
+    stated = " (as you stated)" if facts.mpp_override else ""
+    return f"{size}, {facts.mpp[0]:.4g} µm per pixel{stated}"

@@ -1,0 +1,85 @@
+"""Thumbnails of patches in a strip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from psygnal import Signal
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
+
+from napari_mcm.core.slides.tiles import Pixels
+from napari_mcm.viewer.layers.thumbnails import THUMBNAIL_PX, TopPatch
+
+
+class PatchStrip(QListWidget):
+    """Thumbnails side by side; arrow keys and clicks choose one.
+
+    Parameters
+    ----------
+    name : str
+        What it shows, for screen readers.
+    value : str
+        What a patch's value is called.
+
+    Attributes
+    ----------
+    chosen : Signal
+        A patch was clicked, or Enter was pressed on it.
+    """
+
+    chosen = Signal(object)
+
+    def __init__(self, name: str, value: str) -> None:
+        super().__init__()
+        self._patches: Sequence[TopPatch] = ()
+        self._value = value
+        self.setAccessibleName(name)
+        self.setViewMode(QListView.ViewMode.IconMode)
+        self.setFlow(QListView.Flow.LeftToRight)
+        self.setMovement(QListView.Movement.Static)
+        self.setWrapping(False)
+        self.setSpacing(2)
+        self.setIconSize(QSize(THUMBNAIL_PX, THUMBNAIL_PX))
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFixedHeight(THUMBNAIL_PX + 46)
+        self.setMinimumWidth(100)
+        # A click and Enter; where a click activates already, both tell the same.
+        self.itemClicked.connect(self._choose)
+        self.itemActivated.connect(self._choose)
+
+    def show_patches(self, patches: Sequence[TopPatch]) -> None:
+        """Show other patches."""
+        if patches is self._patches:
+            return
+        self._patches = patches
+        self.clear()
+        for rank, patch in enumerate(patches, 1):
+            item = QListWidgetItem(_icon(patch.pixels), str(rank))
+            item.setToolTip(
+                f"{rank}: patch {patch.row:,}, {self._value} {patch.value:.3g}"
+                f"{'' if patch.pixels is not None else ', not readable'}\n"
+                "Click to go there"
+            )
+            self.addItem(item)
+        self.setVisible(bool(patches))
+
+    def _choose(self, item: QListWidgetItem) -> None:
+        self.chosen.emit(self._patches[self.row(item)])
+
+
+def image_of(pixels: Pixels) -> QImage:
+    """Make an image of pixels (height, width, 3)."""
+    height, width = pixels.shape[:2]
+    data = np.ascontiguousarray(pixels).tobytes()
+    return QImage(data, width, height, 3 * width, QImage.Format.Format_RGB888).copy()
+
+
+def _icon(pixels: Pixels | None) -> QIcon:
+    if pixels is None:
+        empty = QPixmap(THUMBNAIL_PX, THUMBNAIL_PX)
+        empty.fill(Qt.GlobalColor.gray)
+        return QIcon(empty)
+    return QIcon(QPixmap.fromImage(image_of(pixels)))

@@ -1,0 +1,105 @@
+"""A threshold with the area above it, as a layer and as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QGroupBox,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+)
+from superqt import QLabeledDoubleSlider
+
+from napari_mcm.viewer.app.persistence import writable_base
+from napari_mcm.viewer.qt.helpers import follow_later, note, while_alive
+from napari_mcm.viewer.qt.path_field import ask_save
+from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
+
+if TYPE_CHECKING:
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+_FILTER = "QuPath (*.geojson);;Raster (*.ome.tif);;Figure (*.png)"
+
+
+class AreaBox(QGroupBox):
+    """How much of the slide is at least so much alike.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+    """
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        super().__init__("Area")
+        self._session, self._desk = session, context.areas
+        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.threshold.setDecimals(3)
+        lower, higher = KEYS["lower"], KEYS["higher"]
+        self.threshold.setToolTip(
+            "Least cosine that counts as alike "
+            f"(keys {lower} and {higher} on the slide)"
+        )
+        self.threshold.setAccessibleName("Threshold of similarity")
+        self.threshold.valueChanged.connect(self._moved)
+        self.area = note()
+        self.make = QPushButton("&Make labels")
+        self.make.setToolTip(
+            with_key("Outline what is at least so much alike, as a layer", "area")
+        )
+        self.make.clicked.connect(self._desk.make_labels)
+        self.export = QPushButton("E&xport…")
+        self.export.setToolTip(
+            "Write these patches for QuPath (GeoJSON), as a raster or a figure (Alt+X)"
+        )
+        self.export.clicked.connect(self._export)
+        row = QHBoxLayout()
+        row.addWidget(self.make)
+        row.addWidget(self.export)
+        column = QVBoxLayout(self)
+        column.addWidget(self.threshold)
+        column.addWidget(self.area)
+        column.addLayout(row)
+        follow_later(self.refresh, self._desk.changed, session.slide_changed)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the threshold and its area."""
+        heatmap, found = self._desk.heatmap, self._desk.area
+        self.setVisible(heatmap is not None)
+        if heatmap is None or found is None:
+            return
+        low, high = heatmap.limits
+        self.threshold.blockSignals(True)
+        self.threshold.setRange(low, high)
+        self.threshold.setSingleStep((high - low) / 100)  # type: ignore[arg-type]
+        self.threshold.setValue(self._desk.threshold)
+        self.threshold.blockSignals(False)
+        area, patches = found
+        self.area.setText(
+            f"{area:,.3f} mm² of at least {self._desk.threshold:.3f}: "
+            f"{patches:,} of {len(heatmap.grid):,} patches"
+            f"{self._desk.encoder and f' ({self._desk.encoder})'}"
+        )
+
+    def _moved(self, value: float) -> None:
+        self._desk.use(float(value))
+
+    def _export(self) -> None:
+        facts = self._session.facts
+        if facts is None:
+            return
+        base = writable_base(Path(facts.path)) / f"{facts.name}.similar.geojson"
+        path = ask_save(self, "Export", str(base), _FILTER)
+        if path:
+            self._path = Path(path)
+            self._desk.export(self._path, while_alive(self._written))
+
+    def _written(self) -> None:
+        self.area.setText(f"Written to {self._path}")

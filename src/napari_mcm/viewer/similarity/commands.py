@@ -1,0 +1,145 @@
+"""What is done on the shown slide, as commands: its tissue, the query, a run's attention."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mcm.core.heatmaps.config import SimilarityConfig
+from napari_mcm.core.heatmaps.query import (
+    ENDING,
+    QueryFile,
+    SlideIdentity,
+    encoder_query,
+    fingerprint_of,
+    write_query,
+)
+from napari_mcm.core.heatmaps.similarity import Limits
+from napari_mcm.core.runtime.command import Command
+from napari_mcm.core.slides import ReadConfig
+from napari_mcm.viewer.app.commands import Commands, open_slide, output_folder
+from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.layers.metadata import SlideFacts
+
+if TYPE_CHECKING:
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+
+def query_commands(context: SimilarityContext) -> Command | Commands:
+    """Name the verb that asks the shown slide what its maps show.
+
+    The query is written to a file first, which the command takes. Of several encoders
+    each has its command, and so has their difference.
+
+    Raises
+    ------
+    ValueError
+        With one line, where there is no query, or it cannot be written down.
+    """
+    facts = open_slide(context.session)
+    _shown_slot(context)
+    query = _keep_query(context, facts)
+    maps, drawn = context.queries.maps(), context.queries.drawn
+    files = {s: _file_of(context, s) for s in SLOTS if maps.get(s) is not None}
+    asked: list[tuple[str, Path, Path | None]] = [
+        (slot, file, None) for slot, file in files.items()
+    ]
+    if drawn.pair is not None and drawn.difference is not None:
+        before, after = (files[slot] for slot in drawn.pair)
+        asked.append(("difference", after, before))
+    configs = [
+        SimilarityConfig(
+            features=features,
+            before=before,
+            query=query,
+            out=output_folder(facts) / f"{facts.name}.similarity.{slot}.png",
+            slide=Path(facts.path),
+            limits=_limits(context),
+            read=ReadConfig(mpp_override=facts.mpp_override),
+        )
+        for slot, features, before in asked
+    ]
+    commands = tuple(Command("similarity", config, "features") for config in configs)
+    return commands[0] if len(commands) == 1 else Commands(commands)
+
+
+def others_commands(context: SimilarityContext) -> Commands:
+    """Name the verbs that ask the slides which were found what the map shows.
+
+    Raises
+    ------
+    ValueError
+        With one line, where none was found yet, or there is no query.
+    """
+    facts, found = open_slide(context.session), context.elsewhere.found
+    if not found:
+        raise ValueError("Ask other slides first: the command names each that answered")
+    _shown_slot(context)
+    query, folder = _keep_query(context, facts), output_folder(facts)
+    configs = [
+        SimilarityConfig(
+            features=one.features,
+            query=query,
+            above=context.areas.threshold,
+            out=folder / f"{one.name}.similarity.png",
+        )
+        for one in found
+    ]
+    return Commands(tuple(Command("similarity", c, "features") for c in configs))
+
+
+def _limits(context: SimilarityContext) -> Limits:
+    """Name the range of colours that the maps really have."""
+    limits, examples = context.queries.limits, context.queries.question.examples
+    return "robust" if limits == "encoder" and examples.unlike else limits
+
+
+def _file_of(context: SimilarityContext, slot: str) -> Path:
+    loaded = context.session.features(slot)
+    assert loaded is not None
+    return loaded.path
+
+
+def _shown_slot(context: SimilarityContext) -> str:
+    if (shown := context.queries.shown_map()) is None:
+        raise ValueError("There is no map yet: click on the slide")
+    return shown[0]
+
+
+def _keep_query(context: SimilarityContext, facts: SlideFacts) -> Path:
+    """Write the query to a file that no other one has, in the background."""
+    made = _query_file(context)
+    mark = hashlib.blake2b(made.model_dump_json().encode(), digest_size=3).hexdigest()
+    path = output_folder(facts) / f"{made.slide.name or facts.name}-{mark}{ENDING}"
+    context.session.disk.submit(
+        f"query {path}",
+        lambda: write_query(path, made),
+        lambda _: None,
+        context.session.complain,
+    )
+    return path
+
+
+def _query_file(context: SimilarityContext) -> QueryFile:
+    question = context.queries.question
+    loaded = [
+        one for slot in SLOTS if (one := context.session.features(slot)) is not None
+    ]
+    labels = {fingerprint_of(one.index.features.encoder): one.label for one in loaded}
+    if not question.directions:
+        raise ValueError(
+            "The features do not say which encoder made them: compute them here"
+        )
+    examples = question.examples
+    return QueryFile(
+        slide=SlideIdentity(name=question.name, fingerprint=question.slide),
+        like=examples.like,
+        unlike=examples.unlike,
+        regions=examples.regions,
+        pool=examples.pool,
+        encoders=tuple(
+            encoder_query(mark, labels.get(mark, ""), directions)
+            for mark, directions in question.directions.items()
+        ),
+    )

@@ -1,0 +1,86 @@
+"""What the dock *Similarity* adds to a session: the query, the mouse and the keys."""
+
+from __future__ import annotations
+
+from psygnal import Signal
+
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.layers.mouse import ClickListener
+from napari_mcm.viewer.similarity.area import AreaDesk
+from napari_mcm.viewer.similarity.controller import Query, QueryDesk
+from napari_mcm.viewer.similarity.cross_slide import ElsewhereDesk
+from napari_mcm.viewer.similarity.regions import RegionDesk
+from napari_mcm.viewer.similarity.shortcuts import QueryKeys
+from napari_mcm.viewer.similarity.top_patches import GalleryDesk
+
+
+class SimilarityContext:
+    """The query of one viewer, and everything that shows or changes it.
+
+    Parameters
+    ----------
+    session : Session
+        The viewer's slide, features, layers and jobs.
+
+    Attributes
+    ----------
+    queries : QueryDesk
+        The query and its maps.
+    clicks : ClickListener
+        Left clicks on the slide.
+    keys : QueryKeys
+        Keys on the canvas.
+    areas, gallery, regions, elsewhere
+        The area above a threshold, the most similar patches, drawn regions and the
+        search over other slides.
+    query_changed, missed : Signal
+        The maps show another query; a click met no patch.
+    """
+
+    query_changed = Signal()
+    missed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.queries = queries = QueryDesk(self)
+        self.clicks = ClickListener(
+            session.viewer,
+            lambda: session.slide,
+            queries.point,
+            queries.follow,
+            queries.expect,
+        )
+        self.keys = QueryKeys(session.viewer, self.clicks)
+        self.keys.bind(queries)
+        self.areas, self.gallery = AreaDesk(self), GalleryDesk(self)
+        self.regions, self.elsewhere = RegionDesk(self), ElsewhereDesk(self)
+        session.slide_chosen.connect(queries.slide_chosen)
+        session.features_changed.connect(self._features_changed)
+        session.entered.connect(self._listen)
+        session.left.connect(self._stop_listening)
+        queries.slide_chosen()
+        self._listen()
+
+    @property
+    def query(self) -> Query | None:
+        """What the maps show."""
+        return self.queries.query
+
+    def _features_changed(self, slot: str) -> None:
+        """Ask the features that have come."""
+        self.queries.again()
+        if self.query is not None and self.query.maps.get(slot):
+            self.queries.show(slot)
+
+    def _listen(self) -> None:
+        self.clicks.attach()
+        self.keys.attach()
+
+    def _stop_listening(self) -> None:
+        self.clicks.detach()
+        self.keys.detach()
+
+
+def context_of(session: Session) -> SimilarityContext:
+    """Return the similarity context of a session; it is made once."""
+    return session.part(SimilarityContext)

@@ -1,0 +1,357 @@
+"""The present query of one viewer: what it is made of, and the maps it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_mcm.core.errors import McmError
+from napari_mcm.core.heatmaps.query import Examples, Point, Ring, fingerprint_of
+from napari_mcm.core.heatmaps.similarity import Limits
+from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.layers.mouse import Manner
+from napari_mcm.viewer.similarity.lookahead import Expected, Follower
+from napari_mcm.viewer.similarity.maps import DIFFERENCE, QueryMaps
+from napari_mcm.viewer.similarity.query import (
+    Answer,
+    Question,
+    answers,
+    slide_of_features,
+)
+
+if TYPE_CHECKING:
+    from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.core.heatmaps.similarity import Pool
+    from napari_mcm.viewer.app.features import Loaded
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+_REMEMBERED = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What was asked for, and what each slot answered.
+
+    Attributes
+    ----------
+    question : Question
+        The places, and what they are to encoders.
+    here : bool
+        Whether the places are on the slide that is shown.
+    um : tuple of float or None
+        The newest place in microns, where it is here and the resolution is known.
+    answers : mapping
+        Slot to answer; None where the slot has no features at the places.
+    """
+
+    question: Question
+    here: bool
+    um: tuple[float, float] | None
+    answers: Mapping[str, Answer | None]
+
+    @property
+    def xy(self) -> Point:
+        """The newest place, in level-0 pixels."""
+        return _newest(self.question.examples)
+
+    @property
+    def maps(self) -> dict[str, Heatmap | None]:
+        """Slot to heatmap."""
+        return {
+            slot: None if one is None else one.heatmap
+            for slot, one in self.answers.items()
+        }
+
+
+class QueryDesk:
+    """Asks the encoders of a :class:`Session`, and draws what they answer.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+
+    Attributes
+    ----------
+    query : Query or None
+        What the maps show.
+    limits : Limits
+        What the colours run over.
+    drawn : QueryMaps
+        The maps, their difference and the markers.
+    """
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        self._session = session
+        self._query: Query | None = None
+        self.limits: Limits = "encoder"
+        self.pool: Pool = "mean"
+        self.drawn = QueryMaps(session)
+        self._question = Question()
+        self._before: list[Examples] = []
+        self._expected = Expected()
+        self._follower = Follower(self._look_ahead, self._show_ahead, session.complain)
+
+    @property
+    def query(self) -> Query | None:
+        """What the maps show."""
+        return self._query
+
+    @query.setter
+    def query(self, query: Query | None) -> None:
+        self._query = query
+        self._session.has_query = query is not None
+
+    @property
+    def examples(self) -> Examples:
+        """The places that make the query, on whichever slide."""
+        return self._question.examples
+
+    @property
+    def question(self) -> Question:
+        """The query as it can be asked of other slides."""
+        return self._question
+
+    def point(self, x: float, y: float, manner: Manner = "new") -> None:
+        """Ask for the patch at a place, or add it to what is asked.
+
+        Parameters
+        ----------
+        x, y : float
+            Level-0 pixels from the slide's upper left corner.
+        manner : {"new", "like", "unlike"}
+            What the place is.
+        """
+        self._follower.stop()
+        examples = self._with(x, y, manner)
+        if examples is None:
+            self._session.complain("First click on what it should be like")
+        else:
+            self._use(examples)
+
+    def expect(self, x: float, y: float, manner: Manner = "new") -> None:
+        """Begin to look for what :meth:`point` will ask for, very likely."""
+        examples, loaded = self._with(x, y, manner), self._loaded()
+        if examples is not None and loaded:
+            question = Question(examples, *self._identity())
+            self._expected.begin(loaded, question, self.limits)
+
+    def _with(self, x: float, y: float, manner: Manner) -> Examples | None:
+        """Give the examples with one more; None where it has nothing to add to."""
+        here = self.query is not None and self.query.here
+        if manner == "unlike" and not (here and len(self.examples)):
+            return None
+        start = self.examples if here and manner != "new" else Examples(pool=self.pool)
+        return start.more((x, y), like=manner != "unlike")
+
+    def use_regions(self, rings: Sequence[Ring]) -> None:
+        """Ask for the patches in some outlines, beside the points there are."""
+        here = self.query is not None and self.query.here
+        points = self.examples if here else Examples(pool=self.pool)
+        if points.regions == () and rings:
+            # A region that was drawn is meant by itself.
+            points = Examples(pool=self.pool)
+        self._use(replace(points, regions=tuple(rings)))
+
+    def use_pool(self, pool: Pool) -> None:
+        """Choose whether the mean of several examples counts, or the nearest."""
+        self.pool = pool
+        if self.query is not None and self.query.here:
+            self._use(replace(self.examples, pool=pool))
+
+    def use_limits(self, limits: Limits) -> None:
+        """Choose what the colours run over."""
+        self.limits = limits
+        self.again()
+
+    def compare(self, pair: tuple[str, str] | None) -> None:
+        """Draw the difference of two slots, or of none."""
+        self.drawn.pair = pair
+        self.again()
+        slide = self._session.slide
+        if slide is not None and pair is not None and not self.drawn.problem:
+            self._session.layers.show_only(slide, DIFFERENCE)
+            self._context.query_changed.emit()
+
+    def switch_difference(self) -> None:
+        """Show the difference of two encoders, or no longer."""
+        if self.drawn.pair is not None:
+            first = self.drawn.pair[0]
+            self.compare(None)
+            self.show(first)
+            return
+        there = [slot for slot, heatmap in self.maps().items() if heatmap]
+        if len(there) > 1:
+            self.compare((there[0], there[1]))
+        else:
+            self._session.complain("A difference needs two encoders with features")
+
+    def maps(self) -> dict[str, Heatmap | None]:
+        """Give the maps of the present query."""
+        return self.query.maps if self.query is not None else {}
+
+    def has_features(self) -> bool:
+        """Tell whether there is an encoder to ask."""
+        return bool(self._loaded())
+
+    def take_back(self) -> None:
+        """Take the newest example away."""
+        if self._before:
+            before = self._before.pop()
+            if not len(before):
+                self.clear()
+            elif self._ask(replace(self._question, examples=before, directions={})):
+                self._context.query_changed.emit()
+
+    def clear(self) -> None:
+        """Take all examples away, and their maps."""
+        self._follower.stop()
+        self._question, self.query, self._before = Question(), None, []
+        self.drawn.clear()
+        self._context.query_changed.emit()
+
+    def ask(self, question: Question) -> None:
+        """Ask what came from a file or another slide."""
+        self._before, self._question = [], question
+        self.query = None
+        # Features that can answer may come later.
+        self._ask(question, quiet=True)
+        self._context.query_changed.emit()
+
+    def again(self) -> None:
+        """Ask the same of what slide and features there are now."""
+        asked = len(self.examples) or self._question.directions
+        if asked and self._ask(self._question, quiet=True):
+            self._context.query_changed.emit()
+
+    def slide_chosen(self) -> None:
+        """Carry the query over to the slide that is worked on now."""
+        self._follower.stop()
+        self.query = self.drawn.difference = None
+        self._session.layers.unmark()
+        self.again()
+
+    def follow(self, x: float, y: float) -> None:
+        """Have the map follow the cursor; only the newest place counts."""
+        loaded = self._loaded()
+        visible = [slot for slot in self.drawn.shown() if slot in loaded]
+        if self.drawn.pair is not None and DIFFERENCE in self.drawn.shown():
+            visible += [slot for slot in self.drawn.pair if slot not in visible]
+        if loaded:
+            asked = {slot: loaded[slot] for slot in visible or list(loaded)[:1]}
+            self._follower.follow(((x, y), asked))
+
+    def shown_map(self) -> tuple[str, Heatmap] | None:
+        """Give the slot and similarity that is looked at: the uppermost visible one."""
+        maps = self.query.maps if self.query else {}
+        for slot in [*reversed(self.drawn.shown()), *SLOTS]:
+            if (heatmap := maps.get(slot)) is not None:
+                return slot, heatmap
+        return None
+
+    def show(self, slot: str) -> None:
+        """Show one map and hide the others."""
+        if self._session.slide is not None:
+            self._session.layers.show_only(self._session.slide, slot)
+            self._context.query_changed.emit()
+
+    def show_next(self) -> None:
+        """Switch to the next encoder's map, the difference being the last."""
+        slide, layers = self._session.slide, self._session.layers
+        if slide is None or self.query is None:
+            return
+        there = [slot for slot, heatmap in self.query.maps.items() if heatmap]
+        if self.drawn.pair is not None and layers.map_of(slide, DIFFERENCE) is not None:
+            there.append(DIFFERENCE)
+        if there:
+            now = [slot for slot in self.drawn.shown() if slot in there]
+            at = there.index(now[-1]) + 1 if now else 0
+            self.show(there[at % len(there)])
+
+    def _use(self, examples: Examples) -> None:
+        """Ask for other examples; they stay as they were if nobody knows them."""
+        before = self.examples if self.query is not None and self.query.here else None
+        question = Question(examples, *self._identity())
+        if not self._ask(question):
+            return
+        self._before = [] if before is None else [*self._before, before]
+        del self._before[:-_REMEMBERED]
+        if before is None:
+            self._before = [Examples()]
+        self._context.query_changed.emit()
+
+    def _identity(self) -> tuple[str, str]:
+        for loaded in self._loaded().values():
+            slide = loaded.index.features.grid.slide
+            return slide_of_features(loaded), str(slide.get("name", ""))
+        return "", ""
+
+    def _loaded(self) -> dict[str, Loaded]:
+        found = {slot: self._session.features(slot) for slot in SLOTS}
+        return {slot: loaded for slot, loaded in found.items() if loaded is not None}
+
+    def _ask(self, question: Question, quiet: bool = False) -> bool:
+        """Ask all slots and draw; tells whether any of them knew an answer."""
+        slide, loaded = self._session.slide, self._loaded()
+        if slide is None or not loaded:
+            return False
+        try:
+            found = self._expected.answers(loaded, question, self.limits)
+        except McmError as error:
+            self._session.complain(str(error))
+            return False
+        if not any(found.values()):
+            if not quiet:
+                self._context.missed.emit()
+            return False
+        here = any(question.is_on(one) for one in loaded.values())
+        known = {
+            fingerprint_of(loaded[slot].index.features.encoder): one.directions
+            for slot, one in found.items()
+            if one is not None
+        }
+        known.pop("", None)
+        self._question = replace(question, directions={**question.directions, **known})
+        self.drawn.draw(slide, loaded, found, question.examples)
+        self.query = Query(self._question, here, self._um(question, here), found)
+        return True
+
+    def _um(self, question: Question, here: bool) -> tuple[float, float] | None:
+        facts = self._session.facts
+        if not here or facts is None or not facts.mpp or not len(question.examples):
+            return None
+        x, y = _newest(question.examples)
+        return x * facts.mpp[0], y * facts.mpp[1]
+
+    def _look_ahead(
+        self, at: tuple[Point, Mapping[str, Loaded]]
+    ) -> tuple[Question, Mapping[str, Loaded], dict[str, Answer | None]]:
+        place, asked = at
+        first = next(iter(asked.values()))
+        question = Question(Examples((place,)), slide_of_features(first))
+        return question, asked, answers(asked, question, self.limits)
+
+    def _show_ahead(
+        self, seen: tuple[Question, Mapping[str, Loaded], dict[str, Answer | None]]
+    ) -> None:
+        question, loaded, found = seen
+        slide = self._session.slide
+        still = all(self._session.features(slot) is one for slot, one in loaded.items())
+        if slide is not None and still and any(found.values()):
+            self.drawn.draw(slide, loaded, found, question.examples)
+
+
+def _newest(examples: Examples) -> Point:
+    """Give the newest point, or the middle of the newest region."""
+    for points in (examples.unlike, examples.like):
+        if points:
+            return points[-1]
+    if not examples.regions:
+        return 0.0, 0.0
+    x, y = np.mean(examples.regions[-1], axis=0)
+    return float(x), float(y)

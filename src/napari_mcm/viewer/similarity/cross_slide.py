@@ -1,0 +1,266 @@
+"""The present query on other slides: those open here, and those with features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.threads import apart
+from napari_mcm.viewer.app.features import load_features
+from napari_mcm.viewer.layers.metadata import SlideFacts
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.features.feature_set import FeatureSet
+    from napari_mcm.core.heatmaps.similarity import Directions
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+_TOP = 16
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a query finds on a slide.
+
+    Attributes
+    ----------
+    name, fingerprint : str
+        The slide.
+    features : Path
+        Its feature file.
+    best : float
+        Mean cosine of the patches that are most alike, at most 16.
+    area_mm2 : float
+        Area of what is at least so much alike as the threshold.
+    patches : int
+        How many it has.
+    """
+
+    name: str
+    fingerprint: str
+    features: Path
+    best: float
+    area_mm2: float
+    patches: int
+
+
+class ElsewhereDesk:
+    """Asks feature files of one encoder, and opens what they are of.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+
+    Attributes
+    ----------
+    found : list of Found
+        The slides, those with the most alike patches first.
+    changed : Signal
+        Others were found.
+    """
+
+    changed = Signal()
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        self._session = session
+        self.found: list[Found] = []
+        self._slot = "first"
+        self._awaited: Found | None = None
+        session.slide_changed.connect(self._slide_changed)
+
+    def folder(self) -> Path | None:
+        """Tell where the features lie that the map was made from."""
+        shown = self._context.queries.shown_map()
+        loaded = self._session.features(shown[0]) if shown else None
+        return loaded.path.parent if loaded is not None else None
+
+    def search(self, folder: Path, threshold: float) -> None:
+        """Ask all feature files of a folder, in the background."""
+        session = self._session
+        shown = self._context.queries.shown_map()
+        query = self._context.query
+        one = query.answers.get(shown[0]) if query and shown else None
+        loaded = session.features(shown[0]) if shown else None
+        if one is None or loaded is None or shown is None:
+            session.complain("There is no map yet: click on the slide")
+        elif not session.jobs.status.busy:
+            self._slot, directions = shown[0], one.directions
+            encoder = loaded.index.features.encoder
+            session.jobs.start(
+                "Query on other slides",
+                lambda: search(folder, encoder, directions, threshold),
+                self._arrived,
+            )
+
+    def open(self, found: Found, slide: Path | None = None) -> None:
+        """Show the query on a slide, which is opened if it is not yet.
+
+        Parameters
+        ----------
+        found : Found
+            The slide.
+        slide : Path, optional
+            Its pixels, where the user has said; otherwise looked for.
+        """
+        layer = self._open_layer(found)
+        if layer is not None:
+            self._session.layers.bring_up(layer)
+            self._session.choose_slide(layer)
+            self._load(found)
+            return
+        folders = [Path(facts.path).parent for facts in self._facts()]
+        self._awaited = found
+        self._session.disk.submit(
+            "similar slide",
+            lambda: slide or find_slide(found, folders),
+            lambda path: self._session.open(str(path), self._forget),
+            self._failed,
+        )
+
+    def _facts(self) -> list[SlideFacts]:
+        layers = self._session.layers.slides()
+        return [facts for layer in layers if (facts := SlideFacts.of_layer(layer))]
+
+    def _open_layer(self, found: Found) -> Layer | None:
+        for layer in reversed(self._session.layers.slides()):
+            facts = SlideFacts.of_layer(layer)
+            if facts is not None and facts.name == found.name:
+                return layer
+        return None
+
+    def _slide_changed(self) -> None:
+        found = self._awaited
+        if found is None or (layer := self._open_layer(found)) is None:
+            return
+        self._awaited = None
+        self._session.layers.bring_up(layer)
+        self._load(found)
+
+    def _load(self, found: Found) -> None:
+        session, facts = self._session, self._session.facts
+        if session.features(self._slot) is not None or facts is None:
+            self._context.queries.again()
+            return
+        path, mpp = Path(facts.path), facts.mpp_override
+        if not session.jobs.status.busy:
+            session.run_features(
+                f"Loading {found.features.name}",
+                self._slot,
+                lambda: load_features(found.features, path, mpp),
+            )
+
+    def _arrived(self, found: list[Found]) -> None:
+        self.found = found
+        plural = "slide has" if len(found) == 1 else "slides have"
+        self._session.jobs.status.message = f"{len(found)} {plural} an answer"
+        self.changed.emit()
+
+    def _forget(self) -> None:
+        self._awaited = None
+
+    def _failed(self, problem: str) -> None:
+        self._forget()
+        self._session.complain(problem)
+
+
+def search(
+    folder: Path, encoder: dict[str, object], directions: Directions, threshold: float
+) -> Job[list[Found]]:
+    """Ask all feature files of a folder that were made with an encoder.
+
+    Parameters
+    ----------
+    folder : Path
+        Of ``.features.zarr`` files.
+    encoder : mapping
+        What the features must have been made with.
+    directions : ndarray of float32, shape (K, D)
+        What is looked for.
+    threshold : float
+        What counts as alike, for the area.
+
+    Returns
+    -------
+    list of Found
+        Most alike first.
+    """
+    files = sorted(folder.glob("*.features.zarr"))
+    found: list[Found] = []
+    for number, file in enumerate(files):
+        yield Progress("Asking slides", number, len(files), "slides")
+        answer = yield from apart(
+            "Asking slides", _ask, file, encoder, directions, threshold
+        )
+        if isinstance(answer, str):
+            yield Note(f"{file.name}: {answer}")
+        else:
+            found.append(answer)
+    return sorted(found, key=lambda one: -one.best)
+
+
+def find_slide(found: Found, folders: Sequence[Path]) -> Path:
+    """Find the pixels that features were made from, beside slides that are open.
+
+    Raises
+    ------
+    FeatureError
+        If no file there is that slide.
+    """
+    from napari_mcm.core.errors import FeatureError, McmError
+    from napari_mcm.core.slides import open_slide
+
+    near = [found.features.parent, *found.features.parents[1:3], *folders]
+    for folder in dict.fromkeys(near):
+        for file in sorted(folder.glob(f"{found.name}*")):
+            if file.name.endswith(".features.zarr"):
+                continue
+            try:
+                with open_slide(file) as slide:
+                    if slide.fingerprint == found.fingerprint:
+                        return file
+            except McmError:
+                continue
+    raise FeatureError(
+        f"slide {found.name} is not in {' or '.join(str(f) for f in folders)}",
+        hint="Open it by hand: the query is shown on it then",
+    )
+
+
+def _ask(
+    file: Path, encoder: dict[str, object], directions: Directions, threshold: float
+) -> Found | str:
+    """Ask one file; gives a line where it cannot be asked."""
+    from napari_mcm.core.errors import McmError
+    from napari_mcm.core.features import read_features
+    from napari_mcm.core.heatmaps import SimilarityIndex, heatmap_of
+    from napari_mcm.core.heatmaps.query import fingerprint_of
+
+    try:
+        features: FeatureSet = read_features(file)
+        wanted = fingerprint_of(encoder)
+        if not wanted or fingerprint_of(features.encoder) != wanted:
+            return "made with another encoder, left out"
+        heatmap = heatmap_of(SimilarityIndex(features), directions, "")
+    except McmError as error:
+        return str(error)
+    best = heatmap.values[heatmap.best(_TOP)]
+    if not len(best):
+        return "has no features"
+    slide = heatmap.grid.slide
+    return Found(
+        str(slide.get("name", file.name)),
+        str(slide.get("fingerprint", "")),
+        file,
+        float(best.mean()),
+        heatmap.area_mm2(threshold),
+        len(features),
+    )

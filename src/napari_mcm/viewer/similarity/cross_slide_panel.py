@@ -1,0 +1,135 @@
+"""The present query on other slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QGroupBox,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+)
+
+from napari_mcm.viewer.qt.command_panel import CommandMenu
+from napari_mcm.viewer.qt.helpers import allow, follow, follow_later, note
+from napari_mcm.viewer.qt.path_field import ask_folder
+from napari_mcm.viewer.similarity.commands import others_commands
+
+if TYPE_CHECKING:
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+_ASK = (
+    "Ask the slides whose features lie beside those of this one, by the same encoder "
+    "(Alt+K)"
+)
+
+
+class ElsewhereBox(QGroupBox):
+    """Asks other slides, and opens them with the query's map.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+    """
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        super().__init__("Other slides")
+        self._session, self._desk = session, context.elsewhere
+        self.ask = QPushButton("As&k other slides")
+        self.ask.clicked.connect(self._ask)
+        self.browse = QPushButton("Folder…")
+        self.browse.setToolTip("Ask the feature files of a folder")
+        self.browse.clicked.connect(self._browse)
+        self.command = CommandMenu(
+            "Other slides",
+            lambda: others_commands(context),
+            session.complain,
+            saves=False,
+        )
+        self.hint = note("Open slides with features of the same encoder follow.")
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["Slide", "Best", "mm²"])
+        self.table.setAccessibleName("Slides that the query was asked of")
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setTabKeyNavigation(False)
+        self.table.setMinimumSize(100, 110)
+        self.table.setToolTip(
+            "Mean cosine of the 16 most similar patches, and area above the threshold. "
+            "Double click or Enter opens the slide with the map"
+        )
+        _fit(self.table)
+        self.table.itemActivated.connect(self._open)
+        self.table.itemDoubleClicked.connect(self._open)
+        self._lay_out()
+        follow(self._desk.changed, self.show_found)
+        follow_later(self.refresh, context.query_changed, session.slide_changed)
+        follow(session.jobs.status.events.state, self.refresh)
+        self.show_found()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.ask, 1)
+        row.addWidget(self.browse)
+        row.addWidget(self.command)
+        column = QVBoxLayout(self)
+        column.addLayout(row)
+        column.addWidget(self.command.said)
+        column.addWidget(self.hint)
+        column.addWidget(self.table)
+
+    def refresh(self) -> None:
+        """Show which buttons can be used."""
+        session = self._session
+        self.setVisible(self._context.query is not None)
+        reason = "another job is running" if session.jobs.status.busy else ""
+        allow(self.ask, _ASK, reason)
+        allow(self.browse, "Ask the feature files of a folder", reason)
+
+    def show_found(self) -> None:
+        """Show the slides that were found."""
+        found = self._desk.found
+        self.table.setVisible(bool(found))
+        self.table.setRowCount(len(found))
+        for row, one in enumerate(found):
+            texts = (one.name, f"{one.best:.3f}", f"{one.area_mm2:.3f}")
+            for column, text in enumerate(texts):
+                item = QTableWidgetItem(text)
+                item.setToolTip(f"{one.name}: {one.patches:,} patches, {one.features}")
+                if column:
+                    item.setTextAlignment(
+                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    )
+                self.table.setItem(row, column, item)
+
+    def _ask(self) -> None:
+        if (folder := self._desk.folder()) is not None:
+            self._desk.search(folder, self._context.areas.threshold)
+
+    def _browse(self) -> None:
+        folder = ask_folder(self, "A folder of feature files")
+        if folder:
+            self._desk.search(Path(folder), self._context.areas.threshold)
+
+    def _open(self, item: QTableWidgetItem) -> None:
+        self._desk.open(self._desk.found[item.row()])
+
+
+def _fit(table: QTableWidget) -> None:
+    header, rows = table.horizontalHeader(), table.verticalHeader()
+    if header is not None and rows is not None:
+        modes = QHeaderView.ResizeMode
+        header.setSectionResizeMode(modes.ResizeToContents)
+        header.setSectionResizeMode(0, modes.Stretch)
+        rows.setVisible(False)

@@ -1,0 +1,177 @@
+"""One place for an encoder: choose it, compute or load its features, see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psygnal import Signal
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
+
+from napari_mcm.core.runtime.command import Command
+from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.viewer.app.commands import extract_command
+from napari_mcm.viewer.app.features import (
+    FeatureRequest,
+    Loaded,
+    compute_features,
+    load_features,
+)
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.qt.command_panel import CommandMenu
+from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, EncoderField, LoadButton
+from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
+from napari_mcm.viewer.training.slide_picker import open_slides
+
+_BUTTONS = {
+    "first": "Compute featu&res",
+    "second": "Compu&te features",
+    "third": "Comp&ute features",
+}
+_COMPUTE = "Find tissue, lay patches over it and encode them, in the background"
+
+
+class EncoderSlot(QGroupBox):
+    """Features of one encoder for the present slide.
+
+    Parameters
+    ----------
+    title : str
+        What the slot is for.
+    session : Session
+        Of the viewer.
+    slot : str
+        Which of the session's slots this is.
+    options : PatchOptions
+        How patches are laid, and where features go.
+    """
+
+    failed = Signal(str)
+
+    def __init__(
+        self, title: str, session: Session, slot: str, options: PatchOptions
+    ) -> None:
+        super().__init__(title)
+        self._session, self._slot, self._options = session, slot, options
+        self.encoder = EncoderField(f"{title}: encoder")
+        self.encoder.editTextChanged.connect(lambda _: self.refresh())
+        self.compute = QPushButton(_BUTTONS[slot])
+        self.compute.clicked.connect(self.start)
+        self.load = LoadButton("Load…")
+        self.load.setAccessibleName(f"{title}: load features")
+        self.load.chosen.connect(self.load_file)
+        self.state = note()
+        self.command = CommandMenu(title, self.as_command, self.failed.emit)
+        self._lay_out()
+        follow(session.recent.changed, self._offer)
+        self._offer()
+        session.recent.look()
+        follow(session.slide_changed, self.refresh)
+        follow(session.features_changed, self.refresh)
+        follow(session.jobs.status.events.state, self.refresh)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.compute, 1)
+        row.addWidget(self.load)
+        column = QVBoxLayout(self)
+        column.addWidget(self.encoder)
+        column.addLayout(row)
+        below = QHBoxLayout()
+        below.addWidget(self.state, 1)
+        below.addWidget(self.command)
+        column.addLayout(below)
+        column.addWidget(self.command.said)
+
+    def refresh(self) -> None:
+        """Show the slot's features, and which buttons can be used."""
+        facts = self._session.facts
+        reason = self._reason(facts)
+        allow(self.load, LOAD_TIP, reason)
+        if not reason and facts is not None and facts.mpp is None:
+            reason = "the slide's resolution is not known: give it above"
+        if not reason and not self.encoder.spec:
+            reason = "no encoder is chosen"
+        allow(self.compute, _COMPUTE, reason)
+        loaded = self._session.features(self._slot)
+        self.state.setText(_describe(loaded))
+        self.state.setToolTip(str(loaded.path) if loaded else "")
+
+    def _offer(self) -> None:
+        """Offer what was fine-tuned, made and opened last."""
+        self.encoder.offer_runs(self._session.recent.runs)
+        self.load.offer(self._session.recent.features)
+
+    def _reason(self, facts: SlideFacts | None) -> str:
+        if facts is None:
+            return "no slide is open"
+        return "another job is running" if self._session.jobs.status.busy else ""
+
+    def start(self) -> None:
+        """Compute features of the present slide in the background."""
+        try:
+            request = self.request()
+        except ValueError as error:
+            self.failed.emit(str(error))
+            return
+        title = f"Features of {slide_name(request.slide)}, {request.label}"
+        self._session.run_features(title, self._slot, lambda: compute_features(request))
+
+    def request(self) -> FeatureRequest:
+        """Give what the button asks for.
+
+        Raises
+        ------
+        ValueError
+            With one line that names what is missing or wrong.
+        """
+        facts, spec = self._session.facts, self.encoder.spec
+        if facts is None or facts.mpp is None:
+            raise ValueError("No slide is open, or its resolution is not known")
+        if not spec:
+            raise ValueError("No encoder is chosen")
+        try:
+            grid = self._options.grid()
+        except ValueError as error:
+            raise ValueError(
+                f"Resolution: {error}. Give µm per pixel, or auto"
+            ) from None
+        slide = Path(facts.path)
+        return FeatureRequest(
+            slide,
+            facts.mpp_override,
+            spec,
+            encoder_label(spec),
+            grid,
+            self._options.out(slide, spec),
+            self._options.overwrite.isChecked(),
+            self._session.tissue.drawn_mask(self._session.slide),
+            preferences().compute,
+        )
+
+    def as_command(self) -> Command:
+        """Give what the button would do, for the command line."""
+        config, session = self.request().config, self._session
+        # A mask that is drawn is written beside the slide, exact to its pixels.
+        drawn = open_slides(session, [session.slide] if session.slide else []).tissue
+        return extract_command(config.model_copy(update={"tissue": drawn}))
+
+    def load_file(self, path: Path) -> None:
+        """Load a feature file for the present slide in the background."""
+        facts = self._session.facts
+        if facts is not None:
+            slide, mpp = Path(facts.path), facts.mpp_override
+            self._session.run_features(
+                f"Loading {path.name}",
+                self._slot,
+                lambda: load_features(path, slide, mpp),
+            )
+
+
+def _describe(loaded: Loaded | None) -> str:
+    if loaded is None:
+        return "No features yet."
+    return f"{loaded.label}: {loaded.describe()}."

@@ -1,0 +1,148 @@
+"""Which encoder's map is shown, their difference, and how they are coloured."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QLabel,
+    QRadioButton,
+    QVBoxLayout,
+)
+
+from napari_mcm.core.heatmaps.heatmap import DIFFERENCE as MOST
+from napari_mcm.core.heatmaps.similarity import Limits
+from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.qt.color_strip import Legend
+from napari_mcm.viewer.qt.helpers import follow_later, narrow, note
+from napari_mcm.viewer.similarity.maps import DIFFERENCE
+from napari_mcm.viewer.similarity.shortcuts import with_key
+
+if TYPE_CHECKING:
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+RANGES: dict[str, Limits] = {
+    "Usual of the encoder": "encoder",
+    "Range of each map": "robust",
+    "Fixed, −1 to 1": "fixed",
+}
+NAMES = dict(zip(SLOTS, ("Encoder", "Compared", "Third"), strict=True))
+_BUTTONS = ("Encoder", "Compared with", "Third", "Difference")
+
+
+class MapsBox(QGroupBox):
+    """The maps of the present query.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+    """
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        super().__init__("Maps")
+        self._session = session
+        slots = (*SLOTS, DIFFERENCE)
+        self.show_slot = {
+            slot: QRadioButton(text) for slot, text in zip(slots, _BUTTONS, strict=True)
+        }
+        self.legends = {slot: Legend() for slot in slots}
+        for slot, button in self.show_slot.items():
+            tip = "Show this map and hide the others; another one"
+            button.setToolTip(with_key(tip, "next"))
+            button.clicked.connect(partial(context.queries.show, slot))
+        self.pair = narrow(QComboBox())
+        self.pair.setToolTip(
+            with_key(
+                "Draw what one encoder finds more alike than another: cosine less "
+                f"cosine, in colours from −{MOST:g} to {MOST:g}",
+                "difference",
+            )
+        )
+        self.pair.activated.connect(self._use_pair)
+        self._pairs: list[tuple[str, str] | None] = []
+        self.problem = note()
+        self.range = narrow(QComboBox())
+        self.range.addItems(list(RANGES))
+        self.range.setToolTip(
+            "From the 2nd to the 98th percentile, of many queries to this encoder or "
+            "of each map, so that structure shows; or the same for all encoders"
+        )
+        self.range.activated.connect(self._use_range)
+        self._lay_out()
+        follow_later(
+            self.refresh,
+            session.slide_changed,
+            session.features_changed,
+            context.query_changed,
+        )
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        maps = QGridLayout()
+        for place, button in enumerate(self.show_slot.values()):
+            maps.addWidget(button, *divmod(place, 2))
+        column.addLayout(maps)
+        for legend in self.legends.values():
+            column.addWidget(legend)
+        column.addWidget(self.problem)
+        form = QFormLayout()
+        self._pair_label = QLabel("Difference")
+        for label, field in (
+            (self._pair_label, self.pair),
+            (QLabel("Colours"), self.range),
+        ):
+            label.setBuddy(field)
+            form.addRow(label, field)
+        column.addLayout(form)
+
+    def refresh(self) -> None:
+        """Show which maps there are, and which is seen."""
+        session = self._session
+        queries, slide = self._context.queries, session.slide
+        maps = dict(queries.maps())
+        maps[DIFFERENCE] = queries.drawn.difference
+        self.setVisible(any(maps.values()))
+        shown = queries.drawn.shown()
+        for slot, button in self.show_slot.items():
+            heatmap = maps.get(slot)
+            there = heatmap is not None and slide is not None
+            # The colours of what is seen: all of them would fill the dock.
+            self.legends[slot].setVisible(there and slot in shown)
+            button.setVisible(there)
+            if heatmap is not None:
+                ends = ("less", "more") if slot == DIFFERENCE else ("unlike", "alike")
+                self.legends[slot].show_heatmap(heatmap, *ends)
+                button.setChecked(slot in shown)
+        self._refresh_pairs([slot for slot in SLOTS if maps.get(slot) is not None])
+        self.problem.setText(queries.drawn.problem)
+        self.problem.setVisible(bool(queries.drawn.problem))
+
+    def _refresh_pairs(self, there: list[str]) -> None:
+        pairs = [None, *combinations(there, 2)]
+        if pairs != self._pairs:
+            self._pairs = pairs
+            self.pair.clear()
+            for pair in pairs:
+                text = f"{NAMES[pair[1]]} − {NAMES[pair[0]]}" if pair else "None"
+                self.pair.addItem(text, pair)
+        now = self._context.queries.drawn.pair
+        self.pair.setCurrentIndex(pairs.index(now) if now in pairs else 0)
+        for part in (self.pair, self._pair_label):
+            part.setVisible(len(there) > 1)
+
+    def _use_pair(self) -> None:
+        pair = self.pair.currentData()
+        self._context.queries.compare(tuple(pair) if pair else None)
+
+    def _use_range(self) -> None:
+        self._context.queries.use_limits(RANGES[self.range.currentText()])

@@ -1,0 +1,176 @@
+"""What is asked: its examples, regions, and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+)
+
+from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
+from napari_mcm.viewer.qt.collapsible_forms import Fold
+from napari_mcm.viewer.qt.command_panel import CommandMenu
+from napari_mcm.viewer.qt.helpers import (
+    allow,
+    follow,
+    follow_later,
+    narrow,
+    note,
+    while_alive,
+)
+from napari_mcm.viewer.qt.path_field import ask_file, ask_save
+from napari_mcm.viewer.similarity.commands import query_commands
+from napari_mcm.viewer.similarity.query import load_query, save_query, suggested_path
+from napari_mcm.viewer.similarity.shortcuts import KEY_HELP, with_key
+
+if TYPE_CHECKING:
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+POOLS = {"Mean of the examples": "mean", "Nearest example": "max"}
+_FILTER = "Query (*.query.json *.json)"
+
+
+class QueryBox(QGroupBox):
+    """The present query: where it is, and what can be done with it.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+    """
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        super().__init__("Query")
+        self._session = session
+        self.where = note()
+        self.back = QPushButton("Take &back")
+        self.back.clicked.connect(context.queries.take_back)
+        self.clear = QPushButton("Cle&ar")
+        self.clear.clicked.connect(context.queries.clear)
+        self.region = QPushButton("Draw re&gion")
+        self.region.clicked.connect(context.regions.begin)
+        self.save = QPushButton("&Save…")
+        self.save.clicked.connect(self._save)
+        self.open = QPushButton("Ope&n…")
+        self.open.clicked.connect(self._open)
+        self.command = CommandMenu(
+            "Query", lambda: query_commands(context), session.complain
+        )
+        self.pool = narrow(QComboBox())
+        for text, pool in POOLS.items():
+            self.pool.addItem(text, pool)
+        self.pool.setToolTip(
+            "Of several examples, or of a region's patches, the mean direction counts "
+            "(Rocchio), or for each patch the example that is nearest to it, of at "
+            f"most {MOST_NEAREST}"
+        )
+        self.pool.activated.connect(
+            lambda _: context.queries.use_pool(self.pool.currentData())
+        )
+        self._lay_out()
+        follow_later(
+            self.refresh,
+            session.slide_changed,
+            session.features_changed,
+            context.query_changed,
+        )
+        follow(context.missed, self._missed)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.addWidget(self.where)
+        buttons = QGridLayout()
+        for place, button in enumerate(
+            (self.back, self.clear, self.region, self.save, self.open, self.command)
+        ):
+            buttons.addWidget(button, *divmod(place, 3))
+        column.addLayout(buttons)
+        column.addWidget(self.command.said)
+        form = QFormLayout()
+        label = QLabel("Counts")
+        label.setBuddy(self.pool)
+        form.addRow(label, self.pool)
+        column.addLayout(form)
+        keys = Fold("Mouse and keys on the slide")
+        keys.setToolTip("What clicks and keys do")
+        keys.addWidget(note(KEY_HELP))
+        column.addWidget(keys)
+
+    def refresh(self) -> None:
+        """Show the present query, and which buttons can be used."""
+        session = self._session
+        self.where.setText(self._describe())
+        query = self._context.query
+        none = "" if query else "there is no query"
+        allow(self.back, with_key("Take the newest example away", "back"), none)
+        allow(self.clear, with_key("Take all examples away", "clear"), none)
+        reason = "" if self._context.queries.has_features() else "there are no features"
+        tip = "Draw round patches to be like, or take what is selected in a layer of "
+        allow(self.region, with_key(tip + "shapes", "region"), reason)
+        away = "" if query is None or query.here else "of another slide"
+        tip = "Save the query in a small file, for other slides and the command line"
+        allow(self.save, f"{tip} (Alt+S)", none or away)
+        self.command.setEnabled(query is not None)
+        reason = "" if session.slide is not None else "no slide is open"
+        allow(self.open, "Ask what was saved before, of this slide (Alt+N)", reason)
+
+    def _describe(self) -> str:
+        if not self._context.queries.has_features():
+            return "Compute or load features, then click on the slide."
+        query = self._context.query
+        if query is None:
+            return (
+                "Click on the slide: similar patches light up. Shift adds an example, "
+                "Ctrl one to be unlike; hold Q and move to look around."
+            )
+        if not query.here:
+            return f"Query of slide {query.question.name}, asked of this slide."
+        lines = [_count(query.question.examples)]
+        if query.um or not query.question.examples.regions:
+            unit, at = ("µm", query.um) if query.um else ("px", query.xy)
+            lines.append(f"x {at[0]:,.1f} {unit}, y {at[1]:,.1f} {unit}")
+        for heatmap in query.maps.values():
+            if heatmap is not None and heatmap.query is not None:
+                lines.append(f"patch {heatmap.query:,} of {len(heatmap.grid):,}")
+        return " · ".join(line for line in dict.fromkeys(lines) if line)
+
+    def _missed(self) -> None:
+        if self._context.queries.has_features():
+            self.where.setText("No patch there: click on tissue.")
+
+    def _save(self) -> None:
+        start = str(suggested_path(self._session))
+        path = ask_save(self, "Save the query", start, _FILTER)
+        if path:
+            save_query(self._context, Path(path), while_alive(self._saved))
+
+    def _saved(self, path: Path) -> None:
+        self.where.setText(f"Saved in {path}")
+
+    def _open(self) -> None:
+        start = str(suggested_path(self._session).parent)
+        path = ask_file(self, "Open a query", _FILTER, start)
+        if path:
+            load_query(self._context, Path(path))
+
+
+def _count(examples: object) -> str:
+    """Say how many examples there are; nothing of one alone."""
+    parts = []
+    for name, text in (("like", "like"), ("unlike", "unlike"), ("regions", "region")):
+        number = len(getattr(examples, name))
+        if number:
+            plural = "s" if text == "region" and number > 1 else ""
+            parts.append(f"{number} {text}{plural}")
+    return "" if parts == ["1 like"] else ", ".join(parts)

@@ -1,0 +1,152 @@
+"""The patches that the present query finds most alike, read in the background."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QGroupBox, QVBoxLayout
+
+from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.layers.thumbnails import TopPatch, go_to, read_thumbnails
+from napari_mcm.viewer.qt.helpers import follow
+from napari_mcm.viewer.qt.thumbnail_strip import PatchStrip
+from napari_mcm.viewer.similarity.shortcuts import with_key
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+
+TOP = 24
+
+WAIT_MS = 120
+"""A click is painted first; who clicks on at once needs no thumbnails."""
+
+
+class GalleryDesk:
+    """Thumbnails of the map that is looked at.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+
+    Attributes
+    ----------
+    tops : list of TopPatch
+        Best first, without the patches that were pointed at.
+    slot : str
+        Whose map they are of.
+    changed : Signal
+        Other thumbnails were read, or there are none.
+    """
+
+    changed = Signal()
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        self._session = session
+        self.tops: list[TopPatch] = []
+        self.slot = ""
+        self._of: Heatmap | None = None
+        self._at = -1
+        self._soon = QTimer()
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(WAIT_MS)
+        self._soon.timeout.connect(self._read)
+        context.query_changed.connect(self._asked)
+        session.slide_changed.connect(self._asked)
+        context.keys.on("best", partial(self.step, 1))
+        context.keys.on("previous", partial(self.step, -1))
+
+    def go_to(self, patch: TopPatch) -> None:
+        """Have the viewer look at a patch."""
+        slide = self._session.slide
+        if slide is not None and self._of is not None and patch in self.tops:
+            self._at = self.tops.index(patch)
+            go_to(self._session.layers, slide, self._of.grid, patch.row)
+
+    def step(self, by: int) -> None:
+        """Go to the next patch, or the one before."""
+        if self.tops:
+            start = self._at if self._at >= 0 or by > 0 else 0
+            self.go_to(self.tops[(start + by) % len(self.tops)])
+
+    def _asked(self) -> None:
+        shown = self._context.queries.shown_map()
+        heatmap = shown[1] if shown else None
+        if heatmap is self._of:
+            return
+        self._of, self._at = heatmap, -1
+        if heatmap is None:
+            self._soon.stop()
+            self._session.disk.drop("gallery")
+            self.tops = []
+            self.changed.emit()
+        else:
+            self._soon.start()
+
+    def _read(self) -> None:
+        session, heatmap = self._session, self._of
+        shown, slide = self._context.queries.shown_map(), session.slide
+        opened = slide_of(slide)
+        if heatmap is None or shown is None or opened is None or slide is None:
+            return
+        slot, query = shown[0], self._context.query
+        one = query.answers.get(slot) if query is not None else None
+        asked = one.asked if one is not None else ()
+
+        def work() -> list[TopPatch]:
+            rows = heatmap.best(TOP, asked)
+            values = heatmap.values[rows].tolist()
+            return read_thumbnails(opened, heatmap.grid, rows.tolist(), values)
+
+        session.disk.submit(
+            "gallery", work, partial(self._arrived, slide, heatmap, slot), _quiet
+        )
+
+    def _arrived(
+        self, slide: Layer, heatmap: Heatmap, slot: str, tops: list[TopPatch]
+    ) -> None:
+        if heatmap is self._of and slide is self._session.slide:
+            self.tops, self.slot = tops, slot
+            self.changed.emit()
+
+
+def _quiet(_problem: str) -> None:
+    """Leave it: a slide that cannot be read is told by its own layer."""
+
+
+class GalleryBox(QGroupBox):
+    """Thumbnails of the map that is looked at; a click goes there.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query and what belongs to it.
+    """
+
+    def __init__(self, context: SimilarityContext) -> None:
+        session = context.session
+        self._context = context
+        super().__init__("Most similar: click to go there")
+        self._session = session
+        self.strip = PatchStrip("Most similar patches, best first", "cosine")
+        self.strip.setToolTip(with_key("Click or Enter goes there; the next", "best"))
+        self.strip.chosen.connect(context.gallery.go_to)
+        column = QVBoxLayout(self)
+        column.addWidget(self.strip)
+        follow(context.gallery.changed, self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show other thumbnails."""
+        tops = self._context.gallery.tops
+        self.strip.show_patches(tops)
+        self.setVisible(bool(tops))

@@ -1,0 +1,1 @@
+"""The dock *Slide*: properties, tissue and patches."""

@@ -1,0 +1,26 @@
+"""What is done on the shown slide, as commands: its tissue, the query, a run's attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mcm.core.grid import GridOptions
+from napari_mcm.core.runtime.command import Command
+from napari_mcm.core.slides import ReadConfig
+from napari_mcm.viewer.app.commands import open_slide, output_folder
+
+if TYPE_CHECKING:
+    from napari_mcm.viewer.app.session import Session
+
+
+def tissue_command(session: Session) -> Command:
+    """Name the verb that finds the tissue of the shown slide, and lays its patches."""
+    facts = open_slide(session)
+    config = GridOptions(
+        slide=Path(facts.path),
+        tissue_out=output_folder(facts) / f"{facts.name}.found.geojson",
+        read=ReadConfig(mpp_override=facts.mpp_override),
+        grid=session.patches,
+    )
+    return Command("grid", config, "slide")

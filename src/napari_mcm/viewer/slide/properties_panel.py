@@ -1,0 +1,235 @@
+"""What is known of the present slide, and what is odd about it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QGroupBox,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mcm.core.errors import McmError
+from napari_mcm.core.grid import GridConfig, common_mpp
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.slides.tiles import Pixels
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.qt.helpers import follow, note
+
+ROWS = ("Size", "Resolution", "Objective", "Vendor", "Levels", "Read by", "Patches")
+
+UNKNOWN = "not stated"
+
+
+class FactsBox(QGroupBox):
+    """Properties of the slide, how patches are read from it, and its warnings.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("Properties")
+        self._session = session
+        self.rows = {row: note() for row in ROWS}
+        self.warnings = note()
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setVerticalSpacing(3)
+        for row, value in self.rows.items():
+            value.setTextInteractionFlags(
+                Qt.TextInteractionFlag.TextSelectableByMouse
+                | Qt.TextInteractionFlag.TextSelectableByKeyboard
+            )
+            value.setAccessibleName(row)
+            label = QLabel(row)
+            label.setAlignment(Qt.AlignmentFlag.AlignTop)
+            form.addRow(label, value)
+        self._table = QWidget()
+        self._table.setLayout(form)
+        column = QVBoxLayout(self)
+        column.addWidget(self._table)
+        column.addWidget(self.warnings)
+        follow(session.slide_changed, self.refresh)
+        follow(session.patches_changed, self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the present slide."""
+        slide = slide_of(self._session.slide)
+        self.setVisible(slide is not None)
+        if slide is None:
+            return
+        values = (
+            size(slide),
+            resolution(slide),
+            objective(slide),
+            vendor(slide),
+            levels(slide),
+            slide.backend,
+            reading(slide, self._session.patches),
+        )
+        for row, value in zip(ROWS, values, strict=True):
+            self.rows[row].setText(value)
+        self.rows["Levels"].setToolTip(
+            "\n".join(f"{w:,} × {h:,} px" for w, h in (v.size for v in slide.levels))
+        )
+        lines = [f"Warning: {line}" for line in slide.warnings]
+        self.warnings.setText("\n".join(lines))
+        self.warnings.setVisible(bool(lines))
+
+
+def size(slide: Slide) -> str:
+    """Say how large a slide is, in pixels and millimetres."""
+    width, height = slide.size
+    text = f"{width:,} × {height:,} px"
+    if (mpp := slide.stated_mpp) is None:
+        return text
+    return f"{text}\n{width * mpp[0] / 1000:.3g} × {height * mpp[1] / 1000:.3g} mm"
+
+
+def resolution(slide: Slide) -> str:
+    """Say how fine a slide is, and who says so."""
+    if (mpp := slide.stated_mpp) is None:
+        return UNKNOWN
+    source = "as you stated" if slide.mpp_override else "from the file"
+    numbers = dict.fromkeys(f"{value:.4g}" for value in mpp)
+    return f"{' × '.join(numbers)} µm/px, {source}"
+
+
+def objective(slide: Slide) -> str:
+    """Name the power of the objective."""
+    power = slide.properties.get("objective", "")
+    return f"{power}×" if power else UNKNOWN
+
+
+def vendor(slide: Slide) -> str:
+    """Name vendor and model, as the file does."""
+    named = (slide.properties.get(key, "") for key in ("vendor", "model"))
+    known = [name for name in named if name and name.lower() != "unknown"]
+    return ", ".join(dict.fromkeys(known)) or UNKNOWN
+
+
+def levels(slide: Slide) -> str:
+    """Count levels, and say by how much each is coarser."""
+    stored = sum(level.stored for level in slide.levels)
+    factors = ", ".join(f"{level.downsample[0]:.3g}×" for level in slide.levels)
+    made = len(slide.levels) - stored
+    return f"{stored}{f' and {made} made' if made else ''} ({factors})"
+
+
+def reading(slide: Slide, patches: GridConfig) -> str:
+    """Say from which level patches are read, and by how much they are shrunk."""
+    if slide.stated_mpp is None:
+        return UNKNOWN
+    try:
+        mpp = common_mpp([slide], patches)
+    except McmError as error:
+        return f"none: {getattr(error, 'what', error)}"
+    plan = slide.plan(mpp)
+    how = "as stored" if plan.exact else f"shrunk {plan.factor[0]:.4g}×"
+    if plan.factor[0] < 1:
+        how = f"enlarged {1 / plan.factor[0]:.4g}×"
+    return f"{mpp:.4g} µm/px: level {plan.level}, {how}"
+
+
+SIDE = 260
+
+# In two lines: a button is never narrower than its text.
+SHOW = "Show l&abel and macro\n(may show a patient's name)"
+
+HIDE = "Hide l&abel and macro"
+
+
+class LabelImages(QWidget):
+    """A button, and what it shows until it is pressed again or the slide changes.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._slide: Slide | None = None
+        self.button = QPushButton(SHOW)
+        self.button.setCheckable(True)
+        self.button.setToolTip(
+            "They are read now, shown here only, and neither kept nor added as layers"
+        )
+        self.button.toggled.connect(self._toggled)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.addWidget(self.button)
+        self.pictures: list[QLabel] = []
+        follow(session.slide_changed, self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the images of another slide away."""
+        slide = slide_of(self._session.slide)
+        if slide is not self._slide or slide is None:
+            self.button.setChecked(False)
+            self._slide = slide
+        self.setVisible(slide is not None and bool(_names(slide)))
+
+    def _toggled(self, on: bool) -> None:
+        self.button.setText(HIDE if on else SHOW)
+        slide = self._slide
+        if not on or slide is None:
+            self._clear()
+            return
+        for name in _names(slide):
+            self._session.disk.submit(
+                f"image {name}",
+                partial(_shrunk, slide, name),
+                partial(self._show, slide, name),
+                self._session.complain,
+            )
+
+    def _show(self, slide: Slide, name: str, pixels: Pixels) -> None:
+        if slide is not self._slide or not self.button.isChecked():
+            return
+        height, width = pixels.shape[:2]
+        image = QImage(
+            pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888
+        )
+        picture = QLabel()
+        picture.setPixmap(QPixmap.fromImage(image))
+        picture.setToolTip(name)
+        picture.setAccessibleName(f"{name} image of the slide")
+        picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.pictures.append(picture)
+        self._column.addWidget(picture)
+
+    def _clear(self) -> None:
+        for picture in self.pictures:
+            self._column.removeWidget(picture)
+            picture.deleteLater()
+        self.pictures.clear()
+
+
+def _names(slide: Slide) -> list[str]:
+    """Leave the thumbnail out: it shows what the slide itself does."""
+    return [name for name in slide.associated if name != "thumbnail"]
+
+
+def _shrunk(slide: Slide, name: str) -> Pixels:
+    """Read an image, no larger than the dock is wide."""
+    from PIL import Image
+
+    image = Image.fromarray(slide.associated_image(name))
+    image.thumbnail((SIDE, SIDE))
+    return np.asarray(image)

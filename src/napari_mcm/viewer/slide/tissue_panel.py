@@ -1,0 +1,133 @@
+"""The tissue mask: find it, correct it, save and load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import (
+    QGroupBox,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+)
+
+from napari_mcm.viewer.app.features import find_mask
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.app.tissue import Drawing
+from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.qt.command_panel import CommandMenu
+from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.qt.path_field import ask_file, ask_save
+from napari_mcm.viewer.slide.commands import tissue_command
+
+_FIND = "Search the slide for tissue, in the background"
+_CORRECT = "Paint on the mask with napari's brush; press again to look around"
+_SAVE = "Write the mask as GeoJSON (for QuPath) or PNG"
+_LOAD = "Read a mask from GeoJSON or a picture of the whole slide"
+_KEYS = "Brush 2, eraser 1, fill 4, undo Ctrl+Z. [ and ] change its size; Space pans."
+_WRITE = "GeoJSON (*.geojson);;PNG (*.png)"
+_READ = "Masks (*.geojson *.json *.png *.tif *.tiff)"
+
+
+class TissueBox(QGroupBox):
+    """Finds tissue and lets the user correct it.
+
+    Parameters
+    ----------
+    session : Session
+        Of the viewer.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("Tissue")
+        self._session = session
+        self.search = QPushButton("Find &tissue")
+        self.search.clicked.connect(self.start)
+        self.correct = QPushButton("Co&rrect")
+        self.correct.setCheckable(True)
+        self.correct.clicked.connect(self._correct)
+        self.save = QPushButton("Save &mask…")
+        self.save.clicked.connect(self._browse_save)
+        self.load = QPushButton("Load ma&sk…")
+        self.load.clicked.connect(self._browse_load)
+        self.command = CommandMenu(
+            "Find tissue", lambda: tissue_command(session), session.complain
+        )
+        self.state = note()
+        self._lay_out()
+        follow(session.slide_changed, self.refresh)
+        follow(session.tissue.changed, self.refresh)
+        follow(session.jobs.status.events.state, self.refresh)
+        follow(session.tissue.painting_changed, self.refresh)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        for pair in ((self.search, self.correct), (self.load, self.save)):
+            row = QHBoxLayout()
+            for button in pair:
+                row.addWidget(button)
+            column.addLayout(row)
+        column.addWidget(self.command)
+        column.addWidget(self.command.said)
+        column.addWidget(self.state)
+
+    def refresh(self) -> None:
+        """Show the state of the mask, and which buttons can be used."""
+        session = self._session
+        slide, drawing = slide_of(session.slide), session.tissue.drawing(session.slide)
+        reason = "" if slide else "no slide is open"
+        if slide is not None and slide.stated_mpp is None:
+            reason = "the slide's resolution is not known: give it above"
+        busy = "another job is running" if session.jobs.status.busy else ""
+        allow(self.search, _FIND, reason or busy)
+        allow(self.load, _LOAD, reason)
+        nothing = reason or ("" if drawing else "there is no mask yet")
+        allow(self.correct, _CORRECT, nothing)
+        allow(self.save, _SAVE, nothing)
+        painting = session.tissue.paints_on(session.slide)
+        self.correct.setChecked(painting)
+        text = describe(drawing)
+        self.state.setText(f"{text}\n{_KEYS}" if painting else text)
+
+    def start(self) -> None:
+        """Search the present slide for tissue, in the background."""
+        session, layer = self._session, self._session.slide
+        slide = slide_of(layer)
+        if layer is not None and slide is not None:
+            session.jobs.start(
+                f"Tissue of {slide.name}",
+                lambda: find_mask(slide),
+                lambda mask: session.tissue.show_found(layer, mask),
+            )
+
+    def _correct(self, on: bool) -> None:
+        session = self._session
+        drawing = session.tissue.drawing(session.slide)
+        if drawing is None or session.slide is None:
+            return
+        drawing.layer.visible = True
+        drawing.layer.mode = "paint" if on else "pan_zoom"
+        session.layers.activate(drawing.layer if on else session.slide)
+        self.refresh()
+
+    def _browse_save(self) -> None:
+        slide = slide_of(self._session.slide)
+        if slide is None or self._session.slide is None:
+            return
+        start = str(Path(slide.path).parent / f"{slide.name}.geojson")
+        path = ask_save(self, "Save the mask", start, _WRITE)
+        if path:
+            self._session.tissue.save(self._session.slide, Path(path))
+
+    def _browse_load(self) -> None:
+        path = ask_file(self, "Load a mask", _READ)
+        if path and self._session.slide is not None:
+            self._session.tissue.load(self._session.slide, Path(path))
+
+
+def describe(drawing: Drawing | None) -> str:
+    """Say how much tissue there is, and where the mask comes from."""
+    if drawing is None:
+        return "No mask yet. Without one, features are computed where tissue is found."
+    return f"{drawing.mask.fraction:.1%} of the slide is tissue; {drawing.note}."

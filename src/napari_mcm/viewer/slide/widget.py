@@ -1,0 +1,34 @@
+"""The dock widget *Slide*: look at a slide, its tissue and its patches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mcm.viewer.qt.dock import DockedWidget
+from napari_mcm.viewer.qt.slide_selector import SlideBox
+from napari_mcm.viewer.slide.grid_preview import GridBox
+from napari_mcm.viewer.slide.properties_panel import FactsBox, LabelImages
+from napari_mcm.viewer.slide.tissue_panel import TissueBox
+
+if TYPE_CHECKING:
+    import napari
+
+
+class SlideWidget(DockedWidget):
+    """Properties of the open slide, its tissue mask, and a preview of its patches.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it is docked in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        session = self.session
+        self.slide = SlideBox(session, brief=True)
+        self.properties = FactsBox(session)
+        self.images = LabelImages(session)
+        self.tissue = TissueBox(session)
+        self.grid = GridBox(session)
+        self.stack((self.slide, self.properties, self.tissue, self.grid, self.images))

@@ -1,0 +1,74 @@
+"""What lies in run folders of masked autoencoders, classifiers and ablations.
+
+Read without PyTorch, which is slow to start.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_mcm.viewer.training.metrics import read_series
+from napari_mcm.viewer.training.run_folder import read_config
+
+PRETRAINING_KEYS = {"pictures", "masking", "recipe"}
+
+CLASSIFIER_KEYS = {"init", "fit", "labels"}
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished pre-training, or a trained classifier.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    config, summary : mapping
+        Its options, and how it ended.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    def describe(self) -> str:
+        """Say in a line what came of it."""
+        text = f"{self.summary.get('images', 0):,} images learned from"
+        first, last = self.summary.get("loss_first"), self.summary.get("loss_last")
+        if isinstance(first, float) and isinstance(last, float):
+            text += f", loss {first:.3f} → {last:.3f}"
+        return text
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """What a classifier scores on validation images; empty where nothing is."""
+        found = self.summary.get("scores")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def confusion(self) -> Path:
+        """The picture of a classifier's confusion matrix."""
+        return self.path / "validation" / "confusion.png"
+
+
+def read_trained(folder: Path) -> TrainedRun | None:
+    """Read a finished pre-training or classifier; None where there is none."""
+    config = read_config(folder)
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    known = set(config) >= PRETRAINING_KEYS or set(config) >= CLASSIFIER_KEYS
+    if not known or not isinstance(summary, dict):
+        return None
+    return TrainedRun(folder, config, summary)
+
+
+def steps_done(folder: Path) -> str:
+    """Return how many steps a run has done, as text; empty where none is logged."""
+    steps = read_series(folder).get("step", [])
+    return f"{round(steps[-1]) + 1:,} steps done" if steps else ""

@@ -1,1 +1,0 @@
-"""Dock widgets and the parts that they are built of."""

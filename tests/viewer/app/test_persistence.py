@@ -1,0 +1,154 @@
+"""What was used before is offered everywhere, and dialogs begin where the last ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QFileDialog
+
+from napari_mcm.viewer.app.persistence import (
+    FEATURES,
+    RUNS,
+    last_folder,
+    recent,
+    remember_recent,
+)
+from napari_mcm.viewer.finetune.controller import FinetuneDesk
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from tests.viewer.conftest import finish, wait_until, write_slide
+
+
+def make_run(path: Path, finished: bool = True) -> Path:
+    path.mkdir(parents=True)
+    if finished:
+        (path / "summary.json").write_text("{}")
+    remember_recent(RUNS, str(path))
+    return path
+
+
+def dock(viewer: Any, name: str) -> Any:
+    _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", name)
+    return docked
+
+
+def test_similarity_and_fine_tune_offer_what_was_used_before(
+    viewer: Any, slide_path: Path, tmp_path: Path
+) -> None:
+    begun = make_run(tmp_path / "begun", finished=False)
+    runs = [make_run(tmp_path / "older"), make_run(tmp_path / "newer")]
+    file = tmp_path / "resnet18" / "slide.features.zarr"
+    file.mkdir(parents=True)
+    remember_recent(FEATURES, str(file))
+    viewer.open(slide_path, plugin="napari-mcm")
+    similarity, tuning = dock(viewer, "Similarity"), dock(viewer, "Fine-tune")
+    slots = (similarity.first, similarity.second, similarity.third)
+    chosen = [slot.encoder.spec for slot in slots]
+    lists = [slot.encoder for slot in slots] + [
+        tuning.form.student,
+        tuning.form.teacher,
+    ]
+    wait_until(lambda: all(box.findText(str(runs[0])) >= 0 for box in lists))
+    for box in lists:
+        assert [box.itemText(i) for i in range(2)] == [str(runs[1]), str(runs[0])]
+        assert box.findText(str(begun)) < 0
+    assert [slot.encoder.spec for slot in slots] == chosen
+    for slot in slots:
+        assert slot.load.menu().actions()[-1].toolTip() == str(file)
+    finish(similarity)
+
+
+def test_a_new_encoder_is_offered_by_itself(
+    viewer: Any, slide_path: Path, tmp_path: Path
+) -> None:
+    viewer.open(slide_path, plugin="napari-mcm")
+    similarity, features = dock(viewer, "Similarity"), dock(viewer, "Features")
+    run = make_run(tmp_path / "run")
+    assert similarity.first.encoder.findText(str(run)) < 0
+    FinetuneDesk(similarity.session)._trained(run)
+    for box in (similarity.first.encoder, features.extract.encoder):
+        wait_until(lambda box=box: box.findText(str(run)) >= 0)
+    finish(similarity)
+
+
+def test_what_similarity_made_is_remembered(
+    widget: SimilarityWidget, qtbot: QtBot
+) -> None:
+    widget.options.patch_size.setValue(200)
+    widget.first.encoder.setCurrentText("random:test_resnet")
+    widget.first.start()
+    slots = (widget.first, widget.second)
+    qtbot.waitUntil(lambda: len(recent(FEATURES)) == 1, timeout=100_000)
+    wait_until(lambda: all(len(slot.load.menu().actions()) == 4 for slot in slots))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What dialogs are to answer, and where they began."""
+    seen: dict[str, Any] = {"answer": "", "began": []}
+
+    def answer(_parent: Any, _title: str, start: str, *_: Any) -> tuple[str, str]:
+        seen["began"].append(start)
+        return seen["answer"], ""
+
+    def answer_folder(_parent: Any, _title: str, start: str) -> str:
+        return answer(None, "", start)[0]
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", answer)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", answer_folder)
+    return seen
+
+
+def test_dialogs_begin_where_the_last_one_ended(
+    viewer: Any, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    mkdir(tmp_path / "far")
+    path = write_slide(tmp_path / "far" / "away.tif")
+    widget = dock(viewer, "Similarity")
+    widget.slide.open.click()
+    # Broken off: nothing is kept.
+    assert asked["began"] == [""] and last_folder() is None
+    asked["answer"] = str(path)
+    widget.slide.open.click()
+    wait_until(lambda: widget.session.slide is not None)
+    assert last_folder() == tmp_path / "far"
+    asked["answer"] = ""
+    press: list[Callable[[], Any]] = [
+        widget.first.load._browse_file,
+        widget.first.load._browse_folder,
+        widget.options._browse,
+        widget.slide._browse_folder,
+    ]
+    for one in press:
+        one()
+        assert asked["began"][-1] == str(tmp_path / "far"), one
+    widget.first.command.save.trigger()
+    assert asked["began"][-1] == str(tmp_path / "far" / "config.json")
+    # What is remembered beside it is not lost, nor the other way round.
+    make_run(tmp_path / "run")
+    assert last_folder() == tmp_path / "far" and recent(RUNS) == (tmp_path / "run",)
+    # A folder that is gone is no place to begin.
+    (tmp_path / "far").rename(tmp_path / "gone")
+    widget.slide.open.click()
+    assert asked["began"][-1] == ""
+    finish(widget)
+
+
+def mkdir(path: Path) -> None:
+    path.mkdir()
+
+
+def test_napari_begins_where_a_slide_was_opened(viewer: Any, tmp_path: Path) -> None:
+    from napari.utils.history import get_open_history
+
+    mkdir(tmp_path / "slides")
+    path = write_slide(tmp_path / "slides" / "a.tif")
+    widget = dock(viewer, "Slide")
+    widget.slide.take(str(path))
+    wait_until(lambda: widget.session.slide is not None)
+    assert get_open_history()[0] == str(tmp_path / "slides")
+    finish(widget)

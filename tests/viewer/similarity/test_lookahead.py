@@ -1,0 +1,77 @@
+"""The answer to a click, begun when the button goes down."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.similarity.context import context_of
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from tests.viewer.conftest import Click
+from tests.viewer.similarity.test_maps import ready
+
+__all__ = ["ready"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each product with all patches, whether the window waited for it."""
+    asked: list[bool] = []
+    compare = SimilarityIndex.compare
+
+    def watched(self: SimilarityIndex, directions: Any) -> Any:
+        asked.append(threading.current_thread() is threading.main_thread())
+        return compare(self, directions)
+
+    monkeypatch.setattr(SimilarityIndex, "compare", watched)
+    return asked
+
+
+def place(ready: SimilarityWidget, loaded: Loaded, patch: int) -> Any:
+    slide = ready.session.slide
+    assert slide is not None
+    return slide.data_to_world(loaded.index.features.grid.centres[patch][::-1])
+
+
+def test_a_click_takes_what_its_press_began(
+    ready: SimilarityWidget, loaded: Loaded, click: Click, asked: list[bool]
+) -> None:
+    click(place(ready, loaded, 3))
+    assert asked == [False]
+    query = context_of(ready.session).query
+    assert query is not None
+    expected = loaded.index.query(3)
+    heatmap = query.maps["first"]
+    assert heatmap is not None
+    assert heatmap.values == pytest.approx(expected)
+
+
+def test_each_click_has_its_own_answer(
+    ready: SimilarityWidget, loaded: Loaded, click: Click, asked: list[bool]
+) -> None:
+    for patch, modifiers in ((3, []), (5, ["Shift"]), (7, ["Control"])):
+        click(place(ready, loaded, patch), modifiers=modifiers)
+    query = context_of(ready.session).query
+    assert query is not None
+    heatmap = query.maps["first"]
+    assert heatmap is not None
+    assert heatmap.values == pytest.approx(loaded.index.query([3, 5], [7]))
+    assert asked == [False] * 3 + [True]
+
+
+def test_a_press_that_becomes_a_drag_asks_nothing(
+    ready: SimilarityWidget, loaded: Loaded, click: Click
+) -> None:
+    click(place(ready, loaded, 3), moved_px=30)
+    assert context_of(ready.session).query is None
+    # What was begun for it is not taken for the answer to another question.
+    context_of(ready.session).queries.point(*loaded.index.features.grid.centres[5])
+    query = context_of(ready.session).query
+    assert query is not None
+    heatmap = query.maps["first"]
+    assert heatmap is not None
+    assert heatmap.values == pytest.approx(loaded.index.query(5))
