@@ -25,7 +25,7 @@ from napari_mcm.core.mil.config import (
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.slides import Slide, open_slide
 from napari_mcm.core.studies.ablation_config import AblationConfig
-from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import find_mask
 from napari_mcm.viewer.cells.controller import classify_boxes
 from napari_mcm.viewer.cells.training import ablate_run, classify_run, resume_classifier
@@ -33,7 +33,7 @@ from napari_mcm.viewer.features.jobs import extract_run
 from napari_mcm.viewer.finetune.controller import finetune_run, resume_run
 from napari_mcm.viewer.mae.controller import pretrain_run, resume_pretraining
 from napari_mcm.viewer.mil.controller import continue_run, train_run
-from napari_mcm.viewer.mil.prediction import LookRequest, look
+from napari_mcm.viewer.mil.prediction import PredictionRequest, predict_slide
 
 STUDENT, TEACHER = "offline:efficientnet_lite0", "offline:efficientnet_lite2"
 SLIDES_OF_A_COHORT, PATCHES_OF_A_BAG, BOXES = 12, 5000, 400
@@ -101,15 +101,15 @@ def mil(at: Place, out: Path) -> Make:
         split=SplitConfig(folds=2),
         figures=FiguresConfig(resamples=200),
     )
-    return lambda: train_run(beside_window(config))
+    return lambda: train_run(reserve_gui_core(config))
 
 
 def attention(at: Place, _: Path) -> Make:
     with open_slide(at.slide) as slide:
         name = slide.name
     folders = (at.root / "features",)
-    request = LookRequest(at.run("mil model"), name, at.slide, None, folders)
-    return lambda: look(request)
+    request = PredictionRequest(at.run("mil model"), name, at.slide, None, folders)
+    return lambda: predict_slide(request)
 
 
 def pretraining(at: Place, out: Path, model: str = "small") -> Make:

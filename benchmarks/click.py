@@ -35,8 +35,8 @@ from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.similarity import usual_range
 from napari_mcm.viewer.app.features import Loaded
 from napari_mcm.viewer.app.session import SLOTS, Limits, Session
-from napari_mcm.viewer.layers.manager import LayerBoard
-from napari_mcm.viewer.layers.metadata import KEY, SlideFacts
+from napari_mcm.viewer.layers.manager import LayerManager
+from napari_mcm.viewer.layers.metadata import KEY, SlideMetadata
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 
@@ -81,7 +81,7 @@ def add_slide(viewer: napari.Viewer, side: int) -> None:
         levels.append(level[:side, :side])
         side //= 4
     size = levels[0].shape[:2][::-1]
-    facts = SlideFacts("generated.svs", "generated", size, (MPP, MPP))
+    metadata = SlideMetadata("generated.svs", "generated", size, (MPP, MPP))
     viewer.add_image(
         levels,
         rgb=True,
@@ -90,7 +90,7 @@ def add_slide(viewer: napari.Viewer, side: int) -> None:
         scale=(MPP, MPP),
         units=("um", "um"),
         axis_labels=("y", "x"),
-        metadata={KEY: {"kind": "slide", **asdict(facts)}},
+        metadata={KEY: {"kind": "slide", **asdict(metadata)}},
         name="generated",
     )
 
@@ -200,8 +200,8 @@ def main() -> None:
     options = parser.parse_args()
     timed("one map's values", SimilarityIndex, "compare")
     timed("one map's raster", PatchGrid, "raster")
-    timed("one map's layer", LayerBoard, "show_map")
-    timed("marker", LayerBoard, "mark_examples")
+    timed("one map's layer", LayerManager, "show_map")
+    timed("marker", LayerManager, "mark_examples")
     timed("all in the click", Session, "ask")
 
     grid = round_grid(options.patches)
@@ -247,7 +247,7 @@ def fill_slots(
         index = SimilarityIndex(features)
         path = Path("x.features.zarr")
         loaded = Loaded(slot, index, path, usual_range(index))
-        widget.session.take_features(widget.session.slide, slot, loaded)
+        widget.session.set_features(widget.session.slide, slot, loaded)
 
 
 def report(took: list[float], patches: int, options: argparse.Namespace) -> None:

@@ -53,10 +53,10 @@ def main() -> None:
         status = np.zeros(len(grid), np.uint8)
         index = SimilarityIndex(FeatureSet(vectors, grid, status, {}))
         loaded = Loaded(slot, index, Path("none"), usual_range(index))
-        session.take_features(session.slide, slot, loaded)
+        session.set_features(session.slide, slot, loaded)
     context_of(session).queries.point(*grid.centres[len(grid) // 2])
     settle(1)
-    times, lags = follow(viewer, session, options.seconds)
+    times, lags = connect(viewer, session, options.seconds)
     gaps = np.diff(times) * 1e3
     figures = {
         "maps_per_s": len(times) / options.seconds,
@@ -69,7 +69,7 @@ def main() -> None:
     viewer.close()
 
 
-def follow(
+def connect(
     viewer: Any, session: Any, seconds: float
 ) -> tuple[list[float], list[float]]:
     """Drag in circles; gives when another map was painted, and stalls of the loop."""

@@ -31,7 +31,7 @@ from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from napari_mcm.viewer.training.start_panel import RESUME
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-from studio import Studio, settle, wait  # noqa: E402
+from screenshot_driver import Studio, settle, wait  # noqa: E402
 
 from napari_mcm.viewer.similarity.context import context_of
 
@@ -112,9 +112,9 @@ class Hour:
         """Open a slide; it is what is worked on then."""
         with self.stalls.during("opening"):
             self.studio.open(path)
-        facts = self.session.facts
-        assert facts is not None and facts.mpp is not None
-        assert Path(facts.path).resolve() == path.resolve()
+        metadata = self.session.metadata
+        assert metadata is not None and metadata.mpp is not None
+        assert Path(metadata.path).resolve() == path.resolve()
 
     def extract(self, widget: SimilarityWidget) -> None:
         """Extract by the student; cancelled once on the way."""
@@ -158,15 +158,15 @@ class Hour:
         wait(widget.start.start.isEnabled)
         self.take("fine-tune")
         widget.start.start.click()
-        wait(lambda: len(widget.desk.series.get("step", [])) >= 2)
+        wait(lambda: len(widget.controller.series.get("step", [])) >= 2)
         self.cancel("fine-tuning")
         wait(lambda: widget.start.start.text() == RESUME)
         with self.stalls.during("fine-tuning"):
             widget.start.start.click()
-            wait(lambda: len(widget.desk.series.get("step", [])) >= 4)
+            wait(lambda: len(widget.controller.series.get("step", [])) >= 4)
             self.take("fine-tuning")
             self.studio.finish()
-        wait(lambda: widget.desk.run is not None)
+        wait(lambda: widget.controller.run is not None)
         assert (run_dir / "encoder" / "model.safetensors").exists()
         return widget
 
@@ -237,7 +237,7 @@ def main() -> None:
     similarity.options.patch_size.setValue(options.patch_size)
     similarity.options.folder.setText(str(options.out / "features"))
     hour.extract(similarity)
-    size = hour.session.facts.size
+    size = hour.session.metadata.size
     hour.click(tuple(options.at or (size[0] / 2, size[1] / 2)))
     hour.take("clicked")
     tuning = hour.fine_tune(run_dir)

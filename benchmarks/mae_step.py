@@ -19,12 +19,12 @@ from torch import Tensor
 
 from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.mae import ModelConfig, PretrainConfig
-from napari_mcm.core.mae.pretraining import MaeLearner, MaskedImage, build_model
+from napari_mcm.core.mae.pretraining import MaeTrainer, MaskedImage, build_model
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.training.trainer import to_images
 
 
-class EveryPatch(MaeLearner):
+class EveryPatch(MaeTrainer):
     """The encoder sees all patches; hidden ones are the same grey."""
 
     def losses(self, samples: Sequence[MaskedImage]) -> tuple[Tensor, dict[str, float]]:
@@ -47,7 +47,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
         ),
         compute=ComputeConfig(device=options.device, precision=options.precision),
     )
-    ours = MaeLearner(build_model(config)[0], config)
+    ours = MaeTrainer(build_model(config)[0], config)
     plain = EveryPatch(build_model(config)[0], config)
     ours.chunk = options.chunk or ours.chunk
     plain.chunk = ours.chunk

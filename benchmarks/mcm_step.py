@@ -22,7 +22,7 @@ from torch import nn
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.mcm import FinetuneConfig
-from napari_mcm.core.mcm.trainer import Learner
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.windows import Window
 from napari_mcm.core.runtime.jobs import run
 
@@ -52,7 +52,7 @@ class Plain:
         plain = ComputeConfig(precision="float32")
         student = load_encoder(config.student, plain)
         teacher = load_encoder(config.teacher, plain)
-        self.learner = Learner(student, teacher, config)
+        self.learner = McmTrainer(student, teacher, config)
         for encoder in (student, teacher):
             encoder.module.to(memory_format=torch.contiguous_format)
         self.normalise, self.student = student.normalise, student.module
@@ -84,7 +84,7 @@ def measure(name: str, windows: int, rounds: int) -> None:
     """Print patches a second of both, and their ratio, per round and at the median."""
     student, teacher = PAIRS[name]
     config = FinetuneConfig(preset="mcm-kd", student=student, teacher=teacher)
-    ours = Learner(load_encoder(student), load_encoder(teacher), config)
+    ours = McmTrainer(load_encoder(student), load_encoder(teacher), config)
     plain = Plain(config)
     batch = make_windows(windows, config)
     patches = windows * config.context.s**2
@@ -136,7 +136,7 @@ def split_step(name: str, windows: int, rounds: int) -> dict[str, float]:
     """Tell which part of a step each of its pieces takes."""
     student, teacher = PAIRS[name]
     config = FinetuneConfig(preset="mcm-kd", student=student, teacher=teacher)
-    learner = Learner(load_encoder(student), load_encoder(teacher), config)
+    learner = McmTrainer(load_encoder(student), load_encoder(teacher), config)
     batch = make_windows(windows, config)
     run(learner.step(batch, 1.0, True, 0))
     timer = Timer()

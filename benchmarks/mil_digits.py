@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.mil import AggregatorConfig, TrainingConfig
-from napari_mcm.core.mil.trainer import Labelled, Learner
+from napari_mcm.core.mil.trainer import Labelled, MilTrainer
 from napari_mcm.core.runtime.jobs import run
 
 COUNTS, MODELS, SEEDS = (25, 50, 100, 200, 400), ("mean", "max", "abmil"), (0, 1)
@@ -64,7 +64,7 @@ def one(model: str, count: int, seed: int, data: tuple) -> float:
         epochs=40, lr=1e-3, batch_bags=16, padded=True, min_epochs=10, patience=8
     )
     compute = ComputeConfig(device="cpu", precision="float32")
-    learner = Learner(config, options.settled(model), compute, 64, 2, (seed, 0))
+    learner = MilTrainer(config, options.settled(model), compute, 64, 2, (seed, 0))
     for epoch in range(options.epochs):
         for number, batch in enumerate(learner.plan(slides, epoch)):
             run(learner.step(batch, bags, epoch, number))

@@ -6,7 +6,8 @@
 
 Each part runs in a process and a home of its own, on slides that are generated there:
 nobody's settings, files or slides are seen or changed. Buttons are pressed and the canvas
-is clicked; nothing is drawn in afterwards. How each is taken stands in `sittings.py`.
+is clicked; nothing is drawn in afterwards. How each is taken stands in
+`screenshot_scenarios.py`.
 Pictures called `results-…` are made by `make results`.
 """
 
@@ -76,7 +77,8 @@ def take(part: str, out: Path, home: Path) -> None:
     (home / MARKER).touch()
     shutil.copytree(SAMPLES, home / ".cache" / "napari-mcm" / "samples")
     began = time.time()
-    command = [sys.executable, str(HERE / "sittings.py"), part, str(out), str(home)]
+    script = HERE / "screenshot_scenarios.py"
+    command = [sys.executable, str(script), part, str(out), str(home)]
     subprocess.run(command, env=at_home(home), cwd=home, check=True)
     for name in PICTURES[part]:
         picture = out / f"{name}.png"
@@ -95,8 +97,8 @@ def draw_sample() -> None:
 
 def at_home(home: Path) -> dict[str, str]:
     """Give an environment in which all settings and caches are those of a new user."""
-    elsewhere = ("CONFIG", "CACHE", "DATA", "STATE")
-    left_out = {"NAPARI_CONFIG", *(f"XDG_{name}_HOME" for name in elsewhere)}
+    cross_slide = ("CONFIG", "CACHE", "DATA", "STATE")
+    left_out = {"NAPARI_CONFIG", *(f"XDG_{name}_HOME" for name in cross_slide)}
     kept = {key: value for key, value in os.environ.items() if key not in left_out}
     return kept | {"HOME": str(home), "HF_HUB_OFFLINE": "1"}
 

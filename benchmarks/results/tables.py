@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from napari_mcm.core.studies.study_config import StudyConfig
-from napari_mcm.core.studies.study_table import Row, by_cell, compare
+from napari_mcm.core.studies.study_table import Row, by_trial, compare
 
 SHOWN: Mapping[str, str] = {
     "few_shot_auroc": "few-shot AUROC",
@@ -30,7 +30,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def arms(rows: Sequence[Row], config: StudyConfig, names: Mapping[str, str]) -> str:
     """Write the mean of each arm over folds and seeds, and each seed's mean over folds."""
     body = [
-        [name, *(_mean_and_seeds(by_cell(rows, arm, figure)) for figure in SHOWN)]
+        [name, *(_mean_and_seeds(by_trial(rows, arm, figure)) for figure in SHOWN)]
         for arm, name in names.items()
         if arm in config.arms
     ]

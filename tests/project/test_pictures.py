@@ -44,7 +44,7 @@ def test_each_picture_is_made_by_a_script(stored: set[str], taken: set[str]):
 
 def test_each_part_of_the_script_takes_what_it_says(repository: Path):
     script = runpy.run_path(str(repository / "docs" / "make_pictures.py"))
-    how = (repository / "docs" / "sittings.py").read_text(encoding="utf-8")
+    how = (repository / "docs" / "screenshot_scenarios.py").read_text(encoding="utf-8")
     functions = dict(re.findall(r"^def (\w+)\((.*?)(?=^def |\Z)", how, re.M | re.S))
     for part, names in script["PICTURES"].items():
         takes = r'(?:studio\.take\(|out / )"([\w-]+)'

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_mcm.core.errors import SlideError
-from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.reader import get_reader, read_slide
 from tests.viewer.conftest import MPP, write_slide
 
@@ -29,9 +29,9 @@ def test_a_slide_becomes_a_layer_in_microns(viewer: Any, slide_path: Path) -> No
 
 def test_the_layer_knows_its_file(slide_path: Path, viewer: Any) -> None:
     (layer,) = viewer.open(slide_path, plugin="napari-mcm")
-    facts = SlideFacts.of_layer(layer)
-    assert facts is not None
-    assert Path(facts.path) == slide_path and facts.size == (1200, 1000)
+    metadata = SlideMetadata.of_layer(layer)
+    assert metadata is not None
+    assert Path(metadata.path) == slide_path and metadata.size == (1200, 1000)
 
 
 def test_without_a_resolution_the_world_is_in_pixels(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_mcm.viewer import sample_data
-from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,12 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_sample_opens_as_a_slide(viewer: Any) -> None:
     (layer,) = viewer.open_sample("napari-mcm", "generated_slide")
-    facts = SlideFacts.of_layer(layer)
-    assert facts is not None and facts.size == (600, 600) and facts.mpp == (0.5, 0.5)
+    metadata = SlideMetadata.of_layer(layer)
+    assert (
+        metadata is not None
+        and metadata.size == (600, 600)
+        and metadata.mpp == (0.5, 0.5)
+    )
     assert layer.name == "Generated H&E slide"
 
 

@@ -16,7 +16,7 @@ from napari_mcm.cli.drive import drive
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.cli.resuming import RESUME, run_to_resume
 from napari_mcm.core.errors import McmError
-from napari_mcm.core.mcm.config import FinetuneConfig, in_effect
+from napari_mcm.core.mcm.config import FinetuneConfig, preset_overrides
 from napari_mcm.core.runtime.jobs import Job, format_seconds
 from napari_mcm.core.runtime.jobs import run as run_job
 from napari_mcm.core.slides.find import find_slides
@@ -46,7 +46,7 @@ def preset_lines(config: FinetuneConfig) -> list[str]:
     """Say what a preset has set, and what was given otherwise."""
     if config.preset is None:
         return []
-    found = in_effect(config, config.preset)
+    found = preset_overrides(config, config.preset)
     text = ", ".join(
         f"--{name.replace('_', '-')} {_text(there)}"
         + ("" if there == said else f" (given, not {_text(said)})")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from napari_mcm.core.cells import FitConfig, MarkedCellsConfig
 from napari_mcm.core.cells import annotated_slides as marked
-from napari_mcm.core.cells.annotations import read_marks, write_boxes
+from napari_mcm.core.cells.annotations import read_annotations, write_boxes
 from napari_mcm.core.cells.model import load_classifier
 from napari_mcm.core.cells.training import classify
 from napari_mcm.core.errors import ConfigError, GridError, RunError, TrainingError
@@ -279,19 +279,19 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, name, content, message)
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises((ConfigError, GridError), match=message) as error:
-        read_marks(path)
+        read_annotations(path)
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a.geojson", "a.csv"])
 def test_a_file_that_is_not_there_or_too_large_is_not_read(tmp_path, monkeypatch, name):
     with pytest.raises((ConfigError, GridError), match="no such file of marks"):
-        read_marks(tmp_path / name)
+        read_annotations(tmp_path / name)
     write(tmp_path / name, "x,y\n1,2")
     for module in ("cells.annotations", "tissue.geojson"):
         monkeypatch.setattr(f"napari_mcm.core.{module}.LARGEST_FILE", 4)
     with pytest.raises((ConfigError, GridError), match="large"):
-        read_marks(tmp_path / name)
+        read_annotations(tmp_path / name)
 
 
 def test_cells_of_another_slide_and_what_cannot_be_written_are_told_first(

@@ -24,7 +24,7 @@ from napari_mcm.core.features import (
     extract_slides,
     read_features,
 )
-from napari_mcm.core.features.write_lock import Lease, lease_path, look
+from napari_mcm.core.features.write_lock import WriteLock, look, write_lock_path
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.runtime.jobs import Note, Progress, run
 from napari_mcm.core.slides import open_slide
@@ -128,7 +128,7 @@ def test_writes_may_stop_anywhere(monkeypatch, scene, encoder, tmp_path, kind):
         with monkeypatch.context() as patch:
             if kind == "power cut":
                 Disk(patch, last, PowerCut())
-                patch.setattr(Lease, "release", lambda self: self._ended.set())
+                patch.setattr(WriteLock, "release", lambda self: self._ended.set())
                 expected: type[BaseException] = PowerCut
             else:
                 Disk(patch, last, OSError(errno.ENOSPC, "No space left on device"))
@@ -139,8 +139,10 @@ def test_writes_may_stop_anywhere(monkeypatch, scene, encoder, tmp_path, kind):
             assert "No space left on device" in str(error.value)
             assert "\n" not in str(error.value)
         else:
-            dead = look(lease_path(path)).holder
-            lease_path(path).write_bytes(dataclasses.replace(dead, born="1").dump())
+            dead = look(write_lock_path(path)).holder
+            write_lock_path(path).write_bytes(
+                dataclasses.replace(dead, born="1").dump()
+            )
         with pytest.raises(FeatureError):
             read_features(path)
         for torn in path.rglob("*.partial"):
@@ -149,7 +151,7 @@ def test_writes_may_stop_anywhere(monkeypatch, scene, encoder, tmp_path, kind):
         for torn in path.rglob("*.partial"):
             torn.unlink()
         assert_undisturbed(path, reference)
-        assert not lease_path(path).exists()
+        assert not write_lock_path(path).exists()
 
 
 def test_a_block_is_on_the_disk_before_its_status_says_so(
@@ -250,7 +252,7 @@ def test_a_slide_that_another_extracts_comes_last(write_slide, encoder, tmp_path
     ]
     asked = config(tmp_path, slides)
     with open_slide(slides[0]) as slide:
-        held = Lease.take(tmp_path / f"{slide.name}.features.zarr")
+        held = WriteLock.take(tmp_path / f"{slide.name}.features.zarr")
     stages: list[str] = []
     finished: list[int] = []
 
@@ -272,7 +274,7 @@ def test_waiting_for_another_can_be_cancelled(write_slide, encoder, tmp_path):
     path = write_slide(stained_image(400, 360), "a.ome.tif")
     with open_slide(path) as slide:
         file = tmp_path / f"{slide.name}.features.zarr"
-    with Lease.take(file):
+    with WriteLock.take(file):
         job = extract_slides(config(tmp_path, [path]), [encoder])
         for event in job:
             if isinstance(event, Progress) and "waiting" in event.stage:

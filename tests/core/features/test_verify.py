@@ -17,7 +17,7 @@ from napari_mcm.core.features.format import attributes_of, load_schema
 from napari_mcm.core.features.interchange import save_features
 from napari_mcm.core.features.store import FeatureStore, create_group
 from napari_mcm.core.features.verify import VerifyConfig, verify_file, verify_files
-from napari_mcm.core.features.write_lock import Lease
+from napari_mcm.core.features.write_lock import WriteLock
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.slides import open_slide
@@ -100,7 +100,7 @@ def test_one_that_was_broken_off_is_incomplete(tmp_path):
     found = verdict(path)
     assert found.state == "incomplete"
     assert "32 of 80 rows; continue by the same extraction" in found.what
-    with Lease.take(path):
+    with WriteLock.take(path):
         assert "being written by process" in verdict(path).what
     # What is written already must be sound.
     part = path / "features" / "c" / "1" / "0"

@@ -20,12 +20,12 @@ import pytest
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features import write_lock as leases
 from napari_mcm.core.features.write_lock import (
-    Holder,
-    Lease,
-    LeaseHeldError,
+    LockOwner,
+    WriteLock,
+    WriteLockHeldError,
     hold,
-    lease_path,
     look,
+    write_lock_path,
 )
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
@@ -38,9 +38,9 @@ def path(tmp_path):
 
 def leave(path, age=0.0, **changes):
     """Leave a lease of another machine behind."""
-    other = Holder.this_process(1.0)
+    other = LockOwner.this_process(1.0)
     other = dataclasses.replace(other, **{"place": "far/1", "host": "far", **changes})
-    file = lease_path(path)
+    file = write_lock_path(path)
     file.write_bytes(other.dump())
     then = time.time() - age
     os.utime(file, (then, then))
@@ -48,61 +48,61 @@ def leave(path, age=0.0, **changes):
 
 
 def test_one_holds_it_and_gives_it_back(path):
-    with Lease.take(path) as lease:
-        lease.check()
+    with WriteLock.take(path) as write_lock:
+        write_lock.check()
         with pytest.raises(
-            LeaseHeldError, match=f"written by process {os.getpid()} on"
+            WriteLockHeldError, match=f"written by process {os.getpid()} on"
         ):
-            Lease.take(path)
+            WriteLock.take(path)
     assert not list(path.parent.iterdir())
-    with Lease.take(path):
+    with WriteLock.take(path):
         pass
 
 
 def test_who_waits_gets_it_as_soon_as_it_is_free(path):
-    first, released = Lease.take(path), threading.Event()
+    first, released = WriteLock.take(path), threading.Event()
 
     def release():
         released.set()
         first.release()
 
     threading.Timer(0.3, release).start()
-    with Lease.take(path, patience=60):
+    with WriteLock.take(path, patience=60):
         assert released.is_set()
 
 
 def test_a_fresh_lease_of_another_machine_is_left_alone(path):
     leave(path, age=0.5)
-    with pytest.raises(LeaseHeldError, match="on far since"):
-        Lease.take(path, stale=1)
+    with pytest.raises(WriteLockHeldError, match="on far since"):
+        WriteLock.take(path, stale=1)
 
 
 def test_a_silent_lease_of_another_machine_is_taken_over(path):
     dead = leave(path, age=1.5)
-    with Lease.take(path, stale=1) as lease:
-        lease.check()
-        assert look(lease_path(path)).holder.token != dead.token
+    with WriteLock.take(path, stale=1) as write_lock:
+        write_lock.check()
+        assert look(write_lock_path(path)).holder.token != dead.token
     assert not list(path.parent.iterdir())
 
 
 def test_a_holder_that_asked_for_more_time_gets_it(path):
     leave(path, age=30, stale=60.0)
-    with pytest.raises(LeaseHeldError):
-        Lease.take(path, stale=1)
+    with pytest.raises(WriteLockHeldError):
+        WriteLock.take(path, stale=1)
 
 
 @on_linux
 def test_a_running_process_of_this_machine_keeps_its_lease(path):
-    holder = leave(path, age=1000, place=Holder.this_process(1).place)
+    holder = leave(path, age=1000, place=LockOwner.this_process(1).place)
     assert holder.state == "running"
-    with pytest.raises(LeaseHeldError):
-        Lease.take(path, stale=1)
+    with pytest.raises(WriteLockHeldError):
+        WriteLock.take(path, stale=1)
 
 
 @on_linux
 def test_a_number_that_is_used_again_is_another_process(path):
-    leave(path, place=Holder.this_process(1).place, born="1")
-    with Lease.take(path):
+    leave(path, place=LockOwner.this_process(1).place, born="1")
+    with WriteLock.take(path):
         pass
 
 
@@ -110,8 +110,8 @@ def test_clocks_of_machines_may_differ(path, monkeypatch):
     leave(path, age=0)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 7200)
-    with pytest.raises(LeaseHeldError):
-        Lease.take(path, stale=1)
+    with pytest.raises(WriteLockHeldError):
+        WriteLock.take(path, stale=1)
 
 
 @pytest.mark.parametrize(
@@ -121,24 +121,26 @@ def test_clocks_of_machines_may_differ(path, monkeypatch):
         b"{",
         b"[1]",
         b"\xff" * 9000,
-        json.dumps({**dataclasses.asdict(Holder("../../x")), "token": "../x"}).encode(),
+        json.dumps(
+            {**dataclasses.asdict(LockOwner("../../x")), "token": "../x"}
+        ).encode(),
         b"[" * 4000,
     ],
 )
 def test_a_lease_that_cannot_be_read_counts_by_its_time(path, content):
-    file = lease_path(path)
+    file = write_lock_path(path)
     file.write_bytes(content)
-    with pytest.raises(LeaseHeldError):
-        Lease.take(path, stale=1)
+    with pytest.raises(WriteLockHeldError):
+        WriteLock.take(path, stale=1)
     os.utime(file, (time.time() - 2, time.time() - 2))
-    with Lease.take(path, stale=1) as lease:
-        lease.check()
+    with WriteLock.take(path, stale=1) as write_lock:
+        write_lock.check()
     assert not list(path.parent.iterdir())
 
 
 def test_signs_of_life_are_given(path):
-    with Lease.take(path, stale=0.6):
-        file = lease_path(path)
+    with WriteLock.take(path, stale=0.6):
+        file = write_lock_path(path)
         os.utime(file, (1, 1))
         deadline = time.monotonic() + 10
         while file.stat().st_mtime < time.time() - 1:
@@ -150,44 +152,44 @@ def test_signs_of_life_are_given(path):
 
 
 def test_who_lost_it_is_told_and_leaves_it_to_the_other(path):
-    lease = Lease.take(path)
+    write_lock = WriteLock.take(path)
     other = leave(path)
     with pytest.raises(FeatureError, match="taken over by process .* on far") as error:
-        lease.check()
+        write_lock.check()
     assert "\n" not in str(error.value)
-    lease.release()
-    assert look(lease_path(path)).holder == other
-    lease_path(path).unlink()
+    write_lock.release()
+    assert look(write_lock_path(path)).holder == other
+    write_lock_path(path).unlink()
 
 
 def test_a_lease_that_was_removed_by_hand_is_lost(path):
-    with Lease.take(path) as lease:
-        lease_path(path).unlink()
+    with WriteLock.take(path) as write_lock:
+        write_lock_path(path).unlink()
         with pytest.raises(FeatureError, match="taken over"):
-            lease.check()
+            write_lock.check()
     assert not list(path.parent.iterdir())
 
 
 def test_after_a_long_silence_it_is_renewed_unless_it_is_being_taken(path, monkeypatch):
-    lease = Lease.take(path, stale=30)
-    lease._heard -= 100
-    lease.check()
-    assert not lease._late
-    lease._heard -= 100
-    claim = lease._beside(lease._me.token)
-    claim.write_bytes(Holder("f" * 16, place="far", stale=60.0).dump())
+    write_lock = WriteLock.take(path, stale=30)
+    write_lock._heard -= 100
+    write_lock.check()
+    assert not write_lock._late
+    write_lock._heard -= 100
+    claim = write_lock._beside(write_lock._me.token)
+    claim.write_bytes(LockOwner("f" * 16, place="far", stale=60.0).dump())
     with pytest.raises(FeatureError, match="taken over"):
-        lease.check()
+        write_lock.check()
     claim.unlink()
-    lease.release()
+    write_lock.release()
 
 
 def test_several_are_held_all_or_none(tmp_path):
     paths = [tmp_path / name for name in "cab"]
     with hold(paths) as held:
-        assert [lease.path for lease in held] == paths
-    with Lease.take(paths[0]):
-        with pytest.raises(LeaseHeldError, match=str(paths[0])), hold(paths):
+        assert [write_lock.path for write_lock in held] == paths
+    with WriteLock.take(paths[0]):
+        with pytest.raises(WriteLockHeldError, match=str(paths[0])), hold(paths):
             pass
         assert [f.name for f in tmp_path.iterdir()] == [".c.lease"]
 
@@ -199,8 +201,8 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(path, monkeypatch, numbe
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(FeatureError, match=os.strerror(number)) as error:
-        Lease.take(path)
-    assert not isinstance(error.value, LeaseHeldError)
+        WriteLock.take(path)
+    assert not isinstance(error.value, WriteLockHeldError)
     assert "--out" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -217,10 +219,10 @@ def test_file_systems_without_hard_links_do(path, linking):
     for age in (None, 1.5):
         if age:
             leave(path, age=age)
-        with Lease.take(path, stale=1) as lease:
-            lease.check()
-            with pytest.raises(LeaseHeldError):
-                Lease.take(path)
+        with WriteLock.take(path, stale=1) as write_lock:
+            write_lock.check()
+            with pytest.raises(WriteLockHeldError):
+                WriteLock.take(path)
     assert not list(path.parent.iterdir())
 
 
@@ -232,8 +234,8 @@ def test_an_answer_that_the_network_lost_is_no_refusal(path, monkeypatch):
         raise FileExistsError(errno.EEXIST, "File exists")
 
     monkeypatch.setattr(leases.os, "link", link_and_fail)
-    with Lease.take(path) as lease:
-        lease.check()
+    with WriteLock.take(path) as write_lock:
+        write_lock.check()
 
 
 def test_of_many_takers_of_a_dead_lease_one_wins(path, linking):
@@ -244,8 +246,8 @@ def test_of_many_takers_of_a_dead_lease_one_wins(path, linking):
         def take(won=won, start=start):
             start.wait()
             time.sleep(random.random() * 0.01)
-            with contextlib.suppress(LeaseHeldError):
-                won.append(Lease.take(path, stale=1))
+            with contextlib.suppress(WriteLockHeldError):
+                won.append(WriteLock.take(path, stale=1))
 
         takers = [threading.Thread(target=take) for _ in range(8)]
         for taker in takers:
@@ -282,14 +284,14 @@ def test_a_taker_that_dies_half_way_is_taken_over_too(path, monkeypatch, step):
         for name in ("write_bytes", "replace", "unlink"):
             patch.setattr(Path, name, dying(getattr(Path, name)))
         with contextlib.suppress(Killed):
-            Lease.take(path, stale=1)._lost = True  # no more signs of life
+            WriteLock.take(path, stale=1)._lost = True  # no more signs of life
     # Whatever it left is as of another machine, and long ago.
     for file in path.parent.iterdir():
         content = json.loads(file.read_bytes())
         file.write_text(json.dumps({**content, "place": "far/1"}))
         os.utime(file, (1, 1))
-    with Lease.take(path, stale=1) as lease:
-        lease.check()
+    with WriteLock.take(path, stale=1) as write_lock:
+        write_lock.check()
     left = [file.name for file in path.parent.iterdir()]
     assert not left, left
 
@@ -330,13 +332,13 @@ def holding(path, stale=60.0):
 @on_linux
 def test_a_killed_process_is_taken_over_at_once(path):
     with holding(path) as child:
-        with pytest.raises(LeaseHeldError, match=f"process {child.pid}"):
-            Lease.take(path)
+        with pytest.raises(WriteLockHeldError, match=f"process {child.pid}"):
+            WriteLock.take(path)
         child.kill()
         # Not waited for: it is a zombie meanwhile. Patience ends before the lease would
         # be stale, so that only the process's death can have freed it.
-        with Lease.take(path, patience=30) as lease:
-            lease.check()
+        with WriteLock.take(path, patience=30) as write_lock:
+            write_lock.check()
 
 
 _HALF_DEAD = """
@@ -365,22 +367,22 @@ def test_a_process_is_not_gone_while_one_of_its_threads_may_still_write(path):
             while stat.read_text().rpartition(")")[2].split()[0] != "Z":
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            with pytest.raises(LeaseHeldError, match=f"process {child.pid}"):
-                Lease.take(path)
+            with pytest.raises(WriteLockHeldError, match=f"process {child.pid}"):
+                WriteLock.take(path)
         finally:
             child.kill()
-        with Lease.take(path, patience=30) as lease:
-            lease.check()
+        with WriteLock.take(path, patience=30) as write_lock:
+            write_lock.check()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
 def test_a_suspended_process_loses_it_and_is_told_when_it_awakes(path):
     with holding(path, stale=1) as child:
         child.send_signal(signal.SIGSTOP)
-        with pytest.raises(LeaseHeldError):
-            Lease.take(path, stale=1)
-        with Lease.take(path, patience=20, stale=1) as lease:
+        with pytest.raises(WriteLockHeldError):
+            WriteLock.take(path, stale=1)
+        with WriteLock.take(path, patience=20, stale=1) as write_lock:
             child.send_signal(signal.SIGCONT)
             print("?", file=child.stdin, flush=True)
             assert "taken over" in child.stdout.readline()
-            lease.check()
+            write_lock.check()

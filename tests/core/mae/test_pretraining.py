@@ -318,7 +318,7 @@ def test_threads_are_gone_after_a_cancel(config):
     job = pretrain(config)
     next(event for event in job if isinstance(event, Metrics))
     job.close()
-    writes.settle_all()
+    writes.wait_for_all_writes()
     assert set(threading.enumerate()) <= before
 
 

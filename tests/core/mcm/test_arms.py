@@ -11,10 +11,10 @@ from torch.testing import assert_close
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mcm import FinetuneConfig
-from napari_mcm.core.mcm.config import PRESETS, in_effect
+from napari_mcm.core.mcm.config import PRESETS, preset_overrides
 from napari_mcm.core.mcm.finetune import finetune
 from napari_mcm.core.mcm.model import Target
-from napari_mcm.core.mcm.trainer import Learner
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.windows import plan_epoch, read_window
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.training import Run
@@ -51,7 +51,7 @@ def test_what_is_given_wins_over_a_preset():
     config = FinetuneConfig(preset="paper", optimiser={"batch_norm": "frozen"})
     assert config.target.target_norm == "none"
     assert config.optimiser.batch_norm == "frozen"
-    assert in_effect(config, "paper")["batch_norm"] == ("train", "frozen")
+    assert preset_overrides(config, "paper")["batch_norm"] == ("train", "frozen")
     again = FinetuneConfig.model_validate_json(config.model_dump_json())
     assert again == config
 
@@ -100,7 +100,7 @@ def patches_of(window, name):
 
 
 def test_distillation_knows_no_neighbours(student, teacher, arm):
-    learner = Learner(student, teacher, arm("distill"))
+    learner = McmTrainer(student, teacher, arm("distill"))
     window = make_window(0, [1, 5, 7])
     _, before = learner.predict([window])
     assert before.shape == (6, teacher.dim)
@@ -122,7 +122,7 @@ def test_without_a_teacher_the_target_is_the_student_as_it_began(arm):
     student = load_encoder(config.student)
     frozen = load_encoder(config.teacher_spec)
     begun = {k: v.clone() for k, v in student.module.state_dict().items()}
-    learner = Learner(student, frozen, config)
+    learner = McmTrainer(student, frozen, config)
     for number in range(3):
         run(learner.step([make_window(number, [1, 5, 7])], 1.0, True, 0))
     for name, tensor in frozen.module.state_dict().items():
@@ -177,7 +177,7 @@ def test_adabn_statistics_are_those_of_the_windows(student, teacher, arm):
             buffer.fill_(10_000)
         elif name.endswith("running_mean"):
             buffer.fill_(3.0)
-    learner = Learner(student, teacher, arm("adabn"))
+    learner = McmTrainer(student, teacher, arm("adabn"))
     windows = [make_window(n, [1, 5, 7]) for n in range(4)]
     for window in windows:
         run(learner.step([window], 1.0, False, 0))
@@ -195,7 +195,9 @@ def test_adabn_needs_statistics_that_may_move(arm):
         FinetuneConfig(optimiser={"learn": "statistics"})
     config = arm("adabn", student="random:test_vit")
     with pytest.raises(ConfigError, match="no batch norms"):
-        Learner(load_encoder("random:test_vit"), load_encoder(config.teacher), config)
+        McmTrainer(
+            load_encoder("random:test_vit"), load_encoder(config.teacher), config
+        )
 
 
 def test_the_head_alone_learns_on_a_frozen_student(arm):
@@ -221,7 +223,7 @@ def test_arms_learn_and_leave_an_encoder(arm, preset):
 def test_each_arm_can_learn_a_batch_by_heart(arm, preset):
     config = arm(preset)
     encoders = (load_encoder(spec) for spec in (config.student, config.teacher_spec))
-    learner = Learner(*encoders, config)
+    learner = McmTrainer(*encoders, config)
     windows = [make_window(n, [n, 8 - n]) for n in range(3)]
     run(learner.measure_targets(windows))
     losses = [run(learner.step(windows, 1.0, True, 0)).loss for _ in range(30)]

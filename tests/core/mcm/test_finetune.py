@@ -218,7 +218,7 @@ def test_a_damaged_checkpoint_says_what_to_do(config):
     job = finetune(config)
     next(e for e in job if isinstance(e, Metrics))
     job.close()
-    writes.settle_all()
+    writes.wait_for_all_writes()
     file = Run.open(config.out).checkpoint_file
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(RunError, match="Remove it"):
@@ -256,5 +256,5 @@ def test_threads_are_gone_after_a_cancel(config):
     job = finetune(config)
     next(e for e in job if isinstance(e, Metrics))
     job.close()
-    writes.settle_all()
+    writes.wait_for_all_writes()
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]

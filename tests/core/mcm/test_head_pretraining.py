@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
-from napari_mcm.core.mcm.head_pretraining import HeadStart, KeptWindows
-from napari_mcm.core.mcm.trainer import Learner
+from napari_mcm.core.mcm.head_pretraining import HeadPretraining, KeptWindows
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.runtime.jobs import Metrics, Note, Progress, run
 from napari_mcm.core.training import Run
 
@@ -59,7 +59,7 @@ def test_a_head_that_started_knows_more_than_the_constant(
     """All patches of a window show one of three tissues; the teacher names it."""
     context = starting().context.model_copy(update={"context_mode": mode})
     asked = starting(head_epochs=10).model_copy(update={"context": context})
-    learner = Learner(student, teacher, asked)
+    learner = McmTrainer(student, teacher, asked)
     rng = torch.Generator().manual_seed(0)
     tissues = torch.randint(0, 3, (64,), generator=rng)
     kept = KeptWindows(
@@ -85,7 +85,7 @@ def test_a_head_that_started_knows_more_than_the_constant(
             )
 
     before = loss()
-    run(HeadStart(learner, [], asked, asked.out).train(kept))
+    run(HeadPretraining(learner, [], asked, asked.out).train(kept))
     assert loss() < 0.5 * before
 
 

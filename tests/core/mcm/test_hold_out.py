@@ -8,9 +8,9 @@ import torch
 
 from napari_mcm.core.errors import TrainingError
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
-from napari_mcm.core.mcm.trainer import Learner
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.validation import Validation
-from napari_mcm.core.mcm.windows import Source, keep_out, plan_epoch
+from napari_mcm.core.mcm.windows import Source, hold_out_blocks, plan_epoch
 from napari_mcm.core.runtime.jobs import Meter, Note, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
@@ -42,7 +42,7 @@ def pixels_of(refs, size):
 
 
 def test_no_pixel_is_both_learned_from_and_kept_out(source, kept_out):
-    held_out = keep_out([source], kept_out, 1.0)
+    held_out = hold_out_blocks([source], kept_out, 1.0)
     kept = pixels_of(held_out.refs, source.slide.size)
     assert kept.any()
     for epoch in range(6):
@@ -55,23 +55,25 @@ def test_no_pixel_is_both_learned_from_and_kept_out(source, kept_out):
 
 
 def test_about_the_part_asked_for_is_kept_out_by_the_seed(source, kept_out):
-    held_out = keep_out([source], kept_out, 1.0)
+    held_out = hold_out_blocks([source], kept_out, 1.0)
     kept = pixels_of(held_out.refs, source.slide.size).sum()
     learned = pixels_of(
         plan_epoch([source], kept_out, 1.0, 0, held_out), source.slide.size
     ).sum()
     assert 0.1 < kept / (kept + learned) < 0.6
-    again = keep_out([source], kept_out, 1.0)
+    again = hold_out_blocks([source], kept_out, 1.0)
     assert [r.key for r in again.refs] == [r.key for r in held_out.refs]
     other = kept_out.optimiser.model_copy(update={"seed": 1})
-    moved = keep_out([source], kept_out.model_copy(update={"optimiser": other}), 1.0)
+    moved = hold_out_blocks(
+        [source], kept_out.model_copy(update={"optimiser": other}), 1.0
+    )
     assert not np.array_equal(moved.boxes[0], held_out.boxes[0])
 
 
 def test_too_little_tissue_is_said(source, kept_out):
     large = kept_out.context.model_copy(update={"s": 12, "window_tissue": 0.1})
     with pytest.raises(TrainingError, match="too little tissue"):
-        keep_out([source], kept_out.model_copy(update={"context": large}), 1.0)
+        hold_out_blocks([source], kept_out.model_copy(update={"context": large}), 1.0)
 
 
 def test_losses_are_told_beside_the_guesses_they_must_beat(kept_out):
@@ -92,8 +94,8 @@ def test_losses_are_told_beside_the_guesses_they_must_beat(kept_out):
 
 
 def test_the_constant_is_the_best_one(student, teacher, kept_out, source):
-    held_out = keep_out([source], kept_out, 1.0)
-    learner = Learner(student, teacher, kept_out)
+    held_out = hold_out_blocks([source], kept_out, 1.0)
+    learner = McmTrainer(student, teacher, kept_out)
     validation = Validation(learner, held_out.refs, kept_out)
     run(validation.prepare())
     found = validation.summary({})
@@ -103,8 +105,8 @@ def test_the_constant_is_the_best_one(student, teacher, kept_out, source):
 
 
 def test_measuring_changes_nothing(student, teacher, kept_out, source):
-    held_out = keep_out([source], kept_out, 1.0)
-    learner = Learner(student, teacher, kept_out)
+    held_out = hold_out_blocks([source], kept_out, 1.0)
+    learner = McmTrainer(student, teacher, kept_out)
     validation = Validation(learner, held_out.refs, kept_out)
     run(validation.prepare())
     before = {name: t.clone() for name, t in learner.state().items()}

@@ -11,7 +11,7 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mcm.config import ContextConfig, OptimiserConfig, TargetConfig
 from napari_mcm.core.mcm.model import ContextModel, Target, sincos_positions
 from napari_mcm.core.mcm.trainer import (
-    Learner,
+    McmTrainer,
     parameter_groups,
     prepare_student,
     rate_factor,
@@ -25,7 +25,7 @@ def step(learner, windows, factor=1.0, learning=True):
 
 
 def test_masked_pixels_do_not_leak_into_predictions(student, teacher, config):
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     learner.head.eval()
     window = make_window(0, [1, 5, 7])
     _, before = learner.predict([window])
@@ -53,7 +53,7 @@ def test_predictions_depend_on_where_patches_lie():
 
 def test_masked_places_get_different_predictions(student, teacher, config):
     # All masked places hold the same token: only positions tell them apart.
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     learner.head.eval()
     _, predictions = learner.predict([make_window(0, [0, 4, 8])])
     assert predictions.std(dim=0).mean() > 1e-3
@@ -101,7 +101,7 @@ def test_standardised_targets_use_the_statistics_of_patches(student, teacher, co
     config = config.model_copy(
         update={"target": TargetConfig(target_norm="standardise")}
     )
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     windows = [make_window(n, [1, 5, 7]) for n in range(5)]
     run(learner.measure_targets(windows))
     features = [learner.teacher.encode(w.masked_pixels) for w in windows]
@@ -111,7 +111,7 @@ def test_standardised_targets_use_the_statistics_of_patches(student, teacher, co
 
 
 def test_learning_begins_at_the_best_constant(student, teacher, config):
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     windows = [make_window(n, [1, 5, 7]) for n in range(5)]
     run(learner.measure_targets(windows))
     scaled = learner.target.scale(
@@ -134,7 +134,7 @@ def test_cosine_arm_is_zero_for_a_perfect_guess_only():
 
 def test_the_teacher_does_not_learn(student, teacher, config):
     before = {k: v.clone() for k, v in teacher.module.state_dict().items()}
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     for _ in range(3):
         step(learner, [make_window(0, [1, 5, 7])])
     for name, tensor in teacher.module.state_dict().items():
@@ -143,7 +143,7 @@ def test_the_teacher_does_not_learn(student, teacher, config):
 
 
 def test_a_batch_can_be_learned_by_heart(student, teacher, config):
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     windows = [make_window(n, [n, 8 - n]) for n in range(3)]
     losses = [step(learner, windows).loss for _ in range(40)]
     assert losses[-1] < 0.5 * losses[0]
@@ -151,7 +151,7 @@ def test_a_batch_can_be_learned_by_heart(student, teacher, config):
 
 def test_student_and_head_both_learn(student, teacher, config):
     before = {k: v.clone() for k, v in student.module.state_dict().items()}
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     step(learner, [make_window(0, [1, 5, 7])])
     moved = [k for k, v in student.module.named_parameters() if (v != before[k]).any()]
     assert len(moved) > 0.9 * len(list(student.module.parameters()))
@@ -159,7 +159,7 @@ def test_student_and_head_both_learn(student, teacher, config):
 
 def test_head_warm_up_leaves_the_student_alone(student, teacher, config):
     before = {k: v.clone() for k, v in student.module.state_dict().items()}
-    learner = Learner(student, teacher, config)
+    learner = McmTrainer(student, teacher, config)
     head = learner.head.predictor[1].weight.clone()
     step(learner, [make_window(0, [1, 5, 7])], learning=False)
     for name, tensor in student.module.state_dict().items():
@@ -170,7 +170,7 @@ def test_head_warm_up_leaves_the_student_alone(student, teacher, config):
 @pytest.mark.parametrize(("policy", "moves"), [("frozen", False), ("train", True)])
 def test_batch_norm_policy(student, teacher, config, policy, moves):
     options = config.optimiser.model_copy(update={"batch_norm": policy})
-    learner = Learner(
+    learner = McmTrainer(
         student, teacher, config.model_copy(update={"optimiser": options})
     )
     before = {k: v.clone() for k, v in student.module.state_dict().items()}
@@ -188,7 +188,7 @@ def test_chunks_add_up_to_the_whole_batch(teacher, config):
     gradients = []
     for size in (1, 4):
         part = config.model_copy(update={"chunk_windows": size})
-        learner = Learner(load_encoder(config.student), teacher, part)
+        learner = McmTrainer(load_encoder(config.student), teacher, part)
         windows = [make_window(n, [n, n + 3], (8,)) for n in range(4)]
         figures = step(learner, windows, factor=0.0)
         gradients.append((figures, [p.grad for p in learner.head.parameters()]))

@@ -8,10 +8,10 @@ import torch
 
 from napari_mcm.core.errors import TrainingError
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
-from napari_mcm.core.mcm.trainer import Learner
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.runtime.jobs import Metrics, Note, run
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.monitor import Watch, effective_rank
+from napari_mcm.core.training.monitor import DivergenceMonitor, effective_rank
 from tests.core.mcm.conftest import make_window
 
 
@@ -33,7 +33,7 @@ def steps(**figures):
 
 
 def test_a_collapse_is_named_once():
-    watch, told = Watch({}), []
+    watch, told = DivergenceMonitor({}), []
     for values in steps(feature_std=[1.0] * 8 + [0.1] * 12):
         watch.add(values)
         told.append(watch.collapse())
@@ -43,14 +43,14 @@ def test_a_collapse_is_named_once():
 
 
 def test_what_falls_a_little_is_no_collapse_and_no_divergence():
-    watch = Watch({})
+    watch = DivergenceMonitor({})
     for values in steps(feature_rank=[9.0] * 6 + [5.0] * 20, loss=[1] * 6 + [1.3] * 20):
         watch.add(values)
         assert not watch.collapse() and not watch.diverged and watch.healthy
 
 
 def test_a_rising_loss_is_not_saved_from_and_then_stops():
-    watch, states = Watch({}), []
+    watch, states = DivergenceMonitor({}), []
     for values in steps(loss=[1.0] * 6 + [2.5] * 8 + [9.0] * 8):
         watch.add(values)
         states.append((watch.healthy, watch.diverged))
@@ -61,7 +61,7 @@ def test_a_rising_loss_is_not_saved_from_and_then_stops():
 
 def test_a_watch_goes_on_after_a_resume():
     past = {"loss": [1.0] * 8, "feature_std": [1.0] * 8, "feature_rank": [9.0] * 8}
-    watch = Watch(past)
+    watch = DivergenceMonitor(past)
     for values in steps(feature_rank=[1.0] * 5):
         watch.add(values)
     assert "effective rank" in watch.collapse()
@@ -91,14 +91,14 @@ def test_a_divergence_keeps_the_last_good_checkpoint(config, monkeypatch):
             "optimiser": config.optimiser.model_copy(update={"batch_windows": 1}),
         }
     )
-    real, count = Learner._update, []
+    real, count = McmTrainer._update, []
 
     def update(self, factor, learning):
         count.append(1)
         norm = real(self, factor, learning)
         return float("nan") if len(count) == 4 else norm
 
-    monkeypatch.setattr(Learner, "_update", update)
+    monkeypatch.setattr(McmTrainer, "_update", update)
     with pytest.raises(TrainingError, match="lower --student-lr.*batch-norm frozen"):
         run(finetune(config))
     _, state = Run.open(config.out).load_checkpoint()
@@ -118,7 +118,7 @@ def test_gradients_of_chunks_are_those_of_the_whole(student, teacher, config, si
         from napari_mcm.core.encoders import load_encoder
 
         part = config.model_copy(update={"chunk_windows": chunk})
-        learner = Learner(load_encoder(config.student), teacher, part)
+        learner = McmTrainer(load_encoder(config.student), teacher, part)
         figures = run(learner.step(windows, 0.0, True, 0))
         modules = (learner.student.module, learner.head)
         gradients.append(

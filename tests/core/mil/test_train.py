@@ -20,7 +20,7 @@ from napari_mcm.core.errors import ConfigError, RunError, TrainingError
 from napari_mcm.core.mil import AggregatorConfig, TrainingConfig
 from napari_mcm.core.mil.config import BagsConfig
 from napari_mcm.core.mil.train import resume_train, train
-from napari_mcm.core.mil.trainer import Labelled, Learner
+from napari_mcm.core.mil.trainer import Labelled, MilTrainer
 from napari_mcm.core.runtime.jobs import Metrics, Note, run
 from napari_mcm.core.training import Run
 from tests.core.mil.conftest import draw_bag, write_cohort
@@ -274,7 +274,7 @@ def make_learner(training=None, **aggregator):
     config = AggregatorConfig(hidden=8, width=4, dropout=0.0, **aggregator)
     options = TrainingConfig(**(training or {})).settled(config.model)
     compute = ComputeConfig(device="cpu", precision="float32")
-    return Learner(config, options, compute, 8, 2, (0, 0))
+    return MilTrainer(config, options, compute, 8, 2, (0, 0))
 
 
 class Memory(dict):

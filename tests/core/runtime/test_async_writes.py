@@ -20,7 +20,7 @@ def gate() -> Iterator[threading.Event]:
     opened = threading.Event()
     yield opened
     opened.set()
-    writes.settle_all()
+    writes.wait_for_all_writes()
 
 
 def slowly(file: Path, text: str, gate: threading.Event) -> Callable[[], None]:
@@ -40,11 +40,11 @@ def test_nobody_waits_but_who_needs_the_file(
 ) -> None:
     file, other = tmp_path / "a", tmp_path / "b"
     writes.begin(file, slowly(file, "one", gate))
-    writes.settle(other)
+    writes.wait_for_write(other)
     assert writes.is_under_way(file) and not file.exists()
     threading.Timer(0.2, gate.set).start()
-    writes.settle(file)
-    assert file.read_text() == "one" and not writes.are_unsettled()
+    writes.wait_for_write(file)
+    assert file.read_text() == "one" and not writes.has_pending_writes()
 
 
 def test_the_last_that_was_begun_is_what_stays(
@@ -56,7 +56,7 @@ def test_the_last_that_was_begun_is_what_stays(
     time.sleep(0.1)
     assert not file.exists()
     gate.set()
-    writes.settle(file)
+    writes.wait_for_write(file)
     assert file.read_text() == "two"
 
 
@@ -71,18 +71,18 @@ def test_a_program_that_ends_writes_without_a_thread(
     writes.begin(file, lambda: (file.write_text("one"), None)[1])
     assert file.read_text() == "one" and not writes.is_under_way(file)
     monkeypatch.undo()
-    writes.settle(file)
+    writes.wait_for_write(file)
 
 
 def test_what_went_wrong_is_told_once(tmp_path: Path) -> None:
     writes.begin(tmp_path / "a", fails)
     while writes.is_under_way(tmp_path / "a"):
         time.sleep(0.01)
-    assert writes.are_unsettled()
+    assert writes.has_pending_writes()
     with pytest.raises(McmError, match="No space left"):
-        writes.settle(tmp_path / "a")
-    assert not writes.are_unsettled()
-    writes.settle(tmp_path / "a")
+        writes.wait_for_write(tmp_path / "a")
+    assert not writes.has_pending_writes()
+    writes.wait_for_write(tmp_path / "a")
 
 
 def leaving(file: Path, write: Callable[[], None]) -> Job[None]:

@@ -275,7 +275,7 @@ def test_a_damaged_tile_as_large_as_its_level_is_made_in_parts(monkeypatch):
         return area_average(image, box, part)
 
     monkeypatch.setattr(pyramid, "area_average", average)
-    made = pyramid.MendedTiles(_Stored(size, size), level, factor).decode(0, 0)
+    made = pyramid.BlankFilledTiles(_Stored(size, size), level, factor).decode(0, 0)
     whole = area_average(finer, (0, 0, 2531, 1750), size)
     # Where a boundary falls within a rounding error of a half, either side is right.
     difference = np.abs(made.astype(int) - whole.astype(int))

@@ -17,15 +17,15 @@ from napari_mcm.core.runtime import async_writes as writes
 from napari_mcm.core.runtime.jobs import Metrics, run
 from napari_mcm.core.studies.ablation import (
     ablate,
-    cell_config,
-    cell_images,
     common_augmentation,
     study_images,
+    trial_config,
+    trial_images,
 )
 from napari_mcm.core.studies.ablation_config import (
-    AblationCell,
     AblationConfig,
-    ablation_cells,
+    AblationTrial,
+    ablation_trials,
     arm_names,
     nested_subset,
 )
@@ -78,18 +78,18 @@ def test_subsets_hold_each_other_and_every_class():
 def test_cells_differ_in_start_images_and_seed_only(config, mae_run):
     arms = ("scratch", f"mae:{mae_run}", "random:test_resnet")
     config = config.model_copy(update={"arms": arms})
-    cells = ablation_cells(config)
+    cells = ablation_trials(config)
     assert len(cells) == 2 * 2 * 3 and len({c.folder for c in cells}) == 12
-    told = [cell_config(config, c).model_dump(exclude={"init", "out"}) for c in cells]
+    told = [trial_config(config, c).model_dump(exclude={"init", "out"}) for c in cells]
     for content in told:
         content["fit"].pop("seed")
     assert all(content == told[0] for content in told)
-    starts = {c.arm: cell_config(config, c).init for c in cells}
+    starts = {c.arm: trial_config(config, c).init for c in cells}
     assert starts["scratch"] == f"scratch:{mae_run}"
     assert common_augmentation(config).crop_scale == 0.7
     images = study_images(config)
     tests = [
-        [c.path for c in cell_images(cell, images).only(VALIDATION).cells]
+        [c.path for c in trial_images(cell, images).only(VALIDATION).cells]
         for cell in cells
     ]
     assert all(test == tests[0] for test in tests)
@@ -135,8 +135,8 @@ def test_it_goes_on_at_the_cell_that_was_broken_off(config, tmp_path):
         if steps == 6:  # in the middle of the second of two cells
             break
     job.close()
-    writes.settle_all()
-    first, second = (other.out / c.folder for c in ablation_cells(other))
+    writes.wait_for_all_writes()
+    first, second = (other.out / c.folder for c in ablation_trials(other))
     assert (first / "summary.json").is_file()
     assert not (second / "summary.json").exists()
     assert (second / "checkpoint").is_dir()
@@ -192,7 +192,7 @@ def test_options_survive_json(config):
     assert AblationConfig.model_validate_json(config.model_dump_json()) == config
     with pytest.raises(ValueError, match="at most at 100"):
         AblationConfig(percent=(101,))
-    cell = AblationCell(arm="mae:/a/b c", percent=1, seed=0)
+    cell = AblationTrial(arm="mae:/a/b c", percent=1, seed=0)
     assert cell.folder.parts == ("cells", "mae_a_b_c", "1pc", "seed0")
     assert json.loads(json.dumps(config.same_study()))["seeds"] == 2
 

@@ -15,8 +15,8 @@ from napari_mcm.core.studies.study import run_study
 from napari_mcm.core.studies.study_config import (
     StudyConfig,
     arm_config,
-    make_cells,
     make_folds,
+    make_trials,
     read_study,
 )
 from napari_mcm.core.studies.study_table import Row, compare
@@ -87,7 +87,7 @@ def a_figure(encoder, train, test, folder, config, options):
 
 def test_cells_come_so_that_each_arm_has_results_early(study_file):
     config = read_study(study_file)
-    cells = make_cells(config, make_folds(config))
+    cells = make_trials(config, make_folds(config))
     order = [(cell.fold.name, cell.seed, cell.arm) for cell in cells]
     assert order[:5] == [
         ("s0", 0, "A"),
@@ -152,7 +152,7 @@ def test_a_study_goes_on_within_the_cell_where_it_was(study_file):
         if inside and event.done:
             break
     job.close()
-    writes.settle_all()
+    writes.wait_for_all_writes()
     cell = config.out / "cells" / "s0" / "seed-0" / "E"
     assert (cell / "run" / "checkpoint").is_dir()
     assert not (cell / "summary.json").exists()

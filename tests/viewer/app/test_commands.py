@@ -147,7 +147,7 @@ def known(
     """The widget with features that say which encoder made them, in a file."""
     made = named(loaded, "alpha")
     path = write_features(tmp_path / "f" / "slide.features.zarr", made.index.features)
-    ready.session.take_features(ready.session.slide, "first", replace(made, path=path))
+    ready.session.set_features(ready.session.slide, "first", replace(made, path=path))
     return ready
 
 
@@ -160,7 +160,7 @@ def test_encoders_that_are_compared_have_a_line_each(
     index, path = SimilarityIndex(turned), tmp_path / "g" / "slide.features.zarr"
     other = named(replace(session.features("first"), index=index), "beta")
     path = write_features(path, other.index.features)
-    session.take_features(session.slide, "second", replace(other, path=path))
+    session.set_features(session.slide, "second", replace(other, path=path))
     click(centre_um(known, 5))
     click(centre_um(known, 9), modifiers=["Shift"])
     assert len(copied(known.query.command).splitlines()) == 2
@@ -220,17 +220,17 @@ def test_the_other_slides_are_asked_by_a_line_each(
 ) -> None:
     session = known.session
     click(centre_um(known, 5))
-    assert copied(known.elsewhere.command) == ""
+    assert copied(known.cross_slide.command) == ""
     assert "Ask other slides first" in known.problem.text()
     folder = session.features("first").path.parent
     made = named(loaded, "alpha").index.features
     moved = replace(made.grid, slide=made.grid.slide | {"name": "b"})
     write_features(folder / "b.features.zarr", replace(made, grid=moved))
-    known.elsewhere.ask.click()
-    wait_until(lambda: len(context_of(session).elsewhere.found) == 2)
-    lines = copied(known.elsewhere.command).splitlines()
+    known.cross_slide.ask.click()
+    wait_until(lambda: len(context_of(session).cross_slide.found) == 2)
+    lines = copied(known.cross_slide.command).splitlines()
     session.disk.wait()
-    for line, found in zip(lines, context_of(session).elsewhere.found, strict=True):
+    for line, found in zip(lines, context_of(session).cross_slide.found, strict=True):
         options = parsed(line)
         assert options.features == found.features
         outcome = load_verb("similarity").run(options)

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.interchange import write_foreign
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.similarity.context import context_of
-from napari_mcm.viewer.similarity.encoder_panel import EncoderSlot
+from napari_mcm.viewer.similarity.encoder_panel import EncoderPanel
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import finish, write_slide
 
@@ -32,7 +32,7 @@ def small(widget: SimilarityWidget, qtbot: QtBot) -> Iterator[SimilarityWidget]:
     yield widget
 
 
-def compute(slot: EncoderSlot, widget: SimilarityWidget, qtbot: QtBot) -> None:
+def compute(slot: EncoderPanel, widget: SimilarityWidget, qtbot: QtBot) -> None:
     slot.compute.click()
     assert widget.session.jobs.status.busy
     qtbot.waitUntil(lambda: not widget.session.jobs.status.busy, timeout=60_000)

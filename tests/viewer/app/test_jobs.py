@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 from napari_mcm.core.errors import FeatureError, McmError
 from napari_mcm.core.runtime import async_writes as writes
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.jobs import JobRunner, JobState
 from napari_mcm.viewer.qt.job_bar import JobBar, describe
 
@@ -140,18 +140,18 @@ def test_cancel_closes_the_job_in_its_thread(jobs: JobRunner, finished: Wait) ->
 def test_a_step_that_cannot_be_interrupted_delays_no_cancel(
     jobs: JobRunner, finished: Wait
 ) -> None:
-    go_on, ended = threading.Event(), threading.Event()
+    resume, ended = threading.Event(), threading.Event()
 
     def load() -> None:
-        go_on.wait(60)
+        resume.wait(60)
         ended.set()
 
-    jobs.start("Load", lambda: apart("Loading", load), lambda _: None)
+    jobs.start("Load", lambda: run_in_thread("Loading", load), lambda _: None)
     time.sleep(0.2)
     jobs.cancel()
     finished(jobs)
     assert not ended.is_set()
-    go_on.set()
+    resume.set()
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -175,9 +175,9 @@ def test_a_cancel_does_not_wait_for_what_is_being_written(
     time.sleep(0.1)
     jobs.cancel()
     finished(jobs)
-    assert jobs.status.state is JobState.CANCELLED and writes.are_unsettled()
+    assert jobs.status.state is JobState.CANCELLED and writes.has_pending_writes()
     gate.set()
-    qtbot.waitUntil(lambda: not writes.are_unsettled())
+    qtbot.waitUntil(lambda: not writes.has_pending_writes())
     qtbot.wait(100)
     assert ("No space left" in jobs.status.message) == full
     assert jobs.status.state is JobState.CANCELLED

@@ -28,7 +28,10 @@ from napari_mcm.viewer.cells.training import ablate_run, classify_run, resume_cl
 from napari_mcm.viewer.features.jobs import extract_run
 from napari_mcm.viewer.finetune.controller import finetune_run, resume_run
 from napari_mcm.viewer.mae.controller import pretrain_run, resume_pretraining
-from napari_mcm.viewer.mae.reconstruction import Asked, Looker
+from napari_mcm.viewer.mae.reconstruction import (
+    ReconstructionModelCache,
+    ReconstructionOptions,
+)
 from napari_mcm.viewer.mil import prediction as mil_look
 from napari_mcm.viewer.mil.controller import continue_run, train_run
 
@@ -158,14 +161,14 @@ def test_each_job_names_its_option_and_the_half(
 
 @pytest.mark.parametrize("lack", LACKS)
 def test_a_lack_of_memory_is_known_by_all_its_names(lack: Exception) -> None:
-    answered = memory.answered(memory.PATCHES, {"batch_size": 2})
+    answered = memory.explain_out_of_memory(memory.PATCHES, {"batch_size": 2})
     with pytest.raises(McmError, match="memory is too small"), answered:
         raise lack
 
 
 @pytest.mark.parametrize("other", [RuntimeError("shapes differ"), OSError(28, "full")])
 def test_what_is_no_lack_of_memory_is_left_as_it_is(other: Exception) -> None:
-    answered = memory.answered(memory.PATCHES, {"batch_size": 2})
+    answered = memory.explain_out_of_memory(memory.PATCHES, {"batch_size": 2})
     with pytest.raises(type(other)) as caught, answered:
         raise other
     assert caught.value is other
@@ -188,9 +191,11 @@ def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
     monkeypatch.setattr(f"{ensemble}.learned_from", lambda *_: set())
     monkeypatch.setattr(mil_look, "features_of", lambda _: tmp_path / "s.zarr")
     monkeypatch.setattr(mil_look, "_read", lambda *_: loaded.index.features)
-    request = mil_look.LookRequest(tmp_path / "run", "s", tmp_path / "s", None, ())
+    request = mil_look.PredictionRequest(
+        tmp_path / "run", "s", tmp_path / "s", None, ()
+    )
     with pytest.raises(McmError, match="patches of the slide. Take features of a"):
-        run(mil_look.look(request))
+        run(mil_look.predict_slide(request))
 
 
 def test_what_is_one_already_has_no_half() -> None:
@@ -227,4 +232,4 @@ def test_cells_and_pictures_need_a_smaller_model(
         run(classify_boxes(tmp_path, lambda _: pixels, [(0, 0, 8, 8)], ComputeConfig()))
     monkeypatch.setattr("napari_mcm.core.mae.reconstruction.load_autoencoder", fails)
     with pytest.raises(McmError, match="a pre-training of a smaller ViT"):
-        Looker().look(tmp_path, fails, Asked(0.75))
+        ReconstructionModelCache().look(tmp_path, fails, ReconstructionOptions(0.75))

@@ -17,7 +17,7 @@ from napari_mcm.viewer.app.persistence import (
     recent,
     remember_recent,
 )
-from napari_mcm.viewer.finetune.controller import FinetuneDesk
+from napari_mcm.viewer.finetune.controller import FinetuneController
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import finish, wait_until, write_slide
 
@@ -68,7 +68,7 @@ def test_a_new_encoder_is_offered_by_itself(
     similarity, features = dock(viewer, "Similarity"), dock(viewer, "Features")
     run = make_run(tmp_path / "run")
     assert similarity.first.encoder.findText(str(run)) < 0
-    FinetuneDesk(similarity.session)._trained(run)
+    FinetuneController(similarity.session)._trained(run)
     for box in (similarity.first.encoder, features.extract.encoder):
         wait_until(lambda box=box: box.findText(str(run)) >= 0)
     finish(similarity)

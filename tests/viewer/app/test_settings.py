@@ -58,12 +58,12 @@ def test_a_run_is_asked_about_a_slide_there(
 
     monkeypatch.setattr(mil_attention, "look", asked.append)
     # Not by monkeypatch, which would hold the viewer for too long.
-    mil.desk.run = Run
+    mil.controller.run = Run
     mil.session.jobs.start = lambda title, make, then: make()
     mil.attention.predict()
     assert [one.compute for one in asked] == [PREFERRED.compute]
     del mil.session.jobs.start
-    mil.desk.run = None
+    mil.controller.run = None
     finish(mil)
 
 
@@ -79,19 +79,19 @@ def test_a_picture_is_filled_in_there(
     monkeypatch.setattr("napari_mcm.core.mae.reconstruction.load_autoencoder", load)
     monkeypatch.setattr(mae_looks, "_weights_of", lambda folder: (folder,))
     mae = docked(viewer, "MAE & cells")
-    desk = mae.reconstruction
+    controller = mae.reconstruction
     picture = tmp_path / "picture.png"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
-    desk.use_run(tmp_path / "run")
-    desk.look_at_picture(picture)
-    qtbot.waitUntil(lambda: not desk.busy, timeout=SLOW)
+    controller.use_run(tmp_path / "run")
+    controller.look_at_picture(picture)
+    qtbot.waitUntil(lambda: not controller.busy, timeout=SLOW)
     assert given == [PREFERRED.compute]
     # What is preferred from now on holds from the next one on.
     other = Preferences(device="auto")
     monkeypatch.setattr(
         "napari_mcm.viewer.mae.reconstruct_controller.preferences", lambda: other
     )
-    desk.again()
-    qtbot.waitUntil(lambda: not desk.busy, timeout=SLOW)
+    controller.again()
+    qtbot.waitUntil(lambda: not controller.busy, timeout=SLOW)
     assert given[1:] == [other.compute]
     finish(mae)

@@ -20,7 +20,7 @@ from napari_mcm.core.grid import make_grid
 from napari_mcm.core.runtime.jobs import Progress
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue, read_mask
-from napari_mcm.viewer.app import tissue as desk
+from napari_mcm.viewer.app import tissue as controller
 from napari_mcm.viewer.app.features import compute_features
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.tissue import Drawing
@@ -32,7 +32,7 @@ from tests.viewer.conftest import finish, wait_until, write_slide
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save shortly after a stroke."""
-    monkeypatch.setattr(desk, "SAVE_MS", 50)
+    monkeypatch.setattr(controller, "SAVE_MS", 50)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Window:
         self.viewer, self.dock = viewer, dock
         self.widget: SimilarityWidget = widget
         loaded = features_of(path)
-        widget.session.take_features(widget.session.slide, "first", loaded)
+        widget.session.set_features(widget.session.slide, "first", loaded)
         self._mouse, self.keys = mouse_of(viewer), KeymapHandler()
         self.keys.keymap_providers = [viewer]
 

@@ -204,7 +204,7 @@ def test_preferences_are_where_forms_begin(
     assert config.out == tmp_path / "here" / "offline-efficientnet_lite0"
     slide = widget.session.slide.metadata["napari-mcm"]["slide"]
     assert slide.cache.capacity == 32 * 2**20
-    widget.session.take_features(widget.session.slide, "first", features_of(path))
+    widget.session.set_features(widget.session.slide, "first", features_of(path))
     context_of(widget.session).queries.point(600, 500)
     layer = widget.session.layers.map_of(widget.session.slide, "first")
     assert layer.colormap.name == "cividis"

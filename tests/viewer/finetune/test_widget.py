@@ -90,10 +90,10 @@ def test_a_training_runs_and_its_encoder_is_compared(
     wait_for_job(tuning, qtbot)
     status = tuning.session.jobs.status
     assert status.state is JobState.DONE, status.details
-    qtbot.waitUntil(lambda: tuning.desk.run is not None, timeout=SLOW)
+    qtbot.waitUntil(lambda: tuning.controller.run is not None, timeout=SLOW)
     # What was drawn live is what the run has written.
     written = read_series(tmp_path / "run")
-    assert tuning.desk.series["loss"] == written["loss"]
+    assert tuning.controller.series["loss"] == written["loss"]
     assert tuning.results.charts["Loss"].isVisibleTo(tuning.results)
     assert "patches a second" in tuning.results.text.text()
     compare_with_one_click(tuning, qtbot, slide_path)
@@ -105,7 +105,7 @@ def compare_with_one_click(
     """See maps of before, after and the teacher, of a query that was asked once."""
     session, results = tuning.session, tuning.results
     status = session.jobs.status
-    session.take_features(session.slide, "first", features_of(slide_path))
+    session.set_features(session.slide, "first", features_of(slide_path))
     context_of(session).queries.point(600, 500)
     # What a run was made with counts, not what is chosen by now.
     tuning.form.patches.patch_size.setValue(64)
@@ -159,20 +159,22 @@ def test_a_run_is_broken_off_and_gone_on_with(
     tuning.start.out.put(folder)
     tuning.form.options.main.field("optimiser.epochs").setValue(500)
     start(tuning, qtbot)
-    qtbot.waitUntil(lambda: len(tuning.desk.series.get("step", [])) > 1, timeout=SLOW)
+    qtbot.waitUntil(
+        lambda: len(tuning.controller.series.get("step", [])) > 1, timeout=SLOW
+    )
     tuning.job.cancel.click()
     wait_for_job(tuning, qtbot)
     assert tuning.session.jobs.status.state is JobState.CANCELLED
     assert state_of(folder).kind == "unfinished"
     qtbot.waitUntil(lambda: "Resume" in plain(tuning.start.start), timeout=SLOW)
     assert tuning.start.as_command().words[-2:] == ["--resume", str(folder)]
-    done = len(tuning.desk.series["step"])
+    done = len(tuning.controller.series["step"])
     start(tuning, qtbot)
     qtbot.waitUntil(
-        lambda: len(tuning.desk.series.get("step", [])) > done + 1, timeout=SLOW
+        lambda: len(tuning.controller.series.get("step", [])) > done + 1, timeout=SLOW
     )
     # Each step once, those of before the break among them.
-    steps = tuning.desk.series["step"]
+    steps = tuning.controller.series["step"]
     assert steps == [float(n) for n in range(len(steps))]
     tuning.job.cancel.click()
     wait_for_job(tuning, qtbot)
@@ -368,7 +370,9 @@ def test_closing_the_dock_asks_and_keeps(
     tuning.start.out.put(tmp_path / "run")
     tuning.form.options.main.field("optimiser.epochs").setValue(500)
     start(tuning, qtbot)
-    qtbot.waitUntil(lambda: len(tuning.desk.series.get("step", [])) > 0, timeout=SLOW)
+    qtbot.waitUntil(
+        lambda: len(tuning.controller.series.get("step", [])) > 0, timeout=SLOW
+    )
     dock = tuning.parent()
     dock.title.close_button.click()
     assert len(asked) == 1 and "test_efficientnet" in asked[0]

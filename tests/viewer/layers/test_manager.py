@@ -50,7 +50,7 @@ def test_a_new_map_goes_under_areas_and_marks_and_over_the_tissue(
     viewer.layers.selection.active = session.slide
     click(centre_um(ready, 5))
     press.press_key(KEYS["area"])
-    session.take_features(session.slide, "second", again(loaded, 1))
+    session.set_features(session.slide, "second", again(loaded, 1))
     context_of(session).queries.compare(("first", "second"))
     below = ["slide", "tissue", "heatmap", "heatmap", "heatmap"]
     assert kinds(viewer) == [*below, "similar area", "", "query"]
@@ -82,7 +82,7 @@ def test_marks_move_to_a_slide_of_another_resolution(
     other = write_slide(tmp_path / "other.tif", mpp=2 * MPP)
     viewer.open(other, plugin="napari-mcm")
     session = ready.session
-    session.take_features(session.slide, "first", features_of(other, mpp=2 * MPP))
+    session.set_features(session.slide, "first", features_of(other, mpp=2 * MPP))
     for patch in (5, 9):
         click(centre_um(ready, patch))
         mark = viewer.layers["query patch"]

@@ -28,7 +28,7 @@ from napari_mcm.core.cells.training import classify
 from napari_mcm.core.mae.config import ReconstructConfig
 from napari_mcm.core.mae.pretraining import pretrain
 from napari_mcm.core.runtime.jobs import run
-from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.cells.annotations import boxes_of, crop_of
 from napari_mcm.viewer.cells.run import ablation_state
@@ -39,7 +39,7 @@ from napari_mcm.viewer.mae.run import pretraining_state
 from napari_mcm.viewer.mae.widget import TABS, MaeWidget
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
 from napari_mcm.viewer.training.metrics import read_series
-from napari_mcm.viewer.training.start_panel import StartBox
+from napari_mcm.viewer.training.start_panel import StartPanel
 from tests.core.cells.conftest import COLOURS, write_classes
 from tests.core.mae.conftest import CPU, LIGHT, SMALL, write_pictures
 from tests.viewer.conftest import MPP, Click, finish, plain, unfold, wait_until
@@ -128,7 +128,7 @@ def parsed(line: list[str], verb: str) -> Any:
     return options.model_dump(exclude={"resume"})
 
 
-def start(widget: MaeWidget, box: StartBox, qtbot: QtBot) -> None:
+def start(widget: MaeWidget, box: StartPanel, qtbot: QtBot) -> None:
     qtbot.waitUntil(box.start.isEnabled, timeout=SLOW)
     box.start.click()
     qtbot.waitUntil(lambda: widget.session.jobs.status.busy, timeout=SLOW)
@@ -147,8 +147,8 @@ def test_a_pre_training_runs_with_curves_and_a_reconstruction(
     wait_for_job(mae, qtbot)
     status = mae.session.jobs.status
     assert status.state is JobState.DONE, status.details
-    qtbot.waitUntil(lambda: mae.desk.run is not None, timeout=SLOW)
-    assert mae.desk.series["loss"] == read_series(tmp_path / "run")["loss"]
+    qtbot.waitUntil(lambda: mae.controller.run is not None, timeout=SLOW)
+    assert mae.controller.series["loss"] == read_series(tmp_path / "run")["loss"]
     assert mae.curves.charts["Loss"].isVisibleTo(mae.curves)
     qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
     look = mae.preview.look
@@ -193,12 +193,12 @@ def test_a_pre_training_is_broken_off_looked_at_and_gone_on_with(
     assert mae.start.as_command().words[1:] == [
         *("mae", "pretrain", "--resume", str(folder)),
     ]
-    done = len(mae.desk.series["step"])
+    done = len(mae.controller.series["step"])
     start(mae, mae.start, qtbot)
     qtbot.waitUntil(
-        lambda: len(mae.desk.series.get("step", [])) > done + 1, timeout=SLOW
+        lambda: len(mae.controller.series.get("step", [])) > done + 1, timeout=SLOW
     )
-    steps = mae.desk.series["step"]
+    steps = mae.controller.series["step"]
     assert steps == [float(n) for n in range(len(steps))]
 
 
@@ -207,7 +207,7 @@ def test_looking_does_not_change_what_is_learned(
 ) -> None:
     mae.form.folder.put(write_pictures(tmp_path / "pictures", 6))
     mae.start.out.put(tmp_path / "run")
-    config = beside_window(mae.form.config(tmp_path / "undisturbed"))
+    config = reserve_gui_core(mae.form.config(tmp_path / "undisturbed"))
     start(mae, mae.start, qtbot)
     wait_for_job(mae, qtbot)
     run(pretrain(config))
@@ -301,7 +301,7 @@ def test_a_preview_that_is_asked_for_again_meanwhile_is_shown(
         return look(*args)
 
     monkeypatch.setattr(mae.preview._looker, "look", slowly)
-    mae.desk.folder = mae_run
+    mae.controller.folder = mae_run
     mae.preview.refresh()
     assert begun.wait(20)
     mae.preview.refresh()
@@ -312,49 +312,52 @@ def test_a_preview_that_is_asked_for_again_meanwhile_is_shown(
 def test_a_picture_is_filled_in_as_layers(
     mae: MaeWidget, viewer: Any, qtbot: QtBot, mae_run: Path, tmp_path: Path
 ) -> None:
-    box, desk = mae.reconstruct, mae.reconstruction
+    box, controller = mae.reconstruct, mae.reconstruction
     picture = next((tmp_path / "learned").glob("*.png"))
     box.run.put(mae_run)
     box.picture.put(picture)
     box.start.click()
-    qtbot.waitUntil(lambda: not desk.busy, timeout=SLOW)
+    qtbot.waitUntil(lambda: not controller.busy, timeout=SLOW)
     names = ["MAE original", "MAE masked", "MAE reconstruction"]
     assert [layer.name for layer in viewer.layers] == names
     original, masked, filled = (layer.data for layer in viewer.layers)
     with Image.open(picture) as opened:
         there = np.asarray(opened.convert("RGB").resize((32, 32), 3))
     assert (original == there).all()
-    hidden = np.kron(desk.look.made.hidden, np.ones((8, 8), bool))
+    hidden = np.kron(controller.look.made.hidden, np.ones((8, 8), bool))
     assert (masked[hidden] == 128).all() and (
         filled[~hidden] == original[~hidden]
     ).all()
     # Side by side: no layer hides another.
     lefts = [layer.translate[1] for layer in viewer.layers]
     assert np.diff(lefts).min() >= 32
-    before = desk.look
+    before = controller.look
     box.paste.setChecked(False)
-    qtbot.waitUntil(lambda: desk.look is not before, timeout=SLOW)
+    qtbot.waitUntil(lambda: controller.look is not before, timeout=SLOW)
     assert (viewer.layers[2].data[~hidden] != original[~hidden]).any()
-    assert desk.look.made.error_visible == before.made.error_visible
-    before = desk.look
+    assert controller.look.made.error_visible == before.made.error_visible
+    before = controller.look
     box.ratio.setValue(25)
-    qtbot.waitUntil(lambda: desk.look is not before, timeout=SLOW)
-    assert desk.look.made.hidden.sum() == 4 and "25% hidden" in desk.look.describe()
+    qtbot.waitUntil(lambda: controller.look is not before, timeout=SLOW)
+    assert (
+        controller.look.made.hidden.sum() == 4
+        and "25% hidden" in controller.look.describe()
+    )
     assert len(viewer.layers) == 3
-    before = desk.look
+    before = controller.look
     box.another.click()
-    qtbot.waitUntil(lambda: desk.look is not before, timeout=SLOW)
-    assert (desk.look.made.hidden != before.made.hidden).any()
+    qtbot.waitUntil(lambda: controller.look is not before, timeout=SLOW)
+    assert (controller.look.made.hidden != before.made.hidden).any()
     # The line hides the same part of the same picture, in the same way.
     box.command.copy.trigger()
     words = shlex.split(QApplication.clipboard().text())
     assert words[:3] == ["napari-mcm", "mae", "reconstruct"]
     config = ReconstructConfig(**parsed(words[3:], "mae reconstruct"))
     assert config.paths == (mae_run, picture) and config.mask_ratio == (0.25,)
-    assert config.seed == desk.asked.seed == 1 and not config.paste
+    assert config.seed == controller.asked.seed == 1 and not config.paste
     errors = load_verb("mae reconstruct").run(config).result["errors"]["0.25"]
     assert errors["error_hidden"] == pytest.approx(
-        desk.look.made.error_hidden, rel=1e-3
+        controller.look.made.error_hidden, rel=1e-3
     )
     box.way.setCurrentIndex(SLIDE)
     box.command.copy.trigger()
@@ -370,13 +373,13 @@ def test_the_slide_is_filled_in_where_it_is_clicked(
     click: Click,
 ) -> None:
     viewer.open(slide_path, plugin="napari-mcm")
-    box, desk = mae.reconstruct, mae.reconstruction
+    box, controller = mae.reconstruct, mae.reconstruction
     box.run.put(mae_run)
     click((200, 250))
-    assert desk.look is None and not desk.busy
+    assert controller.look is None and not controller.busy
     box.way.setCurrentIndex(SLIDE)
     click((200, 250))
-    qtbot.waitUntil(lambda: desk.look is not None, timeout=SLOW)
+    qtbot.waitUntil(lambda: controller.look is not None, timeout=SLOW)
     slide, layer = mae.session.slide, viewer.layers["MAE reconstruction"]
     assert layer.units == slide.units
     # A patch of 112 µm around the place, seen where it was read.
@@ -387,19 +390,19 @@ def test_the_slide_is_filled_in_where_it_is_clicked(
     assert visible == [False, False, True]
     pixels = slide_of(slide).read((500.5 - 112, 400.5 - 112), (224, 224), MPP)
     small = np.asarray(Image.fromarray(pixels).resize((32, 32), 3))
-    assert np.abs(desk.look.made.original.astype(int) - small).mean() < 2
-    look = desk.look
+    assert np.abs(controller.look.made.original.astype(int) - small).mean() < 2
+    look = controller.look
     # The line fills in the same place of the slide.
     box.command.copy.trigger()
     words = shlex.split(QApplication.clipboard().text())
     config = ReconstructConfig(**parsed(words[3:], "mae reconstruct"))
-    assert config.paths == (mae_run, slide_path) and config.at == (desk.place,)
+    assert config.paths == (mae_run, slide_path) and config.at == (controller.place,)
     (errors,) = load_verb("mae reconstruct").run(config).result["errors"].values()
     assert errors["error_hidden"] == pytest.approx(look.made.error_hidden, rel=1e-3)
     viewer.window.remove_dock_widget(mae)
     click((100, 250))
     QApplication.processEvents()
-    assert desk.look is look and not desk.busy
+    assert controller.look is look and not controller.busy
 
 
 def test_a_classifier_is_trained_and_its_confusion_is_shown(
@@ -541,8 +544,8 @@ def test_a_tab_is_made_when_it_is_seen_and_knows_what_was_trained_before(
     viewer: Any, mae_run: Path
 ) -> None:
     _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "MAE & cells")
-    docked.desk.show_run(mae_run)
-    wait_until(lambda: docked.desk.run is not None)
+    docked.controller.show_run(mae_run)
+    wait_until(lambda: docked.controller.run is not None)
     later = [docked.tabs.widget(number) for number in (1, 2, 3)]
     assert not any(tab.findChildren(QLineEdit) for tab in later)
     for number, tab in enumerate(later, 1):

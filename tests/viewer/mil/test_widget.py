@@ -111,7 +111,7 @@ def shown(
     """The widget, showing the finished run."""
     mil.results.run.put(trained)
     mil.results.show_it.click()
-    qtbot.waitUntil(lambda: mil.desk.run is not None, timeout=SLOW)
+    qtbot.waitUntil(lambda: mil.controller.run is not None, timeout=SLOW)
     mil.results.slides.put(cohort[0].parent / "slides")
     return mil
 
@@ -151,18 +151,18 @@ def test_a_cohort_is_trained_with_curves_and_its_results_are_shown(
     status = ready.session.jobs.status
     assert status.state is JobState.DONE, status.details
     assert {"Fold 1 of 3", "Fold 2 of 3", "Fold 3 of 3"} <= set(stages)
-    assert set(ready.desk.curves) == {(0, 0), (1, 0), (2, 0)}
-    assert len(ready.desk.curves[0, 0]["validation_loss"]) >= 4
-    qtbot.waitUntil(lambda: ready.desk.run is not None, timeout=SLOW)
+    assert set(ready.controller.curves) == {(0, 0), (1, 0), (2, 0)}
+    assert len(ready.controller.curves[0, 0]["validation_loss"]) >= 4
+    qtbot.waitUntil(lambda: ready.controller.run is not None, timeout=SLOW)
     assert ready.tabs.tabText(ready.tabs.currentIndex()) == "Results"
     assert ready.results.figures.item(0, 0).text() == "AUROC"
     assert float(ready.results.figures.item(0, 1).text()) > 0.9
     assert ready.results.figures.item(0, 3).text() == "0.500"
     assert ready.results.table.content.rowCount() == 24
     # The curves are the same when they are read from the run.
-    live = dict(ready.desk.curves)
-    ready.desk.show_run(tmp_path / "run")
-    qtbot.waitUntil(lambda: ready.desk.curves is not live, timeout=SLOW)
+    live = dict(ready.controller.curves)
+    ready.controller.show_run(tmp_path / "run")
+    qtbot.waitUntil(lambda: ready.controller.curves is not live, timeout=SLOW)
     qtbot.waitUntil(lambda: "1: " in ready.curves.text.text(), timeout=SLOW)
     assert ready.curves.choice.currentText() == "Validation loss"
 
@@ -173,25 +173,29 @@ def test_a_run_is_broken_off_and_gone_on_with(
     ready.train.more.field("training.epochs").setValue(5000)
     ready.train.more.field("training.min_epochs").setValue(300)
     start(ready, qtbot)
-    qtbot.waitUntil(lambda: bool(ready.desk.curves), timeout=SLOW)
+    qtbot.waitUntil(lambda: bool(ready.controller.curves), timeout=SLOW)
     ready.job.cancel.click()
     qtbot.waitUntil(lambda: not ready.session.jobs.status.busy, timeout=3000)
     assert ready.session.jobs.status.state is JobState.CANCELLED
     assert state_of(tmp_path / "run").kind == "unfinished"
     qtbot.waitUntil(lambda: "Continue" in plain(ready.train.train), timeout=SLOW)
-    first = len(ready.desk.curves[0, 0]["validation_loss"])
+    first = len(ready.controller.curves[0, 0]["validation_loss"])
     drawn: list[int] = []
-    ready.desk.curves_changed.connect(
-        lambda: drawn.append(len(ready.desk.curves.get((0, 0), {}).get("step", [])))
+    ready.controller.curves_changed.connect(
+        lambda: drawn.append(
+            len(ready.controller.curves.get((0, 0), {}).get("step", []))
+        )
     )
     start(ready, qtbot)
     assert drawn[0] >= first
     qtbot.waitUntil(
-        lambda: len(ready.desk.curves.get((0, 0), {}).get("step", [])) > first + 1,
+        lambda: (
+            len(ready.controller.curves.get((0, 0), {}).get("step", [])) > first + 1
+        ),
         timeout=SLOW,
     )
     # Each epoch once, those of before the break among them.
-    steps = ready.desk.curves[0, 0]["step"]
+    steps = ready.controller.curves[0, 0]["step"]
     assert steps == sorted(set(steps)) and steps[0] == 0
     ready.job.cancel.click()
     wait_for_job(ready, qtbot)
@@ -250,7 +254,7 @@ def test_a_folder_that_is_no_run_is_told_in_one_line(
     mil.results.show_it.click()
     qtbot.waitUntil(lambda: bool(mil.problem.text()), timeout=SLOW)
     assert "no run of mil train" in mil.problem.text()
-    assert mil.desk.run is None
+    assert mil.controller.run is None
 
 
 def test_predictions_sort_by_score(shown: MilWidget) -> None:
@@ -273,9 +277,9 @@ def test_a_slide_of_the_table_opens_with_its_attention(
 ) -> None:
     open_with_attention(shown, qtbot, "s02")
     session = shown.session
-    assert session.facts.name == "s02"
+    assert session.metadata.name == "s02"
     layer = session.layers.map_of(session.slide, "attention")
-    grid = shown.attention.shown.look.features.grid
+    grid = shown.attention.shown.prediction.features.grid
     scale, translate = placed(session.slide, grid.origin, grid.patch_size_level0)
     np.testing.assert_allclose(layer.scale, scale)
     np.testing.assert_allclose(layer.translate, translate)
@@ -306,7 +310,7 @@ def test_a_click_on_a_top_patch_goes_there(shown: MilWidget, qtbot: QtBot) -> No
     strip = shown.looking.strip
     assert strip.count() == len(shown.attention.tops)
     strip.itemClicked.emit(strip.item(0))
-    grid = shown.attention.shown.look.features.grid
+    grid = shown.attention.shown.prediction.features.grid
     wanted = grid.centres[MARKED][::-1] * MPP
     centre = shown.session.viewer.scene.camera.center[-2:]
     np.testing.assert_allclose(centre, wanted, atol=MPP)
@@ -318,9 +322,9 @@ def test_each_class_has_its_own_map_where_the_model_has_it(
     config = make_config(cohort, tmp_path / "clam")
     several = config.aggregator.model_copy(update={"model": "clam_mb"})
     run(train(config.model_copy(update={"aggregator": several})))
-    mil.desk.show_run(tmp_path / "clam")
-    qtbot.waitUntil(lambda: mil.desk.run is not None, timeout=SLOW)
-    mil.desk.slides = cohort[0].parent / "slides"
+    mil.controller.show_run(tmp_path / "clam")
+    qtbot.waitUntil(lambda: mil.controller.run is not None, timeout=SLOW)
+    mil.controller.slides = cohort[0].parent / "slides"
     open_with_attention(mil, qtbot, "s02")
     session, tops = mil.session, mil.attention.tops
     layer = session.layers.map_of(session.slide, "attention")
@@ -342,7 +346,7 @@ def test_the_keyboard_opens_a_slide_and_goes_to_a_patch(
     strip.setCurrentRow(0)
     qtbot.keyClick(strip, Qt.Key.Key_Right)
     qtbot.keyClick(strip, Qt.Key.Key_Return)
-    grid = shown.attention.shown.look.features.grid
+    grid = shown.attention.shown.prediction.features.grid
     wanted = grid.centres[shown.attention.tops[1].row][::-1] * MPP
     np.testing.assert_allclose(camera.center[-2:], wanted, atol=MPP)
 
@@ -377,7 +381,7 @@ def test_an_open_slide_is_used_again(
         viewer.open(cohort[0].parent / "slides" / f"{name}.tif", plugin="napari-mcm")
     open_with_attention(shown, qtbot, "s00")
     assert [layer.name for layer in shown.session.layers.slides()] == list(SEEN)
-    assert shown.session.facts.name == "s00"
+    assert shown.session.metadata.name == "s00"
     first, second = shown.session.layers.slides()
     assert first.visible and not second.visible
 
@@ -391,7 +395,7 @@ def test_the_open_slide_is_predicted(
     qtbot.waitUntil(lambda: shown.attention.shown is not None, timeout=SLOW)
     assert shown.looking.result.text().startswith("normal ")
     # Only the fold that has not seen it is asked.
-    assert shown.attention.shown.look.models == 1
+    assert shown.attention.shown.prediction.models == 1
 
 
 def test_the_line_looks_at_the_slide_as_the_window_does(
@@ -458,7 +462,7 @@ def test_closing_the_dock_stops_the_training(
     ready.train.more.field("training.epochs").setValue(5000)
     ready.train.more.field("training.min_epochs").setValue(5000)
     start(ready, qtbot)
-    qtbot.waitUntil(lambda: bool(ready.desk.curves), timeout=SLOW)
+    qtbot.waitUntil(lambda: bool(ready.controller.curves), timeout=SLOW)
     ready.session.viewer.window.remove_dock_widget(ready)
     QApplication.processEvents()
     wait_for_job(ready, qtbot)
@@ -489,7 +493,7 @@ def test_two_viewers_do_not_mix(
     other = MilWidget(make_napari_viewer())
     qtbot.addWidget(other)
     open_with_attention(shown, qtbot, "s02")
-    assert other.desk.run is None and other.attention.shown is None
+    assert other.controller.run is None and other.attention.shown is None
     assert not other.session.layers.slides()
     finish(other)
 

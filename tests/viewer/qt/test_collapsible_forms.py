@@ -11,14 +11,14 @@ from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.viewer.mil.train_panel import MORE
-from napari_mcm.viewer.qt.collapsible_forms import Folded
+from napari_mcm.viewer.qt.collapsible_forms import CollapsibleForms
 from napari_mcm.viewer.qt.option_form import OptionForm
 
 
 def test_folds_follow_the_theme_and_point_right_until_they_are_open(
     viewer: Any, tmp_path: Path
 ) -> None:
-    fold = Folded("More options", OptionForm(MilConfig, MORE))
+    fold = CollapsibleForms("More options", OptionForm(MilConfig, MORE))
     viewer.window.add_dock_widget(fold, name="folded", area="bottom")
     viewer.window._qt_window.show()
     button = fold.toggleButton()

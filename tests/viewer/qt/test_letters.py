@@ -17,9 +17,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mcm.viewer.mil.train_panel import CONTINUE, TrainBox
+from napari_mcm.viewer.mil.train_panel import CONTINUE, TrainPanel
 from napari_mcm.viewer.qt.dock import DockedWidget
-from napari_mcm.viewer.training.start_panel import RESUME, StartBox
+from napari_mcm.viewer.training.start_panel import RESUME, StartPanel
 from tests.viewer.conftest import finish, unfold
 
 WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL", "MAE & cells")
@@ -38,11 +38,11 @@ def menu_letters(viewer: Any) -> set[str]:
 
 def texts(part: QWidget) -> list[str]:
     """What may be underlined in a part, at one time or another."""
-    if isinstance(part, StartBox):
+    if isinstance(part, StartPanel):
         return [RESUME, part.start.text()]
-    if isinstance(part, TrainBox):
+    if isinstance(part, TrainPanel):
         return [CONTINUE, part.train.text()]
-    if isinstance(part.parent(), (StartBox, TrainBox)) and part in (
+    if isinstance(part.parent(), (StartPanel, TrainPanel)) and part in (
         getattr(part.parent(), "start", None),
         getattr(part.parent(), "train", None),
     ):

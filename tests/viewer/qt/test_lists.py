@@ -11,7 +11,7 @@ from qtpy.QtGui import QHelpEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QToolTip
 
-from napari_mcm.viewer.qt.helpers import allow, narrow
+from napari_mcm.viewer.qt.helpers import narrow, set_enabled_with_reason
 
 LONG = "an entry of a list that is longer by far than the list is wide"
 
@@ -44,7 +44,7 @@ def test_what_is_chosen_stands_in_the_tooltip(combo: QComboBox) -> None:
     assert tooltip(combo) == "What it is for\n\nshort"
     combo.setCurrentText(LONG)
     assert tooltip(combo) == f"What it is for\n\n{LONG}"
-    allow(combo, "What it is for", "no slide is open")
+    set_enabled_with_reason(combo, "What it is for", "no slide is open")
     assert tooltip(combo).endswith(f"no slide is open\n\n{LONG}")
 
 

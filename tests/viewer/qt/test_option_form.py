@@ -43,9 +43,9 @@ def test_fields_say_the_same_before_they_are_made_and_after(
 ) -> None:
     module: Any = FORMS[model]
     titles = getattr(module, "GROUPS", cells_form.GROUPS)
-    elsewhere = {*GIVEN[model], *getattr(module, "_ELSEWHERE", ())}
+    cross_slide = {*GIVEN[model], *getattr(module, "_ELSEWHERE", ())}
     words = getattr(module, "_WORDS", None)
-    options = AllOptions(model, module.MAIN, titles, elsewhere, words)
+    options = AllOptions(model, module.MAIN, titles, cross_slide, words)
     before = make_config(model, options.values() | GIVEN[model])
     assert not options.more.findChildren(QLineEdit)
     for form in options.forms:

@@ -38,24 +38,24 @@ def named(loaded: Loaded, encoder: str) -> Loaded:
 
 
 def take(widget: SimilarityWidget, loaded: Loaded, slot: str = "first") -> None:
-    widget.session.take_features(widget.session.slide, slot, loaded)
+    widget.session.set_features(widget.session.slide, slot, loaded)
 
 
 def test_the_area_follows_the_threshold(
     ready: SimilarityWidget, click: Click, press: Any
 ) -> None:
     click(centre_um(ready, 5))
-    desk = context_of(ready.session).areas
+    controller = context_of(ready.session).areas
     low, high = map_of(ready).contrast_limits
-    assert low <= desk.threshold <= high
+    assert low <= controller.threshold <= high
     ready.area.threshold.setValue(0.1)
     expected = np.count_nonzero(values(ready) >= 0.1)
-    assert desk.area == (pytest.approx(expected * 0.025**2), expected)
+    assert controller.area == (pytest.approx(expected * 0.025**2), expected)
     wait_until(lambda: f"{expected:,} of" in ready.area.area.text())
     press.press_key(KEYS["higher"])
-    assert desk.threshold > 0.1 and desk.area[1] < expected
+    assert controller.threshold > 0.1 and controller.area[1] < expected
     press.press_key(KEYS["lower"])
-    assert desk.threshold == pytest.approx(0.1)
+    assert controller.threshold == pytest.approx(0.1)
 
 
 def test_labels_show_what_is_above_and_follow(
@@ -245,14 +245,14 @@ def test_feature_files_beside_are_asked(
     (folder / "d.features.zarr").mkdir()
     take(ready, replace(named(loaded, "alpha"), path=folder / "a.features.zarr"))
     click(centre_um(ready, 5))
-    assert context_of(ready.session).elsewhere.folder() == folder
-    ready.elsewhere.ask.click()
-    wait_until(lambda: context_of(ready.session).elsewhere.found)
-    found = context_of(ready.session).elsewhere.found
+    assert context_of(ready.session).cross_slide.folder() == folder
+    ready.cross_slide.ask.click()
+    wait_until(lambda: context_of(ready.session).cross_slide.found)
+    found = context_of(ready.session).cross_slide.found
     assert {one.name for one in found} == {"a", "b"}
     best = np.sort(values(ready))[::-1][:16].mean()
     assert found[0].best == pytest.approx(best, abs=1e-5)
-    assert ready.elsewhere.table.item(0, 0).text() in ("a", "b")
+    assert ready.cross_slide.table.item(0, 0).text() in ("a", "b")
     assert "another encoder" in ready.session.jobs.status.details
 
 
@@ -303,12 +303,12 @@ def test_all_of_it_fits_a_narrow_dock(
     click(centre_um(ready, 5))
     context_of(ready.session).queries.compare(("first", "second"))
     wait_until(lambda: context_of(ready.session).gallery.tops)
-    context_of(ready.session).elsewhere.found = [
+    context_of(ready.session).cross_slide.found = [
         Found("a long name of a slide, as they often are", "x", Path("f"), 0.9, 1.5, 9)
     ]
-    context_of(ready.session).elsewhere.changed.emit()
-    wait_until(lambda: not ready.elsewhere.table.isHidden())
-    parts = (ready.maps, ready.area, ready.gallery, ready.elsewhere)
+    context_of(ready.session).cross_slide.changed.emit()
+    wait_until(lambda: not ready.cross_slide.table.isHidden())
+    parts = (ready.maps, ready.area, ready.gallery, ready.cross_slide)
     assert not any(part.isHidden() for part in parts)
     assert ready.slide.parentWidget().minimumSizeHint().width() <= 320
 

@@ -22,16 +22,16 @@ from tests.viewer.conftest import Click, features_of, write_slide
 @pytest.fixture
 def ready(widget: SimilarityWidget, loaded: Loaded) -> SimilarityWidget:
     """The widget with features in its first slot."""
-    widget.session.take_features(widget.session.slide, "first", loaded)
+    widget.session.set_features(widget.session.slide, "first", loaded)
     return widget
 
 
 def centre_um(ready: SimilarityWidget, patch: int) -> tuple[float, float]:
     """Where the middle of a patch lies in the world (y, x)."""
-    loaded, facts = ready.session.features("first"), ready.session.facts
-    assert loaded is not None and facts is not None and facts.mpp is not None
+    loaded, metadata = ready.session.features("first"), ready.session.metadata
+    assert loaded is not None and metadata is not None and metadata.mpp is not None
     x, y = loaded.index.features.grid.centres[patch]
-    return (y - 0.5) * facts.mpp[1], (x - 0.5) * facts.mpp[0]
+    return (y - 0.5) * metadata.mpp[1], (x - 0.5) * metadata.mpp[0]
 
 
 def map_of(widget: SimilarityWidget, slot: str = "first") -> Any:
@@ -167,7 +167,7 @@ def test_both_encoders_answer_the_same_click(
 ) -> None:
     click(centre_um(ready, 5))
     other = features_of(slide_path, patch_size=80)
-    ready.session.take_features(ready.session.slide, "second", other)
+    ready.session.set_features(ready.session.slide, "second", other)
     first, second = map_of(ready, "first"), map_of(ready, "second")
     # The query is asked of new features at once, and their map is the one that shows.
     assert second.visible and not first.visible
@@ -183,7 +183,7 @@ def test_an_encoder_without_a_patch_there_shows_nothing(
     ready: SimilarityWidget, click: Click, slide_path: Path
 ) -> None:
     other = features_of(slide_path, patch_size=80)
-    ready.session.take_features(ready.session.slide, "second", other)
+    ready.session.set_features(ready.session.slide, "second", other)
     centres = ready.session.features("first").index.features.grid.centres
     found = [other.index.features.grid.index_at(*xy) is None for xy in centres]
     click(centre_um(ready, found.index(False)))
@@ -200,7 +200,7 @@ def test_features_on_another_grid_move_the_layer(
     click(centre_um(ready, 5))
     layer = map_of(ready)
     coarser = features_of(slide_path, patch_size=80)
-    ready.session.take_features(ready.session.slide, "first", coarser)
+    ready.session.set_features(ready.session.slide, "first", coarser)
     assert map_of(ready) is layer
     assert layer.data.shape == coarser.index.features.grid.shape
     np.testing.assert_allclose(layer.scale, (40, 40), rtol=1e-4)

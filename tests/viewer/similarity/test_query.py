@@ -16,7 +16,7 @@ from napari.utils.interactions import mouse_move_callbacks
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.viewer.app.features import Loaded
 from napari_mcm.viewer.similarity.context import context_of
-from napari_mcm.viewer.similarity.lookahead import Follower
+from napari_mcm.viewer.similarity.lookahead import LatestOnlyWorker
 from napari_mcm.viewer.similarity.shortcuts import HOLD, KEYS
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import Click, features_of, wait_until
@@ -26,7 +26,7 @@ from tests.viewer.similarity.test_maps import centre_um, map_of
 @pytest.fixture
 def ready(widget: SimilarityWidget, loaded: Loaded) -> SimilarityWidget:
     """The widget with features in its first slot."""
-    widget.session.take_features(widget.session.slide, "first", loaded)
+    widget.session.set_features(widget.session.slide, "first", loaded)
     return widget
 
 
@@ -98,9 +98,9 @@ def test_one_piece_of_work_at_a_time_and_the_newest_next(viewer: Any) -> None:
         running[0] -= 1
         return place
 
-    follower = Follower(work, shown.append, shown.append)
+    follower = LatestOnlyWorker(work, shown.append, shown.append)
     for place in range(50):
-        follower.follow(place)
+        follower.connect(place)
     wait_until(lambda: begun == [0])
     gate.release(2)
     wait_until(lambda: len(shown) == 2)
@@ -114,11 +114,11 @@ def test_dropped_work_is_not_shown(viewer: Any) -> None:
         gate.acquire(timeout=10)
         return place
 
-    follower = Follower(work, shown.append, shown.append)
-    follower.follow(1)
+    follower = LatestOnlyWorker(work, shown.append, shown.append)
+    follower.connect(1)
     follower.stop()
     gate.release(2)
-    follower.follow(2)
+    follower.connect(2)
     wait_until(lambda: shown == [2])
 
 
@@ -189,8 +189,8 @@ def test_the_difference_of_two_encoders(
     ready: SimilarityWidget, click: Click, loaded: Loaded, press: Any
 ) -> None:
     session = ready.session
-    session.take_features(session.slide, "second", again(loaded, 1))
-    session.take_features(session.slide, "third", again(loaded, 2))
+    session.set_features(session.slide, "second", again(loaded, 1))
+    session.set_features(session.slide, "third", again(loaded, 2))
     click(centre_um(ready, 5))
     context_of(session).queries.compare(("first", "third"))
     grid = loaded.index.features.grid
@@ -217,7 +217,7 @@ def test_no_difference_of_different_patches(
     session = ready.session
     click(centre_um(ready, 30))
     other = features_of(slide_path, patch_size=80)
-    session.take_features(session.slide, "second", other)
+    session.set_features(session.slide, "second", other)
     context_of(session).queries.compare(("first", "second"))
     assert "other patches" in context_of(session).queries.drawn.problem
     assert map_of(ready, "difference") is None

@@ -29,12 +29,12 @@ def test_without_a_slide_buttons_say_why(viewer: Any) -> None:
     _, widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
     assert not widget.first.compute.isEnabled()
     assert "no slide is open" in widget.first.compute.toolTip()
-    assert "Open a slide" in widget.slide.facts.text()
+    assert "Open a slide" in widget.slide.metadata.text()
 
 
 def test_an_opened_slide_is_the_one_worked_on(widget: SimilarityWidget) -> None:
     assert widget.slide.choice.currentText() == "slide"
-    assert "1,200 × 1,000 px, 0.5 µm" in widget.slide.facts.text()
+    assert "1,200 × 1,000 px, 0.5 µm" in widget.slide.metadata.text()
     assert widget.first.compute.isEnabled() and widget.first.load.isEnabled()
 
 
@@ -53,13 +53,13 @@ def test_a_missing_resolution_is_asked_for(viewer: Any, tmp_path: Path) -> None:
     path = write_slide(tmp_path / "unknown.tif", mpp=None)
     _, widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
     (layer,) = viewer.open(path, plugin="napari-mcm")
-    assert "no resolution" in widget.slide.facts.text()
+    assert "no resolution" in widget.slide.metadata.text()
     assert "resolution is not known" in widget.first.compute.toolTip()
     widget.slide.mpp.setValue(0.25)
     widget.slide.set_mpp.click()
     assert layer.scale.tolist() == [0.25, 0.25]
     assert str(layer.units[0]) == "micrometer"
-    assert widget.session.facts.mpp_override == 0.25
+    assert widget.session.metadata.mpp_override == 0.25
     assert widget.first.compute.isEnabled()
 
 

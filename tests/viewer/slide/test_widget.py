@@ -55,7 +55,7 @@ def test_the_read_plan_follows_the_resolution(slide_widget: SlideWidget) -> None
 
 def test_without_a_slide_it_asks_for_one(viewer: Any) -> None:
     widget = dock(viewer)
-    assert "Open a slide" in widget.slide.facts.text()
+    assert "Open a slide" in widget.slide.metadata.text()
     assert widget.properties.isHidden()
     assert "no slide is open" in widget.tissue.search.toolTip()
 
@@ -86,8 +86,8 @@ def test_a_resolution_is_asked_for_once(
     # The same file by another name is known again.
     (again,) = viewer.open(path.rename(tmp_path / "b.tif"), plugin="napari-mcm")
     assert again.scale.tolist() == [0.25, 0.25]
-    assert widget.session.facts is not None
-    assert widget.session.facts.mpp_override == 0.25
+    assert widget.session.metadata is not None
+    assert widget.session.metadata.mpp_override == 0.25
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"a": "fine", "b": -1}', "\0\xff"])
@@ -129,7 +129,7 @@ def test_label_images_are_read_only_when_asked(
 def test_a_slide_is_opened_in_the_background(viewer: Any, slide_path: Path) -> None:
     widget = dock(viewer)
     widget.slide.take(str(slide_path))
-    assert widget.slide.facts.text() == "Opening slide.tif…"
+    assert widget.slide.metadata.text() == "Opening slide.tif…"
     assert not viewer.layers
     wait_until(lambda: len(viewer.layers) == 1)
     assert widget.slide.choice.currentText() == "slide"
@@ -142,7 +142,7 @@ def test_a_slide_that_cannot_be_opened_is_told(viewer: Any, tmp_path: Path) -> N
     widget.slide.take(str(cut))
     wait_until(widget.problem.text)
     assert "cut.svs" in widget.problem.text() and "\n" not in widget.problem.text()
-    assert "Open a slide" in widget.slide.facts.text()
+    assert "Open a slide" in widget.slide.metadata.text()
 
 
 def test_both_widgets_lay_the_same_patches(

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.cells.annotations import (
+    CellAnnotations,
     Crop,
-    Marks,
     crop_of,
-    read_marks,
+    read_annotations,
 )
 from napari_mcm.core.cells.classified import Classified, check_out, write_classified
 from napari_mcm.core.cells.config import MarkedCellsConfig
@@ -24,7 +24,7 @@ from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.errors import ConfigError, McmError, TrainingError
 from napari_mcm.core.mae.augment import resized
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides import Slide
 
 _AT_ONCE = 4
@@ -36,7 +36,7 @@ _SAID = 20
 
 
 @dataclass(frozen=True, eq=False)
-class MarkedResult:
+class AnnotatedResult:
     """Classes of marked cells.
 
     Attributes
@@ -60,7 +60,7 @@ class MarkedResult:
     file: Path | None
 
 
-def classify_cells(config: MarkedCellsConfig) -> Job[MarkedResult]:
+def classify_cells(config: MarkedCellsConfig) -> Job[AnnotatedResult]:
     """Classify the cells that a file marks on a slide, and write what was found.
 
     Raises
@@ -76,7 +76,9 @@ def classify_cells(config: MarkedCellsConfig) -> Job[MarkedResult]:
     """
     if config.out is not None:
         check_out(config.out, config.marks)
-    marks = yield from apart("Reading the marks", read_marks, config.marks)
+    marks = yield from run_in_thread(
+        "Reading the marks", read_annotations, config.marks
+    )
     if marks.others:
         text = f"{len(marks.others):,} objects that mark no cells are passed over"
         yield Note(text)
@@ -89,8 +91,10 @@ def classify_cells(config: MarkedCellsConfig) -> Job[MarkedResult]:
     if found.failed == len(boxes):
         raise TrainingError("none of the cells can be read", config.slide)
     if config.out is not None:
-        yield from apart("Writing", write_classified, config.out, marks, boxes, found)
-    return MarkedResult(name, boxes, found, len(marks.others), config.out)
+        yield from run_in_thread(
+            "Writing", write_classified, config.out, marks, boxes, found
+        )
+    return AnnotatedResult(name, boxes, found, len(marks.others), config.out)
 
 
 def classify_boxes(
@@ -109,7 +113,7 @@ def classify_boxes(
     compute : ComputeConfig
         Where it is computed.
     """
-    classifier = yield from apart(
+    classifier = yield from run_in_thread(
         "Loading the classifier", load_classifier, run, compute
     )
     pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
@@ -153,7 +157,9 @@ def _skipped(row: int, box: Box, error: McmError) -> str:
     return f"skipped cell {row + 1:,} at {box[0]}, {box[1]}: {error}"
 
 
-def _boxes(marks: Marks, slide: Slide, config: MarkedCellsConfig) -> tuple[Box, ...]:
+def _boxes(
+    marks: CellAnnotations, slide: Slide, config: MarkedCellsConfig
+) -> tuple[Box, ...]:
     """Give the boxes in the slide's pixels; all outside of it are another slide's."""
     size = slide.size
     boxes = tuple(m.box(size, config.side, config.box_margin) for m in marks.cells)

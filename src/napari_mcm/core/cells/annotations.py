@@ -38,7 +38,7 @@ _HINT = "It needs the columns x,y (points) or left,top,right,bottom (boxes)"
 
 
 @dataclass(frozen=True)
-class Mark:
+class CellAnnotation:
     """One marked cell.
 
     Attributes
@@ -75,7 +75,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Marks:
+class CellAnnotations:
     """What a file marks.
 
     Attributes
@@ -86,7 +86,7 @@ class Marks:
         Features that are no cells: annotations around cells, lines.
     """
 
-    cells: tuple[Mark, ...]
+    cells: tuple[CellAnnotation, ...]
     others: tuple[Feature, ...] = ()
 
 
@@ -131,7 +131,7 @@ def checked(size: tuple[int, int], read: Crop) -> Crop:
     return crop
 
 
-def read_marks(path: Path) -> Marks:
+def read_annotations(path: Path) -> CellAnnotations:
     """Read which cells are marked.
 
     Parameters
@@ -152,7 +152,11 @@ def read_marks(path: Path) -> Marks:
         raise ConfigError(
             "marks no cells", path, f"Use {' '.join((*GEOJSON, *TABLES))}"
         )
-    marks = _of_geojson(path) if ending in GEOJSON else Marks(tuple(_of_table(path)))
+    marks = (
+        _of_geojson(path)
+        if ending in GEOJSON
+        else CellAnnotations(tuple(_of_table(path)))
+    )
     if not marks.cells:
         raise ConfigError(
             "marks no cells: it holds no polygons and no points", path, "Mark some"
@@ -161,7 +165,7 @@ def read_marks(path: Path) -> Marks:
 
 
 def write_boxes(path: Path, boxes: Sequence[Box]) -> None:
-    """Write boxes as GeoJSON, from which :func:`read_marks` reads the same ones."""
+    """Write boxes as GeoJSON, from which :func:`read_annotations` reads the same ones."""
     write_features(path, [_feature(box, is_point=False) for box in boxes])
 
 
@@ -172,21 +176,21 @@ def write_features(path: Path, features: Sequence[Feature]) -> None:
     write_text(path, f"{head}{lines}\n]}}\n")
 
 
-def _of_geojson(path: Path) -> Marks:
+def _of_geojson(path: Path) -> CellAnnotations:
     features = list(features_in(load_geojson(path, "file of marks", _IF_LARGE)))
     # What a program found is what is meant, not the regions it was looked for in.
     found = any(not is_drawn(feature) for feature in features)
-    cells: list[Mark] = []
+    cells: list[CellAnnotation] = []
     others = []
     for number, feature in enumerate(features, 1):
         meant = not (found and is_drawn(feature))
         marks = _marks_of(feature, f"{path}: object {number}") if meant else []
         cells += marks
         others += [] if marks else [feature]
-    return Marks(tuple(cells), tuple(others))
+    return CellAnnotations(tuple(cells), tuple(others))
 
 
-def _marks_of(feature: Feature, where: str) -> list[Mark]:
+def _marks_of(feature: Feature, where: str) -> list[CellAnnotation]:
     """Give the cells of a feature: several where it holds several points."""
     import shapely
 
@@ -197,18 +201,20 @@ def _marks_of(feature: Feature, where: str) -> list[Mark]:
     if kind in ("Point", "MultiPoint"):
         places = _places(geometry, where)
         if kind == "Point":
-            return [Mark((*places[0], *places[0]), True, feature)]
+            return [CellAnnotation((*places[0], *places[0]), True, feature)]
         # Each gets a class of its own; one name for all of them would be none.
         shared = {key: value for key, value in feature.items() if key != "id"}
         return [
-            Mark((*place, *place), True, shared | {"geometry": _point(geometry, place)})
+            CellAnnotation(
+                (*place, *place), True, shared | {"geometry": _point(geometry, place)}
+            )
             for place in places
         ]
     polygons = polygons_in(geometry, where)
     if not polygons:
         return []
     left, top, right, bottom = map(float, shapely.total_bounds(polygons))
-    return [Mark((left, top, right, bottom), False, feature)]
+    return [CellAnnotation((left, top, right, bottom), False, feature)]
 
 
 def _places(geometry: Feature, where: str) -> list[tuple[float, float]]:
@@ -227,7 +233,7 @@ def _point(geometry: Feature, place: tuple[float, float]) -> Feature:
     return {**geometry, "type": "Point", "coordinates": list(place)}
 
 
-def _of_table(path: Path) -> list[Mark]:
+def _of_table(path: Path) -> list[CellAnnotation]:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ConfigError("is too large for a table of cells", path)
@@ -247,7 +253,7 @@ def _of_table(path: Path) -> list[Mark]:
     return [_row(path, line, row, numbers) for line, row in enumerate(rows, 2) if row]
 
 
-def _row(path: Path, line: int, row: list[str], numbers: list[int]) -> Mark:
+def _row(path: Path, line: int, row: list[str], numbers: list[int]) -> CellAnnotation:
     try:
         values = [float(row[number]) for number in numbers]
     except (IndexError, ValueError):
@@ -261,7 +267,7 @@ def _row(path: Path, line: int, row: list[str], numbers: list[int]) -> Mark:
             f"line {line}: a box is empty", path, "Right of left, below top"
         )
     bounds = (left, top, right, bottom)
-    return Mark(bounds, is_point, _feature(bounds, is_point))
+    return CellAnnotation(bounds, is_point, _feature(bounds, is_point))
 
 
 def _feature(bounds: Bounds, is_point: bool) -> Feature:

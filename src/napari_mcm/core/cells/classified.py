@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.cells.annotations import (
     GEOJSON,
+    CellAnnotations,
     Feature,
-    Marks,
     write_features,
 )
 from napari_mcm.core.cells.datasets import Box
@@ -105,7 +105,7 @@ def check_out(path: Path, marks: Path) -> None:
 
 
 def write_classified(
-    path: Path, marks: Marks, boxes: Sequence[Box], found: Classified
+    path: Path, marks: CellAnnotations, boxes: Sequence[Box], found: Classified
 ) -> None:
     """Write cells with their classes.
 

@@ -45,7 +45,7 @@ def labelled_images(data: Path, config: LabelsConfig, seed: int = 0) -> CellSet:
         If a group stands in two splits, or nothing is left to train on.
     """
     cells = [replace(c, split=c.split or TRAIN) for c in read_cells(data, config)]
-    cells = keep_apart(cells, config.on_leak)
+    cells = hold_out_groups(cells, config.on_leak)
     if config.validation and not any(cell.split == VALIDATION for cell in cells):
         cells = _with_validation(cells, config.validation, seed)
     if not any(cell.split == TRAIN for cell in cells):
@@ -53,7 +53,7 @@ def labelled_images(data: Path, config: LabelsConfig, seed: int = 0) -> CellSet:
     return make_set(cells, config.classes)
 
 
-def keep_apart(cells: Sequence[Cell], on_leak: str) -> list[Cell]:
+def hold_out_groups(cells: Sequence[Cell], on_leak: str) -> list[Cell]:
     """See that no group stands in two splits.
 
     Parameters

@@ -36,7 +36,7 @@ from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.training import Run
 from napari_mcm.core.training.loop import Draw, Loop, LoopPlan, first_and_last, median
 from napari_mcm.core.training.schedule import rate_factor
-from napari_mcm.core.training.trainer import Learner, chunk_for, to_images
+from napari_mcm.core.training.trainer import Trainer, chunk_for, to_images
 
 _BALANCING = 3
 
@@ -180,19 +180,19 @@ def _same_augmentation(start: Start, config: ClassifyConfig) -> AugmentConfig:
 
 def _learner(
     run: Run, start: Start, training: CellSet, config: ClassifyConfig
-) -> Job[CellLearner]:
+) -> Job[CellTrainer]:
     network = make_network(start, len(training.classes), config)
     weights = np.ones(len(training.classes))
     if config.fit.balance == "weights":
         weights = class_weights(training.targets, len(training.classes))
-    learner = CellLearner(network, start, config, weights)
+    learner = CellTrainer(network, start, config, weights)
     yield from run.checkpoint_written(Progress("Loading the encoder", 0, None))
     if config.fit.learn == "probe" and not run.checkpoint_file.is_file():
         yield from _scale_head(learner, start, training)
     return learner
 
 
-def _scale_head(learner: CellLearner, start: Start, training: CellSet) -> Job[None]:
+def _scale_head(learner: CellTrainer, start: Start, training: CellSet) -> Job[None]:
     cache, parts = PictureCache(0), []
     some = np.random.default_rng(0).permutation(len(training))[:_SCALED_ON]
     rows, at_once = np.sort(some), start.encoder.chunk
@@ -299,7 +299,7 @@ class LabelledImage(NamedTuple):
     target: int
 
 
-class CellLearner(Learner[LabelledImage]):
+class CellTrainer(Trainer[LabelledImage]):
     """Cross-entropy over classes, weighted where classes are rare.
 
     Parameters

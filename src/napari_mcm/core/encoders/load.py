@@ -35,7 +35,7 @@ from napari_mcm.core.encoders.sources import (
 )
 from napari_mcm.core.errors import WeightsError
 from napari_mcm.core.runtime.jobs import Job, Note
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 
 RANDOM_PREFIX = "random:"
 
@@ -119,7 +119,9 @@ def load_encoders(
     """
     encoders = []
     for spec in specs:
-        encoder = yield from apart("Loading the encoder", load_encoder, spec, compute)
+        encoder = yield from run_in_thread(
+            "Loading the encoder", load_encoder, spec, compute
+        )
         if encoder.precision_note:
             yield Note(encoder.precision_note)
         encoders.append(encoder)

@@ -274,7 +274,7 @@ def _best_fits(slide: str, files: Sequence[Path]) -> list[Path]:
     return [file for file in fits if fits[file] == max(fits.values())]
 
 
-def least_to_learn_from(
+def smallest_class_count(
     labels: NDArray[np.int64], folds: NDArray[np.int64]
 ) -> tuple[int, ...]:
     """Count each class' patches that are left when its worst fold is tested on."""
@@ -301,7 +301,7 @@ def check_counts(
             f"labelled patches are of {len(classes)} class"
             f"{'' if classes else 'es'} ({', '.join(classes) or 'none'}): two are needed"
         )
-    for name, least in zip(classes, least_to_learn_from(labels, folds), strict=True):
+    for name, least in zip(classes, smallest_class_count(labels, folds), strict=True):
         if least < k:
             raise FeatureError(
                 f"class {name} has {least} patches to learn from where "

@@ -14,7 +14,7 @@ from napari_mcm.core.evaluation.labels import (
     check_counts,
     find_label_files,
     label_patches,
-    least_to_learn_from,
+    smallest_class_count,
 )
 from napari_mcm.core.evaluation.metrics import Candidates, similarity_auroc
 from napari_mcm.core.evaluation.probes import Labels, deal_folds, few_shot
@@ -248,7 +248,7 @@ def _rare(
 ) -> tuple[str, ...]:
     """Classes of which some fold leaves fewer than `k` patches to draw from."""
     (names, labels), (_, held) = _numbered(classes), _numbered(groups)
-    least = least_to_learn_from(labels, _folds(labels, held, seed))
+    least = smallest_class_count(labels, _folds(labels, held, seed))
     return tuple(name for name, n in zip(names, least, strict=True) if n < k)
 
 

@@ -13,15 +13,15 @@ from napari_mcm.core.encoders import Encoder, load_encoders
 from napari_mcm.core.errors import ConfigError, McmError, OutputError, SlideError
 from napari_mcm.core.features.config import Counts, ExtractConfig, as_in
 from napari_mcm.core.features.extraction import write_features
-from napari_mcm.core.features.remote_store import Shelf
+from napari_mcm.core.features.remote_store import RemoteFeatureStore
 from napari_mcm.core.features.slide_prefetch import (
     Finished,
     Plan,
     Prepared,
     Ready,
-    SlidesAhead,
+    SlidePrefetcher,
 )
-from napari_mcm.core.features.write_lock import LeaseHeldError
+from napari_mcm.core.features.write_lock import WriteLockHeldError
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.tissue.mask import FOUND
@@ -65,7 +65,7 @@ def extract_slides(
         already is gone on from.
     """
     check_asked(config)
-    tally = Tally()
+    tally = ExtractionStats()
     yield Progress("Loading the encoder", 0, None, "encoders")
     if not encoders:
         encoders = yield from load_encoders(config.encoder, config.compute)
@@ -79,15 +79,15 @@ def extract_slides(
         grid_config,
         folders,
         tuple(encoders),
-        Shelf(config.publish) if config.publish else None,
+        RemoteFeatureStore(config.publish) if config.publish else None,
     )
-    ahead = SlidesAhead(paths, plan)
+    ahead = SlidePrefetcher(paths, plan)
     waits = 0
     try:
         while ahead.left:
             path, ready = yield from ahead.take()
             found = yield from tally.follow(_bring(ready, plan))
-            if isinstance(found, LeaseHeldError):
+            if isinstance(found, WriteLockHeldError):
                 # Once all that are left are held, there is nothing to do but to wait.
                 waits += 1
                 if waits > ahead.left:
@@ -117,13 +117,13 @@ def _bring(ready: Ready | McmError, plan: Plan) -> Job[Counts | McmError]:
         if isinstance(found, McmError):
             return found
         counts = found
-    if plan.shelf is not None:
+    if plan.remote is not None:
         for file in filter(Path.exists, ready.files):
-            yield from plan.shelf.put_once(file, plan.name(file))
+            yield from plan.remote.put_once(file, plan.name(file))
     return counts
 
 
-def _wait(held: LeaseHeldError) -> Job[None]:
+def _wait(held: WriteLockHeldError) -> Job[None]:
     until = time.monotonic() + _WAIT_S
     while time.monotonic() < until:
         yield Progress(f"{Path(str(held.where)).name} {held.what}; waiting", 0, None)
@@ -280,7 +280,7 @@ class ExtractResult:
     seconds: float
 
 
-class Tally:
+class ExtractionStats:
     """What there is so far: files, patches, and the time that these take."""
 
     def __init__(self) -> None:

@@ -158,7 +158,7 @@ def find_finished(
     return counts
 
 
-def find_answer(file: Path, encoder: Mapping[str, Any], request: str) -> Path:
+def find_matching_file(file: Path, encoder: Mapping[str, Any], request: str) -> Path:
     """Name that of a slide's files which answers a request; the plain one if none."""
     for other in files_of(file):
         if answers(attributes_of(other), encoder, request) is not None:

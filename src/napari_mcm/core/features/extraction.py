@@ -19,7 +19,7 @@ from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.patches import MEASURES, Patch, stream_patches
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.features.store import FeatureStore
-from napari_mcm.core.features.write_lock import Lease, hold
+from napari_mcm.core.features.write_lock import WriteLock, hold
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
 from napari_mcm.core.slides import Slide
@@ -137,13 +137,13 @@ def write_features(
             missing.append((encoder, path))
     with hold([path for _, path in missing]) as leases:
         outputs = []
-        for (encoder, path), lease in zip(missing, leases, strict=True):
+        for (encoder, path), write_lock in zip(missing, leases, strict=True):
             store = FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
             if store.done:
                 yield Note(
                     f"{path.name}: going on at patch {store.done + 1}/{len(grid)}"
                 )
-            outputs.append(Output(store, lease, encoder, batch_size))
+            outputs.append(Output(store, write_lock, encoder, batch_size))
         if outputs:
             yield from _fill(outputs, slide, grid, workers)
         for output in outputs:
@@ -230,7 +230,7 @@ class Output:
     ----------
     store : FeatureStore
         Not complete.
-    lease : Lease
+    write_lock : WriteLock
         Of its file; looked at before anything is written.
     encoder : Encoder
         Loaded.
@@ -244,10 +244,14 @@ class Output:
     """
 
     def __init__(
-        self, store: FeatureStore, lease: Lease, encoder: Encoder, batch_size: BatchSize
+        self,
+        store: FeatureStore,
+        write_lock: WriteLock,
+        encoder: Encoder,
+        batch_size: BatchSize,
     ) -> None:
-        self._store, self._lease, self._encoder = store, lease, encoder
-        self.pace = Pace(batch_size, encoder)
+        self._store, self._write_lock, self._encoder = store, write_lock, encoder
+        self.pace = AdaptiveBatchSize(batch_size, encoder)
         self.done = self._written = store.done
         self._features = np.empty((store.block, encoder.dim), np.float32)
         self._status = np.empty(store.block, np.uint8)
@@ -292,11 +296,11 @@ class Output:
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
         """Mark the file as complete."""
-        self._lease.check()
+        self._write_lock.check()
         self._store.finish(provenance)
 
     def _write(self, rows: int) -> None:
-        self._lease.check()
+        self._write_lock.check()
         measured = {name: values[:rows] for name, values in self._quality.items()}
         self._store.write(
             self._written,
@@ -319,7 +323,7 @@ class Output:
         return features
 
 
-class Pace:
+class AdaptiveBatchSize:
     """How many patches are encoded at a time, so that a cancel is heard in between.
 
     Parameters

@@ -19,7 +19,7 @@ _MARKER = "zarr.json"
 _AT_ONCE = 16
 
 
-class Shelf:
+class RemoteFeatureStore:
     """A folder of an object store, or of any place that fsspec knows.
 
     Parameters

@@ -17,13 +17,13 @@ from napari_mcm.core.features.config import (
     ExtractConfig,
     answers,
     as_begun,
-    find_answer,
     find_finished,
+    find_matching_file,
     request_of,
 )
 from napari_mcm.core.features.format import feature_path, place_of
-from napari_mcm.core.features.remote_store import Shelf
-from napari_mcm.core.features.write_lock import LeaseHeldError, held_by
+from napari_mcm.core.features.remote_store import RemoteFeatureStore
+from napari_mcm.core.features.write_lock import WriteLockHeldError, held_by
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.runtime.jobs import Event, Progress
 from napari_mcm.core.slides import Slide
@@ -93,7 +93,7 @@ class Plan:
         Where feature files go, one an encoder.
     encoders : tuple of Encoder
         One per folder.
-    shelf : Shelf or None
+    remote : RemoteFeatureStore or None
         Where files are published.
     """
 
@@ -101,7 +101,7 @@ class Plan:
     grid: GridConfig
     folders: tuple[Path, ...]
     encoders: tuple[Encoder, ...]
-    shelf: Shelf | None = None
+    remote: RemoteFeatureStore | None = None
 
     def name(self, file: Path) -> str:
         """Name a feature file within the output folder."""
@@ -122,7 +122,9 @@ class Plan:
         if not self.config.beside:
             return files
         pairs = zip(files, self.described(files), strict=True)
-        return tuple(find_answer(file, encoder, request) for file, encoder in pairs)
+        return tuple(
+            find_matching_file(file, encoder, request) for file, encoder in pairs
+        )
 
     def places(self, files: tuple[Path, ...], grid: PatchGrid) -> tuple[Path, ...]:
         """Name the files to write, beside those made differently where that is asked."""
@@ -135,9 +137,9 @@ class Plan:
         """Look for finished files, here or where they are published."""
         described = self.described(files)
         counts = find_finished(files, described, request)
-        if counts is None and self.shelf is not None:
+        if counts is None and self.remote is not None:
             for file, encoder in zip(files, described, strict=True):
-                found = self.shelf.find(self.name(file)) or {}
+                found = self.remote.find(self.name(file)) or {}
                 counts = answers(found, encoder, request)
                 if counts is None:
                     return None
@@ -147,7 +149,7 @@ class Plan:
 Ready = Prepared | Finished
 
 
-class SlidesAhead:
+class SlidePrefetcher:
     """Prepares slides in a thread, one ahead of the one that is taken.
 
     Parameters
@@ -178,7 +180,7 @@ class SlidesAhead:
         path : Path
             Which slide it is.
         ready : Prepared, Finished or McmError
-            What is wrong with it, where it cannot be prepared; a `LeaseHeldError`
+            What is wrong with it, where it cannot be prepared; a `WriteLockHeldError`
             where another process is at it.
         """
         path, future = self._coming.pop(0)
@@ -215,7 +217,7 @@ class SlidesAhead:
             files = tuple(feature_path(folder, slide) for folder in plan.folders)
             for file in files:
                 if (who := held_by(file)) is not None:
-                    raise LeaseHeldError.by(who, file)
+                    raise WriteLockHeldError.by(who, file)
             request = request_of(slide, plan.grid, config.tissue)
             answering = plan.answering(files, request)
             counts = plan.finished(answering, request)

@@ -43,22 +43,22 @@ _DEEPEST = 8
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
-class LeaseHeldError(FeatureError):
+class WriteLockHeldError(FeatureError):
     """Another process is writing the feature file."""
 
     @classmethod
-    def by(cls, who: str, path: Path) -> LeaseHeldError:
+    def by(cls, who: str, path: Path) -> WriteLockHeldError:
         """Say who is writing which file."""
         hint = "Wait for it, or end it and run the same again"
         return cls(f"is being written by {who}", path, hint)
 
 
-def lease_path(path: Path) -> Path:
+def write_lock_path(path: Path) -> Path:
     """Name the lease file of a feature file."""
     return path.with_name(f".{path.name}.lease")
 
 
-class Lease:
+class WriteLock:
     """The right to write one feature file; see :meth:`take`.
 
     Attributes
@@ -68,9 +68,9 @@ class Lease:
     """
 
     def __init__(self, path: Path, stale: float) -> None:
-        self.path, self._file = path, lease_path(path)
+        self.path, self._file = path, write_lock_path(path)
         self._stale = stale
-        self._me = Holder.this_process(stale)
+        self._me = LockOwner.this_process(stale)
         self._heard = time.time()
         self._lost = False
         self._ended, self._lock = threading.Event(), threading.RLock()
@@ -79,7 +79,7 @@ class Lease:
     @classmethod
     def take(
         cls, path: str | Path, patience: float = 0.0, stale: float = STALE_S
-    ) -> Lease:
+    ) -> WriteLock:
         """Take the lease of a feature file.
 
         Parameters
@@ -102,20 +102,20 @@ class Lease:
 
         Raises
         ------
-        LeaseHeldError
+        WriteLockHeldError
             If another holds it, saying who.
         OutputError
             If the folder cannot be written to.
         """
-        lease = cls(Path(path), stale)
+        write_lock = cls(Path(path), stale)
         until = time.monotonic() + patience
-        while not lease._try():
+        while not write_lock._try():
             left = until - time.monotonic()
             if left <= 0:
-                raise lease._held()
+                raise write_lock._held()
             time.sleep(min(_POLL_S, left))
-        lease._keeper.start()
-        return lease
+        write_lock._keeper.start()
+        return write_lock
 
     def check(self) -> None:
         """See that the lease is still held; to be called before anything is written.
@@ -151,7 +151,7 @@ class Lease:
                 self._remove(self._file, self._me)
         self._keeper.join(1)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> WriteLock:
         return self
 
     def __exit__(
@@ -169,7 +169,7 @@ class Lease:
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
-    def _acquire(self, file: Path, me: Holder, depth: int = 0) -> bool:
+    def _acquire(self, file: Path, me: LockOwner, depth: int = 0) -> bool:
         """Put our name into a lease file: where there is none, or a dead one's."""
         found = look(file)
         if found is None:
@@ -190,13 +190,13 @@ class Lease:
             return True
 
     @contextmanager
-    def _claim(self, holder: Holder, depth: int = 0) -> Iterator[bool]:
+    def _claim(self, holder: LockOwner, depth: int = 0) -> Iterator[bool]:
         """Hold the sole right to replace or remove what a holder has put its name into.
 
         It has a token of its own, so that a dead claim can be claimed like a lease.
         """
         claim = self._beside(holder.token)
-        me = Holder.this_process(self._stale)
+        me = LockOwner.this_process(self._stale)
         claimed = self._acquire(claim, me, depth)
         try:
             yield claimed
@@ -204,7 +204,7 @@ class Lease:
             if claimed:
                 self._remove(claim, me)
 
-    def _create(self, file: Path, me: Holder) -> bool:
+    def _create(self, file: Path, me: LockOwner) -> bool:
         """Make a lease file, whole at once; False where there is one."""
         part = self._write(me)
         try:
@@ -220,7 +220,7 @@ class Lease:
             part.unlink(missing_ok=True)
         return True
 
-    def _write(self, me: Holder) -> Path:
+    def _write(self, me: LockOwner) -> Path:
         part = self._beside(f"part-{secrets.token_hex(8)}")
         try:
             part.write_bytes(me.dump())
@@ -230,7 +230,7 @@ class Lease:
             raise
         return part
 
-    def _remove(self, file: Path, me: Holder) -> None:
+    def _remove(self, file: Path, me: LockOwner) -> None:
         found = look(file)
         if found is not None and found.holder == me:
             file.unlink(missing_ok=True)
@@ -238,7 +238,7 @@ class Lease:
     def _beside(self, ending: str) -> Path:
         return self._file.with_name(f"{self._file.name}.{ending}")
 
-    def _is_dead(self, found: Seen) -> bool:
+    def _is_dead(self, found: LockState) -> bool:
         state = found.holder.state
         if state != "unknown":
             return state == "gone"
@@ -283,12 +283,12 @@ class Lease:
     def _late(self) -> bool:
         return abs(time.time() - self._heard) > self._stale / 2
 
-    def _held(self) -> LeaseHeldError:
+    def _held(self) -> WriteLockHeldError:
         with suppress(OSError):
             found = look(self._file)
             if found is not None:
-                return LeaseHeldError.by(found.holder.who, self.path)
-        return LeaseHeldError.by("another process", self.path)
+                return WriteLockHeldError.by(found.holder.who, self.path)
+        return WriteLockHeldError.by("another process", self.path)
 
 
 def held_by(path: Path) -> str | None:
@@ -296,15 +296,15 @@ def held_by(path: Path) -> str | None:
 
     Taking the lease is what counts; this spares the work of getting ready in vain.
     """
-    lease = Lease(path, STALE_S)
+    write_lock = WriteLock(path, STALE_S)
     with suppress(OSError):
-        found = look(lease._file)
-        if found is not None and not lease._is_dead(found):
+        found = look(write_lock._file)
+        if found is not None and not write_lock._is_dead(found):
             return found.holder.who
     return None
 
 
-def _create_plainly(file: Path, me: Holder) -> bool:
+def _create_plainly(file: Path, me: LockOwner) -> bool:
     """Make a lease file where there are no hard links; for a moment it is empty."""
     try:
         with file.open("xb") as stream:
@@ -315,7 +315,7 @@ def _create_plainly(file: Path, me: Holder) -> bool:
 
 
 @contextmanager
-def hold(paths: Sequence[Path]) -> Iterator[list[Lease]]:
+def hold(paths: Sequence[Path]) -> Iterator[list[WriteLock]]:
     """Take the leases of several feature files, all or none.
 
     Parameters
@@ -330,12 +330,14 @@ def hold(paths: Sequence[Path]) -> Iterator[list[Lease]]:
 
     Raises
     ------
-    LeaseHeldError
+    WriteLockHeldError
         If another holds one of them.
     """
     with ExitStack() as stack:
         # All in one order: of two processes that want the same, one gets all.
-        taken = {path: stack.enter_context(Lease.take(path)) for path in sorted(paths)}
+        taken = {
+            path: stack.enter_context(WriteLock.take(path)) for path in sorted(paths)
+        }
         yield [taken[path] for path in paths]
 
 
@@ -358,7 +360,7 @@ _MOST_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockOwner:
     """A process, as it names itself in its lease file.
 
     Attributes
@@ -389,7 +391,7 @@ class Holder:
     stale: float = 0.0
 
     @classmethod
-    def this_process(cls, stale: float) -> Holder:
+    def this_process(cls, stale: float) -> LockOwner:
         """Describe the process that asks, for a new lease."""
         pid, now = os.getpid(), datetime.now(UTC).isoformat(timespec="seconds")
         token, host, born = secrets.token_hex(8), socket.gethostname(), _status(pid)[2]
@@ -427,23 +429,23 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LockState:
     """A lease file, as it was read.
 
     Attributes
     ----------
-    holder : Holder
+    holder : LockOwner
         Whose it is. Where the file is empty or damaged, its token is made up of the
         file's time, so that it can be told from its successor.
     heard : float
         The last sign of life, by the file system's clock.
     """
 
-    holder: Holder
+    holder: LockOwner
     heard: float
 
 
-def look(file: Path) -> Seen | None:
+def look(file: Path) -> LockState | None:
     """Read a lease file, None where there is none."""
     try:
         # Opened before it is asked for its time: a network file system answers from
@@ -453,10 +455,12 @@ def look(file: Path) -> Seen | None:
             content = stream.read(_MOST_BYTES)
     except FileNotFoundError:
         return None
-    return Seen(_parse(content) or Holder(f"{about.st_mtime_ns:016x}"), about.st_mtime)
+    return LockState(
+        _parse(content) or LockOwner(f"{about.st_mtime_ns:016x}"), about.st_mtime
+    )
 
 
-def _parse(content: bytes) -> Holder | None:
+def _parse(content: bytes) -> LockOwner | None:
     """Take nothing on trust: the token becomes part of a file's name."""
     try:
         said: dict[str, Any] = json.loads(content)
@@ -464,7 +468,7 @@ def _parse(content: bytes) -> Holder | None:
         if not _TOKEN.fullmatch(said["token"]):
             return None
         words = {k: str(said[k]) for k in ("token", "host", "place", "born", "since")}
-        return Holder(**words, pid=int(said["pid"]), stale=stale)
+        return LockOwner(**words, pid=int(said["pid"]), stale=stale)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
 

@@ -247,7 +247,7 @@ def _short(value: float) -> float:
 
 Point = tuple[float, float]
 
-Ring = tuple[Point, ...]
+Polygon = tuple[Point, ...]
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class Examples:
 
     like: tuple[Point, ...] = ()
     unlike: tuple[Point, ...] = ()
-    regions: tuple[Ring, ...] = ()
+    regions: tuple[Polygon, ...] = ()
     pool: Pool = "mean"
 
     def __len__(self) -> int:
@@ -326,7 +326,7 @@ class Examples:
         return index.directions(like, unlike, self.pool), like, unlike
 
 
-def patches_within(grid: PatchGrid, regions: Sequence[Ring]) -> NDArray[np.int64]:
+def patches_within(grid: PatchGrid, regions: Sequence[Polygon]) -> NDArray[np.int64]:
     """Find the patches whose centres lie in any of some outlines.
 
     Parameters

@@ -51,7 +51,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 assert set(PRESETS) == set(get_args(PresetName))
 
 
-def fill_in(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Add a preset's options to those that were given, which win.
 
     Parameters
@@ -280,7 +280,7 @@ class PretrainConfig(BaseModel):
     def _with_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("preset") not in PRESETS:
             return given
-        return fill_in(PRESETS[given["preset"]], given)
+        return merge_preset(PRESETS[given["preset"]], given)
 
 
 class ReconstructConfig(BaseModel):

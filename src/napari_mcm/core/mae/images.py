@@ -355,7 +355,7 @@ def _on_white(image: Picture) -> Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Surroundings:
+class SlideCrop:
     """What lies around a place of a slide.
 
     Attributes
@@ -375,7 +375,7 @@ class Surroundings:
 
 def read_around(
     slide: Slide, place: tuple[float, float], grid: GridConfig
-) -> Surroundings:
+) -> SlideCrop:
     """Read the patch around a place.
 
     Parameters
@@ -398,7 +398,7 @@ def read_around(
     width, height = (side * mpp / own for own in slide.mpp)
     x, y = place
     corner = x - width / 2, y - height / 2
-    return Surroundings(
+    return SlideCrop(
         slide.read(corner, (side, side), mpp),
         f"{slide.name} at {x:,.0f}, {y:,.0f}, {side * mpp:.4g}\u00a0µm wide",
         corner,

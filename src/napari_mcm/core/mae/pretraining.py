@@ -29,7 +29,7 @@ from napari_mcm.core.mae.model import (
     make_vit,
 )
 from napari_mcm.core.runtime.jobs import Job, Note
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.training import Run
 from napari_mcm.core.training.loop import (
     Draw,
@@ -40,7 +40,7 @@ from napari_mcm.core.training.loop import (
     steps_of_epochs,
 )
 from napari_mcm.core.training.schedule import rate_factor
-from napari_mcm.core.training.trainer import Learner, chunk_for, decay_groups, to_images
+from napari_mcm.core.training.trainer import Trainer, chunk_for, decay_groups, to_images
 
 _MASKING = 1
 
@@ -145,10 +145,12 @@ def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
             stack.enter_context(config.read.open(path)) for path in config.images.slides
         ]
         images = yield from gather(config, slides)
-        model, licence = yield from apart("Building the model", build_model, config)
+        model, licence = yield from run_in_thread(
+            "Building the model", build_model, config
+        )
         if licence:
             yield Note(f"{config.start} has the licence {licence}")
-        learner = MaeLearner(model, config)
+        learner = MaeTrainer(model, config)
         loop = Loop(run, learner, _plan(config, images))
         yield from loop.learn()
     summary = _summary(loop, images, time.monotonic() - began)
@@ -184,7 +186,7 @@ def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
     return model, start.recipe.get("license") or "unknown"
 
 
-class MaeLearner(Learner[MaskedImage]):
+class MaeTrainer(Trainer[MaskedImage]):
     """Steps of masked autoencoding.
 
     Parameters

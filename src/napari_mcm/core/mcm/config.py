@@ -69,7 +69,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 assert set(PRESETS) == set(get_args(PresetName))
 
 
-def under(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Put a preset's options under those that were given.
 
     Parameters
@@ -93,11 +93,11 @@ def under(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
         if isinstance(group, BaseModel):
             group = {key: getattr(group, key) for key in group.model_fields_set}
         if isinstance(group, Mapping):
-            merged[name] = under(value, group)
+            merged[name] = merge_preset(value, group)
     return merged
 
 
-def in_effect(config: BaseModel, preset: str) -> dict[str, tuple[Any, Any]]:
+def preset_overrides(config: BaseModel, preset: str) -> dict[str, tuple[Any, Any]]:
     """Tell a preset's options by their names: what it says, and what is in effect.
 
     Returns
@@ -329,7 +329,7 @@ class FinetuneConfig(BaseModel):
     def _with_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("preset") not in PRESETS:
             return given
-        return under(PRESETS[given["preset"]], given)
+        return merge_preset(PRESETS[given["preset"]], given)
 
     @model_validator(mode="after")
     def _patches_as_extracted(self) -> FinetuneConfig:

@@ -10,14 +10,14 @@ from typing import Any
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import common_mpp
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.loop import Probe, Training
+from napari_mcm.core.mcm.loop import FinetuneLoop, Probe
 from napari_mcm.core.mcm.teacher import TeacherCache
 from napari_mcm.core.mcm.validation import read_probe_slides
 from napari_mcm.core.mcm.windows import Source
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.distributed import Team, join_team
+from napari_mcm.core.training.distributed import DistributedContext, join_process_group
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def finetune(
         raise ConfigError("no slides given to learn from")
     if config.out is None:
         raise ConfigError("no run directory given", hint="Choose one with --out")
-    with join_team() as team:
-        if team.leads:
+    with join_process_group() as team:
+        if team.is_main_process:
             Run.create(config.out, config.model_dump(mode="json"))
         team.wait()
         return (yield from _finetune(Run.open(config.out), config, team, probe, cache))
@@ -125,14 +125,14 @@ def resume_finetune(
     run = Run.open(run_dir)
     config = FinetuneConfig.model_validate(run.config())
     config = config.model_copy(update={"out": run.path})
-    with join_team() as team:
+    with join_process_group() as team:
         return (yield from _finetune(run, config, team, probe, cache))
 
 
 def _finetune(
     run: Run,
     config: FinetuneConfig,
-    team: Team,
+    team: DistributedContext,
     probe: Probe | None,
     cache: TeacherCache | None,
 ) -> Job[FinetuneResult]:
@@ -149,11 +149,11 @@ def _finetune(
             sources.append(Source(slide, find_tissue(slide, config.tissue)))
             yield Progress("Finding tissue", number, len(slides), "slides")
         yield Note(f"patches of {config.grid.patch_size} px at {mpp:.4g} µm per pixel")
-        if probe is None and config.held_out.probe_slides and team.leads:
+        if probe is None and config.held_out.probe_slides and team.is_main_process:
             probe = yield from read_probe_slides(config, mpp, stack)
-        training = Training(run, config, sources, mpp, team, probe, cache)
+        training = FinetuneLoop(run, config, sources, mpp, team, probe, cache)
         summary = yield from training.learn()
-    if team.leads:
+    if team.is_main_process:
         run.finish(summary)
         run.remove_checkpoint()
     team.wait()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from napari_mcm.core.encoders.seeding import SeededSteps
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.trainer import Learner, parameter_groups, rate_factor
+from napari_mcm.core.mcm.trainer import McmTrainer, parameter_groups, rate_factor
 from napari_mcm.core.mcm.windows import Window, WindowRef, choose_masked, read_window
 from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
@@ -56,12 +56,12 @@ class KeptWindows:
         return len(self.tissue)
 
 
-class HeadStart:
+class HeadPretraining:
     """Trains Transformer and predictor on features of a student that stands still.
 
     Parameters
     ----------
-    learner : Learner
+    learner : McmTrainer
         Student, teacher and head; nothing but the head is changed.
     refs : sequence of WindowRef
         Windows of the run to learn from.
@@ -73,7 +73,7 @@ class HeadStart:
 
     def __init__(
         self,
-        learner: Learner,
+        learner: McmTrainer,
         refs: Sequence[WindowRef],
         config: FinetuneConfig,
         folder: Path,

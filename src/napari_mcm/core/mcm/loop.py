@@ -16,23 +16,23 @@ from napari_mcm.core.errors import RunError, TrainingError
 from napari_mcm.core.evaluation.probe_callback import HeldOutProbe
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.export import export_student
-from napari_mcm.core.mcm.head_pretraining import HeadStart
+from napari_mcm.core.mcm.head_pretraining import HeadPretraining
 from napari_mcm.core.mcm.teacher import TeacherCache, take_from_files
-from napari_mcm.core.mcm.trainer import Learner, StepFigures
+from napari_mcm.core.mcm.trainer import McmTrainer, StepFigures
 from napari_mcm.core.mcm.validation import Validation
 from napari_mcm.core.mcm.windows import (
     Source,
     Window,
     WindowRef,
-    keep_out,
+    hold_out_blocks,
     plan_epoch,
     read_window,
 )
 from napari_mcm.core.runtime.jobs import Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.runtime.threads import prefetch
 from napari_mcm.core.training import Run, warmup_cosine
-from napari_mcm.core.training.distributed import Team
-from napari_mcm.core.training.monitor import Watch
+from napari_mcm.core.training.distributed import DistributedContext
+from napari_mcm.core.training.monitor import DivergenceMonitor
 
 FEW_WINDOWS = 1000
 """Below, our studies found nothing for the context to add."""
@@ -43,7 +43,7 @@ Probe = Callable[[Encode], Mapping[str, float]]
 """Measures an encoder on labelled data: figures by name."""
 
 
-class Training:
+class FinetuneLoop:
     """One run's loop.
 
     Parameters
@@ -56,7 +56,7 @@ class Training:
         Open slides.
     mpp : float
         Resolution of patches, in microns per pixel.
-    team : Team
+    team : DistributedContext
         The processes that train together.
     probe : callable, optional
         Measures the student from time to time.
@@ -70,7 +70,7 @@ class Training:
         config: FinetuneConfig,
         sources: list[Source],
         mpp: float,
-        team: Team,
+        team: DistributedContext,
         probe: Probe | None = None,
         cache: TeacherCache | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class Training:
         starts = config.optimiser.head_epochs > 0
         self.cache = cache or TeacherCache(_CACHE_MB if starts else 0)
         self.slides = [source.slide.fingerprint for source in sources]
-        self.held_out = keep_out(sources, config, mpp)
+        self.held_out = hold_out_blocks(sources, config, mpp)
         size = config.optimiser.batch_windows
         plans = [
             plan_epoch(sources, config, mpp, epoch, self.held_out)
@@ -115,17 +115,17 @@ class Training:
                 config.grid,
                 self.mpp,
             )
-        self.learner = Learner(student, teacher, config, self.team, self.cache)
+        self.learner = McmTrainer(student, teacher, config, self.team, self.cache)
         yield from self._prepare()
         self.team.wait()
-        self.watch = Watch(self.run.metrics())
+        self.watch = DivergenceMonitor(self.run.metrics())
         self.validation = Validation(self.learner, self.held_out.refs, config)
-        if self.team.leads:
+        if self.team.is_main_process:
             yield from self.validation.prepare()
         started = time.monotonic()
         yield from self._steps()
         summary = self._summary(time.monotonic() - started)
-        if self.team.leads:
+        if self.team.is_main_process:
             self._export(student, teacher, summary)
         return summary
 
@@ -135,7 +135,7 @@ class Training:
         self.team.wait()
         if checkpoint is None:
             yield from self._measure_targets()
-            if self.team.leads:
+            if self.team.is_main_process:
                 self.run.trim_metrics(0)
             yield from self._tell_method()
             yield from self._start_head()
@@ -149,7 +149,7 @@ class Training:
         self.learner.compute_in(state.get("precision", {}))
         self.step, self.damaged = int(state["step"]), int(state["damaged"])
         self._saved = self.step
-        if self.team.leads:
+        if self.team.is_main_process:
             self.run.trim_metrics(self.step)
         yield Note(f"going on at step {self.step + 1} of {len(self.batches)}")
 
@@ -165,7 +165,7 @@ class Training:
         """Say how it learns, and what our own studies found where context has little."""
         windows = sum(map(len, self.batches))
         mode = self.config.context.context_mode
-        if not self.team.leads or self.config.optimiser.learn != "all":
+        if not self.team.is_main_process or self.config.optimiser.learn != "all":
             return
         if mode == "none":
             yield Note(
@@ -182,10 +182,10 @@ class Training:
         options = self.config.optimiser
         if not options.head_epochs or self.learner.adapts_only:
             return
-        if self.team.leads:
+        if self.team.is_main_process:
             refs = self._some_refs(options.head_windows)
             folder = self.run.path / "head_start"
-            yield from HeadStart(self.learner, refs, self.config, folder).learn()
+            yield from HeadPretraining(self.learner, refs, self.config, folder).learn()
         # One process' work, so that all of them have the same bits on any device.
         self.team.share_weights(self.learner.head)
         self._save()
@@ -205,14 +205,14 @@ class Training:
             for refs, windows in zip(ahead, reading, strict=True):
                 yield meter.progress()
                 values = yield from self._one_step(windows, meter)
-                if self.team.leads:
+                if self.team.is_main_process:
                     values |= yield from self._measure(meter)
                     self.run.append_metrics(self.step, values)
                 meter.advance(len(refs))
                 # Counted before anybody can stop here: weights and count go together.
                 self.step += 1
                 self.learner.settled = True
-                if self.team.leads:
+                if self.team.is_main_process:
                     yield Metrics(self.step - 1, values)
                 yield from self._watch(values)
                 if self._is_time_to_save():
@@ -315,7 +315,7 @@ class Training:
         return due and not last and self.watch.healthy
 
     def _save(self) -> None:
-        if not self.team.leads:
+        if not self.team.is_main_process:
             return
         state = {
             "step": self.step,

@@ -21,7 +21,7 @@ from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
 from napari_mcm.core.mcm.model import ContextModel, PatchModel, Target
 from napari_mcm.core.mcm.teacher import TeacherCache
 from napari_mcm.core.mcm.windows import Window
-from napari_mcm.core.training.distributed import Team
+from napari_mcm.core.training.distributed import DistributedContext
 from napari_mcm.core.training.monitor import effective_rank
 
 CPU_CHUNK = 1
@@ -42,7 +42,7 @@ class StepFigures:
     grad_norm: float
 
 
-class Learner:
+class McmTrainer:
     """Everything that a step of MCM-KD changes or needs.
 
     Parameters
@@ -53,7 +53,7 @@ class Learner:
         Frozen: it only ever encodes.
     config : FinetuneConfig
         Options of the method.
-    team : Team, optional
+    team : DistributedContext, optional
         The processes that train together; this one alone if not given.
     cache : TeacherCache, optional
         Keeps the teacher's features between runs.
@@ -70,11 +70,11 @@ class Learner:
         student: Encoder,
         teacher: Encoder,
         config: FinetuneConfig,
-        team: Team | None = None,
+        team: DistributedContext | None = None,
         cache: TeacherCache | None = None,
     ) -> None:
         self.student, self.teacher, self.config = student, teacher, config
-        self.team = team or Team()
+        self.team = team or DistributedContext()
         self.cache = cache or TeacherCache(0)
         self.target = Target(config.target)
         self.settled = True

@@ -13,7 +13,7 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.evaluation.probe_callback import HeldOutProbe, read_probe
 from napari_mcm.core.grid import PatchGrid, make_grid
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.trainer import Learner
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.windows import Window, WindowRef, read_window
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.tissue import find_tissue
@@ -28,7 +28,7 @@ class Validation:
 
     Parameters
     ----------
-    learner : Learner
+    learner : McmTrainer
         Student, teacher and head.
     refs : sequence of WindowRef
         Windows kept out of training; there may be none.
@@ -37,7 +37,7 @@ class Validation:
     """
 
     def __init__(
-        self, learner: Learner, refs: Sequence[WindowRef], config: FinetuneConfig
+        self, learner: McmTrainer, refs: Sequence[WindowRef], config: FinetuneConfig
     ) -> None:
         plain = config.optimiser.model_copy(update={"flips": False, "jitter": 0.0})
         self._config = config.model_copy(update={"optimiser": plain})

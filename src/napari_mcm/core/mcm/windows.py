@@ -311,7 +311,9 @@ class _Block:
     refs: list[WindowRef]
 
 
-def keep_out(sources: Sequence[Source], config: FinetuneConfig, mpp: float) -> HeldOut:
+def hold_out_blocks(
+    sources: Sequence[Source], config: FinetuneConfig, mpp: float
+) -> HeldOut:
     """Choose blocks of tissue, by the seed, whose pixels are never learned from.
 
     Parameters

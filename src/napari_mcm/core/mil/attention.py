@@ -24,14 +24,19 @@ from napari_mcm.core.mil.attention_maps import (
     top_patches,
     usable,
 )
-from napari_mcm.core.mil.bags import Vectors, find_files, origin_of
+from napari_mcm.core.mil.bags import Vectors, find_files, source_of
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.mil.config import AttentionConfig
-from napari_mcm.core.mil.ensemble import Ensemble, Looked, learned_from, load_ensemble
+from napari_mcm.core.mil.ensemble import (
+    AttentionOutput,
+    Ensemble,
+    load_ensemble,
+    was_trained_on,
+)
 from napari_mcm.core.mil.results import read_folds
 from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
-from napari_mcm.core.runtime.threads import alive
+from napari_mcm.core.runtime.threads import report_while_running
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.training import Run
 
@@ -183,14 +188,14 @@ def attention(config: AttentionConfig) -> Job[AttentionResult]:
     features = _read(config, name, file)
     ensemble = load_ensemble(run_dir, config.fold, name, config.compute)
     assert config.features is not None
-    ensemble.check(origin_of(features.dim, features.encoder), config.features)
-    if name in learned_from(run_dir, ensemble.folds):
+    ensemble.check(source_of(features.dim, features.encoder), config.features)
+    if name in was_trained_on(run_dir, ensemble.folds):
         yield Note(f"{name} was learned from by models that are used here", "warning")
     vectors = features.features[usable(features)]
     if not len(vectors):
         raise ConfigError(f"slide {name} has no patch with features")
     progress = Progress(f"Looking at {name}", 0, None, "patches")
-    looked = yield from alive(ensemble.look(vectors), progress)
+    looked = yield from report_while_running(ensemble.look(vectors), progress)
     number = _class_number(config, ensemble, looked)
     weights = (
         looked.attention if looked.attention.ndim == 1 else looked.attention[number]
@@ -198,7 +203,7 @@ def attention(config: AttentionConfig) -> Job[AttentionResult]:
     check = occlude(
         ensemble, vectors, weights, number, config.occlude, config.random_draws
     )
-    occlusion = yield from alive(check, progress)
+    occlusion = yield from report_while_running(check, progress)
     caveat = ensemble.models[0].caveat
     if caveat:
         yield Note(caveat)
@@ -215,7 +220,7 @@ class _Found:
     name: str
     features: FeatureSet
     ensemble: Ensemble
-    looked: Looked
+    looked: AttentionOutput
     number: int
     occlusion: Occlusion | None
     caveat: str
@@ -358,7 +363,9 @@ def _opened(config: AttentionConfig, file: Path | None) -> Iterator[Slide | None
         yield slide
 
 
-def _class_number(config: AttentionConfig, ensemble: Ensemble, looked: Looked) -> int:
+def _class_number(
+    config: AttentionConfig, ensemble: Ensemble, looked: AttentionOutput
+) -> int:
     if config.class_name is None:
         return int(looked.probabilities.argmax())
     if config.class_name not in ensemble.classes:

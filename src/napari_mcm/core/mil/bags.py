@@ -35,7 +35,7 @@ class Bags(Protocol):
 
 
 @dataclass(frozen=True)
-class Origin:
+class FeatureSource:
     """What the features of a folder are.
 
     Attributes
@@ -78,7 +78,7 @@ class FeatureFolder:
         self.path = Path(path)
         self.config = config or BagsConfig()
         self.files = find_files(self.path)
-        self.origin: Origin | None = None
+        self.origin: FeatureSource | None = None
         self._kept: OrderedDict[str, Vectors] = OrderedDict()
         self._bytes = 0
 
@@ -101,7 +101,7 @@ class FeatureFolder:
         vectors, encoder = read_vectors(self.files[slide])
         if not len(vectors):
             raise FeatureError("holds no patch with features", self.files[slide])
-        self._check_same(origin_of(vectors.shape[1], encoder), self.files[slide])
+        self._check_same(source_of(vectors.shape[1], encoder), self.files[slide])
         kept: Vectors = vectors.astype(self.config.kept_as, copy=False)
         self._keep(slide, kept)
         return kept
@@ -111,7 +111,7 @@ class FeatureFolder:
         """Memory that features take, in GiB."""
         return self._bytes / GIB
 
-    def _check_same(self, origin: Origin, file: Path) -> None:
+    def _check_same(self, origin: FeatureSource, file: Path) -> None:
         if self.origin is None:
             self.origin = origin
         elif origin != self.origin:
@@ -211,10 +211,10 @@ def check_there(bags: Bags, slides: Iterable[str], folder: Path) -> list[str]:
     return missing
 
 
-def origin_of(dim: int, encoder: Mapping[str, Any]) -> Origin:
+def source_of(dim: int, encoder: Mapping[str, Any]) -> FeatureSource:
     """Say what features are, from what their file says of the encoder."""
     spec = str(encoder.get("spec") or encoder.get("architecture") or "")
     fingerprint = str(encoder.get("fingerprint") or "")
     # Of an encoder whose weights nobody knows, each file has a hash of its own vectors.
     known = "" if fingerprint.startswith("features-") else fingerprint
-    return Origin(dim, spec, known)
+    return FeatureSource(dim, spec, known)

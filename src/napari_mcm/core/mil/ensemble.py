@@ -18,19 +18,19 @@ from torch import Tensor
 
 from napari_mcm.core.encoders.compute import ComputeConfig, choose_device
 from napari_mcm.core.errors import ConfigError, FeatureError, RunError, WeightsError
-from napari_mcm.core.mil.bags import Origin, Vectors
+from napari_mcm.core.mil.bags import FeatureSource, Vectors
 from napari_mcm.core.mil.config import AggregatorConfig
 from napari_mcm.core.mil.models import Aggregator, make_aggregator
 from napari_mcm.core.mil.results import read_folds
 from napari_mcm.core.mil.trainer import LONG_BAG, pad
 from napari_mcm.core.runtime.files import atomic_path, write_json
-from napari_mcm.core.runtime.threads import steadily
+from napari_mcm.core.runtime.threads import run_cancellable
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class AttentionOutput:
     """What an ensemble makes of one slide.
 
     Attributes
@@ -78,7 +78,7 @@ class Ensemble:
         """Whether attention has a row for each class."""
         return self.models[0].per_class
 
-    def check(self, origin: Origin, where: Path) -> None:
+    def check(self, origin: FeatureSource, where: Path) -> None:
         """See that features are of the encoder that the models were trained on.
 
         Raises
@@ -106,7 +106,7 @@ class Ensemble:
         mean: Floats = np.mean(np.asarray(found, np.float64), axis=0)
         return mean
 
-    def look(self, vectors: Vectors) -> Generator[None, None, Looked]:
+    def look(self, vectors: Vectors) -> Generator[None, None, AttentionOutput]:
         """Give mean probabilities and attention of a slide."""
         scores, weights = [], []
         for model in self.models:
@@ -114,7 +114,7 @@ class Ensemble:
             assert attention is not None
             scores.append(logits.softmax(dim=0).numpy())
             weights.append(attention.numpy())
-        return Looked(
+        return AttentionOutput(
             np.mean(np.asarray(scores, np.float64), axis=0),
             np.mean(np.asarray(weights, np.float64), axis=0),
         )
@@ -131,7 +131,7 @@ class Ensemble:
                 row = None if weights is None else weights[0].float().cpu()
                 return state.logits[0].float().cpu(), row
 
-        return (yield from steadily(work, len(vectors) >= LONG_BAG))
+        return (yield from run_cancellable(work, len(vectors) >= LONG_BAG))
 
 
 def load_ensemble(
@@ -180,7 +180,7 @@ def load_ensemble(
     return Ensemble(saved, compute)
 
 
-def learned_from(run_dir: Path, folds: Sequence[str]) -> set[str]:
+def was_trained_on(run_dir: Path, folds: Sequence[str]) -> set[str]:
     """Name the slides that the models of some folds were trained or stopped by."""
     found: set[str] = set()
     for fold in read_folds(run_dir)["folds"]:
@@ -206,7 +206,7 @@ class SavedModel:
         Which one it is, settled.
     classes : tuple of str
         In the order of its scores.
-    origin : Origin
+    origin : FeatureSource
         Of the features that it was trained on.
     fold : str
         Name of the fold whose test slides it has not seen.
@@ -217,7 +217,7 @@ class SavedModel:
     model: Aggregator
     config: AggregatorConfig
     classes: tuple[str, ...]
-    origin: Origin
+    origin: FeatureSource
     fold: str
     seed: int
 
@@ -227,7 +227,7 @@ def save_model(
     weights: dict[str, Tensor],
     config: AggregatorConfig,
     classes: Sequence[str],
-    origin: Origin,
+    origin: FeatureSource,
     fold: str,
     seed: int,
 ) -> None:
@@ -264,7 +264,7 @@ def load_model(folder: Path) -> SavedModel:
     try:
         config = AggregatorConfig.model_validate(recipe["aggregator"])
         classes = tuple(str(name) for name in recipe["classes"])
-        origin = Origin(
+        origin = FeatureSource(
             int(recipe["features"]["dim"]),
             str(recipe["features"]["encoder"]),
             str(recipe["features"]["fingerprint"]),

@@ -15,12 +15,12 @@ from napari_mcm.core.errors import ConfigError, McmError
 from napari_mcm.core.mil.bags import FeatureFolder, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import PredictConfig
-from napari_mcm.core.mil.ensemble import Ensemble, learned_from, load_ensemble
+from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble, was_trained_on
 from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import compute_figures
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
-from napari_mcm.core.runtime.threads import alive
+from napari_mcm.core.runtime.threads import report_while_running
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
     folder = FeatureFolder(config.features, config.bags)
     cohort = None if config.cohort is None else read_cohort(config.cohort, False)
     slides = yield from _asked(config, folder, cohort)
-    seen = learned_from(config.run, ensemble.folds) & set(slides)
+    seen = was_trained_on(config.run, ensemble.folds) & set(slides)
     if seen:
         yield Note(
             f"{len(seen)} of {len(slides)} slides were learned from: their predictions "
@@ -132,7 +132,7 @@ def _predict_all(
         assert folder.origin is not None
         ensemble.check(folder.origin, folder.path)
         work = ensemble.predict(vectors)
-        found[slide] = yield from alive(work, meter.progress())
+        found[slide] = yield from report_while_running(work, meter.progress())
         yield meter.advance()
     return found, failed
 

@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, RunError, TrainingError
-from napari_mcm.core.mil.bags import FeatureFolder, Origin, check_there
+from napari_mcm.core.mil.bags import FeatureFolder, FeatureSource, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.core.mil.ensemble import save_model
 from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import MilResult, read_folds, result_of, write_results
 from napari_mcm.core.mil.splits import Fold, make_folds
-from napari_mcm.core.mil.trainer import Labelled, Learner
+from napari_mcm.core.mil.trainer import Labelled, MilTrainer
 from napari_mcm.core.runtime.files import write_json
 from napari_mcm.core.runtime.jobs import Job, Metrics, Note, Progress
-from napari_mcm.core.runtime.threads import alive
+from napari_mcm.core.runtime.threads import report_while_running
 from napari_mcm.core.training import Run
 
 
@@ -174,7 +174,7 @@ class FoldTraining:
         return (yield from self._finish())
 
     def _prepare(self) -> None:
-        self.learner = Learner(
+        self.learner = MilTrainer(
             self.config.aggregator,
             self.training,
             self.config.compute,
@@ -203,11 +203,11 @@ class FoldTraining:
         self._settled = False
         for number, batch in enumerate(learner.plan(self.parts["train"], self.epoch)):
             step = learner.step(batch, bags, self.epoch, number)
-            losses.append((yield from alive(step, progress)))
+            losses.append((yield from report_while_running(step, progress)))
             self._check(losses[-1])
         rate = len(self.parts["train"]) / max(time.monotonic() - began, 1e-9)
         check = learner.evaluate(self.parts["validation"], bags)
-        held, _ = yield from alive(check, progress)
+        held, _ = yield from report_while_running(check, progress)
         self._check(held)
         learner.keep_if_best(held, self.epoch)
         values = {
@@ -242,7 +242,7 @@ class FoldTraining:
     def _finish(self) -> Job[NDArray[np.float64]]:
         progress = Progress(self.stage, self.epoch, self.training.epochs, "epochs")
         test = self.learner.evaluate(self.parts["test"], self.prepared.bags)
-        loss, probabilities = yield from alive(test, progress)
+        loss, probabilities = yield from report_while_running(test, progress)
         save_model(
             self.run.path,
             self.learner.best.weights,
@@ -273,7 +273,7 @@ class Prepared:
     cohort: Cohort
     folds: list[Fold]
     bags: FeatureFolder
-    origin: Origin
+    origin: FeatureSource
 
     def describe(self) -> dict[str, Any]:
         """Give it ready for JSON: what a resumed run must find again."""

@@ -17,7 +17,7 @@ from napari_mcm.core.encoders.compute import ComputeConfig, choose_device, choos
 from napari_mcm.core.mil.bags import Bags, Vectors
 from napari_mcm.core.mil.config import AggregatorConfig, TrainingConfig
 from napari_mcm.core.mil.models import Aggregator, make_aggregator, seed_dropout
-from napari_mcm.core.runtime.threads import steadily
+from napari_mcm.core.runtime.threads import run_cancellable
 
 LONG_BAG = 20_000
 """Patches from which a step is done in a thread, so that a cancel is acted on."""
@@ -57,7 +57,7 @@ class Best:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Learner:
+class MilTrainer:
     """Everything that an epoch changes or needs.
 
     Parameters
@@ -130,7 +130,7 @@ class Learner:
             chosen = [drawn[i] for i in group]
             labels = [batch[i].label for i in group]
             work = partial(self._learn_from, chosen, labels, len(chosen) / len(batch))
-            loss += yield from steadily(work, sum(map(len, chosen)) >= LONG_BAG)
+            loss += yield from run_cancellable(work, sum(map(len, chosen)) >= LONG_BAG)
         self.optimiser.step()
         return loss
 
@@ -250,4 +250,4 @@ def score(
             bag, _ = pad([vectors], device)
             return model.aggregate(bag).logits[0].float().cpu()
 
-    return (yield from steadily(work, len(vectors) >= LONG_BAG))
+    return (yield from run_cancellable(work, len(vectors) >= LONG_BAG))

@@ -65,7 +65,7 @@ def is_under_way(path: Path) -> bool:
     return write is not None and not write.ended.is_set()
 
 
-def settle(path: Path) -> None:
+def wait_for_write(path: Path) -> None:
     """Wait until a file is written, if it is being written.
 
     Raises
@@ -78,13 +78,13 @@ def settle(path: Path) -> None:
         raise error
 
 
-def are_unsettled() -> bool:
+def has_pending_writes() -> bool:
     """Tell whether something is being written, or failed and nobody was told."""
     with _lock:
         return any(not w.ended.is_set() or w.error for w in _begun.values())
 
 
-def settle_all() -> list[Exception]:
+def wait_for_all_writes() -> list[Exception]:
     """Wait for all files; gives what went wrong."""
     with _lock:
         paths = [*_begun]

@@ -111,10 +111,10 @@ def run(job: Job[_T], on_event: Callable[[Event], None] | None = None) -> _T:
                 on_event(event)
     finally:
         job.close()
-        if writes.are_unsettled():
+        if writes.has_pending_writes():
             if on_event is not None:
                 on_event(Note("writing what was learned so far"))
-            for error in writes.settle_all():
+            for error in writes.wait_for_all_writes():
                 raise error
 
 

@@ -18,7 +18,7 @@ _LOOK_S = 0.1
 _WAIT_S = 0.7
 
 
-def steadily(work: Callable[[], _T], long: bool) -> Generator[None, None, _T]:
+def run_cancellable(work: Callable[[], _T], long: bool) -> Generator[None, None, _T]:
     """Do some work and yield now and then meanwhile, so that it can be cancelled.
 
     What is closed is waited for shortly, then left to end by itself, its result unused:
@@ -61,7 +61,9 @@ def steadily(work: Callable[[], _T], long: bool) -> Generator[None, None, _T]:
     return done[0]
 
 
-def alive(work: Generator[None, None, _T], progress: Progress) -> Job[_T]:
+def report_while_running(
+    work: Generator[None, None, _T], progress: Progress
+) -> Job[_T]:
     """Say that it is alive as often as some work comes up for air."""
     while True:
         try:
@@ -72,7 +74,7 @@ def alive(work: Generator[None, None, _T], progress: Progress) -> Job[_T]:
         yield progress
 
 
-def apart(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
+def run_in_thread(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
     """Do a step that cannot be interrupted in a thread of its own.
 
     A cancel need not wait for it: the thread ends by itself, its result is dropped.

@@ -40,7 +40,7 @@ def pyramid(file: SlideFile, cache: TileCache) -> tuple[Level, ...]:
     for tiles, downsample in zip(file.levels, _downsamples(file), strict=True):
         if levels:
             levels += _between(levels[-1], downsample, cache, len(levels))
-            tiles = MendedTiles(tiles, levels[-1], downsample)
+            tiles = BlankFilledTiles(tiles, levels[-1], downsample)
         levels.append(Level(CachedTiles(tiles, cache, len(levels)), downsample))
     while max(levels[-1].size) > _SMALLEST_LEVEL:
         levels.append(_halved(levels[-1], cache, len(levels)))
@@ -69,7 +69,7 @@ def _halved(finer: Level, cache: TileCache, name: int) -> Level:
     return Level(source, twice, stored=False)
 
 
-class MendedTiles:
+class BlankFilledTiles:
     """A stored level whose damaged tiles are made from the next finer level.
 
     One broken tile of a coarse level would hide a large part of the slide from the

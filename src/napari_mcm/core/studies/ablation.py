@@ -25,9 +25,9 @@ from napari_mcm.core.errors import ConfigError, McmError, RunError
 from napari_mcm.core.mae.config import AugmentConfig
 from napari_mcm.core.runtime.jobs import Event, Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.studies.ablation_config import (
-    AblationCell,
     AblationConfig,
-    ablation_cells,
+    AblationTrial,
+    ablation_trials,
     arm_start,
     nested_subset,
 )
@@ -115,7 +115,7 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
     out = config.out
     config = config.model_copy(update={"augment": common_augmentation(config)})
     run = _open(out, config, images)
-    cells = ablation_cells(config)
+    cells = ablation_trials(config)
     if config.scheduler is None:
         failed = yield from _run_here(run, config, cells, images)
     else:
@@ -137,13 +137,13 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
 
 
 def _run_here(
-    run: Run, config: AblationConfig, cells: Sequence[AblationCell], images: CellSet
+    run: Run, config: AblationConfig, cells: Sequence[AblationTrial], images: CellSet
 ) -> Job[list[str]]:
     failed = []
     for number, cell in enumerate(cells):
         yield Progress("Ablation", number, len(cells), "cells")
         try:
-            yield from _named(run_cell(config, cell, images), cell)
+            yield from _named(run_trial(config, cell, images), cell)
         except ConfigError:
             raise
         except McmError as error:
@@ -193,10 +193,12 @@ def common_augmentation(config: AblationConfig) -> AugmentConfig:
     return AugmentConfig.model_validate(told) if told else config.augment
 
 
-def run_cell(config: AblationConfig, cell: AblationCell, images: CellSet) -> Job[None]:
+def run_trial(
+    config: AblationConfig, cell: AblationTrial, images: CellSet
+) -> Job[None]:
     """Train and score one cell, or what is left of it."""
     assert config.out is not None
-    asked = cell_config(config, cell)
+    asked = trial_config(config, cell)
     folder = config.out / cell.folder
     started = (folder / "config.json").is_file()
     run = (
@@ -206,21 +208,21 @@ def run_cell(config: AblationConfig, cell: AblationCell, images: CellSet) -> Job
     )
     if run.summary() is not None:
         return
-    yield from classify_cells(run, asked, cell_images(cell, images))
+    yield from classify_cells(run, asked, trial_images(cell, images))
     if not config.keep_weights:
         for name in _WEIGHTS:
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "head.safetensors").unlink(missing_ok=True)
 
 
-def cell_images(cell: AblationCell, images: CellSet) -> CellSet:
+def trial_images(cell: AblationTrial, images: CellSet) -> CellSet:
     """Give a cell's training images and all test images."""
     training, test = images.only(TRAIN), images.only(VALIDATION)
     subset = training.take(nested_subset(training.targets, cell.percent, cell.seed))
     return CellSet([*subset.cells, *test.cells], images.classes)
 
 
-def cell_config(config: AblationConfig, cell: AblationCell) -> ClassifyConfig:
+def trial_config(config: AblationConfig, cell: AblationTrial) -> ClassifyConfig:
     """Give a cell's options; only its start, its images and its seed are its own."""
     assert config.out is not None
     return ClassifyConfig(
@@ -256,7 +258,7 @@ def _open(out: Path, config: AblationConfig, images: CellSet) -> Run:
     return run
 
 
-def _named(job: Job[None], cell: AblationCell) -> Job[None]:
+def _named(job: Job[None], cell: AblationTrial) -> Job[None]:
     """Say of which cell events are."""
     try:
         for event in job:
@@ -265,13 +267,13 @@ def _named(job: Job[None], cell: AblationCell) -> Job[None]:
         job.close()
 
 
-def _renamed(event: Event, cell: AblationCell) -> Event:
+def _renamed(event: Event, cell: AblationTrial) -> Event:
     if isinstance(event, Progress):
         return replace(event, stage=f"{event.stage}: {cell.describe()}")
     return event if isinstance(event, Metrics) else replace(event)
 
 
-def _rows(out: Path, cells: Sequence[AblationCell]) -> list[Row]:
+def _rows(out: Path, cells: Sequence[AblationTrial]) -> list[Row]:
     rows = []
     for cell in cells:
         summary = _summary(out / cell.folder)
@@ -303,7 +305,7 @@ _POLL_S = 0.2
 
 
 def run_on_cluster(
-    config: AblationConfig, cells: Sequence[AblationCell]
+    config: AblationConfig, cells: Sequence[AblationTrial]
 ) -> Job[list[str]]:
     """Hand out cells, and wait for them; a cancel stops workers at their next step.
 
@@ -313,7 +315,7 @@ def run_on_cluster(
     ----------
     config : AblationConfig
         With the scheduler's address.
-    cells : sequence of AblationCell
+    cells : sequence of AblationTrial
 
     Returns
     -------
@@ -336,14 +338,14 @@ def run_on_cluster(
 
 
 def _distribute(
-    client: Client, settings: dict[str, Any], cells: Sequence[AblationCell]
+    client: Client, settings: dict[str, Any], cells: Sequence[AblationTrial]
 ) -> Job[list[str]]:
     from distributed import Event
 
     stop = Event(f"napari-mcm-stop-{os.getpid()}-{time.time_ns()}", client=client)
     futures = {
         client.submit(
-            run_one_cell, settings, cell.model_dump(), stop.name, pure=False, retries=1
+            run_one_trial, settings, cell.model_dump(), stop.name, pure=False, retries=1
         ): cell
         for cell in cells
     }
@@ -367,7 +369,7 @@ def _distribute(
     return failed
 
 
-def run_one_cell(settings: dict[str, Any], cell: dict[str, Any], stop: str) -> str:
+def run_one_trial(settings: dict[str, Any], cell: dict[str, Any], stop: str) -> str:
     """Run one cell on a worker.
 
     Parameters
@@ -375,7 +377,7 @@ def run_one_cell(settings: dict[str, Any], cell: dict[str, Any], stop: str) -> s
     settings : dict
         An :class:`AblationConfig`, as JSON has it.
     cell : dict
-        An :class:`AblationCell`, likewise.
+        An :class:`AblationTrial`, likewise.
     stop : str
         Name of the cluster's event that stops it.
 
@@ -389,7 +391,9 @@ def run_one_cell(settings: dict[str, Any], cell: dict[str, Any], stop: str) -> s
     config = AblationConfig.model_validate(settings)
     stopped, asked = Event(stop), time.monotonic()
     try:
-        job = run_cell(config, AblationCell.model_validate(cell), study_images(config))
+        job = run_trial(
+            config, AblationTrial.model_validate(cell), study_images(config)
+        )
         try:
             for _ in job:
                 if time.monotonic() - asked > 1:

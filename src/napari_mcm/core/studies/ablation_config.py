@@ -98,7 +98,7 @@ def arm_names(arms: Sequence[str]) -> dict[str, str]:
     return {arm: s if taken.count(s) == 1 else arm for arm, s in short.items()}
 
 
-class AblationCell(BaseModel):
+class AblationTrial(BaseModel):
     """One classifier of the ablation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,10 +118,10 @@ class AblationCell(BaseModel):
         return f"{self.arm}, {self.percent:g} %, seed {self.seed}"
 
 
-def ablation_cells(config: AblationConfig) -> list[AblationCell]:
+def ablation_trials(config: AblationConfig) -> list[AblationTrial]:
     """List all cells: small subsets first, all arms of a subset after each other."""
     return [
-        AblationCell(arm=arm, percent=percent, seed=seed)
+        AblationTrial(arm=arm, percent=percent, seed=seed)
         for percent in config.percent
         for seed in range(config.seeds)
         for arm in config.arms

@@ -27,8 +27,8 @@ from napari_mcm.core.heatmaps.figures import (
 )
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.studies.ablation_config import (
-    AblationCell,
     AblationConfig,
+    AblationTrial,
     arm_names,
 )
 
@@ -53,20 +53,20 @@ class Row:
 
     Attributes
     ----------
-    cell : AblationCell
+    cell : AblationTrial
     images : int
         Trained on.
     scores, majority : mapping of str to float
         Of the test images; and of calling all of them the commonest class.
     """
 
-    cell: AblationCell
+    cell: AblationTrial
     images: int
     scores: Mapping[str, float]
     majority: Mapping[str, float]
 
 
-def make_row(cell: AblationCell, summary: Mapping[str, Any]) -> Row:
+def make_row(cell: AblationTrial, summary: Mapping[str, Any]) -> Row:
     """Make a row of a finished cell's summary."""
     scores = summary["scores"]
     return Row(cell, summary["images"], scores["scores"], scores["majority"])

@@ -19,18 +19,18 @@ from napari_mcm.core.mcm.teacher import TeacherCache
 from napari_mcm.core.runtime.files import write_json
 from napari_mcm.core.runtime.jobs import Event, Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.studies.study_config import (
-    Cell,
     StudyConfig,
     StudySlide,
+    Trial,
     arm_config,
-    make_cells,
     make_folds,
+    make_trials,
 )
 from napari_mcm.core.studies.study_table import Row, draw_study, write_tables
 from napari_mcm.core.training import Run
 
 
-class Judge(Protocol):
+class ArmEvaluator(Protocol):
     """Measures an encoder on labelled slides."""
 
     def __call__(
@@ -88,7 +88,9 @@ class StudyResult:
     seconds: float
 
 
-def run_study(config: StudyConfig, judge: Judge | None = None) -> Job[StudyResult]:
+def run_study(
+    config: StudyConfig, judge: ArmEvaluator | None = None
+) -> Job[StudyResult]:
     """Run what is not done yet of a study, cell by cell, and write its table.
 
     A cell that is done is its ``summary.json``; one that was broken off goes on within
@@ -155,7 +157,7 @@ def run_study(config: StudyConfig, judge: Judge | None = None) -> Job[StudyResul
     )
 
 
-def _checked_cells(config: StudyConfig) -> list[Cell]:
+def _checked_cells(config: StudyConfig) -> list[Trial]:
     """List the cells once all arms' options are known to be valid."""
     if not config.slides or not config.arms:
         raise ConfigError("a study needs slides and arms")
@@ -167,14 +169,14 @@ def _checked_cells(config: StudyConfig) -> list[Cell]:
                 raise ConfigError("no such file", path, "Check the study's paths")
     for name in config.arms:
         arm_config(config, name, 0, (), None)
-    return make_cells(config, make_folds(config))
+    return make_trials(config, make_folds(config))
 
 
-def _usual_judge(config: StudyConfig) -> Judge:
+def _usual_judge(config: StudyConfig) -> ArmEvaluator:
     from napari_mcm.core.studies import study_evaluation as study_judge
 
     study_judge.evaluation_options(config.evaluation)
-    return study_judge.judge_by_evaluation
+    return study_judge.evaluate_arm
 
 
 def _inside(stage: str, job: Job[dict[str, Any]]) -> Job[dict[str, Any]]:
@@ -195,7 +197,7 @@ def _inside(stage: str, job: Job[dict[str, Any]]) -> Job[dict[str, Any]]:
 
 
 def _run_cell(
-    config: StudyConfig, cell: Cell, judge: Judge, cache: TeacherCache
+    config: StudyConfig, cell: Trial, judge: ArmEvaluator, cache: TeacherCache
 ) -> Job[dict[str, Any]]:
     began = time.monotonic()
     assert config.out is not None
@@ -248,14 +250,14 @@ def _fine_tune(options: FinetuneConfig, cache: TeacherCache) -> Job[None]:
     yield from resume_finetune(options.out, cache=cache)
 
 
-def _options(config: StudyConfig, cell: Cell) -> FinetuneConfig:
+def _options(config: StudyConfig, cell: Trial) -> FinetuneConfig:
     assert config.out is not None
     slides = tuple(slide.slide for slide in cell.fold.train)
     run = cell.folder(config.out) / "run"
     return arm_config(config, cell.arm, cell.seed, slides, run)
 
 
-def _identity(config: StudyConfig, cell: Cell) -> dict[str, Any]:
+def _identity(config: StudyConfig, cell: Trial) -> dict[str, Any]:
     """Tell what a cell's figures depend on, ready for JSON."""
     arm = config.arms[cell.arm]
     return {
@@ -284,7 +286,7 @@ def _begun(folder: Path) -> dict[str, Any] | None:
     return begun | {"options": _telling(options)}
 
 
-def _summary(config: StudyConfig, cell: Cell) -> dict[str, Any] | None:
+def _summary(config: StudyConfig, cell: Trial) -> dict[str, Any] | None:
     """Read a cell's result, None where it is not done.
 
     Raises

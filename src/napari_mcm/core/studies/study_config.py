@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mcm import FinetuneConfig
-from napari_mcm.core.mcm.config import PRESETS, PresetName, under
+from napari_mcm.core.mcm.config import PRESETS, PresetName, merge_preset
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
 
@@ -124,7 +124,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One run of one arm: what is done in one go."""
 
     fold: Fold
@@ -196,14 +196,14 @@ def make_folds(config: StudyConfig) -> list[Fold]:
     ]
 
 
-def make_cells(config: StudyConfig, folds: Sequence[Fold]) -> list[Cell]:
+def make_trials(config: StudyConfig, folds: Sequence[Fold]) -> list[Trial]:
     """List all cells, so that each arm's first results come early.
 
     An encoder that is taken as it is has no seeds: it is done once a fold.
     """
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     return [
-        Cell(fold, seed, name)
+        Trial(fold, seed, name)
         for fold in folds
         for seed in seeds
         for name, arm in config.arms.items()
@@ -229,8 +229,8 @@ def arm_config(
         raise ConfigError(
             f"the study itself sets {', '.join(forbidden)}", f"arm {name}"
         )
-    own = under(PRESETS[arm.preset], arm.options) if arm.preset else arm.options
-    options = under(config.base, own)
+    own = merge_preset(PRESETS[arm.preset], arm.options) if arm.preset else arm.options
+    options = merge_preset(config.base, own)
     options["optimiser"] = {**options.get("optimiser", {}), "seed": seed}
     # Arms are compared with each other, and with what other machines found.
     options["compute"] = {"precision": "float32", **options.get("compute", {})}

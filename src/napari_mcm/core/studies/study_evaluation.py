@@ -39,7 +39,7 @@ from napari_mcm.core.studies.study_config import StudySlide
 Scores = NDArray[np.float64]
 
 
-def judge_by_evaluation(
+def evaluate_arm(
     encoder: str,
     train: Sequence[StudySlide],
     test: Sequence[StudySlide],

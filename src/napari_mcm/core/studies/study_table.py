@@ -81,7 +81,9 @@ def figure_names(rows: Sequence[Row], config: StudyConfig) -> list[str]:
     return [*first, *(name for name in found if name not in first)]
 
 
-def by_cell(rows: Sequence[Row], arm: str, figure: str) -> dict[tuple[str, int], float]:
+def by_trial(
+    rows: Sequence[Row], arm: str, figure: str
+) -> dict[tuple[str, int], float]:
     """Give an arm's values of a figure, by fold and seed."""
     return {
         (row.fold, row.seed): row.figures[figure]
@@ -98,7 +100,7 @@ def compare(
     A control without seeds counts for all of them. The bootstrap resamples folds, then
     seeds within them; with few folds its interval is too narrow rather than too wide.
     """
-    ours, theirs = by_cell(rows, arm, figure), by_cell(rows, control, figure)
+    ours, theirs = by_trial(rows, arm, figure), by_trial(rows, control, figure)
     fixed = {fold: value for (fold, _), value in theirs.items()}
     seeded = len(theirs) > len(fixed)
     by_fold: dict[str, list[float]] = {}
@@ -173,7 +175,7 @@ def _arms_table(
 ) -> list[str]:
     lines = [f"| arm | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for arm in config.arms:
-        cells = [_mean_and_seeds(by_cell(rows, arm, name)) for name in names]
+        cells = [_mean_and_seeds(by_trial(rows, arm, name)) for name in names]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return lines
 
@@ -259,7 +261,7 @@ def _draw_panel(
     folds = list(dict.fromkeys(row.fold for row in rows))
     named: set[str] = set()
     for column, arm in enumerate(config.arms):
-        values = by_cell(rows, arm, name)
+        values = by_trial(rows, arm, name)
         for (fold, seed), value in values.items():
             number = folds.index(fold)
             axis.plot(

@@ -18,7 +18,7 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """The processes of a training; one alone where nobody started more.
 
     Attributes
@@ -33,7 +33,7 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
@@ -84,7 +84,7 @@ class Team:
         if self.size == 1:
             return
         for weight in module.state_dict().values():
-            own = weight if self.leads else torch.zeros_like(weight)
+            own = weight if self.is_main_process else torch.zeros_like(weight)
             weight.copy_(self.total(own))
 
     def wait(self) -> None:
@@ -94,7 +94,7 @@ class Team:
 
 
 @contextmanager
-def join_team() -> Iterator[Team]:
+def join_process_group() -> Iterator[DistributedContext]:
     """Join the processes that `torchrun` started; alone without it.
 
     Gradients travel by gloo, which needs no GPU, or by NCCL where there is one.
@@ -102,13 +102,17 @@ def join_team() -> Iterator[Team]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or distributed.is_initialized():
         alone = not distributed.is_initialized()
-        yield Team() if alone else Team(distributed.get_rank(), size)
+        yield (
+            DistributedContext()
+            if alone
+            else DistributedContext(distributed.get_rank(), size)
+        )
         return
     backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
     with _gone_is_told():
         distributed.init_process_group(backend)
     try:
-        yield Team(distributed.get_rank(), size)
+        yield DistributedContext(distributed.get_rank(), size)
     finally:
         distributed.destroy_process_group()
 

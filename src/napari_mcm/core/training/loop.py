@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import McmError, RunError, TrainingError
 from napari_mcm.core.runtime.jobs import Job, Meter, Metrics, Note
-from napari_mcm.core.runtime.threads import apart, prefetch
+from napari_mcm.core.runtime.threads import prefetch, run_in_thread
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.trainer import Learner
+from napari_mcm.core.training.trainer import Trainer
 
 Draw = tuple[int, int]
 """An epoch and the index of an image."""
@@ -117,14 +117,14 @@ class Loop(Generic[Sample]):
     ----------
     run : Run
         Holds its figures and its checkpoint.
-    learner : Learner
+    learner : Trainer
         Takes the steps.
     plan : LoopPlan
         Over what.
     """
 
     def __init__(
-        self, run: Run, learner: Learner[Sample], plan: LoopPlan[Sample]
+        self, run: Run, learner: Trainer[Sample], plan: LoopPlan[Sample]
     ) -> None:
         self.run, self.learner, self.plan = run, learner, plan
         self.step = 0
@@ -134,7 +134,9 @@ class Loop(Generic[Sample]):
     def learn(self) -> Job[None]:
         """Train to the last step, from the checkpoint where there is one."""
         yield from self._restore()
-        self.watch = LossWatch(self.plan.least_loss, self.run.metrics().get("loss", []))
+        self.watch = LossMonitor(
+            self.plan.least_loss, self.run.metrics().get("loss", [])
+        )
         plan = self.plan
         ahead = draws(plan.images, plan.batch_size, plan.seed, self.step, plan.steps)
         flat = (draw for batch in ahead for draw in batch)
@@ -167,7 +169,9 @@ class Loop(Generic[Sample]):
             raise RunError(
                 "its images are not the ones it was started with", self.run.path
             )
-        yield from apart("Reading the checkpoint", self.learner.load_state, tensors)
+        yield from run_in_thread(
+            "Reading the checkpoint", self.learner.load_state, tensors
+        )
         self.step, self.damaged = int(state["step"]), list(state["damaged"])
         self.learner.precision = state.get("precision", self.learner.precision)
         self._saved = self.step
@@ -254,7 +258,7 @@ class Loop(Generic[Sample]):
 
 
 @dataclass
-class LossWatch:
+class LossMonitor:
     """Judges a training by its first and its latest losses.
 
     Parameters

@@ -45,7 +45,7 @@ def effective_rank(features: Tensor) -> float:
     return float(torch.exp(torch.special.entr(shares).sum()))
 
 
-class Watch:
+class DivergenceMonitor:
     """Judges a training by its first and its latest steps.
 
     Parameters

@@ -20,7 +20,7 @@ from napari_mcm.core.errors import RunError
 from napari_mcm.core.runtime import async_writes as writes
 from napari_mcm.core.runtime.files import atomic_path, write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Progress
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 
 _LOOK_S = 0.05
 Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
@@ -103,7 +103,7 @@ class Run:
             Everything else, ready for JSON.
         """
         self.begin_checkpoint(tensors, state)
-        writes.settle(self.checkpoint_file)
+        writes.wait_for_write(self.checkpoint_file)
 
     def begin_checkpoint(
         self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
@@ -135,11 +135,13 @@ class Run:
         while writes.is_under_way(self.checkpoint_file):
             yield progress
             time.sleep(_LOOK_S)
-        writes.settle(self.checkpoint_file)
+        writes.wait_for_write(self.checkpoint_file)
 
     def read_checkpoint(self) -> Job[Checkpoint | None]:
         """Do as `load_checkpoint`, with signs of life: some have gigabytes."""
-        return (yield from apart("Reading the checkpoint", self.load_checkpoint))
+        return (
+            yield from run_in_thread("Reading the checkpoint", self.load_checkpoint)
+        )
 
     def load_checkpoint(self) -> Checkpoint | None:
         """Read the last checkpoint, None where there is none yet.
@@ -149,7 +151,7 @@ class Run:
         RunError
             If it is damaged.
         """
-        writes.settle(self.checkpoint_file)
+        writes.wait_for_write(self.checkpoint_file)
         if not self.checkpoint_file.is_file():
             return None
         try:
@@ -165,7 +167,7 @@ class Run:
 
     def remove_checkpoint(self) -> None:
         """Drop the checkpoint once the results are written."""
-        writes.settle(self.checkpoint_file)
+        writes.wait_for_write(self.checkpoint_file)
         # Not file by file: a kill in the middle of a write leaves parts behind, ours and
         # safetensors' own. What cannot be removed does no harm to a finished run.
         shutil.rmtree(self.checkpoint_file.parent, ignore_errors=True)

@@ -20,7 +20,7 @@ Groups = list[dict[str, Any]]
 _CHUNK_WORK = 5e9
 
 
-class Learner(Generic[Sample]):
+class Trainer(Generic[Sample]):
     """What a step changes; how images become a loss is told by those derived from it.
 
     Parameters

@@ -18,7 +18,7 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.studies.ablation_config import AblationConfig
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
@@ -68,7 +68,7 @@ def resume_command(verb: str, folder: Path) -> Command:
     return Command(verb, Resume(resume=folder))
 
 
-def beside_window(config: _Config) -> _Config:
+def reserve_gui_core(config: _Config) -> _Config:
     """Give a task as the window runs it: a core is left to the window itself.
 
     That is no part of what is asked for, so it is neither copied nor saved.
@@ -99,7 +99,7 @@ class Commands:
         return "\n".join(command.line for command in self.each)
 
 
-def open_slide(session: Session) -> SlideFacts:
+def open_slide(session: Session) -> SlideMetadata:
     """Return what is known of the open slide.
 
     Raises
@@ -107,13 +107,13 @@ def open_slide(session: Session) -> SlideFacts:
     ValueError
         With one line, where no slide is open or its resolution is unknown.
     """
-    if (facts := session.facts) is None:
+    if (metadata := session.metadata) is None:
         raise ValueError("No slide is open")
-    if facts.mpp is None:
-        raise ValueError(f"The resolution of {facts.name} is not known: give it")
-    return facts
+    if metadata.mpp is None:
+        raise ValueError(f"The resolution of {metadata.name} is not known: give it")
+    return metadata
 
 
-def output_folder(facts: SlideFacts) -> Path:
+def output_folder(metadata: SlideMetadata) -> Path:
     """Return the folder that a command writes to: the preferred one, or the slide's."""
-    return preferences().output_folder or writable_base(Path(facts.path))
+    return preferences().output_folder or writable_base(Path(metadata.path))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.runtime.jobs import Job
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
-from napari_mcm.viewer.app.commands import beside_window
-from napari_mcm.viewer.app.out_of_memory import PATCHES, answered
+from napari_mcm.viewer.app.commands import reserve_gui_core
+from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
 
 if TYPE_CHECKING:
     from napari_mcm.core.encoders.compute import ComputeConfig
@@ -137,8 +137,8 @@ def find_mask(slide: Slide) -> Job[TissueMask]:
     from napari_mcm.core.tissue import find_tissue
     from napari_mcm.viewer.layers.overlays import warm_up
 
-    mask = yield from apart("Searching for tissue", find_tissue, slide)
-    yield from apart("Making it a layer", warm_up)
+    mask = yield from run_in_thread("Searching for tissue", find_tissue, slide)
+    yield from run_in_thread("Making it a layer", warm_up)
     return mask
 
 
@@ -146,10 +146,12 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
     """Find tissue, lay the grid, extract, and make the features ready."""
     # PyTorch takes seconds to import: apart, so that a cancel acts at once.
     for module in ("torch", "timm", "napari_mcm.core.features"):
-        features = yield from apart("Starting PyTorch", importlib.import_module, module)
-    yield from apart("Saving the mask", request.keep_mask)
-    config = beside_window(request.config)
-    with answered(PATCHES, config, config.out):
+        features = yield from run_in_thread(
+            "Starting PyTorch", importlib.import_module, module
+        )
+    yield from run_in_thread("Saving the mask", request.keep_mask)
+    config = reserve_gui_core(request.config)
+    with explain_out_of_memory(PATCHES, config, config.out):
         result = yield from features.extract_slides(config)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
@@ -182,7 +184,7 @@ def load_features(
     FeatureError
         If the file is damaged, or of another slide.
     """
-    features = yield from apart("Reading features", _read, path, slide, mpp)
+    features = yield from run_in_thread("Reading features", _read, path, slide, mpp)
     if not len(features):
         raise FeatureError(
             "holds no patches: no tissue was found",
@@ -191,8 +193,8 @@ def load_features(
         )
     from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
 
-    index = yield from apart("Preparing the search", SimilarityIndex, features)
-    limits = yield from apart("Looking at the range", usual_range, index)
+    index = yield from run_in_thread("Preparing the search", SimilarityIndex, features)
+    limits = yield from run_in_thread("Looking at the range", usual_range, index)
     return Loaded(label or _name(features.encoder, path), index, path, limits)
 
 

@@ -178,8 +178,8 @@ class JobRunner:
 
     def _see_it_kept(self) -> None:
         """Complain where what a cancelled job writes yet cannot be written."""
-        if writes.are_unsettled():
-            seeing = create_worker(writes.settle_all, _start_thread=False)
+        if writes.has_pending_writes():
+            seeing = create_worker(writes.wait_for_all_writes, _start_thread=False)
             seeing.returned.connect(self._not_kept)
             seeing.start()
 

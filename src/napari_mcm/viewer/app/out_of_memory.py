@@ -118,7 +118,7 @@ PICTURES = Batch("model", f"a pre-training of a smaller ViT, {_WITHOUT_GPU}")
 
 
 @contextmanager
-def answered(
+def explain_out_of_memory(
     batch: Batch,
     config: BaseModel | Mapping[str, Any] | None = None,
     where: Path | None = None,
@@ -142,13 +142,13 @@ def answered(
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
-        if not is_lack(error):
+        if not is_out_of_memory(error):
             raise
         options = config.model_dump() if isinstance(config, BaseModel) else config
         raise batch.error(options or {}, where) from error
 
 
-def is_lack(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Tell whether an error, of NumPy or PyTorch, is for lack of memory."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

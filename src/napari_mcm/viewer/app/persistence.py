@@ -196,14 +196,14 @@ def drawn_mask_path(slide: Slide) -> Path:
     return base / f"{slide.name}.geojson"
 
 
-class RecentDesk:
+class RecentFiles:
     """Reads in the background what is remembered, and keeps what is new.
 
     Parameters
     ----------
     disk : Background
         The thread that reads and writes files.
-    complain : callable
+    report_error : callable
         Told one line when something cannot be kept.
 
     Attributes
@@ -216,14 +216,14 @@ class RecentDesk:
 
     changed = Signal()
 
-    def __init__(self, disk: Background, complain: Callable[[str], None]) -> None:
-        self._disk, self._complain = disk, complain
+    def __init__(self, disk: Background, report_error: Callable[[str], None]) -> None:
+        self._disk, self._show_error = disk, report_error
         self.runs: tuple[Path, ...] = ()
         self.features: tuple[Path, ...] = ()
 
     def look(self) -> None:
         """Read again what is remembered."""
-        self._disk.submit("recent", _read_recent, self._take, self._complain)
+        self._disk.submit("recent", _read_recent, self._take, self._show_error)
 
     def keep_features(self, file: Path) -> None:
         """Keep a feature file that was made or opened."""
@@ -231,7 +231,7 @@ class RecentDesk:
             f"recent {file}",
             lambda: remember_recent(FEATURES, str(file)),
             lambda _: self.look(),
-            self._complain,
+            self._show_error,
         )
 
     def _take(self, found: tuple[tuple[Path, ...], tuple[Path, ...]]) -> None:

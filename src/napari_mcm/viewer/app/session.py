@@ -12,10 +12,10 @@ from psygnal import Signal
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.background import Background
 from napari_mcm.viewer.app.jobs import JobRunner
-from napari_mcm.viewer.app.persistence import RecentDesk, note_opened, remember_mpp
-from napari_mcm.viewer.app.tissue import TissueDesk
-from napari_mcm.viewer.layers.manager import LayerBoard
-from napari_mcm.viewer.layers.metadata import SlideFacts, slide_of
+from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
+from napari_mcm.viewer.app.tissue import TissueController
+from napari_mcm.viewer.layers.manager import LayerManager
+from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -44,7 +44,7 @@ class Session:
         A widget was docked; the last one was closed.
     has_query : bool
         Whether maps show a query.
-    patches_changed, complained : Signal
+    patches_changed, error_reported : Signal
         Patches are to be laid in another way; one line about what went wrong.
     """
 
@@ -54,15 +54,15 @@ class Session:
     entered = Signal()
     left = Signal()
     patches_changed = Signal()
-    complained = Signal()
+    error_reported = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.jobs = JobRunner()
-        self.layers = LayerBoard(viewer)
+        self.layers = LayerManager(viewer)
         self.disk = Background()
-        self.tissue = TissueDesk(self.layers, self.disk, self.complain)
-        self.recent = RecentDesk(self.disk, self.complain)
+        self.tissue = TissueController(self.layers, self.disk, self.report_error)
+        self.recent = RecentFiles(self.disk, self.report_error)
         self.patches = GridConfig()
         self.problem = ""
         self.slide: Layer | None = None
@@ -94,9 +94,9 @@ class Session:
         return self._users <= {user}
 
     @property
-    def facts(self) -> SlideFacts | None:
+    def metadata(self) -> SlideMetadata | None:
         """What is known of the present slide."""
-        return None if self.slide is None else SlideFacts.of_layer(self.slide)
+        return None if self.slide is None else SlideMetadata.of_layer(self.slide)
 
     def choose_slide(self, slide: Layer | None) -> None:
         """Make a slide layer the one that is worked on."""
@@ -112,7 +112,7 @@ class Session:
             "mpp",
             lambda: remember_mpp(opened.fingerprint, mpp),
             lambda _: None,
-            self.complain,
+            self.report_error,
         )
         self.layers.state_mpp(slide, mpp)
         self.tissue.place(slide)
@@ -124,10 +124,10 @@ class Session:
             self.patches = patches
             self.patches_changed.emit()
 
-    def complain(self, problem: str) -> None:
+    def report_error(self, problem: str) -> None:
         """Have the widgets say what went wrong."""
         self.problem = problem
-        self.complained.emit()
+        self.error_reported.emit()
 
     def open(self, path: str, ended: Callable[[], None]) -> None:
         """Open a slide in the background, as a new layer.
@@ -142,7 +142,7 @@ class Session:
         from napari_mcm.viewer.reader import read_slide
 
         def failed(problem: str) -> None:
-            self.complain(problem)
+            self.report_error(problem)
             ended()
 
         def opened(read: list[LayerData]) -> None:
@@ -178,11 +178,11 @@ class Session:
             )
 
     def _arrived(self, slide: Layer, slot: str, loaded: Loaded) -> None:
-        self.take_features(slide, slot, loaded)
+        self.set_features(slide, slot, loaded)
         self.recent.keep_features(loaded.path)
         self.jobs.status.message = f"{loaded.describe()}, in {loaded.path}"
 
-    def take_features(self, slide: Layer, slot: str, loaded: Loaded) -> None:
+    def set_features(self, slide: Layer, slot: str, loaded: Loaded) -> None:
         """Put features in a slot."""
         self._loaded.setdefault(slide, {})[slot] = loaded
         if slide is self.slide:

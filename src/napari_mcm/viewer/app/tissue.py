@@ -52,7 +52,7 @@ class Drawing:
     note: str
 
 
-class TissueDesk:
+class TissueController:
     """Masks of all slides in one viewer.
 
     A mask that was drawn on is written beside its slide shortly after each stroke, and
@@ -64,7 +64,7 @@ class TissueDesk:
         Those of the viewer.
     disk : Background
         The thread that reads and writes files.
-    complain : callable
+    report_error : callable
         Told one line when a mask cannot be read or written.
 
     Attributes
@@ -79,9 +79,9 @@ class TissueDesk:
     painting_changed = Signal()
 
     def __init__(
-        self, layers: LayerStack, disk: Background, complain: Callable[[str], None]
+        self, layers: LayerStack, disk: Background, report_error: Callable[[str], None]
     ) -> None:
-        self._layers, self._disk, self._complain = layers, disk, complain
+        self._layers, self._disk, self._show_error = layers, disk, report_error
         self._drawings: WeakKeyDictionary[Layer, Drawing] = WeakKeyDictionary()
         self._unsaved: WeakKeyDictionary[Layer, Drawing] = WeakKeyDictionary()
         self._look_soon = _timer(LOOK_MS, self._look)
@@ -168,7 +168,9 @@ class TissueDesk:
                 if not own:
                     self._keep(layer)
 
-        self._disk.submit(f"read {drawn_mask_path(slide)}", read, show, self._complain)
+        self._disk.submit(
+            f"read {drawn_mask_path(slide)}", read, show, self._show_error
+        )
 
     def _write(self, key: str, slide: Slide, drawing: Drawing, path: Path) -> None:
         mask = drawing.mask
@@ -178,7 +180,7 @@ class TissueDesk:
             self.changed.emit()
 
         self._disk.submit(
-            key, lambda: write_mask(path, mask, slide), saved, self._complain
+            key, lambda: write_mask(path, mask, slide), saved, self._show_error
         )
 
     def _show(self, slide: Layer, mask: TissueMask, drawn: bool, note: str) -> None:

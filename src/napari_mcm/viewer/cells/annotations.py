@@ -17,7 +17,7 @@ from napari_mcm.core.cells.classified import (
     colour_of,
 )
 from napari_mcm.core.mae.images import on_white
-from napari_mcm.viewer.layers.metadata import SlideFacts, slide_of
+from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -65,9 +65,9 @@ def boxes_of(layer: Layer, image: Layer, side: int, margin: float) -> list[Box]:
 
 def size_of(image: Layer) -> tuple[int, int]:
     """Give an image's width and height in its finest pixels."""
-    facts = SlideFacts.of_layer(image)
-    if facts is not None:
-        return facts.size
+    metadata = SlideMetadata.of_layer(image)
+    if metadata is not None:
+        return metadata.size
     height, width = _array(image).shape[:2]
     return int(width), int(height)
 

@@ -19,10 +19,10 @@ from napari_mcm.core.cells.classified import Classified, colour_of
 from napari_mcm.core.cells.config import ClassifyConfig, MarkedCellsConfig
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.cells.annotations import is_points, symbol_of
-from napari_mcm.viewer.cells.controller import CellsDesk, cells_command
-from napari_mcm.viewer.cells.training import ClassifierDesk
+from napari_mcm.viewer.cells.controller import CellsController, cells_command
+from napari_mcm.viewer.cells.training import ClassifierController
 from napari_mcm.viewer.qt.command_panel import CommandMenu
-from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note
+from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.option_form import OptionForm
 from napari_mcm.viewer.qt.path_field import PathField
 
@@ -37,20 +37,22 @@ _CLASSIFY = (
 )
 
 
-class CellsBox(QGroupBox):
+class ClassifyPanel(QGroupBox):
     """Chooses classifier, image and cells, and shows what was found.
 
     Parameters
     ----------
-    desk : CellsDesk
+    controller : CellsController
         Which classifies.
-    training : ClassifierDesk
+    training : ClassifierController
         Whose run is proposed.
     """
 
-    def __init__(self, desk: CellsDesk, training: ClassifierDesk) -> None:
+    def __init__(
+        self, controller: CellsController, training: ClassifierController
+    ) -> None:
         super().__init__("Classify cells of an open image")
-        self._desk, self._training = desk, training
+        self._controller, self._training = controller, training
         self._images: list[Layer] = []
         self._marks: list[Layer] = []
         self.run = PathField("Classifier", "A finished run of a classifier")
@@ -71,16 +73,18 @@ class CellsBox(QGroupBox):
         self.rim = OptionForm(ClassifyConfig, (("labels.box_margin", "Rim of boxes"),))
         self.start = QPushButton("Classif&y")
         self.start.clicked.connect(self.classify)
-        self.command = CommandMenu("Cells", self.as_command, desk.session.complain)
+        self.command = CommandMenu(
+            "Cells", self.as_command, controller.session.report_error
+        )
         self.result = note()
         self._lay_out()
-        session = desk.session
-        follow(session.layers.changed, self._list_layers)
-        follow(session.slide_changed, self._list_layers)
-        follow(session.jobs.status.events.state, self.refresh)
-        follow(training.run_changed, self._propose)
-        follow(desk.changed, self.refresh)
-        follow(self.run.changed, self.refresh)
+        session = controller.session
+        connect(session.layers.changed, self._list_layers)
+        connect(session.slide_changed, self._list_layers)
+        connect(session.jobs.status.events.state, self.refresh)
+        connect(training.run_changed, self._propose)
+        connect(controller.changed, self.refresh)
+        connect(self.run.changed, self.refresh)
         self.marks.currentIndexChanged.connect(lambda _: self.refresh())
         self._list_layers()
         self._propose()
@@ -103,25 +107,27 @@ class CellsBox(QGroupBox):
 
     def refresh(self) -> None:
         """Show what was found, and whether there is something to classify."""
-        allow(self.start, _CLASSIFY, self._reason())
+        set_enabled_with_reason(self.start, _CLASSIFY, self._reason())
         marks = self._chosen(self.marks, self._marks)
         self.side.setEnabled(marks is None or is_points(marks))
         self.rim.setEnabled(marks is None or not is_points(marks))
-        found = self._desk.found
+        found = self._controller.found
         self.result.setText("" if found is None else legend(found))
         self.result.setVisible(found is not None)
 
     def classify(self) -> None:
         """Classify what is marked."""
         if not self._missing():
-            self._desk.classify(*self._asked())
+            self._controller.classify(*self._asked())
 
     def as_command(self) -> Command:
         """Give what the button would do, for the command line."""
         if missing := self._missing():
             raise ValueError(f"{missing[0].upper()}{missing[1:]}")
         run, image, marks, side, margin = self._asked()
-        return cells_command(self._desk.session, run, image, marks, (side, margin))
+        return cells_command(
+            self._controller.session, run, image, marks, (side, margin)
+        )
 
     def _asked(self) -> tuple[Path, Layer, Layer, int, float]:
         image = self._chosen(self.image, self._images)
@@ -131,7 +137,7 @@ class CellsBox(QGroupBox):
         return self.run.path, image, marks, self.side.value(), margin
 
     def _reason(self) -> str:
-        busy = self._desk.session.jobs.status.busy
+        busy = self._controller.session.jobs.status.busy
         return "another job is running" if busy else self._missing()
 
     def _missing(self) -> str:
@@ -144,7 +150,7 @@ class CellsBox(QGroupBox):
         return ""
 
     def _list_layers(self) -> None:
-        layers = self._desk.session.layers
+        layers = self._controller.session.layers
         self._images = _fill(self.image, self._images, layers.pictures())
         self._marks = _fill(self.marks, self._marks, layers.annotations())
         self.refresh()

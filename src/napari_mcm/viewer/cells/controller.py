@@ -20,11 +20,11 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.slides import ReadConfig, open_slide
 from napari_mcm.core.slides.slide import slide_name
-from napari_mcm.viewer.app.out_of_memory import CELLS, answered
+from napari_mcm.viewer.app.out_of_memory import CELLS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.cells.annotations import boxes_of, crop_of, paint, size_of
-from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.training.imports import import_modules
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _MODULES = ("torch", "timm", "napari_mcm.core.cells.annotated_slides")
 
 
-class CellsDesk:
+class CellsController:
     """Classifies boxes and points in the background, and colours them.
 
     Parameters
@@ -83,7 +83,7 @@ class CellsDesk:
             boxes = boxes_of(layer, image, side, margin)
             crop = crop_of(image)
         except ValueError as error:
-            self.session.complain(str(error))
+            self.session.report_error(str(error))
             return
         compute = preferences().compute
         self.session.jobs.start(
@@ -108,7 +108,7 @@ def classify_boxes(
 ) -> Job[Classified]:
     """Classify boxes of an image; see the job of the same name in the core."""
     marked = yield from import_modules(_MODULES)
-    with answered(CELLS):
+    with explain_out_of_memory(CELLS):
         found: Classified = yield from marked.classify_boxes(run, crop, boxes, compute)
     return found
 
@@ -144,14 +144,14 @@ def cells_command(
     """
     boxes = boxes_of(layer, image, *how)
     crop_of(image)
-    file, facts = _file_of(image), SlideFacts.of_layer(image)
+    file, metadata = _file_of(image), SlideMetadata.of_layer(image)
     mark = hashlib.blake2b(repr(boxes).encode(), digest_size=3).hexdigest()
     base = preferences().output_folder or writable_base(file)
     name = f"{slide_name(file)}-{mark}"
     marks = base / f"{name}.marks.geojson"
 
     def keep() -> None:
-        if facts is None:
+        if metadata is None:
             _compare(image, file, boxes)
         write_boxes(marks, boxes)
 
@@ -164,14 +164,14 @@ def cells_command(
         # The boxes have their rim already.
         box_margin=0.0,
         compute=preferences().compute,
-        read=ReadConfig(mpp_override=facts.mpp_override if facts else None),
+        read=ReadConfig(mpp_override=metadata.mpp_override if metadata else None),
     )
     return Command("classify cells", config, "slide")
 
 
 def _file_of(image: Layer) -> Path:
-    facts = SlideFacts.of_layer(image)
-    path = facts.path if facts is not None else image.source.path
+    metadata = SlideMetadata.of_layer(image)
+    path = metadata.path if metadata is not None else image.source.path
     if not path:
         raise ValueError(
             f"{image.name} is in memory only: save it as a picture and open that, so "
@@ -181,7 +181,7 @@ def _file_of(image: Layer) -> Path:
 
 
 def _behind(session: Session, marks: Path, keep: Callable[[], None]) -> None:
-    session.disk.submit(f"marks {marks}", keep, lambda _: None, session.complain)
+    session.disk.submit(f"marks {marks}", keep, lambda _: None, session.report_error)
 
 
 def _compare(image: Layer, file: Path, boxes: Sequence[Box]) -> None:

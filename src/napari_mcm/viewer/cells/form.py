@@ -11,10 +11,10 @@ from napari_mcm.core.cells.config import ClassifyConfig
 from napari_mcm.core.studies.ablation_config import AblationConfig
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
 from napari_mcm.viewer.qt.encoder_field import EncoderField
-from napari_mcm.viewer.qt.helpers import follow, note
+from napari_mcm.viewer.qt.helpers import connect, note
 from napari_mcm.viewer.qt.option_form import Labels, make_config
 from napari_mcm.viewer.qt.path_field import PathField
-from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.viewer.training.controller import TrainingController
 
 SCRATCH = "scratch"
 
@@ -61,7 +61,7 @@ class CellsForm(QWidget):
 
     Parameters
     ----------
-    pretraining : TrainingDesk
+    pretraining : TrainingController
         Whose runs are offered to start from.
 
     Attributes
@@ -74,15 +74,15 @@ class CellsForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, pretraining: TrainingDesk) -> None:
+    def __init__(self, pretraining: TrainingController) -> None:
         super().__init__()
         self._pretraining = pretraining
         self.data = PathField("Folder of labelled images", DATA)
         self.init = EncoderField("Start", (SCRATCH,))
         self.init.setCurrentText(SCRATCH)
         self.init.setToolTip(_INIT)
-        elsewhere = {"data", "out", "init"}
-        self.options = AllOptions(ClassifyConfig, MAIN, GROUPS, elsewhere, _WORDS)
+        cross_slide = {"data", "out", "init"}
+        self.options = AllOptions(ClassifyConfig, MAIN, GROUPS, cross_slide, _WORDS)
         self.more = self.options.more
         form = QFormLayout()
         form.addRow("Cells", self.data)
@@ -91,11 +91,11 @@ class CellsForm(QWidget):
         column.setContentsMargins(4, 8, 0, 0)
         column.addLayout(form)
         column.addWidget(self.options.main)
-        follow(self.data.changed, self._edited)
+        connect(self.data.changed, self._edited)
         self.init.editTextChanged.connect(lambda _: self.changed.emit())
         for part in self.options.forms:
-            follow(part.changed, self._edited)
-        follow(pretraining.run_changed, self._offer)
+            connect(part.changed, self._edited)
+        connect(pretraining.run_changed, self._offer)
         self._offer()
 
     def config(self, out: Path | None = None) -> ClassifyConfig:
@@ -178,9 +178,9 @@ class AblationForm(QWidget):
         column.addLayout(form)
         for part in (self.options.main, note(_HOW), self.cells):
             column.addWidget(part)
-        follow(self.data.changed, self._edited)
+        connect(self.data.changed, self._edited)
         for part in self.options.forms:
-            follow(part.changed, self._edited)
+            connect(part.changed, self._edited)
         self._edited()
 
     def config(self, out: Path | None = None) -> AblationConfig:

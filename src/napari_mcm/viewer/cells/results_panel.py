@@ -7,10 +7,10 @@ from typing import Any
 
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTextBrowser, QVBoxLayout, QWidget
 
-from napari_mcm.viewer.cells.training import AblationDesk, ClassifierDesk
-from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.cells.training import AblationController, ClassifierController
+from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import PathField
-from napari_mcm.viewer.training.run_images import RunPictures
+from napari_mcm.viewer.training.run_images import RunImages
 
 _FIGURES = {
     "accuracy": "accuracy",
@@ -20,30 +20,30 @@ _FIGURES = {
 }
 
 
-class CellsResults(QWidget):
+class CellsResultsPanel(QWidget):
     """Scores on the validation images, beside what a majority vote would reach.
 
     Parameters
     ----------
-    desk : ClassifierDesk
+    controller : ClassifierController
         Whose run.
     """
 
-    def __init__(self, desk: ClassifierDesk) -> None:
+    def __init__(self, controller: ClassifierController) -> None:
         super().__init__()
-        self._desk = desk
+        self._controller = controller
         self.text = note()
-        self.confusion = RunPictures(desk.session, "confusion")
+        self.confusion = RunImages(controller.session, "confusion")
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 0, 0)
         column.addWidget(self.text)
         column.addWidget(self.confusion)
-        follow(desk.run_changed, self.refresh)
+        connect(controller.run_changed, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Show the present run."""
-        run = self._desk.run
+        run = self._controller.run
         self.text.setText(describe(run.scores) if run is not None else "")
         self.text.setVisible(run is not None)
         pictures = {}
@@ -70,18 +70,18 @@ def describe(scores: Mapping[str, Any]) -> str:
 _HEIGHT = 260
 
 
-class AblationResults(QWidget):
+class AblationResultsPanel(QWidget):
     """Shows an ablation, finished or not.
 
     Parameters
     ----------
-    desk : AblationDesk
+    controller : AblationController
         Which reads it.
     """
 
-    def __init__(self, desk: AblationDesk) -> None:
+    def __init__(self, controller: AblationController) -> None:
         super().__init__()
-        self._desk = desk
+        self._controller = controller
         self.folder = PathField("Ablation", "The folder of an ablation")
         self.show_it = QPushButton("Sh&ow")
         self.show_it.clicked.connect(self.read)
@@ -92,7 +92,7 @@ class AblationResults(QWidget):
         self.table.setLineWrapMode(QTextBrowser.LineWrapMode.NoWrap)
         self.table.setMinimumWidth(100)
         self.table.setFixedHeight(_HEIGHT)
-        self.pictures = RunPictures(desk.session, "ablation")
+        self.pictures = RunImages(controller.session, "ablation")
         row = QHBoxLayout()
         row.addWidget(self.folder, 1)
         row.addWidget(self.show_it)
@@ -101,15 +101,15 @@ class AblationResults(QWidget):
         column.addLayout(row)
         for part in (self.about, self.table, self.pictures):
             column.addWidget(part)
-        follow(desk.run_changed, self.refresh)
-        follow(self.folder.changed, self._allow)
-        follow(self.folder.chosen, self.read)
+        connect(controller.run_changed, self.refresh)
+        connect(self.folder.changed, self._allow)
+        connect(self.folder.chosen, self.read)
         self._allow()
         self.refresh()
 
     def refresh(self) -> None:
         """Show the present ablation as far as it is."""
-        run = self._desk.run
+        run = self._controller.run
         for part in (self.about, self.table):
             part.setVisible(run is not None)
         self.pictures.show_pictures({} if run is None else run.figures)
@@ -122,8 +122,8 @@ class AblationResults(QWidget):
     def read(self) -> None:
         """Read the chosen ablation in the background."""
         if self.folder.path is not None:
-            self._desk.show_run(self.folder.path)
+            self._controller.show_run(self.folder.path)
 
     def _allow(self) -> None:
         reason = "" if self.folder.path is not None else "no folder is chosen"
-        allow(self.show_it, "Show its table and figures", reason)
+        set_enabled_with_reason(self.show_it, "Show its table and figures", reason)

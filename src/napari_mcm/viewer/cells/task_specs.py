@@ -12,7 +12,7 @@ from napari_mcm.viewer.app.commands import (
 from napari_mcm.viewer.cells.run import ablation_state, classifier_state
 from napari_mcm.viewer.cells.training import read_options
 from napari_mcm.viewer.training.run_folder import ABLATIONS, CLASSIFIERS
-from napari_mcm.viewer.training.start_panel import Kind
+from napari_mcm.viewer.training.start_panel import TrainingTaskSpec
 
 
 def _go_on_with_ablation(folder: Path) -> Command:
@@ -20,7 +20,7 @@ def _go_on_with_ablation(folder: Path) -> Command:
     return ablate_command(read_options(folder))
 
 
-CLASSIFY = Kind(
+CLASSIFY = TrainingTaskSpec(
     verb="classify train",
     button="&Train classifier",
     tip="Train a classifier in the background; it can be cancelled and gone on with",
@@ -31,7 +31,7 @@ CLASSIFY = Kind(
     command=classify_command,
 )
 
-ABLATE = Kind(
+ABLATE = TrainingTaskSpec(
     verb="ablate",
     button="R&un ablation",
     tip="Train a classifier for each arm, part and seed, in the background; what is "

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_mcm.core.runtime.jobs import Job, Metrics
-from napari_mcm.viewer.app.commands import beside_window
-from napari_mcm.viewer.app.out_of_memory import LABELLED, answered
+from napari_mcm.viewer.app.commands import reserve_gui_core
+from napari_mcm.viewer.app.out_of_memory import LABELLED, explain_out_of_memory
 from napari_mcm.viewer.cells.run import AblationRun, ablation_options, read_ablation
-from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.imports import LEARNING_TIMM, import_modules
 from napari_mcm.viewer.training.run_folder import ABLATIONS, CLASSIFIERS, read_config
 from napari_mcm.viewer.training.trained_run import TrainedRun, read_trained
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 
-class ClassifierDesk(TrainingDesk):
+class ClassifierController(TrainingController):
     """Trains classifiers of cells, and keeps their curves and results.
 
     Parameters
@@ -40,16 +40,16 @@ class ClassifierDesk(TrainingDesk):
         title = f"Training a classifier from {config.init}"
         self._start(title, lambda: classify_run(config), config.out)
 
-    def go_on(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
         """Go on with an unfinished run."""
-        self._go_on(lambda: resume_classifier(folder), folder)
+        self._resume(lambda: resume_classifier(folder), folder)
 
     def read(self, folder: Path) -> TrainedRun | None:
         """Read a finished run, in the background; None where there is none."""
         return read_trained(folder)
 
 
-class AblationDesk(TrainingDesk):
+class AblationController(TrainingController):
     """Runs ablations, and keeps their tables; curves are of the present classifier.
 
     Parameters
@@ -68,7 +68,7 @@ class AblationDesk(TrainingDesk):
         assert config.out is not None
         self._start("Ablation", lambda: ablate_run(config), config.out)
 
-    def go_on(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
         """Go on with an unfinished one, by its own options."""
         self._in_background(
             "options", lambda: read_options(folder), lambda config: self.start(config)
@@ -110,15 +110,15 @@ _ABLATION = (*_CLASSIFIER, "napari_mcm.core.studies.ablation")
 def classify_run(config: ClassifyConfig) -> Job[Path]:
     """Train a classifier; returns the run's folder."""
     module = yield from import_modules(_CLASSIFIER)
-    with answered(LABELLED, config, config.out):
-        result = yield from module.classify(beside_window(config))
+    with explain_out_of_memory(LABELLED, config, config.out):
+        result = yield from module.classify(reserve_gui_core(config))
     return Path(result.run_dir)
 
 
 def resume_classifier(folder: Path) -> Job[Path]:
     """Go on with a classifier; returns its folder."""
     module = yield from import_modules(_CLASSIFIER)
-    with answered(LABELLED, read_config(folder), folder):
+    with explain_out_of_memory(LABELLED, read_config(folder), folder):
         result = yield from module.resume_classify(folder)
     return Path(result.run_dir)
 
@@ -126,6 +126,6 @@ def resume_classifier(folder: Path) -> Job[Path]:
 def ablate_run(config: AblationConfig) -> Job[Path]:
     """Run what is not done yet of an ablation; returns its folder."""
     module = yield from import_modules(_ABLATION)
-    with answered(LABELLED, config, config.out):
-        result = yield from module.ablate(beside_window(config))
+    with explain_out_of_memory(LABELLED, config, config.out):
+        result = yield from module.ablate(reserve_gui_core(config))
     return Path(result.out)

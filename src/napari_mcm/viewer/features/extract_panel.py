@@ -11,15 +11,15 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.app.commands import extract_command
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.features.files_panel import FeatureFilesBox
+from napari_mcm.viewer.features.files_panel import FeatureFilesPanel
 from napari_mcm.viewer.features.jobs import Extracted, extract_run
-from napari_mcm.viewer.qt.collapsible_forms import Folded
-from napari_mcm.viewer.qt.command_panel import CommandBox
+from napari_mcm.viewer.qt.collapsible_forms import CollapsibleForms
+from napari_mcm.viewer.qt.command_panel import CommandPanel
 from napari_mcm.viewer.qt.encoder_field import EncoderField
-from napari_mcm.viewer.qt.helpers import allow, follow
+from napari_mcm.viewer.qt.helpers import connect, set_enabled_with_reason
 from napari_mcm.viewer.qt.option_form import Labels, OptionForm, make_config
 from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
-from napari_mcm.viewer.training.slide_picker import SlideChoice
+from napari_mcm.viewer.training.slide_picker import SlidePicker
 
 MORE: Labels = (
     ("compute.device", "Device"),
@@ -38,21 +38,21 @@ _EXTRACT = (
 )
 
 
-class ExtractBox(QGroupBox):
+class ExtractPanel(QGroupBox):
     """A form for an extraction.
 
     Parameters
     ----------
     session : Session
         Of the viewer.
-    files : FeatureFilesBox
+    files : FeatureFilesPanel
         Which says where features of the shown slide go.
     """
 
-    def __init__(self, session: Session, files: FeatureFilesBox) -> None:
+    def __init__(self, session: Session, files: FeatureFilesPanel) -> None:
         super().__init__("Extract")
         self._session, self._files = session, files
-        self.slides = SlideChoice(session)
+        self.slides = SlidePicker(session)
         self.encoder = EncoderField("Encoder")
         self.options = PatchOptions(session)
         self.more = OptionForm(ExtractConfig, MORE)
@@ -61,12 +61,12 @@ class ExtractBox(QGroupBox):
         self.more.put("compute.precision", preferred.precision)
         self.extract = QPushButton("E&xtract features")
         self.extract.clicked.connect(self.start)
-        self.command = CommandBox(self.as_command, session.complain)
+        self.command = CommandPanel(self.as_command, session.report_error)
         self._lay_out()
-        follow(self.slides.changed, self.refresh)
+        connect(self.slides.changed, self.refresh)
         self.encoder.editTextChanged.connect(lambda _: self.refresh())
-        follow(session.jobs.status.events.state, self.refresh)
-        follow(session.recent.changed, self._offer)
+        connect(session.jobs.status.events.state, self.refresh)
+        connect(session.recent.changed, self._offer)
         self._offer()
         session.recent.look()
         self.refresh()
@@ -74,7 +74,7 @@ class ExtractBox(QGroupBox):
     def _lay_out(self) -> None:
         form = QFormLayout()
         form.addRow("Encode&r", self.encoder)
-        folded = Folded("More options", self.more)
+        folded = CollapsibleForms("More options", self.more)
         folded.setToolTip("Device, batch, threads; the command line has all")
         column = QVBoxLayout(self)
         column.setContentsMargins(2, 4, 2, 4)
@@ -85,7 +85,7 @@ class ExtractBox(QGroupBox):
 
     def refresh(self) -> None:
         """Show whether the button can be used."""
-        allow(self.extract, _EXTRACT, self._reason())
+        set_enabled_with_reason(self.extract, _EXTRACT, self._reason())
 
     def config(self) -> ExtractConfig:
         """Give what the form says.
@@ -125,19 +125,23 @@ class ExtractBox(QGroupBox):
 
     def start(self) -> None:
         """Extract in the background."""
-        session, slide, facts = self._session, self._session.slide, self._session.facts
+        session, slide, metadata = (
+            self._session,
+            self._session.slide,
+            self._session.metadata,
+        )
         try:
             config = self.config()
         except ValueError as error:
-            session.complain(str(error))
+            session.report_error(str(error))
             return
-        present = Path(facts.path) if facts is not None else None
+        present = Path(metadata.path) if metadata is not None else None
         (encoder,), slot = config.encoder, self._files.slot
         label = encoder_label(encoder)
 
         def take(done: Extracted) -> None:
             if done.loaded is not None and slide is not None:
-                session.take_features(slide, slot, done.loaded)
+                session.set_features(slide, slot, done.loaded)
             for file in done.result.files[-1:]:
                 self._files.remember(file)
             session.jobs.status.message = done.describe()

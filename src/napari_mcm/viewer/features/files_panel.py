@@ -9,12 +9,12 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QLabel
 from napari_mcm.viewer.app.features import SLOTS, Loaded, load_features
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, LoadButton
-from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note
+from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 
 NAMES = ("First encoder", "Second encoder", "Third encoder")
 
 
-class FeatureFilesBox(QGroupBox):
+class FeatureFilesPanel(QGroupBox):
     """Features of the shown slide, by their place in the *Similarity* widget.
 
     Parameters
@@ -43,10 +43,10 @@ class FeatureFilesBox(QGroupBox):
         label.setBuddy(self.place)
         form.addRow(label, self.place)
         form.addRow(self.load)
-        follow(session.slide_changed, self.refresh)
-        follow(session.features_changed, self.refresh)
-        follow(session.jobs.status.events.state, self.refresh)
-        follow(session.recent.changed, self._offer)
+        connect(session.slide_changed, self.refresh)
+        connect(session.features_changed, self.refresh)
+        connect(session.jobs.status.events.state, self.refresh)
+        connect(session.recent.changed, self._offer)
         self._offer()
         session.recent.look()
         self.refresh()
@@ -59,13 +59,13 @@ class FeatureFilesBox(QGroupBox):
     def open_file(self, path: Path) -> None:
         """Load a feature file for the shown slide in the background."""
         session, slide = self._session, self._session.slide
-        facts = session.facts
-        if facts is None or slide is None or session.jobs.status.busy:
+        metadata = session.metadata
+        if metadata is None or slide is None or session.jobs.status.busy:
             return
-        slot, pixels, mpp = self.slot, Path(facts.path), facts.mpp_override
+        slot, pixels, mpp = self.slot, Path(metadata.path), metadata.mpp_override
 
         def take(loaded: Loaded) -> None:
-            session.take_features(slide, slot, loaded)
+            session.set_features(slide, slot, loaded)
             session.jobs.status.message = f"{loaded.describe()}, in {loaded.path}"
             self.remember(loaded.path)
 
@@ -80,11 +80,11 @@ class FeatureFilesBox(QGroupBox):
         """Show what the slide has, and whether a file can be opened."""
         session = self._session
         reason = ""
-        if session.facts is None:
+        if session.metadata is None:
             reason = "no slide is open"
         elif session.jobs.status.busy:
             reason = "another job is running"
-        allow(self.load, LOAD_TIP, reason)
+        set_enabled_with_reason(self.load, LOAD_TIP, reason)
         found = {slot: session.features(slot) for slot in SLOTS}
         for slot, name in zip(SLOTS, NAMES, strict=True):
             loaded, line = found[slot], self.lines[slot]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.runtime.jobs import Job, format_seconds
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
-from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import Loaded, load_features
-from napari_mcm.viewer.app.out_of_memory import PATCHES, answered
+from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
 from napari_mcm.viewer.training.imports import import_modules
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def extract_run(
     from napari_mcm.core.slides.find import find_slides
 
     module = yield from import_modules(_EXTRACTING)
-    yield from apart("Saving the mask", ready)
-    slides = yield from apart("Looking for slides", find_slides, config.slides)
-    asked = beside_window(config.model_copy(update={"slides": slides}))
+    yield from run_in_thread("Saving the mask", ready)
+    slides = yield from run_in_thread("Looking for slides", find_slides, config.slides)
+    asked = reserve_gui_core(config.model_copy(update={"slides": slides}))
     result: ExtractResult
-    with answered(PATCHES, asked, config.out):
+    with explain_out_of_memory(PATCHES, asked, config.out):
         result = yield from module.extract_slides(asked)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")

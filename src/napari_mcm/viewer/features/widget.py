@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_mcm.viewer.features.extract_panel import ExtractBox
-from napari_mcm.viewer.features.files_panel import FeatureFilesBox
+from napari_mcm.viewer.features.extract_panel import ExtractPanel
+from napari_mcm.viewer.features.files_panel import FeatureFilesPanel
 from napari_mcm.viewer.qt.dock import DockedWidget
-from napari_mcm.viewer.qt.slide_selector import SlideBox
+from napari_mcm.viewer.qt.slide_selector import SlideSelector
 
 if TYPE_CHECKING:
     import napari
@@ -24,7 +24,7 @@ class FeaturesWidget(DockedWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
-        self.slide = SlideBox(self.session, brief=True)
-        self.files = FeatureFilesBox(self.session)
-        self.extract = ExtractBox(self.session, self.files)
+        self.slide = SlideSelector(self.session, brief=True)
+        self.files = FeatureFilesPanel(self.session)
+        self.extract = ExtractPanel(self.session, self.files)
         self.stack((self.slide, self.extract, self.files))

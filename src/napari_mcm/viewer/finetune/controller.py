@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_mcm.core.runtime.jobs import Job
-from napari_mcm.core.runtime.threads import apart
-from napari_mcm.viewer.app.commands import beside_window
+from napari_mcm.core.runtime.threads import run_in_thread
+from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import (
     SLOTS,
     FeatureRequest,
     Loaded,
     compute_features,
 )
-from napari_mcm.viewer.app.out_of_memory import WINDOWS, answered
+from napari_mcm.viewer.app.out_of_memory import WINDOWS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import RUNS
 from napari_mcm.viewer.finetune.run import FinetuneRun, read_run
-from napari_mcm.viewer.layers.metadata import SlideFacts
-from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.viewer.layers.metadata import SlideMetadata
+from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.imports import LEARNING, import_modules
 from napari_mcm.viewer.training.run_folder import read_config
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 
-class FinetuneDesk(TrainingDesk):
+class FinetuneController(TrainingController):
     """Starts the jobs of the *Fine-tune* widget and keeps what came of them.
 
     Parameters
@@ -51,9 +51,9 @@ class FinetuneDesk(TrainingDesk):
         ready = self.session.disk.wait
         self._start(title, lambda: finetune_run(config, ready), config.out)
 
-    def go_on(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
         """Go on with an unfinished run."""
-        self._go_on(lambda: resume_run(folder), folder)
+        self._resume(lambda: resume_run(folder), folder)
 
     def read(self, folder: Path) -> FinetuneRun | None:
         """Read a finished run, in the background; None where there is none."""
@@ -70,7 +70,7 @@ class FinetuneDesk(TrainingDesk):
         slide = self.session.slide
         if slide is None or self.is_busy():
             return
-        name = SlideFacts.of_layer(slide)
+        name = SlideMetadata.of_layer(slide)
         self.session.jobs.start(
             f"Features of {name.name if name else 'the slide'}, before and after",
             lambda: compute_several(requests),
@@ -85,7 +85,7 @@ class FinetuneDesk(TrainingDesk):
 
     def _compared(self, slide: Layer, found: list[Loaded]) -> None:
         for slot, loaded in zip(SLOTS, found, strict=False):
-            self.session.take_features(slide, slot, loaded)
+            self.session.set_features(slide, slot, loaded)
         shown = "Before, after and teacher" if len(found) > 2 else "Before and after"
         status = self.session.jobs.status
         status.message = f"{shown} are in the Similarity widget"
@@ -110,18 +110,18 @@ def finetune_run(config: FinetuneConfig, ready: Callable[[], None]) -> Job[Path]
     from napari_mcm.core.slides.find import find_slides
 
     module = yield from import_modules(_TRAINING)
-    yield from apart("Saving the mask", ready)
-    slides = yield from apart("Looking for slides", find_slides, config.slides)
+    yield from run_in_thread("Saving the mask", ready)
+    slides = yield from run_in_thread("Looking for slides", find_slides, config.slides)
     config = config.model_copy(update={"slides": slides})
-    with answered(WINDOWS, config, config.out):
-        result = yield from module.finetune(beside_window(config))
+    with explain_out_of_memory(WINDOWS, config, config.out):
+        result = yield from module.finetune(reserve_gui_core(config))
     return Path(result.run_dir)
 
 
 def resume_run(folder: Path) -> Job[Path]:
     """Go on with a run; returns its folder."""
     module = yield from import_modules(_TRAINING)
-    with answered(WINDOWS, read_config(folder), folder):
+    with explain_out_of_memory(WINDOWS, read_config(folder), folder):
         result = yield from module.resume_finetune(folder)
     return Path(result.run_dir)
 

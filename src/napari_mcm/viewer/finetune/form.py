@@ -11,10 +11,10 @@ from napari_mcm.core.mcm.config import PRESETS, FinetuneConfig
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
 from napari_mcm.viewer.qt.encoder_field import EncoderField
-from napari_mcm.viewer.qt.helpers import follow
+from napari_mcm.viewer.qt.helpers import connect
 from napari_mcm.viewer.qt.option_form import Labels, make_config
 from napari_mcm.viewer.qt.patch_fields import PatchFields
-from napari_mcm.viewer.training.slide_picker import SlideChoice
+from napari_mcm.viewer.training.slide_picker import SlidePicker
 
 MAIN: Labels = (
     ("preset", "Prese&t"),
@@ -73,7 +73,7 @@ class FinetuneForm(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.slides = SlideChoice(session)
+        self.slides = SlidePicker(session)
         self._recent = session.recent
         self.student = EncoderField("Student")
         self.teacher = EncoderField("Teacher", ("student",))
@@ -85,14 +85,14 @@ class FinetuneForm(QWidget):
         self.teacher.setCurrentText(_default("teacher"))
         for field in (self.student, self.teacher):
             field.editTextChanged.connect(lambda _: self.changed.emit())
-        follow(session.recent.changed, self._offer)
+        connect(session.recent.changed, self._offer)
         self._offer()
         session.recent.look()
-        follow(self.slides.changed, self._edited)
-        follow(session.patches_changed, self._edited)
+        connect(self.slides.changed, self._edited)
+        connect(session.patches_changed, self._edited)
         self.options.main.changed.connect(self._option_edited)
         for form in self.options.groups.values():
-            follow(form.changed, self._edited)
+            connect(form.changed, self._edited)
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)

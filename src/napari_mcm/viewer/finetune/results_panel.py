@@ -13,8 +13,8 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.features import FeatureRequest
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.finetune.controller import FinetuneDesk
-from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.finetune.controller import FinetuneController
+from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.patch_fields import encoder_label, folder_name
 from napari_mcm.viewer.training.chart import Chart, Lines, lines_of
 from napari_mcm.viewer.training.metrics import Series
@@ -45,18 +45,18 @@ _COMPARE = (
 _TEACHER = "Extract it with the teacher {}, too: its map is the third one"
 
 
-class FinetuneResults(QWidget):
+class FinetuneResultsPanel(QWidget):
     """Curves, the last figures as text, and the button that compares.
 
     Parameters
     ----------
-    desk : FinetuneDesk
+    controller : FinetuneController
         Whose training.
     """
 
-    def __init__(self, desk: FinetuneDesk) -> None:
+    def __init__(self, controller: FinetuneController) -> None:
         super().__init__()
-        self._desk = desk
+        self._controller = controller
         self.about, self.text = note(), note()
         self.compare = QPushButton("&Before and after on the open slide")
         self.compare.clicked.connect(self.compare_slide)
@@ -75,16 +75,16 @@ class FinetuneResults(QWidget):
         self._soon.setSingleShot(True)
         self._soon.setInterval(_WAIT_MS)
         self._soon.timeout.connect(self.refresh)
-        session = desk.session
-        follow(desk.series_changed, self._changed)
-        for signal in (desk.run_changed, session.slide_changed):
-            follow(signal, self.refresh)
-        follow(session.jobs.status.events.state, self.refresh)
+        session = controller.session
+        connect(controller.series_changed, self._changed)
+        for signal in (controller.run_changed, session.slide_changed):
+            connect(signal, self.refresh)
+        connect(session.jobs.status.events.state, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Show the training as it is now."""
-        run, series = self._desk.run, self._desk.series
+        run, series = self._controller.run, self._controller.series
         for title, figures in CHARTS.items():
             lines = lines_of(series, figures)
             chart = self.charts[title]
@@ -102,7 +102,7 @@ class FinetuneResults(QWidget):
             about = "Not finished yet: Cancel keeps it, Resume goes on."
         self.about.setText(about)
         self.about.setToolTip(str(run.path) if run else "")
-        allow(self.compare, _COMPARE, self._reason())
+        set_enabled_with_reason(self.compare, _COMPARE, self._reason())
         self.compare.setVisible(run is not None)
         teacher = run.teacher if run is not None else ""
         self.with_teacher.setVisible(bool(teacher))
@@ -110,19 +110,19 @@ class FinetuneResults(QWidget):
 
     def compare_slide(self) -> None:
         """Extract the open slide before and after, and by the teacher where asked."""
-        run = self._desk.run
+        run = self._controller.run
         if run is not None:
             teacher = run.teacher if self.with_teacher.isChecked() else ""
             specs = (run.student, str(run.path), teacher)
-            self._desk.compare([self._request(s, run.grid) for s in specs if s])
+            self._controller.compare([self._request(s, run.grid) for s in specs if s])
 
     def _request(self, spec: str, grid: GridConfig) -> FeatureRequest:
-        session, facts = self._desk.session, self._desk.session.facts
-        assert facts is not None
-        slide, chosen = Path(facts.path), preferences()
+        session, metadata = self._controller.session, self._controller.session.metadata
+        assert metadata is not None
+        slide, chosen = Path(metadata.path), preferences()
         return FeatureRequest(
             slide,
-            facts.mpp_override,
+            metadata.mpp_override,
             spec,
             encoder_label(spec),
             grid,
@@ -133,12 +133,16 @@ class FinetuneResults(QWidget):
         )
 
     def _reason(self) -> str:
-        facts = self._desk.session.facts
-        if facts is None:
+        metadata = self._controller.session.metadata
+        if metadata is None:
             return "no slide is open"
-        if facts.mpp is None:
+        if metadata.mpp is None:
             return "the slide's resolution is not known"
-        return "another job is running" if self._desk.session.jobs.status.busy else ""
+        return (
+            "another job is running"
+            if self._controller.session.jobs.status.busy
+            else ""
+        )
 
     def _changed(self) -> None:
         if not self._soon.isActive():

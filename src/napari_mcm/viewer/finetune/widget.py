@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_mcm.viewer.finetune.controller import FinetuneDesk
+from napari_mcm.viewer.finetune.controller import FinetuneController
 from napari_mcm.viewer.finetune.form import FinetuneForm
-from napari_mcm.viewer.finetune.results_panel import FinetuneResults
+from napari_mcm.viewer.finetune.results_panel import FinetuneResultsPanel
 from napari_mcm.viewer.finetune.task_spec import FINETUNE
-from napari_mcm.viewer.finetune.window_preview import WindowBox
+from napari_mcm.viewer.finetune.window_preview import WindowPreviewPanel
 from napari_mcm.viewer.qt.dock import DockedWidget
-from napari_mcm.viewer.qt.helpers import follow
-from napari_mcm.viewer.qt.slide_selector import SlideBox
-from napari_mcm.viewer.training.start_panel import StartBox
+from napari_mcm.viewer.qt.helpers import connect
+from napari_mcm.viewer.qt.slide_selector import SlideSelector
+from napari_mcm.viewer.training.start_panel import StartPanel
 
 if TYPE_CHECKING:
     import napari
@@ -31,19 +31,19 @@ class FinetuneWidget(DockedWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
-        self.desk = FinetuneDesk(self.session)
-        self.slide = SlideBox(self.session, brief=True)
+        self.controller = FinetuneController(self.session)
+        self.slide = SlideSelector(self.session, brief=True)
         self.form = FinetuneForm(self.session)
-        self.start = StartBox(self.desk, self.form, FINETUNE)
-        self.windows = WindowBox(self.session, self.form)
-        self.results = FinetuneResults(self.desk)
+        self.start = StartPanel(self.controller, self.form, FINETUNE)
+        self.windows = WindowPreviewPanel(self.session, self.form)
+        self.results = FinetuneResultsPanel(self.controller)
         parts = (
             (self.slide, self.form, self.start, self.form.more),
             (self.windows,),
             (self.results,),
         )
         self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
-        follow(self.desk.series_changed, self._show_run)
+        connect(self.controller.series_changed, self._show_run)
         self._was_busy = False
 
     def _show_run(self) -> None:

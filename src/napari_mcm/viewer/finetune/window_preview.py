@@ -18,7 +18,7 @@ from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.finetune.form import FinetuneForm
 from napari_mcm.viewer.layers.manager import Overlay
 from napari_mcm.viewer.layers.metadata import slide_of
-from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.training.run_images import Picture
 
 if TYPE_CHECKING:
@@ -248,11 +248,11 @@ def plan_windows(slide: Slide, mask: TissueMask, config: FinetuneConfig) -> Plan
         If no patches can be laid, or all would be kept out.
     """
     from napari_mcm.core.grid import common_mpp
-    from napari_mcm.core.mcm.windows import Source, keep_out, plan_epoch
+    from napari_mcm.core.mcm.windows import Source, hold_out_blocks, plan_epoch
 
     sources = [Source(slide, mask)]
     mpp = common_mpp([slide], config.grid)
-    held_out = keep_out(sources, config, mpp)
+    held_out = hold_out_blocks(sources, config, mpp)
     refs = plan_epoch(sources, config, mpp, 0, held_out)
     return Plan(config, refs, len(held_out.refs), _chequered(refs, config.context.s))
 
@@ -335,7 +335,7 @@ _ANOTHER = (
 )
 
 
-class WindowBox(QWidget):
+class WindowPreviewPanel(QWidget):
     """Shows windows on the slide, and one of them as the student sees it.
 
     Parameters
@@ -362,9 +362,9 @@ class WindowBox(QWidget):
         for part in (self.show_windows, self.about, self.another, self.window_note):
             column.addWidget(part)
         column.addWidget(self.picture)
-        follow(form.changed, self._form_changed)
-        follow(session.slide_changed, self._form_changed)
-        follow(self.preview.changed, self.refresh)
+        connect(form.changed, self._form_changed)
+        connect(session.slide_changed, self._form_changed)
+        connect(self.preview.changed, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -379,7 +379,9 @@ class WindowBox(QWidget):
             text = preview.plan.describe()
         self.about.setText(text)
         some = preview.plan is not None and bool(preview.plan.refs)
-        allow(self.another, _ANOTHER, "" if some else "no windows are shown")
+        set_enabled_with_reason(
+            self.another, _ANOTHER, "" if some else "no windows are shown"
+        )
         self.window_note.setText(shown.text if shown else "")
         self.window_note.setVisible(shown is not None)
         image = QImage()

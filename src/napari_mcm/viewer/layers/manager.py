@@ -13,7 +13,7 @@ from psygnal import Signal
 from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, Markers
 from napari_mcm.viewer.layers.metadata import (
     KEY,
-    SlideFacts,
+    SlideMetadata,
     kind_of,
     metadata_of,
     on_slide,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.viewer.layers.metadata import LayerData
 
-__all__ = ["MARKER", "TOP_PATCH", "LayerBoard", "Overlay"]
+__all__ = ["MARKER", "TOP_PATCH", "LayerManager", "Overlay"]
 
 OPACITY = 0.6
 RANGE = (-1.0, 1.0)
@@ -64,7 +64,7 @@ class Overlay:
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
-class LayerBoard(LayerStack):
+class LayerManager(LayerStack):
     """Adds, updates and finds the plugin's layers of one viewer.
 
     Layers are told apart by identity: renamed ones keep their place, and those that the
@@ -93,14 +93,14 @@ class LayerBoard(LayerStack):
 
     def slides(self) -> list[Layer]:
         """Give the slide layers, from the bottom up."""
-        return [layer for layer in self.viewer.layers if SlideFacts.of_layer(layer)]
+        return [layer for layer in self.viewer.layers if SlideMetadata.of_layer(layer)]
 
     def pictures(self) -> list[Layer]:
         """Give slides and other layers of coloured pixels, but for the plugin's own."""
         return [
             layer
             for layer in self.viewer.layers
-            if SlideFacts.of_layer(layer)
+            if SlideMetadata.of_layer(layer)
             or (getattr(layer, "rgb", False) and _is_other(layer))
         ]
 
@@ -353,7 +353,7 @@ class LayerBoard(LayerStack):
 
     def _added(self, event: Any) -> None:
         self.changed.emit()
-        if SlideFacts.of_layer(event.value):
+        if SlideMetadata.of_layer(event.value):
             event.value.events.name.connect(self._renamed)
             self.viewer.canvas.overlays.scale_bar.visible = True
             self.slides_changed.emit()
@@ -365,7 +365,7 @@ class LayerBoard(LayerStack):
         kept = {key: layer for key, layer in self._maps.items() if key not in lost}
         self._maps = {key: layer for key, layer in kept.items() if layer is not gone}
         self.drop_later(lost.values())
-        if SlideFacts.of_layer(gone):
+        if SlideMetadata.of_layer(gone):
             gone.events.name.disconnect(self._renamed)
             self.slides_changed.emit()
 

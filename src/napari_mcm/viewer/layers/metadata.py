@@ -20,7 +20,7 @@ KEY = "napari-mcm"
 
 
 @dataclass(frozen=True)
-class SlideFacts:
+class SlideMetadata:
     """A slide as a layer's metadata describe it.
 
     Attributes
@@ -42,13 +42,13 @@ class SlideFacts:
     mpp_override: float | None = None
 
     @classmethod
-    def of_slide(cls, slide: Slide) -> SlideFacts:
+    def of_slide(cls, slide: Slide) -> SlideMetadata:
         """Take the facts of an open slide."""
         path = str(Path(slide.path).absolute())
         return cls(path, slide.name, slide.size, slide.stated_mpp, slide.mpp_override)
 
     @classmethod
-    def of_layer(cls, layer: Layer) -> SlideFacts | None:
+    def of_layer(cls, layer: Layer) -> SlideMetadata | None:
         """Take the facts from a layer; None where it is not a slide of this plugin."""
         if kind_of(layer) != "slide":
             return None
@@ -64,8 +64,8 @@ def kind_of(layer: Layer) -> str:
 
 def metadata_of(slide: Slide) -> dict[str, Any]:
     """Give what goes into the ``metadata`` of a slide's layer."""
-    facts = SlideFacts.of_slide(slide)
-    return {KEY: {"kind": "slide", **asdict(facts), "slide": slide}}
+    metadata = SlideMetadata.of_slide(slide)
+    return {KEY: {"kind": "slide", **asdict(metadata), "slide": slide}}
 
 
 def slide_of(layer: Layer | None) -> Slide | None:
@@ -127,7 +127,7 @@ def on_slide(
     kind: str,
     origin: Pair = CORNER,
     step: Pair = PIXEL,
-    **facts: str,
+    **metadata: str,
 ) -> dict[str, Any]:
     """Give what a new layer is made with: its place, and how it is known again.
 
@@ -137,7 +137,7 @@ def on_slide(
     made = {
         "scale": scale,
         "translate": translate,
-        "metadata": {KEY: {"kind": kind, **facts}},
+        "metadata": {KEY: {"kind": kind, **metadata}},
     }
     if slide is not None:
         made |= {"units": slide.units, "axis_labels": slide.axis_labels}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MOVED_PX = 4.0
 """From so many screen pixels on, a press that moved is a drag."""
 
-Manner = Literal["new", "like", "unlike"]
+ClickMode = Literal["new", "like", "unlike"]
 """A plain click, one with Shift, and one with Ctrl."""
 
 
@@ -41,9 +41,9 @@ class ClickListener:
         self,
         viewer: ViewerModel,
         slide: Callable[[], Layer | None],
-        on_click: Callable[[float, float, Manner], None],
+        on_click: Callable[[float, float, ClickMode], None],
         on_move: Callable[[float, float], None],
-        on_press: Callable[[float, float, Manner], None] | None = None,
+        on_press: Callable[[float, float, ClickMode], None] | None = None,
     ) -> None:
         self._viewer, self._slide = viewer, slide
         self._on_click, self._on_move, self._on_press = on_click, on_move, on_press
@@ -59,12 +59,12 @@ class ClickListener:
 
     def detach(self) -> None:
         """Stop listening."""
-        self.follow(False)
+        self.connect(False)
         if self._callback in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._callback)
             self._viewer.mouse_move_callbacks.remove(self._hover)
 
-    def follow(self, on: bool) -> None:
+    def connect(self, on: bool) -> None:
         """Begin or end to tell of every movement; dragging does not pan meanwhile."""
         if on == self.following or (on and not self._exploring()):
             return
@@ -76,7 +76,7 @@ class ClickListener:
             camera.mouse_pan = self._pans
             self._tell(self._on_click, self._viewer.cursor.position, "new")
 
-    def middle(self, manner: Manner) -> None:
+    def middle(self, manner: ClickMode) -> None:
         """Take the middle of the view for the place that is meant."""
         if self._exploring():
             self._tell(self._on_click, self._viewer.scene.camera.center[-2:], manner)
@@ -103,7 +103,7 @@ class ClickListener:
             self._tell(self._on_click, position, manner)
 
     def _tell(
-        self, listener: Callable[..., None], position: Any, *manner: Manner
+        self, listener: Callable[..., None], position: Any, *manner: ClickMode
     ) -> None:
         slide = self._slide()
         if slide is None:
@@ -119,7 +119,7 @@ class ClickListener:
         return mode == "pan_zoom" and self._viewer.dims.ndisplay == 2
 
 
-def _manner(modifiers: Any) -> Manner:
+def _manner(modifiers: Any) -> ClickMode:
     if "Control" in modifiers or "Meta" in modifiers:
         return "unlike"
     return "like" if "Shift" in modifiers else "new"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.slides import Slide
     from napari_mcm.core.slides.tiles import Pixels
-    from napari_mcm.viewer.layers.manager import LayerBoard
+    from napari_mcm.viewer.layers.manager import LayerManager
 
 THUMBNAIL_PX = 72
 _LEAST_PX = 96
@@ -65,7 +65,7 @@ def read_thumbnails(
     ]
 
 
-def go_to(layers: LayerBoard, slide: Layer, grid: PatchGrid, row: int) -> None:
+def go_to(layers: LayerManager, slide: Layer, grid: PatchGrid, row: int) -> None:
     """Have the viewer look at a patch, and frame it."""
     side = max(grid.patch_size_level0)
     layers.look_at(slide, centre_of(grid, row), side, _LEAST_PX)

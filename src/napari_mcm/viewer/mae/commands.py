@@ -14,12 +14,12 @@ from napari_mcm.viewer.app.settings import preferences
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
-    from napari_mcm.viewer.mae.reconstruct_controller import ReconstructDesk
-    from napari_mcm.viewer.mae.reconstruction import Asked
+    from napari_mcm.viewer.mae.reconstruct_controller import ReconstructController
+    from napari_mcm.viewer.mae.reconstruction import ReconstructionOptions
 
 
 def reconstruct_command(
-    run: Path | None, picture: Path | None, asked: Asked
+    run: Path | None, picture: Path | None, asked: ReconstructionOptions
 ) -> Command:
     """Name the verb that fills in a picture.
 
@@ -38,7 +38,7 @@ def reconstruct_command(
     )
 
 
-def place_command(session: Session, desk: ReconstructDesk) -> Command:
+def place_command(session: Session, controller: ReconstructController) -> Command:
     """Name the verb that fills in the patch around a place of the shown slide.
 
     Raises
@@ -46,23 +46,25 @@ def place_command(session: Session, desk: ReconstructDesk) -> Command:
     ValueError
         With one line that names what is missing.
     """
-    facts = open_slide(session)
-    if desk.folder is None:
+    metadata = open_slide(session)
+    if controller.folder is None:
         raise ValueError("No run is chosen")
-    if desk.place is None:
+    if controller.place is None:
         raise ValueError("Click on the slide first: the command names the place")
-    out = output_folder(facts) / f"{facts.name}.reconstruction.png"
-    read = ReadConfig(mpp_override=facts.mpp_override)
-    config = _reconstruction((desk.folder, Path(facts.path)), desk.asked, out)
+    out = output_folder(metadata) / f"{metadata.name}.reconstruction.png"
+    read = ReadConfig(mpp_override=metadata.mpp_override)
+    config = _reconstruction(
+        (controller.folder, Path(metadata.path)), controller.asked, out
+    )
     return Command(
         "mae reconstruct",
-        config.model_copy(update={"at": (desk.place,), "read": read}),
+        config.model_copy(update={"at": (controller.place,), "read": read}),
         "paths",
     )
 
 
 def _reconstruction(
-    paths: tuple[Path, Path], asked: Asked, out: Path
+    paths: tuple[Path, Path], asked: ReconstructionOptions, out: Path
 ) -> ReconstructConfig:
     return ReconstructConfig(
         paths=paths,

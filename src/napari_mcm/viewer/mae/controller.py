@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_mcm.core.runtime.jobs import Job
-from napari_mcm.core.runtime.threads import apart
-from napari_mcm.viewer.app.commands import beside_window
-from napari_mcm.viewer.app.out_of_memory import IMAGES, answered
-from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.core.runtime.threads import run_in_thread
+from napari_mcm.viewer.app.commands import reserve_gui_core
+from napari_mcm.viewer.app.out_of_memory import IMAGES, explain_out_of_memory
+from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.imports import LEARNING_TIMM, import_modules
 from napari_mcm.viewer.training.run_folder import PRETRAININGS, read_config
 from napari_mcm.viewer.training.trained_run import TrainedRun, read_trained
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 
-class PretrainDesk(TrainingDesk):
+class PretrainController(TrainingController):
     """Pre-trains masked autoencoders, and keeps their curves.
 
     Parameters
@@ -41,9 +41,9 @@ class PretrainDesk(TrainingDesk):
         title = f"Pre-training a ViT ({config.model.model})"
         self._start(title, lambda: pretrain_run(config, ready), config.out)
 
-    def go_on(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
         """Go on with an unfinished run."""
-        self._go_on(lambda: resume_pretraining(folder), folder)
+        self._resume(lambda: resume_pretraining(folder), folder)
 
     def read(self, folder: Path) -> TrainedRun | None:
         """Read a finished run, in the background; None where there is none."""
@@ -67,20 +67,20 @@ def pretrain_run(config: PretrainConfig, ready: Callable[[], None]) -> Job[Path]
 
     module = yield from import_modules(_PRETRAINING)
     if config.images.slides:
-        yield from apart("Saving the mask", ready)
-        found = yield from apart(
+        yield from run_in_thread("Saving the mask", ready)
+        found = yield from run_in_thread(
             "Looking for slides", find_slides, config.images.slides
         )
         images = config.images.model_copy(update={"slides": found})
         config = config.model_copy(update={"images": images})
-    with answered(IMAGES, config, config.out):
-        result = yield from module.pretrain(beside_window(config))
+    with explain_out_of_memory(IMAGES, config, config.out):
+        result = yield from module.pretrain(reserve_gui_core(config))
     return Path(result.run_dir)
 
 
 def resume_pretraining(folder: Path) -> Job[Path]:
     """Go on with a pre-training; returns its folder."""
     module = yield from import_modules(_PRETRAINING)
-    with answered(IMAGES, read_config(folder), folder):
+    with explain_out_of_memory(IMAGES, read_config(folder), folder):
         result = yield from module.resume_pretrain(folder)
     return Path(result.run_dir)

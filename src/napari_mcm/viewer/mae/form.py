@@ -12,11 +12,11 @@ from napari_mcm.core.mae.config import PRESETS, PretrainConfig
 from napari_mcm.core.mae.images import ENDINGS
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
-from napari_mcm.viewer.qt.helpers import follow
+from napari_mcm.viewer.qt.helpers import connect
 from napari_mcm.viewer.qt.option_form import Labels, make_config
 from napari_mcm.viewer.qt.patch_fields import PatchFields
 from napari_mcm.viewer.qt.path_field import PathField
-from napari_mcm.viewer.training.slide_picker import FilesField, SlideChoice
+from napari_mcm.viewer.training.slide_picker import FilesField, SlidePicker
 
 MAIN: Labels = (
     ("preset", "Prese&t"),
@@ -83,18 +83,18 @@ class PretrainForm(QWidget):
         self.files = FilesField("Pictures", "Pictures, one after the other", PICTURES)
         self.with_slides = QCheckBox("Tissue patches &of slides")
         self.with_slides.setToolTip(_TISSUE)
-        self.slides = SlideChoice(session)
+        self.slides = SlidePicker(session)
         self.patches = PatchFields(session)
         self.options = AllOptions(PretrainConfig, MAIN, GROUPS, _ELSEWHERE, _WORDS)
         self.more = self.options.more
         self._lay_out()
         self.with_slides.toggled.connect(self._slides_wanted)
         for source in (self.folder, self.files, self.slides):
-            follow(source.changed, self._edited)
-        follow(session.patches_changed, self._edited)
+            connect(source.changed, self._edited)
+        connect(session.patches_changed, self._edited)
         self.options.main.changed.connect(self._option_edited)
         for form in self.options.groups.values():
-            follow(form.changed, self._edited)
+            connect(form.changed, self._edited)
         self._slides_wanted()
 
     def _lay_out(self) -> None:

@@ -17,20 +17,20 @@ from napari_mcm.viewer.mae.reconstruction import (
     FILLED,
     MASKED,
     ORIGINAL,
-    Asked,
-    Look,
-    Looker,
+    ReconstructedImage,
+    ReconstructionModelCache,
+    ReconstructionOptions,
     Source,
     first_image,
     has_weights,
 )
-from napari_mcm.viewer.qt.helpers import follow, note
+from napari_mcm.viewer.qt.helpers import connect, note
 from napari_mcm.viewer.qt.thumbnail_strip import image_of
 from napari_mcm.viewer.training.run_images import Picture
 
 if TYPE_CHECKING:
     from napari_mcm.core.mae.config import PretrainConfig
-    from napari_mcm.viewer.mae.controller import PretrainDesk
+    from napari_mcm.viewer.mae.controller import PretrainController
 
 
 EVERY_S = 3.0
@@ -44,7 +44,7 @@ class TrainingPreview:
 
     Parameters
     ----------
-    desk : PretrainDesk
+    controller : PretrainController
         Whose training.
 
     Attributes
@@ -57,45 +57,47 @@ class TrainingPreview:
 
     changed = Signal()
 
-    def __init__(self, desk: PretrainDesk) -> None:
-        self._desk = desk
+    def __init__(self, controller: PretrainController) -> None:
+        self._controller = controller
         self.background = Background()
         # On the processor: a graphics card belongs to the training.
-        self._looker = Looker(ComputeConfig(device="cpu", precision="float32"))
+        self._looker = ReconstructionModelCache(
+            ComputeConfig(device="cpu", precision="float32")
+        )
         self._image: tuple[Path, Source] | None = None
-        self.look: Look | None = None
-        self._made: Look | None = None
+        self.look: ReconstructedImage | None = None
+        self._made: ReconstructedImage | None = None
         self._of: Path | None = None
         self._looked = 0.0
-        desk.series_changed.connect(self._stepped)
-        desk.run_changed.connect(self._ended)
+        controller.series_changed.connect(self._stepped)
+        controller.run_changed.connect(self._ended)
 
     def _stepped(self) -> None:
         if time.monotonic() - self._looked > EVERY_S:
             self.refresh()
 
     def _ended(self) -> None:
-        if self._of != self._desk.folder:
-            self._of, self.look = self._desk.folder, None
+        if self._of != self._controller.folder:
+            self._of, self.look = self._controller.folder, None
             self.changed.emit()
         self.refresh()
 
     def refresh(self) -> None:
         """Look again, in the background."""
-        folder, self._looked = self._desk.folder, time.monotonic()
+        folder, self._looked = self._controller.folder, time.monotonic()
         if folder is not None:
             self.background.submit(
                 "look", lambda: self._work(folder), self._take, lambda _: None
             )
 
-    def _work(self, folder: Path) -> Look | None:
+    def _work(self, folder: Path) -> ReconstructedImage | None:
         """Look in the thread; None where nothing is saved."""
         if not has_weights(folder):
             return None
         if not self._looker.is_known(folder):
             self._made = None
             self._made = self._looker.look(
-                folder, lambda c: self._read(folder, c), Asked()
+                folder, lambda c: self._read(folder, c), ReconstructionOptions()
             )
         # Also what was made before: it may not have been taken, as this was asked for.
         return self._made
@@ -105,7 +107,7 @@ class TrainingPreview:
             self._image = folder, first_image(config)
         return self._image[1]
 
-    def _take(self, look: Look | None) -> None:
+    def _take(self, look: ReconstructedImage | None) -> None:
         if look is not None and look is not self.look:
             self.look = look
             self.changed.emit()
@@ -131,7 +133,7 @@ class LookPictures(QWidget):
         grid.addWidget(self.text, 2, 0, 1, len(self.pictures))
         self.show_look(None)
 
-    def show_look(self, look: Look | None) -> None:
+    def show_look(self, look: ReconstructedImage | None) -> None:
         """Show a reconstruction, or none."""
         self.setVisible(look is not None)
         if look is None:
@@ -141,7 +143,7 @@ class LookPictures(QWidget):
         self.text.setText(look.describe())
 
 
-class PreviewBox(QWidget):
+class LivePreviewPanel(QWidget):
     """The reconstruction that refreshes while the training runs.
 
     Parameters
@@ -159,7 +161,7 @@ class PreviewBox(QWidget):
         column.setContentsMargins(4, 0, 0, 0)
         column.addWidget(self.pictures)
         column.addWidget(self.about)
-        follow(preview.changed, self.refresh)
+        connect(preview.changed, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:

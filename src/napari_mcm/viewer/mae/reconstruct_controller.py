@@ -15,10 +15,10 @@ from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.layers.mouse import ClickListener
 from napari_mcm.viewer.mae.reconstruction import (
-    Asked,
-    Look,
-    Looker,
     Read,
+    ReconstructedImage,
+    ReconstructionModelCache,
+    ReconstructionOptions,
     read_picture_file,
     read_place,
 )
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 
-class ReconstructDesk:
+class ReconstructController:
     """Asks a trained run to fill in an image, and draws what comes of it.
 
     Parameters
@@ -54,10 +54,10 @@ class ReconstructDesk:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.background, self._compute = Background(), preferences().compute
-        self._looker = Looker(self._compute)
-        self.look: Look | None = None
+        self._looker = ReconstructionModelCache(self._compute)
+        self.look: ReconstructedImage | None = None
         self.busy = False
-        self.asked = Asked(0.75)
+        self.asked = ReconstructionOptions(0.75)
         self.folder: Path | None = None
         self.draws = True
         self._read: Read | None = None
@@ -106,12 +106,12 @@ class ReconstructDesk:
     def look_at_place(self, x: float, y: float) -> None:
         """Fill in the patch around a place of the present slide (level-0 pixels)."""
         layer = self.session.slide
-        facts, slide = self.session.facts, slide_of(layer)
-        if facts is None or slide is None:
-            self.session.complain("No slide is open")
+        metadata, slide = self.session.metadata, slide_of(layer)
+        if metadata is None or slide is None:
+            self.session.report_error("No slide is open")
             return
-        if facts.mpp is None:
-            self.session.complain("The slide's resolution is not known: give it")
+        if metadata.mpp is None:
+            self.session.report_error("The slide's resolution is not known: give it")
             return
         self._slide, self.place = layer, (x, y)
         self._read = read_place(slide, x, y)
@@ -121,7 +121,7 @@ class ReconstructDesk:
         """Do the present image again."""
         folder, read, asked = self.folder, self._read, self.asked
         if folder is None or read is None:
-            self.session.complain("No run of a pre-training is chosen")
+            self.session.report_error("No run of a pre-training is chosen")
             return
         self.busy = True
         self.changed.emit()
@@ -133,13 +133,13 @@ class ReconstructDesk:
             self._failed,
         )
 
-    def _look_as_preferred(self) -> Looker:
+    def _look_as_preferred(self) -> ReconstructionModelCache:
         compute = preferences().compute
         if compute != self._compute:
-            self._compute, self._looker = compute, Looker(compute)
+            self._compute, self._looker = compute, ReconstructionModelCache(compute)
         return self._looker
 
-    def _take(self, look: Look) -> None:
+    def _take(self, look: ReconstructedImage) -> None:
         self.look, self.busy = look, False
         if self.draws:
             self._draw(look)
@@ -151,10 +151,10 @@ class ReconstructDesk:
 
     def _failed(self, problem: str) -> None:
         self.busy = False
-        self.session.complain(problem)
+        self.session.report_error(problem)
         self.changed.emit()
 
-    def _draw(self, look: Look) -> None:
+    def _draw(self, look: ReconstructedImage) -> None:
         on_slide = look.source.corner is not None
         if on_slide and self._slide not in self.session.layers.slides():
             return

@@ -17,12 +17,12 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.mae.commands import place_command, reconstruct_command
-from napari_mcm.viewer.mae.controller import PretrainDesk
+from napari_mcm.viewer.mae.controller import PretrainController
 from napari_mcm.viewer.mae.form import PICTURES
 from napari_mcm.viewer.mae.live_preview import LookPictures
-from napari_mcm.viewer.mae.reconstruct_controller import ReconstructDesk
+from napari_mcm.viewer.mae.reconstruct_controller import ReconstructController
 from napari_mcm.viewer.qt.command_panel import CommandMenu
-from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note
+from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import PathField
 
 PICTURE, SLIDE = range(2)
@@ -39,20 +39,22 @@ _NOTE = (
 )
 
 
-class ReconstructBox(QWidget):
+class ReconstructPanel(QWidget):
     """Chooses run, image and mask, and shows what is filled in.
 
     Parameters
     ----------
-    desk : ReconstructDesk
+    controller : ReconstructController
         Which does it.
-    training : PretrainDesk
+    training : PretrainController
         Whose run is proposed.
     """
 
-    def __init__(self, desk: ReconstructDesk, training: PretrainDesk) -> None:
+    def __init__(
+        self, controller: ReconstructController, training: PretrainController
+    ) -> None:
         super().__init__()
-        self._desk, self._training = desk, training
+        self._controller, self._training = controller, training
         self.run = PathField("Run", "A run of a pre-training, finished or not")
         self.way = narrow(QComboBox())
         self.way.addItems(list(_WAYS))
@@ -73,7 +75,7 @@ class ReconstructBox(QWidget):
         self.start = QPushButton("&Reconstruct")
         self.another = QPushButton("Other patche&s")
         self.command = CommandMenu(
-            "Reconstruct", self.as_command, desk.session.complain
+            "Reconstruct", self.as_command, controller.session.report_error
         )
         self.about, self.pictures, self.caveat = note(), LookPictures(), note(_NOTE)
         self._lay_out()
@@ -104,62 +106,70 @@ class ReconstructBox(QWidget):
             column.addWidget(part)
 
     def _connect(self) -> None:
-        desk = self._desk
-        follow(self.run.changed, self._run_edited)
-        follow(self.picture.changed, self.refresh)
-        follow(self.picture.chosen, self.look)
-        follow(self._training.run_changed, self._propose)
-        follow(desk.changed, self.refresh)
-        follow(desk.session.slide_changed, self.refresh)
+        controller = self._controller
+        connect(self.run.changed, self._run_edited)
+        connect(self.picture.changed, self.refresh)
+        connect(self.picture.chosen, self.look)
+        connect(self._training.run_changed, self._propose)
+        connect(controller.changed, self.refresh)
+        connect(controller.session.slide_changed, self.refresh)
         self.way.currentIndexChanged.connect(self._way_changed)
         self.ratio.valueChanged.connect(self._ratio_changed)
-        self.paste.toggled.connect(lambda on: desk.ask(paste=on))
-        self.layers.toggled.connect(desk.draw)
+        self.paste.toggled.connect(lambda on: controller.ask(paste=on))
+        self.layers.toggled.connect(controller.draw)
         self.start.clicked.connect(self.look)
-        self.another.clicked.connect(lambda: desk.ask(seed=desk.asked.seed + 1))
+        self.another.clicked.connect(
+            lambda: controller.ask(seed=controller.asked.seed + 1)
+        )
 
     def refresh(self) -> None:
         """Show the newest reconstruction, and which buttons can be used."""
-        desk, of_picture = self._desk, self.way.currentIndex() == PICTURE
+        controller, of_picture = self._controller, self.way.currentIndex() == PICTURE
         self.shown_ratio.setText(f"{self.ratio.value()} %")
         self.picture.setVisible(of_picture)
         self.start.setVisible(of_picture)
         reason = "" if self.run.path is not None else "no run is chosen"
         if not reason and self.picture.path is None:
             reason = "no picture is chosen"
-        allow(self.start, "Hide patches of the picture, fill them in", reason)
-        none = "" if desk.look is not None else "nothing is filled in yet"
-        allow(self.another, "Hide other patches of the same image", none)
+        set_enabled_with_reason(
+            self.start, "Hide patches of the picture, fill them in", reason
+        )
+        none = "" if controller.look is not None else "nothing is filled in yet"
+        set_enabled_with_reason(
+            self.another, "Hide other patches of the same image", none
+        )
         self.about.setText(self._about(of_picture))
         self.about.setVisible(bool(self.about.text()))
-        self.pictures.show_look(desk.look)
-        self.caveat.setVisible(desk.look is not None)
+        self.pictures.show_look(controller.look)
+        self.caveat.setVisible(controller.look is not None)
 
     def look(self) -> None:
         """Fill in the picture."""
         if self.picture.path is not None:
-            self._desk.look_at_picture(self.picture.path)
+            self._controller.look_at_picture(self.picture.path)
 
     def as_command(self) -> Command:
         """Give what the button would do, for the command line."""
         if self.way.currentIndex() == SLIDE:
-            return place_command(self._desk.session, self._desk)
-        return reconstruct_command(self.run.path, self.picture.path, self._desk.asked)
+            return place_command(self._controller.session, self._controller)
+        return reconstruct_command(
+            self.run.path, self.picture.path, self._controller.asked
+        )
 
     def stop(self) -> None:
         """Stop listening to clicks."""
-        self._desk.listen(False)
+        self._controller.listen(False)
 
     def listen(self) -> None:
         """Listen to clicks, where the slide is meant."""
-        self._desk.listen(self.way.currentIndex() == SLIDE)
+        self._controller.listen(self.way.currentIndex() == SLIDE)
 
     def _about(self, of_picture: bool) -> str:
-        if self._desk.busy:
+        if self._controller.busy:
             return "Filling in…"
         if of_picture:
             return ""
-        if self._desk.session.slide is None:
+        if self._controller.session.slide is None:
             return "No slide is open."
         return "Click on the slide: the patch around that place is filled in."
 
@@ -169,10 +179,10 @@ class ReconstructBox(QWidget):
 
     def _ratio_changed(self) -> None:
         self.shown_ratio.setText(f"{self.ratio.value()} %")
-        self._desk.ask(ratio=self.ratio.value() / 100)
+        self._controller.ask(ratio=self.ratio.value() / 100)
 
     def _run_edited(self) -> None:
-        self._desk.use_run(self.run.path)
+        self._controller.use_run(self.run.path)
         self.refresh()
 
     def _propose(self) -> None:

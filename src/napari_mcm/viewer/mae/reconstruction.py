@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import TrainingError
 from napari_mcm.viewer.app.jobs import keep_triton_out
-from napari_mcm.viewer.app.out_of_memory import PICTURES, answered
+from napari_mcm.viewer.app.out_of_memory import PICTURES, explain_out_of_memory
 from napari_mcm.viewer.layers.manager import Overlay
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ Read = Callable[["PretrainConfig"], Source]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReconstructionOptions:
     """How an image is looked at.
 
     Attributes
@@ -68,7 +68,7 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ReconstructedImage:
     """An image, what was seen of it, and what the model fills in.
 
     Attributes
@@ -113,7 +113,7 @@ class Look:
         return found
 
 
-class Looker:
+class ReconstructionModelCache:
     """Keeps the model that was asked last; for one thread."""
 
     def __init__(self, compute: ComputeConfig | None = None) -> None:
@@ -122,7 +122,9 @@ class Looker:
         self._model: Any = None
         self._config: PretrainConfig | None = None
 
-    def look(self, folder: Path, read: Read, asked: Asked) -> Look:
+    def look(
+        self, folder: Path, read: Read, asked: ReconstructionOptions
+    ) -> ReconstructedImage:
         """Have a run, finished or not, fill in an image.
 
         Parameters
@@ -131,7 +133,7 @@ class Looker:
             Of the pre-training.
         read : callable
             Gives the image, by the run's configuration.
-        asked : Asked
+        asked : ReconstructionOptions
             How.
 
         Raises
@@ -143,16 +145,16 @@ class Looker:
         from napari_mcm.core.mae.augment import resized
         from napari_mcm.core.mae.reconstruction import precision, reconstruct
 
-        with answered(PICTURES):
+        with explain_out_of_memory(PICTURES):
             model, config = self._load(folder)
         source = read(config)
         ratio = asked.ratio or config.masking.mask_ratio
         image = resized(source.pixels, config.model.image_size)
-        with answered(PICTURES), precision(model, self._compute):
+        with explain_out_of_memory(PICTURES), precision(model, self._compute):
             (made,) = reconstruct(
                 model, [image], config.augment, ratio, asked.seed, asked.paste
             )
-        return Look(source, made, ratio)
+        return ReconstructedImage(source, made, ratio)
 
     def is_known(self, folder: Path) -> bool:
         """Tell whether the run has no other weights than when it was asked last."""

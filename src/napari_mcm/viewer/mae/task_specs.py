@@ -7,9 +7,9 @@ from napari_mcm.viewer.app.commands import (
 )
 from napari_mcm.viewer.mae.run import pretraining_state
 from napari_mcm.viewer.training.run_folder import PRETRAININGS
-from napari_mcm.viewer.training.start_panel import Kind
+from napari_mcm.viewer.training.start_panel import TrainingTaskSpec
 
-PRETRAIN = Kind(
+PRETRAIN = TrainingTaskSpec(
     verb="mae pretrain",
     button="Pre-tr&ain",
     tip="Pre-train a ViT in the background; it can be cancelled and gone on with",

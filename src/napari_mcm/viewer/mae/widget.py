@@ -7,22 +7,25 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
-from napari_mcm.viewer.cells.classify_panel import CellsBox
-from napari_mcm.viewer.cells.controller import CellsDesk
+from napari_mcm.viewer.cells.classify_panel import ClassifyPanel
+from napari_mcm.viewer.cells.controller import CellsController
 from napari_mcm.viewer.cells.form import AblationForm, CellsForm
-from napari_mcm.viewer.cells.results_panel import AblationResults, CellsResults
+from napari_mcm.viewer.cells.results_panel import (
+    AblationResultsPanel,
+    CellsResultsPanel,
+)
 from napari_mcm.viewer.cells.task_specs import ABLATE, CLASSIFY
-from napari_mcm.viewer.cells.training import AblationDesk, ClassifierDesk
-from napari_mcm.viewer.mae.controller import PretrainDesk
+from napari_mcm.viewer.cells.training import AblationController, ClassifierController
+from napari_mcm.viewer.mae.controller import PretrainController
 from napari_mcm.viewer.mae.form import PretrainForm
-from napari_mcm.viewer.mae.live_preview import PreviewBox, TrainingPreview
-from napari_mcm.viewer.mae.reconstruct_controller import ReconstructDesk
-from napari_mcm.viewer.mae.reconstruct_panel import ReconstructBox
+from napari_mcm.viewer.mae.live_preview import LivePreviewPanel, TrainingPreview
+from napari_mcm.viewer.mae.reconstruct_controller import ReconstructController
+from napari_mcm.viewer.mae.reconstruct_panel import ReconstructPanel
 from napari_mcm.viewer.mae.task_specs import PRETRAIN
 from napari_mcm.viewer.qt.dock import DockedWidget
-from napari_mcm.viewer.qt.slide_selector import SlideBox
-from napari_mcm.viewer.training.curves_panel import TrainingCurves
-from napari_mcm.viewer.training.start_panel import StartBox
+from napari_mcm.viewer.qt.slide_selector import SlideSelector
+from napari_mcm.viewer.training.curves_panel import TrainingCurvesPanel
+from napari_mcm.viewer.training.start_panel import StartPanel
 
 if TYPE_CHECKING:
     import napari
@@ -44,10 +47,16 @@ class MaeWidget(DockedWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         session = self.session
-        self.desk, self.ablation = PretrainDesk(session), AblationDesk(session)
-        self.classifier, self.cells = ClassifierDesk(session), CellsDesk(session)
-        self.preview = TrainingPreview(self.desk)
-        self.reconstruction = ReconstructDesk(session)
+        self.controller, self.ablation = (
+            PretrainController(session),
+            AblationController(session),
+        )
+        self.classifier, self.cells = (
+            ClassifierController(session),
+            CellsController(session),
+        )
+        self.preview = TrainingPreview(self.controller)
+        self.reconstruction = ReconstructController(session)
         parts = (
             self._pretraining,
             self._reconstructing,
@@ -58,22 +67,22 @@ class MaeWidget(DockedWidget):
 
     def _pretraining(self) -> tuple[QWidget, ...]:
         self.form = PretrainForm(self.session)
-        self.start = StartBox(self.desk, self.form, PRETRAIN)
-        self.curves = TrainingCurves(self.desk, _CHARTS, _FIGURES)
-        self.looks = PreviewBox(self.preview)
+        self.start = StartPanel(self.controller, self.form, PRETRAIN)
+        self.curves = TrainingCurvesPanel(self.controller, _CHARTS, _FIGURES)
+        self.looks = LivePreviewPanel(self.preview)
         return self.form, self.start, self.curves, self.looks, self.form.more
 
     def _reconstructing(self) -> tuple[QWidget, ...]:
-        self.reconstruct = ReconstructBox(self.reconstruction, self.desk)
-        self.slide = SlideBox(self.session, brief=True)
+        self.reconstruct = ReconstructPanel(self.reconstruction, self.controller)
+        self.slide = SlideSelector(self.session, brief=True)
         return self.slide, self.reconstruct
 
     def _classifying(self) -> tuple[QWidget, ...]:
-        self.cells_form = CellsForm(self.desk)
-        self.cells_start = StartBox(self.classifier, self.cells_form, CLASSIFY)
-        self.cells_curves = TrainingCurves(self.classifier, _CHARTS, _FIGURES)
-        self.cells_results = CellsResults(self.classifier)
-        self.marked = CellsBox(self.cells, self.classifier)
+        self.cells_form = CellsForm(self.controller)
+        self.cells_start = StartPanel(self.classifier, self.cells_form, CLASSIFY)
+        self.cells_curves = TrainingCurvesPanel(self.classifier, _CHARTS, _FIGURES)
+        self.cells_results = CellsResultsPanel(self.classifier)
+        self.marked = ClassifyPanel(self.cells, self.classifier)
         return (
             self.cells_form,
             self.cells_start,
@@ -85,9 +94,9 @@ class MaeWidget(DockedWidget):
 
     def _ablating(self) -> tuple[QWidget, ...]:
         self.ablation_form = AblationForm()
-        self.ablation_start = StartBox(self.ablation, self.ablation_form, ABLATE)
-        self.ablation_curves = TrainingCurves(self.ablation, _CHARTS, _FIGURES)
-        self.ablation_results = AblationResults(self.ablation)
+        self.ablation_start = StartPanel(self.ablation, self.ablation_form, ABLATE)
+        self.ablation_curves = TrainingCurvesPanel(self.ablation, _CHARTS, _FIGURES)
+        self.ablation_results = AblationResultsPanel(self.ablation)
         return (
             self.ablation_form,
             self.ablation_start,

@@ -15,14 +15,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mcm.viewer.mil.attention import AttentionDesk, Shown
+from napari_mcm.viewer.mil.attention import AttentionController, ShownAttention
 from napari_mcm.viewer.mil.commands import attention_command
-from napari_mcm.viewer.mil.controller import MilDesk
-from napari_mcm.viewer.qt.color_strip import ColourStrip
+from napari_mcm.viewer.mil.controller import MilController
+from napari_mcm.viewer.qt.color_strip import ColorStrip
 from napari_mcm.viewer.qt.command_panel import CommandMenu
-from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note
+from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import PathField
-from napari_mcm.viewer.qt.thumbnail_strip import PatchStrip
+from napari_mcm.viewer.qt.thumbnail_strip import ThumbnailStrip
 
 if TYPE_CHECKING:
     from napari_mcm.core.mil.attention_maps import Scaling
@@ -35,20 +35,22 @@ SCALINGS: dict[Scaling, str] = {
 _PREDICT = "Predict the class of the open slide, and draw where the models look"
 
 
-class AttentionBox(QGroupBox):
+class AttentionPanel(QGroupBox):
     """Predicts the open slide, and shows its attention and top patches.
 
     Parameters
     ----------
-    desk : MilDesk
+    controller : MilController
         Which has the run.
-    attention : AttentionDesk
+    attention : AttentionController
         Which asks it.
     """
 
-    def __init__(self, desk: MilDesk, attention: AttentionDesk) -> None:
+    def __init__(
+        self, controller: MilController, attention: AttentionController
+    ) -> None:
         super().__init__("Run on this slide")
-        self._desk, self._attention = desk, attention
+        self._controller, self._attention = controller, attention
         self.run = note()
         self.features = PathField(
             "Folder of features",
@@ -58,8 +60,8 @@ class AttentionBox(QGroupBox):
         self.predict.clicked.connect(attention.predict)
         self.command = CommandMenu(
             "This slide",
-            lambda: attention_command(desk, attention),
-            desk.session.complain,
+            lambda: attention_command(controller, attention),
+            controller.session.report_error,
         )
         self.result, self.caveat = note(), note()
         self.look_at = narrow(QComboBox())
@@ -75,8 +77,10 @@ class AttentionBox(QGroupBox):
         self.scaling.activated.connect(
             lambda _: attention.use_scaling(self.scaling.currentData())
         )
-        self.low, self.colours, self.high = QLabel(), ColourStrip(), QLabel()
-        self.strip = PatchStrip("Patches of greatest attention, best first", "weight")
+        self.low, self.colours, self.high = QLabel(), ColorStrip(), QLabel()
+        self.strip = ThumbnailStrip(
+            "Patches of greatest attention, best first", "weight"
+        )
         self.strip.chosen.connect(attention.go_to)
         self._lay_out()
         self._connect()
@@ -116,17 +120,17 @@ class AttentionBox(QGroupBox):
         column.addWidget(self.content)
 
     def _connect(self) -> None:
-        session = self._desk.session
-        follow(self._desk.run_changed, self._take_run)
-        follow(session.slide_changed, self.refresh)
-        follow(session.jobs.status.events.state, self.refresh)
-        follow(self.features.changed, self._features_changed)
-        follow(self._attention.shown_changed, self.refresh)
-        follow(self._attention.tops_changed, self._show_tops)
+        session = self._controller.session
+        connect(self._controller.run_changed, self._take_run)
+        connect(session.slide_changed, self.refresh)
+        connect(session.jobs.status.events.state, self.refresh)
+        connect(self.features.changed, self._features_changed)
+        connect(self._attention.shown_changed, self.refresh)
+        connect(self._attention.tops_changed, self._show_tops)
 
     def refresh(self) -> None:
         """Show the present slide's prediction, and which buttons can be used."""
-        run, session = self._desk.run, self._desk.session
+        run, session = self._controller.run, self._controller.session
         reason = ""
         if session.jobs.status.busy:
             reason = "another job is running"
@@ -134,7 +138,7 @@ class AttentionBox(QGroupBox):
             reason = "no trained run is shown: choose one in Results"
         elif session.slide is None:
             reason = "no slide is open"
-        allow(self.predict, _PREDICT, reason)
+        set_enabled_with_reason(self.predict, _PREDICT, reason)
         self.run.setText(
             "No run yet: train one, or choose one in Results."
             if run is None
@@ -147,8 +151,8 @@ class AttentionBox(QGroupBox):
             self._show(shown)
         self._show_tops()
 
-    def _show(self, shown: Shown) -> None:
-        look = shown.look
+    def _show(self, shown: ShownAttention) -> None:
+        look = shown.prediction
         self.result.setText(describe(shown))
         self.caveat.setText(_caveat(shown))
         self.caveat.setVisible(bool(self.caveat.text()))
@@ -171,26 +175,30 @@ class AttentionBox(QGroupBox):
         self._best.setVisible(bool(tops))
 
     def _take_run(self) -> None:
-        self.features.put(self._desk.features)
+        self.features.put(self._controller.features)
         self.refresh()
 
     def _features_changed(self) -> None:
-        self._desk.features = self.features.path
+        self._controller.features = self.features.path
 
 
-def describe(shown: Shown) -> str:
+def describe(shown: ShownAttention) -> str:
     """Say what is predicted: ``tumour 0.93, normal 0.07``, by how many models."""
-    look = shown.look
+    look = shown.prediction
     order = look.probabilities.argsort()[::-1]
     each = ", ".join(f"{look.classes[i]} {look.probabilities[i]:.3f}" for i in order)
-    count = shown.look.weights.shape[-1]
+    count = shown.prediction.weights.shape[-1]
     models = f"{look.models} model{'s' if look.models > 1 else ''}"
     effective = f"Effective number of attended patches: {shown.effective:,.3g}"
     return f"{each} ({models}). {effective} of {count:,}."
 
 
-def _caveat(shown: Shown) -> str:
-    parts = [] if shown.look.unseen else ["These models have learned from this slide."]
-    if shown.look.caveat:
-        parts.append(f"Note: {shown.look.caveat}.")
+def _caveat(shown: ShownAttention) -> str:
+    parts = (
+        []
+        if shown.prediction.unseen
+        else ["These models have learned from this slide."]
+    )
+    if shown.prediction.caveat:
+        parts.append(f"Note: {shown.prediction.caveat}.")
     return " ".join(parts)

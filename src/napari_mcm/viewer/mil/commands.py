@@ -13,11 +13,13 @@ from napari_mcm.viewer.app.commands import open_slide, output_folder
 from napari_mcm.viewer.app.settings import preferences
 
 if TYPE_CHECKING:
-    from napari_mcm.viewer.mil.attention import AttentionDesk
-    from napari_mcm.viewer.mil.controller import MilDesk
+    from napari_mcm.viewer.mil.attention import AttentionController
+    from napari_mcm.viewer.mil.controller import MilController
 
 
-def attention_command(desk: MilDesk, attention: AttentionDesk) -> Command:
+def attention_command(
+    controller: MilController, attention: AttentionController
+) -> Command:
     """Name the verb that predicts the shown slide and draws where a run looks.
 
     Raises
@@ -25,25 +27,29 @@ def attention_command(desk: MilDesk, attention: AttentionDesk) -> Command:
     ValueError
         With one line that names what is missing.
     """
-    facts, run, shown = open_slide(desk.session), desk.run, attention.shown
+    metadata, run, shown = (
+        open_slide(controller.session),
+        controller.run,
+        attention.shown,
+    )
     if run is None:
         raise ValueError("Choose a trained run first")
-    name = slide_key(facts.name)
-    folders = [folder for folder in (desk.features, run.features) if folder]
+    name = slide_key(metadata.name)
+    folders = [folder for folder in (controller.features, run.features) if folder]
     if not folders:
         raise ValueError("Choose the folder of features first")
     having = [f for f in folders if any(f.glob(f"{escape(name)}.*"))]
     chosen = None
-    if shown is not None and shown.look.per_class:
-        chosen = shown.look.classes[shown.number]
+    if shown is not None and shown.prediction.per_class:
+        chosen = shown.prediction.classes[shown.number]
     config = AttentionConfig(
         run=run.path,
-        slide=facts.path,
+        slide=metadata.path,
         features=[*having, *folders][0],
-        out=output_folder(facts) / f"{facts.name}.attention",
+        out=output_folder(metadata) / f"{metadata.name}.attention",
         class_name=chosen,
         scaling=attention.scaling,
         compute=preferences().compute,
-        read=ReadConfig(mpp_override=facts.mpp_override),
+        read=ReadConfig(mpp_override=metadata.mpp_override),
     )
     return Command("mil attention", config, "run")

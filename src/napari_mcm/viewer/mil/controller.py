@@ -11,8 +11,8 @@ from psygnal import Signal
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.runtime.jobs import Job, Metrics
-from napari_mcm.viewer.app.commands import beside_window
-from napari_mcm.viewer.app.out_of_memory import BAGS, answered
+from napari_mcm.viewer.app.commands import reserve_gui_core
+from napari_mcm.viewer.app.out_of_memory import BAGS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import (
     remember_mil_folders,
     remembered_mil_folders,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 
-class MilDesk:
+class MilController:
     """Starts the jobs of the *MIL* widget and keeps what came of them.
 
     Parameters
@@ -69,11 +69,11 @@ class MilDesk:
         """Train a new run, and show it."""
         self._start(
             f"Training {config.aggregator.model}",
-            lambda: train_run(beside_window(config)),
+            lambda: train_run(reserve_gui_core(config)),
             {},
         )
 
-    def go_on(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
         """Go on with an unfinished run, and show it."""
         title = f"Going on with {folder.name}"
         # What the first part of it has measured is drawn, too.
@@ -95,7 +95,9 @@ class MilDesk:
         """Tell whether a job runs, and complain if so."""
         busy = self.session.jobs.status.busy
         if busy:
-            self.session.complain("Another job is running: wait for it, or cancel it")
+            self.session.report_error(
+                "Another job is running: wait for it, or cancel it"
+            )
         return busy
 
     def _start(
@@ -134,7 +136,7 @@ class MilDesk:
     def _in_background(
         self, key: str, work: Callable[[], object], then: Callable[..., None]
     ) -> None:
-        self.session.disk.submit(key, work, then, self.session.complain)
+        self.session.disk.submit(key, work, then, self.session.report_error)
 
 
 def _ignore(_: object) -> None:
@@ -153,7 +155,7 @@ _TRAINING = (
 def train_run(config: MilConfig) -> Job[Path]:
     """Train a new run; returns its folder."""
     train = yield from import_modules(_TRAINING)
-    with answered(BAGS, config, config.out):
+    with explain_out_of_memory(BAGS, config, config.out):
         result = yield from train.train(config)
     return Path(result.run_dir)
 
@@ -161,7 +163,7 @@ def train_run(config: MilConfig) -> Job[Path]:
 def continue_run(folder: Path) -> Job[Path]:
     """Go on with a run; returns its folder."""
     train = yield from import_modules(_TRAINING)
-    with answered(BAGS, read_config(folder), folder):
+    with explain_out_of_memory(BAGS, read_config(folder), folder):
         result = yield from train.resume_train(folder)
     return Path(result.run_dir)
 

@@ -7,9 +7,9 @@ import math
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_mcm.viewer.mil.controller import MilDesk
+from napari_mcm.viewer.mil.controller import MilController
 from napari_mcm.viewer.mil.run import Curves
-from napari_mcm.viewer.qt.helpers import follow, narrow, note
+from napari_mcm.viewer.qt.helpers import connect, narrow, note
 from napari_mcm.viewer.training.chart import Chart, Lines, describe
 
 NAMES = {
@@ -20,18 +20,18 @@ NAMES = {
 _WAIT_MS = 100
 
 
-class CurvesBox(QWidget):
+class CurvesPanel(QWidget):
     """The chart, what it shows, and the last values as text.
 
     Parameters
     ----------
-    desk : MilDesk
+    controller : MilController
         Whose curves.
     """
 
-    def __init__(self, desk: MilDesk) -> None:
+    def __init__(self, controller: MilController) -> None:
         super().__init__()
-        self._desk = desk
+        self._controller = controller
         self.choice = narrow(QComboBox())
         self.choice.setAccessibleName("Curves")
         self.choice.setToolTip("What the lines show, over the epochs")
@@ -47,7 +47,7 @@ class CurvesBox(QWidget):
         self._soon.setSingleShot(True)
         self._soon.setInterval(_WAIT_MS)
         self._soon.timeout.connect(self.refresh)
-        follow(desk.curves_changed, self._changed)
+        connect(controller.curves_changed, self._changed)
         self.refresh()
 
     def _changed(self) -> None:
@@ -56,7 +56,7 @@ class CurvesBox(QWidget):
 
     def refresh(self) -> None:
         """Show the curves as they are now."""
-        curves = self._desk.curves
+        curves = self._controller.curves
         self.setVisible(bool(curves))
         self._offer([n for n in NAMES if any(n in s for s in curves.values())])
         name = self.choice.currentData()

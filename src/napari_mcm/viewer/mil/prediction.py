@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.features import _read
-from napari_mcm.viewer.app.out_of_memory import LOOKED_AT, answered
+from napari_mcm.viewer.app.out_of_memory import LOOKED_AT, explain_out_of_memory
 from napari_mcm.viewer.layers.thumbnails import TopPatch, read_thumbnails
 from napari_mcm.viewer.training.imports import import_modules
 
@@ -32,7 +32,7 @@ _MODULES = (
 
 
 @dataclass(frozen=True)
-class LookRequest:
+class PredictionRequest:
     """A slide that a run is asked about.
 
     Attributes
@@ -60,12 +60,12 @@ class LookRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class SlideLook:
+class SlidePrediction:
     """What a run makes of a slide.
 
     Attributes
     ----------
-    request : LookRequest
+    request : PredictionRequest
         What was asked.
     features : FeatureSet
         Of the slide, P patches.
@@ -83,7 +83,7 @@ class SlideLook:
         Whether none of the models has learned from the slide.
     """
 
-    request: LookRequest
+    request: PredictionRequest
     features: FeatureSet
     weights: NDArray[np.float64]
     probabilities: NDArray[np.float64]
@@ -127,7 +127,7 @@ class SlideLook:
         return effective_number(self.weights_of(number))
 
 
-def look(request: LookRequest) -> Job[SlideLook]:
+def predict_slide(request: PredictionRequest) -> Job[SlidePrediction]:
     """Predict a slide, and see what the models look at.
 
     Models that have not learned from the slide are taken, where there are any.
@@ -140,15 +140,15 @@ def look(request: LookRequest) -> Job[SlideLook]:
         If the run cannot be used.
     """
     maps = yield from import_modules(_MODULES)
-    from napari_mcm.core.mil.bags import origin_of
-    from napari_mcm.core.mil.ensemble import learned_from, load_ensemble
-    from napari_mcm.core.runtime.threads import alive
+    from napari_mcm.core.mil.bags import source_of
+    from napari_mcm.core.mil.ensemble import load_ensemble, was_trained_on
+    from napari_mcm.core.runtime.threads import report_while_running
 
-    file = yield from apart("Looking for features", features_of, request)
-    features = yield from apart(
+    file = yield from run_in_thread("Looking for features", features_of, request)
+    features = yield from run_in_thread(
         "Reading features", _read, file, request.slide, request.mpp
     )
-    ensemble = yield from apart(
+    ensemble = yield from run_in_thread(
         "Reading the run",
         load_ensemble,
         request.run,
@@ -156,17 +156,17 @@ def look(request: LookRequest) -> Job[SlideLook]:
         request.name,
         request.compute,
     )
-    ensemble.check(origin_of(features.dim, features.encoder), file)
-    unseen = request.name not in learned_from(request.run, ensemble.folds)
+    ensemble.check(source_of(features.dim, features.encoder), file)
+    unseen = request.name not in was_trained_on(request.run, ensemble.folds)
     if not unseen:
         yield Note(f"{request.name} was learned from: what is predicted of it flatters")
     vectors = features.features[maps.usable(features)]
     if not len(vectors):
         raise ConfigError("holds no patch with features", file)
     progress = Progress(f"Looking at {request.name}", 0, None)
-    with answered(LOOKED_AT, where=file):
-        looked = yield from alive(ensemble.look(vectors), progress)
-    return SlideLook(
+    with explain_out_of_memory(LOOKED_AT, where=file):
+        looked = yield from report_while_running(ensemble.look(vectors), progress)
+    return SlidePrediction(
         request,
         features,
         looked.attention,
@@ -180,19 +180,19 @@ def look(request: LookRequest) -> Job[SlideLook]:
 
 
 def top_patches(
-    look: SlideLook, number: int, count: int, slide: Slide
+    prediction: SlidePrediction, number: int, count: int, slide: Slide
 ) -> list[TopPatch]:
     """Read the patches of greatest weight, best first, as thumbnails."""
     from napari_mcm.core.mil.attention_maps import usable
 
-    rows = np.flatnonzero(usable(look.features))
-    weights = look.weights_of(number)
+    rows = np.flatnonzero(usable(prediction.features))
+    weights = prediction.weights_of(number)
     best = np.argsort(-weights, kind="stable")[:count]
-    grid = look.features.grid
+    grid = prediction.features.grid
     return read_thumbnails(slide, grid, rows[best].tolist(), weights[best].tolist())
 
 
-def features_of(request: LookRequest) -> Path:
+def features_of(request: PredictionRequest) -> Path:
     """Find the feature file of a slide.
 
     Raises

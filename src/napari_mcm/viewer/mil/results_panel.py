@@ -16,10 +16,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mcm.viewer.mil.attention import AttentionDesk
-from napari_mcm.viewer.mil.controller import MilDesk
+from napari_mcm.viewer.mil.attention import AttentionController
+from napari_mcm.viewer.mil.controller import MilController
 from napari_mcm.viewer.mil.tables import FiguresTable, PredictionTable, scored
-from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note, while_alive
+from napari_mcm.viewer.qt.helpers import (
+    connect,
+    narrow,
+    note,
+    set_enabled_with_reason,
+    while_alive,
+)
 from napari_mcm.viewer.qt.path_field import PathField
 from napari_mcm.viewer.training.run_images import Picture
 
@@ -32,20 +38,22 @@ _PLOTS = {
 _OPEN = "Open the selected slide, and draw what the models look at (also: double click)"
 
 
-class ResultsBox(QWidget):
+class MilResultsPanel(QWidget):
     """A run's results, and its slides to be opened.
 
     Parameters
     ----------
-    desk : MilDesk
+    controller : MilController
         Which reads the run.
-    attention : AttentionDesk
+    attention : AttentionController
         Which opens slides.
     """
 
-    def __init__(self, desk: MilDesk, attention: AttentionDesk) -> None:
+    def __init__(
+        self, controller: MilController, attention: AttentionController
+    ) -> None:
         super().__init__()
-        self._desk, self._attention = desk, attention
+        self._controller, self._attention = controller, attention
         self.run = PathField("Run folder", "A finished run of mil train")
         self.show_it = QPushButton("&Show")
         self.show_it.clicked.connect(self.read)
@@ -94,32 +102,34 @@ class ResultsBox(QWidget):
         column.addWidget(self.content)
 
     def _connect(self) -> None:
-        follow(self._desk.run_changed, self._show)
-        follow(self._desk.session.jobs.status.events.state, self.refresh)
-        follow(self.run.changed, self.refresh)
-        follow(self.run.chosen, self.read)
-        follow(self.table.picked, self.refresh)
-        follow(self.slides.changed, self._slides_changed)
-        follow(self.table.opened, self._open)
+        connect(self._controller.run_changed, self._show)
+        connect(self._controller.session.jobs.status.events.state, self.refresh)
+        connect(self.run.changed, self.refresh)
+        connect(self.run.chosen, self.read)
+        connect(self.table.picked, self.refresh)
+        connect(self.slides.changed, self._slides_changed)
+        connect(self.table.opened, self._open)
 
     def refresh(self) -> None:
         """Show which buttons can be used."""
-        run = self._desk.run
+        run = self._controller.run
         self.content.setVisible(run is not None)
         chosen = self.run.path is not None
-        allow(self.show_it, "Read the run", "" if chosen else "no run is chosen")
+        set_enabled_with_reason(
+            self.show_it, "Read the run", "" if chosen else "no run is chosen"
+        )
         reason = "" if self.table.slide() else "no slide is selected"
-        if self._desk.session.jobs.status.busy:
+        if self._controller.session.jobs.status.busy:
             reason = "another job is running"
-        allow(self.open, _OPEN, reason)
+        set_enabled_with_reason(self.open, _OPEN, reason)
 
     def read(self) -> None:
         """Read the chosen run in the background."""
         if self.run.path is not None:
-            self._desk.show_run(self.run.path)
+            self._controller.show_run(self.run.path)
 
     def _show(self) -> None:
-        run = self._desk.run
+        run = self._controller.run
         if run is None:
             return
         self.run.put(run.path)
@@ -141,25 +151,25 @@ class ResultsBox(QWidget):
         self.refresh()
 
     def _read_plot(self) -> None:
-        run, name = self._desk.run, self.plot.currentData()
+        run, name = self._controller.run, self.plot.currentData()
         if run is None or name is None:
             self.picture.show_image(QImage())
             return
         self.picture.setAccessibleName(f"{self.plot.currentText()} plot of the run")
-        session = self._desk.session
+        session = self._controller.session
         session.disk.submit(
             "mil plot",
             partial(_read_image, run.plots[name]),
             while_alive(self.picture.show_image),
-            session.complain,
+            session.report_error,
         )
 
     def _slides_changed(self) -> None:
-        self._desk.slides = self.slides.path
+        self._controller.slides = self.slides.path
 
     def _open(self) -> None:
         if name := self.table.slide():
-            self._desk.remember({"slides": self.slides.line.text()})
+            self._controller.remember({"slides": self.slides.line.text()})
             self._attention.open_slide(name)
 
 

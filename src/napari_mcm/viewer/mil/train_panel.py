@@ -12,11 +12,16 @@ from napari_mcm.core.mil.config import MilConfig, ModelName
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.app.commands import mil_command, resume_command
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.mil.controller import MilDesk
+from napari_mcm.viewer.mil.controller import MilController
 from napari_mcm.viewer.mil.run import state_of
-from napari_mcm.viewer.qt.collapsible_forms import Folded
-from napari_mcm.viewer.qt.command_panel import CommandBox
-from napari_mcm.viewer.qt.helpers import allow, follow, note, while_alive
+from napari_mcm.viewer.qt.collapsible_forms import CollapsibleForms
+from napari_mcm.viewer.qt.command_panel import CommandPanel
+from napari_mcm.viewer.qt.helpers import (
+    connect,
+    note,
+    set_enabled_with_reason,
+    while_alive,
+)
 from napari_mcm.viewer.qt.option_form import Labels, OptionForm, make_config
 from napari_mcm.viewer.qt.path_field import PathField
 from napari_mcm.viewer.training.run_folder import RunState
@@ -25,7 +30,7 @@ _TRAIN = "Train and test on each fold, in the background"
 
 CONTINUE = "Co&ntinue"
 
-_GO_ON = "Go on where it was broken off; its options stay as they are"
+_RESUME_TIP = "Go on where it was broken off; its options stay as they are"
 
 _REASONS = {
     "other": "the run folder holds something else",
@@ -33,18 +38,18 @@ _REASONS = {
 }
 
 
-class TrainBox(QWidget):
+class TrainPanel(QWidget):
     """What is trained on what, and the button that starts it.
 
     Parameters
     ----------
-    desk : MilDesk
+    controller : MilController
         Which runs it.
     """
 
-    def __init__(self, desk: MilDesk) -> None:
+    def __init__(self, controller: MilController) -> None:
         super().__init__()
-        self._desk, self._jobs = desk, desk.session.jobs
+        self._controller, self._jobs = controller, controller.session.jobs
         self._state: RunState | None = None
         self.cohort = PathField(
             "Table of slides",
@@ -63,12 +68,12 @@ class TrainBox(QWidget):
         self.show_run = QPushButton("Show &it")
         self.show_run.setToolTip("Show the results of the finished run")
         self.show_run.clicked.connect(self._show)
-        self.command = CommandBox(self.as_command, desk.session.complain)
+        self.command = CommandPanel(self.as_command, controller.session.report_error)
         self._lay_out()
-        follow(self.cohort.changed, self._cohort_changed)
-        follow(self.features.changed, self.refresh)
-        follow(self.out.changed, self.look)
-        follow(self._jobs.status.events.state, self.look)
+        connect(self.cohort.changed, self._cohort_changed)
+        connect(self.features.changed, self.refresh)
+        connect(self.out.changed, self.look)
+        connect(self._jobs.status.events.state, self.look)
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -77,7 +82,7 @@ class TrainBox(QWidget):
         form.addRow("", self.cohort_note)
         form.addRow("Feat&ures", self.features)
         self.cohort_note.setVisible(False)
-        folded = Folded("More options", self.more)
+        folded = CollapsibleForms("More options", self.more)
         folded.setToolTip("Epochs, learning rate, seeds; the command line has all")
         below = QFormLayout()
         below.addRow("Run folder", self.out)
@@ -95,9 +100,11 @@ class TrainBox(QWidget):
     def refresh(self) -> None:
         """Show which buttons can be used."""
         state = self._state
-        go_on = state is not None and state.kind == "unfinished"
-        self.train.setText(CONTINUE if go_on else "&Train")
-        allow(self.train, _GO_ON if go_on else _TRAIN, self._reason())
+        resume = state is not None and state.kind == "unfinished"
+        self.train.setText(CONTINUE if resume else "&Train")
+        set_enabled_with_reason(
+            self.train, _RESUME_TIP if resume else _TRAIN, self._reason()
+        )
         self.state_note.setText(state.text if state else "")
         self.state_note.setVisible(bool(self.state_note.text()))
         self.show_run.setVisible(state is not None and state.kind == "finished")
@@ -105,7 +112,7 @@ class TrainBox(QWidget):
     def look(self) -> None:
         """Look again, in the background, at what the run folder holds."""
         folder, self._state = self.out.path, None
-        disk = self._desk.session.disk
+        disk = self._controller.session.disk
         if folder is None:
             disk.drop("mil state")
         else:
@@ -113,7 +120,7 @@ class TrainBox(QWidget):
                 "mil state",
                 lambda: state_of(folder),
                 while_alive(self._looked),
-                self._desk.session.complain,
+                self._controller.session.report_error,
             )
         self.refresh()
 
@@ -121,16 +128,16 @@ class TrainBox(QWidget):
         """Train, or go on with an unfinished run."""
         if self._state is not None and self._state.kind == "unfinished":
             assert self.out.path is not None
-            self._desk.go_on(self.out.path)
+            self._controller.resume(self.out.path)
             return
         try:
             config = self.config()
         except ValueError as error:
-            self._desk.session.complain(str(error))
+            self._controller.session.report_error(str(error))
             return
         chosen = self._places()
-        self._desk.remember({name: f.line.text() for name, f in chosen.items()})
-        self._desk.train(config)
+        self._controller.remember({name: f.line.text() for name, f in chosen.items()})
+        self._controller.train(config)
 
     def config(self) -> MilConfig:
         """Give what the form says.
@@ -178,10 +185,10 @@ class TrainBox(QWidget):
 
     def _show(self) -> None:
         if self.out.path is not None:
-            self._desk.show_run(self.out.path)
+            self._controller.show_run(self.out.path)
 
     def _cohort_changed(self) -> None:
-        path, disk = self.cohort.path, self._desk.session.disk
+        path, disk = self.cohort.path, self._controller.session.disk
         self._say("")
         if path is None:
             disk.drop("mil cohort")

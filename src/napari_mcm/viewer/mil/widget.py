@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QWidget
 
-from napari_mcm.viewer.mil.attention import AttentionDesk
-from napari_mcm.viewer.mil.attention_panel import AttentionBox
-from napari_mcm.viewer.mil.controller import MilDesk
-from napari_mcm.viewer.mil.curves_panel import CurvesBox
-from napari_mcm.viewer.mil.results_panel import ResultsBox
-from napari_mcm.viewer.mil.train_panel import TrainBox
+from napari_mcm.viewer.mil.attention import AttentionController
+from napari_mcm.viewer.mil.attention_panel import AttentionPanel
+from napari_mcm.viewer.mil.controller import MilController
+from napari_mcm.viewer.mil.curves_panel import CurvesPanel
+from napari_mcm.viewer.mil.results_panel import MilResultsPanel
+from napari_mcm.viewer.mil.train_panel import TrainPanel
 from napari_mcm.viewer.qt.dock import DockedWidget
-from napari_mcm.viewer.qt.helpers import follow
-from napari_mcm.viewer.qt.slide_selector import SlideBox
+from napari_mcm.viewer.qt.helpers import connect
+from napari_mcm.viewer.qt.slide_selector import SlideSelector
 
 if TYPE_CHECKING:
     import napari
@@ -33,22 +33,25 @@ class MilWidget(DockedWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
-        self.desk = MilDesk(self.session)
-        self.attention = AttentionDesk(self.desk)
-        self.train, self.curves = TrainBox(self.desk), CurvesBox(self.desk)
-        self.results = ResultsBox(self.desk, self.attention)
-        self.slide = SlideBox(self.session, brief=True)
-        self.looking = AttentionBox(self.desk, self.attention)
+        self.controller = MilController(self.session)
+        self.attention = AttentionController(self.controller)
+        self.train, self.curves = (
+            TrainPanel(self.controller),
+            CurvesPanel(self.controller),
+        )
+        self.results = MilResultsPanel(self.controller, self.attention)
+        self.slide = SlideSelector(self.session, brief=True)
+        self.looking = AttentionPanel(self.controller, self.attention)
         parts: tuple[tuple[QWidget, ...], ...] = (
             (self.train, self.curves),
             (self.results,),
             (self.slide, self.looking),
         )
         self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
-        follow(self.desk.run_changed, self._show_results)
-        follow(self.attention.shown_changed, self._show_slide)
-        follow(self.desk.recalled, self._recalled)
-        self.desk.recall()
+        connect(self.controller.run_changed, self._show_results)
+        connect(self.attention.shown_changed, self._show_slide)
+        connect(self.controller.recalled, self._recalled)
+        self.controller.recall()
 
     def _show_results(self) -> None:
         self.tabs.setCurrentIndex(TABS.index("Results"))
@@ -66,4 +69,4 @@ class MilWidget(DockedWidget):
             "slides": self.results.slides,
         }
         for name, field in fields.items():
-            field.propose(self.desk.last.get(name))
+            field.propose(self.controller.last.get(name))

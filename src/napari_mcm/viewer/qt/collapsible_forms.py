@@ -23,7 +23,7 @@ _RIGHT = (5.5, 3.5), (11.5, 8.0), (5.5, 12.5)
 _DOWN = (3.5, 5.5), (12.5, 5.5), (8.0, 11.5)
 
 
-class Fold(QCollapsible):
+class CollapsibleSection(QCollapsible):
     """A fold whose triangle points right while it is closed, and down while it is open.
 
     Parameters
@@ -76,7 +76,7 @@ class AllOptions:
     titles : mapping
         Groups, by the first part of an option's name, to titles; that of "" takes all
         that have no group with a title.
-    elsewhere : collection of str
+    cross_slide : collection of str
         Options that have fields of their own.
     words : mapping, optional
         What the values of a list are called, by option.
@@ -96,12 +96,12 @@ class AllOptions:
         model: type[BaseModel],
         main: Labels,
         titles: Mapping[str, str],
-        elsewhere: Collection[str],
+        cross_slide: Collection[str],
         words: Mapping[str, Words] | None = None,
     ) -> None:
         shown = {name for name, _ in main}
         names = [option.name for option in walk(model)]
-        rest = [name for name in names if name not in shown and name not in elsewhere]
+        rest = [name for name in names if name not in shown and name not in cross_slide]
         self.main = OptionForm(model, main, words)
         self.groups = {
             group: OptionForm(
@@ -109,7 +109,7 @@ class AllOptions:
             )
             for group in titles
         }
-        self.more = folded(self.groups, titles)
+        self.more = collapsible(self.groups, titles)
         self.forms = (self.main, *self.groups.values())
         self.labels: Labels = (*main, *((name, label_of(name)) for name in rest))
         self._put_preferred()
@@ -140,7 +140,7 @@ class AllOptions:
                 self.put(f"compute.{name}", value)
 
 
-class Folded(Fold):
+class CollapsibleForms(CollapsibleSection):
     """A form whose fields are made when it is first unfolded.
 
     Parameters
@@ -166,13 +166,13 @@ class Folded(Fold):
         super().expand(animate)
 
 
-def folded(groups: Mapping[str, OptionForm], titles: Mapping[str, str]) -> QWidget:
+def collapsible(groups: Mapping[str, OptionForm], titles: Mapping[str, str]) -> QWidget:
     """Put forms below each other, each folded under its title."""
     box = QGroupBox("All other options")
     column = QVBoxLayout(box)
     column.setSpacing(0)
     for name, title in titles.items():
-        part = Folded(title, groups[name])
+        part = CollapsibleForms(title, groups[name])
         part.setToolTip(f"More options: {title.lower()}")
         if (layout := part.layout()) is not None:
             layout.setContentsMargins(0, 0, 0, 0)

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 from napari_mcm.core.heatmaps.heatmap import Heatmap
 
 
-class ColourStrip(QWidget):
+class ColorStrip(QWidget):
     """A horizontal strip of a colour map."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Legend(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.low, self.strip, self.high = QLabel(), ColourStrip(), QLabel()
+        self.low, self.strip, self.high = QLabel(), ColorStrip(), QLabel()
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.low)

@@ -27,7 +27,7 @@ _COPY = (
 _SAVE = "Save all options as a file that --config takes on the command line"
 
 
-class Asked(Protocol):
+class CommandProvider(Protocol):
     """A task, or several, as they are run without a window."""
 
     @property
@@ -42,7 +42,7 @@ class CommandActions:
     ----------
     make : callable
         Gives the task as it is set up now; raises ValueError with one line.
-    complain : callable
+    report_error : callable
         Told one line when that or saving failed.
 
     Attributes
@@ -52,9 +52,9 @@ class CommandActions:
     """
 
     def __init__(
-        self, make: Callable[[], Asked], complain: Callable[[str], None]
+        self, make: Callable[[], CommandProvider], report_error: Callable[[str], None]
     ) -> None:
-        self._make, self._complain = make, complain
+        self._make, self._show_error = make, report_error
         self.said = note()
         self.said.setVisible(False)
 
@@ -70,12 +70,12 @@ class CommandActions:
         """Write all options to a file."""
         command = self._command()
         if not isinstance(command, Command):
-            self._complain("These are several commands: copy them")
+            self._show_error("These are several commands: copy them")
             return
         try:
             command.save(path)
         except (OSError, McmError) as error:
-            self._complain(f"The configuration is not saved: {error}")
+            self._show_error(f"The configuration is not saved: {error}")
             return
         verb = command.verb
         self._say(f"Saved: napari-mcm {verb} --config {path.name}", str(path))
@@ -84,7 +84,7 @@ class CommandActions:
         """Ask for a file, and write all options to it."""
         command = self._command()
         if command is not None and not isinstance(command, Command):
-            self._complain("These are several commands: copy them")
+            self._show_error("These are several commands: copy them")
         if not isinstance(command, Command):
             return
         path = ask_save(
@@ -96,12 +96,12 @@ class CommandActions:
         if path:
             self.save_to(Path(path))
 
-    def _command(self) -> Asked | None:
+    def _command(self) -> CommandProvider | None:
         self.said.setVisible(False)
         try:
             return self._make()
         except ValueError as error:
-            self._complain(str(error))
+            self._show_error(str(error))
             return None
 
     def _say(self, text: str, more: str) -> None:
@@ -110,20 +110,20 @@ class CommandActions:
         self.said.setVisible(True)
 
 
-class CommandBox(QWidget):
+class CommandPanel(QWidget):
     """Two buttons that copy a form's task as a command, and save its configuration.
 
     Parameters
     ----------
-    make, complain : callable
+    make, report_error : callable
         As :class:`CommandActions` takes them.
     """
 
     def __init__(
-        self, make: Callable[[], Asked], complain: Callable[[str], None]
+        self, make: Callable[[], CommandProvider], report_error: Callable[[str], None]
     ) -> None:
         super().__init__()
-        self._actions = actions = CommandActions(make, complain)
+        self._actions = actions = CommandActions(make, report_error)
         self.said, self.save_to = actions.said, actions.save_to
         self.copy = QPushButton("Copy as co&mmand")
         self.copy.setToolTip(_COPY)
@@ -147,7 +147,7 @@ class CommandMenu(QPushButton):
     ----------
     what : str
         The task, for people: ``"Features"``.
-    make, complain : callable
+    make, report_error : callable
         As :class:`CommandActions` takes them.
     saves : bool
         Whether the task has a configuration.
@@ -161,12 +161,12 @@ class CommandMenu(QPushButton):
     def __init__(
         self,
         what: str,
-        make: Callable[[], Asked],
-        complain: Callable[[str], None],
+        make: Callable[[], CommandProvider],
+        report_error: Callable[[str], None],
         saves: bool = True,
     ) -> None:
         super().__init__("Command")
-        self._actions = actions = CommandActions(make, complain)
+        self._actions = actions = CommandActions(make, report_error)
         self.said, self.save_to = actions.said, actions.save_to
         self.setToolTip(f"{what}: {_COPY[0].lower()}{_COPY[1:]}")
         self.setAccessibleName(f"{what}: as a command")

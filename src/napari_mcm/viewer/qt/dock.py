@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.qt.close_guard import guard_dock, guard_window
-from napari_mcm.viewer.qt.helpers import follow, note, reach_after, when_destroyed
+from napari_mcm.viewer.qt.helpers import connect, note, reach_after, when_destroyed
 from napari_mcm.viewer.qt.job_bar import JobBar
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ class DockedWidget(QWidget):
         self._settling.setSingleShot(True)
         self._settling.timeout.connect(self._join_others)
         self.say("")
-        follow(session.complained, self._complain)
-        follow(session.slide_changed, self._clear)
-        follow(session.jobs.status.events.state, self._clear)
+        connect(session.error_reported, self._show_error)
+        connect(session.slide_changed, self._clear)
+        connect(session.jobs.status.events.state, self._clear)
         # A closed dock unparents the widget; a closed viewer destroys it.
         user, known = id(self), ref(session)
 
@@ -213,7 +213,7 @@ class DockedWidget(QWidget):
         self.problem.setText(problem)
         self.problem.setVisible(bool(problem))
 
-    def _complain(self) -> None:
+    def _show_error(self) -> None:
         self.say(self.session.problem)
 
     def _clear(self) -> None:

@@ -11,7 +11,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QToolTip, QWidget
 
-_farewells: set[Callable[..., None]] = set()
+_destroy_callbacks: set[Callable[..., None]] = set()
 
 
 def when_destroyed(widget: QObject, call: Callable[[], object]) -> None:
@@ -26,17 +26,17 @@ def when_destroyed(widget: QObject, call: Callable[[], object]) -> None:
     """
 
     def farewell(*_: object) -> None:
-        _farewells.discard(farewell)
+        _destroy_callbacks.discard(farewell)
         call()
 
     # Python's collector takes what is connected along with the widget: a function that
     # is emptied already would be called, and end the process. So it is held until then.
-    _farewells.add(farewell)
-    finalize(widget, _farewells.discard, farewell).atexit = False
+    _destroy_callbacks.add(farewell)
+    finalize(widget, _destroy_callbacks.discard, farewell).atexit = False
     widget.destroyed.connect(farewell)
 
 
-def follow(signal: Any, method: Callable[..., None]) -> None:
+def connect(signal: Any, method: Callable[..., None]) -> None:
     """Connect a widget's method to a signal that may outlive the widget.
 
     Qt deletes widgets while Python still holds them: a closed viewer does so, with its
@@ -60,7 +60,7 @@ def follow(signal: Any, method: Callable[..., None]) -> None:
     when_destroyed(widget, lambda: signal.disconnect(relay, missing_ok=True))
 
 
-def allow(widget: QWidget, tip: str, reason: str = "") -> None:
+def set_enabled_with_reason(widget: QWidget, tip: str, reason: str = "") -> None:
     """Enable a widget, or disable it and say in its tooltip why.
 
     Parameters
@@ -153,7 +153,7 @@ def _widen(combo: QComboBox) -> None:
     frame.setMinimumWidth(width)
 
 
-def follow_later(method: Callable[[], None], *signals: Any) -> None:
+def connect_deferred(method: Callable[[], None], *signals: Any) -> None:
     """Call a widget's method once, when the window has painted what came before.
 
     Words and sliders of the dock take as long to lay out as the map takes to be drawn,

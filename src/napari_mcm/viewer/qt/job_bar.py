@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.viewer.app.jobs import JobRunner, JobState, JobStatus
-from napari_mcm.viewer.qt.helpers import follow
+from napari_mcm.viewer.qt.helpers import connect
 
 _CANCEL = "&Cancel"
 
@@ -43,7 +43,7 @@ class JobBar(QWidget):
         self.details.setToolTip("Show the whole error, and warnings of the last job")
         self.details.clicked.connect(self._show_details)
         self._lay_out()
-        follow(jobs.status.events, self._refresh)
+        connect(jobs.status.events, self._refresh)
         self._refresh()
 
     def _lay_out(self) -> None:

@@ -23,8 +23,8 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.qt.collapsible_forms import Fold
-from napari_mcm.viewer.qt.helpers import follow, narrow
+from napari_mcm.viewer.qt.collapsible_forms import CollapsibleSection
+from napari_mcm.viewer.qt.helpers import connect, narrow
 from napari_mcm.viewer.qt.path_field import ask_folder
 
 AUTO = "auto"
@@ -59,7 +59,7 @@ class PatchFields(QWidget):
         self.mpp.editTextChanged.connect(self._edited)
         self.patch_size.valueChanged.connect(self._edited)
         self.min_tissue.valueChanged.connect(self._edited)
-        follow(session.patches_changed, self.refresh)
+        connect(session.patches_changed, self.refresh)
 
     def _lay_out(self) -> None:
         form = QFormLayout(self)
@@ -165,7 +165,7 @@ class PatchOptions(QWidget):
         label.setBuddy(self.folder)
         form.addRow(label, row)
         form.addRow(self.overwrite)
-        folded = Fold("Patches and files")
+        folded = CollapsibleSection("Patches and files")
         folded.setToolTip("Resolution and size of patches, folder for features")
         folded.addWidget(inner)
         column = QVBoxLayout(self)

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.app.session import Session
-from napari_mcm.viewer.layers.metadata import SlideFacts
-from napari_mcm.viewer.qt.helpers import allow, follow, narrow, note
+from napari_mcm.viewer.layers.metadata import SlideMetadata
+from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import ask_file, ask_folder
 
 FILES = (
@@ -25,7 +25,7 @@ FILES = (
 )
 
 
-class SlideBox(QGroupBox):
+class SlideSelector(QGroupBox):
     """Chooses among the open slides, opens another, asks for a missing resolution.
 
     Parameters
@@ -48,7 +48,7 @@ class SlideBox(QGroupBox):
         self.open_folder = QPushButton("Open fol&der…")
         self.open_folder.setToolTip("Open a folder of DICOM files, or an OME-Zarr")
         self.open_folder.clicked.connect(self._browse_folder)
-        self.facts = note()
+        self.metadata = note()
         self.mpp = QDoubleSpinBox()
         self.mpp.setDecimals(4)
         self.mpp.setRange(0.01, 100)
@@ -59,7 +59,7 @@ class SlideBox(QGroupBox):
         self.set_mpp.setToolTip("Use this resolution for the slide")
         self.set_mpp.clicked.connect(lambda: session.state_mpp(self.mpp.value()))
         self._lay_out()
-        follow(session.slide_changed, self.refresh)
+        connect(session.slide_changed, self.refresh)
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -74,7 +74,7 @@ class SlideBox(QGroupBox):
         column = QVBoxLayout(self)
         column.addWidget(self.choice)
         column.addLayout(opening)
-        column.addWidget(self.facts)
+        column.addWidget(self.metadata)
         column.addWidget(self._missing)
 
     def refresh(self) -> None:
@@ -85,17 +85,19 @@ class SlideBox(QGroupBox):
         if self._session.slide in slides:
             self.choice.setCurrentIndex(slides.index(self._session.slide))
         reason = "" if slides else "no slide is open"
-        allow(self.choice, "The slide that is searched", reason)
-        facts = self._session.facts
-        self.facts.setText(_describe(facts))
-        shown_elsewhere = self._brief and facts is not None and facts.mpp is not None
-        self.facts.setVisible(not shown_elsewhere)
-        self.facts.setToolTip(facts.path if facts else "")
+        set_enabled_with_reason(self.choice, "The slide that is searched", reason)
+        metadata = self._session.metadata
+        self.metadata.setText(_describe(metadata))
+        shown_elsewhere = (
+            self._brief and metadata is not None and metadata.mpp is not None
+        )
+        self.metadata.setVisible(not shown_elsewhere)
+        self.metadata.setToolTip(metadata.path if metadata else "")
         # What the user gave can be given again: it is remembered, right or wrong.
-        asked = facts is not None and (facts.mpp is None or facts.mpp_override)
+        asked = metadata is not None and (metadata.mpp is None or metadata.mpp_override)
         self._missing.setVisible(bool(asked))
-        if facts is not None and facts.mpp_override:
-            self.mpp.setValue(facts.mpp_override)
+        if metadata is not None and metadata.mpp_override:
+            self.mpp.setValue(metadata.mpp_override)
 
     def _chosen(self, index: int) -> None:
         self._session.choose_slide(self._session.layers.slides()[index])
@@ -109,20 +111,20 @@ class SlideBox(QGroupBox):
     def take(self, path: str) -> None:
         """Open a slide in the background; what goes wrong is said by the widget."""
         if path:
-            self.facts.setVisible(True)
-            self.facts.setText(f"Opening {Path(path).name}…")
+            self.metadata.setVisible(True)
+            self.metadata.setText(f"Opening {Path(path).name}…")
             self._session.open(path, self.refresh)
 
 
-def _describe(facts: SlideFacts | None) -> str:
-    if facts is None:
+def _describe(metadata: SlideMetadata | None) -> str:
+    if metadata is None:
         return "Open a slide, or take File > Open Sample > Generated H&E slide."
-    width, height = facts.size
+    width, height = metadata.size
     size = f"{width:,} × {height:,} px"
-    if facts.mpp is None:
+    if metadata.mpp is None:
         return (
             f"{size}. The file states no resolution: give it in µm per pixel, "
             "then features can be computed."
         )
-    stated = " (as you stated)" if facts.mpp_override else ""
-    return f"{size}, {facts.mpp[0]:.4g} µm per pixel{stated}"
+    stated = " (as you stated)" if metadata.mpp_override else ""
+    return f"{size}, {metadata.mpp[0]:.4g} µm per pixel{stated}"

@@ -14,7 +14,7 @@ from napari_mcm.core.slides.tiles import Pixels
 from napari_mcm.viewer.layers.thumbnails import THUMBNAIL_PX, TopPatch
 
 
-class PatchStrip(QListWidget):
+class ThumbnailStrip(QListWidget):
     """Thumbnails side by side; arrow keys and clicks choose one.
 
     Parameters

@@ -26,7 +26,7 @@ STEPS = 40
 """A key moves the threshold by one of so many parts of the colours' range."""
 
 
-class AreaDesk:
+class AreaController:
     """A threshold on the map that is looked at.
 
     Parameters
@@ -99,7 +99,7 @@ class AreaDesk:
         """Make what is alike enough a layer of labels."""
         slide, heatmap = self._session.slide, self.heatmap
         if slide is None or heatmap is None:
-            self._session.complain("There is no map yet: click on the slide")
+            self._session.report_error("There is no map yet: click on the slide")
         elif self._redraw() is None:
             self._add(slide, heatmap)
 
@@ -123,7 +123,7 @@ class AreaDesk:
             f"export {path}",
             lambda: write_heatmap(kept, path, opened),
             lambda _: then(),
-            self._session.complain,
+            self._session.report_error,
         )
 
     def _asked(self) -> None:

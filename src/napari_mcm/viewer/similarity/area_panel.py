@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 
 from napari_mcm.viewer.app.persistence import writable_base
-from napari_mcm.viewer.qt.helpers import follow_later, note, while_alive
+from napari_mcm.viewer.qt.helpers import connect_deferred, note, while_alive
 from napari_mcm.viewer.qt.path_field import ask_save
 from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FILTER = "QuPath (*.geojson);;Raster (*.ome.tif);;Figure (*.png)"
 
 
-class AreaBox(QGroupBox):
+class AreaPanel(QGroupBox):
     """How much of the slide is at least so much alike.
 
     Parameters
@@ -38,7 +38,7 @@ class AreaBox(QGroupBox):
         session = context.session
         self._context = context
         super().__init__("Area")
-        self._session, self._desk = session, context.areas
+        self._session, self._controller = session, context.areas
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.threshold.setDecimals(3)
         lower, higher = KEYS["lower"], KEYS["higher"]
@@ -53,7 +53,7 @@ class AreaBox(QGroupBox):
         self.make.setToolTip(
             with_key("Outline what is at least so much alike, as a layer", "area")
         )
-        self.make.clicked.connect(self._desk.make_labels)
+        self.make.clicked.connect(self._controller.make_labels)
         self.export = QPushButton("E&xport…")
         self.export.setToolTip(
             "Write these patches for QuPath (GeoJSON), as a raster or a figure (Alt+X)"
@@ -66,12 +66,12 @@ class AreaBox(QGroupBox):
         column.addWidget(self.threshold)
         column.addWidget(self.area)
         column.addLayout(row)
-        follow_later(self.refresh, self._desk.changed, session.slide_changed)
+        connect_deferred(self.refresh, self._controller.changed, session.slide_changed)
         self.refresh()
 
     def refresh(self) -> None:
         """Show the threshold and its area."""
-        heatmap, found = self._desk.heatmap, self._desk.area
+        heatmap, found = self._controller.heatmap, self._controller.area
         self.setVisible(heatmap is not None)
         if heatmap is None or found is None:
             return
@@ -79,27 +79,27 @@ class AreaBox(QGroupBox):
         self.threshold.blockSignals(True)
         self.threshold.setRange(low, high)
         self.threshold.setSingleStep((high - low) / 100)  # type: ignore[arg-type]
-        self.threshold.setValue(self._desk.threshold)
+        self.threshold.setValue(self._controller.threshold)
         self.threshold.blockSignals(False)
         area, patches = found
         self.area.setText(
-            f"{area:,.3f} mm² of at least {self._desk.threshold:.3f}: "
+            f"{area:,.3f} mm² of at least {self._controller.threshold:.3f}: "
             f"{patches:,} of {len(heatmap.grid):,} patches"
-            f"{self._desk.encoder and f' ({self._desk.encoder})'}"
+            f"{self._controller.encoder and f' ({self._controller.encoder})'}"
         )
 
     def _moved(self, value: float) -> None:
-        self._desk.use(float(value))
+        self._controller.use(float(value))
 
     def _export(self) -> None:
-        facts = self._session.facts
-        if facts is None:
+        metadata = self._session.metadata
+        if metadata is None:
             return
-        base = writable_base(Path(facts.path)) / f"{facts.name}.similar.geojson"
+        base = writable_base(Path(metadata.path)) / f"{metadata.name}.similar.geojson"
         path = ask_save(self, "Export", str(base), _FILTER)
         if path:
             self._path = Path(path)
-            self._desk.export(self._path, while_alive(self._written))
+            self._controller.export(self._path, while_alive(self._written))
 
     def _written(self) -> None:
         self.area.setText(f"Written to {self._path}")

@@ -20,7 +20,7 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.viewer.app.commands import Commands, open_slide, output_folder
 from napari_mcm.viewer.app.features import SLOTS
-from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
@@ -37,9 +37,9 @@ def query_commands(context: SimilarityContext) -> Command | Commands:
     ValueError
         With one line, where there is no query, or it cannot be written down.
     """
-    facts = open_slide(context.session)
+    metadata = open_slide(context.session)
     _shown_slot(context)
-    query = _keep_query(context, facts)
+    query = _keep_query(context, metadata)
     maps, drawn = context.queries.maps(), context.queries.drawn
     files = {s: _file_of(context, s) for s in SLOTS if maps.get(s) is not None}
     asked: list[tuple[str, Path, Path | None]] = [
@@ -53,10 +53,10 @@ def query_commands(context: SimilarityContext) -> Command | Commands:
             features=features,
             before=before,
             query=query,
-            out=output_folder(facts) / f"{facts.name}.similarity.{slot}.png",
-            slide=Path(facts.path),
+            out=output_folder(metadata) / f"{metadata.name}.similarity.{slot}.png",
+            slide=Path(metadata.path),
             limits=_limits(context),
-            read=ReadConfig(mpp_override=facts.mpp_override),
+            read=ReadConfig(mpp_override=metadata.mpp_override),
         )
         for slot, features, before in asked
     ]
@@ -64,7 +64,7 @@ def query_commands(context: SimilarityContext) -> Command | Commands:
     return commands[0] if len(commands) == 1 else Commands(commands)
 
 
-def others_commands(context: SimilarityContext) -> Commands:
+def cross_slide_commands(context: SimilarityContext) -> Commands:
     """Name the verbs that ask the slides which were found what the map shows.
 
     Raises
@@ -72,11 +72,11 @@ def others_commands(context: SimilarityContext) -> Commands:
     ValueError
         With one line, where none was found yet, or there is no query.
     """
-    facts, found = open_slide(context.session), context.elsewhere.found
+    metadata, found = open_slide(context.session), context.cross_slide.found
     if not found:
         raise ValueError("Ask other slides first: the command names each that answered")
     _shown_slot(context)
-    query, folder = _keep_query(context, facts), output_folder(facts)
+    query, folder = _keep_query(context, metadata), output_folder(metadata)
     configs = [
         SimilarityConfig(
             features=one.features,
@@ -107,16 +107,18 @@ def _shown_slot(context: SimilarityContext) -> str:
     return shown[0]
 
 
-def _keep_query(context: SimilarityContext, facts: SlideFacts) -> Path:
+def _keep_query(context: SimilarityContext, metadata: SlideMetadata) -> Path:
     """Write the query to a file that no other one has, in the background."""
     made = _query_file(context)
     mark = hashlib.blake2b(made.model_dump_json().encode(), digest_size=3).hexdigest()
-    path = output_folder(facts) / f"{made.slide.name or facts.name}-{mark}{ENDING}"
+    path = (
+        output_folder(metadata) / f"{made.slide.name or metadata.name}-{mark}{ENDING}"
+    )
     context.session.disk.submit(
         f"query {path}",
         lambda: write_query(path, made),
         lambda _: None,
-        context.session.complain,
+        context.session.report_error,
     )
     return path
 

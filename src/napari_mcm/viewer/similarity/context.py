@@ -6,12 +6,12 @@ from psygnal import Signal
 
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.mouse import ClickListener
-from napari_mcm.viewer.similarity.area import AreaDesk
-from napari_mcm.viewer.similarity.controller import Query, QueryDesk
-from napari_mcm.viewer.similarity.cross_slide import ElsewhereDesk
-from napari_mcm.viewer.similarity.regions import RegionDesk
-from napari_mcm.viewer.similarity.shortcuts import QueryKeys
-from napari_mcm.viewer.similarity.top_patches import GalleryDesk
+from napari_mcm.viewer.similarity.area import AreaController
+from napari_mcm.viewer.similarity.controller import Query, SimilarityController
+from napari_mcm.viewer.similarity.cross_slide import CrossSlideSearch
+from napari_mcm.viewer.similarity.regions import RegionController
+from napari_mcm.viewer.similarity.shortcuts import QueryShortcuts
+from napari_mcm.viewer.similarity.top_patches import TopPatches
 
 
 class SimilarityContext:
@@ -24,36 +24,36 @@ class SimilarityContext:
 
     Attributes
     ----------
-    queries : QueryDesk
+    queries : SimilarityController
         The query and its maps.
     clicks : ClickListener
         Left clicks on the slide.
-    keys : QueryKeys
+    keys : QueryShortcuts
         Keys on the canvas.
     areas, gallery, regions, elsewhere
         The area above a threshold, the most similar patches, drawn regions and the
         search over other slides.
-    query_changed, missed : Signal
+    query_changed, no_patch_at_click : Signal
         The maps show another query; a click met no patch.
     """
 
     query_changed = Signal()
-    missed = Signal()
+    no_patch_at_click = Signal()
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.queries = queries = QueryDesk(self)
+        self.queries = queries = SimilarityController(self)
         self.clicks = ClickListener(
             session.viewer,
             lambda: session.slide,
             queries.point,
-            queries.follow,
-            queries.expect,
+            queries.connect,
+            queries.speculate,
         )
-        self.keys = QueryKeys(session.viewer, self.clicks)
+        self.keys = QueryShortcuts(session.viewer, self.clicks)
         self.keys.bind(queries)
-        self.areas, self.gallery = AreaDesk(self), GalleryDesk(self)
-        self.regions, self.elsewhere = RegionDesk(self), ElsewhereDesk(self)
+        self.areas, self.gallery = AreaController(self), TopPatches(self)
+        self.regions, self.cross_slide = RegionController(self), CrossSlideSearch(self)
         session.slide_chosen.connect(queries.slide_chosen)
         session.features_changed.connect(self._features_changed)
         session.entered.connect(self._listen)

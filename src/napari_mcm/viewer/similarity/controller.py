@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_mcm.core.errors import McmError
-from napari_mcm.core.heatmaps.query import Examples, Point, Ring, fingerprint_of
+from napari_mcm.core.heatmaps.query import Examples, Point, Polygon, fingerprint_of
 from napari_mcm.core.heatmaps.similarity import Limits
 from napari_mcm.viewer.app.features import SLOTS
-from napari_mcm.viewer.layers.mouse import Manner
-from napari_mcm.viewer.similarity.lookahead import Expected, Follower
+from napari_mcm.viewer.layers.mouse import ClickMode
+from napari_mcm.viewer.similarity.lookahead import LatestOnlyWorker, SpeculativeQuery
 from napari_mcm.viewer.similarity.maps import DIFFERENCE, QueryMaps
 from napari_mcm.viewer.similarity.query import (
     Answer,
-    Question,
+    QuerySpec,
     answers,
     slide_of_features,
 )
@@ -37,7 +37,7 @@ class Query:
 
     Attributes
     ----------
-    question : Question
+    question : QuerySpec
         The places, and what they are to encoders.
     here : bool
         Whether the places are on the slide that is shown.
@@ -47,7 +47,7 @@ class Query:
         Slot to answer; None where the slot has no features at the places.
     """
 
-    question: Question
+    question: QuerySpec
     here: bool
     um: tuple[float, float] | None
     answers: Mapping[str, Answer | None]
@@ -66,7 +66,7 @@ class Query:
         }
 
 
-class QueryDesk:
+class SimilarityController:
     """Asks the encoders of a :class:`Session`, and draws what they answer.
 
     Parameters
@@ -92,10 +92,12 @@ class QueryDesk:
         self.limits: Limits = "encoder"
         self.pool: Pool = "mean"
         self.drawn = QueryMaps(session)
-        self._question = Question()
+        self._question = QuerySpec()
         self._before: list[Examples] = []
-        self._expected = Expected()
-        self._follower = Follower(self._look_ahead, self._show_ahead, session.complain)
+        self._expected = SpeculativeQuery()
+        self._follower = LatestOnlyWorker(
+            self._look_ahead, self._show_ahead, session.report_error
+        )
 
     @property
     def query(self) -> Query | None:
@@ -113,11 +115,11 @@ class QueryDesk:
         return self._question.examples
 
     @property
-    def question(self) -> Question:
+    def question(self) -> QuerySpec:
         """The query as it can be asked of other slides."""
         return self._question
 
-    def point(self, x: float, y: float, manner: Manner = "new") -> None:
+    def point(self, x: float, y: float, manner: ClickMode = "new") -> None:
         """Ask for the patch at a place, or add it to what is asked.
 
         Parameters
@@ -130,18 +132,18 @@ class QueryDesk:
         self._follower.stop()
         examples = self._with(x, y, manner)
         if examples is None:
-            self._session.complain("First click on what it should be like")
+            self._session.report_error("First click on what it should be like")
         else:
             self._use(examples)
 
-    def expect(self, x: float, y: float, manner: Manner = "new") -> None:
+    def speculate(self, x: float, y: float, manner: ClickMode = "new") -> None:
         """Begin to look for what :meth:`point` will ask for, very likely."""
         examples, loaded = self._with(x, y, manner), self._loaded()
         if examples is not None and loaded:
-            question = Question(examples, *self._identity())
+            question = QuerySpec(examples, *self._identity())
             self._expected.begin(loaded, question, self.limits)
 
-    def _with(self, x: float, y: float, manner: Manner) -> Examples | None:
+    def _with(self, x: float, y: float, manner: ClickMode) -> Examples | None:
         """Give the examples with one more; None where it has nothing to add to."""
         here = self.query is not None and self.query.here
         if manner == "unlike" and not (here and len(self.examples)):
@@ -149,7 +151,7 @@ class QueryDesk:
         start = self.examples if here and manner != "new" else Examples(pool=self.pool)
         return start.more((x, y), like=manner != "unlike")
 
-    def use_regions(self, rings: Sequence[Ring]) -> None:
+    def use_regions(self, rings: Sequence[Polygon]) -> None:
         """Ask for the patches in some outlines, beside the points there are."""
         here = self.query is not None and self.query.here
         points = self.examples if here else Examples(pool=self.pool)
@@ -189,7 +191,7 @@ class QueryDesk:
         if len(there) > 1:
             self.compare((there[0], there[1]))
         else:
-            self._session.complain("A difference needs two encoders with features")
+            self._session.report_error("A difference needs two encoders with features")
 
     def maps(self) -> dict[str, Heatmap | None]:
         """Give the maps of the present query."""
@@ -199,7 +201,7 @@ class QueryDesk:
         """Tell whether there is an encoder to ask."""
         return bool(self._loaded())
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         """Take the newest example away."""
         if self._before:
             before = self._before.pop()
@@ -211,11 +213,11 @@ class QueryDesk:
     def clear(self) -> None:
         """Take all examples away, and their maps."""
         self._follower.stop()
-        self._question, self.query, self._before = Question(), None, []
+        self._question, self.query, self._before = QuerySpec(), None, []
         self.drawn.clear()
         self._context.query_changed.emit()
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: QuerySpec) -> None:
         """Ask what came from a file or another slide."""
         self._before, self._question = [], question
         self.query = None
@@ -236,7 +238,7 @@ class QueryDesk:
         self._session.layers.unmark()
         self.again()
 
-    def follow(self, x: float, y: float) -> None:
+    def connect(self, x: float, y: float) -> None:
         """Have the map follow the cursor; only the newest place counts."""
         loaded = self._loaded()
         visible = [slot for slot in self.drawn.shown() if slot in loaded]
@@ -244,7 +246,7 @@ class QueryDesk:
             visible += [slot for slot in self.drawn.pair if slot not in visible]
         if loaded:
             asked = {slot: loaded[slot] for slot in visible or list(loaded)[:1]}
-            self._follower.follow(((x, y), asked))
+            self._follower.connect(((x, y), asked))
 
     def shown_map(self) -> tuple[str, Heatmap] | None:
         """Give the slot and similarity that is looked at: the uppermost visible one."""
@@ -276,7 +278,7 @@ class QueryDesk:
     def _use(self, examples: Examples) -> None:
         """Ask for other examples; they stay as they were if nobody knows them."""
         before = self.examples if self.query is not None and self.query.here else None
-        question = Question(examples, *self._identity())
+        question = QuerySpec(examples, *self._identity())
         if not self._ask(question):
             return
         self._before = [] if before is None else [*self._before, before]
@@ -295,7 +297,7 @@ class QueryDesk:
         found = {slot: self._session.features(slot) for slot in SLOTS}
         return {slot: loaded for slot, loaded in found.items() if loaded is not None}
 
-    def _ask(self, question: Question, quiet: bool = False) -> bool:
+    def _ask(self, question: QuerySpec, quiet: bool = False) -> bool:
         """Ask all slots and draw; tells whether any of them knew an answer."""
         slide, loaded = self._session.slide, self._loaded()
         if slide is None or not loaded:
@@ -303,11 +305,11 @@ class QueryDesk:
         try:
             found = self._expected.answers(loaded, question, self.limits)
         except McmError as error:
-            self._session.complain(str(error))
+            self._session.report_error(str(error))
             return False
         if not any(found.values()):
             if not quiet:
-                self._context.missed.emit()
+                self._context.no_patch_at_click.emit()
             return False
         here = any(question.is_on(one) for one in loaded.values())
         known = {
@@ -321,23 +323,28 @@ class QueryDesk:
         self.query = Query(self._question, here, self._um(question, here), found)
         return True
 
-    def _um(self, question: Question, here: bool) -> tuple[float, float] | None:
-        facts = self._session.facts
-        if not here or facts is None or not facts.mpp or not len(question.examples):
+    def _um(self, question: QuerySpec, here: bool) -> tuple[float, float] | None:
+        metadata = self._session.metadata
+        if (
+            not here
+            or metadata is None
+            or not metadata.mpp
+            or not len(question.examples)
+        ):
             return None
         x, y = _newest(question.examples)
-        return x * facts.mpp[0], y * facts.mpp[1]
+        return x * metadata.mpp[0], y * metadata.mpp[1]
 
     def _look_ahead(
         self, at: tuple[Point, Mapping[str, Loaded]]
-    ) -> tuple[Question, Mapping[str, Loaded], dict[str, Answer | None]]:
+    ) -> tuple[QuerySpec, Mapping[str, Loaded], dict[str, Answer | None]]:
         place, asked = at
         first = next(iter(asked.values()))
-        question = Question(Examples((place,)), slide_of_features(first))
+        question = QuerySpec(Examples((place,)), slide_of_features(first))
         return question, asked, answers(asked, question, self.limits)
 
     def _show_ahead(
-        self, seen: tuple[Question, Mapping[str, Loaded], dict[str, Answer | None]]
+        self, seen: tuple[QuerySpec, Mapping[str, Loaded], dict[str, Answer | None]]
     ) -> None:
         question, loaded, found = seen
         slide = self._session.slide

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.features import load_features
-from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -50,7 +50,7 @@ class Found:
     patches: int
 
 
-class ElsewhereDesk:
+class CrossSlideSearch:
     """Asks feature files of one encoder, and opens what they are of.
 
     Parameters
@@ -91,7 +91,7 @@ class ElsewhereDesk:
         one = query.answers.get(shown[0]) if query and shown else None
         loaded = session.features(shown[0]) if shown else None
         if one is None or loaded is None or shown is None:
-            session.complain("There is no map yet: click on the slide")
+            session.report_error("There is no map yet: click on the slide")
         elif not session.jobs.status.busy:
             self._slot, directions = shown[0], one.directions
             encoder = loaded.index.features.encoder
@@ -117,7 +117,7 @@ class ElsewhereDesk:
             self._session.choose_slide(layer)
             self._load(found)
             return
-        folders = [Path(facts.path).parent for facts in self._facts()]
+        folders = [Path(metadata.path).parent for metadata in self._metadata()]
         self._awaited = found
         self._session.disk.submit(
             "similar slide",
@@ -126,14 +126,16 @@ class ElsewhereDesk:
             self._failed,
         )
 
-    def _facts(self) -> list[SlideFacts]:
+    def _metadata(self) -> list[SlideMetadata]:
         layers = self._session.layers.slides()
-        return [facts for layer in layers if (facts := SlideFacts.of_layer(layer))]
+        return [
+            metadata for layer in layers if (metadata := SlideMetadata.of_layer(layer))
+        ]
 
     def _open_layer(self, found: Found) -> Layer | None:
         for layer in reversed(self._session.layers.slides()):
-            facts = SlideFacts.of_layer(layer)
-            if facts is not None and facts.name == found.name:
+            metadata = SlideMetadata.of_layer(layer)
+            if metadata is not None and metadata.name == found.name:
                 return layer
         return None
 
@@ -146,11 +148,11 @@ class ElsewhereDesk:
         self._load(found)
 
     def _load(self, found: Found) -> None:
-        session, facts = self._session, self._session.facts
-        if session.features(self._slot) is not None or facts is None:
+        session, metadata = self._session, self._session.metadata
+        if session.features(self._slot) is not None or metadata is None:
             self._context.queries.again()
             return
-        path, mpp = Path(facts.path), facts.mpp_override
+        path, mpp = Path(metadata.path), metadata.mpp_override
         if not session.jobs.status.busy:
             session.run_features(
                 f"Loading {found.features.name}",
@@ -169,7 +171,7 @@ class ElsewhereDesk:
 
     def _failed(self, problem: str) -> None:
         self._forget()
-        self._session.complain(problem)
+        self._session.report_error(problem)
 
 
 def search(
@@ -197,7 +199,7 @@ def search(
     found: list[Found] = []
     for number, file in enumerate(files):
         yield Progress("Asking slides", number, len(files), "slides")
-        answer = yield from apart(
+        answer = yield from run_in_thread(
             "Asking slides", _ask, file, encoder, directions, threshold
         )
         if isinstance(answer, str):

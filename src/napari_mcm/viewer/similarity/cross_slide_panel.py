@@ -18,9 +18,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.qt.command_panel import CommandMenu
-from napari_mcm.viewer.qt.helpers import allow, follow, follow_later, note
+from napari_mcm.viewer.qt.helpers import (
+    connect,
+    connect_deferred,
+    note,
+    set_enabled_with_reason,
+)
 from napari_mcm.viewer.qt.path_field import ask_folder
-from napari_mcm.viewer.similarity.commands import others_commands
+from napari_mcm.viewer.similarity.commands import cross_slide_commands
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
@@ -31,7 +36,7 @@ _ASK = (
 )
 
 
-class ElsewhereBox(QGroupBox):
+class CrossSlidePanel(QGroupBox):
     """Asks other slides, and opens them with the query's map.
 
     Parameters
@@ -44,7 +49,7 @@ class ElsewhereBox(QGroupBox):
         session = context.session
         self._context = context
         super().__init__("Other slides")
-        self._session, self._desk = session, context.elsewhere
+        self._session, self._controller = session, context.cross_slide
         self.ask = QPushButton("As&k other slides")
         self.ask.clicked.connect(self._ask)
         self.browse = QPushButton("Folder…")
@@ -52,8 +57,8 @@ class ElsewhereBox(QGroupBox):
         self.browse.clicked.connect(self._browse)
         self.command = CommandMenu(
             "Other slides",
-            lambda: others_commands(context),
-            session.complain,
+            lambda: cross_slide_commands(context),
+            session.report_error,
             saves=False,
         )
         self.hint = note("Open slides with features of the same encoder follow.")
@@ -72,9 +77,9 @@ class ElsewhereBox(QGroupBox):
         self.table.itemActivated.connect(self._open)
         self.table.itemDoubleClicked.connect(self._open)
         self._lay_out()
-        follow(self._desk.changed, self.show_found)
-        follow_later(self.refresh, context.query_changed, session.slide_changed)
-        follow(session.jobs.status.events.state, self.refresh)
+        connect(self._controller.changed, self.show_found)
+        connect_deferred(self.refresh, context.query_changed, session.slide_changed)
+        connect(session.jobs.status.events.state, self.refresh)
         self.show_found()
         self.refresh()
 
@@ -94,12 +99,14 @@ class ElsewhereBox(QGroupBox):
         session = self._session
         self.setVisible(self._context.query is not None)
         reason = "another job is running" if session.jobs.status.busy else ""
-        allow(self.ask, _ASK, reason)
-        allow(self.browse, "Ask the feature files of a folder", reason)
+        set_enabled_with_reason(self.ask, _ASK, reason)
+        set_enabled_with_reason(
+            self.browse, "Ask the feature files of a folder", reason
+        )
 
     def show_found(self) -> None:
         """Show the slides that were found."""
-        found = self._desk.found
+        found = self._controller.found
         self.table.setVisible(bool(found))
         self.table.setRowCount(len(found))
         for row, one in enumerate(found):
@@ -114,16 +121,16 @@ class ElsewhereBox(QGroupBox):
                 self.table.setItem(row, column, item)
 
     def _ask(self) -> None:
-        if (folder := self._desk.folder()) is not None:
-            self._desk.search(folder, self._context.areas.threshold)
+        if (folder := self._controller.folder()) is not None:
+            self._controller.search(folder, self._context.areas.threshold)
 
     def _browse(self) -> None:
         folder = ask_folder(self, "A folder of feature files")
         if folder:
-            self._desk.search(Path(folder), self._context.areas.threshold)
+            self._controller.search(Path(folder), self._context.areas.threshold)
 
     def _open(self, item: QTableWidgetItem) -> None:
-        self._desk.open(self._desk.found[item.row()])
+        self._controller.open(self._controller.found[item.row()])
 
 
 def _fit(table: QTableWidget) -> None:

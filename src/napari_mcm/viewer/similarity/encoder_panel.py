@@ -18,10 +18,10 @@ from napari_mcm.viewer.app.features import (
 )
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.layers.metadata import SlideFacts
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, EncoderField, LoadButton
-from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
 from napari_mcm.viewer.training.slide_picker import open_slides
 
@@ -33,7 +33,7 @@ _BUTTONS = {
 _COMPUTE = "Find tissue, lay patches over it and encode them, in the background"
 
 
-class EncoderSlot(QGroupBox):
+class EncoderPanel(QGroupBox):
     """Features of one encoder for the present slide.
 
     Parameters
@@ -65,12 +65,12 @@ class EncoderSlot(QGroupBox):
         self.state = note()
         self.command = CommandMenu(title, self.as_command, self.failed.emit)
         self._lay_out()
-        follow(session.recent.changed, self._offer)
+        connect(session.recent.changed, self._offer)
         self._offer()
         session.recent.look()
-        follow(session.slide_changed, self.refresh)
-        follow(session.features_changed, self.refresh)
-        follow(session.jobs.status.events.state, self.refresh)
+        connect(session.slide_changed, self.refresh)
+        connect(session.features_changed, self.refresh)
+        connect(session.jobs.status.events.state, self.refresh)
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -88,14 +88,14 @@ class EncoderSlot(QGroupBox):
 
     def refresh(self) -> None:
         """Show the slot's features, and which buttons can be used."""
-        facts = self._session.facts
-        reason = self._reason(facts)
-        allow(self.load, LOAD_TIP, reason)
-        if not reason and facts is not None and facts.mpp is None:
+        metadata = self._session.metadata
+        reason = self._reason(metadata)
+        set_enabled_with_reason(self.load, LOAD_TIP, reason)
+        if not reason and metadata is not None and metadata.mpp is None:
             reason = "the slide's resolution is not known: give it above"
         if not reason and not self.encoder.spec:
             reason = "no encoder is chosen"
-        allow(self.compute, _COMPUTE, reason)
+        set_enabled_with_reason(self.compute, _COMPUTE, reason)
         loaded = self._session.features(self._slot)
         self.state.setText(_describe(loaded))
         self.state.setToolTip(str(loaded.path) if loaded else "")
@@ -105,8 +105,8 @@ class EncoderSlot(QGroupBox):
         self.encoder.offer_runs(self._session.recent.runs)
         self.load.offer(self._session.recent.features)
 
-    def _reason(self, facts: SlideFacts | None) -> str:
-        if facts is None:
+    def _reason(self, metadata: SlideMetadata | None) -> str:
+        if metadata is None:
             return "no slide is open"
         return "another job is running" if self._session.jobs.status.busy else ""
 
@@ -128,8 +128,8 @@ class EncoderSlot(QGroupBox):
         ValueError
             With one line that names what is missing or wrong.
         """
-        facts, spec = self._session.facts, self.encoder.spec
-        if facts is None or facts.mpp is None:
+        metadata, spec = self._session.metadata, self.encoder.spec
+        if metadata is None or metadata.mpp is None:
             raise ValueError("No slide is open, or its resolution is not known")
         if not spec:
             raise ValueError("No encoder is chosen")
@@ -139,10 +139,10 @@ class EncoderSlot(QGroupBox):
             raise ValueError(
                 f"Resolution: {error}. Give µm per pixel, or auto"
             ) from None
-        slide = Path(facts.path)
+        slide = Path(metadata.path)
         return FeatureRequest(
             slide,
-            facts.mpp_override,
+            metadata.mpp_override,
             spec,
             encoder_label(spec),
             grid,
@@ -161,9 +161,9 @@ class EncoderSlot(QGroupBox):
 
     def load_file(self, path: Path) -> None:
         """Load a feature file for the present slide in the background."""
-        facts = self._session.facts
-        if facts is not None:
-            slide, mpp = Path(facts.path), facts.mpp_override
+        metadata = self._session.metadata
+        if metadata is not None:
+            slide, mpp = Path(metadata.path), metadata.mpp_override
             self._session.run_features(
                 f"Loading {path.name}",
                 self._slot,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.heatmaps.similarity import Limits
 from napari_mcm.viewer.app.background import Background
-from napari_mcm.viewer.similarity.query import Answer, Question, answers
+from napari_mcm.viewer.similarity.query import Answer, QuerySpec, answers
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.app.features import Loaded
 
 
-class Follower:
+class LatestOnlyWorker:
     """Does work for the newest of many positions, in a thread.
 
     While a piece of work is being done, later positions replace each other; when it is
@@ -43,7 +43,7 @@ class Follower:
         self._next: Any = None
         self._busy = False
 
-    def follow(self, position: Any) -> None:
+    def connect(self, position: Any) -> None:
         """Take a new position; an older one that was not begun is dropped."""
         self._next = position
         self._advance()
@@ -76,7 +76,7 @@ class Follower:
 _Answers = dict[str, Answer | None]
 
 
-class Expected:
+class SpeculativeQuery:
     """Answers ahead of the question: a press is soon a click.
 
     A person holds the button for some 80 ms, in which there is time for what takes 15.
@@ -88,14 +88,14 @@ class Expected:
         self._begun: tuple[object, Future[_Answers]] | None = None
 
     def begin(
-        self, loaded: Mapping[str, Loaded], question: Question, limits: Limits
+        self, loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
     ) -> None:
         """Look for the answers in a thread."""
         future = self._thread.submit(answers, loaded, question, limits)
         self._begun = _same(loaded, question, limits), future
 
     def answers(
-        self, loaded: Mapping[str, Loaded], question: Question, limits: Limits
+        self, loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
     ) -> _Answers:
         """Give the answers, those that were begun where they are to the same question.
 
@@ -111,7 +111,7 @@ class Expected:
 
 
 def _same(
-    loaded: Mapping[str, Loaded], question: Question, limits: Limits
+    loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
 ) -> tuple[object, ...]:
     """Give what tells questions apart; features by who they are, not what they hold."""
     asked = tuple((slot, id(one)) for slot, one in loaded.items())

@@ -20,7 +20,7 @@ from napari_mcm.core.heatmaps.heatmap import DIFFERENCE as MOST
 from napari_mcm.core.heatmaps.similarity import Limits
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.qt.color_strip import Legend
-from napari_mcm.viewer.qt.helpers import follow_later, narrow, note
+from napari_mcm.viewer.qt.helpers import connect_deferred, narrow, note
 from napari_mcm.viewer.similarity.maps import DIFFERENCE
 from napari_mcm.viewer.similarity.shortcuts import with_key
 
@@ -36,7 +36,7 @@ NAMES = dict(zip(SLOTS, ("Encoder", "Compared", "Third"), strict=True))
 _BUTTONS = ("Encoder", "Compared with", "Third", "Difference")
 
 
-class MapsBox(QGroupBox):
+class MapsPanel(QGroupBox):
     """The maps of the present query.
 
     Parameters
@@ -78,7 +78,7 @@ class MapsBox(QGroupBox):
         )
         self.range.activated.connect(self._use_range)
         self._lay_out()
-        follow_later(
+        connect_deferred(
             self.refresh,
             session.slide_changed,
             session.features_changed,

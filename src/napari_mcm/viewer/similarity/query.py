@@ -34,7 +34,7 @@ _pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm-similarity")
 
 
 @dataclass(frozen=True)
-class Question:
+class QuerySpec:
     """Places on one slide, and what they are to the encoders that were asked.
 
     Attributes
@@ -53,7 +53,7 @@ class Question:
     directions: Mapping[str, Directions] = field(default_factory=dict)
 
     @classmethod
-    def of_file(cls, saved: QueryFile) -> Question:
+    def of_file(cls, saved: QueryFile) -> QuerySpec:
         """Take a question from a file."""
         directions = {query.fingerprint: query.unit for query in saved.encoders}
         slide = saved.slide
@@ -89,7 +89,7 @@ class Answer:
         return (*self.like, *self.unlike)
 
 
-def answer(loaded: Loaded, question: Question, limits: Limits) -> Answer | None:
+def answer(loaded: Loaded, question: QuerySpec, limits: Limits) -> Answer | None:
     """Ask one encoder; None where it has no features at the places.
 
     Raises
@@ -127,7 +127,7 @@ def answer(loaded: Loaded, question: Question, limits: Limits) -> Answer | None:
 
 
 def answers(
-    asked: Mapping[str, Loaded], question: Question, limits: Limits
+    asked: Mapping[str, Loaded], question: QuerySpec, limits: Limits
 ) -> dict[str, Answer | None]:
     """Ask several encoders at a time, as far as there are cores for them.
 
@@ -154,10 +154,10 @@ def slide_of_features(loaded: Loaded) -> str:
 
 def suggested_path(session: Session) -> Path:
     """Tell where a query would be saved: beside the slide, or at home."""
-    facts = session.facts
-    if facts is None:
+    metadata = session.metadata
+    if metadata is None:
         return Path.home() / f"query{ENDING}"
-    return writable_base(Path(facts.path)) / f"{facts.name}{ENDING}"
+    return writable_base(Path(metadata.path)) / f"{metadata.name}{ENDING}"
 
 
 def save_query(
@@ -176,7 +176,7 @@ def save_query(
     """
     session = context.session
     if (query := context.query) is None:
-        session.complain("There is no query yet: click on the slide")
+        session.report_error("There is no query yet: click on the slide")
         return
     asked = {}
     for slot, one in query.answers.items():
@@ -189,17 +189,17 @@ def save_query(
             )
             asked[label] = loaded.index.features, one.directions
     if not query.here:
-        session.complain("This query is of another slide: save it there")
+        session.report_error("This query is of another slide: save it there")
         return
     try:
         made = make_query(query.question.examples, asked)
     except McmError as error:
-        session.complain(str(error))
+        session.report_error(str(error))
         return
     if not path.name.endswith(".json"):
         path = path.with_name(path.name + ENDING)
     session.disk.submit(
-        f"query {path}", lambda: write_query(path, made), then, session.complain
+        f"query {path}", lambda: write_query(path, made), then, session.report_error
     )
 
 
@@ -208,13 +208,13 @@ def load_query(context: SimilarityContext, path: Path) -> None:
     session = context.session
 
     def arrived(saved: QueryFile) -> None:
-        context.queries.ask(Question.of_file(saved))
+        context.queries.ask(QuerySpec.of_file(saved))
         if context.query is None:
             names = ", ".join(one.label or one.fingerprint for one in saved.encoders)
-            session.complain(
+            session.report_error(
                 f"{path.name} was made with {names}: compute or load such features"
             )
 
     session.disk.submit(
-        "read query", lambda: read_query(path), arrived, session.complain
+        "read query", lambda: read_query(path), arrived, session.report_error
     )

@@ -16,14 +16,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
-from napari_mcm.viewer.qt.collapsible_forms import Fold
+from napari_mcm.viewer.qt.collapsible_forms import CollapsibleSection
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.helpers import (
-    allow,
-    follow,
-    follow_later,
+    connect,
+    connect_deferred,
     narrow,
     note,
+    set_enabled_with_reason,
     while_alive,
 )
 from napari_mcm.viewer.qt.path_field import ask_file, ask_save
@@ -38,7 +38,7 @@ POOLS = {"Mean of the examples": "mean", "Nearest example": "max"}
 _FILTER = "Query (*.query.json *.json)"
 
 
-class QueryBox(QGroupBox):
+class QueryPanel(QGroupBox):
     """The present query: where it is, and what can be done with it.
 
     Parameters
@@ -54,7 +54,7 @@ class QueryBox(QGroupBox):
         self._session = session
         self.where = note()
         self.back = QPushButton("Take &back")
-        self.back.clicked.connect(context.queries.take_back)
+        self.back.clicked.connect(context.queries.undo)
         self.clear = QPushButton("Cle&ar")
         self.clear.clicked.connect(context.queries.clear)
         self.region = QPushButton("Draw re&gion")
@@ -64,7 +64,7 @@ class QueryBox(QGroupBox):
         self.open = QPushButton("Ope&n…")
         self.open.clicked.connect(self._open)
         self.command = CommandMenu(
-            "Query", lambda: query_commands(context), session.complain
+            "Query", lambda: query_commands(context), session.report_error
         )
         self.pool = narrow(QComboBox())
         for text, pool in POOLS.items():
@@ -78,13 +78,13 @@ class QueryBox(QGroupBox):
             lambda _: context.queries.use_pool(self.pool.currentData())
         )
         self._lay_out()
-        follow_later(
+        connect_deferred(
             self.refresh,
             session.slide_changed,
             session.features_changed,
             context.query_changed,
         )
-        follow(context.missed, self._missed)
+        connect(context.no_patch_at_click, self._say_no_patch)
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -102,7 +102,7 @@ class QueryBox(QGroupBox):
         label.setBuddy(self.pool)
         form.addRow(label, self.pool)
         column.addLayout(form)
-        keys = Fold("Mouse and keys on the slide")
+        keys = CollapsibleSection("Mouse and keys on the slide")
         keys.setToolTip("What clicks and keys do")
         keys.addWidget(note(KEY_HELP))
         column.addWidget(keys)
@@ -113,17 +113,23 @@ class QueryBox(QGroupBox):
         self.where.setText(self._describe())
         query = self._context.query
         none = "" if query else "there is no query"
-        allow(self.back, with_key("Take the newest example away", "back"), none)
-        allow(self.clear, with_key("Take all examples away", "clear"), none)
+        set_enabled_with_reason(
+            self.back, with_key("Take the newest example away", "back"), none
+        )
+        set_enabled_with_reason(
+            self.clear, with_key("Take all examples away", "clear"), none
+        )
         reason = "" if self._context.queries.has_features() else "there are no features"
         tip = "Draw round patches to be like, or take what is selected in a layer of "
-        allow(self.region, with_key(tip + "shapes", "region"), reason)
+        set_enabled_with_reason(self.region, with_key(tip + "shapes", "region"), reason)
         away = "" if query is None or query.here else "of another slide"
         tip = "Save the query in a small file, for other slides and the command line"
-        allow(self.save, f"{tip} (Alt+S)", none or away)
+        set_enabled_with_reason(self.save, f"{tip} (Alt+S)", none or away)
         self.command.setEnabled(query is not None)
         reason = "" if session.slide is not None else "no slide is open"
-        allow(self.open, "Ask what was saved before, of this slide (Alt+N)", reason)
+        set_enabled_with_reason(
+            self.open, "Ask what was saved before, of this slide (Alt+N)", reason
+        )
 
     def _describe(self) -> str:
         if not self._context.queries.has_features():
@@ -145,7 +151,7 @@ class QueryBox(QGroupBox):
                 lines.append(f"patch {heatmap.query:,} of {len(heatmap.grid):,}")
         return " · ".join(line for line in dict.fromkeys(lines) if line)
 
-    def _missed(self) -> None:
+    def _say_no_patch(self) -> None:
         if self._context.queries.has_features():
             self.where.setText("No patch there: click on tissue.")
 

@@ -15,7 +15,7 @@ from napari_mcm.viewer.layers.metadata import on_slide
 if TYPE_CHECKING:
     from napari.layers import Layer, Shapes
 
-    from napari_mcm.core.heatmaps.query import Ring
+    from napari_mcm.core.heatmaps.query import Polygon
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 NAME = "query region"
@@ -25,7 +25,7 @@ _AROUND = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 _AREAS = ("rectangle", "ellipse", "polygon")
 
 
-class RegionDesk:
+class RegionController:
     """Makes what is drawn in a layer of shapes the query.
 
     Parameters
@@ -44,7 +44,7 @@ class RegionDesk:
         self._soon.setSingleShot(True)
         self._soon.setInterval(LOOK_MS)
         self._soon.timeout.connect(self._look)
-        self._last: tuple[Ring, ...] = ()
+        self._last: tuple[Polygon, ...] = ()
         context.query_changed.connect(self._query_changed)
         context.keys.on("region", self.begin)
 
@@ -57,7 +57,7 @@ class RegionDesk:
         """Let the user draw, or take what is selected in another layer of shapes."""
         slide = self._session.slide
         if slide is None or not self._context.queries.has_features():
-            self._session.complain("Compute or load features first")
+            self._session.report_error("Compute or load features first")
             return
         active = self._layers.active
         if _is_shapes(active) and active is not self.layer and len(active.data):
@@ -116,7 +116,7 @@ class RegionDesk:
             self._last = rings
             self._ask(rings)
 
-    def _ask(self, rings: tuple[Ring, ...]) -> None:
+    def _ask(self, rings: tuple[Polygon, ...]) -> None:
         if rings or self._context.queries.examples.regions:
             self._context.queries.use_regions(rings)
 
@@ -146,7 +146,7 @@ def _is_area(layer: Any, number: int) -> bool:
     return str(layer.shape_type[number]) in _AREAS and len(layer.data[number]) > 2
 
 
-def _ring(layer: Any, number: int, slide: Layer) -> Ring:
+def _ring(layer: Any, number: int, slide: Layer) -> Polygon:
     """Give an outline in level-0 pixels (x, y)."""
     corners = np.asarray(layer.data[number], float)[:, -2:]
     if str(layer.shape_type[number]) == "ellipse":

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_mcm.viewer.layers.mouse import ClickListener
-    from napari_mcm.viewer.similarity.controller import QueryDesk
+    from napari_mcm.viewer.similarity.controller import SimilarityController
 
 HOLD = "Q"
 """While this key is held, the map follows the cursor."""
@@ -54,7 +54,7 @@ def with_key(tip: str, action: str) -> str:
     return f"{tip} (key {key} on the slide)"
 
 
-class QueryKeys:
+class QueryShortcuts:
     """Listens to the keys of :data:`KEYS`, and to :data:`HOLD`.
 
     Keys of the layer that is edited, such as a mask, come first.
@@ -76,9 +76,9 @@ class QueryKeys:
         """Say what an action does."""
         self._actions[action] = call
 
-    def bind(self, queries: QueryDesk) -> None:
+    def bind(self, queries: SimilarityController) -> None:
         """Connect what the query itself can do."""
-        self.on("back", queries.take_back)
+        self.on("back", queries.undo)
         self.on("clear", queries.clear)
         self.on("next", queries.show_next)
         self.on("difference", queries.switch_difference)
@@ -105,9 +105,9 @@ class QueryKeys:
         self._mine = {}
 
     def _hold(self, viewer: ViewerModel) -> Generator[None, None, None]:
-        self._clicks.follow(True)
+        self._clicks.connect(True)
         yield
-        self._clicks.follow(False)
+        self._clicks.connect(False)
 
     def _press(self, action: str) -> Callable[[ViewerModel], None]:
         def press(viewer: ViewerModel) -> None:

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QGroupBox, QVBoxLayout
 
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.layers.thumbnails import TopPatch, go_to, read_thumbnails
-from napari_mcm.viewer.qt.helpers import follow
-from napari_mcm.viewer.qt.thumbnail_strip import PatchStrip
+from napari_mcm.viewer.qt.helpers import connect
+from napari_mcm.viewer.qt.thumbnail_strip import ThumbnailStrip
 from napari_mcm.viewer.similarity.shortcuts import with_key
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ WAIT_MS = 120
 """A click is painted first; who clicks on at once needs no thumbnails."""
 
 
-class GalleryDesk:
+class TopPatches:
     """Thumbnails of the map that is looked at.
 
     Parameters
@@ -123,7 +123,7 @@ def _quiet(_problem: str) -> None:
     """Leave it: a slide that cannot be read is told by its own layer."""
 
 
-class GalleryBox(QGroupBox):
+class TopPatchesPanel(QGroupBox):
     """Thumbnails of the map that is looked at; a click goes there.
 
     Parameters
@@ -137,12 +137,12 @@ class GalleryBox(QGroupBox):
         self._context = context
         super().__init__("Most similar: click to go there")
         self._session = session
-        self.strip = PatchStrip("Most similar patches, best first", "cosine")
+        self.strip = ThumbnailStrip("Most similar patches, best first", "cosine")
         self.strip.setToolTip(with_key("Click or Enter goes there; the next", "best"))
         self.strip.chosen.connect(context.gallery.go_to)
         column = QVBoxLayout(self)
         column.addWidget(self.strip)
-        follow(context.gallery.changed, self.refresh)
+        connect(context.gallery.changed, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:

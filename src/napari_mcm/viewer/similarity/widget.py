@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_mcm.viewer.qt.collapsible_forms import Fold
+from napari_mcm.viewer.qt.collapsible_forms import CollapsibleSection
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.patch_fields import PatchOptions
-from napari_mcm.viewer.qt.slide_selector import SlideBox
-from napari_mcm.viewer.similarity.area_panel import AreaBox
+from napari_mcm.viewer.qt.slide_selector import SlideSelector
+from napari_mcm.viewer.similarity.area_panel import AreaPanel
 from napari_mcm.viewer.similarity.context import context_of
-from napari_mcm.viewer.similarity.cross_slide_panel import ElsewhereBox
-from napari_mcm.viewer.similarity.encoder_panel import EncoderSlot
-from napari_mcm.viewer.similarity.maps_panel import MapsBox
-from napari_mcm.viewer.similarity.query_panel import QueryBox
-from napari_mcm.viewer.similarity.top_patches import GalleryBox
+from napari_mcm.viewer.similarity.cross_slide_panel import CrossSlidePanel
+from napari_mcm.viewer.similarity.encoder_panel import EncoderPanel
+from napari_mcm.viewer.similarity.maps_panel import MapsPanel
+from napari_mcm.viewer.similarity.query_panel import QueryPanel
+from napari_mcm.viewer.similarity.top_patches import TopPatchesPanel
 
 if TYPE_CHECKING:
     import napari
@@ -33,19 +33,19 @@ class SimilarityWidget(DockedWidget):
         super().__init__(napari_viewer)
         session = self.session
         context = context_of(session)
-        self.slide = SlideBox(session)
+        self.slide = SlideSelector(session)
         self.options = PatchOptions(session)
-        self.first = EncoderSlot("Encoder", session, "first", self.options)
-        self.second = EncoderSlot("Compare with", session, "second", self.options)
-        self.third = EncoderSlot("And with", session, "third", self.options)
+        self.first = EncoderPanel("Encoder", session, "first", self.options)
+        self.second = EncoderPanel("Compare with", session, "second", self.options)
+        self.third = EncoderPanel("And with", session, "third", self.options)
         self.second.encoder.setCurrentIndex(1)
         self.third.encoder.setCurrentIndex(2)
-        more = Fold("A third encoder")
+        more = CollapsibleSection("A third encoder")
         more.setToolTip("The teacher, say, beside a student before and after")
         more.addWidget(self.third)
-        self.query, self.maps = QueryBox(context), MapsBox(context)
-        self.area, self.gallery = AreaBox(context), GalleryBox(context)
-        self.elsewhere = ElsewhereBox(context)
+        self.query, self.maps = QueryPanel(context), MapsPanel(context)
+        self.area, self.gallery = AreaPanel(context), TopPatchesPanel(context)
+        self.cross_slide = CrossSlidePanel(context)
         self.stack(
             (
                 self.slide,
@@ -57,7 +57,7 @@ class SimilarityWidget(DockedWidget):
                 self.maps,
                 self.area,
                 self.gallery,
-                self.elsewhere,
+                self.cross_slide,
             )
         )
         for part in (self.first, self.second, self.third):

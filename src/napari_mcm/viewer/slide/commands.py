@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 def tissue_command(session: Session) -> Command:
     """Name the verb that finds the tissue of the shown slide, and lays its patches."""
-    facts = open_slide(session)
+    metadata = open_slide(session)
     config = GridOptions(
-        slide=Path(facts.path),
-        tissue_out=output_folder(facts) / f"{facts.name}.found.geojson",
-        read=ReadConfig(mpp_override=facts.mpp_override),
+        slide=Path(metadata.path),
+        tissue_out=output_folder(metadata) / f"{metadata.name}.found.geojson",
+        read=ReadConfig(mpp_override=metadata.mpp_override),
         grid=session.patches,
     )
     return Command("grid", config, "slide")

@@ -17,7 +17,7 @@ from napari_mcm.viewer.app.background import Background
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.layers.overlays import add_grid, chequered, redraw_grid
-from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.patch_fields import PatchFields
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def describe(grid: PatchGrid) -> str:
 _SHOW = "Show where patches lie; it follows the mask and the fields above"
 
 
-class GridBox(QGroupBox):
+class GridPanel(QGroupBox):
     """Options of patches, and a preview that follows them.
 
     Parameters
@@ -183,9 +183,9 @@ class GridBox(QGroupBox):
         column.addWidget(self.show_grid)
         column.addWidget(self.count)
         for signal in (session.slide_changed, session.patches_changed):
-            follow(signal, self._relay)
-        follow(session.tissue.changed, self._relay)
-        follow(self.preview.changed, self.refresh)
+            connect(signal, self._relay)
+        connect(session.tissue.changed, self._relay)
+        connect(self.preview.changed, self.refresh)
         self.refresh()
 
     def _relay(self) -> None:
@@ -197,7 +197,9 @@ class GridBox(QGroupBox):
         session, grid = self._session, self.preview.grid
         reason = "" if session.tissue.drawing(session.slide) else "find tissue first"
         # Pressed, it stays so for the next slide: only then can it be released.
-        allow(self.show_grid, _SHOW, "" if self.show_grid.isChecked() else reason)
+        set_enabled_with_reason(
+            self.show_grid, _SHOW, "" if self.show_grid.isChecked() else reason
+        )
         text = self.preview.problem or (describe(grid) if grid is not None else "")
         if grid is not None and not len(grid):
             text = "No patches: none holds enough tissue. Take smaller ones, or less."

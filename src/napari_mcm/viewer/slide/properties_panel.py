@@ -22,14 +22,14 @@ from napari_mcm.core.slides import Slide
 from napari_mcm.core.slides.tiles import Pixels
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import slide_of
-from napari_mcm.viewer.qt.helpers import follow, note
+from napari_mcm.viewer.qt.helpers import connect, note
 
 ROWS = ("Size", "Resolution", "Objective", "Vendor", "Levels", "Read by", "Patches")
 
 UNKNOWN = "not stated"
 
 
-class FactsBox(QGroupBox):
+class PropertiesPanel(QGroupBox):
     """Properties of the slide, how patches are read from it, and its warnings.
 
     Parameters
@@ -60,8 +60,8 @@ class FactsBox(QGroupBox):
         column = QVBoxLayout(self)
         column.addWidget(self._table)
         column.addWidget(self.warnings)
-        follow(session.slide_changed, self.refresh)
-        follow(session.patches_changed, self.refresh)
+        connect(session.slide_changed, self.refresh)
+        connect(session.patches_changed, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -174,7 +174,7 @@ class LabelImages(QWidget):
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.addWidget(self.button)
         self.pictures: list[QLabel] = []
-        follow(session.slide_changed, self.refresh)
+        connect(session.slide_changed, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -196,7 +196,7 @@ class LabelImages(QWidget):
                 f"image {name}",
                 partial(_shrunk, slide, name),
                 partial(self._show, slide, name),
-                self._session.complain,
+                self._session.report_error,
             )
 
     def _show(self, slide: Slide, name: str, pixels: Pixels) -> None:

@@ -16,7 +16,7 @@ from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.tissue import Drawing
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.qt.command_panel import CommandMenu
-from napari_mcm.viewer.qt.helpers import allow, follow, note
+from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import ask_file, ask_save
 from napari_mcm.viewer.slide.commands import tissue_command
 
@@ -29,7 +29,7 @@ _WRITE = "GeoJSON (*.geojson);;PNG (*.png)"
 _READ = "Masks (*.geojson *.json *.png *.tif *.tiff)"
 
 
-class TissueBox(QGroupBox):
+class TissuePanel(QGroupBox):
     """Finds tissue and lets the user correct it.
 
     Parameters
@@ -51,14 +51,14 @@ class TissueBox(QGroupBox):
         self.load = QPushButton("Load ma&sk…")
         self.load.clicked.connect(self._browse_load)
         self.command = CommandMenu(
-            "Find tissue", lambda: tissue_command(session), session.complain
+            "Find tissue", lambda: tissue_command(session), session.report_error
         )
         self.state = note()
         self._lay_out()
-        follow(session.slide_changed, self.refresh)
-        follow(session.tissue.changed, self.refresh)
-        follow(session.jobs.status.events.state, self.refresh)
-        follow(session.tissue.painting_changed, self.refresh)
+        connect(session.slide_changed, self.refresh)
+        connect(session.tissue.changed, self.refresh)
+        connect(session.jobs.status.events.state, self.refresh)
+        connect(session.tissue.painting_changed, self.refresh)
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -80,11 +80,11 @@ class TissueBox(QGroupBox):
         if slide is not None and slide.stated_mpp is None:
             reason = "the slide's resolution is not known: give it above"
         busy = "another job is running" if session.jobs.status.busy else ""
-        allow(self.search, _FIND, reason or busy)
-        allow(self.load, _LOAD, reason)
+        set_enabled_with_reason(self.search, _FIND, reason or busy)
+        set_enabled_with_reason(self.load, _LOAD, reason)
         nothing = reason or ("" if drawing else "there is no mask yet")
-        allow(self.correct, _CORRECT, nothing)
-        allow(self.save, _SAVE, nothing)
+        set_enabled_with_reason(self.correct, _CORRECT, nothing)
+        set_enabled_with_reason(self.save, _SAVE, nothing)
         painting = session.tissue.paints_on(session.slide)
         self.correct.setChecked(painting)
         text = describe(drawing)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_mcm.viewer.qt.dock import DockedWidget
-from napari_mcm.viewer.qt.slide_selector import SlideBox
-from napari_mcm.viewer.slide.grid_preview import GridBox
-from napari_mcm.viewer.slide.properties_panel import FactsBox, LabelImages
-from napari_mcm.viewer.slide.tissue_panel import TissueBox
+from napari_mcm.viewer.qt.slide_selector import SlideSelector
+from napari_mcm.viewer.slide.grid_preview import GridPanel
+from napari_mcm.viewer.slide.properties_panel import LabelImages, PropertiesPanel
+from napari_mcm.viewer.slide.tissue_panel import TissuePanel
 
 if TYPE_CHECKING:
     import napari
@@ -26,9 +26,9 @@ class SlideWidget(DockedWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         session = self.session
-        self.slide = SlideBox(session, brief=True)
-        self.properties = FactsBox(session)
+        self.slide = SlideSelector(session, brief=True)
+        self.properties = PropertiesPanel(session)
         self.images = LabelImages(session)
-        self.tissue = TissueBox(session)
-        self.grid = GridBox(session)
+        self.tissue = TissuePanel(session)
+        self.grid = GridPanel(session)
         self.stack((self.slide, self.properties, self.tissue, self.grid, self.images))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 
-class TrainingDesk:
+class TrainingController:
     """Starts trainings of one kind and keeps what came of them.
 
     Parameters
@@ -49,7 +49,7 @@ class TrainingDesk:
         """Train, into a new run."""
         raise NotImplementedError
 
-    def go_on(self, folder: Path) -> None:
+    def resume(self, folder: Path) -> None:
         """Go on with an unfinished run."""
         raise NotImplementedError
 
@@ -69,7 +69,9 @@ class TrainingDesk:
         """Tell whether a job runs, and complain if so."""
         busy = self.session.jobs.status.busy
         if busy:
-            self.session.complain("Another job is running: wait for it, or cancel it")
+            self.session.report_error(
+                "Another job is running: wait for it, or cancel it"
+            )
         return busy
 
     def _start(
@@ -90,7 +92,7 @@ class TrainingDesk:
         )
         self.session.jobs.start(title, make_job, self._trained, self._measured)
 
-    def _go_on(self, make_job: Callable[[], Job[Path]], folder: Path) -> None:
+    def _resume(self, make_job: Callable[[], Job[Path]], folder: Path) -> None:
         title = f"Going on with {folder.name}"
         # What the first part of it has measured is drawn, too.
         self._in_background(
@@ -116,7 +118,7 @@ class TrainingDesk:
         self, what: str, work: Callable[[], object], then: Callable[..., None]
     ) -> None:
         key = f"{self._kind} {what}"
-        self.session.disk.submit(key, work, then, self.session.complain)
+        self.session.disk.submit(key, work, then, self.session.report_error)
 
 
 def _ignore(_: object) -> None:

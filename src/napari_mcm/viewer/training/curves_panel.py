@@ -8,21 +8,21 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_mcm.viewer.qt.helpers import follow, note
+from napari_mcm.viewer.qt.helpers import connect, note
 from napari_mcm.viewer.training.chart import Chart, lines_of
-from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.metrics import Series
 
 _WAIT_MS = 200
 _HEIGHT = 112
 
 
-class TrainingCurves(QWidget):
+class TrainingCurvesPanel(QWidget):
     """Charts of a training, with a line of text.
 
     Parameters
     ----------
-    desk : TrainingDesk
+    controller : TrainingController
         Whose training.
     charts : mapping
         Titles to figures by name, and how their lines are called.
@@ -32,12 +32,12 @@ class TrainingCurves(QWidget):
 
     def __init__(
         self,
-        desk: TrainingDesk,
+        controller: TrainingController,
         charts: Mapping[str, Mapping[str, str]],
         figures: Mapping[str, str],
     ) -> None:
         super().__init__()
-        self._desk, self._shown, self._figures = desk, charts, figures
+        self._controller, self._shown, self._figures = controller, charts, figures
         self.about, self.text = note(), note()
         self.titles = {title: QLabel(title) for title in charts}
         self.charts = {title: Chart("step", _HEIGHT) for title in charts}
@@ -53,13 +53,13 @@ class TrainingCurves(QWidget):
         self._soon.setSingleShot(True)
         self._soon.setInterval(_WAIT_MS)
         self._soon.timeout.connect(self.refresh)
-        follow(desk.series_changed, self._changed)
-        follow(desk.run_changed, self.refresh)
+        connect(controller.series_changed, self._changed)
+        connect(controller.run_changed, self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Show the training as it is now."""
-        run, series = self._desk.run, self._desk.series
+        run, series = self._controller.run, self._controller.series
         for title, names in self._shown.items():
             lines = lines_of(series, names)
             chart = self.charts[title]
@@ -79,7 +79,7 @@ class TrainingCurves(QWidget):
         elif series:
             about = "Not finished yet: Cancel keeps it, Resume goes on."
         self.about.setText(about)
-        self.about.setToolTip(str(self._desk.folder or ""))
+        self.about.setToolTip(str(self._controller.folder or ""))
 
     def _changed(self) -> None:
         if not self._soon.isActive():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.runtime.jobs import Job
-from napari_mcm.core.runtime.threads import apart
+from napari_mcm.core.runtime.threads import run_in_thread
 
 if TYPE_CHECKING:
     pass
@@ -22,7 +22,9 @@ def import_modules(modules: Sequence[str]) -> Job[Any]:
     """Import what a job needs; gives the last of the modules."""
     module = None
     for name in modules:
-        module = yield from apart("Starting PyTorch", importlib.import_module, name)
+        module = yield from run_in_thread(
+            "Starting PyTorch", importlib.import_module, name
+        )
     return module
 
 

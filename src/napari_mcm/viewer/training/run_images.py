@@ -24,7 +24,7 @@ from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.helpers import narrow, while_alive
 
 
-class RunPictures(QWidget):
+class RunImages(QWidget):
     """One of a run's pictures, and a list to choose it from where there are several.
 
     Parameters
@@ -80,7 +80,7 @@ class RunPictures(QWidget):
             f"picture {self._key}",
             partial(_image, path),
             while_alive(self._show),
-            self._session.complain,
+            self._session.report_error,
         )
 
     def _show(self, image: QImage) -> None:

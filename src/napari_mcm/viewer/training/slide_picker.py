@@ -18,8 +18,8 @@ from napari_mcm.core.slides.find import find_slides
 from napari_mcm.core.tissue import TissueConfig
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.app.session import Session
-from napari_mcm.viewer.layers.metadata import SlideFacts, slide_of
-from napari_mcm.viewer.qt.helpers import follow, narrow, note, while_alive
+from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
+from napari_mcm.viewer.qt.helpers import connect, narrow, note, while_alive
 from napari_mcm.viewer.qt.path_field import PathField, ask_files
 from napari_mcm.viewer.qt.slide_selector import FILES
 
@@ -51,7 +51,7 @@ class FilesField(PathField):
         self.take(os.pathsep.join(ask_files(self, self._name, self._files)))
 
 
-class SlideChoice(QWidget):
+class SlidePicker(QWidget):
     """Chooses among open slides, files, a folder and a table.
 
     Parameters
@@ -89,10 +89,10 @@ class SlideChoice(QWidget):
         self._fields = {SOME: self.files, FOLDER: self.folder, TABLE: self.table}
         for field in self._fields.values():
             form.addRow(field)
-            follow(field.changed, self._edited)
+            connect(field.changed, self._edited)
         form.addRow(self.said)
         self.way.currentIndexChanged.connect(lambda _: self._edited())
-        follow(session.slide_changed, self._edited)
+        connect(session.slide_changed, self._edited)
         self._edited()
 
     def chosen(self) -> ChosenSlides:
@@ -125,8 +125,8 @@ class SlideChoice(QWidget):
         """Give a path whose folder is the slides' own, to put results into."""
         way = self.way.currentIndex()
         if way in (PRESENT, OPEN):
-            facts = self._session.facts
-            return Path(facts.path) if facts is not None else None
+            metadata = self._session.metadata
+            return Path(metadata.path) if metadata is not None else None
         if way == FOLDER and self.folder.path is not None:
             return self.folder.path / "slides"
         return self.table.path if way == TABLE else next(iter(self.files.paths), None)
@@ -195,13 +195,13 @@ def open_slides(session: Session, layers: Sequence[Layer]) -> ChosenSlides:
     ValueError
         With one line, where there is none, or they cannot be taken together.
     """
-    facts = [f for layer in layers if (f := SlideFacts.of_layer(layer))]
-    if not facts:
+    metadata = [f for layer in layers if (f := SlideMetadata.of_layer(layer))]
+    if not metadata:
         raise ValueError("No slide is open")
-    for fact in facts:
+    for fact in metadata:
         if fact.mpp is None:
             raise ValueError(f"The resolution of {fact.name} is not known: give it")
-    stated = {fact.mpp_override for fact in facts}
+    stated = {fact.mpp_override for fact in metadata}
     if len(stated) > 1:
         raise ValueError(
             "The resolution that you stated would be taken for all open slides: "
@@ -209,7 +209,7 @@ def open_slides(session: Session, layers: Sequence[Layer]) -> ChosenSlides:
         )
     (mpp,) = stated
     return ChosenSlides(
-        tuple(Path(fact.path) for fact in facts),
+        tuple(Path(fact.path) for fact in metadata),
         ReadConfig(mpp_override=mpp),
         TissueConfig(masks=_masks(session, layers)),
     )

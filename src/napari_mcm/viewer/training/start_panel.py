@@ -13,15 +13,20 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.app.commands import resume_command
 from napari_mcm.viewer.app.persistence import recent, writable_base
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.qt.command_panel import CommandBox
-from napari_mcm.viewer.qt.helpers import allow, follow, note, while_alive
+from napari_mcm.viewer.qt.command_panel import CommandPanel
+from napari_mcm.viewer.qt.helpers import (
+    connect,
+    note,
+    set_enabled_with_reason,
+    while_alive,
+)
 from napari_mcm.viewer.qt.path_field import PathField
-from napari_mcm.viewer.training.controller import TrainingDesk
+from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.run_folder import RunState
 
 RESUME = "Res&ume"
 
-_GO_ON = "Go on where it was broken off; its options stay as they are"
+_RESUME_TIP = "Go on where it was broken off; its options stay as they are"
 
 _REASONS = {
     "other": "the run folder holds something else",
@@ -29,23 +34,29 @@ _REASONS = {
 }
 
 
-class StartBox(QWidget):
+class StartPanel(QWidget):
     """The run's folder and the button.
 
     Parameters
     ----------
-    desk : TrainingDesk
+    controller : TrainingController
         Which runs it.
     form : TaskForm
         What is asked for.
-    kind : Kind
+    kind : TrainingTaskSpec
         What is trained.
     """
 
-    def __init__(self, desk: TrainingDesk, form: TaskForm, kind: Kind) -> None:
+    def __init__(
+        self, controller: TrainingController, form: TaskForm, kind: TrainingTaskSpec
+    ) -> None:
         super().__init__()
         self._kind = kind
-        self._desk, self._form, self._jobs = desk, form, desk.session.jobs
+        self._controller, self._form, self._jobs = (
+            controller,
+            form,
+            controller.session.jobs,
+        )
         self._state: RunState | None = None
         self.out = PathField("Run folder", kind.holds)
         self.fresh = QPushButton("&New folder")
@@ -63,12 +74,12 @@ class StartBox(QWidget):
         self.show_run = QPushButton("Show &it")
         self.show_run.setToolTip("Show the curves of this run, and what came of it")
         self.show_run.clicked.connect(self._show)
-        self.command = CommandBox(self.as_command, desk.session.complain)
+        self.command = CommandPanel(self.as_command, controller.session.report_error)
         self._lay_out()
-        follow(self.out.changed, self.look)
-        follow(form.changed, self.refresh)
-        follow(form.changed, self._propose_first)
-        follow(self._jobs.status.events.state, self.look)
+        connect(self.out.changed, self.look)
+        connect(form.changed, self.refresh)
+        connect(form.changed, self._propose_first)
+        connect(self._jobs.status.events.state, self.look)
         self._recall()
         self._propose_first()
         self.refresh()
@@ -88,7 +99,7 @@ class StartBox(QWidget):
         """Take the next free folder beside what is learned from."""
         beside = self._form.beside()
         if beside is None:
-            self._desk.session.complain(self._form.missing())
+            self._controller.session.report_error(self._form.missing())
             return
         base = (preferences().output_folder or writable_base(beside)) / "runs"
         number, name = 1, self._kind.folder
@@ -99,7 +110,7 @@ class StartBox(QWidget):
     def look(self) -> None:
         """Look again, in the background, at what the run folder holds."""
         folder, self._state = self.out.path, None
-        disk, key = self._desk.session.disk, f"{self._kind.verb} state {id(self)}"
+        disk, key = self._controller.session.disk, f"{self._kind.verb} state {id(self)}"
         if folder is None:
             disk.drop(key)
         else:
@@ -107,7 +118,7 @@ class StartBox(QWidget):
                 key,
                 lambda: self._kind.state_of(folder),
                 while_alive(self._looked),
-                self._desk.session.complain,
+                self._controller.session.report_error,
             )
         self.refresh()
 
@@ -115,9 +126,11 @@ class StartBox(QWidget):
         """Show which buttons can be used."""
         state = self._state
         kind = state.kind if state is not None else ""
-        go_on = kind == "unfinished"
-        self.start.setText(RESUME if go_on else self._kind.button)
-        allow(self.start, _GO_ON if go_on else self._kind.tip, self._reason())
+        resume = kind == "unfinished"
+        self.start.setText(RESUME if resume else self._kind.button)
+        set_enabled_with_reason(
+            self.start, _RESUME_TIP if resume else self._kind.tip, self._reason()
+        )
         self.state_note.setText(state.text if state else "")
         self.state_note.setVisible(bool(self.state_note.text()))
         self.show_run.setVisible(kind in ("finished", "unfinished"))
@@ -125,27 +138,27 @@ class StartBox(QWidget):
 
     def run(self) -> None:
         """Train, or go on with an unfinished run."""
-        if self._goes_on():
+        if self._resumes():
             assert self.out.path is not None
-            self._desk.go_on(self.out.path)
+            self._controller.resume(self.out.path)
             return
         try:
             config = self._form.config(self.out.path)
         except ValueError as error:
-            self._desk.session.complain(str(error))
+            self._controller.session.report_error(str(error))
             return
-        self._desk.start(config)
+        self._controller.start(config)
 
     def as_command(self) -> Command:
         """Give what the button would do, for the command line."""
-        if self._goes_on():
+        if self._resumes():
             assert self.out.path is not None
             if self._kind.resume is not None:
                 return self._kind.resume(self.out.path)
             return resume_command(self._kind.verb, self.out.path)
         return self._kind.command(self._form.config(self.out.path))
 
-    def _goes_on(self) -> bool:
+    def _resumes(self) -> bool:
         return self._state is not None and self._state.kind == "unfinished"
 
     def _reason(self) -> str:
@@ -155,7 +168,7 @@ class StartBox(QWidget):
             return "no run folder is chosen"
         if self._state is None:
             return "the run folder is being looked at"
-        if self._goes_on():
+        if self._resumes():
             return ""
         if self._state.kind in _REASONS:
             return _REASONS[self._state.kind]
@@ -168,18 +181,18 @@ class StartBox(QWidget):
 
     def _show(self) -> None:
         if self.out.path is not None:
-            self._desk.show_run(self.out.path)
+            self._controller.show_run(self.out.path)
 
     def _propose_first(self) -> None:
         if self.out.path is None and self._form.beside() is not None:
             self.propose()
 
     def _recall(self) -> None:
-        self._desk.session.disk.submit(
+        self._controller.session.disk.submit(
             f"{self._kind.verb} runs {id(self)}",
             lambda: recent(self._kind.recent),
             while_alive(self._offer),
-            self._desk.session.complain,
+            self._controller.session.report_error,
         )
 
     def _offer(self, runs: tuple[Path, ...]) -> None:
@@ -187,7 +200,7 @@ class StartBox(QWidget):
         for path in runs:
             text = f"{path.name}, in {path.parent}".replace("&", "&&")
             self._menu.addAction(text, lambda path=path: self.out.put(path))
-        allow(
+        set_enabled_with_reason(
             self.recent,
             "Runs of before, finished or to be gone on with",
             "" if runs else "there are none yet",
@@ -210,7 +223,7 @@ class TaskForm(Protocol):
 
 
 @dataclass(frozen=True)
-class Kind:
+class TrainingTaskSpec:
     """What is trained.
 
     Attributes

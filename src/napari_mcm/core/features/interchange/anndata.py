@@ -24,7 +24,7 @@ from napari_mcm.core.features.interchange.containers import (
     text,
     vector,
 )
-from napari_mcm.core.features.interchange.record import Bag, Rows
+from napari_mcm.core.features.interchange.record import ForeignFeatures, Rows
 from napari_mcm.core.runtime.files import atomic_path
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def is_one(file: h5py.File) -> bool:
     return text(file.attrs, "encoding-type") == "anndata"
 
 
-def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+def read(
+    path: Path, encoder: str | None = None, coords: Path | None = None
+) -> ForeignFeatures:
     """Read ``X`` and where the patches lie; `coords` is not needed.
 
     Corners are ``obs.x`` and ``obs.y`` where there are, else ``obsm["spatial"]``, of
@@ -61,7 +63,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
     patch_px = number(said, "patch_size")
     mpp_x, mpp_y = number(said, "level0_mpp_x"), number(said, "level0_mpp_y")
     width, height = number(said, "level0_width"), number(said, "level0_height")
-    return Bag(
+    return ForeignFeatures(
         kind="anndata",
         features=features.astype(np.float32, copy=False),
         xy=xy,

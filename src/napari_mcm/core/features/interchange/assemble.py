@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_mcm import __version__
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet, Status
-from napari_mcm.core.features.interchange.record import MICRONS_AT_1X, Bag
+from napari_mcm.core.features.interchange.record import MICRONS_AT_1X, ForeignFeatures
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.slides import Slide
 
@@ -23,7 +23,7 @@ Pair = tuple[float, float]
 
 
 def assemble(
-    bag: Bag,
+    bag: ForeignFeatures,
     path: Path,
     slide: Slide | None,
     patch_size_level0: float | None,
@@ -44,7 +44,7 @@ def assemble(
 
 @dataclass
 class _Assembly:
-    bag: Bag
+    bag: ForeignFeatures
     path: Path
     slide: Slide | None
     notes: list[str] = field(default_factory=list)
@@ -194,7 +194,7 @@ class _Assembly:
         }
 
 
-def _check_rows(bag: Bag) -> None:
+def _check_rows(bag: ForeignFeatures) -> None:
     if len(bag.features) != len(bag.xy):
         raise FeatureError(
             f"has {len(bag.features)} rows of features for {len(bag.xy)} coordinates"

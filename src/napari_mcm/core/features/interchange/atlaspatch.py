@@ -19,7 +19,7 @@ from napari_mcm.core.features.interchange.containers import (
     open_h5,
     pair,
 )
-from napari_mcm.core.features.interchange.record import Bag
+from napari_mcm.core.features.interchange.record import ForeignFeatures
 
 if TYPE_CHECKING:
     import h5py
@@ -33,7 +33,9 @@ def is_one(file: h5py.File) -> bool:
     return isinstance(group, h5py.Group) and has(file, "coords")
 
 
-def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+def read(
+    path: Path, encoder: str | None = None, coords: Path | None = None
+) -> ForeignFeatures:
     """Read one encoder's features of ``patches/<slide>.h5``.
 
     Parameters
@@ -58,7 +60,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
         said: dict[str, Any] = {**dict(file["coords"].attrs), **dict(file.attrs)}
     patch_px = number(said, "patch_size")
     slide_size = pair(said, "level0_width", "level0_height")
-    return Bag(
+    return ForeignFeatures(
         kind="atlaspatch",
         features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),

@@ -24,7 +24,7 @@ from napari_mcm.core.features.interchange.containers import (
     text,
     write_tensor,
 )
-from napari_mcm.core.features.interchange.record import Bag, Rows
+from napari_mcm.core.features.interchange.record import ForeignFeatures, Rows
 
 if TYPE_CHECKING:
     import h5py
@@ -35,7 +35,9 @@ def is_one(file: h5py.File) -> bool:
     return has(file, "features") and has(file, "coords")
 
 
-def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+def read(
+    path: Path, encoder: str | None = None, coords: Path | None = None
+) -> ForeignFeatures:
     """Read ``h5_files/<slide>.h5`` or ``pt_files/<slide>.pt`` and its patches.
 
     Parameters
@@ -91,11 +93,11 @@ def _bag(
     xy: NDArray[np.float64],
     said: dict[str, Any],
     encoder: str | None,
-) -> Bag:
+) -> ForeignFeatures:
     patch_px = number(said, "patch_size")
     factor = _downsample(said)
     known = patch_px is not None and factor is not None
-    return Bag(
+    return ForeignFeatures(
         kind="clam",
         features=features.astype(np.float32, copy=False),
         xy=xy,

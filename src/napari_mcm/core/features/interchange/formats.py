@@ -24,13 +24,18 @@ from napari_mcm.core.features.interchange import (
 )
 from napari_mcm.core.features.interchange.assemble import assemble
 from napari_mcm.core.features.interchange.containers import open_h5, read_tensor
-from napari_mcm.core.features.interchange.record import Bag, Rows, Written, rows_of
+from napari_mcm.core.features.interchange.record import (
+    ForeignFeatures,
+    Rows,
+    Written,
+    rows_of,
+)
 from napari_mcm.core.features.patches import MEASURES
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.features.store import FeatureStore
 from napari_mcm.core.slides import Slide
 
-Reader = Callable[[Path, str | None, Path | None], Bag]
+Reader = Callable[[Path, str | None, Path | None], ForeignFeatures]
 
 Writer = Callable[[Rows, Path], list[Path]]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import FeatureError, McmError
 from napari_mcm.core.features.format import LARGEST_FILE
 from napari_mcm.core.features.interchange.containers import number
-from napari_mcm.core.features.interchange.record import Bag
+from napari_mcm.core.features.interchange.record import ForeignFeatures
 
 _HEADER = "raw2features"
 # Of the codecs that zarr knows, one unpickles what it decodes.
@@ -44,7 +44,9 @@ def is_one(path: Path) -> bool:
         return False
 
 
-def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+def read(
+    path: Path, encoder: str | None = None, coords: Path | None = None
+) -> ForeignFeatures:
     """Read one model's features from the grid that has them; `coords` is not needed.
 
     Parameters
@@ -68,7 +70,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
         raise FeatureError(f"is damaged ({error})", path) from error
 
 
-def _read(root: zarr.Group, path: Path, encoder: str | None) -> Bag:
+def _read(root: zarr.Group, path: Path, encoder: str | None) -> ForeignFeatures:
     group, model = _choose(root, encoder)
     header: Any = group.attrs.get(_HEADER, {})
     source, patching = dict(header.get("source", {})), dict(header.get("patching", {}))
@@ -77,7 +79,7 @@ def _read(root: zarr.Group, path: Path, encoder: str | None) -> Bag:
     if xy.shape[1] != 2:
         raise FeatureError(f"coords has {xy.shape[1]} columns instead of 2")
     patch_px = number(patching, "patch_px")
-    return Bag(
+    return ForeignFeatures(
         kind="raw2features",
         features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),

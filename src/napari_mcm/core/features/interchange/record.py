@@ -17,7 +17,7 @@ MICRONS_AT_1X = 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class Bag:
+class ForeignFeatures:
     """One slide's patches, as a file of another tool states them.
 
     Attributes

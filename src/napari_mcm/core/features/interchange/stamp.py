@@ -21,7 +21,7 @@ from napari_mcm.core.features.interchange.containers import (
     put,
     text,
 )
-from napari_mcm.core.features.interchange.record import Bag, Rows
+from napari_mcm.core.features.interchange.record import ForeignFeatures, Rows
 
 if TYPE_CHECKING:
     import h5py
@@ -35,7 +35,9 @@ def is_one(file: h5py.File) -> bool:
     return has(file, "feats") and has(file, "coords")
 
 
-def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+def read(
+    path: Path, encoder: str | None = None, coords: Path | None = None
+) -> ForeignFeatures:
     """Read ``<extractor>/<slide>.h5``; `coords` is not needed.
 
     Raises
@@ -56,7 +58,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
             "Extract the features again with STAMP 2",
         )
     patch_px = number(said, "tile_size_px")
-    return Bag(
+    return ForeignFeatures(
         kind="stamp",
         features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),

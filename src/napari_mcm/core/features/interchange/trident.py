@@ -22,7 +22,11 @@ from napari_mcm.core.features.interchange.containers import (
     put,
     text,
 )
-from napari_mcm.core.features.interchange.record import MICRONS_AT_1X, Bag, Rows
+from napari_mcm.core.features.interchange.record import (
+    MICRONS_AT_1X,
+    ForeignFeatures,
+    Rows,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -37,7 +41,9 @@ def is_one(file: h5py.File) -> bool:
     )
 
 
-def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> Bag:
+def read(
+    path: Path, encoder: str | None = None, coords: Path | None = None
+) -> ForeignFeatures:
     """Read ``features_<encoder>/<slide>.h5``; `coords` is not needed."""
     with open_h5(path) as file:
         features = matrix(file, "features", "f")
@@ -46,7 +52,7 @@ def read(path: Path, encoder: str | None = None, coords: Path | None = None) -> 
         about: dict[str, Any] = dict(file["features"].attrs)
     patch_px = number(said, "patch_size")
     slide_size = pair(said, "level0_width", "level0_height")
-    return Bag(
+    return ForeignFeatures(
         kind="trident",
         features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),

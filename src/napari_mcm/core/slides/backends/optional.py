@@ -12,7 +12,7 @@ from napari_mcm.core.slides.paths import shown
 _LONGEST = 200
 
 
-def library(name: str, extra: str, where: Path) -> Any:
+def import_optional(name: str, extra: str, where: Path) -> Any:
     """Import a library that this package does without.
 
     Parameters

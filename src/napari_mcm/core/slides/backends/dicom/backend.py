@@ -18,7 +18,7 @@ from napari_mcm.core.slides.backends.dicom.files import (
     optics_of,
 )
 from napari_mcm.core.slides.backends.dicom.tiles import FrameTiles
-from napari_mcm.core.slides.backends.optional import library, said
+from napari_mcm.core.slides.backends.optional import import_optional, said
 from napari_mcm.core.slides.paths import shown
 from napari_mcm.core.slides.tiles import Pixels
 
@@ -28,8 +28,8 @@ _KEPT = 4 * 2**20
 def _open(place: Place) -> SlideFile:
     if place.url is not None:
         raise SlideError("is not a local file", shown(place.path))
-    wsidicom = library("wsidicom", "dicom", place.path)
-    pydicom = library("pydicom", "dicom", place.path)
+    wsidicom = import_optional("wsidicom", "dicom", place.path)
+    pydicom = import_optional("pydicom", "dicom", place.path)
     found = files_of(place, pydicom)
     wsi = _opened(place.path, found, wsidicom)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.backends.optional import library, said
+from napari_mcm.core.slides.backends.optional import import_optional, said
 from napari_mcm.core.slides.backends.tiff.tiles import check_size
 from napari_mcm.core.slides.tiles import Pixels
 
@@ -38,7 +38,7 @@ class FrameTiles:
         instance = level.default_instance
         self._image = instance.image_data
         self._plane = (instance.default_z, instance.default_path)
-        self._point = library("wsidicom.geometry", "dicom", path).Point
+        self._point = import_optional("wsidicom.geometry", "dicom", path).Point
         # wsidicom fills its table of frames at the first read, without a lock; a level
         # that is split over several files has several.
         self._reading = threading.Lock()

@@ -10,9 +10,9 @@ from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
 from napari_mcm.core.slides.backends.omezarr.images import Image, images_of
 from napari_mcm.core.slides.backends.omezarr.store import (
-    Home,
+    StoreLocation,
     looks_like_zarr,
-    open_home,
+    open_location,
 )
 from napari_mcm.core.slides.backends.omezarr.tiles import sampled_pixels
 from napari_mcm.core.slides.tiles import Pixels, assemble
@@ -23,7 +23,7 @@ _RGB = ("FF0000", "00FF00", "0000FF")
 
 
 def _open(place: Place) -> SlideFile:
-    home = open_home(place)
+    home = open_location(place)
     try:
         return _slide_file(home)
     except BaseException:
@@ -31,7 +31,7 @@ def _open(place: Place) -> SlideFile:
         raise
 
 
-def _slide_file(home: Home) -> SlideFile:
+def _slide_file(home: StoreLocation) -> SlideFile:
     images, warnings = images_of(home)
     # The largest that is not called a label: a macro picture is smaller than a slide.
     slide = max(images, key=lambda image: (image.kind is None, image.area))
@@ -54,7 +54,7 @@ def _slide_file(home: Home) -> SlideFile:
     )
 
 
-def _picture(home: Home, image: Image) -> Pixels:
+def _picture(home: StoreLocation, image: Image) -> Pixels:
     """Read a label or macro image whole."""
     if image.area > _LARGEST_PICTURE:
         raise SlideError(f"its {image.kind} image is too large to show", home.where)

@@ -15,7 +15,7 @@ from napari_mcm.core.slides.backends.omezarr.metadata import (
     ome_attributes,
     ome_xml,
 )
-from napari_mcm.core.slides.backends.omezarr.store import Home
+from napari_mcm.core.slides.backends.omezarr.store import StoreLocation
 from napari_mcm.core.slides.backends.omezarr.tiles import ZarrTiles
 
 _ASSOCIATED = ("label", "macro", "overview", "thumbnail")
@@ -64,7 +64,7 @@ class Image:
         return self.levels[0].size[0] * self.levels[0].size[1]
 
 
-def images_of(home: Home) -> tuple[list[Image], list[str]]:
+def images_of(home: StoreLocation) -> tuple[list[Image], list[str]]:
     """Open all images of a file.
 
     Returns
@@ -92,7 +92,7 @@ def images_of(home: Home) -> tuple[list[Image], list[str]]:
     raise (errors or [_no_image(home)])[0]
 
 
-def _no_image(home: Home) -> SlideError:
+def _no_image(home: StoreLocation) -> SlideError:
     return SlideError(
         "holds no OME-Zarr image (no multiscales metadata)",
         home.where,
@@ -100,7 +100,7 @@ def _no_image(home: Home) -> SlideError:
     )
 
 
-def _series(home: Home, ome: Mapping[str, Any]) -> Iterator[str]:
+def _series(home: StoreLocation, ome: Mapping[str, Any]) -> Iterator[str]:
     """Name the groups that may be images, in order."""
     if "bioformats2raw.layout" not in ome:
         yield "0"
@@ -110,7 +110,9 @@ def _series(home: Home, ome: Mapping[str, Any]) -> Iterator[str]:
         yield str(name)
 
 
-def _all_in(home: Home, series: Iterator[str]) -> tuple[list[Image], list[SlideError]]:
+def _all_in(
+    home: StoreLocation, series: Iterator[str]
+) -> tuple[list[Image], list[SlideError]]:
     stated = ome_xml(home.read("OME/METADATA.ome.xml"))
     images, errors = [], []
     for index, group in zip(range(_MOST_IMAGES), series, strict=False):
@@ -125,7 +127,7 @@ def _all_in(home: Home, series: Iterator[str]) -> tuple[list[Image], list[SlideE
     return images, errors
 
 
-def _inside(home: Home, group: str) -> str:
+def _inside(home: StoreLocation, group: str) -> str:
     try:
         return checked_path(group)
     except ValueError as error:
@@ -133,7 +135,7 @@ def _inside(home: Home, group: str) -> str:
 
 
 def _described(
-    home: Home, group: str, attributes: Mapping[str, Any] | None
+    home: StoreLocation, group: str, attributes: Mapping[str, Any] | None
 ) -> Multiscale | None:
     try:
         return multiscale_of(attributes or {})
@@ -143,7 +145,10 @@ def _described(
 
 
 def _image(
-    home: Home, group: str, described: Multiscale, known: tuple[str, Mpp | None]
+    home: StoreLocation,
+    group: str,
+    described: Multiscale,
+    known: tuple[str, Mpp | None],
 ) -> Image:
     """Open an image of which OME-XML says `known`: its name and resolution."""
     found: list[tuple[ZarrTiles, Mpp | None]] = []

@@ -14,7 +14,7 @@ from zarr.storage import WrapperStore
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Place
-from napari_mcm.core.slides.backends.optional import library, said
+from napari_mcm.core.slides.backends.optional import import_optional, said
 from napari_mcm.core.slides.paths import shown
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class StoreLocation:
     """An open place.
 
     Attributes
@@ -128,7 +128,7 @@ def looks_like_zarr(place: Place) -> bool:
     return place.head.startswith(_ZIP) and _root_in_zip(place.path) is not None
 
 
-def open_home(place: Place) -> Home:
+def open_location(place: Place) -> StoreLocation:
     """Open a place.
 
     Raises
@@ -141,17 +141,17 @@ def open_home(place: Place) -> Home:
     return _folder(place.path) if place.is_dir else _zip(place.path)
 
 
-def _folder(path: Path) -> Home:
+def _folder(path: Path) -> StoreLocation:
     from zarr.storage import LocalStore
 
     def read(key: str) -> bytes | None:
         file = path / key
         return file.read_bytes() if file.is_file() else None
 
-    return Home(str(path), LocalStore(path, read_only=True), "", read)
+    return StoreLocation(str(path), LocalStore(path, read_only=True), "", read)
 
 
-def _zip(path: Path) -> Home:
+def _zip(path: Path) -> StoreLocation:
     from zarr.storage import ZipStore
 
     root = _root_in_zip(path)
@@ -165,7 +165,7 @@ def _zip(path: Path) -> Home:
             except KeyError:
                 return None
 
-    return Home(str(path), ZipStore(path, mode="r"), root, read)
+    return StoreLocation(str(path), ZipStore(path, mode="r"), root, read)
 
 
 def _root_in_zip(path: Path) -> str | None:
@@ -180,10 +180,10 @@ def _root_in_zip(path: Path) -> str | None:
     return None if outermost is None else outermost.rpartition("/")[0]
 
 
-def _remote(url: str, path: Path) -> Home:
+def _remote(url: str, path: Path) -> StoreLocation:
     from zarr.storage import FsspecStore
 
-    fsspec = library("fsspec", "remote", path)
+    fsspec = import_optional("fsspec", "remote", path)
     scheme = url.partition(":")[0]
     try:
         options = _options(scheme, path)
@@ -202,20 +202,20 @@ def _remote(url: str, path: Path) -> Home:
             return None
         return found
 
-    return Home(shown(path), store, "", read, remote=True)
+    return StoreLocation(shown(path), store, "", read, remote=True)
 
 
 def _options(scheme: str, path: Path) -> dict[str, Any]:
     """Say how to talk to a kind of server."""
     if scheme == "s3":
-        library("s3fs", "remote", path)
-        session = library("botocore.session", "remote", path).get_session()
+        import_optional("s3fs", "remote", path)
+        session = import_optional("botocore.session", "remote", path).get_session()
         # Public buckets take no signature, least of all an empty one.
         return {"anon": session.get_credentials() is None}
     if scheme == "gs":
-        library("gcsfs", "", path)
+        import_optional("gcsfs", "", path)
         return {}
-    aiohttp = library("aiohttp", "remote", path)
+    aiohttp = import_optional("aiohttp", "remote", path)
     return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=_TIMEOUT)}}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.backends.omezarr.store import Home, codecs_of
+from napari_mcm.core.slides.backends.omezarr.store import StoreLocation, codecs_of
 from napari_mcm.core.slides.backends.optional import said
 from napari_mcm.core.slides.tiles import Pixels, TileSource
 
@@ -25,7 +25,7 @@ class ZarrTiles:
 
     Parameters
     ----------
-    home : Home
+    home : StoreLocation
         Where it lies.
     path : str
         The array in it.
@@ -38,7 +38,7 @@ class ZarrTiles:
         If it is damaged, or holds other pixels than 8-bit grey or RGB.
     """
 
-    def __init__(self, home: Home, path: str, axes: tuple[str, ...]) -> None:
+    def __init__(self, home: StoreLocation, path: str, axes: tuple[str, ...]) -> None:
         array = home.array(path)
         self._home, self._path, self._array = home, path, array
         # The five axes that version 0.1 assumes end with those that there are.

@@ -16,7 +16,7 @@ from napari_mcm.core.slides.backends.openslide.tiles import (
     RegionTiles,
     bounds_of,
 )
-from napari_mcm.core.slides.backends.optional import library, said
+from napari_mcm.core.slides.backends.optional import import_optional, said
 from napari_mcm.core.slides.paths import shown
 
 _JPEG = b"\xff\xd8"
@@ -62,7 +62,7 @@ def _is_sakura(path: Path) -> bool:
 def _open(place: Place) -> SlideFile:
     if place.url is not None or place.is_dir:
         raise SlideError("is not a local file", shown(place.path))
-    handle = Handle(place.path, library("openslide", "openslide", place.path))
+    handle = Handle(place.path, import_optional("openslide", "openslide", place.path))
     try:
         return _slide_file(place, handle)
     except SlideError:

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.session import session_of
-from napari_mcm.viewer.similarity.encoder_panel import EncoderSlot
+from napari_mcm.viewer.similarity.encoder_panel import EncoderPanel
 
 PLUGIN = "napari-mcm"
 
@@ -87,7 +87,7 @@ class Studio:
         self.viewer.theme = theme
         settle(5)
 
-    def compute(self, slot: EncoderSlot, encoder: str) -> None:
+    def compute(self, slot: EncoderPanel, encoder: str) -> None:
         """Press a slot's button and wait."""
         slot.encoder.setCurrentText(encoder)
         slot.compute.click()

@@ -1,6 +1,6 @@
 """How each picture of the program is taken; `make_pictures.py` runs this.
 
-scripts/with_display.sh .venv/bin/python docs/sittings.py PART OUT HOME
+scripts/with_display.sh .venv/bin/python docs/screenshot_scenarios.py PART OUT HOME
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from qtpy.QtCore import Qt
-from studio import Studio, settle, wait
+from screenshot_driver import Studio, settle, wait
 
 from napari_mcm.core.synthetic import SampleConfig
 from napari_mcm.core.synthetic.cells import Cells, mix_palette
@@ -121,7 +121,7 @@ def similarity(studio: Studio, home: Path) -> None:
     studio.press(Qt.Key.Key_T)
     wait(lambda: bool(context_of(studio.session).gallery.tops))
     studio.scroll_to(widget.query)
-    studio.scroll_to(widget.elsewhere)
+    studio.scroll_to(widget.cross_slide)
     studio.take("similarity")
     studio.press(Qt.Key.Key_D)
     studio.take("similarity-difference")
@@ -148,10 +148,10 @@ def finetune(studio: Studio, home: Path) -> None:
     studio.viewer.reset_view()
     status = studio.session.jobs.status
     widget.start.start.click()
-    wait(lambda: not status.busy or len(widget.desk.series.get("step", [])) > 6)
+    wait(lambda: not status.busy or len(widget.controller.series.get("step", [])) > 6)
     studio.take("finetune-running")
     studio.finish()
-    wait(lambda: widget.desk.run is not None)
+    wait(lambda: widget.controller.run is not None)
     widget.results.compare.click()
     studio.finish()
     studio.click(*AT)
@@ -176,10 +176,10 @@ def mil(studio: Studio, home: Path) -> None:
     train.main.put("split.folds", 4)
     wait(train.train.isEnabled)
     train.train.click()
-    wait(lambda: not status.busy or (2, 0) in widget.desk.curves)
+    wait(lambda: not status.busy or (2, 0) in widget.controller.curves)
     studio.take("mil-training")
     studio.finish()
-    wait(lambda: widget.desk.run is not None)
+    wait(lambda: widget.controller.run is not None)
     table = widget.results.table
     table.sortByColumn(3, Qt.SortOrder.DescendingOrder)
     table.selectRow(0)
@@ -207,7 +207,7 @@ def mae(studio: Studio, home: Path) -> None:
     studio.scroll_to(widget.looks)
     studio.take("mae-training")
     studio.finish()
-    wait(lambda: widget.desk.run is not None)
+    wait(lambda: widget.controller.run is not None)
     widget.tabs.setCurrentIndex(1)
     settle()
     widget.reconstruct.way.setCurrentIndex(1)
