@@ -116,14 +116,14 @@ def test_the_next_slide_is_prepared_while_this_one_is_extracted(
         Slide, "close", lambda self: (closed.append(self.name), whole(self))[1]
     )
     found: dict[str, float] = {}
-    search = slides_module.SlidesAhead._prepare
+    search = slides_module.SlidePrefetcher._prepare
 
     def prepare(self, path):
         ready = search(self, path)
         found[path.name[0]] = time.monotonic()
         return ready
 
-    monkeypatch.setattr(slides_module.SlidesAhead, "_prepare", prepare)
+    monkeypatch.setattr(slides_module.SlidePrefetcher, "_prepare", prepare)
     began = {}
     for event in extract_slides(config(tmp_path, paths)):
         if isinstance(event, Progress) and event.stage.startswith("Extracting"):

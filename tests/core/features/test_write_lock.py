@@ -301,9 +301,9 @@ def test_a_taker_that_dies_half_way_is_taken_over_too(path, monkeypatch, step):
 _HOLD = """
 import sys, time
 from pathlib import Path
-from napari_mcm.core.features.write_lock import Lease
+from napari_mcm.core.features.write_lock import WriteLock
 from napari_mcm.core.errors import FeatureError
-with Lease.take(Path(sys.argv[1]), stale=float(sys.argv[2])) as lease:
+with WriteLock.take(Path(sys.argv[1]), stale=float(sys.argv[2])) as lease:
     print("held", flush=True)
     for line in sys.stdin:
         try:
@@ -344,8 +344,8 @@ def test_a_killed_process_is_taken_over_at_once(path):
 _HALF_DEAD = """
 import ctypes, platform, sys, threading, time
 from pathlib import Path
-from napari_mcm.core.features.write_lock import Lease
-Lease.take(Path(sys.argv[1]))
+from napari_mcm.core.features.write_lock import WriteLock
+WriteLock.take(Path(sys.argv[1]))
 threading.Thread(target=time.sleep, args=(60,)).start()
 print("held", flush=True)
 # The first thread alone ends; whoever looks sees a zombie.

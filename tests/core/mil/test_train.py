@@ -247,12 +247,12 @@ def test_divergence_stops_with_advice(config):
     with pytest.raises(TrainingError, match="lower --lr"):
         for event in job:
             if isinstance(event, Metrics):
-                fold.Learner.step = explode(fold.Learner.step)
+                fold.MilTrainer.step = explode(fold.MilTrainer.step)
                 break
         try:
             run(job)
         finally:
-            fold.Learner.step = fold.Learner.step.__wrapped__
+            fold.MilTrainer.step = fold.MilTrainer.step.__wrapped__
 
 
 def explode(step):

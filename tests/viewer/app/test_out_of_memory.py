@@ -188,7 +188,7 @@ def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
 
     ensemble = "napari_mcm.core.mil.ensemble"
     monkeypatch.setattr(f"{ensemble}.load_ensemble", lambda *_: Fails())
-    monkeypatch.setattr(f"{ensemble}.learned_from", lambda *_: set())
+    monkeypatch.setattr(f"{ensemble}.was_trained_on", lambda *_: set())
     monkeypatch.setattr(mil_look, "features_of", lambda _: tmp_path / "s.zarr")
     monkeypatch.setattr(mil_look, "_read", lambda *_: loaded.index.features)
     request = mil_look.PredictionRequest(

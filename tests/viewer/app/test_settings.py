@@ -56,7 +56,7 @@ def test_a_run_is_asked_about_a_slide_there(
     class Run:
         path, features, slides = tmp_path / "run", None, ()
 
-    monkeypatch.setattr(mil_attention, "look", asked.append)
+    monkeypatch.setattr(mil_attention, "predict_slide", asked.append)
     # Not by monkeypatch, which would hold the viewer for too long.
     mil.controller.run = Run
     mil.session.jobs.start = lambda title, make, then: make()

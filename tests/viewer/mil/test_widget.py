@@ -412,12 +412,12 @@ def test_the_line_looks_at_the_slide_as_the_window_does(
     assert words[:3] == ["napari-mcm", "mil", "attention"]
     arguments = make_parser("mil attention").parse_args(words[3:])
     config = read_config(arguments, load_verb("mil attention").OPTIONS)
-    asked = seen.look.request
+    asked = seen.prediction.request
     assert (config.run, Path(config.slide)) == (asked.run, asked.slide)
     assert config.features == asked.folders[0] and config.scaling == "raw"
     result = load_verb("mil attention").run(config).result
-    each = [result["probabilities"][name] for name in seen.look.classes]
-    np.testing.assert_allclose(each, seen.look.probabilities, atol=1e-5)
+    each = [result["probabilities"][name] for name in seen.prediction.classes]
+    np.testing.assert_allclose(each, seen.prediction.probabilities, atol=1e-5)
 
 
 def test_a_slide_without_features_is_told_where_to_get_them(
