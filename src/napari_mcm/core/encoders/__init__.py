@@ -1,4 +1,8 @@
-"""Patch encoders: timm models with their weights, preprocessing and precision."""
+"""Patch encoders: timm models with their weights, preprocessing and precision.
+
+An encoder maps the pixels of a patch to one feature vector. :func:`load_encoder` builds
+one from a timm name, a file or a run folder, and :func:`save_encoder` writes one.
+"""
 
 import lazy_loader
 

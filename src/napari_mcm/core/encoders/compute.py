@@ -1,4 +1,4 @@
-"""Where and in which precision encoders compute."""
+"""The device and the precision in which encoders compute."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 AUTO_VARIABLE = "NAPARI_MCM_AUTO_PRECISION"
-"""Environment variable that says what ``auto`` is, on this machine or on a cluster."""
+"""Environment variable that fixes the precision of ``auto``, for example on a cluster."""
 
 
 class ComputeConfig(BaseModel):
-    """Device and precision of the computation."""
+    """Select the device, the precision and the CPU threads of a computation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,16 +42,26 @@ def _exact_by_default(given: object) -> object:
 
 
 ExactComputeConfig = Annotated[ComputeConfig, BeforeValidator(_exact_by_default)]
-"""Of tasks whose results are compared: float32 unless another precision is asked for."""
+"""For tasks whose results are compared: float32 unless another precision is set."""
 
 
 def choose_device(config: ComputeConfig) -> torch.device:
-    """Turn the configured device into one that is there.
+    """Resolve the configured device to one that PyTorch can use.
+
+    Parameters
+    ----------
+    config : ComputeConfig
+        The device to use; ``auto`` prefers CUDA, then MPS, then the CPU.
+
+    Returns
+    -------
+    torch.device
+        The device, for example ``cuda:0``.
 
     Raises
     ------
     ConfigError
-        If PyTorch does not see it.
+        If PyTorch does not see the device.
     """
     import torch
 
@@ -61,10 +71,10 @@ def choose_device(config: ComputeConfig) -> torch.device:
         name = "mps" if name == "cpu" and torch.backends.mps.is_available() else name
     device = torch.device(name)
     if device.type == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= found:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
             raise ConfigError(
-                f"--device {name}: PyTorch sees {found} CUDA device(s)",
+                f"--device {name}: PyTorch sees {count} CUDA device(s)",
                 hint="Use --device cpu, or install PyTorch for your GPU",
             )
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -73,7 +83,17 @@ def choose_device(config: ComputeConfig) -> torch.device:
 
 
 def settle_training(config: ComputeConfig) -> ComputeConfig:
-    """Give the same configuration with a training's precision stated.
+    """Replace the precision ``auto`` by the one that a training uses here.
+
+    Parameters
+    ----------
+    config : ComputeConfig
+        The device and precision of the training.
+
+    Returns
+    -------
+    ComputeConfig
+        A copy whose precision is ``float32`` or ``bfloat16``.
 
     Raises
     ------
@@ -85,11 +105,28 @@ def settle_training(config: ComputeConfig) -> ComputeConfig:
 
 
 def choose_dtype(config: ComputeConfig, device: torch.device) -> torch.dtype:
-    """Turn the configured precision of a training into a number format.
+    """Resolve the configured precision of a training to a PyTorch type.
 
     ``auto`` is bfloat16 on GPUs that compute it fast and float32 on every CPU, so that
     CPUs of different kinds train the same weights. For the precision of a loaded
     encoder, see :func:`~napari_mcm.core.encoders.equivalence.settle_precision`.
+
+    Parameters
+    ----------
+    config : ComputeConfig
+        The precision of the training.
+    device : torch.device
+        The device it runs on.
+
+    Returns
+    -------
+    torch.dtype
+        ``torch.float32`` or ``torch.bfloat16``.
+
+    Raises
+    ------
+    ConfigError
+        If `AUTO_VARIABLE` holds an unknown precision.
     """
     import torch
 
@@ -101,7 +138,12 @@ def choose_dtype(config: ComputeConfig, device: torch.device) -> torch.dtype:
 
 
 def automatic_precision() -> Literal["float32", "bfloat16"] | None:
-    """Read what ``auto`` shall be from the environment; None where nothing is said.
+    """Read the precision of ``auto`` from the environment.
+
+    Returns
+    -------
+    {"float32", "bfloat16"} or None
+        The value of `AUTO_VARIABLE`; None where it is not set.
 
     Raises
     ------
@@ -120,10 +162,20 @@ def automatic_precision() -> Literal["float32", "bfloat16"] | None:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether hardware multiplies bfloat16, rather than software emulating it.
+    """Return whether the hardware multiplies bfloat16 natively.
 
-    Asks for the instructions themselves: oneDNN calls bfloat16 supported on processors
-    that emulate it many times slower than float32.
+    This checks the instructions themselves: oneDNN reports bfloat16 as supported on
+    processors that emulate it many times slower than float32.
+
+    Parameters
+    ----------
+    device : torch.device
+        A device that is present.
+
+    Returns
+    -------
+    bool
+        True for GPUs from compute capability 8.0 and CPUs with AMX or AVX512-BF16.
     """
     import torch
 

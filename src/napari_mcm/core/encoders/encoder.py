@@ -1,4 +1,4 @@
-"""The noun `Encoder`: pixels of patches become feature vectors."""
+"""The `Encoder`, which maps the pixels of patches to feature vectors."""
 
 from __future__ import annotations
 
@@ -28,36 +28,39 @@ _LARGE = 40_000_000
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A patch encoder. Made by :func:`load_encoder`.
+    """A patch encoder with its preprocessing, device and precision.
+
+    :func:`load_encoder` makes one.
 
     Attributes
     ----------
     module : nn.Module
-        A timm model without classifier: (B, 3, H, W) to (B, dim). A training may
-        change it; :meth:`encode` follows.
+        A timm model without classifier, (B, 3, H, W) to (B, dim). A training may
+        change its weights; :meth:`encode` uses the current ones.
     architecture : str
-        Its name in timm.
+        Name of the model in timm.
     spec : str
-        What the user called it.
+        The encoder as the user named it.
     dim : int
         Length of a feature vector.
     mean, std : tuple of float
-        Preprocessing of the weights' own configuration, for pixels from 0 to 1.
+        Preprocessing of the weights' own configuration, per channel, for pixels
+        from 0 to 1.
     input_size : int or None
-        Side that patches are resized to, in pixels; None where they go in as they are.
+        Side that patches are resized to, in pixels; None where they are not resized.
     fingerprint : str
         Hash of weights and preprocessing as loaded, 16 hex digits.
     recipe : dict
-        Architecture, preprocessing, source of the weights, licence; ready for JSON.
+        Architecture, preprocessing, source of the weights and licence, as JSON types.
     device : torch.device
-        Where it computes.
+        Device that computes.
     dtype : torch.dtype
-        In what it computes; the module's own weights are float32.
+        Type that it computes in; the module's own weights are float32.
     compile : bool
         Whether it is compiled for speed; see :meth:`compiled`.
     auto_precision : bool
-        Whether the precision was left to be chosen: a file that was begun in another
-        one is then continued in its own.
+        Whether the precision was chosen automatically: an interrupted feature file
+        in another precision is then resumed in that one.
     precision_note : str
         Why it computes in this precision, in one line; "" where nothing was measured.
     """
@@ -82,24 +85,44 @@ class Encoder:
 
     @property
     def precision(self) -> str:
-        """The number format it computes in, ``float32`` or ``bfloat16``."""
+        """Return the number format it computes in.
+
+        Returns
+        -------
+        str
+            ``float32`` or ``bfloat16``.
+        """
         return str(self.dtype).removeprefix("torch.")
 
     @property
     def chunk(self) -> int:
-        """Patches that are computed at a time, whatever the batch."""
+        """Return the number of patches per forward pass.
+
+        It does not depend on the batch, and halves when memory runs out.
+
+        Returns
+        -------
+        int
+            At least 1.
+        """
         return max(self._planned_chunk >> len(self._halvings), 1)
 
     @cached_property
     def _planned_chunk(self) -> int:
         if self.device.type != "cpu":
             return _GPU_CHUNK
-        # One patch through a large model keeps a CPU busy, and for long enough.
+        # A single patch keeps a CPU busy in a large model; more only delay a cancel.
         weights = sum(parameter.numel() for parameter in self.module.parameters())
         return _CPU_CHUNK if weights < _LARGE else 1
 
     def describe(self) -> dict[str, Any]:
-        """Give its recipe, fingerprint and precision, ready for JSON."""
+        """Return the recipe, fingerprint and precision for metadata.
+
+        Returns
+        -------
+        dict
+            JSON types only.
+        """
         return {
             **self.recipe,
             "spec": self.spec,
@@ -109,17 +132,18 @@ class Encoder:
         }
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Turn pixels into the module's input.
+        """Convert 8-bit pixels to the module's normalised input.
 
         Parameters
         ----------
         pixels : Tensor of uint8, shape (B, H, W, 3)
-            Patches.
+            RGB patches.
 
         Returns
         -------
         Tensor of float32, shape (B, 3, H', W')
-            In channels-last layout, on the device; resized if the size is fixed.
+            On the device, in channels-last layout; H' and W' equal `input_size` where
+            that is set, else H and W.
         """
         images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
         side = self.input_size
@@ -137,21 +161,22 @@ class Encoder:
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of patches.
 
-        A patch's features do not depend on the batch that it comes in.
+        A patch's features do not depend on the batch that contains it.
 
         Parameters
         ----------
         pixels : ndarray of uint8, shape (B, H, W, 3)
-            Patches, all of one size.
+            RGB patches, all of one size.
 
         Returns
         -------
         ndarray of float32, shape (B, dim)
+            One row per patch.
 
         Raises
         ------
         WeightsError
-            If a feature is not a finite number.
+            If a feature is not finite, or one patch does not fit into memory.
         """
         features = np.empty((len(pixels), self.dim), np.float32)
         start = 0
@@ -160,24 +185,29 @@ class Encoder:
             try:
                 features[start : start + len(part)] = self._encode_chunk(part)
             except torch.OutOfMemoryError as error:
-                self._take_less(error)
+                self._halve_chunk(error)
                 continue
             start += len(part)
         if not np.isfinite(features).all():
             raise WeightsError(
-                f"gives features that are not finite in {self.precision}",
+                f"features are not finite in {self.precision}",
                 self.spec,
-                "Try --precision float32; if it stays so, the weights are damaged",
+                "Try --precision float32; if that does not help, the weights are damaged",
             )
         return features
 
     def in_precision(self, precision: str) -> Encoder:
-        """Give the same encoder, with the same module, in another precision.
+        """Return the same encoder, with the same module, in another precision.
 
         Parameters
         ----------
         precision : {"float32", "bfloat16"}
             The number format.
+
+        Returns
+        -------
+        Encoder
+            This encoder where it already computes in that precision.
         """
         if precision == self.precision:
             return self
@@ -187,37 +217,43 @@ class Encoder:
         return self._others[precision]
 
     def compiled(self) -> tuple[Encoder, str]:
-        """Give an encoder that is compiled for this machine, where that is possible.
+        """Return this encoder compiled for this machine, if that is possible.
 
-        Compiling takes seconds, and less the second time. Features agree with those of
-        the encoder as it is to rounding errors.
+        Compiling takes seconds the first time and less later. Features agree with those
+        of the encoder that is not compiled up to rounding errors.
 
         Returns
         -------
         encoder : Encoder
-            This one where nothing came of it.
+            This encoder where it cannot be compiled.
         problem : str
-            Why nothing came of it; "" where all is well.
+            Why it cannot be compiled; "" where it is.
         """
         if self.compile:
             return self, ""
         faster = replace(self, compile=True)
-        # It tells everybody without a GPU that there is none.
+        # This logger warns on every machine that has no GPU.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         side = self.input_size or 224
         try:
             faster.encode(np.zeros((1, side, side, 3), np.uint8))
-        # Compilers are missing, too old or of another opinion, each in its own way.
+        # A missing or old compiler fails with any kind of exception.
         except Exception as error:  # noqa: BLE001
             reason = str(error).strip().splitlines() or [type(error).__name__]
             return self, reason[0][:200]
         return faster, ""
 
-    def _take_less(self, error: torch.OutOfMemoryError) -> None:
-        """Halve what is computed at a time, for good."""
+    def _halve_chunk(self, error: torch.OutOfMemoryError) -> None:
+        """Halve the patches per forward pass for the rest of the session.
+
+        Raises
+        ------
+        WeightsError
+            If it is one patch already.
+        """
         if self.chunk == 1:
             raise WeightsError(
-                f"does not fit into the memory of {self.device}, even a patch at a time",
+                f"does not fit into the memory of {self.device}, even for one patch",
                 self.spec,
                 "Use a smaller encoder, or --device cpu",
             ) from error
@@ -225,8 +261,8 @@ class Encoder:
         torch.cuda.empty_cache()
 
     def _encode_chunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Libraries choose their algorithm by the batch's size, and each rounds in its
-        # own way: the size is always the same, so that a patch gets the same bits.
+        # Libraries choose their algorithm by the batch size, and each rounds
+        # differently. A constant size gives a patch the same bits in every batch.
         count = len(pixels)
         if count < self.chunk:
             filling = np.repeat(pixels[:1], self.chunk - count, axis=0)
@@ -239,14 +275,14 @@ class Encoder:
         ):
             raw = torch.from_numpy(np.ascontiguousarray(pixels))
             if self.device.type == "cuda":
-                # From pinned memory a copy runs beside what is being computed.
+                # From pinned memory the copy overlaps with the computation.
                 raw = raw.pin_memory()
-            images = self.normalise(raw)
-            features: Tensor = module(images)
+            images = self.normalise(raw)  # (B, 3, H', W')
+            features: Tensor = module(images)  # (B, dim)
         return features[:count].float().cpu().numpy()
 
     def _inference_module(self) -> Any:
-        """Give a copy made for speed, made again whenever the weights have changed."""
+        """Return a copy made for speed, and renew it when the weights have changed."""
         tensors = chain(self.module.parameters(), self.module.buffers())
         version = hash(tuple((id(tensor), tensor._version) for tensor in tensors))
         if version not in self._fast:
@@ -260,23 +296,34 @@ class Encoder:
         example = self.normalise(torch.from_numpy(noise))
         fast = fold_batch_norms(self.module, example)
         for layer in fast.modules():
-            # Norms, positions and the residual path stay float32, as autocast has them:
-            # without that, a ViT's features differ far more, and hardly any faster.
+            # Norms, positions and the residual path stay float32, as in autocast:
+            # otherwise a ViT's features differ far more, for hardly any speed.
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 layer.to(self.dtype)
         fast = to_channels_last(fast)
         if not self.compile:
             return fast
-        # Frozen weights are laid out once as the compiled code wants them.
+        # Frozen weights are laid out once, in the order the compiled code reads.
         return torch.compile(fast, dynamic=False, options={"freezing": True})
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:
-    """Lay a model's weights out as convolutions compute fastest."""
+    """Lay out a model's weights channels last, which convolutions compute fastest.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any model; it is changed in place.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+    """
     return module.to(memory_format=torch.channels_last)
 
 
-# Not subclasses at large: some standardise their weights anew in each forward pass.
+# No other subclasses: some standardise their weights in every forward pass.
 _CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 
 _TOLERANCE = 1e-4
@@ -285,22 +332,22 @@ _TOLERANCE = 1e-4
 def fold_batch_norms(module: nn.Module, example: Tensor) -> nn.Module:
     """Copy a model for inference, with batch norms folded into convolutions.
 
-    In eval mode a batch norm is a fixed scale and shift a channel, which the
-    convolution before it can apply for nothing. Which norm follows which convolution
-    is seen in a forward pass, so that any architecture will do.
+    In eval mode a batch norm is a fixed scale and shift per channel, which the
+    convolution before it can apply at no cost. A forward pass shows which norm follows
+    which convolution, so that any architecture works.
 
     Parameters
     ----------
     module : nn.Module
         A model; it is not changed.
     example : Tensor, shape (B, 3, H, W)
-        Input to try it on, on the model's device.
+        Normalised input for the comparison, on the model's device.
 
     Returns
     -------
     nn.Module
-        A copy in eval mode whose output is the same to 1e-4 of its range; without any
-        folding where that would not hold.
+        A copy in eval mode whose output agrees to 1e-4 of its largest value; nothing is
+        folded where it would not agree.
     """
     plain = copy.deepcopy(module).eval().requires_grad_(False)
     folded = copy.deepcopy(plain)
@@ -317,13 +364,13 @@ def fold_batch_norms(module: nn.Module, example: Tensor) -> nn.Module:
 
 
 def _follow(module: nn.Module, example: Tensor) -> list[tuple[str, str]]:
-    """Name each convolution whose output goes, as it is, into a batch norm."""
+    """List each convolution whose output goes unchanged into a batch norm."""
     outputs: dict[int, tuple[str, Tensor]] = {}
     pairs: list[tuple[str, str]] = []
     calls: list[str] = []
     hooks = []
 
-    def watch(name: str, layer: nn.Module) -> None:
+    def record(name: str, layer: nn.Module) -> None:
         def after(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             calls.append(name)
             if type(layer) in _CONVOLUTIONS:
@@ -336,13 +383,13 @@ def _follow(module: nn.Module, example: Tensor) -> list[tuple[str, str]]:
 
     for name, layer in module.named_modules():
         if type(layer) in _CONVOLUTIONS or _foldable(layer):
-            watch(name, layer)
+            record(name, layer)
     try:
         module(example)
     finally:
         for hook in hooks:
             hook.remove()
-    # A layer that is used twice would have to be folded two ways at once.
+    # A layer that is used twice would need two different foldings.
     return [pair for pair in pairs if all(calls.count(name) == 1 for name in pair)]
 
 

@@ -1,11 +1,11 @@
-"""Whether bfloat16 gives the features of float32: measured, not assumed.
+"""Decide by measurement whether bfloat16 gives the features of float32.
 
 An encoder whose precision is ``auto`` computes in bfloat16 where the hardware does so
 fast and the features stay the same. Both are measured on real tissue, once per encoder
-and kind of machine: patches of one slide are encoded in either precision, the mean of
+and kind of machine: patches of one slide are encoded in each precision, the mean of
 the float32 features is subtracted from both, and every patch's two vectors must have a
-cosine of at least `LEAST_COSINE`. Without subtracting the mean any two features of one
-encoder are nearly parallel, and the comparison would say nothing.
+cosine of at least `LEAST_COSINE`. Without subtracting the mean, any two features of an
+encoder are nearly parallel, and the comparison would mean nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from napari_mcm.core.errors import McmError
 from napari_mcm.core.runtime.files import cache_folder, write_json
 
 LEAST_COSINE = 0.999
-"""Cosine with float32 that every patch must reach for ``auto`` to be bfloat16."""
+"""Least cosine with float32, over all patches, for ``auto`` to be bfloat16."""
 SIDE = 224
 """Side of the reference patches in pixels."""
 _VERSION = 1
@@ -39,14 +39,14 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Equivalence:
-    """How bfloat16 compares with float32 on reference tissue.
+    """The comparison of bfloat16 with float32 on reference tissue.
 
     Attributes
     ----------
     least, median : float
         Cosine of a patch's features in the two precisions, less float32's mean.
     speedup : float
-        How many times as fast bfloat16 is here.
+        Time in float32 divided by time in bfloat16.
     patches : int
         Patches compared.
     """
@@ -58,11 +58,28 @@ class Equivalence:
 
     @property
     def holds(self) -> bool:
-        """Whether bfloat16 may stand in for float32."""
+        """Return whether bfloat16 may replace float32.
+
+        Returns
+        -------
+        bool
+            True where `least` reaches `LEAST_COSINE`.
+        """
         return self.least >= LEAST_COSINE
 
     def explain(self, name: str) -> str:
-        """Say in one line what an encoder computes in, and why."""
+        """Explain in one line which precision an encoder uses, and why.
+
+        Parameters
+        ----------
+        name : str
+            The encoder as the user named it.
+
+        Returns
+        -------
+        str
+            For the log and the viewer.
+        """
         faster = f"{self.speedup:.1f} times as fast"
         if self.holds:
             return (
@@ -77,7 +94,7 @@ class Equivalence:
 
 
 def settle_precision(encoder: Encoder) -> Encoder:
-    """Choose the precision of an encoder for which ``auto`` was asked.
+    """Choose the precision of an encoder whose precision is ``auto``.
 
     Parameters
     ----------
@@ -87,7 +104,12 @@ def settle_precision(encoder: Encoder) -> Encoder:
     Returns
     -------
     Encoder
-        In the precision chosen; its `precision_note` says why, in one line.
+        In the precision chosen; its `precision_note` explains it in one line.
+
+    Raises
+    ------
+    ConfigError
+        If `AUTO_VARIABLE` holds an unknown precision.
     """
     encoder = replace(encoder, auto_precision=True)
     given = automatic_precision()
@@ -95,13 +117,13 @@ def settle_precision(encoder: Encoder) -> Encoder:
         return encoder.in_precision(given)
     if not has_fast_bfloat16(encoder.device):
         return encoder
-    found = find_equivalence(encoder)
-    chosen = encoder.in_precision("bfloat16" if found.holds else "float32")
-    return replace(chosen, precision_note=found.explain(encoder.spec))
+    equivalence = find_equivalence(encoder)
+    chosen = encoder.in_precision("bfloat16" if equivalence.holds else "float32")
+    return replace(chosen, precision_note=equivalence.explain(encoder.spec))
 
 
 def find_equivalence(encoder: Encoder) -> Equivalence:
-    """Give the comparison of an encoder's precisions on this kind of machine.
+    """Return the comparison of an encoder's precisions on this kind of machine.
 
     It is measured once and kept in the cache folder, see
     :func:`~napari_mcm.core.runtime.files.cache_folder`.
@@ -110,33 +132,43 @@ def find_equivalence(encoder: Encoder) -> Equivalence:
     ----------
     encoder : Encoder
         In any precision.
+
+    Returns
+    -------
+    Equivalence
+        From the cache, or measured now.
     """
     file = cache_folder("precision") / f"{_key(encoder)}.json"
-    kept = _read(file)
-    if kept is not None:
-        return kept
-    found = measure_equivalence(encoder, reference_patches())
-    # Where the home cannot be written to, it is measured again next time.
+    cached = _read(file)
+    if cached is not None:
+        return cached
+    measured = measure_equivalence(encoder, reference_patches())
+    # Where the home folder is read-only, it is measured again next time.
     with suppress(McmError):
-        write_json(file, asdict(found))
-    return found
+        write_json(file, asdict(measured))
+    return measured
 
 
 def measure_equivalence(encoder: Encoder, patches: NDArray[np.uint8]) -> Equivalence:
-    """Encode patches in float32 and in bfloat16, and compare.
+    """Encode patches in float32 and in bfloat16, and compare the features.
 
     Parameters
     ----------
     encoder : Encoder
         In any precision.
     patches : ndarray of uint8, shape (B, H, W, 3)
-        At least two, of tissue.
+        At least two RGB patches of tissue.
+
+    Returns
+    -------
+    Equivalence
+        Cosines and speed on this machine.
     """
     features: dict[str, NDArray[np.float32]] = {}
     seconds: dict[str, float] = {}
     for precision in ("float32", "bfloat16"):
         one = encoder.in_precision(precision)
-        one.encode(patches[: one.chunk])  # folds batch norms and warms up
+        one.encode(patches[: one.chunk])  # fold batch norms and warm up
         began = time.perf_counter()
         features[precision] = one.encode(patches)
         seconds[precision] = time.perf_counter() - began
@@ -152,17 +184,17 @@ def measure_equivalence(encoder: Encoder, patches: NDArray[np.uint8]) -> Equival
 def centred_cosines(
     reference: NDArray[np.float32], other: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Compute each row's cosine between two sets of features, less the first's mean.
+    """Return the cosine of every row of two feature sets, less the first set's mean.
 
     Parameters
     ----------
-    reference, other : ndarray, shape (B, dim)
+    reference, other : ndarray of float32, shape (B, dim)
         Features of the same patches.
 
     Returns
     -------
     ndarray of float64, shape (B,)
-        0 where a row equals the mean, as in features that are all alike.
+        0 where a row equals the mean, as where all features are equal.
     """
     mean = reference.astype(np.float64).mean(axis=0)
     a, b = reference - mean, other - mean
@@ -173,12 +205,12 @@ def centred_cosines(
 
 
 def reference_patches() -> NDArray[np.uint8]:
-    """Read the reference tissue.
+    """Read the reference patches of tissue that the package contains.
 
     Returns
     -------
     ndarray of uint8, shape (32, 224, 224, 3)
-        H&E at 0.5 µm per pixel; its source is stated beside the file.
+        H&E at 0.5 µm per pixel; a file beside the image states its source.
     """
     found = files("napari_mcm.core.encoders") / "reference" / "tissue.jpg"
     with found.open("rb") as file, Image.open(file) as image:
@@ -189,7 +221,18 @@ def reference_patches() -> NDArray[np.uint8]:
 
 
 def machine_kind(device: torch.device) -> str:
-    """Name all that decides how a machine rounds: processor, instructions, libraries."""
+    """Name what decides how a machine rounds: processor, instructions, libraries.
+
+    Parameters
+    ----------
+    device : torch.device
+        A device that is present.
+
+    Returns
+    -------
+    str
+        Part of the key under which a comparison is kept.
+    """
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     flags = [

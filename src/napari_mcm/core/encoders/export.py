@@ -1,8 +1,8 @@
-"""Encoders for other tools: TorchScript, torch.export, ONNX, and a folder for the hub.
+"""Export of encoders to TorchScript, torch.export, ONNX, and a folder for the hub.
 
-What computes by itself takes RGB from 0 to 1 and normalises it: forgetting that is the
-most common way to get wrong features. Each file is loaded again and compared before it
-counts as written.
+The files take RGB from 0 to 1 and normalise it themselves: forgetting to normalise is
+the most common way to get wrong features. Each file is loaded again and compared before
+it takes its name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from napari_mcm.core.runtime.files import atomic_path, write_json, write_text
 Format = Literal["torchscript", "torch-export", "onnx", "hf-hub"]
 
 TOLERANCE = 1e-3
-"""Part of the features' range by which an exported encoder may differ."""
+"""Largest difference of an exported encoder, as a fraction of the features' range."""
 
 
 _ENDINGS = {"torchscript": ".ts", "torch-export": ".pt2", "onnx": ".onnx"}
@@ -41,16 +41,16 @@ _Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export leaves.
+    """The result of an export.
 
     Attributes
     ----------
     path : Path
         The file, or the folder.
     side : int
-        Side of patches in pixels that it takes.
+        Side of the patches that it takes, in pixels.
     difference : float
-        Largest difference of a feature on random patches, as part of their range.
+        Largest difference of a feature on random patches, as a fraction of their range.
     """
 
     path: Path
@@ -59,28 +59,33 @@ class Exported:
 
 
 def export_encoder(encoder: Encoder, to: Format, out: Path, side: int = 0) -> Exported:
-    """Write an encoder for other tools.
+    """Write an encoder for another tool and verify what was written.
 
     Parameters
     ----------
     encoder : Encoder
         On the CPU.
     to : {"torchscript", "torch-export", "onnx", "hf-hub"}
-        Files take float32 (B, 3, side, side), RGB from 0 to 1, and give (B, dim). The
-        folder for the hub is what ``timm.create_model("local-dir:FOLDER",
-        pretrained=True)`` loads; it expects what its ``config.json`` says.
+        Files take float32 (B, 3, side, side), RGB from 0 to 1, and give (B, dim).
+        ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads the folder for
+        the hub; it expects input as its ``config.json`` describes it.
     out : Path
         The folder for the hub, or a folder that gets ``encoder.ts``, ``.pt2`` or
-        ``.onnx`` and ``encoder.json``, which says what goes in.
-    side : int
-        Side of patches in pixels; by default what it was fine-tuned on, else 224.
+        ``.onnx`` and ``encoder.json``, which describes the input.
+    side : int, optional
+        Side of patches in pixels; by default that of the fine-tuning, else 224.
+
+    Returns
+    -------
+    Exported
+        Where it is and how far it differs.
 
     Raises
     ------
     ConfigError
-        If the software for it is not installed.
+        If the software for the format is not installed.
     WeightsError
-        If what was written computes something else.
+        If the exported encoder gives other features.
     """
     side = side or input_side(encoder)
     if to == "hf-hub":
@@ -104,13 +109,24 @@ def export_encoder(encoder: Encoder, to: Format, out: Path, side: int = 0) -> Ex
 
 
 def input_side(encoder: Encoder) -> int:
-    """Tell the side of patches, in pixels, that an encoder is meant for."""
+    """Return the side of the patches that an encoder is meant for.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Its fixed input size counts first, then the patch size of its fine-tuning.
+
+    Returns
+    -------
+    int
+        Side in pixels; 224 where neither is known.
+    """
     tuned: Mapping[str, Any] = encoder.recipe.get("fine_tuning") or {}
     return int(encoder.input_size or tuned.get("patch_size") or 224)
 
 
 class _FromPixels(nn.Module):
-    """An encoder that normalises by itself."""
+    """An encoder that normalises its input itself."""
 
     mean: Tensor
     std: Tensor
@@ -123,7 +139,8 @@ class _FromPixels(nn.Module):
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.module((images - self.mean) / self.std)
+        images = (images - self.mean) / self.std  # (B, 3, side, side)
+        features: Tensor = self.module(images)  # (B, dim)
         return features
 
 
@@ -175,19 +192,27 @@ def _numpy(features: Tensor) -> NDArray[np.float32]:
 
 
 def _compare(module: nn.Module, compute: _Compute, side: int, path: Path) -> float:
-    """Compare on other patches than the example, and as many as it was not made for."""
+    """Return how far an export differs, on other patches and another batch size.
+
+    Raises
+    ------
+    WeightsError
+        If it differs by more than `TOLERANCE`.
+    """
     images = np.random.default_rng(1).random((3, 3, side, side), np.float32)
     with torch.inference_mode():
         ours = module(torch.from_numpy(images)).numpy()
     theirs = compute(images)
-    apart = float(np.abs(theirs - ours).max() / max(float(np.ptp(ours)), 1e-12))
-    if not apart < TOLERANCE:
+    difference = float(np.abs(theirs - ours).max() / max(float(np.ptp(ours)), 1e-12))
+    # Also refuses NaN, which is not less than anything.
+    if not difference < TOLERANCE:
         raise WeightsError(
-            f"gives other features than the encoder (by {apart:.2g} of their range)",
+            "gives other features than the encoder "
+            f"(by {difference:.2g} of their range)",
             path,
             "Try another --to",
         )
-    return apart
+    return difference
 
 
 def _description(encoder: Encoder, side: int) -> dict[str, Any]:
@@ -211,7 +236,7 @@ def _for_hub(encoder: Encoder, out: Path, side: int) -> Exported:
         save_file(state, part, metadata={"format": "pt"})
     write_text(out / CARD_FILE, _card(encoder))
     write_json(out / RECIPE_FILE, encoder.recipe)
-    # Last: what has a configuration is whole.
+    # Last: a folder with a configuration is complete.
     write_json(out / "config.json", _hub_config(encoder, side))
     loaded = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
     ours = _FromPixels(encoder)
@@ -251,7 +276,7 @@ def _hub_config(encoder: Encoder, side: int) -> dict[str, Any]:
 
 
 def _card(encoder: Encoder) -> str:
-    """Take the model card that lies beside the weights, or write a short one."""
+    """Return the model card beside the weights, or write a short one."""
     for folder in (Path(encoder.spec) / "encoder", Path(encoder.spec)):
         if (folder / CARD_FILE).is_file():
             return (folder / CARD_FILE).read_text(encoding="utf-8")
@@ -267,7 +292,7 @@ tags: [feature-extraction, napari-mcm]
 # {encoder.architecture}
 
 A patch encoder, exported by napari-mcm {__version__} from: {source}. It gives
-{encoder.dim} features a patch. Preprocessing: `{facts}`. Not for clinical use.
+{encoder.dim} features per patch. Preprocessing: `{facts}`. Not for clinical use.
 """
 
 
@@ -288,7 +313,7 @@ def save_encoder(
     recipe : mapping
         As :attr:`Encoder.recipe`; further entries are kept.
     card : str
-        The model card, Markdown.
+        The model card, in Markdown.
 
     Returns
     -------
@@ -298,7 +323,7 @@ def save_encoder(
     Raises
     ------
     WeightsError
-        If the recipe does not say what is needed to load the weights.
+        If the recipe lacks what is needed to load the weights.
     """
     try:
         checked = Recipe.model_validate(dict(recipe))
@@ -306,7 +331,7 @@ def save_encoder(
         raise WeightsError(
             f"recipe is incomplete ({error.errors()[0]['msg']})"
         ) from None
-    # Weights that are shared or strided in a training's way are written as plain ones.
+    # A training may share or stride weights; the file holds plain contiguous ones.
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
@@ -315,6 +340,6 @@ def save_encoder(
     with atomic_path(folder / WEIGHTS_FILE) as part:
         save_file(state, part, metadata={"format": "pt"})
     write_text(folder / CARD_FILE, card)
-    # The recipe last: a folder with a recipe is whole.
+    # The recipe last: a folder with a recipe is complete.
     write_json(folder / RECIPE_FILE, checked.plain())
     return folder

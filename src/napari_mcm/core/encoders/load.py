@@ -1,4 +1,4 @@
-"""Loading encoders: one function for every kind of weights."""
+"""One function that loads encoders from every kind of weights."""
 
 from __future__ import annotations
 
@@ -45,32 +45,32 @@ def load_encoder(
     compute: ComputeConfig | None = None,
     random_weights_seed: int | None = None,
 ) -> Encoder:
-    """Load a patch encoder.
+    """Load a patch encoder by its name, file or run folder.
 
     Parameters
     ----------
     spec : str or Path
         A timm name (``resnet18``, ``hf-hub:org/name``); ``offline:efficientnet_lite0``,
-        1 or 2, whose weights are in packages; a run directory; an encoder's directory
+        1 or 2, whose weights come in packages; a run directory; an encoder's directory
         (``model.safetensors`` and ``recipe.json``); a ``.safetensors`` file with
         ``recipe.json`` beside it; ``random:resnet18``, with random weights.
     compute : ComputeConfig, optional
-        Where and in what it computes. Its threads are set for the calling thread. The
-        precision ``auto`` is measured the first time, which takes seconds.
+        Device and precision. Its threads are set for the calling thread. The precision
+        ``auto`` is measured the first time, which takes seconds.
     random_weights_seed : int, optional
         Seed of random weights, 0 by default.
 
     Returns
     -------
     Encoder
-        In eval mode.
+        In eval mode, on the device.
 
     Raises
     ------
     WeightsError
         If the weights are missing, damaged or of another shape.
     ConfigError
-        If the device is not there.
+        If the device is not available.
     """
     compute = compute or ComputeConfig()
     device = choose_device(compute)
@@ -99,14 +99,14 @@ def load_encoder(
 def load_encoders(
     specs: Sequence[str | Path], compute: ComputeConfig
 ) -> Job[list[Encoder]]:
-    """Load encoders as part of a job: a cancel need not wait for it.
+    """Load encoders as a job, which can be cancelled while weights are fetched.
 
     Parameters
     ----------
     specs : sequence of str or Path
         As :func:`load_encoder` takes them.
     compute : ComputeConfig
-        Where and in what they compute.
+        Device and precision.
 
     Yields
     ------
@@ -116,6 +116,7 @@ def load_encoders(
     Returns
     -------
     list of Encoder
+        In the order of `specs`.
     """
     encoders = []
     for spec in specs:
@@ -126,7 +127,7 @@ def load_encoders(
             yield Note(encoder.precision_note)
         encoders.append(encoder)
     if compute.threads:
-        # They were set for the thread that loaded.
+        # load_encoder set them for its own thread only.
         torch.set_num_threads(compute.threads)
     return encoders
 
@@ -158,7 +159,13 @@ def _build_random(name: str, seed: int) -> tuple[nn.Module, Recipe]:
 
 
 def _own_recipe(module: nn.Module, source: dict[str, Any]) -> Recipe:
-    """Make the recipe of a model from its weights' own configuration."""
+    """Make the recipe of a model from its weights' own configuration.
+
+    Raises
+    ------
+    WeightsError
+        If the configuration is not understood.
+    """
     own = pretrained_config(module)
     data = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
     bilinear = data["interpolation"] == "bilinear"
@@ -184,7 +191,13 @@ def _own_recipe(module: nn.Module, source: dict[str, Any]) -> Recipe:
 
 
 def _weights_file(path: Path) -> Path:
-    """Find the weights in a run, in an encoder's directory, or as a file."""
+    """Find the weights in a run, in an encoder's directory, or as a file.
+
+    Raises
+    ------
+    WeightsError
+        If there are none.
+    """
     if not path.exists():
         raise WeightsError("no such file or folder", path, "Check the path")
     if path.is_dir():
@@ -192,7 +205,7 @@ def _weights_file(path: Path) -> Path:
         if not (folder / WEIGHTS_FILE).is_file():
             unfinished = (path / "config.json").is_file()
             raise WeightsError(
-                "is a run that is not finished: it has no encoder yet"
+                "run is not finished and has no encoder"
                 if unfinished
                 else f"holds no encoder ({WEIGHTS_FILE} and {RECIPE_FILE})",
                 path,
@@ -223,7 +236,7 @@ def _build_from_file(file: Path) -> tuple[nn.Module, Recipe]:
     # Arguments from a file reach constructors of any kind.
     except Exception as error:  # noqa: BLE001
         raise WeightsError(
-            f"{recipe.architecture} cannot be built as the recipe says ({error})", file
+            f"the recipe's model {recipe.architecture} cannot be built ({error})", file
         ) from error
     try:
         module.load_state_dict(state)
@@ -258,8 +271,15 @@ def _output_dim(
 def fingerprint(module: nn.Module, recipe: Recipe) -> str:
     """Hash an encoder's weights, architecture and preprocessing.
 
-    Where the weights came from, their licence and how they were learned do not count:
-    two copies of the same weights are the same encoder.
+    The origin of the weights, their licence and their training do not count: two copies
+    of the same weights are the same encoder.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The model with its weights.
+    recipe : Recipe
+        Its architecture and preprocessing.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What is written beside weights, so that they can be built and fed again."""
+"""The recipe, a file beside weights from which an encoder can be built again."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ _LARGEST_RECIPE = 2**22
 _Rgb = tuple[float, float, float]
 _Argument = bool | int | float | str | list[int | float | str] | None
 
-# Arguments of timm's factory that would make it read other files than the weights.
+# Arguments of timm's factory that make it read other files than the weights.
 _NOT_OF_THE_MODEL = ("pretrained", "checkpoint", "cache", "in_chans", "num_classes")
 
 
 class Preprocessing(BaseModel):
-    """How pixels become what the weights were trained on."""
+    """Convert pixels to the input that the weights were trained on."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     mean: _Rgb = Field(description="Mean of each channel, of pixels from 0 to 1.")
-    std: _Rgb = Field(description="Standard deviation of each channel, likewise.")
+    std: _Rgb = Field(
+        description="Standard deviation of each channel, of pixels from 0 to 1."
+    )
     input_size: int | None = Field(
         None, ge=8, le=4096, description="Side that patches are resized to, in pixels."
     )
@@ -45,7 +47,7 @@ class Preprocessing(BaseModel):
 class Recipe(BaseModel):
     """Architecture, preprocessing and origin of an encoder's weights.
 
-    Further entries, such as a fine-tuning's summary, are kept as they are.
+    Further entries, such as the summary of a fine-tuning, are kept unchanged.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -65,27 +67,43 @@ class Recipe(BaseModel):
         return arguments
 
     def plain(self) -> dict[str, Any]:
-        """Give it ready for JSON."""
+        """Return the recipe as JSON types.
+
+        Returns
+        -------
+        dict
+            What ``recipe.json`` holds.
+        """
         return self.model_dump(mode="json")
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe from a file.
 
+    Parameters
+    ----------
+    path : Path
+        A ``recipe.json``.
+
+    Returns
+    -------
+    Recipe
+        The checked recipe.
+
     Raises
     ------
     WeightsError
-        If it is missing, too large or does not say what is needed.
+        If the file is missing, too large, or lacks a required entry.
     """
     if not path.is_file():
         raise WeightsError(
-            "no recipe.json lies beside these weights",
+            "there is no recipe.json beside these weights",
             path.parent,
-            "It says architecture and preprocessing; the file format is in the docs",
+            "It states architecture and preprocessing; the docs describe its format",
         )
     try:
         if path.stat().st_size > _LARGEST_RECIPE:
-            raise ValueError("too large for a recipe")
+            raise WeightsError("is not a valid recipe (too large)", path)
         return Recipe.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]

@@ -16,14 +16,19 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Start PyTorch's random numbers from a seed, and restore them afterwards.
 
     Only one thread at a time can be inside: a process has one generator per device, and
-    may run jobs side by side.
+    may run several jobs at a time.
 
     Parameters
     ----------
     seed : int
-        Decides every number that is drawn in this block.
+        Determines every number that is drawn in this block.
     device : torch.device, optional
         Seeds this device's numbers as well as the CPU's.
+
+    Yields
+    ------
+    None
+        The block runs with the seeded generators.
     """
     with _lock:
         generators = _generators(device)
@@ -38,15 +43,16 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 
 class SeededSteps:
-    """Seeds the random numbers of a computation that is repeated, such as a training's.
+    """Seeder of a computation that is repeated, such as the steps of a training.
 
-    Most networks draw none, as they have no dropout. The first pass shows it: later
-    passes skip the lock, so that jobs side by side do not wait for each other.
+    Most networks draw no random numbers, as they have no dropout. The first pass
+    detects this: later passes skip the lock, so that parallel jobs do not wait for each
+    other.
 
     Parameters
     ----------
     device : torch.device
-        Where the computation runs.
+        Device of the computation.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -55,14 +61,19 @@ class SeededSteps:
 
     @contextmanager
     def seed(self, seed: int, mode: Hashable = None) -> Iterator[None]:
-        """Seed one pass.
+        """Seed one pass of the computation.
 
         Parameters
         ----------
         seed : int
-            Decides every number that is drawn in this block.
-        mode : hashable
-            Tells passes apart that compute different things: each is looked at once.
+            Determines every number that is drawn in this block.
+        mode : hashable, optional
+            Distinguishes passes that compute different things; each is checked once.
+
+        Yields
+        ------
+        None
+            The block runs with the seeded generators.
         """
         if mode in self._draws_none:
             yield

@@ -1,4 +1,4 @@
-"""Weights by timm's names, from the hub or from its local cache."""
+"""Pretrained weights by timm's names, from the hub, its local cache, or packages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,18 @@ _CLASSIFIER = "classifier."
 
 
 def is_installed(name: str) -> bool:
-    """Tell whether the package of some weights is installed."""
+    """Return whether the package of some offline weights is installed.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`OFFLINE`; any other name gives False.
+
+    Returns
+    -------
+    bool
+        True where its weights can be loaded without a network.
+    """
     try:
         return name in OFFLINE and _find(_package(name)).is_file()
     except WeightsError:
@@ -49,15 +60,15 @@ def load_offline(name: str) -> tuple[nn.Module, dict[str, str]]:
 
     Returns
     -------
-    nn.Module
+    module : nn.Module
         Without classifier.
-    dict
+    source : dict
         Where the weights are from, and their licence.
 
     Raises
     ------
     WeightsError
-        If there is no such name, its package is not installed, or is of another shape.
+        If there is no such name, or its package is not installed or of another shape.
     """
     if name not in OFFLINE:
         raise WeightsError(
@@ -75,10 +86,25 @@ def load_offline(name: str) -> tuple[nn.Module, dict[str, str]]:
 
 
 def read_offline(name: str) -> dict[str, Tensor]:
-    """Read packaged weights, the classifier's too, under timm's names.
+    """Read packaged weights, with the classifier, under timm's names.
 
-    Their own names are those of EfficientNet-PyTorch; in order, both sets of tensors
-    follow the forward pass.
+    The packages use the names of EfficientNet-PyTorch (lukemelas); in order, both sets
+    of tensors follow the forward pass.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`OFFLINE`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        A state dict of timm's ``tf_`` model, on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        If the package is not installed, or its tensors have other shapes.
     """
     file = _find(_package(name))
     theirs: dict[str, Tensor] = torch.load(file, "cpu", weights_only=True)
@@ -95,13 +121,13 @@ def _package(name: str) -> str:
 
 
 def _find(package: str) -> Path:
-    # Found and not imported: nothing of the package's own code needs to run.
-    found = find_spec(package.replace("-", "_"))
-    folders = found.submodule_search_locations if found else None
+    # Located without an import: none of the package's own code needs to run.
+    located = find_spec(package.replace("-", "_"))
+    folders = located.submodule_search_locations if located else None
     files = [file for folder in folders or () for file in Path(folder).rglob("*.pth")]
     if len(files) != 1:
         raise WeightsError(
-            "its package of weights is not installed",
+            "this package of weights is not installed",
             package,
             "Install it with: pip install 'napari-mcm[offline]'",
         )
@@ -132,15 +158,15 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
 
     Returns
     -------
-    nn.Module
+    module : nn.Module
         Without classifier.
-    dict
+    source : dict
         Where the weights are from, their licence, and arguments of the model.
 
     Raises
     ------
     WeightsError
-        If there is no such model, or its weights cannot be fetched or loaded.
+        If there is no such model, or its weights cannot be downloaded or loaded.
     """
     _check_name(name)
     with _errors_of_the_hub(name), _offline_if_unreachable():
@@ -152,36 +178,64 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict[str, Any]]:
 
 @contextmanager
 def _errors_of_the_hub(name: str) -> Iterator[None]:
-    """Turn what goes wrong with the hub into one line that says what to do."""
+    """Turn errors of the hub into one line that says what to do next.
+
+    Raises
+    ------
+    WeightsError
+        In place of any other error.
+    """
     try:
         yield
     except GatedRepoError as error:
         raise WeightsError(
-            "its licence must be accepted before its weights can be fetched",
+            "its licence must be accepted before its weights can be downloaded",
             name,
-            "Ask for access on the model's page, then run: hf auth login",
+            "Request access on the model's page, then run: hf auth login",
         ) from error
     except RepositoryNotFoundError as error:
         raise WeightsError(
-            "the hub has no such model, or shows it only to who may see it",
+            "the hub has no such model, or it is private",
             name,
             "Check the name, or log in with: hf auth login",
         ) from error
     except OSError as error:
         raise WeightsError(_UNREACHABLE, name, OFFLINE_HINT) from error
-    # timm and checkpoints fail in many ways of their own; to the user all are one.
+    # timm and checkpoints raise many kinds of errors; the user needs one.
     except Exception as error:  # noqa: BLE001
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"weights cannot be loaded ({reason})", name) from error
 
 
 def is_timm_name(name: str) -> bool:
-    """Tell whether timm builds models of that name, or fetches them from the hub."""
+    """Return whether timm builds models of that name, or loads them from the hub.
+
+    Parameters
+    ----------
+    name : str
+        The encoder as the user named it.
+
+    Returns
+    -------
+    bool
+        False for files, folders and this package's own prefixes.
+    """
     return name.startswith(HUB_PREFIXES) or timm.is_model(name.partition(".")[0])
 
 
 def is_cached(name: str) -> bool:
-    """Tell whether a model's weights are on this computer already."""
+    """Return whether a model's weights are on this computer already.
+
+    Parameters
+    ----------
+    name : str
+        A timm name.
+
+    Returns
+    -------
+    bool
+        True where the hub's local cache holds a file of weights.
+    """
     repository = _repository(name)
     return repository is not None and any(
         isinstance(try_to_load_from_cache(repository, file), str)
@@ -190,7 +244,12 @@ def is_cached(name: str) -> bool:
 
 
 def check_access(name: str) -> None:
-    """Ask the hub whether this user may fetch a model's weights.
+    """Check with the hub that this user may download a model's weights.
+
+    Parameters
+    ----------
+    name : str
+        A timm name.
 
     Raises
     ------
@@ -209,7 +268,7 @@ def check_access(name: str) -> None:
 
 
 def _repository(name: str) -> str | None:
-    """Name the hub's repository of a model; None where timm knows of none."""
+    """Return the hub's repository of a model; None where timm lists none."""
     if name.startswith(HUB_PREFIXES):
         return name.partition(":")[2].partition("@")[0]
     if not is_timm_name(name):
@@ -234,14 +293,25 @@ def _check_name(name: str) -> None:
     similar = difflib.get_close_matches(name, timm.list_models(), 3)
     hint = f"Did you mean {' or '.join(similar)}? " if similar else ""
     raise WeightsError(
-        "is neither a model that timm knows, nor a file or folder that exists",
+        "is neither a timm model nor an existing file or folder",
         name,
         hint + OFFLINE_HINT,
     )
 
 
 def pretrained_config(module: nn.Module) -> dict[str, Any]:
-    """Give what timm says of a model's weights."""
+    """Return timm's configuration of a model's weights.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A model that timm built.
+
+    Returns
+    -------
+    dict
+        timm's ``pretrained_cfg``, with licence, mean and std among others.
+    """
     config: Any = module.pretrained_cfg
     return dict(config)
 
@@ -254,7 +324,7 @@ def _arguments(name: str) -> dict[str, Any]:
 
 @contextmanager
 def _offline_if_unreachable() -> Iterator[None]:
-    """Spare the user a minute of retries where there is no network."""
+    """Skip the hub's minute of retries where there is no network."""
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not is_reachable()
     try:
@@ -264,7 +334,13 @@ def _offline_if_unreachable() -> Iterator[None]:
 
 
 def is_reachable() -> bool:
-    """Tell whether the hub answers, or a proxy is set that may reach it."""
+    """Return whether the hub answers, or a proxy is set that may reach it.
+
+    Returns
+    -------
+    bool
+        False after five seconds without an answer.
+    """
     if getproxies():
         return True
     parts = urlsplit(constants.ENDPOINT)
