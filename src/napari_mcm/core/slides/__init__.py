@@ -1,4 +1,4 @@
-"""Ground floor: a file becomes pixels at a physical resolution."""
+"""Slides: open a whole-slide image file and read its pixels at a physical resolution."""
 
 from napari_mcm.core.slides.config import ReadConfig
 from napari_mcm.core.slides.levels import Level, ReadPlan

@@ -1,8 +1,8 @@
-"""What a backend is: one module that reads one family of files.
+"""The interface of a backend: one module that reads one family of files.
 
-A backend knows its files by their content (:attr:`Backend.claims`) and turns one into a
-:class:`SlideFile`. Everything that slides have in common (caches, coarser levels that
-are made, physical resolution, reading) is done once, on top of that.
+A backend recognises its files by their content (:attr:`Backend.claims`) and opens one as
+a :class:`SlideFile`. What all slides share (caches, computed coarser levels, physical
+resolution, reading) is done once, above the backends.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ Mpp = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a slide lies, and how it begins.
+    """Location and first bytes of a possible slide.
 
     Attributes
     ----------
     path : Path
-        As the user gave it; of a remote slide, what is left of its URL.
+        As the user gave it. In a remote slide's path, the slashes of its URL are
+        collapsed.
     url : str or None
         The URL of a remote slide.
     is_dir : bool
         Whether it is a local folder.
     head : bytes
-        The first bytes of a local file; empty for folders and remote slides.
+        The first :data:`HEAD_BYTES` bytes of a local file; empty for folders and
+        URLs.
     """
 
     path: Path
@@ -42,12 +44,22 @@ class Place:
 
     @classmethod
     def look(cls, path: Path) -> Place:
-        """Look at a path.
+        """Read the first bytes of a path.
+
+        Parameters
+        ----------
+        path : Path
+            File, folder or URL.
+
+        Returns
+        -------
+        Place
+            The location. URLs are not contacted.
 
         Raises
         ------
         SlideError
-            If there is nothing, or it may not be read.
+            If there is nothing, or it cannot be read.
         """
         if url := url_of(path):
             return cls(path, url, False, b"")
@@ -64,29 +76,30 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SlideFile:
-    """What a backend found in a file.
+    """What a backend reads from a file.
 
     Attributes
     ----------
     levels : sequence of TileSource
-        Stored levels, the finest first. Their `decode` is thread-safe, not cached, and
-        raises :class:`TileError` for a tile that is damaged or missing.
+        Stored levels, the finest first. Their `decode` is thread-safe, not cached,
+        and raises :class:`TileError` for a tile that is damaged or missing.
     mpp : tuple of float or None
-        Microns per pixel of the finest level along x and y; None where the file does
-        not say. Never a guess.
+        Microns per pixel of the finest level along x and y; None where the file
+        does not state it. Never a guess.
     downsamples : sequence of tuple of float or None
-        Level-0 pixels per pixel of each level, x and y; None takes the ratio of sizes.
-    properties : mapping
-        ``vendor``, ``objective``, ``compression``, scan properties, as text. Nothing
-        that names a patient, an accession or a date of birth.
-    images : mapping
-        Label, macro, thumbnail: how each is read, and only when it is asked for.
+        Level-0 pixels per pixel of each level, x and y; None uses the ratio of
+        sizes.
+    properties : mapping of str to str
+        ``vendor``, ``objective``, ``compression`` and other scan properties, as
+        text. Nothing that identifies a patient, an accession or a date of birth.
+    images : mapping of str to callable
+        Label, macro, thumbnail: functions that read them on demand.
     icc_profile : callable
-        Reads the colour profile of the pixels; None where there is none.
+        Reads the colour profile of the pixels; returns None where there is none.
     files : sequence of Path
-        Files by which the slide is told from others; the path itself where empty.
+        Files whose content identifies the slide; empty means the path itself.
     identity : callable or None
-        Gives bytes that tell the slide from others, where no local file does.
+        Returns bytes that identify the slide, where no local file does.
     warnings : sequence of str
         What the user should know: one clause each, in plain words.
     close : callable
@@ -112,16 +125,18 @@ class Backend:
     Attributes
     ----------
     name : str
-        For `info`, messages and provenance.
+        Used by `info`, in messages and in provenance.
     claims : callable
-        Says whether a place looks like one of its own, by content; it is quick, imports
-        nothing heavy and never raises.
+        Returns whether a place looks like one of its own, by content. It is quick,
+        imports nothing heavy and never raises.
     open : callable
         Opens it. Raises :class:`SlideError` with one line where it cannot.
     extra : str
-        The extra of this package that installs its library; "" where none is needed.
+        The extra of this package that installs its library; "" where none is
+        needed.
     last_resort : bool
-        Whether it is tried after all backends that claim a file, claimed or not.
+        Whether it is also tried on files that it does not claim, after all backends
+        that do.
     """
 
     name: str

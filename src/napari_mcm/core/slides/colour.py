@@ -1,4 +1,4 @@
-"""Colours by a slide's own ICC profile, where that is asked for."""
+"""Colour management with a slide's own ICC profile, where the user requests it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ from napari_mcm.core.slides.tiles import Pixels, TileSource
 
 
 class ManagedTiles:
-    """A level whose tiles are turned into sRGB.
+    """A level whose tiles are converted to sRGB.
 
     Parameters
     ----------
     source : TileSource
-        As stored.
+        The level as stored.
     convert : callable
-        Turns pixels into sRGB.
+        Converts pixels to sRGB.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in its own pixels.
+    tile_size : tuple of int
+        Width and height of a tile in pixels.
     """
 
     def __init__(self, source: TileSource, convert: Callable[[Pixels], Pixels]) -> None:
@@ -31,12 +38,40 @@ class ManagedTiles:
         self._source, self._convert = source, convert
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Decode one tile and convert it."""
+        """Decode one tile and convert it to sRGB.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If the tile is missing or damaged.
+        """
         return self._convert(self._source.decode(row, column))
 
     @classmethod
     def of(cls, file: SlideFile, where: str) -> SlideFile:
-        """Give a slide file whose levels are in sRGB.
+        """Return a copy of a slide file whose levels are in sRGB.
+
+        Parameters
+        ----------
+        file : SlideFile
+            What the backend read.
+        where : str
+            The slide's path, for messages.
+
+        Returns
+        -------
+        SlideFile
+            The same file with converted levels.
 
         Raises
         ------
@@ -49,7 +84,19 @@ class ManagedTiles:
 
 
 def to_srgb(profile: bytes | None, where: str) -> Callable[[Pixels], Pixels]:
-    """Make the function that turns pixels of a profile into sRGB.
+    """Build the function that converts pixels from an ICC profile to sRGB.
+
+    Parameters
+    ----------
+    profile : bytes or None
+        ICC profile of RGB pixels.
+    where : str
+        The slide's path, for messages.
+
+    Returns
+    -------
+    callable
+        Maps pixels to pixels of the same shape; thread-safe.
 
     Raises
     ------
@@ -67,7 +114,7 @@ def to_srgb(profile: bytes | None, where: str) -> Callable[[Pixels], Pixels]:
         )
     except (ImageCms.PyCMSError, OSError) as error:
         raise SlideError(
-            f"its ICC profile is of no use ({error})", where, "Leave --icc out"
+            f"its ICC profile cannot be used ({error})", where, "Leave --icc out"
         ) from error
     # One transform must not be used by two threads at a time.
     lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""How slides are opened: what the user states in a file's stead."""
+"""How slides are opened: options that override what a file states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ReadConfig(BaseModel):
     mpp_override: Annotated[float, Field(gt=0, lt=1000)] | Path | None = Field(
         None,
         description="µm per pixel of slides that state none, or a wrong one; or a CSV "
-        "file with the columns slide and mpp, for those that it names.",
+        "file with the columns slide and mpp, for the slides that it lists.",
     )
     backend: str | None = Field(
         None,
@@ -29,23 +29,50 @@ class ReadConfig(BaseModel):
         "or OpenSlide.",
     )
     icc: bool = Field(
-        False, description="Turn colours into sRGB by each slide's own ICC profile."
+        False, description="Convert colours to sRGB with each slide's own ICC profile."
     )
 
     def open(self, path: Path) -> Slide:
-        """Open a slide this way.
+        """Open a slide with these options.
+
+        Parameters
+        ----------
+        path : Path
+            File, folder or URL.
+
+        Returns
+        -------
+        Slide
+            Open for reading.
 
         Raises
         ------
         SlideError
             If it cannot be opened.
         ConfigError
-            If the file of resolutions cannot be read.
+            If the table of resolutions cannot be read.
         """
         return open_slide(path, self.mpp_of(path), self.backend, self.icc)
 
     def mpp_of(self, path: Path) -> float | None:
-        """Tell what the user states of a slide's resolution, in microns per pixel."""
+        """Return the resolution that the user states for a slide, in microns per pixel.
+
+        Parameters
+        ----------
+        path : Path
+            The slide. A table may name it with its ending, without it, or by its
+            whole path.
+
+        Returns
+        -------
+        float or None
+            None where the user states none.
+
+        Raises
+        ------
+        ConfigError
+            If the table of resolutions cannot be read.
+        """
         if not isinstance(self.mpp_override, Path):
             return self.mpp_override
         table = _resolutions(self.mpp_override)
@@ -54,7 +81,13 @@ class ReadConfig(BaseModel):
 
 
 def _resolutions(file: Path) -> dict[str, float]:
-    """Read a table of slides and their resolutions."""
+    """Read a table of slides and their resolutions.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or a line lacks a valid slide or resolution.
+    """
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             rows = list(csv.DictReader(opened))

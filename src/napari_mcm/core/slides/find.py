@@ -1,4 +1,4 @@
-"""Slides that are named: files, folders that are slides, and folders of slides."""
+"""Resolve the paths that a user names to slides: files, slide folders, folders of slides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_mcm.core.slides.open import backend_for
 from napari_mcm.core.slides.paths import url_of
 
 _PICTURES = "picture"
-# A slide that is damaged to its first byte must fail by name, not vanish from the list.
+# A slide whose first bytes are damaged must be reported, not vanish from the list.
 _ENDINGS = (
     ".svs",
     ".tif",
@@ -27,8 +27,18 @@ _ENDINGS = (
 def find_slides(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Replace each folder of slides by the slides in it, in the order of their names.
 
-    What is a slide is found by looking into it. Ordinary pictures count as slides only
-    where they are named themselves: in a folder they are mostly thumbnails.
+    Slides are recognised by their content. Ordinary pictures count as slides only where
+    they are named themselves: in a folder they are mostly thumbnails.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files, slide folders (DICOM, OME-Zarr), folders of slides, or URLs.
+
+    Returns
+    -------
+    tuple of Path
+        Slides without duplicates.
 
     Raises
     ------
@@ -47,12 +57,12 @@ def find_slides(paths: Iterable[Path]) -> tuple[Path, ...]:
         if not inside:
             raise SlideError("holds no slides of a known format", path)
         found += inside
-    # The same slide may come twice, by its name and in its folder.
+    # The same slide may be named twice, by itself and through its folder.
     return tuple(dict.fromkeys(found))
 
 
 def _is_slide(path: Path) -> bool:
-    # What is hidden is another program's, or half-written; features lie beside slides.
+    # Hidden files are another program's or half-written; features lie beside slides.
     if path.name.startswith(".") or path.name.endswith(".features.zarr"):
         return False
     if path.is_file() and path.name.lower().endswith(_ENDINGS):

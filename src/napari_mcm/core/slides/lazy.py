@@ -18,14 +18,14 @@ _log = logging.getLogger(__name__)
 
 
 class _LevelArray:
-    """What dask needs to see of a level: shape, dtype and slicing."""
+    """What dask needs of a level: shape, dtype and slicing."""
 
     dtype = np.dtype(np.uint8)
     ndim = 3
 
     def __init__(self, slide: Slide, level: int) -> None:
         self._slide, self._level = slide, level
-        self._told: set[object] = set()
+        self._reported: set[object] = set()
         width, height = slide.levels[level].size
         self.shape = (height, width, 3)
 
@@ -35,20 +35,35 @@ class _LevelArray:
         )
         x, y = columns[0], rows[0]
         width, height = max(columns[1] - x, 0), max(rows[1] - y, 0)
-        # A log that hears of each broken tile once a pan would hold little else.
+        # Each damaged tile is logged once, not at every redraw.
         pixels = self._slide.read_level(
-            self._level, x, y, width, height, on_damage=self._tell
+            self._level, x, y, width, height, on_damage=self._report
         )
         return pixels[:: rows[2], :: columns[2], slice(*channels)]
 
-    def _tell(self, error: TileError) -> None:
-        if error.where not in self._told:
-            self._told.add(error.where)
+    def _report(self, error: TileError) -> None:
+        if error.where not in self._reported:
+            self._reported.add(error.where)
             _log.warning("%s", error)
 
 
 def level_as_dask(slide: Slide, level: int, chunk: int) -> da.Array:
-    """Wrap a level of a slide as a dask array; see :meth:`Slide.as_dask`."""
+    """Wrap a level of a slide as a dask array; see :meth:`Slide.as_dask`.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open slide.
+    level : int
+        Index of the level; 0 is the finest.
+    chunk : int
+        Side of a chunk in the level's pixels.
+
+    Returns
+    -------
+    dask.array.Array of uint8, shape (height, width, 3)
+        Damaged tiles are grey.
+    """
     lazy: da.Array = da.from_array(
         _LevelArray(slide, level),
         chunks=(chunk, chunk, 3),

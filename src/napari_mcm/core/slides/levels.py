@@ -1,4 +1,4 @@
-"""What a `Slide` is made of: levels, how one is read, how it was opened."""
+"""Parts of a `Slide`: levels, the plan of a read, and the options of opening."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Level:
     downsample : tuple of float
         Level-0 pixels per pixel of this level, along x and y; never rounded.
     stored : bool
-        False for a level that is made from a finer one on demand.
+        False for a level that is computed from a finer one on demand.
     """
 
     source: TileSource
@@ -38,35 +38,53 @@ class Level:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in this level's pixels."""
+        """Width and height in this level's pixels.
+
+        Returns
+        -------
+        tuple of int
+        """
         return self.source.size
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """How a resolution is read: from which level, and shrunk by how much."""
+    """How a resolution is read: from which level, and by how much it is shrunk.
+
+    Attributes
+    ----------
+    level : int
+        Index of the level.
+    factor : tuple of float
+        Pixels of the level per pixel of the result, along x and y.
+    """
 
     level: int
     factor: tuple[float, float]
 
     @property
     def exact(self) -> bool:
-        """Whether the level's pixels serve as they are."""
+        """Whether the level's pixels are used without resampling.
+
+        Returns
+        -------
+        bool
+        """
         return self.factor == (1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a slide was opened.
+    """The options with which a slide was opened.
 
     Attributes
     ----------
     mpp : float or None
-        Microns per level-0 pixel that the user stated in the file's stead.
+        Microns per level-0 pixel that the user stated; they override the file's.
     backend : str or None
-        The one backend that was allowed; None tries all.
+        The only backend allowed; None tries all.
     icc : bool
-        Whether colours were turned into sRGB by the slide's own profile.
+        Whether colours are converted to sRGB with the slide's own profile.
     """
 
     mpp: float | None = None
@@ -77,7 +95,22 @@ class Opening:
 def sampled_hash(file: Path) -> str:
     """Hash a file's length and samples of its content.
 
-    It tells another file of the same name apart, and takes no time for a large one.
+    It distinguishes files of the same name, and is fast for large ones.
+
+    Parameters
+    ----------
+    file : Path
+        Local file.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
     """
     length = file.stat().st_size
     digest = blake2b(str(length).encode(), digest_size=8)
@@ -91,18 +124,23 @@ def sampled_hash(file: Path) -> str:
 Corners = Sequence[tuple[float, float]]
 
 LONGEST_ROW = 8
-"""Parts read as one: more save little, and are held in memory together."""
+"""Regions read as one: more save little time, and all are in memory together."""
 
 
 def rows_of(corners: Corners, pitch: float) -> Iterator[Corners]:
-    """Cut a sequence of corners into runs of neighbours.
+    """Split a sequence of corners into runs of neighbours in a row.
 
     Parameters
     ----------
     corners : sequence of tuple of float
         Upper left corners (x, y).
     pitch : float
-        Width of a part, in the same pixels: neighbours are no further apart.
+        Width of a region, in the same pixels: neighbours are no further apart.
+
+    Yields
+    ------
+    sequence of tuple of float
+        At most :data:`LONGEST_ROW` corners that follow each other.
     """
     start = 0
     for i in range(1, len(corners) + 1):
@@ -122,18 +160,36 @@ def read_row(
     plan: ReadPlan,
     on_damage: Callable[[TileError], None] | None = None,
 ) -> list[Pixels]:
-    """Read parts of one size and height; see :meth:`Slide.read_many`.
+    """Read regions of one size and height; see :meth:`Slide.read_many`.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open slide.
+    corners : sequence of tuple of float
+        Upper left corners (x, y) in level-0 pixels, all with the same y.
+    size : tuple of int
+        Width and height of each result in pixels.
+    plan : ReadPlan
+        The level to read, and by how much it is shrunk.
+    on_damage : callable, optional
+        Called with the error of each damaged tile, which then stays grey.
 
     Returns
     -------
-    list of ndarray, shape (size[1], size[0], 3), uint8
+    list of ndarray of uint8, shape (size[1], size[0], 3)
         They may share memory.
+
+    Raises
+    ------
+    TileError
+        If a tile cannot be decoded and `on_damage` is not given.
     """
     fx, fy = slide.levels[plan.level].downsample
     lefts, top = [float(x) / fx for x, _ in corners], float(corners[0][1]) / fy
     width, height = size[0] * plan.factor[0], size[1] * plan.factor[1]
     x, y = int(np.floor(min(lefts))), int(np.floor(top))
-    # Floats that should be whole may lie a hair above: no further column for those.
+    # Floats that should be whole may be slightly larger: no extra column for those.
     columns = int(np.ceil(max(lefts) + width - x - 1e-6))
     rows = int(np.ceil(top + height - y - 1e-6))
     source = slide.levels[plan.level].source

@@ -1,4 +1,4 @@
-"""Opening a slide: which backend reads it, found by looking into the file."""
+"""Opening a slide: the backend is chosen by the file's content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MODULES = (
     "openslide.backend",
     "image",
 )
-"""Backends in the order in which they are asked; OpenSlide (``vendor``) tries all."""
+"""Backends in the order in which they are tried; OpenSlide reads files of any vendor."""
 
 
 def open_slide(
@@ -36,26 +36,29 @@ def open_slide(
     Parameters
     ----------
     path : str or Path
-        A file, a folder (OME-Zarr, DICOM) or a URL (OME-Zarr). What it is is found by
-        looking into it, never by its ending.
+        A file, a folder (OME-Zarr, DICOM) or a URL (OME-Zarr). Its format is
+        recognised by its content, never by its ending.
     mpp : float, optional
         Microns per level-0 pixel, for a file that states none or a wrong one. It
-        overrides what the file says.
+        overrides what the file states.
     backend : str, optional
-        Try this one only; see :func:`backend_names`.
-    icc : bool
-        Turn colours into sRGB by the slide's own profile. Off, pixels are as stored.
+        Try this backend only; see :func:`backend_names`.
+    icc : bool, optional
+        Convert colours to sRGB with the slide's own ICC profile. By default pixels
+        are as stored.
 
     Returns
     -------
     Slide
-        Open for reading; close it, or use it as a context manager. A file that states
-        no resolution opens too (for a look at it), but its :attr:`Slide.mpp` raises.
+        Open for reading; close it, or use it as a context manager. A file that
+        states no resolution opens too (for viewing), but its :attr:`Slide.mpp`
+        raises.
 
     Raises
     ------
     SlideError
-        If the file is missing, damaged or not a slide, saying what was tried.
+        If the file is missing, damaged or not a slide (the message names what was
+        tried), if `mpp` is not positive, or if no backend has that name.
     """
     path = Path(path)
     if mpp is not None and not 0 < mpp < float("inf"):
@@ -73,18 +76,28 @@ def open_slide(
 
 
 def backend_names() -> tuple[str, ...]:
-    """Name all backends, in the order in which they are asked."""
+    """Return the names of all backends, in the order in which they are tried.
+
+    Returns
+    -------
+    tuple of str
+    """
     return tuple(backend.name for backend in _backends())
 
 
 def backend_for(path: str | Path) -> str | None:
-    """Tell which backend takes a path for its own, by a quick look into it.
+    """Return the name of the backend that recognises a path, reading its first bytes only.
+
+    Parameters
+    ----------
+    path : str or Path
+        File, folder or URL.
 
     Returns
     -------
     str or None
-        None where there is nothing, or nothing that looks like a slide. A last resort
-        may still read it.
+        None where there is nothing, or nothing that looks like a slide. A backend
+        of last resort may still read it.
     """
     try:
         place = Place.look(Path(path))
@@ -109,7 +122,13 @@ def _wanted(name: str | None, path: Path) -> list[Backend]:
 
 
 def _open(place: Place, backends: list[Backend]) -> tuple[str, SlideFile]:
-    """Let those try that claim the file, then those of last resort."""
+    """Try the backends that claim the file, then those of last resort.
+
+    Raises
+    ------
+    SlideError
+        If none can open it.
+    """
     alone = len(backends) == 1
     claiming = [b for b in backends if alone or b.claims(place)]
     local = place.url is None and not place.is_dir
@@ -120,10 +139,11 @@ def _open(place: Place, backends: list[Backend]) -> tuple[str, SlideFile]:
             return backend.name, backend.open(place)
         except SlideError as error:
             tried.append((backend.name, error))
-    raise _nothing_fits(place, claiming, tried)
+    failure = _failure(place, claiming, tried)
+    raise failure
 
 
-def _nothing_fits(
+def _failure(
     place: Place, claiming: list[Backend], tried: list[tuple[str, SlideError]]
 ) -> SlideError:
     where = shown(place.path)
@@ -138,5 +158,5 @@ def _nothing_fits(
             where,
             tried[-1][1].hint if tried else "",
         )
-    # Whoever took the file for its own knows best what to do about it.
+    # The backend that recognised the file gives the most useful advice.
     return SlideError(f"cannot be opened ({reasons})", where, tried[0][1].hint)

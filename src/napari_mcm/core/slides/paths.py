@@ -5,25 +5,45 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# A Path folds the two slashes of a URL into one.
+# A Path collapses the two slashes of a URL into one.
 _URL = re.compile(r"^(https?|s3|gs):/+(?=[^/])")
 
 
 def url_of(path: str | Path) -> str | None:
-    """Give the URL that a path stands for; None for a local path.
+    """Return the URL that a path stands for; None for a local path.
 
-    Options, widgets and runs carry slides as paths; a URL that went through one is put
-    together again here.
+    Options, widgets and runs carry slides as paths; this restores a URL that was turned
+    into a path.
+
+    Parameters
+    ----------
+    path : str or Path
+        Local path or URL.
+
+    Returns
+    -------
+    str or None
+        The URL with both slashes.
     """
     text = str(path).replace("\\", "/")
-    found = _URL.match(text)
-    return f"{found[1]}://{text[found.end() :]}" if found else None
+    match = _URL.match(text)
+    return f"{match[1]}://{text[match.end() :]}" if match else None
 
 
 def shown(path: str | Path) -> str:
-    """Give a path or URL as people write it, without what signs somebody in.
+    """Return a path or URL for display, without user names, passwords or signatures.
 
-    Messages, logs and results must not hold passwords and signatures of links.
+    Messages, logs and results must not contain credentials from links.
+
+    Parameters
+    ----------
+    path : str or Path
+        Local path or URL.
+
+    Returns
+    -------
+    str
+        A URL loses its user part and its query.
     """
     url = url_of(path)
     if url is None:

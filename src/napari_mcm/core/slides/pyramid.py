@@ -1,4 +1,4 @@
-"""From what a backend found to the levels of a slide."""
+"""Building the levels of a slide from the levels that a file stores."""
 
 from __future__ import annotations
 
@@ -25,16 +25,28 @@ from napari_mcm.core.slides.tiles import (
 _log = logging.getLogger(__name__)
 _SMALLEST_LEVEL = 1024
 _PART = 512
-"""Side, in pixels, of what is made of a tile at a time."""
+"""Side in pixels of the parts in which a damaged tile is recomputed."""
 _WIDEST_GAP = 5.0
-"""A step to the next level that is wider than this is filled with made levels."""
+"""A larger ratio between stored levels is filled with computed levels."""
 
 
 def pyramid(file: SlideFile, cache: TileCache) -> tuple[Level, ...]:
-    """Line up the stored levels, and make those that are missing.
+    """Order the stored levels, and compute those that are missing.
 
-    Coarser levels are made by halving, down to a small picture, and where the next
-    stored one is far: no read then shrinks a huge area at once.
+    Coarser levels are made by halving, down to a small picture, and where the next stored
+    level is much coarser: no read then shrinks a huge area at once.
+
+    Parameters
+    ----------
+    file : SlideFile
+        What the backend read.
+    cache : TileCache
+        Where decoded tiles of all levels are kept.
+
+    Returns
+    -------
+    tuple of Level
+        From the finest to the coarsest.
     """
     levels: list[Level] = []
     for tiles, downsample in zip(file.levels, _downsamples(file), strict=True):
@@ -70,19 +82,26 @@ def _halved(finer: Level, cache: TileCache, name: int) -> Level:
 
 
 class BlankFilledTiles:
-    """A stored level whose damaged tiles are made from the next finer level.
+    """A stored level whose damaged tiles are computed from the next finer level.
 
-    One broken tile of a coarse level would hide a large part of the slide from the
-    tissue mask, though all of its pixels are there at a finer level.
+    One damaged tile of a coarse level would hide a large part of the slide from the tissue
+    mask, although all of its pixels exist at a finer level.
 
     Parameters
     ----------
     source : TileSource
-        As stored.
+        The level as stored.
     finer : Level
         The next finer level.
     downsample : tuple of float
-        Of `source`, in level-0 pixels along x and y.
+        Level-0 pixels per pixel of `source`, along x and y.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in its own pixels.
+    tile_size : tuple of int
+        Width and height of a tile in pixels.
     """
 
     def __init__(
@@ -93,7 +112,17 @@ class BlankFilledTiles:
         self._factor = np.divide(downsample, finer.downsample)
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Decode one tile, or make it.
+        """Decode one tile, or compute it where it is damaged.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
 
         Raises
         ------
@@ -104,7 +133,7 @@ class BlankFilledTiles:
             return self._source.decode(row, column)
         except TileError as error:
             tile = self._made(row, column)
-            _log.warning("%s; it is made from the next finer level", error)
+            _log.warning("%s; computed from the next finer level instead", error)
             return tile
 
     def _made(self, row: int, column: int) -> Pixels:
@@ -112,8 +141,8 @@ class BlankFilledTiles:
         high = np.minimum(low + self.tile_size, self.size)
         width, height = (high - low).tolist()
         made = np.empty((height, width, 3), np.uint8)
-        # In parts: a tile may be a whole level, as where a damaged file says so. No part
-        # is smaller than a finer tile, which may be too large to be kept between parts.
+        # In parts, because a damaged file may declare a whole level to be one tile. No
+        # part is smaller than a finer tile, which may be too large for the cache.
         finer = np.ceil(self._finer.tile_size / self._factor)
         step = np.maximum(finer, _PART).astype(int)
         for y in range(0, height, step[1]):

@@ -1,8 +1,12 @@
 """Resampling by exact area averaging.
 
-Both directions are products with a sparse matrix that holds, for each output pixel, what
-part of it each source pixel covers; so the loops run in compiled code, and neighbours of
-a row share the vertical product.
+Each output pixel is the mean of the image over the rectangle that it covers, fractions
+of source pixels included. Along each axis this is a product with a sparse matrix whose
+entry (i, j) is the fraction of output pixel i that source pixel j covers, so
+
+    result = A_rows @ image @ A_columns.T
+
+The products run in compiled code, and neighbours in a row share the vertical one.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ Size = tuple[int, int]
 
 
 _HAIR = 1e-6
-"""By what part of a pixel floats that should be whole may be off."""
+"""Rounding error, in pixels, of floats that should be whole."""
 
 
 def area_average(
@@ -36,22 +40,21 @@ def area_average(
 ) -> Pixels:
     """Resample a part of an image by averaging over each output pixel's area.
 
-    Every output pixel is the mean of the image over the rectangle that it covers,
-    fractions of source pixels counted as fractions, so that no resolution, however odd
-    its ratio, shifts, drops or doubles pixels.
+    Fractions of source pixels count as fractions, so that no resolution, however odd its
+    ratio, shifts, drops or duplicates pixels.
 
     Parameters
     ----------
-    image : ndarray, shape (height, width, 3), uint8
+    image : ndarray of uint8, shape (height, width, 3)
         Source pixels.
     box : tuple of float
         Left, top, right and bottom of the part, in source pixels.
     size : tuple of int
-        Width and height of the result.
+        Width and height of the result in pixels.
 
     Returns
     -------
-    ndarray, shape (size[1], size[0], 3), uint8
+    ndarray of uint8, shape (size[1], size[0], 3)
     """
     left, top, right, bottom = box
     return area_averages(image, (top, bottom), [(left, right)], size)[0]
@@ -64,19 +67,19 @@ def area_averages(
 
     Parameters
     ----------
-    image : ndarray, shape (height, width, 3), uint8
+    image : ndarray of uint8, shape (height, width, 3)
         Source pixels.
     rows : tuple of float
         Top and bottom of all parts, in source pixels.
     columns : sequence of tuple of float
         Left and right of each part, in source pixels.
     size : tuple of int
-        Width and height of each result.
+        Width and height of each result in pixels.
 
     Returns
     -------
-    list of ndarray, shape (size[1], size[0], 3), uint8
-        To the bit what :func:`area_average` gives for each part alone.
+    list of ndarray of uint8, shape (size[1], size[0], 3)
+        Each equals the result of :func:`area_average` bit for bit.
     """
     return [_area_average(image, rows, span, size) for span in columns]
 
@@ -88,15 +91,15 @@ def _area_average(image: Pixels, rows: Span, columns: Span, size: Size) -> Pixel
     height, width = part.shape[:2]
     flat = scratch.take("flat", (height, width, 3), np.float32)
     np.copyto(flat, part)
-    # Rounded, so that neighbours share a matrix and come out alike to the bit.
+    # Rounded, so that neighbours share a matrix and agree bit for bit.
     low, high = (round(edge - first, 6) for edge in columns)
     down = weights(round(rows[0], 6), round(rows[1], 6), size[1], height, 1)
     across = weights(low, high, size[0], width, 3)
     shrunk = _product(down, flat.reshape(height, width * 3), 0.0, "shrunk")
-    # Columns become rows: products run along whatever lies one after the other.
+    # Transposed, because the product runs along contiguous memory.
     turned = scratch.take("turned", shrunk.shape[::-1], np.float32)
     np.copyto(turned, shrunk.T)
-    # Half a grey level, so that cutting off the fraction rounds.
+    # Half a grey level, so that truncation rounds.
     result = _product(across, turned, 0.5, "result")
     whole = scratch.take("whole", result.shape, np.uint8)
     np.copyto(whole, result, casting="unsafe")
@@ -106,12 +109,12 @@ def _area_average(image: Pixels, rows: Span, columns: Span, size: Size) -> Pixel
 def _product(
     matrix: csr_array[Any], dense: NDArray[np.float32], start: float, name: str
 ) -> NDArray[np.float32]:
-    """Multiply, and add to a constant, in memory of this thread."""
+    """Multiply, and add to a constant, in memory that this thread reuses."""
     total = scratch.take(name, (matrix.shape[0], dense.shape[1]), np.float32)
     total.fill(start)
     try:
         from scipy.sparse._sparsetools import csr_matvecs
-    except ImportError:  # where scipy no longer has it: the same, in new memory
+    except ImportError:  # scipy without this private function: the same, in new memory
         total += matrix @ dense
         return total
     csr_matvecs(
@@ -130,18 +133,18 @@ def _product(
 def weights(
     start: float, stop: float, count: int, length: int, channels: int
 ) -> csr_array[Any]:
-    """Tell what part of each output pixel each source pixel makes up.
+    """Compute the fraction of each output pixel that each source pixel covers.
 
     Parameters
     ----------
     start, stop : float
-        The part of the source that is shrunk, or enlarged, in its pixels.
+        The part of the source that is resampled, in source pixels.
     count : int
-        Output pixels in it.
+        Number of output pixels in it.
     length : int
-        Source pixels that there are; what lies beyond them repeats the last.
+        Number of source pixels; positions beyond them repeat the last one.
     channels : int
-        Values a pixel, which stay apart.
+        Interleaved values per pixel, which are not mixed.
 
     Returns
     -------
@@ -174,20 +177,28 @@ _LARGEST = 2**24
 
 
 class Scratch(threading.local):
-    """Buffers of one thread, by name; what is in them is gone at the next use."""
+    """Reusable buffers, separate for each thread; the next use overwrites their content."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, NDArray[Any]] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Give an array whose content is whatever was left there.
+        """Return an array with undefined content.
 
         Parameters
         ----------
         name : str
-            What it is for; two arrays in use at a time need two names.
-        shape, dtype
-            As of :func:`numpy.empty`. Large ones are made anew, and not kept.
+            Purpose of the buffer; arrays in use at the same time need different
+            names.
+        shape : tuple of int
+            Shape of the array.
+        dtype : dtype
+            Type of its elements.
+
+        Returns
+        -------
+        ndarray, shape `shape`
+            Arrays of more than 16 MiB are allocated each time, and not kept.
         """
         dtype = np.dtype(dtype)
         length = math.prod(shape) * dtype.itemsize

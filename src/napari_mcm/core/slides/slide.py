@@ -1,4 +1,4 @@
-"""The noun `Slide`: levels, physical resolution, and reads at any resolution."""
+"""The class `Slide`: levels, physical resolution, and reads at any resolution."""
 
 from __future__ import annotations
 
@@ -40,21 +40,22 @@ _DOUBLE_ENDINGS = (".ome.tiff", ".ome.tif", ".ome.zarr.zip", ".ome.zarr", ".zarr
 class Slide:
     """A whole-slide image, open for reading. Made by :func:`open_slide`.
 
-    Coordinates are (x, y) in level-0 pixels, sizes of reads are in pixels of the
-    resolution asked for. Reading is thread-safe.
+    Coordinates are (x, y) in level-0 pixels; sizes of reads are in pixels of the requested
+    resolution. Reading is thread-safe.
 
     Attributes
     ----------
     path : Path
-        The file or folder; of a remote slide, its URL.
+        The file or folder; for a remote slide, its URL.
     backend : str
-        What reads it.
+        Name of the backend that reads it.
     file : SlideFile
-        What the backend found.
+        What the backend read from the file: levels, resolution, properties.
     levels : tuple of Level
-        From the finest to the coarsest; single-level files get coarser ones made.
+        From the finest to the coarsest. Missing coarser levels are computed on
+        demand.
     asked : Opening
-        How it was opened: what the user stated in the file's stead, and the like.
+        The options with which it was opened.
     cache : TileCache
         Decoded tiles of all levels.
     """
@@ -68,52 +69,98 @@ class Slide:
 
     @property
     def name(self) -> str:
-        """The slide's identifier in a cohort, which is the file's name without endings."""
+        """The slide's identifier in a cohort: the file's name without endings.
+
+        Returns
+        -------
+        str
+        """
         return slide_name(self.path)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in level-0 pixels."""
+        """Width and height in level-0 pixels.
+
+        Returns
+        -------
+        tuple of int
+        """
         return self.levels[0].size
 
     @property
     def stated_mpp(self) -> Mpp | None:
-        """What the user or the file states; None where neither does."""
+        """Microns per level-0 pixel along x and y, as the user or the file states it.
+
+        Returns
+        -------
+        tuple of float or None
+            None where neither states it.
+        """
         given = self.asked.mpp
         return (given, given) if given else self.file.mpp
 
     @property
     def mpp_override(self) -> float | None:
-        """What the user stated in the file's stead."""
+        """Microns per level-0 pixel that the user stated, which override the file's.
+
+        Returns
+        -------
+        float or None
+        """
         return self.asked.mpp
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """Vendor, objective power and the like, as text; nothing about a patient."""
+        """Vendor, objective power and other scan properties, as text; nothing about a patient.
+
+        Returns
+        -------
+        mapping of str to str
+        """
         return self.file.properties
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is odd about the file, in plain words."""
+        """What is unusual about the file: one clause each, in plain words.
+
+        Returns
+        -------
+        tuple of str
+        """
         return tuple(self.file.warnings)
 
     @property
     def associated(self) -> tuple[str, ...]:
-        """Names of label, macro and thumbnail images; see :meth:`associated_image`."""
+        """Names of label, macro and thumbnail images; see :meth:`associated_image`.
+
+        Returns
+        -------
+        tuple of str
+        """
         return tuple(self.file.images)
 
     def associated_image(self, name: str) -> Pixels:
         """Read a label, macro or thumbnail image. It may show a patient's name.
 
+        Parameters
+        ----------
+        name : str
+            One of :attr:`associated`.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            RGB pixels.
+
         Raises
         ------
         SlideError
-            If there is none of that name, or it is damaged.
+            If there is no image of that name, or it is damaged.
         """
         if name not in self.file.images:
             has = ", ".join(self.associated) or "none"
             raise SlideError(f"has no {name} image (it has: {has})", self.path)
-        # Each library fails in its own way at what is damaged.
+        # Each library raises its own errors for a damaged image.
         try:
             return self.file.images[name]()
         except SlideError:
@@ -125,18 +172,25 @@ class Slide:
 
     @property
     def icc_profile(self) -> bytes | None:
-        """The colour profile of the pixels, as stored.
+        """The ICC colour profile of the pixels, as stored.
 
-        None where there is none, or none that can be read.
+        Returns
+        -------
+        bytes or None
+            None where the file holds none, or none that can be read.
         """
         try:
             return self.file.icc_profile()
-        except Exception:  # noqa: BLE001 - as above; a slide is of use without it
+        except Exception:  # noqa: BLE001 - as above; a slide is useful without it
             return None
 
     @property
     def mpp(self) -> tuple[float, float]:
         """Microns per level-0 pixel along x and y.
+
+        Returns
+        -------
+        tuple of float
 
         Raises
         ------
@@ -153,20 +207,32 @@ class Slide:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the file's length and samples of its content, 16 hex digits.
+        """A hash of the file's length and of samples of its content.
 
-        It tells another slide of the same name apart, and does not change when a file
-        is moved or renamed.
-        """
-        return self._identify()
+        It distinguishes slides of the same name, and does not change when a file is moved or
+        renamed.
 
-    def check_unchanged(self) -> None:
-        """See that the slide still lies where it was opened.
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
 
         Raises
         ------
         SlideError
-            If it is gone, or another: what cannot be decoded is no damage then.
+            If the file cannot be read.
+        """
+        return self._identify()
+
+    def check_unchanged(self) -> None:
+        """Check that the file is still the one that was opened.
+
+        When a tile cannot be decoded, this separates a damaged file from a replaced one.
+
+        Raises
+        ------
+        SlideError
+            If the file is missing or has changed.
         """
         if self._identify() != self.fingerprint:
             raise SlideError("has changed since it was opened", self.path, "Try again")
@@ -176,7 +242,7 @@ class Slide:
             if self.file.identity is not None:
                 return blake2b(self.file.identity(), digest_size=8).hexdigest()
             files = self.file.files or (self.path,)
-            # In what order a folder lists them, or their names, says nothing.
+            # Sorted: the order in which a folder lists its files is not part of the slide.
             parts = sorted(sampled_hash(file) for file in files)
         except OSError as error:
             raise SlideError(f"cannot be read ({error.strerror})", self.path) from error
@@ -190,7 +256,17 @@ class Slide:
         Parameters
         ----------
         mpp : float
-            Microns per pixel wanted.
+            Requested microns per pixel.
+
+        Returns
+        -------
+        ReadPlan
+            The level, and by how much its pixels are shrunk.
+
+        Raises
+        ------
+        SlideError
+            If the slide's resolution is unknown.
         """
         own = self.mpp
         factors = [
@@ -205,28 +281,30 @@ class Slide:
     def read(
         self, xy: tuple[float, float], size: tuple[int, int], mpp: float
     ) -> Pixels:
-        """Read a part of the slide at a physical resolution.
+        """Read a region of the slide at a physical resolution.
 
         Parameters
         ----------
         xy : tuple of float
-            Upper left corner in level-0 pixels.
+            Upper left corner (x, y) in level-0 pixels.
         size : tuple of int
             Width and height of the result in pixels of `mpp`.
         mpp : float
-            Microns per pixel of the result. Where no level has it, the next finer one
-            is averaged over each pixel's area; where the slide is coarser, it is
-            enlarged (ask :meth:`plan`, or the grid, before you allow that).
+            Microns per pixel of the result. Where no level has it, the next finer
+            one is averaged over each pixel's area; where the slide is coarser, it
+            is enlarged (check :meth:`plan`, or the grid, before you allow that).
 
         Returns
         -------
-        ndarray, shape (height, width, 3), uint8
-            White outside the slide.
+        ndarray of uint8, shape (height, width, 3)
+            RGB pixels, white outside the slide.
 
         Raises
         ------
         TileError
-            If a tile under it cannot be decoded.
+            If a tile that the region needs cannot be decoded.
+        SlideError
+            If the slide's resolution is unknown.
         """
         (pixels,) = read_row(self, [xy], size, self.plan(mpp))
         return pixels
@@ -234,23 +312,31 @@ class Slide:
     def read_many(
         self, corners: Corners, size: tuple[int, int], mpp: float
     ) -> Iterator[Pixels | TileError]:
-        """Read several parts of one size, neighbours in a row together.
+        """Read several regions of one size; neighbours in a row are read together.
 
-        Each comes out as :meth:`read` gives it, to the bit; but what lies under two
-        neighbours is put together and resampled once.
+        Each result equals that of :meth:`read` bit for bit, but pixels that two neighbours
+        share are assembled and resampled once.
 
         Parameters
         ----------
         corners : sequence of tuple of float
-            Upper left corners in level-0 pixels; neighbours should follow each other.
-        size, mpp
-            As for :meth:`read`.
+            Upper left corners (x, y) in level-0 pixels; neighbours should follow
+            each other.
+        size : tuple of int
+            Width and height of each result in pixels of `mpp`.
+        mpp : float
+            Microns per pixel of the results.
 
         Yields
         ------
-        ndarray or TileError
-            In the order of `corners`; an error in the place of each part that lies on
+        ndarray of uint8, shape (height, width, 3), or TileError
+            In the order of `corners`; an error in place of each region that lies on
             a damaged tile.
+
+        Raises
+        ------
+        SlideError
+            If the slide's resolution is unknown.
         """
         plan = self.plan(mpp)
         for row in rows_of(corners, size[0] * mpp / self.mpp[0]):
@@ -280,46 +366,58 @@ class Slide:
 
         Parameters
         ----------
-        level, x, y, width, height : int
-            Which level, and the rectangle in it; it may reach beyond the slide.
+        level : int
+            Index of the level; 0 is the finest.
+        x, y : int
+            Upper left corner in the level's pixels. The rectangle may reach beyond
+            the slide.
+        width, height : int
+            Size of the rectangle in the level's pixels.
         on_damage : callable, optional
-            Hears of each damaged tile, which is then left grey (:data:`DAMAGED`).
-            Without it, the first one raises.
+            Called with the error of each damaged tile, which then stays grey
+            (:data:`DAMAGED`). Without it, the first one raises.
 
         Returns
         -------
-        ndarray, shape (height, width, 3), uint8
-            White outside the slide.
+        ndarray of uint8, shape (height, width, 3)
+            RGB pixels, white outside the slide.
 
         Raises
         ------
         TileError
-            If a tile under it cannot be decoded and nobody wants to hear of it.
+            If a tile cannot be decoded and `on_damage` is not given.
         """
         return assemble(self.levels[level].source, x, y, width, height, on_damage)
 
     def thumbnail(self, mpp: float, longest: int = 4096) -> tuple[Pixels, float]:
-        """Read the whole slide at a coarse resolution, damaged or not.
+        """Read the whole slide at a coarse resolution; damaged parts stay grey.
 
         Parameters
         ----------
         mpp : float
-            Microns per pixel wanted.
-        longest : int
-            Bound in pixels on the longer side; a huge slide is read coarser.
+            Requested microns per pixel.
+        longest : int, optional
+            Largest number of pixels along the longer side; a huge slide is read
+            coarser.
 
         Returns
         -------
-        tuple of ndarray and float
-            Pixels (height, width, 3), and the microns per pixel that they have. What
-            cannot be decoded is grey (:data:`DAMAGED`), as nothing on a slide is.
+        tuple of ndarray of uint8 and float
+            Pixels, shape (height, width, 3), and their microns per pixel. Pixels
+            that cannot be decoded are grey (:data:`DAMAGED`), a colour that no
+            slide has.
+
+        Raises
+        ------
+        SlideError
+            If the slide's resolution is unknown.
         """
         extent = [n * m for n, m in zip(self.size, self.mpp, strict=True)]
         mpp = max(mpp, max(extent) / longest, *self.mpp)
         size = (max(round(extent[0] / mpp), 1), max(round(extent[1] / mpp), 1))
         plan = self.plan(mpp)
         pixels = np.empty((size[1], size[0], 3), np.uint8)
-        # In bands: the level under it may be sixteen times as large.
+        # In bands: the level that is read may have sixteen times as many pixels.
         for start in range(0, size[1], _BAND):
             rows = min(_BAND, size[1] - start)
             corner = (0.0, start * mpp / self.mpp[1])
@@ -330,20 +428,20 @@ class Slide:
         return pixels, mpp
 
     def as_dask(self, level: int, chunk: int = 512) -> da.Array:
-        """Give one level as a lazy array, in square chunks.
+        """Return one level as a lazy array, in square chunks.
 
         Parameters
         ----------
         level : int
-            Index of the level.
-        chunk : int
+            Index of the level; 0 is the finest.
+        chunk : int, optional
             Side of a chunk in the level's pixels.
 
         Returns
         -------
-        dask.array.Array, shape (height, width, 3), uint8
-            Where a tile is damaged it shows grey, with a warning in the log, so that a
-            viewer stays usable.
+        dask.array.Array of uint8, shape (height, width, 3)
+            Damaged tiles are grey, with a warning in the log, so that a viewer
+            stays usable.
         """
         from napari_mcm.core.slides.lazy import level_as_dask
 
@@ -361,17 +459,28 @@ class Slide:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Handles do not travel between processes; paths do.
+        # Open handles cannot be sent to another process; paths can.
         from napari_mcm.core.slides.open import open_slide
 
         return open_slide, (self.path, *astuple(self.asked))
 
 
 def slide_name(path: Path) -> str:
-    """Give the name by which a slide is known: its file's, without endings."""
+    """Return the name by which a slide is known: its file's name without endings.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder of the slide.
+
+    Returns
+    -------
+    str
+        Double endings such as ``.ome.tiff`` are removed whole.
+    """
     name = path.name
     for ending in _DOUBLE_ENDINGS:
         if name.lower().endswith(ending):
             return name[: -len(ending)]
-    # A folder's name may hold a full stop that begins no ending.
+    # A full stop in a folder's name need not begin an ending.
     return name if path.is_dir() else path.stem

@@ -1,4 +1,4 @@
-"""Tiles: the pieces in which a level is stored, decoded once and kept for a while."""
+"""Tiles: the pieces in which a level is stored, decoded once and cached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 CACHE_BYTES = 256 * 2**20
 DAMAGED = 128
-"""The grey that stands for pixels which cannot be decoded, where a picture is needed."""
+"""Grey level of pixels that cannot be decoded, where a picture is needed anyway."""
 
 
 class TileSource(Protocol):
@@ -33,14 +33,34 @@ class TileSource(Protocol):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
+        """Width and height of the level in pixels.
+
+        Returns
+        -------
+        tuple of int
+        """
 
     @property
     def tile_size(self) -> tuple[int, int]:
-        """Width and height of a tile."""
+        """Width and height of a tile in pixels.
+
+        Returns
+        -------
+        tuple of int
+        """
 
     def decode(self, row: int, column: int) -> Pixels:
         """Decode one tile, cropped to the level.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile, from the upper left.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            RGB pixels of the tile.
 
         Raises
         ------
@@ -50,12 +70,17 @@ class TileSource(Protocol):
 
 
 class TileCache:
-    """A thread-safe store of the tiles used last, bounded in bytes.
+    """A thread-safe cache of the tiles used last, limited in bytes.
 
     Parameters
     ----------
+    capacity : int, optional
+        Bytes of decoded pixels to keep.
+
+    Attributes
+    ----------
     capacity : int
-        How many bytes of decoded pixels to keep.
+        As given.
     """
 
     def __init__(self, capacity: int = CACHE_BYTES) -> None:
@@ -65,10 +90,22 @@ class TileCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, decode: Callable[[], Pixels]) -> Pixels:
-        """Return the tile under `key`, decoding it if it is not at hand.
+        """Return the tile under `key`, decoding it if it is not cached.
 
-        Two threads may decode the same tile at the same time: that is rare and cheaper
-        than making every thread wait for one decoder.
+        Two threads may decode the same tile at the same time: that is rare, and cheaper than
+        making every thread wait for one decoder.
+
+        Parameters
+        ----------
+        key : Hashable
+            Identifies the tile among those of all levels.
+        decode : callable
+            Decodes it; what it raises is passed on.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile; do not change it.
         """
         with self._lock:
             tile = self._tiles.get(key)
@@ -85,23 +122,30 @@ class TileCache:
         return tile
 
     def clear(self) -> None:
-        """Forget all tiles."""
+        """Remove all tiles."""
         with self._lock:
             self._tiles.clear()
             self._bytes = 0
 
 
 class CachedTiles:
-    """A source whose decoded tiles are kept in a shared cache.
+    """A level whose decoded tiles are kept in a shared cache.
 
     Parameters
     ----------
     source : TileSource
-        What decodes them.
+        Decodes the tiles.
     cache : TileCache
         Shared by all levels of a slide.
     name : hashable
-        Tells this level from the others in the cache.
+        Identifies this level in the cache.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in its own pixels.
+    tile_size : tuple of int
+        Width and height of a tile in pixels.
     """
 
     def __init__(self, source: TileSource, cache: TileCache, name: Hashable) -> None:
@@ -109,22 +153,45 @@ class CachedTiles:
         self._source, self._cache, self._name = source, cache, name
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Give one tile, decoded now or before."""
+        """Return one tile, from the cache where it is there.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile; do not change it.
+
+        Raises
+        ------
+        TileError
+            If the tile is missing or damaged.
+        """
         return self._cache.get(
             (self._name, row, column), lambda: self._source.decode(row, column)
         )
 
 
 class HalvedTiles:
-    """A level made from the next finer one, at half its resolution.
+    """A level computed from the next finer one, at half its resolution.
 
-    Each made tile is the 2×2 mean of the finer level under it. Where finer tiles are
-    cached, building a whole pyramid decodes every stored tile once.
+    Each pixel is the mean of 2×2 pixels of the finer level. Where finer tiles are cached,
+    building a whole pyramid decodes every stored tile once.
 
     Parameters
     ----------
     finer : TileSource
-        The finer level. Its odd last row or column is left out, which shifts nothing.
+        The finer level. An odd last row or column is dropped, which shifts nothing.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in its own pixels.
+    tile_size : tuple of int
+        Width and height of a tile in pixels.
     """
 
     tile_size = (512, 512)
@@ -134,7 +201,23 @@ class HalvedTiles:
         self._finer = finer
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Make one tile."""
+        """Compute one tile.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If a finer tile under it is missing or damaged.
+        """
         x, y = column * self.tile_size[0], row * self.tile_size[1]
         width = min(self.tile_size[0], self.size[0] - x)
         height = min(self.tile_size[1], self.size[1] - y)
@@ -156,28 +239,32 @@ def assemble(
     on_damage: Callable[[TileError], None] | None = None,
     out: Pixels | None = None,
 ) -> Pixels:
-    """Put a rectangle together from the tiles under it.
+    """Assemble a rectangle from the tiles under it.
 
     Parameters
     ----------
     source : TileSource
         Where the tiles come from.
-    x, y, width, height : int
-        The rectangle, in the source's pixels; it may reach beyond the image.
+    x, y : int
+        Upper left corner in the source's pixels. The rectangle may reach beyond the
+        image.
+    width, height : int
+        Size of the rectangle in the source's pixels.
     on_damage : callable, optional
-        Hears of each damaged tile, which is left grey.
-    out : ndarray, shape (height, width, 3), optional
-        Where to put it.
+        Called with the error of each damaged tile, which then stays grey
+        (:data:`DAMAGED`).
+    out : ndarray of uint8, shape (height, width, 3), optional
+        Where to write the result.
 
     Returns
     -------
-    ndarray, shape (height, width, 3), uint8
-        White outside the image.
+    ndarray of uint8, shape (height, width, 3)
+        RGB pixels, white outside the image.
 
     Raises
     ------
     TileError
-        If a tile under it cannot be decoded and nobody wants to hear of it.
+        If a tile cannot be decoded and `on_damage` is not given.
     """
     tile_width, tile_height = source.tile_size
     right, bottom = min(x + width, source.size[0]), min(y + height, source.size[1])
