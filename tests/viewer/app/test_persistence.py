@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,18 @@ import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QFileDialog
 
+from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.persistence import (
     FEATURES,
     RUNS,
+    known_mpp,
     last_folder,
     recent,
+    remember_folder,
+    remember_mil_folders,
+    remember_mpp,
     remember_recent,
+    remembered_mil_folders,
 )
 from napari_mcm.viewer.finetune.controller import FinetuneController
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
@@ -152,3 +159,52 @@ def test_napari_begins_where_a_slide_was_opened(viewer: Any, tmp_path: Path) -> 
     wait_until(lambda: widget.session.slide is not None)
     assert get_open_history()[0] == str(tmp_path / "slides")
     finish(widget)
+
+
+Write = Callable[[], None]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (
+            lambda: remember_mpp("a", 0.25),
+            lambda: remember_mpp("b", 0.5),
+            lambda: (known_mpp("a"), known_mpp("b")) == (0.25, 0.5),
+        ),
+        (
+            lambda: remember_mil_folders({"features": "f"}),
+            lambda: remember_mil_folders({"slides": "s"}),
+            lambda: remembered_mil_folders() == {"features": "f", "slides": "s"},
+        ),
+        (
+            lambda: remember_recent(FEATURES, str(Path.cwd())),
+            lambda: remember_folder(Path.cwd()),
+            lambda: (recent(FEATURES), last_folder()) == ((Path.cwd(),), Path.cwd()),
+        ),
+    ],
+    ids=["mpp", "mil", "recent"],
+)
+def test_two_writers_at_once_lose_nothing(
+    first: Write,
+    second: Write,
+    kept: Callable[[], bool],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(persistence, "_mil_file", lambda: tmp_path / "mil.json")
+    write = persistence.write_json
+    others: list[threading.Thread] = []
+
+    def write_while_another_begins(file: Path, content: Any) -> None:
+        if not others:
+            others.append(threading.Thread(target=second))
+            others[0].start()
+            # Without a lock, the other reads and writes before this one has written.
+            others[0].join(0.3)
+        write(file, content)
+
+    monkeypatch.setattr(persistence, "write_json", write_while_another_begins)
+    first()
+    others[0].join()
+    assert kept()

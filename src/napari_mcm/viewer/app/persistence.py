@@ -61,8 +61,7 @@ def remember_mpp(fingerprint: str, mpp: float) -> None:
     McmError
         If the settings cannot be written.
     """
-    file = _file()
-    write_json(file, _read(file) | {fingerprint: mpp})
+    _update(_file(), lambda kept: {fingerprint: mpp})
 
 
 def recent(kind: str) -> tuple[Path, ...]:
@@ -88,12 +87,13 @@ def remember_recent(kind: str, path: str) -> None:
     McmError
         If the settings cannot be written.
     """
-    file = _recent_file()
-    with _writing:
-        content = _read(file)
+
+    def prepend(content: dict[str, Any]) -> dict[str, Any]:
         kept = content.get(kind)
         known = [p for p in kept if p != path] if isinstance(kept, list) else []
-        write_json(file, content | {kind: [path, *known][:_RECENT]})
+        return {kind: [path, *known][:_RECENT]}
+
+    _update(_recent_file(), prepend)
 
 
 def last_folder() -> Path | None:
@@ -105,14 +105,32 @@ def last_folder() -> Path | None:
 
 def remember_folder(folder: Path) -> None:
     """Keep the folder that a file was chosen in; where that fails, nothing is lost."""
-    file = _recent_file()
     try:
-        with _writing:
-            content = _read(file)
-            if content.get(_FOLDER) != str(folder):
-                write_json(file, content | {_FOLDER: str(folder)})
+        _update(_recent_file(), lambda kept: {_FOLDER: str(folder)})
     except (OSError, McmError) as error:
         _log.warning("%s is not kept: %s", folder, error)
+
+
+def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Write changed entries of a file; another thread reads it before or after.
+
+    Parameters
+    ----------
+    file : Path
+        The settings.
+    change : callable
+        Called with what is in the file, returns the entries that change.
+
+    Raises
+    ------
+    McmError
+        If the file cannot be written.
+    """
+    with _writing:
+        content = _read(file)
+        changed = content | change(content)
+        if changed != content:
+            write_json(file, changed)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -140,16 +158,7 @@ def _recent_file() -> Path:
 
 def remembered_mil_folders() -> dict[str, str]:
     """Give what was chosen last, by the name of its field; empty at first."""
-    file = _mil_file()
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        _log.warning("%s cannot be read and is left out: %s", file, error)
-        return {}
-    if not isinstance(content, dict):
-        return {}
+    content = _read(_mil_file())
     return {k: v for k, v in content.items() if isinstance(v, str)}
 
 
@@ -158,12 +167,10 @@ def remember_mil_folders(chosen: dict[str, str]) -> None:
 
     Raises
     ------
-    OSError
+    McmError
         If the settings cannot be written.
     """
-    known = remembered_mil_folders()
-    if known | chosen != known:
-        write_json(_mil_file(), known | chosen)
+    _update(_mil_file(), lambda kept: chosen)
 
 
 def _mil_file() -> Path:
