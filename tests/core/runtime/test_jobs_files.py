@@ -10,7 +10,11 @@ import pytest
 from napari_mcm.core.errors import ConfigError, McmError
 from napari_mcm.core.runtime.files import atomic_path, write_json
 from napari_mcm.core.runtime.jobs import Meter, Note, Progress, format_seconds, run
-from napari_mcm.core.runtime.threads import prefetch
+from napari_mcm.core.runtime.threads import (
+    prefetch,
+    run_cancellable,
+    run_in_thread,
+)
 from napari_mcm.core.training import warmup_cosine
 
 
@@ -107,6 +111,19 @@ def test_an_error_in_prefetch_reaches_whoever_waits():
 
     with pytest.raises(ValueError, match="0"):
         list(prefetch(fail, range(3)))
+
+
+def test_a_thread_is_called_after_what_it_does():
+    def name():
+        return threading.current_thread().name
+
+    here = name()
+    assert (
+        run(run_in_thread("Reading features", name)) == "napari-mcm: Reading features_0"
+    )
+    assert run(run_cancellable(name, True, "predict")) == "napari-mcm: predict"
+    # What takes a moment only needs no thread.
+    assert run(run_cancellable(name, False, "predict")) == here
 
 
 def test_schedule_warms_up_then_falls_to_zero():

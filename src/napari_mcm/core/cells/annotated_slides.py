@@ -116,7 +116,7 @@ def classify_boxes(
     classifier = yield from run_in_thread(
         "Loading the classifier", load_classifier, run, compute
     )
-    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm: classify")
     try:
         found = yield from _few_by_few(classifier, crop, boxes, pool)
     finally:

@@ -131,7 +131,7 @@ class Ensemble:
                 row = None if weights is None else weights[0].float().cpu()
                 return state.logits[0].float().cpu(), row
 
-        return (yield from run_cancellable(work, len(vectors) >= LONG_BAG))
+        return (yield from run_cancellable(work, len(vectors) >= LONG_BAG, "predict"))
 
 
 def load_ensemble(

@@ -130,7 +130,8 @@ class MilTrainer:
             chosen = [drawn[i] for i in group]
             labels = [batch[i].label for i in group]
             work = partial(self._learn_from, chosen, labels, len(chosen) / len(batch))
-            loss += yield from run_cancellable(work, sum(map(len, chosen)) >= LONG_BAG)
+            long = sum(map(len, chosen)) >= LONG_BAG
+            loss += yield from run_cancellable(work, long, "training step")
         self.optimiser.step()
         return loss
 
@@ -250,4 +251,4 @@ def score(
             bag, _ = pad([vectors], device)
             return model.aggregate(bag).logits[0].float().cpu()
 
-    return (yield from run_cancellable(work, len(vectors) >= LONG_BAG))
+    return (yield from run_cancellable(work, len(vectors) >= LONG_BAG, "evaluate"))

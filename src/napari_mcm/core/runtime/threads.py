@@ -18,7 +18,9 @@ _LOOK_S = 0.1
 _WAIT_S = 0.7
 
 
-def run_cancellable(work: Callable[[], _T], long: bool) -> Generator[None, None, _T]:
+def run_cancellable(
+    work: Callable[[], _T], long: bool, name: str
+) -> Generator[None, None, _T]:
     """Do some work and yield now and then meanwhile, so that it can be cancelled.
 
     What is closed is waited for shortly, then left to end by itself, its result unused:
@@ -30,6 +32,8 @@ def run_cancellable(work: Callable[[], _T], long: bool) -> Generator[None, None,
         What is done; in a thread of its own where `long`.
     long : bool
         Whether it may take more than a moment.
+    name : str
+        What is done; the thread is called so.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def run_cancellable(work: Callable[[], _T], long: bool) -> Generator[None, None,
         except BaseException as error:  # noqa: BLE001 - raised again by who waits
             failed.append(error)
 
-    thread = threading.Thread(target=body, name="mil-step", daemon=True)
+    thread = threading.Thread(target=body, name=f"napari-mcm: {name}", daemon=True)
     thread.start()
     try:
         while thread.is_alive():
@@ -79,7 +83,7 @@ def run_in_thread(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
 
     A cancel need not wait for it: the thread ends by itself, its result is dropped.
     """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
+    pool = ThreadPoolExecutor(1, thread_name_prefix=f"napari-mcm: {stage}")
     try:
         future = pool.submit(work, *args)
         while not wait([future], timeout=_LOOK_S).done:

@@ -29,7 +29,7 @@ class Background(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm: files")
         self._newest: dict[str, int] = {}
         self._ended.connect(self._deliver)
 
