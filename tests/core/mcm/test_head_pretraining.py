@@ -45,7 +45,7 @@ def until(job, wanted):
 
 
 def starts(event):
-    return isinstance(event, Progress) and event.stage == "The head's start"
+    return isinstance(event, Progress) and event.stage == "Head warm-up"
 
 
 def weights(run_dir):
@@ -94,7 +94,7 @@ def test_only_the_head_moves(starting, config, mode):
     context = config.context.model_copy(update={"context_mode": mode})
     asked = starting().model_copy(update={"context": context})
     events = until(finetune(asked), lambda event: isinstance(event, Metrics))
-    told = [e.text for e in events if isinstance(e, Note) and "head's start" in e.text]
+    told = [e.text for e in events if isinstance(e, Note) and "head warm-up" in e.text]
     assert len(told) == 1 and f"of {EPOCHS}" in told[0]
     advice = "--preset distill" if mode == "masked" else "--preset mcm-kd"
     assert any(advice in e.text for e in events if isinstance(e, Note))
@@ -140,7 +140,7 @@ def test_what_was_encoded_is_not_encoded_again(starting, monkeypatch):
 def test_the_start_is_kept_once_it_is_over(starting):
     asked = starting(head_epochs=2)
     job = finetune(asked)
-    until(job, lambda e: isinstance(e, Note) and "head's start" in e.text)
+    until(job, lambda e: isinstance(e, Note) and "head warm-up" in e.text)
     # The note comes last within it; cancelled there, it is done again.
     again = until(resume_finetune(asked.out), lambda e: isinstance(e, Metrics))
     assert any(starts(event) for event in again)

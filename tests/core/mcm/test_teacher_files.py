@@ -103,11 +103,11 @@ def test_what_does_not_fit_is_left_to_the_teacher(aligned, extracted, tmp_path, 
     there = losses(aligned("there", teacher_features=str(other)), events)
     np.testing.assert_allclose(there, losses(aligned("plain")), rtol=1e-5)
     warned = [e.text for e in events if isinstance(e, Note) and e.level == "warning"]
-    assert any(text.startswith("none that fit for ") for text in warned)
+    assert any(text.startswith("no matching teacher features for ") for text in warned)
 
 
 def test_a_folder_that_is_not_there_is_told(aligned, tmp_path):
-    with pytest.raises(ConfigError, match="no such folder of teacher features"):
+    with pytest.raises(ConfigError, match="folder of teacher features does not exist"):
         losses(aligned("run", teacher_features=str(tmp_path / "nowhere")))
 
 
@@ -137,7 +137,9 @@ def test_the_arms_of_a_study_read_a_file_once(aligned, extracted, monkeypatch):
     assert len(reads) == 1
     assert cache.known_bytes == int(found.ok.sum()) * found.features[0].nbytes
     assert not [
-        e.text for e in warned if isinstance(e, Note) and "none that fit" in e.text
+        e.text
+        for e in warned
+        if isinstance(e, Note) and "no matching teacher features" in e.text
     ]
 
 
@@ -150,4 +152,6 @@ def test_features_beyond_the_memory_are_not_even_read(aligned, extracted, monkey
     )
     events = []
     losses(aligned("run", teacher_features=str(folder)), events)
-    assert any(isinstance(e, Note) and "none that fit" in e.text for e in events)
+    assert any(
+        isinstance(e, Note) and "no matching teacher features" in e.text for e in events
+    )

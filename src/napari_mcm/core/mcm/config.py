@@ -1,8 +1,8 @@
-"""Every option of MCM-KD fine-tuning.
+"""Options of MCM-KD fine-tuning.
 
-The article fixes the method and publishes few of its numbers; what is not published has
-a default of ours here, and every run records all of them. `docs/method.md` gives the
-reasons.
+The article (arXiv 2403.05325) fixes the method and publishes few of its numbers. What is not
+published has our own default here, and every run records all options. `docs/method.md` gives
+the reasons.
 """
 
 from __future__ import annotations
@@ -70,19 +70,20 @@ assert set(PRESETS) == set(get_args(PresetName))
 
 
 def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a preset's options under those that were given.
+    """Merge a preset's options with explicitly given ones.
 
     Parameters
     ----------
     preset : mapping
-        Options by name, groups of them nested.
+        Options by name; groups of options are nested mappings.
     given : mapping
-        Likewise; a group may be a model, of which only what was set counts.
+        Options by name, nested likewise. A group may be a pydantic model, of which only the
+        fields that were set count.
 
     Returns
     -------
     dict
-        Both together; what was given wins.
+        All options; a given option overrides the preset's.
     """
     merged = dict(given)
     for name, value in preset.items():
@@ -98,52 +99,60 @@ def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
 
 
 def preset_overrides(config: BaseModel, preset: str) -> dict[str, tuple[Any, Any]]:
-    """Tell a preset's options by their names: what it says, and what is in effect.
+    """Return a preset's options with the values that are in effect.
+
+    Parameters
+    ----------
+    config : BaseModel
+        Configuration in effect, a ``FinetuneConfig``.
+    preset : str
+        Name of the preset.
 
     Returns
     -------
     dict
-        ``{"batch_norm": ("train", "frozen")}`` where the line overrode it.
+        The preset's value and the value in effect, by option:
+        ``{"batch_norm": ("train", "frozen")}`` where the command line overrode it.
     """
-    found: dict[str, tuple[Any, Any]] = {}
+    overrides: dict[str, tuple[Any, Any]] = {}
     for name, value in PRESETS[preset].items():
         inner = getattr(config, name)
         pairs = value.items() if isinstance(value, Mapping) else [(name, value)]
-        for option, said in pairs:
-            there = getattr(inner, option) if isinstance(value, Mapping) else inner
-            found[option] = (said, there)
-    return found
+        for option, preset_value in pairs:
+            actual = getattr(inner, option) if isinstance(value, Mapping) else inner
+            overrides[option] = (preset_value, actual)
+    return overrides
 
 
 class ContextConfig(BaseModel):
-    """The context window, its masking, and the network that fills the gaps."""
+    """Context window, its masking, and the network that predicts the masked patches."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     context_mode: Literal["masked", "shuffled", "none"] = Field(
         "none",
-        description="masked: predict masked patches from their surroundings (MCM-KD); "
-        "shuffled: from surroundings that are shuffled in each window (a control: no "
-        "layout); none: each visible patch from itself (plain distillation, which did as "
-        "well or better in our studies).",
+        description="masked: predict masked patches from the visible ones (MCM-KD); "
+        "shuffled: likewise, with positions shuffled in each window (a control without "
+        "layout); none: predict each visible patch from itself (plain distillation, "
+        "which did as well or better in our studies).",
     )
-    s: int = Field(4, ge=2, le=16, description="Patches along a context window's side.")
+    s: int = Field(4, ge=2, le=16, description="Patches per side of a context window.")
     window_tissue: float = Field(
-        0.5, gt=0, le=1, description="Least part of a window's patches with tissue."
+        0.5, gt=0, le=1, description="Min. fraction of a window's patches with tissue."
     )
     mask_ratio: float = Field(
-        0.5, gt=0, lt=1, description="Part of a window's tissue patches that is masked."
+        0.5, gt=0, lt=1, description="Fraction of a window's tissue patches to mask."
     )
     position: Literal["sincos", "learned"] = Field(
-        "sincos", description="Position embedding of patches in the window."
+        "sincos", description="Position embedding of the patches in a window."
     )
     depth: int = Field(2, ge=1, le=24, description="Transformer blocks.")
     heads: int = Field(8, ge=1, description="Attention heads.")
     width: int = Field(
-        256, ge=8, description="Transformer width; features of another are projected."
+        256, ge=8, description="Transformer width; other feature sizes are projected."
     )
     mlp_ratio: float = Field(
-        4.0, gt=0, description="Hidden width of blocks, in widths."
+        4.0, gt=0, description="Hidden width of the blocks, relative to their width."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the Transformer.")
     predictor_width: int = Field(
@@ -152,98 +161,111 @@ class ContextConfig(BaseModel):
 
 
 class TargetConfig(BaseModel):
-    """What the predictions are compared with, and how."""
+    """Targets of the predictions, and the loss."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     target_norm: Literal["layernorm", "standardise", "whiten", "none"] = Field(
         "layernorm",
         description="Scaling of the teacher's features: each vector to zero mean and "
-        "unit variance, each dimension over patches, each direction over patches, or "
-        "none (the article's literal l1).",
+        "unit variance (layernorm), each dimension over patches (standardise), each "
+        "principal direction over patches (whiten), or none (the article's literal l1).",
     )
     target_windows: int = Field(
-        16, ge=2, description="Windows looked at for such statistics and the median."
+        16, ge=2, description="Windows that such statistics and the median come from."
     )
     start_at_median: bool = Field(
-        True, description="Let predictions begin at the targets' median."
+        True, description="Start the predictions at the median of the targets."
     )
     loss: Literal["l1", "cosine_smooth_l1"] = Field(
-        "l1", description="l1, or 0.9 (1 - cosine) + 0.1 smooth l1."
+        "l1", description="l1, or 0.9 · (1 - cosine) + 0.1 · smooth l1."
     )
 
 
 class OptimiserConfig(BaseModel):
-    """How the weights are learned."""
+    """What is trained, on which windows, and at which rates."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     learn: Literal["all", "head", "statistics"] = Field(
         "all",
-        description="What learns: student and head; the head alone, on a frozen student; "
-        "or nothing but the student's batch-norm statistics (AdaBN), without gradients.",
+        description="What is trained: student and head (all); the head alone, on a frozen "
+        "student (head); or only the student's batch-norm statistics, without gradients "
+        "(statistics: AdaBN).",
     )
-    epochs: int = Field(1, ge=1, description="Times that every tissue patch is seen.")
+    epochs: int = Field(1, ge=1, description="Passes over all tissue patches.")
     placements: int = Field(
-        1, ge=1, description="Random placements of the windows over a slide, an epoch."
+        1, ge=1, description="Random placements of the windows per slide and epoch."
     )
     aligned: bool = Field(
         False,
-        description="Lay patches where an extraction lays them, instead of at another "
-        "corner in each placement.",
+        description="Place patches where an extraction places them, instead of at a new "
+        "random corner in each placement.",
     )
-    batch_windows: int = Field(4, ge=1, description="Context windows a step.")
+    batch_windows: int = Field(4, ge=1, description="Context windows per step.")
     student_lr: float = Field(
         1e-4,
         ge=0,
-        description="Peak learning rate of the student, at 64 windows a step.",
+        description="Peak learning rate of the student, for 64 windows per step.",
     )
     head_lr: float = Field(
-        1e-3, gt=0, description="Peak rate of Transformer and predictor, likewise."
+        1e-3,
+        gt=0,
+        description="Peak learning rate of Transformer and predictor, for 64 windows per "
+        "step.",
     )
     lr_scaling: Literal["sqrt", "linear", "none"] = Field(
-        "sqrt", description="How rates follow the windows a step, from 64 windows."
+        "sqrt",
+        description="Rule that scales the learning rates with the windows per step, "
+        "relative to 64.",
     )
     weight_decay: float = Field(
-        0.05, ge=0, description="AdamW decay, not on 1-D weights."
+        0.05, ge=0, description="Weight decay of AdamW; not applied to 1-D weights."
     )
     warmup: float = Field(
-        0.05, ge=0, lt=1, description="Part of the steps that warm up."
+        0.05, ge=0, lt=1, description="Fraction of the steps in which rates warm up."
     )
     head_warmup: float = Field(
-        0.0, ge=0, lt=1, description="Part of the steps that train the head alone."
+        0.0, ge=0, lt=1, description="Fraction of the steps that train the head alone."
     )
     head_epochs: int = Field(
         16,
         ge=0,
-        description="Epochs that Transformer and predictor learn beforehand, on features "
-        "of the student as loaded, which are computed once.",
+        description="Head warm-up: epochs that train Transformer and predictor "
+        "beforehand, on features of the unchanged student, which are computed once.",
     )
     head_windows: int = Field(
-        512, ge=1, description="Windows from all over the run that are kept for that."
+        512, ge=1, description="Windows of the run that the head warm-up uses."
     )
-    clip_norm: float = Field(1.0, gt=0, description="Bound on the gradient's norm.")
+    clip_norm: float = Field(1.0, gt=0, description="Maximum norm of the gradient.")
     batch_norm: Literal["frozen", "train"] = Field(
         "frozen",
-        description="Batch-norm statistics of the student: as loaded, or learned anew.",
+        description="Batch-norm statistics of the student: as loaded (frozen), or "
+        "re-estimated during training (train).",
     )
     freeze_stages: int = Field(
-        0, ge=0, description="Student stages, stem first, whose weights stay as loaded."
+        0, ge=0, description="Student stages to freeze, counted from the stem."
     )
     flips: bool = Field(
-        True, description="Flip and quarter-turn whole windows at random."
+        True, description="Flip whole windows and rotate them by 90° at random."
     )
     jitter: float = Field(
         0.0,
         ge=0,
         le=0.5,
-        description="Random brightness and contrast, up to this part.",
+        description="Random change of brightness and contrast, up to this fraction.",
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: int = Field(0, ge=0, description="Random seed.")
 
     @property
     def moves_student(self) -> bool:
-        """Whether the student's weights learn at any time."""
+        """Return whether the student's weights are trained at any time.
+
+        Returns
+        -------
+        bool
+            False for AdaBN, for the head alone, and at a student rate of 0.
+        """
         return self.learn == "all" and self.student_lr > 0
 
     @model_validator(mode="after")
@@ -254,7 +276,7 @@ class OptimiserConfig(BaseModel):
 
 
 class HeldOutConfig(BaseModel):
-    """Places kept out of training, and what is measured on them."""
+    """Tissue that is held out of training, and what is measured on it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -262,18 +284,21 @@ class HeldOutConfig(BaseModel):
         0.0,
         ge=0,
         le=0.5,
-        description="Part of the windows kept out of training, in whole blocks of tissue.",
+        description="Fraction of the windows that is held out of training, in whole "
+        "blocks of tissue.",
     )
     validate_every: int = Field(
-        50, ge=1, description="Steps between measurements on what is kept out."
+        50, ge=1, description="Steps between measurements on the held-out windows."
     )
     probe_slides: tuple[Path, ...] = Field(
         (),
-        description="Labelled slides, none of those learned from, that the student is "
-        "probed on while it learns.",
+        description="Labelled slides, none of them in the training set, for a linear "
+        "probe of the student during training.",
     )
     probe_labels: tuple[Path, ...] = Field(
-        (), description="Their labels: a folder, or a file a slide in the same order."
+        (),
+        description="Labels of the probe slides: a folder, or one file per slide in the "
+        "same order.",
     )
 
     @model_validator(mode="after")
@@ -289,21 +314,21 @@ class FinetuneConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: PresetName | None = Field(
-        None, description="Options by name, under those that are given."
+        None, description="Named set of options; explicit options override it."
     )
-    slides: tuple[Path, ...] = Field((), description="Slides to learn from.")
+    slides: tuple[Path, ...] = Field((), description="Slides to train on.")
     student: str = Field(
         "offline:efficientnet_lite0", description="Encoder to fine-tune."
     )
     teacher: str = Field(
         "offline:efficientnet_lite2",
-        description="Frozen encoder that gives the targets; student is a frozen copy of "
-        "the student (a control: no teacher).",
+        description="Frozen encoder that gives the targets; 'student' means a frozen copy "
+        "of the student (a control without a teacher).",
     )
     teacher_features: Path | None = Field(
         None,
-        description="Folder of features that the teacher gave in an extraction, taken "
-        "where patches are the same: with aligned, and without flips and jitter.",
+        description="Folder of features that the teacher extracted earlier, reused where "
+        "the patches are the same. Needs aligned, and neither flips nor jitter.",
     )
     out: Path | None = Field(None, description="Directory of the run; new or empty.")
     read: ReadConfig = ReadConfig()
@@ -317,8 +342,8 @@ class FinetuneConfig(BaseModel):
     workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
     chunk_windows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
-        description="Windows computed at once within a step; auto is what keeps a cancel "
-        "under a second on a CPU, and the whole step on a GPU.",
+        description="Windows computed at once within a step; auto keeps cancelling under "
+        "a second on a CPU, and takes the whole step on a GPU.",
     )
     checkpoint_seconds: float = Field(
         30.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
@@ -343,5 +368,11 @@ class FinetuneConfig(BaseModel):
 
     @property
     def teacher_spec(self) -> str:
-        """The encoder that gives the targets."""
+        """Return the name of the encoder that gives the targets.
+
+        Returns
+        -------
+        str
+            Encoder specification, as in ``--teacher``.
+        """
         return self.student if self.teacher == "student" else self.teacher

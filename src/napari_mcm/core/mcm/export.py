@@ -1,4 +1,4 @@
-"""What a fine-tuning hands on: the student alone, with its recipe and model card."""
+"""Export of a fine-tuned student: its weights alone, with recipe and model card."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def export_student(
 ) -> Path:
     """Write the fine-tuned student so that timm alone can load it.
 
-    Transformer and predictor are dropped: they served their purpose.
+    Transformer and predictor are not written.
 
     Parameters
     ----------
@@ -32,9 +32,14 @@ def export_student(
     config : FinetuneConfig
         Options of the run.
     summary : mapping
-        Its figures.
+        Figures of the run.
     slides : sequence of str
-        Names of the slides learned from.
+        Names of the slides in the training set.
+
+    Returns
+    -------
+    Path
+        The folder.
     """
     recipe = {
         **student.recipe,
@@ -60,7 +65,18 @@ def export_student(
 
 
 def method_name(config: FinetuneConfig) -> str:
-    """Name what a configuration does, in the words of `docs/method.md`."""
+    """Return the name of the method that a configuration runs, as in `docs/method.md`.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        Options of the run.
+
+    Returns
+    -------
+    str
+        For example ``"MCM-KD"`` or ``"per-patch distillation without a teacher"``.
+    """
     learn, mode = config.optimiser.learn, config.context.context_mode
     if learn == "statistics":
         return "AdaBN (batch-norm statistics only)"
@@ -78,13 +94,13 @@ def _number(value: float | None) -> str:
 
 
 def _held_out_row(summary: Mapping[str, Any]) -> str:
-    found = summary.get("held_out", {})
-    if "loss" not in found:
+    held_out = summary.get("held_out", {})
+    if "loss" not in held_out:
         return ""
     return (
-        f"| loss on {found['windows']} windows kept out | {found['loss']:.4f} (best "
-        f"constant {found['constant']:.4f}, mean of visible patches "
-        f"{found['visible_mean']:.4f}) |\n"
+        f"| loss on {held_out['windows']} held-out windows | {held_out['loss']:.4f} "
+        f"(best constant {held_out['constant']:.4f}, mean of visible patches "
+        f"{held_out['visible_mean']:.4f}) |\n"
     )
 
 
@@ -95,7 +111,9 @@ def _card(
     summary: Mapping[str, Any],
     slides: Sequence[str],
 ) -> str:
-    licence = student.recipe.get("license") or "that of the student's own weights"
+    licence = (
+        student.recipe.get("license") or "that of the student's pre-trained weights"
+    )
     method = method_name(config)
     return f"""---
 library_name: timm
@@ -104,7 +122,7 @@ tags: [histopathology, feature-extraction, napari-mcm]
 
 # {folder.parent.name}: {student.architecture} by {method}
 
-A patch encoder for whole-slide images, made without labels by {method} in
+A patch encoder for whole-slide images, trained without labels by {method} in
 napari-mcm {__version__}. MCM-KD is masked context modelling with knowledge distillation
 (Pisula & Bozek, arXiv 2403.05325); everything else is a control for it.
 
@@ -115,15 +133,15 @@ napari-mcm {__version__}. MCM-KD is masked context modelling with knowledge dist
 | patches | {config.grid.patch_size} px at {summary["mpp"]:.4g} µm per pixel |
 | context window | {config.context.s} × {config.context.s} patches, \
 {config.context.mask_ratio:.0%} masked |
-| learned from | {summary["windows"]} windows of {len(slides)} slide(s), \
+| trained on | {summary["windows"]} windows of {len(slides)} slide(s), \
 {summary["steps"]} steps, {config.optimiser.epochs} epoch(s) |
 | loss ({config.target.loss}, target norm {config.target.target_norm}) | \
 {_number(summary["loss_first"])} → {_number(summary["loss_last"])} |
 {_held_out_row(summary)}\
 | licence | {licence} |
 
-The loss says that training ran, not that features are better for a task: evaluate them
-on labelled data before relying on them. Not for clinical use.
+The loss shows that training ran, not that features are better for a task: evaluate them
+on labelled data before you rely on them. Not for clinical use.
 
 ```python
 import timm

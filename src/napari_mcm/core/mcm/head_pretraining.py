@@ -1,9 +1,11 @@
-"""The head's start: it learns on kept features before the student moves.
+"""Head warm-up: the head is trained on cached features before the student is.
 
-A head that knows nothing gives the student gradients that say nothing. As long as the
-student is as it was loaded, a patch's features do not change: they are computed once, and
-the head goes over them many times, with other patches masked each time, at a thirtieth of
-the cost.
+The gradients of an untrained head would only disturb the student. As long as the student is
+unchanged, a patch's features do not change either: they are computed once, and Transformer
+and predictor h are trained on them for many epochs, with other patches masked each time, at
+a thirtieth of the cost. The loss is that of MCM-KD with f and t fixed::
+
+    min_h  Σ_windows 1 / |M| · Σ_{i in M} | h(f(x_visible))_i - t(x_i) |_1
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ from napari_mcm.core.runtime.jobs import Job, Meter, Note
 from napari_mcm.core.training import warmup_cosine
 
 BATCH = 16
-"""Windows a step."""
+"""Windows per step."""
 _PART = 16
 _KEY = 15_485_863
 
 
 @dataclass(frozen=True, eq=False)
 class KeptWindows:
-    """Windows as both encoders see them.
+    """Features of windows by both encoders.
 
     Attributes
     ----------
@@ -45,7 +47,7 @@ class KeptWindows:
     seen : Tensor, shape (W, n, student_dim)
         Features of the student as loaded; zeros where there is no tissue.
     taught : Tensor, shape (W, n, teacher_dim)
-        The teacher's, not scaled yet.
+        Features of the teacher, not scaled yet.
     """
 
     tissue: NDArray[np.bool_]
@@ -57,18 +59,19 @@ class KeptWindows:
 
 
 class HeadPretraining:
-    """Trains Transformer and predictor on features of a student that stands still.
+    """Train Transformer and predictor on features of an unchanged student.
 
     Parameters
     ----------
     learner : McmTrainer
-        Student, teacher and head; nothing but the head is changed.
+        Student, teacher and head; only the head is changed.
     refs : sequence of WindowRef
-        Windows of the run to learn from.
+        Windows of the run to train on.
     config : FinetuneConfig
-        Of the run.
+        Options of the run.
     folder : Path
-        Keeps what is encoded until the head has learned, for a run that is killed.
+        Keeps the encoded windows until the head is trained, so that an interrupted run
+        resumes.
     """
 
     def __init__(
@@ -83,15 +86,21 @@ class HeadPretraining:
         self._seeding = SeededSteps(learner.student.device)
 
     def learn(self) -> Job[None]:
-        """Encode the windows once and let the head learn from them, epoch by epoch."""
+        """Encode the windows once and train the head on them, as a job."""
         kept = yield from self.encode()
         if len(kept):
             yield from self.train(kept)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def encode(self) -> Job[KeptWindows]:
-        """Encode the windows, or read what an earlier process encoded of them."""
-        meter = Meter("Encoding for the head's start", len(self._refs), "windows")
+        """Encode the windows, or read what an earlier process encoded, as a job.
+
+        Returns
+        -------
+        KeptWindows
+            Features of all windows.
+        """
+        meter = Meter("Encoding for the head warm-up", len(self._refs), "windows")
         parts: list[dict[str, Tensor]] = []
         for start in range(0, len(self._refs), _PART):
             file = self._folder / f"{start:06d}.safetensors"
@@ -131,16 +140,27 @@ class HeadPretraining:
         return part
 
     def train(self, kept: KeptWindows) -> Job[None]:
-        """Let the head learn from windows, other patches masked in each epoch."""
+        """Train the head on the encoded windows, as a job; each epoch masks other patches.
+
+        Parameters
+        ----------
+        kept : KeptWindows
+            Features of the windows.
+
+        Yields
+        ------
+        Event
+            Progress in windows; a note with the loss of the first and the last epoch.
+        """
         options = self._config.optimiser
         epochs = options.head_epochs
         groups = parameter_groups(torch.nn.Identity(), self._learner.head, options)
-        # The configured rate follows the windows of these steps, not of the run's.
+        # The rate is scaled by the windows of these steps, not by those of the run's.
         same = options.model_copy(update={"batch_windows": BATCH})
         scale = rate_factor(same) / rate_factor(options)
         optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
         steps = epochs * -(-len(kept) // BATCH)
-        meter = Meter("The head's start", epochs * len(kept), "windows")
+        meter = Meter("Head warm-up", epochs * len(kept), "windows")
         losses: list[float] = []
         self._learner.head.train()
         for epoch, rows in self._batches(len(kept)):
@@ -154,7 +174,7 @@ class HeadPretraining:
         first = float(np.mean(losses[: max(steps // epochs, 1)]))
         last = float(np.mean(losses[-max(steps // epochs, 1) :]))
         yield Note(
-            f"the head's start on {len(kept)} windows: loss {first:.4f} in the first "
+            f"head warm-up on {len(kept)} windows: loss {first:.4f} in the first "
             f"epoch, {last:.4f} in the last of {epochs}"
         )
 
@@ -207,7 +227,7 @@ def _both(
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:
-    """Read what an earlier process encoded; None where that is not to be had."""
+    """Read what an earlier process encoded; return None where it is missing or damaged."""
     try:
         return load_file(file)
     except (OSError, SafetensorError):

@@ -1,6 +1,19 @@
-"""The context model: a Transformer that fills masked places from their surroundings.
+"""Context model of MCM-KD: a Transformer that predicts masked patches from visible ones.
 
-It exists during fine-tuning only; afterwards the student stands alone.
+A window's n = s² places become tokens: the student's features x_i, projected to the
+Transformer's width, where a patch is visible, and a learned mask token m where it is masked.
+Position embeddings p are added, a Transformer encoder mixes the tokens of one window, and a
+predictor maps its output at the masked places M to the teacher's features y::
+
+    z_i = W x_i + p_i  (visible),   z_i = m + p_i  (masked)
+    ŷ_M = predictor(Transformer(z))_M
+    L   = 1 / |M| · Σ_{i in M} mean_d |ŷ_id - scale(y_i)_d|
+
+The model exists during fine-tuning only; afterwards the student stands alone.
+
+References
+----------
+Pisula and Bozek, arXiv 2403.05325 (2024), figure 2.
 """
 
 from __future__ import annotations
@@ -17,11 +30,10 @@ from napari_mcm.core.mcm.config import ContextConfig, TargetConfig
 
 
 class ContextModel(nn.Module):
-    """Transformer encoder and predictor network of masked context modelling.
+    """Predict masked patches by a Transformer encoder and a predictor network.
 
-    Pisula & Bozek, arXiv 2403.05325, figure 2: masked patches' feature vectors are
-    replaced by a token; a Transformer sees all places of the window; a predictor maps
-    its output at the masked places to the teacher's features.
+    Pisula and Bozek, arXiv 2403.05325, figure 2. Masking happens after the student: the pixels
+    of masked patches never reach it.
 
     Parameters
     ----------
@@ -29,6 +41,16 @@ class ContextModel(nn.Module):
         Lengths of the student's and the teacher's feature vectors.
     config : ContextConfig
         Window, depth, heads and widths.
+
+    Attributes
+    ----------
+    positions : Tensor, shape (n, width)
+        Position embeddings, n = s·s; a buffer, or a parameter where they are learned.
+
+    Raises
+    ------
+    ConfigError
+        If the width is not a multiple of 4 and of the number of heads.
     """
 
     positions: Tensor
@@ -40,8 +62,8 @@ class ContextModel(nn.Module):
         width = config.width
         if width % config.heads or width % 4:
             raise ConfigError(
-                f"a Transformer {width} wide does not divide into {config.heads} heads "
-                "and four position waves",
+                f"a Transformer of width {width} does not divide into {config.heads} "
+                "heads and four position waves",
                 hint="Choose --width as a multiple of 4 and of --heads",
             )
         self.project = (
@@ -78,27 +100,36 @@ class ContextModel(nn.Module):
         features : Tensor, shape (V, student_dim)
             The student's features of all visible patches of the batch, window by window.
         visible, masked : Tensor of bool, shape (W, n)
-            Where they belong, and which places to predict. A place that is neither holds
-            no tissue and is attended to by none.
+            Places of those patches, and places to predict, for each of the W windows. A place
+            that is neither holds no tissue, and no token attends to it.
 
         Returns
         -------
         Tensor, shape (M, teacher_dim)
-            Predictions for the masked places, in the same order.
+            Predictions for the M masked places, in the same order.
         """
-        seen = self.project(features)
+        seen = self.project(features)  # (V, width)
         tokens = self.mask_token.to(seen.dtype).expand(*visible.shape, -1)
-        tokens = tokens.masked_scatter(visible.unsqueeze(-1), seen)
-        tokens = tokens + self.positions.to(seen.dtype)
+        # Row-major order of both sides puts each feature into its own place.
+        tokens = tokens.masked_scatter(visible.unsqueeze(-1), seen)  # (W, n, width)
+        tokens = tokens + self.positions.to(seen.dtype)  # (W, n, width)
+        # Places without tissue are padding: no token attends to them.
         tokens = self.transformer(tokens, src_key_padding_mask=~(visible | masked))
-        predictions: Tensor = self.predictor(tokens[masked])
+        predictions: Tensor = self.predictor(tokens[masked])  # (M, teacher_dim)
         return predictions
 
 
 class PatchModel(nn.Module):
-    """The predictor alone, on each patch's own features: distillation without context.
+    """Predict each patch from its own features: distillation without context.
 
-    Parameters are those of :class:`ContextModel`, of which it takes what it needs.
+    The control for :class:`ContextModel`, with the same interface and no Transformer.
+
+    Parameters
+    ----------
+    student_dim, teacher_dim : int
+        Lengths of the student's and the teacher's feature vectors.
+    config : ContextConfig
+        Only ``predictor_width`` is used.
     """
 
     def __init__(
@@ -108,13 +139,36 @@ class PatchModel(nn.Module):
         self.predictor = Predictor(student_dim, config.predictor_width, teacher_dim)
 
     def forward(self, features: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
-        """Predict the teacher's features of the visible patches (V, teacher_dim)."""
-        predictions: Tensor = self.predictor(features)
+        """Predict the teacher's features of the visible patches.
+
+        Parameters
+        ----------
+        features : Tensor, shape (V, student_dim)
+            The student's features of all visible patches.
+        visible, masked : Tensor of bool, shape (W, n)
+            Unused; they keep the interface of :class:`ContextModel`.
+
+        Returns
+        -------
+        Tensor, shape (V, teacher_dim)
+            Predictions for the same patches.
+        """
+        predictions: Tensor = self.predictor(features)  # (V, teacher_dim)
         return predictions
 
 
 class Predictor(nn.Sequential):
-    """Norm, linear, GELU, linear: from a token to the teacher's features."""
+    """Map tokens to the teacher's features: layer norm, linear, GELU, linear.
+
+    Parameters
+    ----------
+    width : int
+        Length of the tokens.
+    hidden : int
+        Hidden width.
+    teacher_dim : int
+        Length of the teacher's feature vectors.
+    """
 
     def __init__(self, width: int, hidden: int, teacher_dim: int) -> None:
         super().__init__(
@@ -126,7 +180,13 @@ class Predictor(nn.Sequential):
 
     @torch.no_grad()
     def begin_at(self, prediction: Tensor) -> None:
-        """Let every prediction, while untrained, be this one (teacher_dim,)."""
+        """Set the last layer so that every prediction is this vector until training starts.
+
+        Parameters
+        ----------
+        prediction : Tensor, shape (teacher_dim,)
+            For example the median of the targets.
+        """
         last = self[-1]
         assert isinstance(last, nn.Linear)
         last.weight.zero_()
@@ -134,15 +194,23 @@ class Predictor(nn.Sequential):
 
 
 def sincos_positions(s: int, width: int) -> Tensor:
-    """Make fixed 2-D sine-cosine position embeddings of an s×s window.
+    """Compute fixed 2-D sine-cosine position embeddings of an s × s window.
 
-    Half of the width encodes the row, half the column, with wavelengths from 2π to
-    10000·2π as in Vaswani et al. (2017), taken to two dimensions as in MAE.
+    Half of the width encodes the row and half the column, with wavelengths from 2π to
+    10000·2π as in Vaswani et al. (2017), extended to two dimensions as in MAE
+    (He et al., 2022).
+
+    Parameters
+    ----------
+    s : int
+        Patches per side of the window.
+    width : int
+        Length of an embedding, a multiple of 4.
 
     Returns
     -------
     Tensor, shape (s·s, width)
-        Row-major.
+        One embedding per place, in row-major order.
     """
     quarter = width // 4
     rates = torch.exp(torch.arange(quarter) * (-math.log(10_000.0) / quarter))
@@ -158,16 +226,16 @@ WHITENED_VARIANCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """How the teacher's features become targets, and how predictions are judged.
+    """Scaling of the teacher's features to targets, and the loss of predictions.
 
     Attributes
     ----------
     config : TargetConfig
         Scaling and loss.
     mean : Tensor or None, shape (teacher_dim,)
-        Over patches, for the scalings ``"standardise"`` and ``"whiten"``.
+        Mean over patches, for the scalings ``"standardise"`` and ``"whiten"``.
     std : Tensor or None, shape (teacher_dim,)
-        For the scaling ``"standardise"``.
+        Standard deviation over patches, for the scaling ``"standardise"``.
     whitening : Tensor or None, shape (teacher_dim, teacher_dim)
         For the scaling ``"whiten"``.
     """
@@ -178,7 +246,18 @@ class Target:
     whitening: Tensor | None = None
 
     def measured(self, features: Tensor) -> Target:
-        """Take the statistics that the scaling needs from features (N, teacher_dim)."""
+        """Return a copy with the statistics that the scaling needs.
+
+        Parameters
+        ----------
+        features : Tensor, shape (N, teacher_dim)
+            The teacher's features of some patches.
+
+        Returns
+        -------
+        Target
+            Itself where the scaling needs no statistics.
+        """
         mean = features.mean(dim=0)
         if self.config.target_norm == "standardise":
             return replace(self, mean=mean, std=features.std(dim=0).clamp_min(1e-6))
@@ -187,35 +266,63 @@ class Target:
         return self
 
     def statistics(self) -> dict[str, Tensor]:
-        """Give the statistics that were taken, by name."""
+        """Return the statistics that were measured, by name.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Any of ``mean``, ``std`` and ``whitening``.
+        """
         named = {"mean": self.mean, "std": self.std, "whitening": self.whitening}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def scale(self, features: Tensor) -> Tensor:
-        """Scale the teacher's features (M, teacher_dim).
+        """Scale the teacher's features to targets.
 
-        A plain l1 is ruled by the few dimensions with the largest spread; a layer norm
-        without weights is the usual remedy in feature distillation.
+        Unscaled, the l1 loss is dominated by the few dimensions with the largest
+        spread. A layer norm without weights is the usual remedy in feature distillation
+        (Wei et al., "Contrastive learning rivals masked image modeling in fine-tuning
+        via feature distillation", 2022).
+
+        Parameters
+        ----------
+        features : Tensor, shape (M, teacher_dim)
+            The teacher's features.
+
+        Returns
+        -------
+        Tensor, shape (M, teacher_dim)
+            Targets.
+
+        Raises
+        ------
+        ValueError
+            If the scaling needs statistics that were not measured.
         """
         if self.config.target_norm == "layernorm":
             return F.layer_norm(features, features.shape[-1:])
         if self.config.target_norm == "standardise":
             if self.mean is None or self.std is None:
-                raise ValueError("standardised targets need statistics")
+                raise ValueError("standardised targets need statistics: call measured")
             return (features - self.mean) / self.std
         if self.config.target_norm == "whiten":
             if self.mean is None or self.whitening is None:
-                raise ValueError("whitened targets need statistics")
+                raise ValueError("whitened targets need statistics: call measured")
             return (features - self.mean) @ self.whitening
         return features
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """Sum of the patches' distances; divide by their number for the mean.
+        """Return the sum of the patches' losses; divide by their number for the mean.
 
         Parameters
         ----------
         predictions, targets : Tensor, shape (M, teacher_dim)
-            Of masked patches with tissue, and no others.
+            Predictions and scaled targets of masked patches with tissue, and no others.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Sum over the M patches.
         """
         if self.config.loss == "l1":
             # The article's only equation: the mean over dimensions of |ŷ - y|.
@@ -226,11 +333,11 @@ class Target:
 
 
 def _whitening(centred: Tensor) -> Tensor:
-    """Make the matrix that gives equal spread to the directions that matter.
+    """Compute the matrix that gives equal spread to the directions that matter.
 
-    Those are the principal directions with 95 % of the variance; few patches say nothing
-    of the others, which would be noise blown up. Turned back, so that targets keep their
-    length, and scaled to unit variance a dimension on average.
+    Those are the principal directions with 95 % of the variance: from few patches the
+    others are noise, which whitening would amplify. The result is rotated back and
+    scaled to unit variance per dimension on average, so that targets keep their length.
     """
     _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
     share = (spread**2).cumsum(0) / (spread**2).sum()

@@ -1,8 +1,8 @@
-"""The teacher's features kept in memory, for runs that show it the same patches.
+"""A memory cache of the teacher's features, for runs that show it the same patches.
 
-Within one run there is nothing to gain: each placement of the windows lies elsewhere. But
-the arms of a study see the same windows for the same seed, and their teacher is the same;
-and patches that lie as in an extraction may have been encoded by it.
+Within one run there is nothing to reuse: each placement puts the windows elsewhere. But the
+arms of a study see the same windows for the same seed and share a teacher, and aligned
+patches may have been encoded by an earlier extraction.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ _Key = tuple[str, str, bytes]
 
 
 class TeacherCache:
-    """Features by teacher and patch, up to some memory; what was used last stays.
+    """Least-recently-used cache of features by teacher and patch, bounded in memory.
 
     Parameters
     ----------
     megabytes : int
-        Bound of its memory for what is encoded here; 0 keeps nothing.
+        Memory bound of the features encoded here; 0 keeps none.
 
     Attributes
     ----------
     size, known_bytes : int
-        Memory taken by what was encoded here, and by what was taken in.
+        Bytes of the features encoded here, and of those read from files.
     asked, found : int
-        Patches asked for, and those whose features were there.
+        Patches requested, and those that the cache held.
     taken : dict of str to int
-        Patches taken in by where from, so that the next run of a study does not again.
+        Number of patches read, by file, so that the next run of a study does not read it
+        again.
     """
 
     def __init__(self, megabytes: int) -> None:
@@ -60,17 +61,24 @@ class TeacherCache:
     def encode(
         self, teacher: Encoder, pixels: NDArray[np.uint8], keys: Sequence[bytes]
     ) -> NDArray[np.float32]:
-        """Encode patches that are not there; a patch's bits are the same either way.
+        """Encode the patches that are not cached, and return the features of all.
+
+        A patch's features are bit-identical either way.
 
         Parameters
         ----------
         teacher : Encoder
-            Frozen.
+            The teacher, frozen.
         pixels : ndarray of uint8, shape (B, H, W, 3)
             Patches.
         keys : sequence of bytes
-            What each patch shows: slide, place, resolution, turn. None at all where
-            patches are recoloured at random: nothing is kept then.
+            Hash of what each patch shows: slide, place, resolution, orientation. Empty where
+            patches are recoloured at random; nothing is cached then.
+
+        Returns
+        -------
+        ndarray of float32, shape (B, D)
+            The teacher's features.
         """
         if not keys or not (self._limit or self._known):
             return teacher.encode(pixels)
@@ -89,27 +97,33 @@ class TeacherCache:
     def take_in(
         self, teacher: Encoder, keys: Sequence[bytes], features: NDArray[np.float32]
     ) -> None:
-        """Keep features that are known from elsewhere; these are never dropped.
+        """Add features that were computed elsewhere; they are never dropped.
 
         Parameters
         ----------
         teacher : Encoder
-            Whose they are.
+            The encoder that computed them.
         keys : sequence of bytes
-            What each patch shows.
+            Hash of what each patch shows.
         features : ndarray of float32, shape (N, D)
-            One row a key.
+            One row per key.
         """
         for key, row in zip(keys, features, strict=True):
             name = (teacher.fingerprint, teacher.precision, key)
-            # A patch counts once, however often it is brought.
+            # A patch counts once, however often it is added.
             self.known_bytes += 0 if name in self._known else row.nbytes
             self._known[name] = row
 
     def describe(self) -> str:
-        """Say what it was good for, in one line."""
+        """Return a one-line summary of how many patches were cached.
+
+        Returns
+        -------
+        str
+            Text for a log.
+        """
         return (
-            f"teacher features: {self.found:,} of {self.asked:,} were there already "
+            f"teacher features: {self.found:,} of {self.asked:,} were cached "
             f"({self.size / 1e6:.0f} MB)"
         )
 
@@ -129,7 +143,7 @@ class TeacherCache:
 
 
 MOST_MB = 4000
-"""Memory for features from files; what is beyond is encoded anew."""
+"""Memory bound of features from files; patches beyond it are encoded again."""
 
 
 def take_from_files(
@@ -140,37 +154,37 @@ def take_from_files(
     grid: GridConfig,
     mpp: float,
 ) -> Job[None]:
-    """Fill a cache from a folder of feature files.
+    """Fill a cache from a folder of feature files, as a job.
 
     Parameters
     ----------
     cache : TeacherCache
-        To fill.
+        The cache to fill.
     folder : Path
-        What ``napari-mcm extract`` wrote.
+        Output folder of ``napari-mcm extract``.
     teacher : Encoder
-        Only features of this very encoder are taken, in whatever precision.
+        Only features of exactly this encoder are used, in any precision.
     sources : sequence of Source
-        Slides that are learned from.
+        Slides of the training set.
     grid : GridConfig
-        How patches are laid.
+        How patches are placed.
     mpp : float
-        Their resolution, in microns per pixel.
+        Resolution of the patches, in microns per pixel.
 
     Yields
     ------
     Event
-        Progress in slides; a note that says how many patches are known.
+        Progress in slides; a note with the number of patches read.
 
     Raises
     ------
     ConfigError
-        If there is no such folder.
+        If the folder does not exist.
     FeatureError
-        If a file that fits is incomplete or damaged.
+        If a matching file is incomplete or damaged.
     """
     if not folder.is_dir():
-        raise ConfigError("no such folder of teacher features", folder)
+        raise ConfigError("folder of teacher features does not exist", folder)
     known, left_out = 0, []
     for number, source in enumerate(sources):
         yield Progress("Reading teacher features", number, len(sources), "slides")
@@ -180,7 +194,7 @@ def take_from_files(
             continue
         origin = f"{path}:{teacher.precision}"
         if origin not in cache.taken:
-            # Held against the bound before it is read, not after.
+            # Compared with the bound before the file is read, not after.
             if cache.known_bytes + bytes_in_memory(path) > MOST_MB * 10**6:
                 left_out.append(source.slide.name)
                 continue
@@ -193,7 +207,8 @@ def take_from_files(
     )
     if left_out:
         yield Note(
-            f"none that fit for {', '.join(left_out)}: the teacher sees their patches",
+            f"no matching teacher features for {', '.join(left_out)}: their patches "
+            "are encoded during training",
             "warning",
         )
 
@@ -203,22 +218,24 @@ def _find(
 ) -> Path | None:
     slide = source.slide
     for path in files_of(feature_path(folder, slide)):
-        about = attributes_of(path)
-        laid = _part(about, "grid")
-        fits = (
-            _part(about, "identity").get("slide") == slide.fingerprint
-            and _part(about, "identity").get("encoder") == teacher.fingerprint
-            and (laid.get("patch_size"), laid.get("mpp")) == (grid.patch_size, mpp)
-            and bool(_part(laid, "slide").get("icc")) == bool(slide.asked.icc)
+        attributes = attributes_of(path)
+        identity = _section(attributes, "identity")
+        made_on = _section(attributes, "grid")
+        matches = (
+            identity.get("slide") == slide.fingerprint
+            and identity.get("encoder") == teacher.fingerprint
+            and (made_on.get("patch_size"), made_on.get("mpp"))
+            == (grid.patch_size, mpp)
+            and bool(_section(made_on, "slide").get("icc")) == bool(slide.asked.icc)
         )
-        if fits:
+        if matches:
             return path
     return None
 
 
-def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = of.get(name)
-    return found if isinstance(found, Mapping) else {}
+def _section(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = attributes.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _take(

@@ -1,4 +1,12 @@
-"""Figures on windows kept out of training, and the guesses they must beat."""
+"""Metrics on held-out windows, and the trivial predictions that they must beat.
+
+The masked loss and the cosine to the teacher are measured on windows whose pixels training
+never sees. A loss above those of the two trivial predictions means that no context was
+learned::
+
+    constant      L(median over patches of y, y)
+    visible_mean  L(mean of the window's visible y, y)
+"""
 
 from __future__ import annotations
 
@@ -20,20 +28,20 @@ from napari_mcm.core.tissue import find_tissue
 
 
 class Validation:
-    """Judges a student and its head on the same windows again and again.
+    """Measure a student and its head repeatedly on the same held-out windows.
 
-    Two guesses that no student is needed for stand beside the loss: the best constant,
-    which is the targets' own median, and the mean of what the teacher says of a window's
-    visible patches. A loss above them says that nothing was learned of context.
+    Two trivial predictions that need no student stand beside the loss: the best constant,
+    which is the targets' own median, and the mean of the teacher's features of a window's
+    visible patches.
 
     Parameters
     ----------
     learner : McmTrainer
         Student, teacher and head.
     refs : sequence of WindowRef
-        Windows kept out of training; there may be none.
+        Held-out windows; may be empty.
     config : FinetuneConfig
-        Of the run; windows are neither turned nor recoloured here.
+        Options of the run; flips and jitter are off here.
     """
 
     def __init__(
@@ -42,7 +50,7 @@ class Validation:
         plain = config.optimiser.model_copy(update={"flips": False, "jitter": 0.0})
         self._config = config.model_copy(update={"optimiser": plain})
         self._learner = learner
-        # Without a head there is nothing to judge.
+        # AdaBN has no head, hence no predictions to measure.
         self._refs = [] if learner.adapts_only else list(refs)
         self._targets: list[Tensor | None] = []
         self._guesses: dict[str, float] = {}
@@ -51,11 +59,17 @@ class Validation:
         return (read_window(ref, self._config) for ref in self._refs)
 
     def prepare(self) -> Job[None]:
-        """Encode the windows by the teacher, once, and judge the two guesses."""
+        """Encode the windows by the teacher and measure the trivial predictions, as a job.
+
+        Yields
+        ------
+        Event
+            Progress in windows; a note with the losses of the trivial predictions.
+        """
         if not self._refs:
             return
         means: list[Tensor] = []
-        meter = Meter("Measuring what is kept out", len(self._refs), "windows")
+        meter = Meter("Measuring held-out windows", len(self._refs), "windows")
         for window in self._windows():
             yield meter.progress()
             targets = None if window is None else self._learner.targets_of([window])
@@ -66,7 +80,7 @@ class Validation:
             meter.advance()
         self._guesses = self._judge_guesses(means)
         yield Note(
-            f"{len(means)} windows are kept out of training: best constant "
+            f"{len(means)} windows are held out of training: best constant "
             f"{self._guesses['constant']:.4f}, mean of visible patches "
             f"{self._guesses['visible_mean']:.4f}"
         )
@@ -81,7 +95,18 @@ class Validation:
         }
 
     def measure(self, meter: Meter) -> Job[dict[str, float]]:
-        """Judge the student as it is: the loss and the cosine to the teacher."""
+        """Measure the loss and the cosine to the teacher of the student as it is, as a job.
+
+        Parameters
+        ----------
+        meter : Meter
+            Progress to report meanwhile.
+
+        Returns
+        -------
+        dict of str to float
+            ``held_out_loss`` and ``held_out_cosine``; empty without held-out windows.
+        """
         if not self._refs:
             return {}
         sums, count = torch.zeros(2, dtype=torch.float64), 0
@@ -94,43 +119,64 @@ class Validation:
         return {"held_out_loss": loss, "held_out_cosine": cosine}
 
     def summary(self, metrics: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """Give the last and the best figures beside the two guesses."""
-        found = dict(self._guesses) | {"windows": len(self._refs)}
+        """Summarise the last and the best metrics beside the trivial predictions.
+
+        Parameters
+        ----------
+        metrics : mapping of str to sequence of float
+            Metrics of all measurements, by name; NaN where none was taken.
+
+        Returns
+        -------
+        dict of str to float
+            ``windows``, and where they were measured ``constant``, ``visible_mean``, ``loss``,
+            ``loss_best`` and ``cosine``.
+        """
+        summary = dict(self._guesses) | {"windows": len(self._refs)}
         losses = np.asarray(metrics.get("held_out_loss", ()))
         losses = losses[np.isfinite(losses)]
         if len(losses):
-            found |= {"loss": float(losses[-1]), "loss_best": float(losses.min())}
+            summary |= {"loss": float(losses[-1]), "loss_best": float(losses.min())}
             cosines = np.asarray(metrics["held_out_cosine"])
-            found["cosine"] = float(cosines[np.isfinite(cosines)][-1])
-        return found
+            summary["cosine"] = float(cosines[np.isfinite(cosines)][-1])
+        return summary
 
 
 def read_probe_slides(
     config: FinetuneConfig, mpp: float, stack: ExitStack
 ) -> Job[HeldOutProbe]:
-    """Read labelled patches of the slides to probe on.
+    """Read the labelled patches of the probe slides, as a job.
 
     Parameters
     ----------
     config : FinetuneConfig
-        Its ``held_out`` names slides and labels.
+        Options of the run; ``held_out`` names slides and labels.
     mpp : float
-        Resolution of patches, in microns per pixel.
+        Resolution of the patches, in microns per pixel.
     stack : ExitStack
         Closes the slides.
+
+    Returns
+    -------
+    HeldOutProbe
+        The probe, ready to measure a student.
 
     Raises
     ------
     ConfigError
-        If a slide is one of those learned from.
+        If a probe slide is in the training set.
     """
-    asked = config.held_out
-    learned = {path.resolve() for path in config.slides}
-    for path in asked.probe_slides:
-        if path.resolve() in learned:
-            raise ConfigError("is learned from", f"--probe-slides {path}")
+    held_out = config.held_out
+    training_set = {path.resolve() for path in config.slides}
+    for path in held_out.probe_slides:
+        if path.resolve() in training_set:
+            raise ConfigError(
+                "this slide is in the training set",
+                f"--probe-slides {path}",
+                hint="Probe on slides that are not trained on",
+            )
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
-    slides = [stack.enter_context(config.read.open(p)) for p in asked.probe_slides]
+    slides = [stack.enter_context(config.read.open(p)) for p in held_out.probe_slides]
     grids: list[PatchGrid] = []
     for number, slide in enumerate(slides):
         yield Progress("Finding tissue to probe on", number, len(slides), "slides")
@@ -138,6 +184,6 @@ def read_probe_slides(
         grids.append(make_grid(slide, tissue, grid_config))
     return (
         yield from read_probe(
-            slides, grids, asked.probe_labels, seed=config.optimiser.seed
+            slides, grids, held_out.probe_labels, seed=config.optimiser.seed
         )
     )

@@ -1,7 +1,7 @@
-"""Context windows from slides: which, in what order, masked where, turned how.
+"""Context windows of slides: their placement, order, masking and orientation.
 
 Everything random is drawn from a generator keyed by (seed, epoch, ...), never from a
-running state: a resumed run sees the very windows that it would have seen.
+running state: a resumed run sees exactly the windows that it would have seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from napari_mcm.core.tissue import TissueMask
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A slide to learn from, and where its tissue is."""
+    """A slide of the training set and its tissue.
+
+    Attributes
+    ----------
+    slide : Slide
+        The slide, open.
+    tissue : TissueMask
+        Where its tissue is.
+    """
 
     slide: Slide
     tissue: TissueMask
@@ -32,7 +40,19 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class WindowRef:
-    """One window of an epoch: where its patches lie, and the key of its randomness."""
+    """One window of an epoch, not read yet.
+
+    Attributes
+    ----------
+    source : Source
+        Slide and tissue.
+    grid : PatchGrid
+        Grid of the slide's patches in this placement.
+    index : ndarray of int64, shape (s, s)
+        Row in the grid of each patch of the window; -1 where there is no tissue.
+    key : tuple of int
+        Key of the window's random generator.
+    """
 
     source: Source
     grid: PatchGrid
@@ -60,21 +80,22 @@ _SHUFFLE = 7_919
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One window, ready for a training step. n = s·s patches, in row-major order.
+    """One window, ready for a training step: n = s·s places, in row-major order.
 
     Attributes
     ----------
     visible, masked : ndarray of bool, shape (n,)
-        Patches that the student sees, and patches to predict; neither is no tissue.
+        Patches that the student sees, and patches to predict. A place that is neither holds
+        no tissue.
     visible_pixels, masked_pixels : ndarray of uint8, shape (k, p, p, 3)
-        Their pixels, in the same order.
+        RGB pixels of those patches, in the same order; p is the patch side in pixels.
     damaged : int
-        Patches left out because they could not be decoded.
+        Number of patches left out because they could not be decoded.
     visible_keys, masked_keys : tuple of bytes
-        What each patch shows, in the pixels' order: the same key, the same pixels. None
-        where colours were changed at random.
+        Hash of what each patch shows, in the order of the pixels: the same key, the same
+        pixels. Empty where colours were changed at random.
     patches : ndarray of int64, shape (n,)
-        Which patch of the slide's grid lies in each place; -1 for none.
+        Row in the slide's grid of the patch in each place; -1 for none.
     """
 
     visible: NDArray[np.bool_]
@@ -94,12 +115,29 @@ def plan_epoch(
     epoch: int,
     held_out: HeldOut | None = None,
 ) -> list[WindowRef]:
-    """List an epoch's windows in the order in which they are learned from.
+    """List the windows of an epoch in training order.
 
-    Each placement lays the patches out from a random corner and the windows over them
-    with a random offset, so that every tissue patch is seen about once a placement and
-    at other borders each time; aligned ones lie as in an extraction. No window shares a
-    pixel with what is held out.
+    Each placement places the patches from a random corner and the windows over them with a
+    random offset: every tissue patch is seen about once per placement, with different borders
+    each time. Aligned patches lie as in an extraction.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Slides of the training set.
+    config : FinetuneConfig
+        Options of the run: grid, context window, placements and seed.
+    mpp : float
+        Resolution of the patches, in microns per pixel.
+    epoch : int
+        Number of the epoch, from 0.
+    held_out : HeldOut, optional
+        Blocks of tissue that no window shares a pixel with.
+
+    Returns
+    -------
+    list of WindowRef
+        Windows of all slides, shuffled.
     """
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
     refs: list[WindowRef] = []
@@ -142,7 +180,14 @@ def _place(
 
 
 def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
-    """Read a window's pixels, turn it, and choose what is masked.
+    """Read a window's pixels, orient it, and choose the patches to mask.
+
+    Parameters
+    ----------
+    ref : WindowRef
+        The window.
+    config : FinetuneConfig
+        Options of the run: flips, jitter, mask ratio and context mode.
 
     Returns
     -------
@@ -193,20 +238,23 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
 def choose_masked(
     tissue: Sequence[int], slots: int, ratio: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Choose patches to mask, uniformly and without replacement.
+    """Choose the patches to mask, uniformly and without replacement.
 
     Parameters
     ----------
     tissue : sequence of int
-        Slots that hold tissue, two or more.
+        Slots that hold tissue, at least two.
     slots : int
-        Slots of the window.
+        Number of slots in the window, s·s.
     ratio : float
-        Part of the tissue patches that is masked; at least one is, and one is not.
+        Fraction of the tissue patches to mask; at least one is masked and one is not.
+    rng : Generator
+        Random generator.
 
     Returns
     -------
     ndarray of bool, shape (slots,)
+        True for masked patches.
     """
     count = min(max(round(len(tissue) * ratio), 1), len(tissue) - 1)
     masked = np.zeros(slots, bool)
@@ -215,10 +263,10 @@ def choose_masked(
 
 
 def _moved(by_slot: dict[int, _Value], places: NDArray[np.int64]) -> dict[int, _Value]:
-    """Put what lies in a window's slots to other ones.
+    """Move what lies in a window's slots to other slots.
 
-    Seen and masked patches alike, by a generator of its own: which patches are masked is
-    what it would be anyway.
+    Visible and masked patches move alike, with a generator of their own, so that
+    shuffling does not change which patches are masked.
     """
     return {int(places[slot]): value for slot, value in by_slot.items()}
 
@@ -226,18 +274,37 @@ def _moved(by_slot: dict[int, _Value], places: NDArray[np.int64]) -> dict[int, _
 def patch_key(
     slide: Slide, grid: PatchGrid, patch: int, quarters: int = 0, mirror: bool = False
 ) -> bytes:
-    """Hash what a patch shows, turned or not: the same key, the same pixels."""
+    """Return a hash of what a patch shows; the same key means the same pixels.
+
+    Parameters
+    ----------
+    slide : Slide
+        The slide.
+    grid : PatchGrid
+        Grid of the slide's patches.
+    patch : int
+        Row in the grid.
+    quarters : int, optional
+        Quarter turns, counter-clockwise.
+    mirror : bool, optional
+        Whether the patch is mirrored after the turns.
+
+    Returns
+    -------
+    bytes
+        16 bytes.
+    """
     x, y = grid.xy[patch]
-    told = (
+    description = (
         f"{slide.fingerprint} {slide.asked.icc} {grid.mpp!r} {grid.patch_size} "
         f"{x} {y} {quarters} {mirror}"
     )
-    return hashlib.blake2b(told.encode(), digest_size=16).digest()
+    return hashlib.blake2b(description.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """A symmetry of the square, applied to a window's layout and pixels alike."""
+    """A symmetry of the square, applied to a window's layout and its pixels alike."""
 
     quarters: int = 0
     mirror: bool = False
@@ -265,7 +332,7 @@ def _stack(
 
 
 def _brightness_table(rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:
-    """Draw a brightness and contrast change as a table over the 256 grey values."""
+    """Draw a change of brightness and contrast as a table over the 256 grey values."""
     gain, shift = 1 + strength * rng.uniform(-1, 1, 2)
     values = (np.arange(256) - 128) * gain + 128 * shift
     table: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
@@ -279,12 +346,12 @@ _KEY = 104_729
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Places kept out of training.
+    """Blocks of tissue that are held out of training.
 
     Attributes
     ----------
     boxes : tuple of ndarray of float64, shape (K, 4)
-        For each slide, x0, y0, x1, y1 of its blocks in level-0 pixels.
+        Per slide, x0, y0, x1, y1 of its blocks in level-0 pixels.
     refs : tuple of WindowRef
         The windows that fill them.
     """
@@ -293,7 +360,20 @@ class HeldOut:
     refs: tuple[WindowRef, ...]
 
     def remove_from(self, grid: PatchGrid, which: int) -> PatchGrid:
-        """Give a slide's patches that share no pixel with what is kept out."""
+        """Return the patches of a slide that share no pixel with the held-out blocks.
+
+        Parameters
+        ----------
+        grid : PatchGrid
+            Patches of the slide.
+        which : int
+            Index of the slide.
+
+        Returns
+        -------
+        PatchGrid
+            The remaining patches.
+        """
         left, top, right, bottom = self.boxes[which].T
         start, stop = grid.xy[:, None], grid.xy[:, None] + grid.patch_size_level0
         meets = (start[..., 0] < right) & (stop[..., 0] > left)
@@ -304,7 +384,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Windows side by side on one slide."""
+    """Adjacent windows on one slide."""
 
     which: int
     box: tuple[float, ...]
@@ -314,21 +394,26 @@ class _Block:
 def hold_out_blocks(
     sources: Sequence[Source], config: FinetuneConfig, mpp: float
 ) -> HeldOut:
-    """Choose blocks of tissue, by the seed, whose pixels are never learned from.
+    """Choose blocks of tissue, by the seed, to hold out of training.
 
     Parameters
     ----------
     sources : sequence of Source
         Slides and their tissue.
     config : FinetuneConfig
-        Its ``held_out.validation`` is the part of all windows, 0 for none.
+        Options of the run; ``held_out.validation`` is the fraction of all windows, 0 for none.
     mpp : float
-        Resolution of patches, in microns per pixel.
+        Resolution of the patches, in microns per pixel.
+
+    Returns
+    -------
+    HeldOut
+        The blocks and their windows.
 
     Raises
     ------
     TrainingError
-        If there is too little tissue to take any of it away.
+        If there is too little tissue to hold any of it out.
     """
     part = config.held_out.validation
     chosen: list[_Block] = []
@@ -341,7 +426,7 @@ def hold_out_blocks(
             chosen.append(order.pop())
         if not order:
             raise TrainingError(
-                f"too little tissue to keep {part:.0%} of it out of training",
+                f"too little tissue to hold out {part:.0%} of it",
                 hint="Give more slides, or a smaller --validation",
             )
     boxes = [[b.box for b in chosen if b.which == i] for i in range(len(sources))]
@@ -354,7 +439,7 @@ def hold_out_blocks(
 def _blocks(
     source: Source, which: int, config: FinetuneConfig, mpp: float
 ) -> list[_Block]:
-    """Cut a slide's windows into blocks, at a random corner."""
+    """Divide a slide's windows into blocks, from a random corner."""
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
     key = (config.optimiser.seed, _KEY, which)
     rng = np.random.default_rng(key)
@@ -374,9 +459,9 @@ def _blocks(
 def _windows_inside(
     grid: PatchGrid, config: FinetuneConfig, across: int
 ) -> Iterator[tuple[tuple[int, int], NDArray[np.int64]]]:
-    """Give windows that lie in one block, and that block's row and column.
+    """Yield the windows that lie in one block, with the block's row and column.
 
-    Half a window apart: a slide has few blocks, and more windows judge better.
+    Windows lie half a window apart: a slide has few blocks, and more windows measure better.
     """
     s, least = config.context.s, config.context.window_tissue
     for offset in product(sorted({0, s // 2}), repeat=2):
