@@ -70,7 +70,7 @@ def look(run_dir: Path, folder: Path, cohort: Path) -> Iterator[Found]:
         truth = inside(cohort / f"{slide}.geojson", features.grid.centres)[chosen]
         ensemble = load_ensemble(run_dir, unseen=slide)
         vectors = features.features[chosen]
-        looked = run(ensemble.look(vectors))
+        looked = run(ensemble.predict_with_attention(vectors))
         number = ensemble.classes.index(POSITIVE)
         weights = looked.attention
         weights = weights if weights.ndim == 1 else weights[number]

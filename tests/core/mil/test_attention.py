@@ -187,7 +187,7 @@ def test_prediction_is_the_mean_of_the_folds_and_says_what_it_has_seen(
     )
     result = run(predict(config), events.append)
     assert result.models == 3 and len(result.slides) == 24
-    assert any("learned from" in e.text for e in events if isinstance(e, Note))
+    assert any("in the training set" in e.text for e in events if isinstance(e, Note))
     assert result.figures["pooled"]["auroc"] > 0.9
     np.testing.assert_allclose(result.probabilities.sum(1), 1)
     parts = [

@@ -110,7 +110,7 @@ def test_one_patient_of_a_class_cannot_be_parted(table):
     cohort = read_cohort(table("slide,label,patient\nA,1,p\nB,0,q\nC,0,r\n"))
     with pytest.raises(ConfigError) as raised:
         make_folds(cohort, SplitConfig(folds=2))
-    assert raised.value.hint == "Each class needs slides of two patients at least"
+    assert raised.value.hint == "Each class needs slides of at least two patients"
 
 
 def test_a_given_split_is_kept(table):
@@ -166,5 +166,5 @@ def test_a_fold_must_have_every_class_to_learn_from(table):
     text = "slide,label,patient,split\n" + "\n".join(
         f"s{i},{int(i < 4)},p{i},{'test' if i < 4 else 'train'}" for i in range(24)
     )
-    with pytest.raises(ConfigError, match="no slide of class 1"):
+    with pytest.raises(ConfigError, match="no training slide of class 1"):
         make_folds(read_cohort(table(text)), SplitConfig())

@@ -1,4 +1,13 @@
-"""What a trained run looks at on a slide, as a job that writes maps and a report."""
+"""Attention maps of a trained run on one slide, with an occlusion check, as a job.
+
+The models' mean attention is written as a heatmap, a table and a gallery of the top
+patches. Attention alone does not show that a patch matters: the check removes the k
+patches of greatest attention and, for comparison, k random ones, and reports how much
+the probability p of the class falls::
+
+    drop_top    = p(all) - p(without top k)
+    drop_random = mean over draws of  p(all) - p(without k random)
+"""
 
 from __future__ import annotations
 
@@ -45,22 +54,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Occlusion:
-    """How a class's probability changes when patches are removed.
+    """Fall of a class's probability when patches are removed.
 
     Attributes
     ----------
     class_name : str
-        Whose probability.
+        The class.
     removed : int
-        Patches removed.
+        Number of patches removed.
     whole : float
         Probability with all patches.
     drop_top : float
-        By how much it falls without the patches of greatest attention.
+        Fall without the patches of greatest attention.
     drop_random, drop_random_sd : float
-        By how much it falls without as many random ones: mean and standard deviation.
+        Fall without as many random patches: mean and standard deviation over the draws.
     draws : int
-        Random sets tried.
+        Number of random sets.
     """
 
     class_name: str
@@ -81,27 +90,34 @@ def occlude(
     draws: int,
     seed: int = 0,
 ) -> Generator[None, None, Occlusion | None]:
-    """Remove the top patches, and random ones to compare with.
+    """Remove the patches of greatest attention, and random ones for comparison.
 
     Parameters
     ----------
     ensemble : Ensemble
-        Whose mean probability is looked at.
-    vectors : ndarray, shape (N, D)
+        Models whose mean probability is measured.
+    vectors : ndarray of floating, shape (N, D)
         Features of the slide's patches.
-    weights : ndarray, shape (N,)
-        Their attention.
+    weights : ndarray of float64, shape (N,)
+        Attention of the patches.
     number : int
         Index of the class.
     part : float
-        Part of the patches removed; one at least.
-    draws, seed : int
-        Random sets, and where they come from.
+        Fraction of the patches to remove; at least one is removed.
+    draws : int
+        Number of random sets.
+    seed : int, optional
+        Random seed of these sets.
+
+    Yields
+    ------
+    None
+        Between the models, so that the caller can cancel.
 
     Returns
     -------
     Occlusion or None
-        None for a slide of a single patch.
+        None for a slide that would lose all its patches.
     """
     count = max(round(part * len(vectors)), 1)
     if count >= len(vectors):
@@ -131,30 +147,30 @@ _MAPS = ("png", "ome.tif", "geojson")
 
 @dataclass(frozen=True, eq=False)
 class AttentionResult:
-    """What a run looks at on a slide.
+    """Attention of a run on a slide.
 
     Attributes
     ----------
     slide : str
-        Its name.
+        Name of the slide.
     heatmap : Heatmap
-        Of the class that was looked at.
+        Attention to the chosen class.
     weights : ndarray of float64, shape (N,)
-        Of the patches with features, before scaling; they sum to 1.
+        Attention of the patches with features, before scaling; sums to 1.
     class_name : str
-        The class looked at.
+        The chosen class.
     probabilities : dict of str to float
-        Of each class.
+        Mean probability of each class.
     effective : float
         Effective number of attended patches.
     top : tuple of int
-        Rows of the grid, best first.
+        Rows of the grid of the patches with greatest attention, best first.
     occlusion : Occlusion or None
-        None where there are no patches to spare.
+        None where there are too few patches.
     caveat : str
-        What the map is, where it is not plain attention.
+        What the map shows, where it is not plain attention.
     files : tuple of Path
-        What was written.
+        Files written.
     """
 
     slide: str
@@ -170,18 +186,34 @@ class AttentionResult:
 
 
 def attention(config: AttentionConfig) -> Job[AttentionResult]:
-    """Draw what a run looks at on one slide, and check that it counts.
+    """Write the attention maps of a run on one slide, and check them by occlusion, as a job.
 
     Writes ``attention.png``, ``.ome.tif``, ``.geojson``, ``patches.csv``,
-    ``attention.json`` and, with the slide's pixels, ``top_patches.png``. Models with an
-    attention for each class write a map for each, under its name.
+    ``attention.json`` and, if the slide's pixels are available, ``top_patches.png``.
+    Models with an attention per class write one map per class, with the class in the
+    file name.
+
+    Parameters
+    ----------
+    config : AttentionConfig
+        Run, slide, features and output folder; which class and folds; scaling.
+
+    Yields
+    ------
+    Event
+        Progress and notes.
+
+    Returns
+    -------
+    AttentionResult
+        The map of the chosen class, with all figures.
 
     Raises
     ------
     ConfigError
-        If something is not given, or the run has no such class.
+        If an option is missing, the run has no such class, or no patch has features.
     FeatureError
-        If there are no features of the slide, or of another encoder.
+        If there are no features of the slide, or they are of another encoder.
     """
     run_dir, name, out = _needed(config)
     name, file = _which_slide(config, name)
@@ -190,15 +222,25 @@ def attention(config: AttentionConfig) -> Job[AttentionResult]:
     assert config.features is not None
     ensemble.check(source_of(features.dim, features.encoder), config.features)
     if name in was_trained_on(run_dir, ensemble.folds):
-        yield Note(f"{name} was learned from by models that are used here", "warning")
+        yield Note(
+            f"{name} was in the training set of models that are used here; their "
+            "prediction is optimistic",
+            "warning",
+        )
     vectors = features.features[usable(features)]
     if not len(vectors):
-        raise ConfigError(f"slide {name} has no patch with features")
-    progress = Progress(f"Looking at {name}", 0, None, "patches")
-    looked = yield from report_while_running(ensemble.look(vectors), progress)
-    number = _class_number(config, ensemble, looked)
+        raise ConfigError(
+            f"slide {name} has no patch with features",
+            config.features,
+            "Extract its features again",
+        )
+    progress = Progress(f"Computing attention on {name}", 0, None, "patches")
+    output = yield from report_while_running(
+        ensemble.predict_with_attention(vectors), progress
+    )
+    number = _class_number(config, ensemble, output)
     weights = (
-        looked.attention if looked.attention.ndim == 1 else looked.attention[number]
+        output.attention if output.attention.ndim == 1 else output.attention[number]
     )
     check = occlude(
         ensemble, vectors, weights, number, config.occlude, config.random_draws
@@ -207,29 +249,31 @@ def attention(config: AttentionConfig) -> Job[AttentionResult]:
     caveat = ensemble.models[0].caveat
     if caveat:
         yield Note(caveat)
-    found = _Found(config, name, features, ensemble, looked, number, occlusion, caveat)
+    report = _AttentionReport(
+        config, name, features, ensemble, output, number, occlusion, caveat
+    )
     with _opened(config, file) as slide:
-        return (yield from found.write(out, slide))
+        return (yield from report.write(out, slide))
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    """All that is known of a slide before it is written."""
+class _AttentionReport:
+    """Everything about a slide that is about to be written."""
 
     config: AttentionConfig
     name: str
     features: FeatureSet
     ensemble: Ensemble
-    looked: AttentionOutput
+    output: AttentionOutput
     number: int
     occlusion: Occlusion | None
     caveat: str
 
     def write(self, out: Path, slide: Slide | None) -> Job[AttentionResult]:
-        """Write everything; the map of the class looked at comes first."""
+        """Write all files; the map of the chosen class comes first."""
         classes = self.ensemble.classes
         numbers = [self.number]
-        if self.looked.attention.ndim == 2:
+        if self.output.attention.ndim == 2:
             numbers += [n for n in range(len(classes)) if n != self.number]
         maps: list[Heatmap] = []
         files: list[Path] = []
@@ -237,7 +281,7 @@ class _Found:
             heatmap = self._map(number)
             maps.append(heatmap)
             stem = "attention"
-            if self.looked.attention.ndim == 2:
+            if self.output.attention.ndim == 2:
                 stem = f"attention_{_safe(classes[number])}"
             for ending in _MAPS:
                 yield Progress("Writing maps", len(files), None, "files")
@@ -253,7 +297,7 @@ class _Found:
             maps[0],
             weights,
             classes[self.number],
-            dict(zip(classes, map(float, self.looked.probabilities), strict=True)),
+            dict(zip(classes, map(float, self.output.probabilities), strict=True)),
             effective_number(weights),
             tuple(top),
             self.occlusion,
@@ -264,12 +308,12 @@ class _Found:
         return AttentionResult(**{**vars(result), "files": tuple(files)})
 
     def _weights(self, number: int) -> Floats:
-        attention = self.looked.attention
+        attention = self.output.attention
         return attention if attention.ndim == 1 else attention[number]
 
     def _map(self, number: int) -> Heatmap:
         name = self.ensemble.models[0].shown
-        if self.looked.attention.ndim == 2:
+        if self.output.attention.ndim == 2:
             name += f" to {self.ensemble.classes[number]}"
         return attention_map(
             self.features, self._weights(number), self.config.scaling, name
@@ -330,7 +374,7 @@ def _needed(config: AttentionConfig) -> tuple[Path, str, Path]:
 
 
 def _which_slide(config: AttentionConfig, given: str) -> tuple[str, Path | None]:
-    """Tell a slide's name and its file, where there is one."""
+    """Return a slide's name and, where it exists, its file."""
     if Path(given).exists():
         return slide_key(given), Path(given)
     assert config.run is not None
@@ -364,19 +408,19 @@ def _opened(config: AttentionConfig, file: Path | None) -> Iterator[Slide | None
 
 
 def _class_number(
-    config: AttentionConfig, ensemble: Ensemble, looked: AttentionOutput
+    config: AttentionConfig, ensemble: Ensemble, output: AttentionOutput
 ) -> int:
     if config.class_name is None:
-        return int(looked.probabilities.argmax())
+        return int(output.probabilities.argmax())
     if config.class_name not in ensemble.classes:
         raise ConfigError(
             f"there is no class {config.class_name}",
             "--class-name",
-            f"The run knows {', '.join(ensemble.classes)}",
+            f"The run's classes are {', '.join(ensemble.classes)}",
         )
     return ensemble.classes.index(config.class_name)
 
 
 def _safe(name: str) -> str:
-    """Make a class's name fit for a file."""
+    """Replace the characters of a class's name that are unsafe in a file name."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

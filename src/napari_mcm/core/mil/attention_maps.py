@@ -1,4 +1,10 @@
-"""Attention as a heatmap: its scaling, its spread, overlapping patches."""
+"""Attention as a heatmap: scaling, effective number of patches, overlaps, gallery.
+
+Weights a_n that sum to 1 over a slide's patches are shown as they are, from least to
+greatest, or by rank, as CLAM does. Their spread is the exponential of their entropy::
+
+    N_eff = exp( - Σ_n a_n log a_n )
+"""
 
 from __future__ import annotations
 
@@ -24,7 +30,7 @@ Floats = NDArray[np.float64]
 
 COLORMAP = "viridis"
 
-_SAYS = {
+_SCALING_TEXT = {
     "rank": "rank among patches, 0 to 1",
     "minmax": "least to greatest as 0 to 1",
     "raw": "weights that sum to 1",
@@ -34,42 +40,66 @@ _SAYS = {
 def attention_map(
     features: FeatureSet, weights: Floats, scaling: Scaling, name: str
 ) -> Heatmap:
-    """Show weights of the patches that have features as a heatmap.
+    """Return a heatmap of the weights of the patches that have features.
 
     Parameters
     ----------
     features : FeatureSet
-        Of the slide, P patches.
+        Features of the slide, P patches.
     weights : ndarray of float64, shape (N,)
-        Of the N patches that have features, in their order.
+        Weights of the N patches that have features, in their order.
     scaling : {"rank", "minmax", "raw"}
         Rank divided by N, as CLAM's percentiles; from least to greatest as 0 to 1; or the
-        weights themselves. It is named in the title.
+        weights themselves. The title names it.
     name : str
         What is shown: ``"attention to tumour"``.
 
     Returns
     -------
     Heatmap
-        Patches that overlap are averaged where they do, before they are scaled.
+        Overlapping patches are averaged where they overlap, before scaling.
     """
     values = average_overlaps(features, weights)
     scaled = scale(values, scaling)
     shown = np.full(len(features), np.nan, np.float32)
     shown[usable(features)] = scaled
     top = float(values.max(initial=0)) if scaling == "raw" else 1.0
-    title = f"{name} ({_SAYS[scaling]})"
+    title = f"{name} ({_SCALING_TEXT[scaling]})"
     return Heatmap(shown, features.grid, (0.0, top or 1.0), title, COLORMAP)
 
 
 def usable(features: FeatureSet) -> NDArray[np.bool_]:
-    """Tell which patches (P,) a classifier sees: those with finite features."""
+    """Return which patches a classifier uses: those with finite features.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Features of a slide, P patches.
+
+    Returns
+    -------
+    ndarray of bool, shape (P,)
+        True for the patches used.
+    """
     finite = np.isfinite(features.features).all(axis=1)
     return np.asarray(features.ok & finite)
 
 
 def scale(values: Floats, scaling: Scaling) -> Floats:
-    """Scale weights (N,); where all are the same, ranks are their mean and the rest 0."""
+    """Scale weights for display.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (N,)
+        Weights.
+    scaling : {"rank", "minmax", "raw"}
+        As in :func:`attention_map`.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        Where all weights are equal, ranks are their mean and ``"minmax"`` gives 0.
+    """
     if scaling == "raw" or not len(values):
         return values
     if scaling == "rank":
@@ -81,20 +111,42 @@ def scale(values: Floats, scaling: Scaling) -> Floats:
 
 
 def effective_number(weights: Floats) -> float:
-    """Give the number of patches that as many equal weights would be spread over.
+    """Return the number of patches that as many equal weights would be spread over.
 
     The exponential of the entropy: N for uniform attention, 1 for a single patch.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (N,)
+        Non-negative weights.
+
+    Returns
+    -------
+    float
+        Between 1 and N.
     """
     part = weights[weights > 0] / weights.sum()
     return float(np.exp(-(part * np.log(part)).sum()))
 
 
 def average_overlaps(features: FeatureSet, weights: Floats) -> Floats:
-    """Average weights (N,) over patches that cover the same tissue.
+    """Average weights over patches that cover the same tissue.
 
-    A patch of another tool may be larger than the step to the next. Its cell of the
-    lattice then shows the mean of all patches that reach into it, each by the area that
-    it covers there.
+    A patch from another tool may be larger than the step to the next patch. Its cell of
+    the lattice then shows the mean of all patches that reach into it, weighted by the
+    area that they cover there.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Features of the slide, of which N patches are usable.
+    weights : ndarray of float64, shape (N,)
+        Weights of those patches.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        The weights unchanged where patches do not overlap.
     """
     kernels = [_reach(features, axis) for axis in (1, 0)]
     if all(len(kernel) == 1 for kernel in kernels):
@@ -112,10 +164,10 @@ def average_overlaps(features: FeatureSet, weights: Floats) -> Floats:
 
 
 def _reach(features: FeatureSet, axis: int) -> Floats:
-    """Give the part of each cell around a patch that it covers along x (0) or y (1)."""
+    """Return the fraction of each cell that a patch covers along x (axis 0) or y (1)."""
     step = features.grid.patch_size_level0[axis]
-    came: dict[str, Any] = features.provenance.get("imported", {})
-    size = came.get("patch_size_level0", (step, step))[axis]
+    imported: dict[str, Any] = features.provenance.get("imported", {})
+    size = imported.get("patch_size_level0", (step, step))[axis]
     half = max(float(size) / step, 1.0) / 2
     far = max(int(np.ceil(half - 0.5 - 1e-6)), 0)
     cells = np.arange(-far, far + 1)
@@ -127,7 +179,20 @@ _TILE_INCHES = 1.35
 
 
 def top_patches(values: NDArray[np.floating], count: int) -> list[int]:
-    """Give the patches of the greatest values, best first; NaN never is."""
+    """Return the patches of the greatest values, best first.
+
+    Parameters
+    ----------
+    values : ndarray of floating, shape (P,)
+        Values; a patch whose value is NaN is never returned.
+    count : int
+        Number of patches at most.
+
+    Returns
+    -------
+    list of int
+        Rows of the grid.
+    """
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
     known = int(np.isfinite(values).sum())
     return [int(i) for i in order[: min(count, known)]]
@@ -140,20 +205,20 @@ def draw_gallery(
     captions: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draw patches of a slide with a caption each.
+    """Draw patches of a slide with one caption each.
 
     Parameters
     ----------
     slide : Slide
-        Open.
+        The slide, open.
     grid : PatchGrid
-        Of this slide.
+        Grid of this slide.
     patches : sequence of int
-        Rows of the grid, in the order they are shown.
+        Rows of the grid, in the order in which they are drawn.
     captions : sequence of str
-        One a patch.
+        One caption per patch.
     title : str
-        Above all of them.
+        Title of the figure.
 
     Returns
     -------

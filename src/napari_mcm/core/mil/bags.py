@@ -25,25 +25,37 @@ GIB = 2**30
 
 
 class Bags(Protocol):
-    """Where the features of slides come from."""
+    """Source of the features of slides."""
 
     def __contains__(self, slide: object) -> bool:
-        """Tell whether a slide has features."""
+        """Return whether a slide has features."""
 
     def read(self, slide: str) -> Vectors:
-        """Give the features (N, D) of a slide."""
+        """Return the features of a slide.
+
+        Parameters
+        ----------
+        slide : str
+            Name of the slide.
+
+        Returns
+        -------
+        ndarray of floating, shape (N, D)
+            Features of its N patches.
+        """
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """What the features of a folder are.
+    """Where the features of a folder come from.
 
     Attributes
     ----------
     dim : int
-        Length of a vector.
+        Length of a feature vector.
     encoder, fingerprint : str
-        Its name, and a hash of its weights; empty where files do not say.
+        Name of the encoder, and a hash of its weights; empty where the files do not record
+        them.
     """
 
     dim: int
@@ -52,20 +64,21 @@ class FeatureSource:
 
 
 class FeatureFolder:
-    """The feature files of a folder, and a bounded memory of what was read.
+    """The feature files of a folder, with a bounded cache of what was read.
 
     Parameters
     ----------
     path : Path
-        Holds a file a slide; of CLAM's own tree the folder above its files will do.
+        Folder with one file per slide. For CLAM's directory tree, the folder above its
+        files works too.
     config : BagsConfig, optional
-        Memory for what is kept.
+        Size and number format of the cache.
 
     Attributes
     ----------
     files : dict of str to Path
-        By slide.
-    origin : Origin or None
+        Feature file of each slide.
+    origin : FeatureSource or None
         Of the first file read; all others must have the same.
 
     Raises
@@ -86,12 +99,22 @@ class FeatureFolder:
         return slide in self.files
 
     def read(self, slide: str) -> Vectors:
-        """Give a slide's features (N, D), those of patches that have any.
+        """Return a slide's features, those of the patches that have any.
+
+        Parameters
+        ----------
+        slide : str
+            Name of the slide.
+
+        Returns
+        -------
+        ndarray of floating, shape (N, D)
+            Features in the cache's number format.
 
         Raises
         ------
         FeatureError
-            If there are none, or they are of another encoder than those before.
+            If there are none, or they are of another encoder than those read earlier.
         """
         if slide in self._kept:
             self._kept.move_to_end(slide)
@@ -108,7 +131,13 @@ class FeatureFolder:
 
     @property
     def kept_gib(self) -> float:
-        """Memory that features take, in GiB."""
+        """Return the memory that cached features take.
+
+        Returns
+        -------
+        float
+            In GiB.
+        """
         return self._bytes / GIB
 
     def _check_same(self, origin: FeatureSource, file: Path) -> None:
@@ -120,7 +149,7 @@ class FeatureFolder:
                 f"({origin.dim} long), others of this folder those of "
                 f"{self.origin.encoder or 'an encoder'} ({self.origin.dim})",
                 file,
-                "Put the features of one encoder into a folder",
+                "Keep the features of one encoder per folder",
             )
 
     def _keep(self, slide: str, vectors: Vectors) -> None:
@@ -130,8 +159,8 @@ class FeatureFolder:
         self._kept[slide] = vectors
         self._bytes += vectors.nbytes
         while self._bytes > limit:
-            _, gone = self._kept.popitem(last=False)
-            self._bytes -= gone.nbytes
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= dropped.nbytes
 
 
 class WithoutPatches:
@@ -157,7 +186,17 @@ class WithoutPatches:
 
 
 def find_files(path: Path) -> dict[str, Path]:
-    """Find the feature files of a folder, by slide.
+    """Return the feature files of a folder, by slide.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, or CLAM's folder above ``h5_files`` or ``pt_files``.
+
+    Returns
+    -------
+    dict of str to Path
+        File by the slide's name.
 
     Raises
     ------
@@ -173,7 +212,7 @@ def find_files(path: Path) -> dict[str, Path]:
     raise FeatureError(
         "holds no feature files",
         path,
-        "Make some with napari-mcm extract, or name the folder that they lie in",
+        "Run napari-mcm extract, or name the folder that holds the files",
     )
 
 
@@ -200,21 +239,54 @@ def _in_folder(folder: Path) -> dict[str, Path]:
 
 
 def check_there(bags: Bags, slides: Iterable[str], folder: Path) -> list[str]:
-    """List the slides without features."""
+    """Return the slides without features.
+
+    Parameters
+    ----------
+    bags : Bags
+        Source of features.
+    slides : iterable of str
+        Names of the slides of a table.
+    folder : Path
+        Folder of the features, for the error.
+
+    Returns
+    -------
+    list of str
+        Names of the slides without features.
+
+    Raises
+    ------
+    ConfigError
+        If no slide has features.
+    """
     missing = [slide for slide in slides if slide not in bags]
     if missing and not any(slide in bags for slide in slides):
         raise ConfigError(
             f"has features of none of the slides, such as {missing[0]}",
             folder,
-            "The table's slides must be called as the files are",
+            "Slides in the table must be named like the feature files",
         )
     return missing
 
 
 def source_of(dim: int, encoder: Mapping[str, Any]) -> FeatureSource:
-    """Say what features are, from what their file says of the encoder."""
+    """Return the source of features from what their file records of the encoder.
+
+    Parameters
+    ----------
+    dim : int
+        Length of a feature vector.
+    encoder : mapping
+        The file's description of the encoder; may be empty.
+
+    Returns
+    -------
+    FeatureSource
+        Without a fingerprint where the encoder's weights are unknown.
+    """
     spec = str(encoder.get("spec") or encoder.get("architecture") or "")
     fingerprint = str(encoder.get("fingerprint") or "")
-    # Of an encoder whose weights nobody knows, each file has a hash of its own vectors.
+    # Where an encoder's weights are unknown, each file has a hash of its own vectors.
     known = "" if fingerprint.startswith("features-") else fingerprint
     return FeatureSource(dim, spec, known)

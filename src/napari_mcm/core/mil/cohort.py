@@ -17,7 +17,7 @@ NAMES = {
     "fold": ("fold", "fold_id"),
     "path": ("path", "slide_path", "file"),
 }
-"""Columns by what they hold; the first that is there counts, in any case."""
+"""Accepted column names by content, in any case; the first that exists is used."""
 
 _ENDINGS = (
     ".ome.tiff",
@@ -45,10 +45,10 @@ class Case:
     Attributes
     ----------
     slide, label, patient : str
-        Its name without the ending of a slide file, its class, and its patient: the
-        slide itself where the table names none.
+        Its name without the suffix of a slide file, its class, and its patient. Where the
+        table names no patient, that is the slide itself.
     split, fold, path : str
-        As the table has them; empty where it does not.
+        As in the table; empty where it has no such column.
     """
 
     slide: str
@@ -79,7 +79,13 @@ class Cohort:
 
     @property
     def classes(self) -> list[str]:
-        """The labels, sorted: numbers by value."""
+        """Return the labels, sorted; numbers are sorted by value.
+
+        Returns
+        -------
+        list of str
+            Each label once.
+        """
         found = {case.label for case in self.cases}
         return sorted(found, key=lambda text: (_number(text), text))
 
@@ -92,14 +98,36 @@ class Cohort:
         return None
 
     def without(self, slides: Sequence[str]) -> Cohort:
-        """Give the cohort without some slides."""
+        """Return the cohort without some slides.
+
+        Parameters
+        ----------
+        slides : sequence of str
+            Names of the slides to leave out.
+
+        Returns
+        -------
+        Cohort
+            The remaining cases, in the same order.
+        """
         gone = set(slides)
         kept = tuple(case for case in self.cases if case.slide not in gone)
         return Cohort(kept, self.source, self.has_patients)
 
 
 def slide_key(name: str) -> str:
-    """Give a slide's name without folders and the ending of a slide file."""
+    """Return a slide's name without folders and without the suffix of a slide file.
+
+    Parameters
+    ----------
+    name : str
+        A name or path, such as ``"slides/a.svs"``.
+
+    Returns
+    -------
+    str
+        Such as ``"a"``.
+    """
     name = Path(name.strip()).name
     for ending in _ENDINGS:
         if name.lower().endswith(ending) and len(name) > len(ending):
@@ -113,14 +141,19 @@ def read_cohort(path: Path, labelled: bool = True) -> Cohort:
     Parameters
     ----------
     path : Path
-        A CSV file with a header; columns are found by their usual names.
-    labelled : bool
+        A CSV file with a header; columns are found by their usual names, see ``NAMES``.
+    labelled : bool, optional
         Whether every slide must have a label.
+
+    Returns
+    -------
+    Cohort
+        The table's slides.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, lacks a column or a value, or names a slide twice.
+        If the table cannot be read, lacks a column or a value, or names a slide twice.
     """
     path = Path(path)
     header, rows = _read(path)
@@ -130,7 +163,7 @@ def read_cohort(path: Path, labelled: bool = True) -> Cohort:
             raise ConfigError(
                 f"has no column of {what}s",
                 path,
-                f"Call it one of {', '.join(NAMES[what])}; there are "
+                f"Name it one of {', '.join(NAMES[what])}; the table has "
                 f"{', '.join(header)}",
             )
     cases = [_case(row, columns, path, n) for n, row in enumerate(rows, 2)]
@@ -150,8 +183,8 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _column(header: Sequence[str], names: Sequence[str]) -> str | None:
-    there = {name.lower().replace(" ", "_"): name for name in header}
-    return next((there[name] for name in names if name in there), None)
+    known = {name.lower().replace(" ", "_"): name for name in header}
+    return next((known[name] for name in names if name in known), None)
 
 
 def _case(
@@ -185,7 +218,9 @@ def _check(cases: Sequence[Case], path: Path, labelled: bool) -> None:
             )
     if labelled and len({case.label for case in cases}) < 2:
         raise ConfigError(
-            f"has one label only ({cases[0].label})", path, "Two are needed to learn"
+            f"has one label only ({cases[0].label})",
+            path,
+            "Training needs two classes or more",
         )
 
 

@@ -1,4 +1,11 @@
-"""Several encoders, judged by the same classifier on the same folds, as a job."""
+"""Comparison of encoders by the same slide classifier on the same folds, as a job.
+
+Every encoder's features train the same aggregator with the same folds and seeds.
+Metrics m are computed on the pooled test slides, and differences to the first encoder
+are paired: each bootstrap sample b draws the same slides (or patients) for both::
+
+    Δ_b = m(encoder, slides_b) - m(reference, slides_b)
+"""
 
 from __future__ import annotations
 
@@ -27,17 +34,17 @@ from napari_mcm.core.training import Run
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison leaves.
+    """Result of a comparison.
 
     Attributes
     ----------
     out : Path
-        A run an encoder, ``compare.json`` and ``compare.png``.
+        Holds one run per encoder, ``compare.json`` and ``compare.png``.
     figures : dict of str to dict
-        Of each encoder, the first given first.
+        Metrics of each encoder; the first is the reference.
     differences : dict of str to dict
-        Of each other encoder, less the first: figures, and their paired 95 % intervals
-        ``by_slide`` and ``by_patient``.
+        For each other encoder, its metrics minus those of the reference, with their paired
+        95 % intervals ``by_slide`` and ``by_patient``.
     """
 
     out: Path
@@ -46,15 +53,32 @@ class CompareResult:
 
 
 def compare(config: CompareConfig) -> Job[CompareResult]:
-    """Train the same classifier on the features of several encoders.
+    """Train the same classifier on the features of several encoders, as a job.
 
     Folds, seeds and bootstrap samples are the same for all, so that differences are
-    paired. A comparison that was broken off goes on when it is started again.
+    paired. An interrupted comparison resumes when it is started again.
+
+    Parameters
+    ----------
+    config : CompareConfig
+        Cohort, folders of features, output directory, and the classifier's options.
+
+    Yields
+    ------
+    Event
+        Progress and notes of all trainings.
+
+    Returns
+    -------
+    CompareResult
+        Metrics of each encoder, and paired differences.
 
     Raises
     ------
     ConfigError
-        If something is not given, or slides have no features and that was not allowed.
+        If an option is missing, or slides lack features and that is not allowed.
+    RunError
+        If a run in the output directory was made with other options.
     """
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
@@ -78,7 +102,17 @@ def compare(config: CompareConfig) -> Job[CompareResult]:
 
 
 def folder_names(folders: Sequence[Path]) -> list[str]:
-    """Name folders by as few of their last parts as tell them apart.
+    """Name folders by as few of their last parts as make the names unique.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Two or more different folders.
+
+    Returns
+    -------
+    list of str
+        One name per folder.
 
     Raises
     ------
@@ -96,25 +130,31 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _common_table(config: CompareConfig) -> Job[Path]:
-    """Write the table of the slides that all encoders have features of."""
+    """Write the table of the slides that all encoders have features of.
+
+    Raises
+    ------
+    ConfigError
+        If no cohort is given, or slides lack features and that is not allowed.
+    """
     if config.cohort is None:
         raise ConfigError("no cohort given", hint="Name a table with --cohort")
     assert config.out is not None
     cohort = read_cohort(config.cohort)
     slides = [case.slide for case in cohort.cases]
-    gone: dict[str, Path] = {}
+    missing: dict[str, Path] = {}
     for folder in config.features:
         for slide in check_there(FeatureFolder(folder, config.bags), slides, folder):
-            gone.setdefault(slide, folder)
-    for slide, folder in gone.items():
+            missing.setdefault(slide, folder)
+    for slide, folder in missing.items():
         yield Note(f"slide {slide} has no features in {folder}", "warning")
-    if gone and not config.bags.allow_missing:
+    if missing and not config.bags.allow_missing:
         raise ConfigError(
-            f"{len(gone)} of {len(slides)} slides lack features of some encoder",
-            hint="Extract them, or go on without with --allow-missing",
+            f"{len(missing)} of {len(slides)} slides lack features of some encoder",
+            hint="Extract them, or leave these slides out with --allow-missing",
         )
     path = config.out / "cohort.csv"
-    write_text(path, _as_table(cohort.without(list(gone))))
+    write_text(path, _as_table(cohort.without(list(missing))))
     return path
 
 
@@ -137,10 +177,10 @@ def _one(
     one = MilConfig(**shared, cohort=table, features=features, out=out)
     if not (out / "config.json").exists():
         return (yield from train(one))
-    there = MilConfig.model_validate(Run.open(out).config())
-    if there.model_copy(update={"out": out}) != one:
+    existing = MilConfig.model_validate(Run.open(out).config())
+    if existing.model_copy(update={"out": out}) != one:
         raise RunError(
-            "was made with other options", out, "Choose another --out, or remove it"
+            "holds a run with other options", out, "Choose another --out, or remove it"
         )
     return (yield from resume_train(out))
 
@@ -148,30 +188,47 @@ def _one(
 def _difference(
     reference: Predictions, other: Predictions, name: str, config: CompareConfig
 ) -> Job[dict[str, Any]]:
-    """Compare an encoder with the first one on the same slides."""
+    """Compare an encoder with the reference on the same slides.
+
+    Raises
+    ------
+    RunError
+        If the two were tested on other slides.
+    """
     if reference.slides != other.slides:
         raise RunError(f"{name} was tested on other slides", config.out)
     bins, resamples = config.figures.bins, config.figures.resamples
 
-    def apart(rows: Rows) -> dict[str, float]:
+    def difference(rows: Rows) -> dict[str, float]:
         labels = reference.labels[rows]
         one = main_scores(labels, other.probabilities[rows], bins)
         two = main_scores(labels, reference.probabilities[rows], bins)
         return {measure: one[measure] - two[measure] for measure in MAIN}
 
-    found: dict[str, Any] = apart(np.arange(len(reference.slides)))
+    found: dict[str, Any] = difference(np.arange(len(reference.slides)))
     for kind, units in (
         ("by_slide", reference.slides),
         ("by_patient", reference.patients),
     ):
         stage = f"{name}: intervals {kind.replace('_', ' ')}"
-        found[kind] = yield from bootstrap(apart, units, resamples, stage)
+        found[kind] = yield from bootstrap(difference, units, resamples, stage)
     whole: dict[str, Any] = plain(found)
     return whole
 
 
 def draw_comparison(figures: dict[str, dict[str, Any]]) -> Figure:
-    """Draw each encoder's pooled AUROC with its interval by patient."""
+    """Draw each encoder's pooled AUROC with its interval by patient.
+
+    Parameters
+    ----------
+    figures : dict of str to dict
+        Metrics by encoder, as in :class:`CompareResult`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per encoder.
+    """
     figure = Figure(figsize=(5.2, 0.9 + 0.42 * len(figures)), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Every option of slide classification by multiple-instance learning."""
+"""Options of slide classification by multiple-instance learning."""
 
 from __future__ import annotations
 
@@ -48,17 +48,19 @@ RECIPES: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
     },
 }
-"""What ``auto`` stands for: each method's published recipe; see ``docs/mil.md``."""
+"""Values of ``auto``: each method's published recipe; see ``docs/mil.md``."""
 RECIPES["clam_mb"] = RECIPES["clam_sb"]
 _COMMON: dict[str, Any] = {"hidden": 512, "width": 256, "dropout": 0.25}
 
 
 class AggregatorConfig(BaseModel):
-    """The aggregator: how patches become a slide."""
+    """The aggregator, which turns a slide's patches into class scores."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: ModelName = Field("abmil", description="How patches are put together.")
+    model: ModelName = Field(
+        "abmil", description="Aggregator: how patches are combined."
+    )
     hidden: Size = Field(
         "auto", description="Length of projected patch vectors; auto is 512."
     )
@@ -71,26 +73,35 @@ class AggregatorConfig(BaseModel):
         "auto", description="Dropout; auto is the method's own."
     )
     instances: int = Field(
-        8, ge=1, le=1024, description="CLAM: patches taken from each end of attention."
+        8,
+        ge=1,
+        le=1024,
+        description="CLAM: patches of greatest, and of least, attention per slide.",
     )
     instance_weight: float = Field(
-        0.3, ge=0, lt=1, description="CLAM: part of the instance loss in the whole."
+        0.3, ge=0, lt=1, description="CLAM: weight of the instance loss in the total."
     )
     instance_loss: Literal["svm", "ce"] = Field(
         "svm", description="CLAM: smooth top-1 SVM, or cross-entropy."
     )
     subtyping: bool = Field(
         False,
-        description="CLAM: classes exclude each other, so that one's best patches are "
-        "evidence against the others.",
+        description="CLAM: classes are mutually exclusive, so that the top patches of "
+        "one are negative examples of the others.",
     )
     landmarks: int = Field(
-        256, ge=1, le=4096, description="TransMIL: landmarks of the attention."
+        256, ge=1, le=4096, description="TransMIL: landmarks of Nyström attention."
     )
 
     @property
     def settled(self) -> AggregatorConfig:
-        """The same with every ``auto`` replaced by the method's own value."""
+        """Return a copy with every ``auto`` replaced by the method's own value.
+
+        Returns
+        -------
+        AggregatorConfig
+            Sizes and dropout of the published recipe where they were not given.
+        """
         known = _COMMON | RECIPES[self.model]
         auto = {n: known[n] for n in _COMMON if getattr(self, n) == "auto"}
         return self.model_copy(update=auto)
@@ -101,12 +112,14 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(100, ge=1, le=100_000, description="Epochs at most.")
+    epochs: int = Field(100, ge=1, le=100_000, description="Maximum number of epochs.")
     min_epochs: int = Field(
-        20, ge=0, description="Epochs before which training never stops early."
+        20, ge=0, description="Epochs before early stopping is possible."
     )
     patience: int = Field(
-        10, ge=1, description="Epochs without a better validation loss before it stops."
+        10,
+        ge=1,
+        description="Epochs without a better validation loss before training stops.",
     )
     optimiser: Literal["auto", "adam", "adamw", "radam"] = Field(
         "auto", description="Optimiser; auto is the method's own."
@@ -116,32 +129,48 @@ class TrainingConfig(BaseModel):
         "auto", description="Weight decay; auto is the method's own."
     )
     schedule: Literal["auto", "none", "cosine"] = Field(
-        "auto", description="Of the rate over the epochs; auto is the method's own."
+        "auto",
+        description="Schedule of the learning rate over the epochs; auto is the "
+        "method's own.",
     )
-    batch_bags: int = Field(1, ge=1, le=1024, description="Slides a step.")
+    batch_bags: int = Field(1, ge=1, le=1024, description="Slides per step.")
     padded: bool = Field(
         False,
-        description="Pad a step's slides to one batch, rather than take one after the "
-        "other and add up their gradients: faster for small bags.",
+        description="Pad the slides of a step to one batch, instead of accumulating "
+        "their gradients one by one: faster for small bags.",
     )
     max_patches: int | None = Field(
         10_000,
         ge=1,
-        description="Patches of a slide in an epoch, drawn anew each time; none for all.",
+        description="Patches of a slide per epoch, drawn again each time; none for all.",
     )
     patch_dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Part of a slide's patches left out, anew each time.",
+        description="Fraction of a slide's patches to drop, drawn again each time.",
     )
     balanced: bool = Field(
-        True, description="Draw slides so that classes come equally often."
+        True, description="Balanced sampling: draw all classes equally often."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="First seed of the trainings.")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Random seed of the first training."
+    )
 
     def settled(self, model: ModelName) -> TrainingConfig:
-        """Give the same with every ``auto`` replaced by the method's own value."""
+        """Return a copy with every ``auto`` replaced by the method's own value.
+
+        Parameters
+        ----------
+        model : str
+            Name of the aggregator.
+
+        Returns
+        -------
+        TrainingConfig
+            Optimiser, rate, decay and schedule of the published recipe where they were
+            not given.
+        """
         names = ("optimiser", "lr", "weight_decay", "schedule")
         recipe = RECIPES[model]
         auto = {n: recipe[n] for n in names if getattr(self, n) == "auto"}
@@ -149,21 +178,26 @@ class TrainingConfig(BaseModel):
 
 
 class SplitConfig(BaseModel):
-    """Which slides are learned from, stopped by and tested on."""
+    """Which slides are for training, for early stopping and for testing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folds: int = Field(
-        5, ge=2, le=100, description="Folds, where the table gives no split or fold."
+        5,
+        ge=2,
+        le=100,
+        description="Number of folds, where the table has no split or fold column.",
     )
     validation: float = Field(
         0.2,
         gt=0,
         lt=1,
-        description="Part of a fold's training slides that tells when to stop, where "
-        "the table gives none.",
+        description="Fraction of a fold's training slides for early stopping, where the "
+        "table has no validation part.",
     )
-    split_seed: int = Field(0, ge=0, lt=2**31, description="Seed of folds and parts.")
+    split_seed: int = Field(
+        0, ge=0, lt=2**31, description="Random seed of folds and parts."
+    )
 
 
 class BagsConfig(BaseModel):
@@ -172,40 +206,43 @@ class BagsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cache_gib: float = Field(
-        4.0, ge=0, description="Memory for features that are kept, in GiB."
+        4.0, ge=0, description="Memory for cached features, in GiB."
     )
     kept_as: Literal["float32", "float16"] = Field(
-        "float32", description="Number format of features that are kept."
+        "float32", description="Number format of cached features."
     )
     allow_missing: bool = Field(
-        False, description="Go on without slides that have no features."
+        False, description="Leave out slides that have no features."
     )
 
 
 class FiguresConfig(BaseModel):
-    """How sure figures are said to be."""
+    """Bootstrap intervals and calibration of the metrics."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     resamples: int = Field(
-        1000, ge=20, le=100_000, description="Bootstrap samples of an interval."
+        1000, ge=20, le=100_000, description="Bootstrap samples per interval."
     )
     bins: int = Field(10, ge=2, le=100, description="Bins of the reliability curve.")
 
 
 class CrossValidation(BaseModel):
-    """How a classifier of slides is trained and tested."""
+    """How a slide classifier is trained and tested."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cohort: Path | None = Field(
         None,
-        description="Table of slides (CSV): slide, label, and where there are any "
-        "patient, and split or fold.",
+        description="Table of slides (CSV): slide, label, and optionally patient, and "
+        "split or fold.",
     )
     out: Path | None = Field(None, description="Directory of the run.")
     seeds: int = Field(
-        1, ge=1, le=100, description="Trainings of each fold; their mean is scored."
+        1,
+        ge=1,
+        le=100,
+        description="Trainings per fold; the mean of their probabilities is scored.",
     )
     aggregator: AggregatorConfig = AggregatorConfig()
     training: TrainingConfig = TrainingConfig()
@@ -216,7 +253,7 @@ class CrossValidation(BaseModel):
 
 
 class MilConfig(CrossValidation):
-    """A cross-validated classifier of slides."""
+    """A cross-validated slide classifier."""
 
     features: Path | None = Field(
         None, description="Folder of feature files, in any format that convert reads."
@@ -224,12 +261,12 @@ class MilConfig(CrossValidation):
 
 
 class CompareConfig(CrossValidation):
-    """Encoders compared by what a classifier makes of their features."""
+    """Encoders compared by a slide classifier trained on their features."""
 
     features: tuple[Path, ...] = Field(
         (),
-        description="Folders of feature files, one an encoder; the first is what the "
-        "others are compared with.",
+        description="Folders of feature files, one per encoder; the first is the "
+        "reference.",
     )
 
 
@@ -243,10 +280,11 @@ class PredictConfig(BaseModel):
         None, description="Folder of feature files of the slides to predict."
     )
     cohort: Path | None = Field(
-        None, description="Table of slides to predict; with labels they are scored too."
+        None,
+        description="Table of slides to predict; if it has labels, metrics are computed.",
     )
     fold: str | None = Field(
-        None, description="Predict with this fold's models; by default with all."
+        None, description="Use this fold's models only; by default all."
     )
     out: Path | None = Field(None, description="Table to write (CSV).")
     bags: BagsConfig = BagsConfig()
@@ -255,26 +293,26 @@ class PredictConfig(BaseModel):
 
 
 class AttentionConfig(BaseModel):
-    """What a trained classifier looks at on a slide."""
+    """Attention of a trained classifier on a slide."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: Path | None = Field(None, description="Directory of a finished mil train.")
     slide: str | None = Field(
         None,
-        description="Name of a slide, or its file, which is then shown underneath; of "
-        "a slide of the cohort the file is found by the table's path.",
+        description="Name of a slide, or its file, which is then drawn underneath. For a "
+        "slide of the cohort, the file is found by the path in the table.",
     )
     features: Path | None = Field(None, description="Folder of feature files.")
     out: Path | None = Field(None, description="Folder to write to.")
     fold: str | None = Field(
         None,
-        description="Look with this fold's models; by default with those that have not "
-        "seen the slide, or with all.",
+        description="Use this fold's models only; by default those without the slide in "
+        "their training set, or else all.",
     )
     class_name: str | None = Field(
         None,
-        description="Class whose score and attention are looked at; by default the "
+        description="Class whose probability and attention are shown; by default the "
         "predicted one.",
     )
     scaling: Literal["rank", "minmax", "raw"] = Field(
@@ -284,15 +322,21 @@ class AttentionConfig(BaseModel):
     )
     top: int = Field(16, ge=1, le=400, description="Patches in the gallery.")
     occlude: float = Field(
-        0.1, gt=0, lt=1, description="Part of the patches removed to check attention."
+        0.1,
+        gt=0,
+        lt=1,
+        description="Fraction of the patches that the occlusion check removes.",
     )
     random_draws: int = Field(
-        10, ge=2, le=1000, description="Random sets of as many patches removed."
+        10,
+        ge=2,
+        le=1000,
+        description="Random sets of as many patches, removed for comparison.",
     )
     patch_size_level0: float | None = Field(
         None,
         gt=0,
-        description="Side of a patch in level-0 pixels, for files that do not say.",
+        description="Side of a patch in level-0 pixels, for files that do not record it.",
     )
     compute: ExactComputeConfig = ComputeConfig(precision="float32")
     read: ReadConfig = ReadConfig()

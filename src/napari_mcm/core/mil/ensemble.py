@@ -1,4 +1,9 @@
-"""The models of a run, and what they say together."""
+"""The models of a run, saved, loaded and averaged.
+
+An ensemble's probability is the mean over its M models, and so is its attention::
+
+    p(slide) = 1/M · Σ_m softmax(logits_m),   a = 1/M · Σ_m a_m
+"""
 
 from __future__ import annotations
 
@@ -31,14 +36,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class AttentionOutput:
-    """What an ensemble makes of one slide.
+    """Prediction of an ensemble on one slide, with attention.
 
     Attributes
     ----------
     probabilities : ndarray of float64, shape (C,)
-        The models' mean.
+        Mean over the models.
     attention : ndarray of float64, shape (N,) or (C, N)
-        The models' mean; sums to 1 over the patches.
+        Mean over the models; sums to 1 over the patches.
     """
 
     probabilities: Floats
@@ -51,9 +56,16 @@ class Ensemble:
     Parameters
     ----------
     saved : sequence of SavedModel
-        One at least, all with the same classes.
+        At least one; all with the same classes.
     compute : ComputeConfig, optional
         Where to compute.
+
+    Attributes
+    ----------
+    models : list of Aggregator
+        The models, on the device.
+    device : torch.device
+        Where they compute.
     """
 
     def __init__(
@@ -65,26 +77,51 @@ class Ensemble:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
+        """Return the names of the classes.
+
+        Returns
+        -------
+        tuple of str
+            In the order of the scores.
+        """
         return self.saved[0].classes
 
     @property
     def folds(self) -> list[str]:
-        """The folds that models are of."""
+        """Return the folds that the models belong to.
+
+        Returns
+        -------
+        list of str
+            Each name once.
+        """
         return list(dict.fromkeys(one.fold for one in self.saved))
 
     @property
     def per_class(self) -> bool:
-        """Whether attention has a row for each class."""
+        """Return whether attention has one row per class.
+
+        Returns
+        -------
+        bool
+            True for CLAM-MB and DSMIL.
+        """
         return self.models[0].per_class
 
     def check(self, origin: FeatureSource, where: Path) -> None:
-        """See that features are of the encoder that the models were trained on.
+        """Check that features are of the encoder that the models were trained on.
+
+        Parameters
+        ----------
+        origin : FeatureSource
+            Source of the features.
+        where : Path
+            Their file or folder, for the error.
 
         Raises
         ------
         FeatureError
-            If they are not, as far as files say.
+            If they are of another encoder, as far as the files record it.
         """
         trained = self.saved[0].origin
         both = trained.fingerprint and origin.fingerprint
@@ -98,7 +135,23 @@ class Ensemble:
             )
 
     def predict(self, vectors: Vectors) -> Generator[None, None, Floats]:
-        """Give the mean probabilities (C,) of a slide from its features (N, D)."""
+        """Return the mean class probabilities of a slide.
+
+        Parameters
+        ----------
+        vectors : ndarray of floating, shape (N, D)
+            Features of the slide's patches.
+
+        Yields
+        ------
+        None
+            While a long bag is computed, so that the caller can cancel.
+
+        Returns
+        -------
+        ndarray of float64, shape (C,)
+            Probabilities.
+        """
         found = []
         for model in self.models:
             logits, _ = yield from self._run(model, vectors, attention=False)
@@ -106,8 +159,26 @@ class Ensemble:
         mean: Floats = np.mean(np.asarray(found, np.float64), axis=0)
         return mean
 
-    def look(self, vectors: Vectors) -> Generator[None, None, AttentionOutput]:
-        """Give mean probabilities and attention of a slide."""
+    def predict_with_attention(
+        self, vectors: Vectors
+    ) -> Generator[None, None, AttentionOutput]:
+        """Return the mean class probabilities and attention of a slide.
+
+        Parameters
+        ----------
+        vectors : ndarray of floating, shape (N, D)
+            Features of the slide's patches.
+
+        Yields
+        ------
+        None
+            While a long bag is computed, so that the caller can cancel.
+
+        Returns
+        -------
+        AttentionOutput
+            Probabilities and attention.
+        """
         scores, weights = [], []
         for model in self.models:
             logits, attention = yield from self._run(model, vectors, attention=True)
@@ -145,27 +216,35 @@ def load_ensemble(
     Parameters
     ----------
     run_dir : Path
-        That `mil train` wrote.
+        Output directory of `mil train`.
     fold : str, optional
-        Take this fold's models only.
+        Load this fold's models only.
     unseen : str, optional
-        Take only models that have not learned from this slide, where there are any.
+        Load only models that do not have this slide in their training set, if there are
+        any.
     compute : ComputeConfig, optional
         Where to compute.
+
+    Returns
+    -------
+    Ensemble
+        The models, ready to predict.
 
     Raises
     ------
     RunError
-        If it is no run, or has no finished model.
+        If the directory is not a run, or has no finished model.
     ConfigError
         If there is no such fold.
+    WeightsError
+        If a model is missing or damaged.
     """
     described = read_folds(run_dir)
     folders = sorted((Path(run_dir) / "models").glob("fold_*/recipe.json"))
     saved = [load_model(file.parent) for file in folders]
     if not saved:
         raise RunError(
-            "has no finished model", run_dir, "Go on with mil train --resume"
+            "has no finished model", run_dir, "Resume it with mil train --resume"
         )
     if len({one.classes for one in saved}) > 1:
         raise RunError("holds models of different classes", run_dir)
@@ -173,7 +252,9 @@ def load_ensemble(
     if fold is not None:
         saved = [one for one in saved if one.fold == fold]
         if not saved:
-            raise ConfigError(f"there is no fold {fold}", hint=f"It has {names}")
+            raise ConfigError(
+                f"there is no fold {fold}", run_dir, f"Its folds are {', '.join(names)}"
+            )
     elif unseen is not None:
         tested = [f["name"] for f in described["folds"] if unseen in f["test"]]
         saved = [one for one in saved if one.fold in tested] or saved
@@ -181,7 +262,20 @@ def load_ensemble(
 
 
 def was_trained_on(run_dir: Path, folds: Sequence[str]) -> set[str]:
-    """Name the slides that the models of some folds were trained or stopped by."""
+    """Return the slides that the models of some folds were trained on or stopped by.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Output directory of `mil train`.
+    folds : sequence of str
+        Names of the folds.
+
+    Returns
+    -------
+    set of str
+        Names of the training and validation slides.
+    """
     found: set[str] = set()
     for fold in read_folds(run_dir)["folds"]:
         if fold["name"] in folds:
@@ -201,17 +295,17 @@ class SavedModel:
     Attributes
     ----------
     model : Aggregator
-        On the CPU, ready to score.
+        On the CPU, in evaluation mode.
     config : AggregatorConfig
-        Which one it is, settled.
+        Its options, without ``auto``.
     classes : tuple of str
         In the order of its scores.
     origin : FeatureSource
-        Of the features that it was trained on.
+        Source of the features that it was trained on.
     fold : str
         Name of the fold whose test slides it has not seen.
     seed : int
-        Of its training.
+        Random seed of its training.
     """
 
     model: Aggregator
@@ -231,7 +325,25 @@ def save_model(
     fold: str,
     seed: int,
 ) -> None:
-    """Write ``model.safetensors`` and ``recipe.json`` into a folder."""
+    """Write a trained aggregator as ``model.safetensors`` and ``recipe.json``.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets the two files.
+    weights : dict of str to Tensor
+        The aggregator's state.
+    config : AggregatorConfig
+        Its options.
+    classes : sequence of str
+        Names of the classes, in the order of the scores.
+    origin : FeatureSource
+        Source of the features that it was trained on.
+    fold : str
+        Name of the fold.
+    seed : int
+        Random seed of its training.
+    """
     ready = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
     with atomic_path(folder / "model.safetensors") as part:
         save_file(ready, part)
@@ -253,6 +365,16 @@ def save_model(
 
 def load_model(folder: Path) -> SavedModel:
     """Load a trained aggregator.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``model.safetensors`` and ``recipe.json``.
+
+    Returns
+    -------
+    SavedModel
+        The model, on the CPU.
 
     Raises
     ------
@@ -296,7 +418,7 @@ def _load_weights(model: Aggregator, file: Path) -> None:
         raise WeightsError(
             f"does not fit its recipe.json (first at {wrong[0]})",
             file,
-            "They belong to two trainings; copy the whole run",
+            "The two files belong to different runs; copy the whole run",
         )
     model.load_state_dict(weights)
 

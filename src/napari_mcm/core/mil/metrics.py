@@ -1,4 +1,14 @@
-"""Figures of a classifier, from scikit-learn."""
+"""Metrics of a slide classifier, from scikit-learn, with bootstrap intervals.
+
+AUROC and average precision are means over classes, each against the rest. The expected
+calibration error compares the winning class's probability with how often it is right,
+in bins B_k of equal width::
+
+    ECE = Σ_k |B_k| / S · | accuracy(B_k) - confidence(B_k) |
+
+Intervals are the percentiles of the metric over bootstrap samples of slides, or of
+patients.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +27,23 @@ Labels = NDArray[np.int64]
 
 
 MAIN = ("auroc", "average_precision", "balanced_accuracy", "f1", "ece")
-"""The figures that get intervals, in the order they are shown."""
+"""The metrics that get intervals, in the order in which they are shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was predicted of slides whose class is known.
+    """Predictions of slides whose class is known.
 
     Attributes
     ----------
     slides, patients, folds : tuple of str
-        Each slide's name, its patient, and the fold it was tested in.
+        Name of each slide, its patient, and the fold in which it was tested.
     labels : ndarray of int64, shape (S,)
         Index of the true class.
     probabilities : ndarray of float64, shape (S, C)
-        Rows add up to 1.
+        Rows sum to 1.
     classes : tuple of str
-        Names.
+        Names of the classes.
     """
 
     slides: tuple[str, ...]
@@ -44,7 +54,18 @@ class Predictions:
     classes: tuple[str, ...]
 
     def of_fold(self, fold: str) -> Predictions:
-        """Give those of one fold."""
+        """Return the predictions of one fold.
+
+        Parameters
+        ----------
+        fold : str
+            Name of the fold.
+
+        Returns
+        -------
+        Predictions
+            Its slides, in the same order.
+        """
         rows = [i for i, name in enumerate(self.folds) if name == fold]
         return Predictions(
             tuple(self.slides[i] for i in rows),
@@ -57,20 +78,40 @@ class Predictions:
 
     @property
     def baseline(self) -> Floats:
-        """What says nothing of slides gives: the classes' shares, the same for all."""
+        """Return the probabilities of the majority-class baseline.
+
+        Returns
+        -------
+        ndarray of float64, shape (S, C)
+            The frequencies of the classes, the same for all slides.
+        """
         shares = np.bincount(self.labels, minlength=len(self.classes))
         return np.tile(shares / shares.sum(), (len(self.labels), 1))
 
 
 def main_scores(labels: Labels, probabilities: Floats, bins: int) -> dict[str, float]:
-    """Compute the figures of :data:`MAIN`; NaN where a figure is not defined.
+    """Compute the metrics of :data:`MAIN`.
 
     AUROC and average precision are means over classes, each against the rest; F1 is
     macro-averaged; ECE is the expected calibration error of the winning class.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (S,)
+        Index of the true class.
+    probabilities : ndarray of float64, shape (S, C)
+        Predicted probabilities.
+    bins : int
+        Bins of the calibration curve.
+
+    Returns
+    -------
+    dict of str to float
+        Value by metric; NaN where it is not defined.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    # A class that does not occur among these slides has no recall to count.
+    # A class that does not occur among these slides has no defined recall.
     _, recall, f1, _ = precision_recall_fscore_support(
         labels,
         probabilities.argmax(axis=1),
@@ -88,7 +129,20 @@ def main_scores(labels: Labels, probabilities: Floats, bins: int) -> dict[str, f
 
 
 def auroc_of(labels: Labels, probabilities: Floats) -> dict[int, float]:
-    """Compute each class's AUROC against the rest, of those that can be told apart."""
+    """Compute each class's AUROC against the rest.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (S,)
+        Index of the true class.
+    probabilities : ndarray of float64, shape (S, C)
+        Predicted probabilities.
+
+    Returns
+    -------
+    dict of int to float
+        AUROC by class; only classes with slides both of it and of others.
+    """
     from sklearn.metrics import roc_auc_score
 
     found = {}
@@ -102,7 +156,20 @@ def auroc_of(labels: Labels, probabilities: Floats) -> dict[int, float]:
 
 
 def precision_of(labels: Labels, probabilities: Floats) -> dict[int, float]:
-    """Compute each class's average precision, of those that occur."""
+    """Compute each class's average precision.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (S,)
+        Index of the true class.
+    probabilities : ndarray of float64, shape (S, C)
+        Predicted probabilities.
+
+    Returns
+    -------
+    dict of int to float
+        Average precision by class; only classes that occur.
+    """
     from sklearn.metrics import average_precision_score
 
     return {
@@ -114,17 +181,17 @@ def precision_of(labels: Labels, probabilities: Floats) -> dict[int, float]:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How far confidence and truth lie apart.
+    """Calibration curve of the winning class, and its expected error.
 
     Attributes
     ----------
-    confidence, correct : ndarray, shape (K,)
-        Of the bins that hold slides: mean probability of the winning class, and the part
-        of slides where it is right.
-    counts : ndarray of int, shape (K,)
-        Slides.
+    confidence, correct : ndarray of float64, shape (K,)
+        Mean probability of the winning class, and the fraction of slides where it is right,
+        in each bin that holds slides.
+    counts : ndarray of int64, shape (K,)
+        Slides per bin.
     error : float
-        Expected calibration error: their distance, weighted by the counts.
+        Expected calibration error: the mean distance of the two, weighted by the counts.
     """
 
     confidence: Floats
@@ -134,7 +201,24 @@ class Calibration:
 
 
 def calibration(labels: Labels, probabilities: Floats, bins: int) -> Calibration:
-    """Compare confidence and truth in equal bins (scikit-learn's calibration curve)."""
+    """Compute the calibration curve of the winning class in bins of equal width.
+
+    scikit-learn's ``calibration_curve``.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (S,)
+        Index of the true class.
+    probabilities : ndarray of float64, shape (S, C)
+        Predicted probabilities.
+    bins : int
+        Number of bins between 0 and 1.
+
+    Returns
+    -------
+    Calibration
+        The curve and its expected error.
+    """
     from sklearn.calibration import calibration_curve
 
     sure = probabilities.max(axis=1).clip(0, 1)
@@ -152,7 +236,20 @@ def calibration(labels: Labels, probabilities: Floats, bins: int) -> Calibration
 
 
 def all_scores(predictions: Predictions, bins: int) -> dict[str, object]:
-    """Compute every figure, ready for JSON: main, per class, confusion, calibration."""
+    """Compute all metrics: main, per class, confusion, calibration.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Predictions of S slides.
+    bins : int
+        Bins of the calibration curve.
+
+    Returns
+    -------
+    dict of str to object
+        Values that JSON can hold, except for NaN; see :func:`~.results.plain`.
+    """
     from sklearn.metrics import confusion_matrix
 
     labels, probabilities = predictions.labels, predictions.probabilities
@@ -180,7 +277,20 @@ def all_scores(predictions: Predictions, bins: int) -> dict[str, object]:
 
 
 def label_indices(labels: Sequence[str], classes: Sequence[str]) -> Labels:
-    """Turn labels into indices of classes."""
+    """Convert labels to indices of classes.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Labels, each of which is a class.
+    classes : sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    ndarray of int64, shape (S,)
+        Index of each label's class.
+    """
     place = {name: number for number, name in enumerate(classes)}
     return np.array([place[label] for label in labels], np.int64)
 
@@ -207,30 +317,34 @@ def bootstrap(
     stage: str,
     seed: int = 0,
 ) -> Job[dict[str, Interval]]:
-    """Draw units with replacement and see how figures vary.
+    """Compute bootstrap intervals of metrics, as a job.
 
-    Efron's percentile interval. Draws depend on the seed and the units only: two methods
-    on the same slides see the same draws, and a difference computed inside `statistic`
-    is a paired one.
+    Efron's percentile interval. Samples depend on the seed and the units only: two
+    methods on the same slides see the same samples, and a difference computed inside
+    `statistic` is paired.
 
     Parameters
     ----------
     statistic : callable
-        Gives figures of some rows, which may repeat.
+        Maps an array of rows, which may repeat, to a dict of metrics.
     units : sequence of str
-        What each row belongs to: the slide itself, or its patient, whose rows are drawn
-        together.
+        Unit of each row: the slide itself, or its patient, whose rows are drawn together.
     resamples : int
-        Draws.
+        Number of samples.
     stage : str
-        What progress says.
-    seed : int
-        Of the draws.
+        Text of the progress.
+    seed : int, optional
+        Random seed.
+
+    Yields
+    ------
+    Event
+        Progress in samples.
 
     Returns
     -------
     dict of str to tuple of float
-        Ends of the 95 % interval of each figure; NaN where no draw had it.
+        Ends of the 95 % interval of each metric; NaN where no sample defines it.
     """
     names, place = np.unique(np.asarray(units), return_inverse=True)
     rows = [np.flatnonzero(place == unit) for unit in range(len(names))]

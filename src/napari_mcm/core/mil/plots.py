@@ -1,4 +1,4 @@
-"""Plots of a classifier's figures, without pyplot: no window, no state, any thread."""
+"""Plots of a classifier's metrics, without pyplot: no window, no state, any thread."""
 
 from __future__ import annotations
 
@@ -14,15 +14,29 @@ from napari_mcm.core.mil.metrics import Predictions, calibration
 from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.runtime.jobs import Job, Meter
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
+# Okabe and Ito's palette, which is distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _QUIET = "#707070"
 
 
 def write_plots(folder: Path, predictions: Predictions, bins: int) -> Job[list[Path]]:
-    """Write ``roc``, ``precision_recall``, ``reliability`` and ``confusion``.
+    """Write ROC, precision-recall, reliability and confusion plots, as a job.
 
-    Each as PNG and SVG.
+    Each is written as PNG and SVG.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run; the plots go to ``plots`` inside it.
+    predictions : Predictions
+        Predictions of the test slides.
+    bins : int
+        Bins of the reliability curve.
+
+    Yields
+    ------
+    Event
+        Progress in figures.
 
     Returns
     -------
@@ -49,7 +63,18 @@ def write_plots(folder: Path, predictions: Predictions, bins: int) -> Job[list[P
 
 
 def draw_roc(predictions: Predictions) -> Figure:
-    """Draw the pooled ROC curve of each class, thin lines for folds, and chance."""
+    """Draw the pooled ROC curve of each class, thin lines for folds, and chance.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Predictions of the test slides.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The plot; for two classes, the second class only.
+    """
     from sklearn.metrics import roc_auc_score, roc_curve
 
     figure, ax = _square("false positive rate", "true positive rate")
@@ -73,7 +98,18 @@ def draw_roc(predictions: Predictions) -> Figure:
 
 
 def draw_precision_recall(predictions: Predictions) -> Figure:
-    """Draw the pooled precision-recall curve of each class, and its share."""
+    """Draw the pooled precision-recall curve of each class, and its frequency.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Predictions of the test slides.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The plot; for two classes, the second class only.
+    """
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     figure, ax = _square("recall", "precision")
@@ -87,14 +123,27 @@ def draw_precision_recall(predictions: Predictions) -> Figure:
         label = f"{predictions.classes[number]}: {area:.3f}"
         ax.step(recall, precision, color=colour, linewidth=2, label=label, where="post")
         ax.axhline(positive.mean(), color=colour, linestyle=":", linewidth=1)
-    _legend(ax, "average precision (dotted: share of the class)")
+    _legend(ax, "average precision (dotted: frequency of the class)")
     return figure
 
 
 def draw_reliability(predictions: Predictions, bins: int) -> Figure:
-    """Draw how often the winning class is right against how sure the model is."""
+    """Draw how often the winning class is right against its probability.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Predictions of the test slides.
+    bins : int
+        Number of bins.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The plot, with the number of slides per bin.
+    """
     curve = calibration(predictions.labels, predictions.probabilities, bins)
-    figure, ax = _square("mean confidence", "part that is right")
+    figure, ax = _square("mean confidence", "fraction correct")
     ax.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", linewidth=1)
     ax.plot(curve.confidence, curve.correct, "o-", color=COLOURS[0], linewidth=1.6)
     for x, y, count in zip(curve.confidence, curve.correct, curve.counts, strict=True):
@@ -106,7 +155,18 @@ def draw_reliability(predictions: Predictions, bins: int) -> Figure:
 
 
 def draw_confusion(predictions: Predictions) -> Figure:
-    """Draw the confusion matrix: counts, coloured by their share of the true class."""
+    """Draw the confusion matrix: counts, coloured by their fraction of the true class.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Predictions of the test slides.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The plot.
+    """
     from sklearn.metrics import confusion_matrix
 
     names = predictions.classes
@@ -127,7 +187,7 @@ def draw_confusion(predictions: Predictions) -> Figure:
 
 
 def _shown(predictions: Predictions) -> list[tuple[int, str]]:
-    """Give classes and colours: of two classes the second one only."""
+    """Return the classes to draw and their colours; of two classes only the second."""
     count = len(predictions.classes)
     numbers = [1] if count == 2 else list(range(count))
     return [(number, COLOURS[i % len(COLOURS)]) for i, number in enumerate(numbers)]

@@ -1,4 +1,4 @@
-"""Predicting slides with a trained run, as a job."""
+"""Prediction of slides with the models of a trained run, as a job."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from napari_mcm.core.runtime.threads import report_while_running
 
 @dataclass(frozen=True, eq=False)
 class PredictResult:
-    """What was predicted.
+    """Predictions of slides.
 
     Attributes
     ----------
     slides : tuple of str
-        Names.
+        Names of the slides.
     classes : tuple of str
-        Names.
+        Names of the classes.
     probabilities : ndarray of float64, shape (S, C)
         Means over the models.
     models : int
-        How many were averaged.
+        Number of models averaged.
     figures : dict or None
-        As of a training, where the table has labels.
+        Metrics, as of a training; None where the table has no labels.
     file : Path or None
         The table written.
     failed : tuple of str
-        A line for each slide whose features could not be used.
+        One line for each slide whose features could not be used.
     """
 
     slides: tuple[str, ...]
@@ -55,12 +55,29 @@ class PredictResult:
 
 
 def predict(config: PredictConfig) -> Job[PredictResult]:
-    """Predict slides by the mean of a run's models.
+    """Predict slides by the mean of a run's models, as a job.
+
+    Parameters
+    ----------
+    config : PredictConfig
+        Run, features, and optionally a table of slides and an output file.
+
+    Yields
+    ------
+    Event
+        Progress in slides; notes on slides without features or in the training set.
+
+    Returns
+    -------
+    PredictResult
+        Probabilities, and metrics where labels are known.
 
     Raises
     ------
     ConfigError
-        If something is not given, or there are no features of any slide.
+        If an option is missing, or no slide could be predicted.
+    FeatureError
+        If the features are of another encoder than the run's.
     """
     if config.run is None or config.features is None:
         raise ConfigError(
@@ -69,12 +86,13 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
     ensemble = load_ensemble(config.run, config.fold, compute=config.compute)
     folder = FeatureFolder(config.features, config.bags)
     cohort = None if config.cohort is None else read_cohort(config.cohort, False)
-    slides = yield from _asked(config, folder, cohort)
+    slides = yield from _slides_to_predict(config, folder, cohort)
     seen = was_trained_on(config.run, ensemble.folds) & set(slides)
     if seen:
         yield Note(
-            f"{len(seen)} of {len(slides)} slides were learned from: their predictions "
-            "flatter; predictions.csv of the run has those of unseen slides",
+            f"{len(seen)} of {len(slides)} slides were in the training set: their "
+            "predictions are optimistic; predictions.csv of the run has those of unseen "
+            "slides",
             "warning",
         )
     found, failed = yield from _predict_all(ensemble, folder, slides)
@@ -96,10 +114,16 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
     )
 
 
-def _asked(
+def _slides_to_predict(
     config: PredictConfig, folder: FeatureFolder, cohort: Cohort | None
 ) -> Job[list[str]]:
-    """List the slides to predict; those without features are named."""
+    """Return the slides to predict; report those without features.
+
+    Raises
+    ------
+    ConfigError
+        If slides lack features and that is not allowed.
+    """
     if cohort is None:
         return sorted(folder.files)
     slides = [case.slide for case in cohort.cases]
@@ -110,7 +134,7 @@ def _asked(
         raise ConfigError(
             f"{len(missing)} of {len(slides)} slides have no features",
             folder.path,
-            "Extract them, or go on without with --allow-missing",
+            "Extract them, or leave these slides out with --allow-missing",
         )
     return [slide for slide in slides if slide in folder]
 
@@ -144,7 +168,7 @@ def _figures(
     probabilities: NDArray[np.float64],
     ensemble: Ensemble,
 ) -> Job[dict[str, Any] | None]:
-    """Score what has a label that the run knows."""
+    """Compute metrics of the slides whose label the run knows."""
     cases = {} if cohort is None else {case.slide: case for case in cohort.cases}
     known = [
         i

@@ -1,4 +1,4 @@
-"""What a training leaves: predictions, figures with intervals, plots."""
+"""Results of a training: predictions, metrics with intervals, plots."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from napari_mcm.core.training import Run
 
 @dataclass(frozen=True)
 class MilResult:
-    """What a training leaves.
+    """Result of a training.
 
     Attributes
     ----------
     run_dir : Path
-        Models, ``predictions.csv``, ``figures.json`` and plots.
+        Holds models, ``predictions.csv``, ``figures.json`` and plots.
     figures : dict
-        ``pooled`` and ``folds``: figures; ``baseline``: those of the classes' shares;
-        ``by_slide`` and ``by_patient``: 95 % intervals of the pooled ones.
+        ``pooled`` and ``folds``: metrics; ``baseline``: those of the majority-class
+        baseline; ``by_slide`` and ``by_patient``: 95 % intervals of the pooled ones.
     seconds : float
-        Time spent in the process that ended it.
+        Time spent in the process that finished the run.
     """
 
     run_dir: Path
@@ -51,7 +51,24 @@ class MilResult:
 def write_results(
     run: Run, config: MilConfig, predictions: Predictions, seconds: float
 ) -> Job[dict[str, Any]]:
-    """Write predictions, figures and plots; returns the run's summary."""
+    """Write predictions, metrics and plots of a run, as a job.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    config : MilConfig
+        Its options.
+    predictions : Predictions
+        Predictions of the test slides.
+    seconds : float
+        Time spent in this process.
+
+    Returns
+    -------
+    dict of str to Any
+        The run's summary.
+    """
     write_predictions(run.path / "predictions.csv", predictions)
     figures = yield from compute_figures(predictions, config.figures)
     write_json(run.path / "figures.json", figures)
@@ -62,23 +79,36 @@ def write_results(
 def compute_figures(
     predictions: Predictions, config: FiguresConfig
 ) -> Job[dict[str, Any]]:
-    """Compute figures per fold and pooled, with intervals, and the baseline's."""
+    """Compute metrics per fold and pooled, with intervals and the baseline's, as a job.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Predictions of the test slides.
+    config : FiguresConfig
+        Bootstrap samples and bins.
+
+    Returns
+    -------
+    dict of str to Any
+        As :attr:`MilResult.figures`; null in place of NaN.
+    """
     from sklearn import config_context
 
     bins, resamples = config.bins, config.resamples
 
-    def some(rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
-        # What was checked once need not be checked in every draw.
+    def scores_of(rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
+        # Checking the same values in every sample would take most of the time.
         with config_context(assume_finite=True, skip_parameter_validation=True):
             return main_scores(
                 predictions.labels[rows], predictions.probabilities[rows], bins
             )
 
     by_slide = yield from bootstrap(
-        some, predictions.slides, resamples, "Intervals by slide"
+        scores_of, predictions.slides, resamples, "Intervals by slide"
     )
     by_patient = yield from bootstrap(
-        some, predictions.patients, resamples, "Intervals by patient"
+        scores_of, predictions.patients, resamples, "Intervals by patient"
     )
     folds = dict.fromkeys(predictions.folds)
     found = {
@@ -93,7 +123,15 @@ def compute_figures(
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write a row a slide: its fold, patient, truth, and probability of each class."""
+    """Write one row per slide: its fold, patient, true class, and class probabilities.
+
+    Parameters
+    ----------
+    path : Path
+        CSV file to write.
+    predictions : Predictions
+        Predictions of the test slides.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [f"p_{name}" for name in predictions.classes]
@@ -115,6 +153,16 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 def read_predictions(run_dir: Path) -> Predictions:
     """Read a finished run's predictions of its test slides.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Output directory of `mil train`.
+
+    Returns
+    -------
+    Predictions
+        Predictions of the test slides of all folds.
 
     Raises
     ------
@@ -144,10 +192,20 @@ def read_predictions(run_dir: Path) -> Predictions:
 def read_folds(run_dir: Path) -> dict[str, Any]:
     """Read which slides a run was trained and tested on.
 
+    Parameters
+    ----------
+    run_dir : Path
+        Output directory of `mil train`.
+
+    Returns
+    -------
+    dict of str to Any
+        ``classes``, ``cases`` and ``folds``.
+
     Raises
     ------
     RunError
-        If the directory is no run of `mil train`.
+        If the directory is not a run of `mil train`.
     """
     file = Path(run_dir) / "folds.json"
     try:
@@ -160,12 +218,36 @@ def read_folds(run_dir: Path) -> dict[str, Any]:
 
 
 def result_of(run: Run, summary: Mapping[str, Any]) -> MilResult:
-    """Give the result of a finished run."""
+    """Return the result of a finished run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    summary : mapping
+        Its summary, as :func:`write_results` returned it.
+
+    Returns
+    -------
+    MilResult
+        The same as when it finished.
+    """
     return MilResult(run.path, dict(summary["figures"]), float(summary["seconds"]))
 
 
 def figures_table(figures: Mapping[str, Any]) -> list[str]:
-    """Set the pooled figures beside the baseline's, with their intervals, in columns."""
+    """Return the pooled metrics beside the baseline's, with intervals, as lines of text.
+
+    Parameters
+    ----------
+    figures : mapping
+        As :attr:`MilResult.figures`.
+
+    Returns
+    -------
+    list of str
+        Lines of aligned columns.
+    """
     rows = [("", "pooled", "95 % by slide", "95 % by patient", "majority", "folds")]
     for name in MAIN:
         per_fold = [fold[name] for fold in figures["folds"].values()]
@@ -183,7 +265,18 @@ def figures_table(figures: Mapping[str, Any]) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Set rows of texts in columns."""
+    """Align rows of texts in columns.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        Rows of equal length; at least one.
+
+    Returns
+    -------
+    list of str
+        One line per row.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()
@@ -192,17 +285,50 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """Write a figure; a dash where there is none."""
+    """Format a metric.
+
+    Parameters
+    ----------
+    value : float or None
+        The metric.
+
+    Returns
+    -------
+    str
+        Three decimals; a dash for None and NaN.
+    """
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
 def ends(interval: Sequence[float | None]) -> str:
-    """Write the two ends of an interval."""
+    """Format the two ends of an interval.
+
+    Parameters
+    ----------
+    interval : sequence of float or None
+        Lower and upper end.
+
+    Returns
+    -------
+    str
+        Such as ``"0.712 to 0.934"``.
+    """
     return f"{number(interval[0])} to {number(interval[1])}"
 
 
 def plain(value: Any) -> Any:
-    """Turn NaN, which JSON has not, into null."""
+    """Replace NaN, which JSON does not have, by None.
+
+    Parameters
+    ----------
+    value : Any
+        Nested dicts, lists and numbers.
+
+    Returns
+    -------
+    Any
+        The same structure.
+    """
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

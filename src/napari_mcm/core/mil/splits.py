@@ -1,4 +1,4 @@
-"""Folds: which slides are learned from, stopped by and tested on."""
+"""Folds: which slides are for training, for early stopping and for testing."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Fold:
     Attributes
     ----------
     name : str
-        ``"0"``, or what the table calls it.
+        ``"0"``, or the name in the table.
     train, validation, test : tuple of str
-        Slides; no patient is in two of them.
+        Names of the slides; no patient is in two of them.
     """
 
     name: str
@@ -44,11 +44,23 @@ class Fold:
 
 
 def make_folds(cohort: Cohort, config: SplitConfig) -> list[Fold]:
-    """Part a cohort into folds, by its own columns or by patients and classes.
+    """Divide a cohort into folds, by its own columns or by patients and classes.
 
     A ``fold`` column gives the test slides of each fold, a ``split`` column a single
-    fold. Without them folds are drawn: stratified by class, a patient's slides together
-    (scikit-learn's StratifiedGroupKFold).
+    fold. Without them folds are drawn at random: stratified by class, with all slides
+    of a patient in the same part (scikit-learn's StratifiedGroupKFold).
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Labelled slides.
+    config : SplitConfig
+        Number of folds, validation fraction and random seed.
+
+    Returns
+    -------
+    list of Fold
+        At least one.
 
     Raises
     ------
@@ -108,9 +120,9 @@ def _drawn_folds(cohort: Cohort, config: SplitConfig) -> list[Fold]:
         raise ConfigError(
             f"has a class with {least} patient(s), too few for {config.folds} folds",
             cohort.source,
-            f"Ask for --folds {least} or give a split column"
+            f"Use --folds {least} or add a split column"
             if least > 1
-            else "Each class needs slides of two patients at least",
+            else "Each class needs slides of at least two patients",
         )
     tests = _stratified(cohort.cases, config.folds, config.split_seed)
     names = [str(number) for number in range(config.folds)]
@@ -135,10 +147,10 @@ def _around(
 def _hold_out(
     cases: Sequence[Case], cohort: Cohort, config: SplitConfig, number: int
 ) -> tuple[list[Case], list[Case]]:
-    """Take a stratified part of the patients for early stopping."""
+    """Hold out a stratified part of the patients for early stopping."""
     people = {(case.label, case.patient) for case in cases}
     counts = Counter(label for label, _ in people)
-    # Of a small cohort a larger part is held out, so that each class is in it.
+    # A small cohort holds out a larger part, so that each class is in it.
     parts = max(min(round(1 / config.validation), *counts.values()), 2)
     seed = config.split_seed * 1009 + number
     held = {case.slide for case in _stratified(cases, parts, seed)[0]}
@@ -156,12 +168,12 @@ def _stratified(cases: Sequence[Case], parts: int, seed: int) -> list[list[Case]
     most = max(np.unique(labels, return_counts=True)[1])
     if min(len(set(patients)), most) < parts:
         raise ConfigError(
-            f"{len(set(patients))} patient(s) are too few to part into {parts}",
-            hint="Ask for fewer --folds or a greater --validation",
+            f"{len(set(patients))} patient(s) cannot be divided into {parts} parts",
+            hint="Use fewer --folds or a greater --validation",
         )
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
-        # Rare classes are not in every part; what matters of it is checked afterwards.
+        # Rare classes are not in every part; _check_parts rejects what matters.
         warnings.simplefilter("ignore", UserWarning)
         split = list(splitter.split(labels, labels, patients))
     return [[cases[int(i)] for i in test] for _, test in split]
@@ -186,8 +198,7 @@ def _check_leakage(fold: Fold, cohort: Cohort) -> None:
 
 def _leak(patient: str, cohort: Cohort, what: str) -> ConfigError:
     return ConfigError(
-        f"patient {patient} is in two parts of {what}: the test would be of what was "
-        "learned",
+        f"patient {patient} is in two parts of {what} (data leakage)",
         cohort.source,
         "Put all slides of a patient into the same part",
     )
@@ -195,19 +206,19 @@ def _leak(patient: str, cohort: Cohort, what: str) -> ConfigError:
 
 def _check_parts(fold: Fold, cohort: Cohort) -> None:
     labels = {case.slide: case.label for case in cohort.cases}
-    learned = {labels[slide] for slide in fold.train}
-    lost = [label for label in cohort.classes if label not in learned]
-    if lost:
+    trained = {labels[slide] for slide in fold.train}
+    missing = [label for label in cohort.classes if label not in trained]
+    if missing:
         raise ConfigError(
-            f"fold {fold.name} has no slide of class {lost[0]} to learn from",
+            f"fold {fold.name} has no training slide of class {missing[0]}",
             cohort.source,
-            "Ask for fewer --folds, or give a split column",
+            "Use fewer --folds, or add a split column",
         )
     if not fold.validation or not fold.test:
         raise ConfigError(
             f"fold {fold.name} has too few slides",
             cohort.source,
-            "Ask for fewer --folds",
+            "Use fewer --folds",
         )
 
 

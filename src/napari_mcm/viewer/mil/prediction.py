@@ -165,7 +165,9 @@ def predict_slide(request: PredictionRequest) -> Job[SlidePrediction]:
         raise ConfigError("holds no patch with features", file)
     progress = Progress(f"Looking at {request.name}", 0, None)
     with explain_out_of_memory(LOOKED_AT, where=file):
-        looked = yield from report_while_running(ensemble.look(vectors), progress)
+        looked = yield from report_while_running(
+            ensemble.predict_with_attention(vectors), progress
+        )
     return SlidePrediction(
         request,
         features,

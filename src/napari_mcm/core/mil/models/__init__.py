@@ -1,4 +1,4 @@
-"""Aggregators: from the patches of a slide to its class."""
+"""Aggregators: networks that map the patches of a slide to its class scores."""
 
 from __future__ import annotations
 
@@ -29,16 +29,21 @@ __all__ = [
 def make_aggregator(
     config: AggregatorConfig, dim: int, classes: int, seed: int = 0
 ) -> Aggregator:
-    """Make an aggregator whose weights depend on a seed only.
+    """Create an aggregator whose initial weights depend on a seed only.
 
     Parameters
     ----------
     config : AggregatorConfig
-        Which one, and its sizes.
+        Which aggregator, and its sizes.
     dim, classes : int
         Length of a feature vector; number of classes.
-    seed : int
-        Of the weights.
+    seed : int, optional
+        Random seed of the weights.
+
+    Returns
+    -------
+    Aggregator
+        On the CPU, in training mode.
     """
     with seeded(seed):
         return _make(config.settled, dim, classes)

@@ -1,4 +1,4 @@
-"""What all aggregators share: the interface, masks, and dropout that can be repeated."""
+"""What all aggregators share: the interface, masks, and repeatable dropout."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, eq=False)
 class Aggregated:
-    """What an aggregator makes of a batch of bags.
+    """Output of an aggregator for a batch of bags.
 
     Attributes
     ----------
     logits : Tensor, shape (B, C)
         Scores of the classes.
     attention : Tensor, shape (B, N) or (B, C, N), or None
-        Weights that sum to 1 over a bag's patches; 0 where the mask is False. None
-        where they were not asked for and are not at hand.
+        Weights that sum to 1 over a bag's patches; 0 where the mask is False. None where
+        they were not requested and are not a by-product.
     instances : Tensor or None
-        What the auxiliary loss needs of the patches: hidden vectors (B, N, H) or
-        scores (B, N, C).
+        Input of the auxiliary loss: hidden vectors, shape (B, N, H), or patch scores, shape
+        (B, N, C).
     """
 
     logits: Tensor
@@ -33,16 +33,16 @@ class Aggregated:
 
 
 class Aggregator(nn.Module, ABC):
-    """From the features of a bag's patches to the scores of a slide's classes.
+    """Map the features of a bag's patches to the scores of a slide's classes.
 
     Attributes
     ----------
     per_class : bool
-        Whether attention has a row for each class.
+        Whether attention has one row per class.
     auxiliary_weight : float
-        Part of the auxiliary loss in the whole, 0 to 1; the bag's loss has the rest.
+        Weight of the auxiliary loss in the total, 0 to 1; the bag's loss has the rest.
     shown : str
-        What is drawn as attention, in words for the map's title.
+        What is drawn as attention, for the map's title.
     caveat : str
         What a reader of the map must know; empty where it is plain attention.
     """
@@ -56,7 +56,22 @@ class Aggregator(nn.Module, ABC):
     def aggregate(
         self, bag: Tensor, mask: Tensor | None = None, with_attention: bool = False
     ) -> Aggregated:
-        """Do the work of :meth:`forward`; keeps what the auxiliary loss needs."""
+        """Score bags and keep what the auxiliary loss needs.
+
+        Parameters
+        ----------
+        bag : Tensor, shape (B, N, D)
+            Features of patches; shorter bags of a batch are padded.
+        mask : Tensor of bool, shape (B, N), optional
+            False for padding.
+        with_attention : bool, optional
+            Whether attention is needed, if it costs extra.
+
+        Returns
+        -------
+        Aggregated
+            Logits, attention, and the input of the auxiliary loss.
+        """
 
     def forward(
         self, bag: Tensor, mask: Tensor | None = None, return_attention: bool = False
@@ -68,14 +83,15 @@ class Aggregator(nn.Module, ABC):
         bag : Tensor, shape (B, N, D)
             Features of patches; shorter bags of a batch are padded.
         mask : Tensor of bool, shape (B, N), optional
-            True for a bag's own patches, False for padding; each bag has one at least.
-        return_attention : bool
-            Give the attention too.
+            True for a bag's own patches, False for padding; each bag has at least one
+            patch.
+        return_attention : bool, optional
+            Whether to return the attention, too.
 
         Returns
         -------
         Tensor, shape (B, C), or tuple of Tensor
-            Logits; with `return_attention` also the attention: (B, N), or (B, C, N)
+            Logits; with `return_attention` also the attention, shape (B, N), or (B, C, N)
             where `per_class`. It sums to 1 over a bag's patches.
         """
         state = self.aggregate(bag, mask, return_attention)
@@ -87,12 +103,12 @@ class Aggregator(nn.Module, ABC):
     def auxiliary_loss(
         self, state: Aggregated, labels: Tensor, mask: Tensor | None = None
     ) -> Tensor | None:
-        """Compute what is learned beside the bag's label.
+        """Compute the auxiliary loss beside that of the bags' labels.
 
         Parameters
         ----------
         state : Aggregated
-            What :meth:`aggregate` gave.
+            Output of :meth:`aggregate`.
         labels : Tensor of int64, shape (B,)
             Classes of the bags.
         mask : Tensor of bool, shape (B, N), optional
@@ -101,13 +117,26 @@ class Aggregator(nn.Module, ABC):
         Returns
         -------
         Tensor or None
-            A mean over bags; None where the method has none.
+            Mean over the bags; None where the method has no auxiliary loss.
         """
         return None
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Turn scores (B, ..., N) into weights over N; padding (B, N) gets none."""
+    """Compute the softmax over patches, without padding.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (B, ..., N)
+        Scores of the patches.
+    mask : Tensor of bool, shape (B, N), or None
+        False for padding.
+
+    Returns
+    -------
+    Tensor, shape (B, ..., N)
+        Weights that sum to 1 over N; 0 for padding.
+    """
     if mask is not None:
         shape = (mask.shape[0], *[1] * (scores.ndim - 2), mask.shape[1])
         scores = scores.masked_fill(~mask.view(shape), float("-inf"))
@@ -120,8 +149,8 @@ class Dropout(nn.Module):
     Parameters
     ----------
     p : float
-        Part of the values dropped; taken to the nearest 1/256, since a value's fate is
-        one random byte.
+        Fraction of the values to drop, rounded to the nearest 1/256: one random byte
+        decides about each value.
     """
 
     def __init__(self, p: float) -> None:
@@ -130,11 +159,28 @@ class Dropout(nn.Module):
         self._bytes: np.random.Generator | None = None
 
     def seed(self, key: tuple[int, ...]) -> None:
-        """Let the next draws depend on these numbers."""
+        """Make the next draws depend on a key.
+
+        Parameters
+        ----------
+        key : tuple of int
+            Any numbers.
+        """
         self._bytes = np.random.Generator(np.random.SFC64(key))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Drop values and scale up the rest, in training; else leave them."""
+        """Drop values and scale up the rest in training mode; else return them unchanged.
+
+        Parameters
+        ----------
+        values : Tensor
+            Values of any shape.
+
+        Returns
+        -------
+        Tensor
+            Same shape.
+        """
         level = round(self.p * 256)
         if not self.training or level == 0:
             return values
@@ -147,14 +193,30 @@ class Dropout(nn.Module):
 
 
 def seed_dropout(model: nn.Module, *key: int) -> None:
-    """Give every dropout of a model draws of its own that depend on a key only."""
+    """Give every dropout layer of a model its own draws, which depend on a key only.
+
+    Parameters
+    ----------
+    model : Module
+        The model.
+    *key : int
+        Any numbers.
+    """
     found = [part for part in model.modules() if isinstance(part, Dropout)]
     for number, part in enumerate(found):
         part.seed((*key, number))
 
 
 class Projection(nn.Sequential):
-    """Features (B, N, D) to hidden vectors (B, N, H): linear, ReLU, dropout."""
+    """Project features to hidden vectors: linear, ReLU, dropout.
+
+    Parameters
+    ----------
+    dim, hidden : int
+        Length of a feature vector, and of a hidden vector.
+    dropout : float
+        Dropout on the hidden vectors.
+    """
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__(

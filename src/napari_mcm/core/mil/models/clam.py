@@ -1,7 +1,15 @@
-"""CLAM: attention that also learns from the patches that it picks itself.
+"""CLAM: attention pooling with an instance loss on the patches that attention selects.
 
+The bag is pooled as in ABMIL. For the bag's class c, the k patches of greatest
+attention are positive and the k of least attention negative examples of a patch
+classifier::
+
+    L = (1 - w) · CE(logits, c) + w · instance_loss(top k -> 1, bottom k -> 0)
+
+References
+----------
 Lu et al., "Data-efficient and weakly supervised computational pathology on whole-slide
-images", Nature Biomedical Engineering 2021. Written from the description.
+images", Nature Biomedical Engineering, 2021. Written from the description.
 """
 
 from __future__ import annotations
@@ -19,24 +27,28 @@ from napari_mcm.core.mil.models.base import Aggregated, masked_softmax
 class CLAMSB(ABMIL):
     """CLAM with a single attention branch.
 
-    The bag is pooled as in ABMIL. Besides, each class has a classifier of patches,
-    ``Linear(hidden, 2)``: for the bag's class it learns that the patches of greatest
-    attention belong to it and those of least do not; with `subtyping` the other
-    classes' learn that the patches of greatest attention are not theirs.
+    Each class has a patch classifier, ``Linear(hidden, 2)``. That of the bag's class is
+    trained on the patches of greatest attention as positives and of least attention as
+    negatives. With `subtyping`, those of the other classes take the patches of greatest
+    attention as negatives.
 
     Parameters
     ----------
-    dim, classes, hidden, width, dropout
-        As in :class:`~napari_mcm.core.mil.models.abmil.ABMIL`.
-    instances : int
-        Patches k taken from each end; at most half of the bag, so that none is taken
-        from both. A bag of one patch has no instance loss.
-    weight : float
-        Part of the instance loss in the whole.
-    loss : {"svm", "ce"}
+    dim, classes : int
+        Length D of a feature vector; number C of classes.
+    hidden, width : int
+        Length of the projected vectors, and of the gate.
+    dropout : float
+        Dropout on the projected vectors and the gate.
+    instances : int, optional
+        Number k of patches from each end; at most half of the bag, so that none is taken
+        twice. A bag of one patch has no instance loss.
+    weight : float, optional
+        Weight of the instance loss in the total, 0 to 1.
+    loss : {"svm", "ce"}, optional
         Smooth top-1 SVM (Berrada et al., ICLR 2018) or cross-entropy.
-    subtyping : bool
-        Whether classes exclude each other.
+    subtyping : bool, optional
+        Whether classes are mutually exclusive.
     """
 
     def __init__(
@@ -61,7 +73,22 @@ class CLAMSB(ABMIL):
     def auxiliary_loss(
         self, state: Aggregated, labels: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """Compute the instance loss, a mean over the bags."""
+        """Compute the instance loss.
+
+        Parameters
+        ----------
+        state : Aggregated
+            Output of :meth:`aggregate`.
+        labels : Tensor of int64, shape (B,)
+            Classes of the bags.
+        mask : Tensor of bool, shape (B, N), optional
+            False for padding.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Mean over the bags.
+        """
         assert state.attention is not None and state.instances is not None
         losses = []
         for bag, label in enumerate(labels.tolist()):
@@ -71,7 +98,10 @@ class CLAMSB(ABMIL):
         return torch.stack(losses).mean()
 
     def _of_bag(self, attention: Tensor, vectors: Tensor, label: int) -> Tensor:
-        """Sum over classes for one bag: attention (N,) or (C, N), vectors (N, H)."""
+        """Compute the instance loss of one bag, summed over classes.
+
+        Attention is (N,) or (C, N), vectors are (N, H).
+        """
         count = min(self.instances, len(vectors) // 2)
         total = vectors.new_zeros(())
         if count == 0:
@@ -100,10 +130,27 @@ class CLAMSB(ABMIL):
 
 
 class CLAMMB(CLAMSB):
-    """CLAM with an attention branch and a bag classifier for each class.
+    """CLAM with one attention branch and one bag classifier per class.
 
-    Attention has C rows; class c is scored by a ``Linear(hidden, 1)`` of its own on the
-    mean that is weighted by its row. Parameters as in :class:`CLAMSB`.
+    Attention has C rows. Class c is scored by its own ``Linear(hidden, 1)`` on the mean
+    that its row weights.
+
+    Parameters
+    ----------
+    dim, classes : int
+        Length D of a feature vector; number C of classes.
+    hidden, width : int
+        Length of the projected vectors, and of the gate.
+    dropout : float
+        Dropout on the projected vectors and the gate.
+    instances : int, optional
+        As in :class:`CLAMSB`.
+    weight : float, optional
+        As in :class:`CLAMSB`.
+    loss : {"svm", "ce"}, optional
+        As in :class:`CLAMSB`.
+    subtyping : bool, optional
+        As in :class:`CLAMSB`.
     """
 
     per_class: ClassVar[bool] = True
@@ -137,21 +184,53 @@ class CLAMMB(CLAMSB):
     def aggregate(
         self, bag: Tensor, mask: Tensor | None = None, with_attention: bool = False
     ) -> Aggregated:
-        """Pool once a class; attention is (B, C, N)."""
-        vectors = self.project(bag)
-        attention = masked_softmax(self.attend(vectors), mask)
-        pooled = attention @ vectors
-        # Row c of the matrix is the classifier of class c, and sees its mean only.
+        """Pool once per class; attention has shape (B, C, N).
+
+        Parameters
+        ----------
+        bag : Tensor, shape (B, N, D)
+            Features of patches; shorter bags of a batch are padded.
+        mask : Tensor of bool, shape (B, N), optional
+            False for padding.
+        with_attention : bool, optional
+            Whether attention is needed, if it costs extra.
+
+        Returns
+        -------
+        Aggregated
+            Logits, attention, and the input of the auxiliary loss.
+        """
+        vectors = self.project(bag)  # (B, N, H)
+        attention = masked_softmax(self.attend(vectors), mask)  # (B, C, N)
+        pooled = attention @ vectors  # (B, C, H)
+        # Row c of the matrix classifies class c, from its own mean only: (B, C).
         logits = torch.einsum("bch,ch->bc", pooled, self.classify.weight)
         return Aggregated(logits + self.classify.bias, attention, vectors)
 
 
 def instance_loss(scores: Tensor, targets: list[int], margin: float) -> Tensor:
-    """Score patches (K, 2) against what they are taken for.
+    """Compute the loss of patch scores against their pseudo-labels.
 
     With `margin` 1 this is the smooth top-1 SVM loss at temperature 1 (Berrada, Zisserman
-    and Kumar, ICLR 2018): a log-sum-exp of scores to which every wrong class adds the
-    margin, less the right one's score. With 0 it is the cross-entropy.
+    and Kumar, ICLR 2018)::
+
+        L = log Σ_j exp(s_j + margin · [j ≠ y]) - s_y
+
+    With 0 it is the cross-entropy.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (K, 2)
+        Scores of K patches.
+    targets : list of int
+        Pseudo-label of each patch, 0 or 1.
+    margin : float
+        Margin of the wrong class.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Mean over the patches.
     """
     wanted = torch.tensor(targets, device=scores.device)
     wrong = 1 - F.one_hot(wanted, 2).to(scores.dtype)

@@ -1,4 +1,15 @@
-"""TransMIL: patches that attend to each other through landmarks."""
+"""TransMIL: patches attend to each other through Nyström attention with landmarks.
+
+L tokens attend through m landmarks q_m, k_m, which are means over stretches of tokens
+(Xiong et al., "Nyströmformer", AAAI 2021); A^+ is the iterated pseudo-inverse::
+
+    out = softmax(q k_m^T / √d) · softmax(q_m k_m^T / √d)^+ · softmax(q_m k^T / √d) · v
+
+References
+----------
+Shao et al., "TransMIL: Transformer based Correlated Multiple Instance Learning for Whole
+Slide Image Classification", NeurIPS 2021.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +25,26 @@ from napari_mcm.core.mil.models.base import Aggregated, Aggregator, Dropout
 
 HEADS, RESIDUAL_KERNEL, PINV_ITERATIONS = 8, 33, 6
 MANY_TOKENS = 20_000
-"""Tokens from which attention is computed twice in training rather than remembered."""
+"""Number of tokens above which training recomputes attention to save memory."""
 
 
 class NystromAttention(nn.Module):
-    """Self-attention of L tokens through m landmarks, never L x L nor even L x m.
+    """Self-attention of L tokens through m landmarks, never L × L nor even L × m.
 
-    Xiong et al., "Nyströmformer", AAAI 2021: ``softmax(q k_m') pinv(softmax(q_m k_m'))
-    softmax(q_m k')``, where landmarks are means over equal stretches of tokens and the
-    inverse is iterated; plus a convolution over the values along the tokens.
-
-    The number of tokens need not be a multiple of that of landmarks: stretches differ by
-    one token then, where the first implementation pads with zeros that are attended to.
+    Xiong et al., "Nyströmformer", AAAI 2021. Landmarks are means over equal stretches
+    of tokens and the inverse is iterated; a convolution over the values along the
+    tokens is added. The number of tokens need not be a multiple of that of landmarks:
+    stretches then differ by one token, where the authors' code pads with zeros that are
+    attended to.
 
     Parameters
     ----------
-    width, heads, landmarks : int
-        Length of a token; heads that share it; landmarks, or as many as tokens if fewer.
+    width, heads : int
+        Length of a token; number of heads that share it.
+    landmarks : int
+        Number of landmarks; as many as tokens if those are fewer.
     dropout : float
-        On the result.
+        Dropout on the result.
     """
 
     def __init__(self, width: int, heads: int, landmarks: int, dropout: float) -> None:
@@ -51,22 +63,35 @@ class NystromAttention(nn.Module):
         )
 
     def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
-        """Attend among tokens (1, L, width); give the result for all or the `first`."""
+        """Attend among tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (1, L, width)
+            Tokens of one bag.
+        first : int, optional
+            Compute the result of this many first tokens only; by default of all.
+
+        Returns
+        -------
+        Tensor, shape (1, L, width) or (1, first, width)
+            Mixed tokens.
+        """
         if torch.is_grad_enabled() and tokens.shape[1] > MANY_TOKENS:
             mixed = checkpoint(
                 self._mix, tokens, first, use_reentrant=False, preserve_rng_state=False
             )
         else:
             mixed = self._mix(tokens, first)
-        # Outside, as what is computed again must not be drawn again.
+        # Outside the checkpoint: recomputation must not draw other values.
         dropped: Tensor = self.dropout(mixed)
         return dropped
 
     def _mix(self, tokens: Tensor, first: int | None) -> Tensor:
-        query, key, value = self._split(tokens)
-        marks = self._landmarks(query), self._landmarks(key)
-        inverse = pseudo_inverse(_softmax(*marks))
-        # Both products with the long side are done block by block inside.
+        query, key, value = self._split(tokens)  # (1, heads, L, d) each
+        marks = self._landmarks(query), self._landmarks(key)  # (1, heads, m, d) each
+        inverse = pseudo_inverse(_softmax(*marks))  # (1, heads, m, m)
+        # PyTorch computes both products with the long side block by block.
         gathered = F.scaled_dot_product_attention(marks[0], key, value)
         wanted = query[:, :, :first]
         out = F.scaled_dot_product_attention(wanted, marks[1], inverse @ gathered)
@@ -76,7 +101,18 @@ class NystromAttention(nn.Module):
         return mixed
 
     def of_class_token(self, tokens: Tensor) -> Tensor:
-        """Give the first token's attention to each token (L,), the mean over heads."""
+        """Return the first token's attention to each token, the mean over heads.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (1, L, width)
+            Tokens of one bag; the first is the class token.
+
+        Returns
+        -------
+        Tensor, shape (L,)
+            An approximation that sums to about 1; some values may be negative.
+        """
         query, key, _ = self._split(tokens)
         marks = self._landmarks(query), self._landmarks(key)
         inverse = pseudo_inverse(_softmax(*marks))
@@ -93,7 +129,7 @@ class NystromAttention(nn.Module):
         return [part.view(size).transpose(1, 2) for part in parts]
 
     def _landmarks(self, values: Tensor) -> Tensor:
-        """Average (1, heads, L, d) over stretches of tokens: (1, heads, m, d)."""
+        """Average values (1, heads, L, d) over stretches of tokens to (1, heads, m, d)."""
         tokens = values.shape[2]
         count = min(self.landmarks, tokens)
         if tokens % count == 0:
@@ -108,7 +144,15 @@ class NystromAttention(nn.Module):
 
 
 class PositionEncoding(nn.Module):
-    """PPEG: depth-wise convolutions of 7, 5 and 3 over the squared tokens, added."""
+    """Encode positions by depth-wise convolutions over the squared tokens (PPEG).
+
+    Kernels of 7, 5 and 3 and the identity are added up.
+
+    Parameters
+    ----------
+    width : int
+        Length of a token.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -117,15 +161,28 @@ class PositionEncoding(nn.Module):
         self.three = nn.Conv2d(width, width, 3, padding=1, groups=width)
 
     def forward(self, tokens: Tensor, side: int) -> Tensor:
-        """Encode tokens (1, 1 + side * side, width); the class token stays."""
+        """Encode the positions of all tokens but the class token.
+
+        Parameters
+        ----------
+        tokens : Tensor, shape (1, 1 + side · side, width)
+            The class token, then the square of tokens in row-major order.
+        side : int
+            Tokens per side of the square.
+
+        Returns
+        -------
+        Tensor, shape (1, 1 + side · side, width)
+            The class token unchanged, then the encoded tokens.
+        """
         first, rest = tokens[:, :1], tokens[:, 1:]
-        square = rest.transpose(1, 2).unflatten(2, (side, side))
+        square = rest.transpose(1, 2).unflatten(2, (side, side))  # (1, width, s, s)
         kernel, bias = self._merged()
         encoded = F.conv2d(square, kernel, bias, padding=3, groups=kernel.shape[0])
         return torch.cat([first, encoded.flatten(2).transpose(1, 2)], dim=1)
 
     def _merged(self) -> tuple[Tensor, Tensor]:
-        """Add the three kernels and the identity up to one: a third of the memory."""
+        """Add the three kernels and the identity up to one kernel: a third of the memory."""
         kernel = F.pad(self.seven.weight, [0] * 4)
         kernel = kernel + F.pad(self.five.weight, [1] * 4)
         kernel = kernel + F.pad(self.three.weight, [2] * 4)
@@ -136,15 +193,14 @@ class PositionEncoding(nn.Module):
 
 
 class TransMIL(Aggregator):
-    """Transformer-based MIL, multi-class.
+    """Transformer-based MIL (Shao et al., NeurIPS 2021), multi-class.
 
-    Shao et al., "TransMIL: Transformer based Correlated Multiple Instance Learning for
-    Whole Slide Image Classification", NeurIPS 2021: ``Linear(D, width)``, ReLU; tokens
-    squared by repeating the first ones; a class token; Nyström attention; PPEG; Nyström
-    attention; ``LayerNorm``; ``Linear(width, C)`` of the class token.
+    ``Linear(D, width)``, ReLU; tokens squared by repeating the first ones; a class
+    token; Nyström attention; PPEG; Nyström attention; ``LayerNorm``; ``Linear(width,
+    C)`` of the class token.
 
-    The result depends on the patches' order. Bags of a batch are taken one by one, each
-    without its padding.
+    The result depends on the order of the patches. Bags of a batch are computed one by
+    one, each without its padding.
 
     Parameters
     ----------
@@ -155,13 +211,13 @@ class TransMIL(Aggregator):
     landmarks : int
         Landmarks of the attention.
     dropout : float
-        After each attention.
+        Dropout after each attention.
     """
 
     shown: ClassVar[str] = "attention of the class token"
     caveat: ClassVar[str] = (
         "TransMIL: the class token's attention in the last layer, where each patch has "
-        "been mixed with others; negative parts of the approximation are shown as 0"
+        "been mixed with others; negative values of the approximation are shown as 0"
     )
 
     def __init__(
@@ -181,7 +237,22 @@ class TransMIL(Aggregator):
     def aggregate(
         self, bag: Tensor, mask: Tensor | None = None, with_attention: bool = False
     ) -> Aggregated:
-        """Score bags one by one."""
+        """Score bags one by one.
+
+        Parameters
+        ----------
+        bag : Tensor, shape (B, N, D)
+            Features of patches; shorter bags of a batch are padded.
+        mask : Tensor of bool, shape (B, N), optional
+            False for padding.
+        with_attention : bool, optional
+            Whether attention is needed, if it costs extra.
+
+        Returns
+        -------
+        Aggregated
+            Logits, attention, and the input of the auxiliary loss.
+        """
         found = []
         for number, features in enumerate(bag):
             own = features if mask is None else features[mask[number]]
@@ -196,12 +267,12 @@ class TransMIL(Aggregator):
         return Aggregated(logits, attention)
 
     def _one(self, features: Tensor, with_attention: bool) -> tuple[Tensor, Tensor]:
-        """Score one bag (N, D): logits (C,) and attention (N,), empty if not wanted."""
+        """Score one bag (N, D): logits (C,) and attention (N,), empty if not requested."""
         count = len(features)
         side = math.ceil(math.sqrt(count))
-        tokens = F.relu(self.project(features), inplace=True)
-        repeated = torch.cat([tokens, tokens[: side * side - count]])
-        tokens = torch.cat([self.class_token, repeated[None]], dim=1)
+        tokens = F.relu(self.project(features), inplace=True)  # (N, width)
+        repeated = torch.cat([tokens, tokens[: side * side - count]])  # (side², width)
+        tokens = torch.cat([self.class_token, repeated[None]], dim=1)  # (1, L, width)
         tokens = tokens + self.layers[0](self.norms[0](tokens))
         tokens = self.position(tokens, side)
         inner = self.norms[1](tokens)
@@ -212,7 +283,7 @@ class TransMIL(Aggregator):
         return self.classify(self.norms[2](last))[0], attention
 
     def _attention(self, inner: Tensor, count: int) -> Tensor:
-        """Give patches' part of the class token's attention; repeats are added up."""
+        """Return the patches' part of the class token's attention; repeats are added up."""
         last = self.layers[1]
         assert isinstance(last, NystromAttention)
         row = last.of_class_token(inner)[1:]
@@ -220,14 +291,26 @@ class TransMIL(Aggregator):
         weights[: len(row) - count] += row[count:]
         weights = weights.clamp_min(0)
         total = weights.sum()
-        # Where the approximation leaves nothing positive, nothing stands out.
+        # Where the approximation leaves nothing positive, attention is uniform.
         return torch.where(total > 0, weights / total, 1 / count)
 
 
 def pseudo_inverse(matrix: Tensor, iterations: int = PINV_ITERATIONS) -> Tensor:
-    """Approximate the Moore-Penrose inverse of matrices (..., m, m).
+    """Approximate the Moore-Penrose inverse of matrices.
 
     Razavi et al.'s iteration of third order, as in Nyströmformer, equation 11.
+
+    Parameters
+    ----------
+    matrix : Tensor, shape (..., m, m)
+        Matrices, for example of a softmax.
+    iterations : int, optional
+        Number of iterations.
+
+    Returns
+    -------
+    Tensor, shape (..., m, m)
+        Approximate inverses.
     """
     size = matrix.abs().sum(dim=-1).amax(dim=-1) * matrix.abs().sum(dim=-2).amax(dim=-1)
     inverse = matrix.transpose(-1, -2) / size[..., None, None]
