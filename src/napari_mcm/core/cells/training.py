@@ -34,7 +34,8 @@ from napari_mcm.core.mae.config import AugmentConfig
 from napari_mcm.core.mae.images import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.loop import Draw, Loop, LoopPlan, first_and_last, median
+from napari_mcm.core.training.loop import Draw, Loop, LoopPlan
+from napari_mcm.core.training.monitor import first_and_last, median
 from napari_mcm.core.training.schedule import rate_factor
 from napari_mcm.core.training.trainer import Trainer, chunk_for, to_images
 

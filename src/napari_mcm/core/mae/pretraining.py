@@ -35,10 +35,9 @@ from napari_mcm.core.training.loop import (
     Draw,
     Loop,
     LoopPlan,
-    first_and_last,
-    median,
     steps_of_epochs,
 )
+from napari_mcm.core.training.monitor import first_and_last, median
 from napari_mcm.core.training.schedule import rate_factor
 from napari_mcm.core.training.trainer import Trainer, chunk_for, decay_groups, to_images
 

@@ -32,7 +32,7 @@ from napari_mcm.core.runtime.jobs import Job, Meter, Metrics, Note, Progress
 from napari_mcm.core.runtime.threads import prefetch
 from napari_mcm.core.training import Run, warmup_cosine
 from napari_mcm.core.training.distributed import DistributedContext
-from napari_mcm.core.training.monitor import DivergenceMonitor
+from napari_mcm.core.training.monitor import DivergenceMonitor, first_and_last, median
 
 FEW_WINDOWS = 1000
 """Below, our studies found nothing for the context to add."""
@@ -330,8 +330,8 @@ class FinetuneLoop:
     def _summary(self, seconds: float) -> dict[str, Any]:
         metrics = self.run.metrics()
         summary: dict[str, Any] = {
-            **_first_and_last(metrics.get("loss", [])),
-            "patches_per_s": _median(metrics.get("patches_per_s", [])),
+            **first_and_last(metrics.get("loss", [])),
+            "patches_per_s": median(metrics.get("patches_per_s", [])),
             "steps": len(self.batches),
             "windows": sum(map(len, self.batches)),
             "damaged_patches": self.damaged,
@@ -349,16 +349,3 @@ class FinetuneLoop:
         export_student(
             self.run.path / "encoder", student, teacher, self.config, summary, slides
         )
-
-
-def _first_and_last(losses: list[float]) -> dict[str, float | None]:
-    tenth = max(len(losses) // 10, 1)
-    parts = {"loss_first": losses[:tenth], "loss_last": losses[-tenth:]}
-    return {
-        name: float(np.nanmean(part)) if np.isfinite(part).any() else None
-        for name, part in parts.items()
-    }
-
-
-def _median(values: list[float]) -> float:
-    return float(np.nanmedian(values)) if values else float("nan")

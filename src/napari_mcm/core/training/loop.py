@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from napari_mcm.core.errors import McmError, RunError, TrainingError
 from napari_mcm.core.runtime.jobs import Job, Meter, Metrics, Note
 from napari_mcm.core.runtime.threads import prefetch, run_in_thread
 from napari_mcm.core.training import Run
+from napari_mcm.core.training.monitor import DivergenceMonitor
 from napari_mcm.core.training.trainer import Trainer
 
 Draw = tuple[int, int]
@@ -48,12 +49,6 @@ def draws(
 
 Sample = TypeVar("Sample")
 
-
-DIVERGED = 3.0
-"""Times its first value at which the loss counts as diverged."""
-
-SPAN = 5
-"""Steps over which the loss is averaged before it is judged."""
 
 _TOLD = 20
 
@@ -107,7 +102,7 @@ class LoopPlan(Generic[Sample]):
     workers: int
     checkpoint_seconds: float
     advice: str
-    least_loss: float = 0.0
+    least_loss: float = 1e-12
 
 
 class Loop(Generic[Sample]):
@@ -134,9 +129,7 @@ class Loop(Generic[Sample]):
     def learn(self) -> Job[None]:
         """Train to the last step, from the checkpoint where there is one."""
         yield from self._restore()
-        self.watch = LossMonitor(
-            self.plan.least_loss, self.run.metrics().get("loss", [])
-        )
+        self.watch = DivergenceMonitor(self.run.metrics(), self.plan.least_loss)
         plan = self.plan
         ahead = draws(plan.images, plan.batch_size, plan.seed, self.step, plan.steps)
         flat = (draw for batch in ahead for draw in batch)
@@ -228,7 +221,7 @@ class Loop(Generic[Sample]):
             raise self._divergence(f"it is {values['loss']}")
 
     def _watch(self, values: Mapping[str, float]) -> None:
-        self.watch.add(values["loss"])
+        self.watch.add(values)
         if self.watch.diverged:
             # The last checkpoint is of a step before, when all was well.
             self.learner.settled = False
@@ -255,64 +248,6 @@ class Loop(Generic[Sample]):
         # A gigabyte may take seconds: who cancels does not wait for it.
         self.run.begin_checkpoint(self.learner.state(), state)
         self._saved, self._saved_at = self.step, time.monotonic()
-
-
-@dataclass
-class LossMonitor:
-    """Judges a training by its first and its latest losses.
-
-    Parameters
-    ----------
-    floor : float
-        A first loss below this counts as this.
-    losses : sequence of float
-        Those of the steps so far.
-    """
-
-    floor: float
-    losses: Sequence[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.losses = list(self.losses)
-
-    def add(self, loss: float) -> None:
-        """Take a step's loss; NaN is a step without images."""
-        self.losses = [*self.losses[:SPAN], *self.losses[SPAN:][-SPAN:], loss]
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the loss is far above where it began."""
-        return self._share() > DIVERGED
-
-    @property
-    def healthy(self) -> bool:
-        """Whether the loss is near enough to where it began to be gone on from."""
-        return self._share() < 1 + (DIVERGED - 1) / 4
-
-    def _share(self) -> float:
-        if len(self.losses) <= SPAN:
-            return 0.0
-        first, last = self.losses[:SPAN], self.losses[-SPAN:]
-        if not (np.isfinite(first).any() and np.isfinite(last).any()):
-            return 0.0
-        begun = max(float(np.nanmean(first)), self.floor, 1e-12)
-        return float(np.nanmean(last)) / begun
-
-
-def first_and_last(losses: Sequence[float]) -> dict[str, float | None]:
-    """Average the loss over the first and the last tenth of the steps."""
-    tenth = max(len(losses) // 10, 1)
-    parts = {"loss_first": losses[:tenth], "loss_last": losses[-tenth:]}
-    return {
-        name: float(np.nanmean(part)) if np.isfinite(part).any() else None
-        for name, part in parts.items()
-    }
-
-
-def median(values: Sequence[float]) -> float:
-    """Give the middle of some figures; NaN where there is none."""
-    finite = np.asarray(values)[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else float("nan")
 
 
 def _driven(stepping: Any, meter: Meter) -> Job[dict[str, float]]:

@@ -1,4 +1,9 @@
-"""Gauges of a training, and what they say: has it collapsed, has it diverged."""
+"""Judgements on the metrics of a training: has it diverged, have the features collapsed.
+
+A metric is judged by the ratio of its latest to its first values, each averaged over
+`SPAN` steps: a loss that has tripled diverges, a spread of the features that fell below
+30 % collapses.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +14,17 @@ import torch
 from torch import Tensor
 
 COLLAPSED = 0.3
-"""Part of its first value at which a gauge of the features counts as collapsed."""
+"""Ratio to its first value below which a measure of the features counts as collapsed."""
 DIVERGED = 3.0
-"""Times its first value at which the loss counts as diverged."""
+"""Ratio to its first value above which the loss counts as diverged."""
 SPAN = 5
-"""Steps over which figures are averaged before they are judged."""
+"""Steps over which metrics are averaged before they are judged."""
 
 _GAUGES = {"feature_std": "spread", "feature_rank": "effective rank"}
 
 
 def effective_rank(features: Tensor) -> float:
-    """Tell in how many directions features spread.
+    """Return the number of directions in which features spread.
 
     The exponential of the entropy of the singular values' shares, after centring: 1
     where all lie on a line, at most the number of features or of dimensions.
@@ -28,12 +33,14 @@ def effective_rank(features: Tensor) -> float:
 
     Parameters
     ----------
-    features : Tensor, shape (N, dim)
+    features : Tensor, shape (n_patches, n_features)
+        Feature vectors.
 
     Returns
     -------
     float
-        0 where all features are the same.
+        The effective rank; 0 where all features are the same, NaN where some are not
+        finite.
     """
     centred = (features - features.mean(dim=0)).double()
     if len(centred) < 2 or not bool(torch.isfinite(centred).all()):
@@ -46,55 +53,110 @@ def effective_rank(features: Tensor) -> float:
 
 
 class DivergenceMonitor:
-    """Judges a training by its first and its latest steps.
+    """Judge a training by its first and its latest steps.
 
     Parameters
     ----------
     past : mapping of str to sequence of float
-        Figures of the steps before this process, as in ``metrics.csv``.
+        Metrics of the steps so far, as in ``metrics.csv``; NaN where there is none.
+    least_loss : float, optional
+        A first loss below this counts as this, so that a training that starts from
+        almost nothing may rise to it; infinity never judges the loss.
     """
 
-    def __init__(self, past: Mapping[str, Sequence[float]]) -> None:
+    def __init__(
+        self, past: Mapping[str, Sequence[float]], least_loss: float = 0.0
+    ) -> None:
         names = ("loss", *_GAUGES)
-        self._figures = {name: list(past.get(name, ())) for name in names}
-        # What was told before a resume is told again, once.
-        self._told: set[str] = set()
+        self._values = {name: list(past.get(name, ())) for name in names}
+        self._least = {"loss": least_loss}
+        # A resumed run repeats its warnings once.
+        self._reported: set[str] = set()
 
     def add(self, values: Mapping[str, float]) -> None:
-        """Take a step's figures."""
-        for name, figures in self._figures.items():
-            figures.append(values.get(name, float("nan")))
+        """Add the metrics of a step.
+
+        Parameters
+        ----------
+        values : mapping of str to float
+            ``loss``, ``feature_std`` and ``feature_rank`` are judged; what is missing or
+            NaN does not count.
+        """
+        for name, past in self._values.items():
+            past.append(values.get(name, float("nan")))
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss is far above where it began."""
-        share = self._share("loss")
-        return share is not None and share > DIVERGED
+        """Whether the loss is far above its first values."""
+        return self._ratio("loss", 0.0) > DIVERGED
 
     @property
     def healthy(self) -> bool:
-        """Whether the loss is near enough to where it began to be gone on from."""
-        share = self._share("loss")
-        return share is None or share < 1 + (DIVERGED - 1) / 4
+        """Whether the loss is low enough for a checkpoint to be worth resuming from."""
+        return self._ratio("loss", 0.0) < 1 + (DIVERGED - 1) / 4
 
     def collapse(self) -> str:
-        """Say which gauge of the features has collapsed, once; "" where none has."""
+        """Describe a collapse of the student's features, once per measure.
+
+        Returns
+        -------
+        str
+            Which measure collapsed, and when; empty where none has.
+        """
         for name, what in _GAUGES.items():
-            share = self._share(name)
-            if name not in self._told and share is not None and share < COLLAPSED:
-                self._told.add(name)
+            ratio = self._ratio(name, 1.0)
+            if name not in self._reported and ratio < COLLAPSED:
+                self._reported.add(name)
                 return (
-                    f"the student's features collapse: their {what} is {share:.0%} of "
-                    f"what it was (step {len(self._figures[name])})"
+                    f"the student's features collapse: their {what} is {ratio:.0%} of "
+                    f"what it was (step {len(self._values[name])})"
                 )
         return ""
 
-    def _share(self, name: str) -> float | None:
-        figures = self._figures[name]
-        if len(figures) <= SPAN:
-            return None
-        first, last = figures[:SPAN], figures[-SPAN:]
-        if not (np.isfinite(first).any() and np.isfinite(last).any()):
-            return None
-        begun = float(np.nanmean(first))
-        return float(np.nanmean(last)) / begun if begun > 0 else None
+    def _ratio(self, name: str, unknown: float) -> float:
+        values = self._values[name]
+        first, last = values[:SPAN], values[-SPAN:]
+        if len(values) <= SPAN or not (
+            np.isfinite(first).any() and np.isfinite(last).any()
+        ):
+            return unknown
+        start = max(float(np.nanmean(first)), self._least.get(name, 0.0))
+        return float(np.nanmean(last)) / start if start > 0 else unknown
+
+
+def first_and_last(losses: Sequence[float]) -> dict[str, float | None]:
+    """Average the loss over the first and the last tenth of the steps.
+
+    Parameters
+    ----------
+    losses : sequence of float
+        The loss of each step; NaN where a step had none.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``loss_first`` and ``loss_last``; None where no step has a loss.
+    """
+    tenth = max(len(losses) // 10, 1)
+    parts = {"loss_first": losses[:tenth], "loss_last": losses[-tenth:]}
+    return {
+        name: float(np.nanmean(part)) if np.isfinite(part).any() else None
+        for name, part in parts.items()
+    }
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median of the finite values.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Values of any unit.
+
+    Returns
+    -------
+    float
+        Their median; NaN where no value is finite.
+    """
+    finite = np.asarray(values)[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else float("nan")
