@@ -1,4 +1,4 @@
-"""A feature file beside one that was made in another way."""
+"""A feature file beside one that was made differently."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_one_that_was_broken_off_is_incomplete(tmp_path):
     path = write(tmp_path / "a.features.zarr", until=32)
     found = verdict(path)
     assert found.state == "incomplete"
-    assert "32 of 80 rows; continue by the same extraction" in found.what
+    assert "32 of 80 rows; run the same extraction to resume" in found.what
     with WriteLock.take(path):
         assert "being written by process" in verdict(path).what
     # What is written already must be sound.
@@ -119,7 +119,7 @@ def test_one_that_was_killed_at_its_first_moment_is_incomplete(tmp_path):
     create_group(path, grid, encoder, BLOCK)
     content = json.loads((path / "zarr.json").read_text())
     (path / "zarr.json").write_text(json.dumps({**content, "attributes": {}}))
-    assert verdict(path).what.startswith("incomplete (begun")
+    assert verdict(path).what.startswith("incomplete (empty")
     for part in path.iterdir():
         part.unlink() if part.is_file() else shutil.rmtree(part)
     assert verdict(path).state == "incomplete"
@@ -154,14 +154,14 @@ IDENTITY = {"slide": "5" * 16, "encoder": "e" * 16, "precision": "float32"}
     ("change", "what"),
     [
         (changed("status", 5, 77), "status: row 5 is 77"),
-        (changed("status", 5, Status.PENDING), "row 5 is not written, yet"),
+        (changed("status", 5, Status.PENDING), "row 5 is not written, but"),
         (changed("status", 5, Status.BLANK), "features: row 5 has numbers"),
-        (changed("features", (41, 2), np.nan), "features: row 41 is NaN, yet"),
+        (changed("features", (41, 2), np.nan), "features: row 41 is NaN, but"),
         (changed("features", (3, 2), 1.0), "features: row 3 has numbers"),
         (changed("blur", 41, 1.5), "blur: row 41 is not from 0 to 1"),
         (changed("artefact", 3, 0.5), "artefact: row 3 has a number"),
         (changed("coords", 9, (0, 0)), "identity.grid is"),
-        (changed("lattice", 9, (0, 2)), "lattice: row 9 is another place"),
+        (changed("lattice", 9, (0, 2)), "lattice: row 9 does not match its coords"),
         (changed("lattice", 9, (99, 2)), "outside the lattice"),
         (stated(identity={**IDENTITY, "grid": "0" * 16}), "identity.grid is 0000"),
         (stated(grid={**GRID, "mpp": 0.25}), "identity.grid is"),
@@ -175,7 +175,7 @@ IDENTITY = {"slide": "5" * 16, "encoder": "e" * 16, "precision": "float32"}
         (metadata("status", shape=[79]), "arrays differ in length"),
         (metadata("features", shape=[80, 6]), "6 columns"),
         (metadata("blur", fill_value=0), "arrays.blur.fill_value"),
-        (lambda file: (file / "zarr.json").write_text("{"), "zarr.json is no JSON"),
+        (lambda file: (file / "zarr.json").write_text("{"), "zarr.json is not JSON"),
         (lambda file: (file / "zarr.json").unlink(), "zarr.json is missing"),
         (lambda file: (file / "status/zarr.json").write_text("["), "status/zarr.json"),
         (lambda file: shutil.rmtree(file / "coords"), "'coords' is a required"),
@@ -191,7 +191,7 @@ def test_what_is_wrong_is_told(file, change, what):
 def test_a_patch_that_comes_twice_or_lies_beyond_the_slide_is_damage(tmp_path):
     features = made_features()
     for name, xy, what in (
-        ("twice", (0, 0), "row 0 comes more than once"),
+        ("twice", (0, 0), "row 0 occurs more than once"),
         ("beyond", (64, 5 + 10 * 64), "row 9 lies beyond the slide"),
         ("before", (64, -1), "row 9 lies beyond the slide"),
     ):
@@ -237,7 +237,7 @@ def test_files_without_checksums_are_ok_and_said_to_be(file):
             overwrite=True,
         )[:] = values
     found = verdict(file)
-    assert found.state == "ok" and "before there were checksums" in found.what
+    assert found.state == "ok" and "written without checksums" in found.what
     assert not found.contents.checksums
 
 

@@ -1,4 +1,8 @@
-"""Features of patches: extraction, the store on disk, and the noun `FeatureSet`."""
+"""Features of patches: extraction, the file format, and the `FeatureSet`.
+
+:func:`extract` computes the features of one slide into a zarr group, and
+:func:`read_features` reads such a group into a :class:`FeatureSet`.
+"""
 
 import lazy_loader
 

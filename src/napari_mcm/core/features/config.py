@@ -1,4 +1,4 @@
-"""Every option of feature extraction."""
+"""The options of feature extraction, and the search for files that match them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BatchSize = Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"]
 
 
 class ExtractConfig(BaseModel):
-    """Features of all patches of a set of slides."""
+    """Compute the features of all patches of a set of slides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,16 +40,19 @@ class ExtractConfig(BaseModel):
     encoder: tuple[str, ...] = Field(
         ("offline:efficientnet_lite0",),
         min_length=1,
-        description="A timm name, offline:NAME, a run or a safetensors file; several "
-        "read each patch once and write to a folder each.",
+        description="A timm name, offline:NAME, a run or a safetensors file; with "
+        "several, each patch is read once and each encoder gets a folder.",
     )
     out: Path | None = Field(None, description="Folder of the feature files.")
     batch_size: BatchSize = Field(
-        "auto", description="Patches a batch; auto is 16 on a CPU, 256 on a GPU."
+        "auto", description="Patches per batch; auto is 16 on a CPU, 256 on a GPU."
     )
     workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
     block: int = Field(
-        256, ge=1, le=65_536, description="Patches written at a time: lost by a kill."
+        256,
+        ge=1,
+        le=65_536,
+        description="Patches per write; these are recomputed after an interruption.",
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -58,7 +61,7 @@ class ExtractConfig(BaseModel):
     )
     scheduler: str | None = Field(
         None,
-        description="Address of a dask.distributed scheduler to hand slides to.",
+        description="Address of a dask.distributed scheduler that distributes slides.",
     )
     local_cluster: int = Field(
         0, ge=0, le=256, description="Worker processes to start here; 0 for none."
@@ -66,15 +69,15 @@ class ExtractConfig(BaseModel):
     publish: str | None = Field(
         None,
         description="URL of a folder that each finished feature file is copied to, such "
-        "as s3://bucket/features; what is there already is not extracted again.",
+        "as s3://bucket/features; slides with files there are not extracted again.",
     )
     overwrite: bool = Field(
-        False, description="Replace feature files that were made in another way."
+        False, description="Overwrite feature files made with other options."
     )
     beside: bool = Field(
         False,
-        description="Where a feature file was made in another way, write the new one "
-        "beside it.",
+        description="Keep feature files made with other options, and write the new "
+        "ones beside them.",
     )
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
@@ -85,7 +88,7 @@ class ExtractConfig(BaseModel):
     @classmethod
     def _not_both(cls, value: bool, others: ValidationInfo) -> bool:
         if value and others.data.get("overwrite"):
-            raise ValueError("cannot be asked together with --overwrite")
+            raise ValueError("cannot be used together with --overwrite")
         return value
 
     @field_validator("encoder", mode="before")
@@ -95,18 +98,18 @@ class ExtractConfig(BaseModel):
 
 
 Counts = dict[str, int]
-"""Patches by the name of their status."""
+"""Number of patches by the name of their status."""
 
 
 def request_of(slide: Slide, grid: GridConfig, tissue: TissueConfig) -> str:
-    """Hash all that decides which patches of a slide are read, and how.
+    """Hash everything that decides which patches of a slide are read, and how.
 
     Parameters
     ----------
     slide : Slide
         With a known resolution.
     grid : GridConfig
-        With the resolution settled.
+        With the resolution resolved to a number.
     tissue : TissueConfig
         A mask drawn by hand counts by its content.
 
@@ -117,7 +120,7 @@ def request_of(slide: Slide, grid: GridConfig, tissue: TissueConfig) -> str:
     """
     drawn = tissue.masks and drawn_mask(tissue.masks, slide)
     mask = blake2b(drawn.read_bytes()).hexdigest() if drawn else None
-    asked = {
+    request = {
         "version": __version__,
         "slide": slide.fingerprint,
         "mpp": slide.mpp,
@@ -127,28 +130,28 @@ def request_of(slide: Slide, grid: GridConfig, tissue: TissueConfig) -> str:
         "tissue": tissue.model_dump(mode="json", exclude={"masks"}),
         "mask": mask,
     }
-    text = json.dumps(asked, sort_keys=True)
+    text = json.dumps(request, sort_keys=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def find_finished(
     files: Sequence[Path], encoders: Sequence[Mapping[str, Any]], request: str
 ) -> Counts | None:
-    """Look for finished files that answer a request.
+    """Return the patch counts of finished files that match a request.
 
     Parameters
     ----------
     files : sequence of Path
-        Feature files of one slide, one an encoder.
+        Feature files of one slide, one per encoder.
     encoders : sequence of mapping
-        As :meth:`Encoder.describe` gives them.
+        As :meth:`Encoder.describe` returns them.
     request : str
-        As :func:`request_of` gives it.
+        As :func:`request_of` returns it.
 
     Returns
     -------
     dict of str to int or None
-        How many patches have which status; None unless all files answer it.
+        Number of patches by status; None unless all files match.
     """
     counts: Counts | None = None
     for file, encoder in zip(files, encoders, strict=True):
@@ -159,7 +162,22 @@ def find_finished(
 
 
 def find_matching_file(file: Path, encoder: Mapping[str, Any], request: str) -> Path:
-    """Name that of a slide's files which answers a request; the plain one if none."""
+    """Return the file of a slide that matches a request.
+
+    Parameters
+    ----------
+    file : Path
+        The slide's feature file; those beside it are searched too.
+    encoder : mapping
+        As :meth:`Encoder.describe` returns it.
+    request : str
+        As :func:`request_of` returns it.
+
+    Returns
+    -------
+    Path
+        `file` where none matches.
+    """
     for other in files_of(file):
         if answers(attributes_of(other), encoder, request) is not None:
             return other
@@ -167,32 +185,42 @@ def find_matching_file(file: Path, encoder: Mapping[str, Any], request: str) -> 
 
 
 def as_begun(encoder: Encoder, file: Path) -> Encoder:
-    """Give an encoder in the precision that a feature file of it was begun in.
+    """Return an encoder in the precision of an unfinished feature file.
 
-    Machines differ in what ``auto`` is: any of them continues a file as it was begun.
+    Machines differ in what ``auto`` is: any of them resumes a file in its own precision.
 
     Parameters
     ----------
     encoder : Encoder
-        Stays as it is where its precision was asked for.
+        Returned unchanged where its precision was set explicitly.
     file : Path
         The feature file; it need not exist.
+
+    Returns
+    -------
+    Encoder
+        In the file's precision, where the file is of this encoder.
     """
     begun = _precision_of(file, encoder) if encoder.auto_precision else None
     return encoder if begun is None else encoder.in_precision(begun)
 
 
 def as_in(folder: Path, encoder: Encoder) -> Encoder:
-    """Give an encoder in the precision of the feature files of it in a folder.
+    """Return an encoder in the precision of its feature files in a folder.
 
-    So that slides that are added on another machine are comparable with those there.
+    This keeps slides that are added on another machine comparable with the others.
 
     Parameters
     ----------
     folder : Path
-        It need not exist.
+        The folder; it need not exist.
     encoder : Encoder
-        Stays as it is where its precision was asked for.
+        Returned unchanged where its precision was set explicitly.
+
+    Returns
+    -------
+    Encoder
+        In the files' precision, where there are files of this encoder.
     """
     if not encoder.auto_precision:
         return encoder
@@ -215,7 +243,22 @@ def _precision_of(file: Path, encoder: Encoder) -> str | None:
 def answers(
     attributes: Mapping[str, Any], encoder: Mapping[str, Any], request: str
 ) -> Counts | None:
-    """Tell whether a feature file answers a request, by its attributes alone."""
+    """Return the patch counts of a feature file if it matches a request.
+
+    Parameters
+    ----------
+    attributes : mapping
+        The file's attributes.
+    encoder : mapping
+        As :meth:`Encoder.describe` returns it.
+    request : str
+        As :func:`request_of` returns it.
+
+    Returns
+    -------
+    dict of str to int or None
+        Number of patches by status; None where the file does not match.
+    """
     try:
         identity, provenance = attributes["identity"], attributes["provenance"]
         same = (

@@ -1,4 +1,4 @@
-"""The noun `FeatureSet`: one vector a patch, and where it came from."""
+"""The `FeatureSet`: one feature vector per patch of a slide, with its origin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ from napari_mcm.core.grid import PatchGrid
 
 
 class Status(IntEnum):
-    """What became of a patch. Only `OK` ones have features; the others' are NaN."""
+    """Whether a patch has features, and why not.
+
+    Attributes
+    ----------
+    OK
+        It has features. All others have NaN.
+    DECODE_ERROR
+        Its pixels could not be decoded.
+    BLANK
+        It shows one colour only.
+    OUTSIDE
+        It reaches beyond the slide.
+    PENDING
+        It is not computed yet.
+    """
 
     OK = 0
     DECODE_ERROR = 1
@@ -31,19 +45,24 @@ class FeatureSet:
     Attributes
     ----------
     features : ndarray of float32, shape (N, D)
-        One row a patch, in the grid's order; NaN where the status is not `OK`.
+        One row per patch, in the grid's order; NaN where the status is not `OK`.
     grid : PatchGrid
-        Where the patches lie.
+        Positions of the patches.
     status : ndarray of uint8, shape (N,)
-        A :class:`Status` a patch.
-    encoder : mapping
+        A :class:`Status` per patch.
+    encoder : dict
         The encoder's recipe and fingerprint.
-    provenance : mapping
+    provenance : dict
         When and with what it was made; not part of its identity.
     quality : mapping of str to ndarray of float32, shape (N,)
         ``"blur"`` and ``"artefact"`` of each patch, 0 good to 1 bad; see
         :mod:`napari_mcm.core.features.patches`. NaN where the status is not `OK`, and
-        in files of before these were measured.
+        in files of versions that did not measure them.
+
+    Raises
+    ------
+    FeatureError
+        If the arrays do not match the grid.
     """
 
     features: NDArray[np.float32]
@@ -72,10 +91,22 @@ class FeatureSet:
 
     @property
     def dim(self) -> int:
-        """Length of a feature vector."""
+        """Return the length of a feature vector.
+
+        Returns
+        -------
+        int
+            The number of columns, D.
+        """
         return int(self.features.shape[1])
 
     @property
     def ok(self) -> NDArray[np.bool_]:
-        """Which patches have features (N,)."""
+        """Return which patches have features.
+
+        Returns
+        -------
+        ndarray of bool, shape (N,)
+            True where the status is `OK`.
+        """
         return np.asarray(self.status == Status.OK)

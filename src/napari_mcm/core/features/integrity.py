@@ -1,4 +1,4 @@
-"""Everything that can be wrong within one feature file, looked at block by block."""
+"""A complete check of one feature file, block by block."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.runtime.jobs import Job, Meter
 
 LARGEST_CHUNK = 2 * 2**30
-"""Bytes of a chunk beyond which a file is taken to be damaged and not read."""
+"""Bytes of a chunk above which a file counts as damaged and is not read."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a sound file was found to hold.
+    """The contents of an undamaged feature file.
 
     Attributes
     ----------
     rows, done : int
         Patches, and how many of them, from the first, are written in whole blocks.
     complete : bool
-        Whether its marker is there.
+        Whether it is marked as complete.
     checksums : bool
-        Whether every array has them; files of earlier versions have none.
+        Whether every array has checksums; files of earlier versions have none.
     slide : str
         Fingerprint of its slide.
     """
@@ -50,28 +50,31 @@ class Contents:
 
 
 def check_file(path: Path, metadata: Mapping[str, Any]) -> Job[Contents]:
-    """Check all of a feature file; no more than a block of features is in memory.
+    """Check all of a feature file, as a job that holds one block of features in memory.
 
     Parameters
     ----------
     path : Path
         The feature file.
     metadata : mapping
-        As :func:`~napari_mcm.core.features.format.read_metadata` gives it.
+        As :func:`~napari_mcm.core.features.format.read_metadata` returns it.
 
     Yields
     ------
     Progress
-        In rows, a block at a time.
+        In rows, after each block.
 
     Returns
     -------
     Contents
+        What the file holds.
 
     Raises
     ------
     FeatureError
-        If it is damaged: what is wrong and in which array and row.
+        If it is damaged; it names the array and the row.
+    GridError
+        If its grid is damaged.
     """
     check_metadata(metadata)
     block = _check_shapes(metadata)
@@ -98,7 +101,13 @@ def check_file(path: Path, metadata: Mapping[str, Any]) -> Job[Contents]:
 
 
 def _check_shapes(metadata: Mapping[str, Any]) -> int:
-    """Check what the schema cannot say of lengths and chunks; give rows of a block."""
+    """Check the lengths and chunks of arrays, which the schema cannot, for the block size.
+
+    Raises
+    ------
+    FeatureError
+        If arrays do not fit each other.
+    """
     arrays = {
         name: array
         for name, array in metadata["arrays"].items()
@@ -121,23 +130,29 @@ def _check_shapes(metadata: Mapping[str, Any]) -> int:
         long = max(rows, 1) if name in WHOLE else block
         if chunk != [long, *shapes[name][1:]]:
             raise FeatureError(f"{name} has chunks of {chunk}")
-    # Eight bytes are the largest number there is.
+    # No number takes more than eight bytes.
     if 8 * rows * (dim + 5) > LARGEST_FILE or 8 * block * dim > LARGEST_CHUNK:
         raise FeatureError("claims to be larger than any slide's features")
     return block
 
 
 def _check_identity(attributes: Mapping[str, Any], grid: PatchGrid) -> None:
-    stated, found = attributes["identity"], identity_of(grid, attributes["encoder"])
-    for key, value in found.items():
+    stated, actual = attributes["identity"], identity_of(grid, attributes["encoder"])
+    for key, value in actual.items():
         if stated[key] != value:
             raise FeatureError(
-                f"identity.{key} is {stated[key]}, what is stored gives {value}"
+                f"identity.{key} is {stated[key]}, but the content gives {value}"
             )
 
 
 def _check_places(grid: PatchGrid, status: NDArray[np.uint8], imported: bool) -> None:
-    """See that patches lie on the slide and the lattice, each at a place of its own."""
+    """Check that patches lie on the slide and the lattice, and that no two coincide.
+
+    Raises
+    ------
+    FeatureError
+        If one does not; it names the row.
+    """
     _, first, copies = (
         np.unique(grid.xy, axis=0, return_index=True, return_counts=True)
         if len(grid)
@@ -145,7 +160,7 @@ def _check_places(grid: PatchGrid, status: NDArray[np.uint8], imported: bool) ->
     )
     if (copies > 1).any():
         row = int(first[copies > 1][0])
-        raise FeatureError(f"coords: the patch of row {row} comes more than once")
+        raise FeatureError(f"coords: the patch of row {row} occurs more than once")
     size, side = np.asarray(grid.slide["size"]), np.asarray(grid.patch_size_level0)
     beyond = (grid.xy < 0) | (grid.xy >= size)
     if not imported:
@@ -159,19 +174,19 @@ def _check_places(grid: PatchGrid, status: NDArray[np.uint8], imported: bool) ->
     if not imported:
         laid = np.asarray(grid.origin) + grid.lattice[:, ::-1] * side
         off = (np.abs(laid - grid.xy) > 1).any(axis=1)
-        _refuse_first(off, "lattice", "is another place than its coords")
+        _refuse_first(off, "lattice", "does not match its coords")
 
 
 def _check_rows(file: Chunks, start: int, stop: int, status: NDArray[np.uint8]) -> None:
     ok = status == Status.OK
     missing = np.isnan(file.read("features", start, stop))
     _refuse_first(
-        ok & missing.any(axis=1), "features", "is NaN, yet its status is ok", start
+        ok & missing.any(axis=1), "features", "is NaN, but its status is ok", start
     )
     _refuse_first(
         ~ok & ~missing.all(axis=1),
         "features",
-        "has numbers, yet its status is not ok",
+        "has numbers, but its status is not ok",
         start,
     )
     for name in file.measures:
@@ -180,7 +195,7 @@ def _check_rows(file: Chunks, start: int, stop: int, status: NDArray[np.uint8]) 
         _refuse_first(
             ~ok & ~np.isnan(values),
             name,
-            "has a number, yet its status is not ok",
+            "has a number, but its status is not ok",
             start,
         )
 
@@ -193,14 +208,37 @@ def _refuse_first(bad: NDArray[np.bool_], name: str, what: str, start: int = 0) 
 
 
 WHOLE = ("coords", "lattice")
-"""Arrays of one chunk."""
+"""Arrays that are one chunk."""
 
 
 _KNOWN = [int(status) for status in Status]
 
 
 class Chunks:
-    """A file whose metadata are sound; its chunks need not be."""
+    """Reader of a feature file with valid metadata and possibly damaged chunks.
+
+    Parameters
+    ----------
+    path : Path
+        The feature file.
+    metadata : mapping
+        As :func:`~napari_mcm.core.features.format.read_metadata` returns it, checked.
+    block : int
+        Rows per block.
+
+    Attributes
+    ----------
+    path, block
+        As given.
+    complete : bool
+        Whether the file is marked as complete.
+    provenance : mapping
+        When and with what it was made; empty where it is not complete.
+    measures : list of str
+        Names of its optional arrays.
+    checksums : bool
+        Whether every array has checksums.
+    """
 
     def __init__(self, path: Path, metadata: Mapping[str, Any], block: int) -> None:
         self.path, self.block = path, block
@@ -216,7 +254,25 @@ class Chunks:
         self._group = _guarded(path.name, lambda: zarr.open_group(path, mode="r"))
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Read rows, which are one chunk, or none where there are none."""
+        """Read the rows of one chunk.
+
+        Parameters
+        ----------
+        name : str
+            Name of the array.
+        start, stop : int
+            First row, and the row after the last.
+
+        Returns
+        -------
+        ndarray, shape (stop - start, ...)
+            Empty where `start` equals `stop`.
+
+        Raises
+        ------
+        FeatureError
+            If the chunk is missing or damaged.
+        """
         array: Any = self._group[name]
         if start == stop:
             return np.empty((0, *array.shape[1:]), array.dtype)
@@ -234,16 +290,45 @@ class Chunks:
         return np.asarray(_guarded(where, lambda: array[start:stop]))
 
     def grid(self) -> PatchGrid:
-        """Rebuild the grid; a GridError says what is wrong with it."""
+        """Rebuild the grid of patches.
+
+        Returns
+        -------
+        PatchGrid
+            From the attributes, the coordinates and the lattice.
+
+        Raises
+        ------
+        GridError
+            If they do not fit each other.
+        FeatureError
+            If a chunk is missing or damaged.
+        """
         rows = int(self._shape("coords")[0])
         coords, lattice = (self.read(name, 0, rows) for name in WHOLE)
         return PatchGrid.from_description(self._described, coords, lattice)
 
     def status(self) -> Job[NDArray[np.uint8]]:
-        """Read the status of all rows; what was never written is pending."""
+        """Read the status of all rows, as a job.
+
+        Yields
+        ------
+        Progress
+            In rows, after each block.
+
+        Returns
+        -------
+        ndarray of uint8, shape (N,)
+            Rows that were never written are pending.
+
+        Raises
+        ------
+        FeatureError
+            If a chunk is missing or damaged, or a value is unknown.
+        """
         rows = int(self._shape("status")[0])
         status = np.full(rows, Status.PENDING, np.uint8)
-        meter = Meter(f"Looking into {self.path.name}", rows, "rows")
+        meter = Meter(f"Reading the status of {self.path.name}", rows, "rows")
         for start in range(0, rows, self.block):
             stop = min(start + self.block, rows)
             chunk = self.path / "status" / "c" / str(start // self.block)
@@ -255,33 +340,60 @@ class Chunks:
         if len(unknown):
             row = unknown[0]
             raise FeatureError(
-                f"status: row {row} is {status[row]}, which means nothing"
+                f"status: row {row} is {status[row]}, which is not a status"
             )
         return status
 
     def done(self, status: NDArray[np.uint8]) -> int:
-        """Count the rows that are written in whole blocks."""
+        """Count the rows that are written in whole blocks.
+
+        Parameters
+        ----------
+        status : ndarray of uint8, shape (N,)
+            As :meth:`status` returns it.
+
+        Returns
+        -------
+        int
+            Rows from the first.
+
+        Raises
+        ------
+        FeatureError
+            If the file is marked as complete and rows are pending.
+        """
         pending = np.flatnonzero(status == Status.PENDING)
         if not len(pending):
             return len(status)
         if self.complete:
             raise FeatureError(
-                f"status: row {pending[0]} is not written, yet the file says that it is "
+                f"status: row {pending[0]} is not written, but the file is marked as "
                 "complete"
             )
         return int(pending[0]) // self.block * self.block
 
     def check_counts(self, status: NDArray[np.uint8]) -> None:
-        """See that the counts that are kept are those of the status."""
+        """Check that the stored counts agree with the status.
+
+        Parameters
+        ----------
+        status : ndarray of uint8, shape (N,)
+            As :meth:`status` returns it.
+
+        Raises
+        ------
+        FeatureError
+            If they differ.
+        """
         stated = self.provenance.get("counts")
         values, counts = np.unique(status, return_counts=True)
-        found = {
+        actual = {
             Status(int(value)).name.lower(): int(count)
             for value, count in zip(values, counts, strict=True)
         }
-        if stated is not None and stated != found:
+        if stated is not None and stated != actual:
             raise FeatureError(
-                f"provenance.counts are {stated}, the status has {found}"
+                f"provenance.counts are {stated}, the status has {actual}"
             )
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -297,5 +409,5 @@ def _guarded(where: str, read: Callable[[], Any]) -> Any:
         raise
     # zarr and codecs raise errors of many kinds for a damaged chunk.
     except Exception as error:  # noqa: BLE001
-        said = str(error).split(". Stored:")[0]
-        raise FeatureError(f"{where}: {said or type(error).__name__}") from error
+        message = str(error).split(". Stored:")[0]
+        raise FeatureError(f"{where}: {message or type(error).__name__}") from error

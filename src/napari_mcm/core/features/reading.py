@@ -1,4 +1,4 @@
-"""Reading a feature file: all of it is checked before it is believed."""
+"""Reading a feature file, with all checks before its content is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_mcm.core.errors import FeatureError, GridError
+from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.format import (
     LARGEST_FILE,
@@ -25,17 +25,22 @@ from napari_mcm.core.grid import PatchGrid
 
 
 def read_features(path: str | Path) -> FeatureSet:
-    """Read a complete feature file.
+    """Read a complete feature file into memory.
 
     Parameters
     ----------
     path : str or Path
         ``<slide>.features.zarr``.
 
+    Returns
+    -------
+    FeatureSet
+        Features of all patches of the slide.
+
     Raises
     ------
     FeatureError
-        If it is missing, incomplete, damaged, or of another kind.
+        If it is missing, incomplete, damaged, or not a feature file.
     """
     path = Path(path)
     if not path.exists():
@@ -60,11 +65,10 @@ def read_features(path: str | Path) -> FeatureSet:
             {**provenance, "problems": list(attributes.get("problems", []))},
             _quality(arrays),
         )
-    except (GridError, FeatureError) as error:
-        raise damaged(path, error.what) from error
-    # zarr and codecs raise errors of many kinds for what is damaged.
+    # zarr and codecs raise many kinds of errors for damaged files.
     except Exception as error:  # noqa: BLE001
-        raise damaged(path, error) from error
+        problem = damaged(path, getattr(error, "what", error))
+        raise problem from error
 
 
 def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
@@ -78,12 +82,18 @@ def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
         )
     if attributes.get("complete") is not True:
         raise FeatureError(
-            "is not complete", path, "Run the same extraction again: it goes on"
+            "is not complete", path, "Run the same extraction again to resume it"
         )
 
 
 def _check_arrays(group: zarr.Group) -> None:
-    """Check kinds, shapes and sizes before anything is read into memory."""
+    """Check types, shapes and sizes before anything is read into memory.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit the format.
+    """
     kinds = present(group)
     arrays: dict[str, Any] = {name: group[name] for name in kinds}
     for name, kind in kinds.items():
@@ -115,6 +125,6 @@ def _whole(group: zarr.Group, name: str) -> Any:
     array: Any = group[name]
     try:
         return array[:]
-    # zarr and codecs raise errors of many kinds for a damaged chunk.
+    # zarr and codecs raise many kinds of errors for a damaged chunk.
     except Exception as error:  # noqa: BLE001
         raise ValueError(f"{name}: {error}") from error

@@ -1,4 +1,4 @@
-"""Verification of feature files: whole, sound, and of the slide that they name."""
+"""Verification that feature files are complete, undamaged, and of the right slide."""
 
 from __future__ import annotations
 
@@ -28,36 +28,38 @@ State = Literal["ok", "incomplete", "damaged", "refused"]
 
 
 class VerifyConfig(BaseModel):
-    """Which feature files are verified, and against which slides."""
+    """Select the feature files to verify, and the slides to compare them with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     files: tuple[Path, ...] = Field(
-        description=f"Feature files, or folders of them: all *{SUFFIX} below."
+        description=f"Feature files, or folders that contain them (*{SUFFIX})."
     )
     slide: Path | None = Field(
-        None, description="Slide that all of them must be of, by its content."
+        None, description="Slide that all files must belong to, by its content."
     )
     slides: tuple[Path, ...] = Field(
-        (), description="Slides, or folders of them: each file must be of its own."
+        (),
+        description="Slides, or folders of them: each file must belong to the slide "
+        "of its name.",
     )
     read: ReadConfig = ReadConfig()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one file.
+    """The result for one file.
 
     Attributes
     ----------
     file : Path
         The feature file.
     state : {"ok", "incomplete", "damaged", "refused"}
-        ``"refused"`` is none of ours, of a later version, or of another slide.
+        ``"refused"`` is not a feature file, of a later version, or of another slide.
     what : str
         The verdict in words, without the file's name.
     contents : Contents or None
-        None where it is damaged, refused, or has only been begun.
+        None where it is damaged, refused, or still empty.
     """
 
     file: Path
@@ -70,22 +72,22 @@ class Verdict:
 
 
 def verify_files(config: VerifyConfig) -> Job[list[Verdict]]:
-    """Verify feature files, one after the other.
+    """Verify feature files one after the other, as a job.
 
     Parameters
     ----------
     config : VerifyConfig
-        Files and slides; `slides` are files here.
+        Files and slides; `slides` are files here, not folders.
 
     Yields
     ------
     Progress
-        A block at a time.
+        After each block.
 
     Returns
     -------
     list of Verdict
-        One a file.
+        One per file.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def verify_files(config: VerifyConfig) -> Job[list[Verdict]]:
         If a slide cannot be opened.
     """
     files = find_files(config.files)
-    slides = yield from _look_at(config)
+    slides = yield from _open_slides(config)
     verdicts = []
     for file in files:
         verdict = yield from verify_file(file)
@@ -104,12 +106,22 @@ def verify_files(config: VerifyConfig) -> Job[list[Verdict]]:
 
 
 def verify_file(path: Path) -> Job[Verdict]:
-    """Verify one feature file by itself.
+    """Verify one feature file, without its slide, as a job.
+
+    Parameters
+    ----------
+    path : Path
+        The feature file.
 
     Yields
     ------
     Progress
-        A block at a time.
+        After each block.
+
+    Returns
+    -------
+    Verdict
+        Any problem is a verdict and not an error.
     """
     try:
         stated = _stated(path)
@@ -120,17 +132,27 @@ def verify_file(path: Path) -> Job[Verdict]:
         return Verdict(path, "damaged", f"damaged ({_one_line(error.what)})")
     except OSError as error:
         return Verdict(path, "refused", f"cannot be read ({error.strerror or error})")
-    # The last door: whatever numbers of no sense make libraries say.
+    # Absurd numbers in a file make libraries raise any kind of error.
     except Exception as error:  # noqa: BLE001
         return Verdict(path, "damaged", f"damaged ({_one_line(str(error))})")
     if not contents.complete:
         return Verdict(path, "incomplete", _incomplete(path, contents), contents)
-    note = "" if contents.checksums else "; of before there were checksums"
+    note = "" if contents.checksums else "; written without checksums"
     return Verdict(path, "ok", f"ok ({contents.rows} rows{note})", contents)
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """Replace each folder by the feature files below it, in the order of their names.
+    """Replace each folder by the feature files below it.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Feature files and folders.
+
+    Returns
+    -------
+    list of Path
+        In the order given, those of a folder sorted by name; each once.
 
     Raises
     ------
@@ -162,7 +184,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _stated(path: Path) -> dict[str, Any] | Verdict:
-    """Read a file's metadata, or tell at once that it is none of ours."""
+    """Read a file's metadata, or return a verdict where it is no feature file."""
     foreign = Verdict(
         path,
         "refused",
@@ -172,7 +194,7 @@ def _stated(path: Path) -> dict[str, Any] | Verdict:
     attributes = attributes_of(path)
     if not attributes and named and _is_begun(path):
         return Verdict(
-            path, "incomplete", "incomplete (begun; continue by the same extraction)"
+            path, "incomplete", "incomplete (empty; run the same extraction to resume)"
         )
     if not (attributes or named):
         return foreign
@@ -186,24 +208,24 @@ def _stated(path: Path) -> dict[str, Any] | Verdict:
 
 
 def _is_begun(path: Path) -> bool:
-    """Tell whether an extraction was killed before it had written anything."""
+    """Return whether an extraction was killed before it had written anything."""
     return holds_nothing_else(path) and not any(path.glob("features/c/*"))
 
 
 def _incomplete(path: Path, contents: Contents) -> str:
     who = held_by(path)
-    then = f"being written by {who}" if who else "continue by the same extraction"
+    then = f"being written by {who}" if who else "run the same extraction to resume"
     return f"incomplete ({contents.done} of {contents.rows} rows; {then})"
 
 
 class _Slides:
-    """Slides that files must be of: one for all, or one of the same name each."""
+    """Slides that files must belong to: one for all files, or one per name."""
 
     def __init__(self, one: str | None, named: Mapping[str, str]) -> None:
         self._one, self._named = one, named
 
     def judge(self, verdict: Verdict) -> Verdict:
-        """Refuse a sound file that is of none of them."""
+        """Refuse an undamaged file that belongs to none of the slides."""
         if verdict.contents is None or (self._one is None and not self._named):
             return verdict
         found = verdict.contents.slide
@@ -213,18 +235,16 @@ class _Slides:
         name = str(attributes_of(verdict.file)["grid"]["slide"]["name"])
         wanted = self._one if self._one is not None else self._named.get(name)
         if not found:
-            what = (
-                "does not say of which slide it is; napari-mcm convert --slide ties it"
-            )
+            what = "does not name its slide; napari-mcm convert --slide adds the slide"
         elif wanted is None:
-            what = f"is of {name} ({found}), which is none of the slides"
+            what = f"belongs to {name} ({found}), which is none of the slides"
         else:
-            what = f"is of another slide than {name}: {found} there, {wanted} now"
+            what = f"belongs to another slide than {name}: {found} there, {wanted} now"
         return Verdict(verdict.file, "refused", what, verdict.contents)
 
 
-def _look_at(config: VerifyConfig) -> Job[_Slides]:
-    """Take the fingerprints of slides; each is opened once."""
+def _open_slides(config: VerifyConfig) -> Job[_Slides]:
+    """Read the fingerprints of the slides, each of which is opened once."""
     if config.slide is not None:
         with config.read.open(config.slide) as slide:
             return _Slides(slide.fingerprint, {})

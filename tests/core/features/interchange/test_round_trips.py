@@ -94,7 +94,7 @@ def test_other_features_are_not_written_over(tmp_path: Path) -> None:
     first, other = (read_foreign(path) for path in paths)
     for _ in range(2):
         save_features(first, file)
-    with pytest.raises(FeatureError, match="another way"):
+    with pytest.raises(FeatureError, match="made differently"):
         save_features(other, file)
     save_features(other, file, overwrite=True)
     assert read_features(file).dim == 5
