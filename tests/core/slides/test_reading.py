@@ -120,7 +120,7 @@ def test_a_damaged_tile_of_a_coarse_level_is_made_from_the_finer_one(
         assert_array_equal(mended[:, :256], whole[:, :256])
         # JPEG at one scale is not JPEG at another.
         assert abs(mended - whole)[:256, 256:512].mean() < 6
-    assert "made from the next finer level" in caplog.text
+    assert "computed from the next finer level" in caplog.text
 
 
 def test_a_picture_of_a_damaged_slide_is_grey_where_it_is_damaged(write_slide):
