@@ -1,1 +1,1 @@
-"""The page of results, `docs/results.md`, by one command."""
+"""Write the pages of results, `docs/results.md` and `docs/results/`, by one command."""

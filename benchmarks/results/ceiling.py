@@ -1,7 +1,7 @@
-"""What a patch alone can tell: the student, taught with labels on patches.
+"""Measure what a patch alone shows: the student, trained with labels on patches.
 
-If supervised training on patches by themselves cannot tell two classes apart, no fine-tuning
-without labels can put the difference into a patch's features: it is not in the pixels.
+If supervised training on single patches cannot separate two classes, their pixels hold no
+cue that fine-tuning without labels could strengthen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS, BATCH = 300, 32
 
 
 def ceiling(config: StudyConfig, work: Path) -> dict[str, dict[str, float]]:
-    """Teach on all folds but the first, and test there.
+    """Train on all folds but the first, and test there.
 
     Returns
     -------

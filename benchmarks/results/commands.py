@@ -1,4 +1,4 @@
-"""The program's own commands, each of them run to its end once."""
+"""Run the program's own commands, each once to its end."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from napari_mcm.cli.app import main as napari_mcm
 def once(done: Path | None, *words: object) -> None:
     """Run a command unless the file that it ends with is there.
 
-    Without such a file the command itself knows what it has done already.
+    Without such a file the command itself skips what exists.
 
     Raises
     ------
     SystemExit
-        If it fails; what it has done so far is gone on from another time.
+        If it fails. The next call resumes it.
     """
     if done is not None and done.exists():
         return
@@ -25,7 +25,7 @@ def once(done: Path | None, *words: object) -> None:
 
 
 def train(run_dir: Path, *words: object) -> None:
-    """Run a training, or go on with one that was broken off."""
+    """Run a training, or resume an interrupted one."""
     begun = (run_dir / "config.json").exists()
     verb = words[: 2 if words[0] in ("mil", "mae") else 1]
     asked = (*verb, "--resume", run_dir) if begun else (*words, "--out", run_dir)

@@ -1,4 +1,4 @@
-"""Is the fine-tuned encoder better, and why: HER2ST, the generated cohort, kept-out loss."""
+"""Is the fine-tuned encoder better, and why: HER2ST, the generated cohort, held-out loss."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.training import Run
 
 HERE = Path(__file__).parent
+PAGES = ("mcm-kd", "tables-mcm-kd")
 SECTIONS = {
     "C2": "her2st_C2.svs",
     "C3": "her2st_C3.tiff",
@@ -46,37 +47,32 @@ NAMES = {
 PAIRS = {
     ("F", "D"): "context (the registered comparison)",
     ("F-bn", "D-bn"): "context, batch norm trained",
-    ("F", "A"): "all of it",
+    ("F", "A"): "everything together",
     ("D", "A"): "distillation without context",
     ("F", "E"): "the teacher",
     ("F", "G"): "the layout",
     ("E", "A"): "fine-tuning without a teacher",
-    ("F-bn", "F"): "batch-norm statistics learned",
+    ("F-bn", "F"): "batch-norm statistics trained",
     ("C", "A"): "batch-norm statistics alone",
 }
 PRIMARY = ("few_shot_auroc", "similarity_auroc")
 COMPARED = (*PRIMARY, "probe_auroc", "neighbour_gain")
 
 
-def section(data: Path, work: Path, pictures: Path) -> str:
-    """Run the studies and write their section."""
+def values(data: Path, work: Path, pictures: Path) -> dict[str, str]:
+    """Run the studies; give what their pages have room for, by name."""
     her2st = study("her2st", her2st_slides(data), work)
     context = study("context", cohort_slides(work), work)
     curve = learning_curve(data, work)
     for name in ("her2st", "context"):
-        pictures.mkdir(parents=True, exist_ok=True)
         shutil.copy(work / name / "study.png", pictures / f"results-{name}.png")
-    text = (HERE / "fine_tuning.md").read_text(encoding="utf-8")
-    values = {
-        "her2st": report(*her2st, "results-her2st"),
-        "context": report(*context, "results-context"),
+    return {
+        **report("her2st", *her2st),
+        **report("context", *context),
         "ceiling": ceiling_text(ceiling(context[0], work)["scores"], *context),
         "curve": curve_table(curve),
         "cost": cost(),
     }
-    for name, value in values.items():
-        text = text.replace(f"<<{name}>>", value)
-    return text
 
 
 def her2st_slides(data: Path) -> list[StudySlide]:
@@ -118,15 +114,15 @@ def study(
 
 
 def rows_of(out: Path) -> list[Row]:
-    """Read the figures of all cells that are done."""
+    """Read the figures of all finished trials."""
     return [
         Row.of_summary(json.loads(path.read_text(encoding="utf-8")))
         for path in sorted(out.glob("cells/*/*/*/summary.json"))
     ]
 
 
-def report(config: StudyConfig, rows: list[Row], picture: str) -> str:
-    """Write a study's tables, its picture, and what the primary figures say."""
+def report(name: str, config: StudyConfig, rows: list[Row]) -> dict[str, str]:
+    """Write a study's tables, and in words what the primary figures say."""
     present = {row.arm for row in rows}
     pairs = {pair: text for pair, text in PAIRS.items() if set(pair) <= present}
     constants = {row.fold: row.figures.get("held_out_constant") for row in rows}
@@ -137,18 +133,16 @@ def report(config: StudyConfig, rows: list[Row], picture: str) -> str:
         if {arm, control} <= present
     ]
     constant = [c for c in constants.values() if c is not None]
-    return "\n\n".join(
-        [
-            tables.arms(rows, config, NAMES),
-            f"![Each cell of the study](pictures/{picture}.png)",
-            tables.differences(rows, pairs, COMPARED),
-            "\n".join(verdicts),
-            f"The best constant's loss on the kept-out windows is "
-            f"{min(constant):.3f} to {max(constant):.3f}, by fold."
-            if constant
-            else "",
-        ]
-    )
+    return {
+        f"{name}-arms": tables.arms(rows, config, NAMES),
+        f"{name}-seeds": tables.arms(rows, config, NAMES, seeds=True),
+        f"{name}-differences": tables.differences(rows, pairs, COMPARED),
+        f"{name}-verdicts": "\n".join(verdicts),
+        f"{name}-constant": f"The loss of the best constant on the held-out windows is "
+        f"{min(constant):.3f} to {max(constant):.3f}, by fold."
+        if constant
+        else "",
+    }
 
 
 def ceiling_text(
@@ -199,7 +193,7 @@ def learning_curve(data: Path, work: Path) -> list[dict[str, float]]:
 
 
 def curve_table(curve: list[dict[str, float]]) -> str:
-    """Write the loss on kept-out windows against the number of windows learned from."""
+    """Write the loss on held-out windows against the number of training windows."""
     body = [
         [
             f"{row['windows']:.0f}",

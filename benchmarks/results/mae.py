@@ -1,18 +1,21 @@
-"""Masked autoencoders on real patches, and what they buy a classifier of cells."""
+"""Masked autoencoders on real patches, and what they bring a classifier of cells."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.results.commands import once, train
+from benchmarks.results.pages import template
+from benchmarks.results.tables import markdown
 
 from napari_mcm.core.mae.config import ReconstructConfig
 from napari_mcm.core.mae.reconstruction import reconstruct_pictures
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.training import Run
 
-HERE = Path(__file__).parent
+PAGES = ("mae-and-cells", "tables-cells")
 PRETRAINING = (
     *("--model", "tiny", "--image-size", 112, "--vit-patch", 16),
     # As near as the crops of cells are: one or two nuclei an image.
@@ -32,25 +35,29 @@ LEARNED: dict[str, tuple[object, ...]] = {
 """Ends of names of ablations, and how their classifiers learn."""
 REFERENCE = "offline:efficientnet_lite0"
 RATIOS = (0.25, 0.5, 0.75)
+SHORT = ("data", "images", "start", "accuracy", "balanced accuracy")
+"""Columns of an ablation's table that the page itself has."""
 
 
-def section(data: Path, work: Path, pictures: Path) -> str:
-    """Run what is not done yet and write the section."""
-    text = (HERE / "mae.md").read_text(encoding="utf-8")
-    pictures.mkdir(parents=True, exist_ok=True)
+def values(data: Path, work: Path, pictures: Path) -> dict[str, str]:
+    """Run what is missing; give what the pages have room for, by name."""
+    shown = "".join(template(page) for page in PAGES)
     run_dir = pretrained(data, work)
-    text = text.replace("<<pretraining>>", losses(run_dir))
-    text = text.replace("<<errors>>", looked_at(run_dir, data, pictures))
+    found = {
+        "pretraining": losses(run_dir),
+        "errors": reconstruction_errors(run_dir, data, pictures),
+    }
     for name, options in CELLS.items():
         for end, how in LEARNED.items():
             out = work / f"{name}{end}"
             ablate(data / "wbc" / name, out, run_dir, (*how, *options))
             table = (out / "ablation.md").read_text(encoding="utf-8")
-            text = text.replace(f"<<{out.name}>>", _below_title(table))
+            found[out.name] = _below_title(table)
+            found[f"{out.name}-short"] = short_table(table)
             for picture in sorted(out.glob("*.png")):
-                if (shown := f"results-{out.name}-{picture.name}") in text:
-                    shutil.copy(picture, pictures / shown)
-    return text
+                if (copy := f"results-{out.name}-{picture.name}") in shown:
+                    shutil.copy(picture, pictures / copy)
+    return found
 
 
 def ablate(data: Path, out: Path, run_dir: Path, options: tuple[object, ...]) -> None:
@@ -67,8 +74,8 @@ def ablate(data: Path, out: Path, run_dir: Path, options: tuple[object, ...]) ->
     )
 
 
-def looked_at(run_dir: Path, data: Path, pictures: Path) -> str:
-    """Draw what is filled in of pictures, and tabulate how wrong it is."""
+def reconstruction_errors(run_dir: Path, data: Path, pictures: Path) -> str:
+    """Draw reconstructions of pictures, and tabulate their errors."""
     config = ReconstructConfig(
         paths=(run_dir, data / "patches" / "monuseg"),
         mask_ratio=RATIOS,
@@ -81,7 +88,7 @@ def looked_at(run_dir: Path, data: Path, pictures: Path) -> str:
         for ratio, e in errors.items()
     ]
     head = [
-        "| hidden | filled in | a blur instead | visible patches |",
+        "| hidden | reconstruction | blur | visible patches |",
         "|---|---|---|---|",
     ]
     return "\n".join([*head, *rows])
@@ -98,16 +105,33 @@ def pretrained(data: Path, work: Path) -> Path:
 
 
 def losses(run_dir: Path) -> str:
-    """Tell how the loss fell."""
+    """Describe how the loss fell."""
     opened = Run.open(run_dir)
     summary, loss = opened.summary() or {}, opened.metrics()["loss"]
     tenth = max(len(loss) // 10, 1)
     means = [sum(loss[i : i + tenth]) / tenth for i in range(0, 10 * tenth, tenth)]
-    told = ", ".join(f"{mean:.3f}" for mean in means)
+    fell = ", ".join(f"{mean:.3f}" for mean in means)
     return (
         f"{len(loss)} steps in {summary['seconds'] / 60:.0f} minutes; mean loss of each "
-        f"tenth of them: {told}."
+        f"tenth of them: {fell}."
     )
+
+
+def short_table(page: str) -> str:
+    """Take the first table of `ablation.md`, with the columns in `SHORT` only."""
+    header, _, *rows = _first_table(page)
+    columns = [header.index(name) for name in SHORT]
+    return markdown(SHORT, [[row[column] for column in columns] for row in rows])
+
+
+def _first_table(page: str) -> Iterator[list[str]]:
+    begun = False
+    for line in page.splitlines():
+        if line.startswith("|"):
+            begun = True
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+        elif begun:
+            return
 
 
 def _below_title(page: str) -> str:

@@ -16,7 +16,7 @@ from napari_mcm.core.mil.metrics import Rows, bootstrap, main_scores
 from napari_mcm.core.mil.results import read_predictions
 from napari_mcm.core.runtime.jobs import run
 
-HERE = Path(__file__).parent
+PAGES = ("mil",)
 MODELS = ("abmil", "clam_sb", "mean")
 OPTIONS = ("--padded", "--batch-bags", 8, "--folds", 5, "--seeds", 3)
 COHORTS: dict[str, tuple[object, ...]] = {
@@ -25,20 +25,23 @@ COHORTS: dict[str, tuple[object, ...]] = {
 }
 
 
-def section(data: Path, work: Path, pictures: Path) -> str:
-    """Run what is not done yet and write the section."""
-    text = (HERE / "mil.md").read_text(encoding="utf-8")
-    for name, sample in COHORTS.items():
-        text = text.replace(f"<<{name}>>", cohort_table(work, name, sample))
-    text = text.replace("<<encoders>>", encoders_table(work))
-    return text.replace("<<digits>>", digits_table(work))
+def values(data: Path, work: Path, pictures: Path) -> dict[str, str]:
+    """Run what is missing; give the tables by name."""
+    cohorts = {
+        name: cohort_table(work, name, sample) for name, sample in COHORTS.items()
+    }
+    return {
+        **cohorts,
+        "encoders": encoders_table(work),
+        "digits": digits_table(work),
+    }
 
 
 def cohort_table(work: Path, name: str, sample: tuple[object, ...]) -> str:
     """Train all models on a cohort; figures out of fold, and what attention found."""
     cohort, features = work / name / "cohort", work / name / "features"
     once(cohort / "cohort.csv", "sample", *sample, "--out", cohort)
-    # Finished slides are passed over: it costs a second.
+    # Finished slides are skipped: it costs a second.
     once(None, "extract", cohort, "--mpp", 2, "--out", features)
     rows = []
     for model in MODELS:

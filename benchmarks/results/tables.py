@@ -1,4 +1,4 @@
-"""Tables of a study for the page."""
+"""Tables of a study for the pages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SHOWN: Mapping[str, str] = {
     "neighbour_gain": "neighbour gain",
     "anisotropy": "mean similarity",
     "effective_rank": "effective rank",
-    "held_out_loss": "loss on kept-out windows",
-    "seconds_per_window": "seconds a window",
+    "held_out_loss": "loss on held-out windows",
+    "seconds_per_window": "seconds per window",
 }
 
 
@@ -27,14 +27,25 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def arms(rows: Sequence[Row], config: StudyConfig, names: Mapping[str, str]) -> str:
-    """Write the mean of each arm over folds and seeds, and each seed's mean over folds."""
+def arms(
+    rows: Sequence[Row],
+    config: StudyConfig,
+    names: Mapping[str, str],
+    *,
+    seeds: bool = False,
+) -> str:
+    """Write the mean of each arm over folds and seeds, and of each seed over folds."""
+    write = _mean_and_seeds if seeds else _mean
     body = [
-        [name, *(_mean_and_seeds(by_trial(rows, arm, figure)) for figure in SHOWN)]
+        [name, *(write(by_trial(rows, arm, figure)) for figure in SHOWN)]
         for arm, name in names.items()
         if arm in config.arms
     ]
     return markdown(["arm", *SHOWN.values()], body)
+
+
+def _mean(values: Mapping[tuple[str, int], float]) -> str:
+    return short(float(np.mean(list(values.values())))) if values else ""
 
 
 def _mean_and_seeds(values: Mapping[tuple[str, int], float]) -> str:
@@ -42,7 +53,7 @@ def _mean_and_seeds(values: Mapping[tuple[str, int], float]) -> str:
         return ""
     seeds = sorted({seed for _, seed in values})
     means = [np.mean([v for (_, s), v in values.items() if s == one]) for one in seeds]
-    mean = short(float(np.mean(list(values.values()))))
+    mean = _mean(values)
     if len(seeds) == 1:
         return mean
     return f"{mean} ({', '.join(short(float(m)) for m in means)})"
@@ -64,7 +75,7 @@ def differences(
                 f"{found.above}/{found.pairs}"
             )
         body.append([f"{arm} − {control}", meaning, *cells])
-    return markdown(["arms", "what it tells", *(SHOWN[f] for f in figures)], body)
+    return markdown(["arms", "what it shows", *(SHOWN[f] for f in figures)], body)
 
 
 def verdict(rows: Sequence[Row], arm: str, control: str, figure: str) -> str:
@@ -78,7 +89,7 @@ def verdict(rows: Sequence[Row], arm: str, control: str, figure: str) -> str:
     elif found.high < 0:
         says = "lower, with an interval below zero"
     else:
-        says = "not told apart: the interval holds zero"
+        says = "no difference found: the interval contains zero"
     return f"{SHOWN[figure]}, {arm} against {control}: {told}, {says}."
 
 

@@ -48,7 +48,9 @@ def verb_of(words: list[str]) -> str:
 
 EXAMPLES = [
     pytest.param(line, id=f"{page.stem}: {line}")
-    for page in sorted([*DOCS.glob("*.md"), *DOCS.glob("cli/*.md")])
+    for page in sorted(
+        [*DOCS.glob("*.md"), *DOCS.glob("results/*.md"), *DOCS.glob("cli/*.md")]
+    )
     for line in examples(page)
 ]
 
@@ -75,7 +77,11 @@ def test_every_page_is_in_a_toctree() -> None:
             for line in filter(None, map(str.strip, block.splitlines())):
                 if not line.startswith(":"):
                     entries |= set(page.parent.glob(f"{line}.md"))
-    everything = {*DOCS.glob("*.md"), *DOCS.glob("cli/*.md")}
+    everything = {
+        *DOCS.glob("*.md"),
+        *DOCS.glob("results/*.md"),
+        *DOCS.glob("cli/*.md"),
+    }
     assert everything - entries == {DOCS / "index.md"}
 
 
