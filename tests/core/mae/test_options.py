@@ -7,7 +7,7 @@ import pytest
 
 from napari_mcm.core.mae import AugmentConfig, PretrainConfig
 from napari_mcm.core.mae.augment import augment, random_box
-from napari_mcm.core.training.loop import draws, steps_of_epochs
+from napari_mcm.core.training.images import draws, steps_of_epochs
 from napari_mcm.core.training.schedule import rate_factor
 
 
@@ -54,7 +54,7 @@ def test_what_is_given_wins_over_the_preset_and_survives_json():
 
 
 def test_images_that_are_no_whole_number_of_patches_are_refused():
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         PretrainConfig.model_validate({"model": {"image_size": 100, "vit_patch": 16}})
 
 

@@ -176,5 +176,5 @@ def test_no_readable_picture_is_said(config, tmp_path):
     run(pretrain(config))
     (tmp_path / "text.png").write_text("no picture")
     asked = ReconstructConfig(paths=(config.out, tmp_path / "text.png"))
-    with pytest.raises(TrainingError, match="no picture"):
+    with pytest.raises(TrainingError, match="no readable picture"):
         run(reconstruct_pictures(asked))

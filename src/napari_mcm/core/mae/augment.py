@@ -1,4 +1,4 @@
-"""Random crops, flips and colours of images, each drawn from a generator given."""
+"""Random crops, flips and colour changes of images, drawn from a given generator."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 def augment(
     pixels: Pixels, side: int, config: AugmentConfig, rng: np.random.Generator
 ) -> Pixels:
-    """Crop, flip and colour an image at random.
+    """Crop, flip and recolour an image at random.
 
     Parameters
     ----------
     pixels : ndarray of uint8, shape (height, width, 3)
+        The image.
     side : int
         Side of the result, in pixels.
     config : AugmentConfig
-        What is done.
+        Which augmentations, and how strong.
     rng : Generator
-        Everything random comes from it, in the same number of draws each time.
+        Random generator; every image takes the same number of draws.
 
     Returns
     -------
     ndarray of uint8, shape (side, side, 3)
+        The augmented image.
     """
     box = random_box(pixels.shape[1], pixels.shape[0], config.crop_scale, rng)
     image = resized(pixels, side, box)
@@ -50,7 +52,22 @@ def augment(
 
 
 def resized(pixels: Pixels, side: int, box: Box | None = None) -> Pixels:
-    """Scale a part of an image, or all of it, to a square, by cubic interpolation."""
+    """Resize an image, or a part of it, to a square by bicubic interpolation.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        The image.
+    side : int
+        Side of the result, in pixels.
+    box : tuple of float, optional
+        Left, top, right and bottom of the part, in pixels; by default the whole image.
+
+    Returns
+    -------
+    ndarray of uint8, shape (side, side, 3)
+        The input itself where nothing changes.
+    """
     if box is None and pixels.shape[:2] == (side, side):
         return pixels
     image = Image.fromarray(pixels)
@@ -60,12 +77,23 @@ def resized(pixels: Pixels, side: int, box: Box | None = None) -> Pixels:
 def random_box(
     width: int, height: int, least: float, rng: np.random.Generator
 ) -> Box | None:
-    """Choose a part of an image: its share of the area, its aspect, its place.
+    """Choose a random part of an image: its area, its aspect ratio, its place.
+
+    The aspect ratio lies between 3:4 and 4:3, as in torchvision's RandomResizedCrop.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the image, in pixels.
+    least : float
+        Smallest fraction of the area; 1 for the whole image.
+    rng : Generator
+        Random generator.
 
     Returns
     -------
     tuple of float or None
-        Left, top, right, bottom; None for the whole image.
+        Left, top, right, bottom in pixels; None for the whole image.
     """
     if least >= 1:
         return None

@@ -1,4 +1,4 @@
-"""Every option of pre-training by masked autoencoding."""
+"""Options of pre-training by masked autoencoding."""
 
 from __future__ import annotations
 
@@ -45,21 +45,27 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         0.25, base_lr=8e-5, batch_size=640, schedule="linear", weight_decay=0.01
     ),
 }
-"""Options by preset, nested as in ``PretrainConfig``; the reference's are the defaults."""
+"""Options by preset, nested as in ``PretrainConfig``; "reference" has the defaults."""
 
 
 assert set(PRESETS) == set(get_args(PresetName))
 
 
 def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Add a preset's options to those that were given, which win.
+    """Merge a preset's options with explicitly given ones.
 
     Parameters
     ----------
     preset : mapping
-        Options by name, groups of them nested.
+        Options by name; groups of options are nested mappings.
     given : mapping
-        Likewise; a group may be a model, of which only what was set counts.
+        Options by name, nested likewise. A group may be a pydantic model, of which only the
+        fields that were set count.
+
+    Returns
+    -------
+    dict
+        All options; a given option overrides the preset's.
     """
     filled = dict(given)
     for name, value in preset.items():
@@ -93,62 +99,70 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: Literal["tiny", "small", "base", "large"] = Field(
-        "base", description="ViT by name: 192, 384, 768 or 1024 wide."
+        "base", description="Size of the ViT: width 192, 384, 768 or 1024."
     )
     image_size: int = Field(
-        224, ge=16, le=2048, description="Side of the images that go in, in pixels."
+        224, ge=16, le=2048, description="Side of the input images, in pixels."
     )
     vit_patch: int = Field(
-        16, ge=2, le=128, description="Side of the ViT's own patches, in pixels."
+        16, ge=2, le=128, description="Side of the ViT's patches, in pixels."
     )
     depth: int | None = Field(
-        None, ge=1, le=48, description="Blocks; by default those of the name."
+        None, ge=1, le=48, description="Blocks; by default as the size has."
     )
     pool: Literal["avg", "token"] = Field(
         "avg",
-        description="What stands for an image: the mean of its patches' tokens, or the "
-        "class token.",
+        description="Feature of an image: the mean of its patches' tokens (avg), or the "
+        "class token (token).",
     )
 
     @model_validator(mode="after")
     def _patches_fit(self) -> ModelConfig:
         if self.image_size % self.vit_patch:
             raise ValueError(
-                f"image_size {self.image_size} is no multiple of vit_patch "
+                f"image_size {self.image_size} is not a multiple of vit_patch "
                 f"{self.vit_patch}"
             )
         return self
 
     @property
     def grid(self) -> int:
-        """Patches along an image's side."""
+        """Return the number of patches per side of an image.
+
+        Returns
+        -------
+        int
+            ``image_size // vit_patch``.
+        """
         return self.image_size // self.vit_patch
 
 
 class MaskingConfig(BaseModel):
-    """What is hidden, and what fills it in."""
+    """Masking, targets and decoder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mask_ratio: float = Field(
-        0.75, gt=0, lt=1, description="Part of an image's patches that is hidden."
+        0.75, gt=0, lt=1, description="Fraction of an image's patches to hide."
     )
     norm_targets: bool = Field(
         True, description="Scale each target patch to zero mean and unit variance."
     )
     decoder_width: int | None = Field(
-        None, ge=8, description="Width of the decoder; by default by the model's name."
+        None, ge=8, description="Width of the decoder; by default as the model's size."
     )
     decoder_depth: int | None = Field(
-        None, ge=1, description="Blocks of the decoder, likewise."
+        None, ge=1, description="Blocks of the decoder; by default as the model's size."
     )
     decoder_heads: int | None = Field(
-        None, ge=1, description="Attention heads of the decoder, likewise."
+        None,
+        ge=1,
+        description="Attention heads of the decoder; by default as the model's size.",
     )
 
 
 class AugmentConfig(BaseModel):
-    """What happens to images at random, and their scaling."""
+    """Random augmentation of images, and their normalisation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -156,30 +170,44 @@ class AugmentConfig(BaseModel):
         0.2,
         gt=0,
         le=1,
-        description="Least part of the image that a random crop keeps; 1 takes all of "
-        "it, always.",
+        description="Min. fraction of the image that a random crop keeps; 1 never crops.",
     )
-    flips: bool = Field(True, description="Flip left to right and top to bottom.")
+    flips: bool = Field(
+        True, description="Flip at random, left to right and top to bottom."
+    )
     colour_jitter: float = Field(
         0.0,
         ge=0,
         le=0.5,
-        description="Random brightness, contrast and saturation, up to this part.",
+        description="Random change of brightness, contrast and saturation, up to this "
+        "fraction.",
     )
     normalisation: Literal["imagenet", "half", "none"] = Field(
         "imagenet",
-        description="Mean and standard deviation that pixels are scaled by: ImageNet's, "
-        "0.5 and 0.5, or none (0 to 1).",
+        description="Mean and standard deviation that pixels are normalised by: "
+        "ImageNet's, 0.5 and 0.5 (half), or none (0 to 1).",
     )
 
     @property
     def mean(self) -> Rgb:
-        """Mean of each channel, of pixels from 0 to 1."""
+        """Return the mean of each channel that pixels are normalised by.
+
+        Returns
+        -------
+        tuple of float
+            Red, green, blue, for pixels from 0 to 1.
+        """
         return NORMALISATIONS[self.normalisation][0]
 
     @property
     def std(self) -> Rgb:
-        """Standard deviation of each channel, likewise."""
+        """Return the standard deviation of each channel that pixels are normalised by.
+
+        Returns
+        -------
+        tuple of float
+            Red, green, blue, for pixels from 0 to 1.
+        """
         return NORMALISATIONS[self.normalisation][1]
 
 
@@ -189,53 +217,61 @@ class ImagesConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slides: tuple[Path, ...] = Field(
-        (), description="Slides whose tissue patches are images too."
+        (), description="Slides whose tissue patches are images, too."
     )
     tiles: int = Field(
         1,
         ge=1,
         le=64,
-        description="Cut each picture into this many tiles a side; 4 makes 16 of one.",
+        description="Tiles per side that each picture is divided into; 4 gives 16 tiles.",
     )
-    cache_mb: int = Field(
-        256, ge=0, description="Decoded pictures kept in memory, in MB."
-    )
+    cache_mb: int = Field(256, ge=0, description="Memory for decoded pictures, in MB.")
 
 
 class RecipeConfig(BaseModel):
-    """How the weights are learned."""
+    """Optimiser, learning rate and duration of the training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(800, ge=1, description="Times that every image is seen.")
+    epochs: int = Field(800, ge=1, description="Passes over all images.")
     steps: int | None = Field(
-        None, ge=1, description="Optimiser steps in all, in the place of epochs."
+        None, ge=1, description="Number of optimiser steps, instead of epochs."
     )
-    batch_size: int = Field(256, ge=1, description="Images a step.")
+    batch_size: int = Field(256, ge=1, description="Images per step.")
     base_lr: float = Field(
         1.5e-4,
         gt=0,
-        description="Peak rate at 256 images a step; it follows the batch.",
+        description="Base learning rate: the peak rate for 256 images per step. The rate "
+        "is scaled in proportion to the batch size.",
     )
     schedule: Literal["cosine", "linear"] = Field(
-        "cosine", description="How the rate falls to 0 after the warm-up."
+        "cosine", description="Decay of the learning rate to 0 after the warm-up."
     )
     warmup: float = Field(
-        0.05, ge=0, lt=1, description="Part of the steps that warm up."
+        0.05,
+        ge=0,
+        lt=1,
+        description="Fraction of the steps in which the rate warms up.",
     )
     weight_decay: float = Field(
-        0.05, ge=0, description="AdamW decay, not on 1-D weights."
+        0.05, ge=0, description="Weight decay of AdamW; not applied to 1-D weights."
     )
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Beta 1 of AdamW.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="Beta 2 of AdamW.")
     clip_norm: float | None = Field(
-        None, gt=0, description="Bound on the gradient's norm."
+        None, gt=0, description="Maximum norm of the gradient."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: int = Field(0, ge=0, description="Random seed.")
 
     @property
     def peak_lr(self) -> float:
-        """The rate after the warm-up, ``base_lr * batch_size / 256``."""
+        """Return the learning rate after the warm-up.
+
+        Returns
+        -------
+        float
+            ``base_lr · batch_size / 256``.
+        """
         return self.base_lr * self.batch_size / 256
 
 
@@ -245,15 +281,15 @@ class PretrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: PresetName = Field(
-        "reference", description="Options by name, under those that are given."
+        "reference", description="Named set of options; explicit options override it."
     )
     pictures: tuple[Path, ...] = Field(
-        (), description="Pictures, or folders of them with all that lies below."
+        (), description="Pictures, or folders that are searched with all subfolders."
     )
     out: Path | None = Field(None, description="Directory of the run; new or empty.")
     start: str | None = Field(
         None,
-        description="Encoder to start from, of the same ViT, such as timm's "
+        description="Encoder of the same ViT to start from, such as timm's "
         "vit_base_patch16_224.mae.",
     )
     model: ModelConfig = ModelConfig()
@@ -268,8 +304,8 @@ class PretrainConfig(BaseModel):
     workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
     chunk_images: Chunk = Field(
         "auto",
-        description="Images computed at once within a step; auto keeps a cancel under a "
-        "second on a CPU.",
+        description="Images computed at once within a step; auto keeps cancelling under "
+        "a second on a CPU.",
     )
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
@@ -284,36 +320,35 @@ class PretrainConfig(BaseModel):
 
 
 class ReconstructConfig(BaseModel):
-    """What a masked autoencoder makes of pictures."""
+    """Reconstructions of images by a masked autoencoder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     paths: tuple[Path, ...] = Field(
         min_length=2,
-        description="Directory of a pre-training, finished or not; then pictures, or "
-        "folders of them, or with --at slides.",
+        description="Directory of a pre-training, finished or not; then pictures or "
+        "folders, or slides with --at.",
     )
     at: tuple[Point, ...] = Field(
         (),
-        description="Place of a slide, in level-0 pixels, around which a patch is filled "
-        "in.",
+        description="Centre of a slide's patch to reconstruct, in level-0 pixels.",
     )
     mask_ratio: tuple[float, ...] = Field(
-        (), description="Part of the patches to hide; several are compared."
+        (), description="Fraction of the patches to hide; several are compared."
     )
     tiles: int | None = Field(
         None,
         ge=1,
         le=64,
-        description="Cut each picture into this many tiles a side; by default as the "
-        "pre-training did.",
+        description="Tiles per side that each picture is divided into; by default as in "
+        "the pre-training.",
     )
-    paste: bool = Field(True, description="Show visible patches as they are.")
+    paste: bool = Field(True, description="Show visible patches unchanged.")
     limit: int = Field(
-        256, ge=1, description="Images to measure, at most; a tile counts as one."
+        256, ge=1, description="Maximum number of images to measure; a tile is one."
     )
-    shown: int = Field(6, ge=1, le=64, description="Images to draw, at most.")
-    seed: int = Field(0, ge=0, description="Seed of what is hidden.")
+    shown: int = Field(6, ge=1, le=64, description="Maximum number of images to draw.")
+    seed: int = Field(0, ge=0, description="Random seed of the hidden patches.")
     out: Path | None = Field(None, description="Figure to write: .png.")
     read: ReadConfig = ReadConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -322,15 +357,27 @@ class ReconstructConfig(BaseModel):
     @classmethod
     def _between(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
         if any(not 0 < ratio < 1 for ratio in ratios):
-            raise ValueError("a mask ratio lies between 0 and 1")
+            raise ValueError("a mask ratio must lie between 0 and 1")
         return ratios
 
     @property
     def run(self) -> Path:
-        """Directory of the pre-training."""
+        """Return the directory of the pre-training.
+
+        Returns
+        -------
+        Path
+            The first path.
+        """
         return self.paths[0]
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """Pictures, and folders of them; slides where places are given."""
+        """Return the pictures and folders; slides where places are given.
+
+        Returns
+        -------
+        tuple of Path
+            All paths but the first.
+        """
         return self.paths[1:]

@@ -1,4 +1,4 @@
-"""What a pre-training hands on: the encoder for timm, and the decoder for a look."""
+"""Export of a pre-training: the encoder for timm, and the decoder for reconstructions."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def export_pretraining(
     run_dir : Path
         Gets ``encoder/`` and ``decoder.safetensors``.
     model : MaskedAutoencoder
-        As trained.
+        The model as trained.
     config : PretrainConfig
         Options of the run.
     summary : mapping
-        Its figures.
+        Figures of the run.
     licence : str or None
-        Of the weights that it started from.
+        Licence of the weights that it started from.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def _recipe(
 ) -> dict[str, Any]:
     groups = {"model", "masking", "images", "augment", "recipe"}
     options = config.model_dump(mode="json", include=groups)
-    # Paths are this computer's.
+    # Paths mean nothing on another computer.
     options["images"].pop("slides")
     return {
         "architecture": architecture(config.model),
@@ -100,23 +100,23 @@ tags: [histopathology, feature-extraction, napari-mcm]
 # {run_dir.name}: {architecture(model)} by masked autoencoding
 
 A Vision Transformer for pathology images, pre-trained without labels by masked
-autoencoding (He et al., CVPR 2022) in napari-mcm {__version__}. It is a start for
+autoencoding (He et al., CVPR 2022) in napari-mcm {__version__}. It is meant to initialise
 fine-tuning; frozen features of masked autoencoders are weak.
 
 | | |
 |---|---|
-| images in | {model.image_size} px, patches of {model.vit_patch} px, \
+| input | {model.image_size} px, patches of {model.vit_patch} px, \
 normalisation {config.augment.normalisation} |
-| learned from | {summary["images"]:,} images ({summary["pictures"]:,} pictures, \
-{config.images.tiles} tiles a side; {summary["slide_patches"]:,} slide patches) |
+| trained on | {summary["images"]:,} images ({summary["pictures"]:,} pictures, \
+{config.images.tiles} tiles per side; {summary["slide_patches"]:,} slide patches) |
 | steps | {summary["steps"]:,} of {recipe.batch_size} images, peak rate \
 {recipe.peak_lr:.3g} |
 | hidden | {masking.mask_ratio:.0%} of the patches |
 | loss | {first} → {last} |
 | started from | {config.start or "random weights"} |
 
-The loss says that training ran, not that the encoder is better for a task: evaluate it
-on labelled data before relying on it. Not for clinical use.
+The loss shows that training ran, not that the encoder is better for a task: evaluate it
+on labelled data before you rely on it. Not for clinical use.
 
 ```python
 import timm

@@ -27,12 +27,22 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
-_TOLD = 20
+_MAX_WARNINGS = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A tile of a picture: its row and column of so many a side."""
+    """A tile of a picture.
+
+    Attributes
+    ----------
+    path : Path
+        File of the picture.
+    row, column : int
+        Its place in the picture.
+    tiles : int
+        Tiles per side of the picture.
+    """
 
     path: Path
     row: int
@@ -41,11 +51,27 @@ class Tile:
 
     @property
     def name(self) -> str:
-        """The file that it is read from."""
+        """Return the file of the picture.
+
+        Returns
+        -------
+        str
+            For messages.
+        """
         return str(self.path)
 
     def read(self, cache: PictureCache) -> Pixels:
-        """Give its pixels (height, width, 3).
+        """Return the pixels of the tile.
+
+        Parameters
+        ----------
+        cache : PictureCache
+            Decodes the picture.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            A view of the picture.
 
         Raises
         ------
@@ -61,7 +87,17 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class SlidePatch:
-    """A patch on the tissue of an open slide."""
+    """A tissue patch of an open slide.
+
+    Attributes
+    ----------
+    slide : Slide
+        The slide, open.
+    grid : PatchGrid
+        Grid of its patches.
+    row : int
+        Row of the patch in the grid.
+    """
 
     slide: Slide
     grid: PatchGrid
@@ -69,12 +105,28 @@ class SlidePatch:
 
     @property
     def name(self) -> str:
-        """The slide and the place that it is read from."""
+        """Return the slide and the place of the patch.
+
+        Returns
+        -------
+        str
+            For messages; x and y in level-0 pixels.
+        """
         x, y = self.grid.xy[self.row]
         return f"{self.slide.path} at {x},{y}"
 
     def read(self, cache: PictureCache) -> Pixels:
-        """Give its pixels (side, side, 3).
+        """Return the pixels of the patch.
+
+        Parameters
+        ----------
+        cache : PictureCache
+            Unused; the slide has its own cache.
+
+        Returns
+        -------
+        ndarray of uint8, shape (side, side, 3)
+            The patch at the grid's resolution.
 
         Raises
         ------
@@ -91,18 +143,18 @@ ImageRef = Tile | SlidePatch
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """All images to learn from.
+    """All images of a training set.
 
     Attributes
     ----------
     images : sequence of ImageRef
         In a fixed order.
     fingerprint : str
-        Tells other pictures or slides apart, 16 hex digits.
+        Changes with the pictures or slides; 16 hex digits.
     refused : int
-        Files that are no readable pictures.
+        Number of files that are not readable pictures.
     pictures, patches : int
-        Readable pictures, and patches of slides.
+        Number of readable pictures, and of slide patches.
     """
 
     images: Sequence[ImageRef]
@@ -116,31 +168,36 @@ class ImageSet:
 
 
 def gather(config: PretrainConfig, slides: Sequence[Slide]) -> Job[ImageSet]:
-    """List the images of a configuration.
+    """List the images of a configuration, as a job.
 
     Parameters
     ----------
     config : PretrainConfig
-        Pictures, tiles a side, and how slides are covered.
+        Pictures, tiles per side, and how patches are placed on slides.
     slides : sequence of Slide
-        The configured ones, open.
+        The configured slides, open.
 
     Yields
     ------
     Event
-        Progress; a note for each file that is no readable picture.
+        Progress; a note for each file that is not a readable picture.
+
+    Returns
+    -------
+    ImageSet
+        The images.
 
     Raises
     ------
     TrainingError
-        If there is none.
+        If there is no image.
     """
     digest = hashlib.blake2b(digest_size=8)
     tiles, refused, pictures = yield from _tiles(config, digest)
     patches = yield from _patches(config, slides, digest)
     if not tiles and not patches:
         raise TrainingError(
-            "there is no image to learn from",
+            "there are no images to train on",
             hint="Name pictures, folders of pictures, or --slides with tissue",
         )
     yield Note(
@@ -159,14 +216,14 @@ def _tiles(
     count, found, refused = config.images.tiles, [], 0
     for number, file in enumerate(files, 1):
         if number % 100 == 1:
-            yield Progress("Looking at pictures", number - 1, len(files), "pictures")
+            yield Progress("Checking pictures", number - 1, len(files), "pictures")
         try:
             width, height = picture_size(file)
             if min(width, height) < 8 * count:
-                raise TrainingError(f"is too small for {count} tiles a side", file)
+                raise TrainingError(f"is too small for {count} tiles per side", file)
         except McmError as error:
             refused += 1
-            if refused <= _TOLD:
+            if refused <= _MAX_WARNINGS:
                 yield Note(f"skipped: {error}", "warning")
             continue
         digest.update(f"{file.name}:{width}x{height}:{file.stat().st_size};".encode())
@@ -175,8 +232,8 @@ def _tiles(
             for row in range(count)
             for column in range(count)
         ]
-    if refused > _TOLD:
-        yield Note(f"skipped {refused} files in all", "warning")
+    if refused > _MAX_WARNINGS:
+        yield Note(f"skipped {refused} files in total", "warning")
     return found, refused, len(files) - refused
 
 
@@ -215,12 +272,17 @@ _DEEP = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
 def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """List pictures: those that are named, and all below the folders that are named.
+    """List picture files: those that are named, and all below the folders that are named.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files and folders.
 
     Returns
     -------
     list of Path
-        In the order of their names, each once; hidden files are left out.
+        Sorted by name within each folder, each file once; hidden files are left out.
 
     Raises
     ------
@@ -234,30 +296,46 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
         inside = sorted(_below(path)) if path.is_dir() else [path]
         if not inside:
             raise ConfigError(
-                "holds no pictures", path, f"Known are {' '.join(ENDINGS)}"
+                "holds no pictures", path, f"Supported are {' '.join(ENDINGS)}"
             )
         found += inside
     return list(dict.fromkeys(found))
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Read a picture's width and height from its header.
+    """Read a picture's size from its header.
+
+    Parameters
+    ----------
+    path : Path
+        The picture.
+
+    Returns
+    -------
+    tuple of int
+        Width and height, in pixels.
 
     Raises
     ------
     SlideError
-        If it is no picture, too large or too small, or not of 8 bits a channel.
+        If it is not a picture, is too large or too small, or has not 8 bits per channel.
     """
     with _opened(path) as image:
         return image.size
 
 
 def read_picture(path: Path) -> Pixels:
-    """Decode a picture as 8-bit RGB, what is transparent on white.
+    """Decode a picture as 8-bit RGB, with transparent parts on white.
+
+    Parameters
+    ----------
+    path : Path
+        The picture.
 
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
+        Its pixels.
 
     Raises
     ------
@@ -269,23 +347,35 @@ def read_picture(path: Path) -> Pixels:
             return np.asarray(_on_white(image))
     except SlideError:
         raise
-    # Truncated and damaged data, in each format's own way.
+    # Each format's decoder raises its own errors on truncated and damaged data.
     except Exception as error:  # noqa: BLE001
-        raise _refusal(path, error) from error
+        refusal = _refusal(path, error)
+        raise refusal from error
 
 
 def on_white(pixels: Pixels) -> Pixels:
-    """Lay colours (height, width, 3 or 4) on white, where they are transparent."""
+    """Blend transparent colours with white.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3) or (height, width, 4)
+        RGB or RGBA.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        RGB.
+    """
     return np.asarray(_on_white(Image.fromarray(pixels)))
 
 
 class PictureCache:
-    """The pictures decoded last, up to some megabytes; for several threads.
+    """Least-recently-used cache of decoded pictures, safe for several threads.
 
     Parameters
     ----------
     megabytes : int
-        Memory for pixels.
+        Memory for pixels, in MiB.
     """
 
     def __init__(self, megabytes: int) -> None:
@@ -294,7 +384,23 @@ class PictureCache:
         self._lock = threading.Lock()
 
     def read(self, path: Path) -> Pixels:
-        """Give a picture's pixels; see :func:`read_picture`."""
+        """Return a picture's pixels, decoding it if it is not cached.
+
+        Parameters
+        ----------
+        path : Path
+            The picture.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            As :func:`read_picture` returns them.
+
+        Raises
+        ------
+        SlideError
+            If it cannot be decoded.
+        """
         with self._lock:
             if path in self._held:
                 self._held.move_to_end(path)
@@ -315,11 +421,19 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _opened(path: Path) -> Picture:
+    """Open a picture whose size and depth can be handled.
+
+    Raises
+    ------
+    SlideError
+        If it is not a picture, is too large or too small, or has not 8 bits per channel.
+    """
     try:
         image = Image.open(path, formats=_FORMATS)
-    # Damaged headers fail in each format's own way.
+    # Each format's decoder raises its own errors on damaged headers.
     except Exception as error:  # noqa: BLE001
-        raise _refusal(path, error) from error
+        refusal = _refusal(path, error)
+        raise refusal from error
     problem = _problem(image)
     if problem:
         image.close()
@@ -342,7 +456,7 @@ def _refusal(path: Path, error: Exception) -> SlideError:
     if isinstance(error, Image.DecompressionBombError):
         return SlideError("is a picture of too many megapixels", path)
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return SlideError(f"is no readable picture ({reason})", path)
+    return SlideError(f"is not a readable picture ({reason})", path)
 
 
 def _on_white(image: Picture) -> Picture:
@@ -356,13 +470,14 @@ def _on_white(image: Picture) -> Picture:
 
 @dataclass(frozen=True, eq=False)
 class SlideCrop:
-    """What lies around a place of a slide.
+    """The pixels around a place of a slide.
 
     Attributes
     ----------
     pixels : ndarray of uint8, shape (side, side, 3)
+        RGB pixels.
     name : str
-        Slide, place and width, for people.
+        Slide, place and width, for display.
     corner, extent : tuple of float
         Upper left corner (x, y) and size, in level-0 pixels.
     """
@@ -376,21 +491,26 @@ class SlideCrop:
 def read_around(
     slide: Slide, place: tuple[float, float], grid: GridConfig
 ) -> SlideCrop:
-    """Read the patch around a place.
+    """Read the patch around a place of a slide.
 
     Parameters
     ----------
     slide : Slide
-        Of known resolution.
+        A slide of known resolution, open.
     place : tuple of float
-        x and y, in level-0 pixels.
+        x and y of the centre, in level-0 pixels.
     grid : GridConfig
         Size and resolution of patches.
+
+    Returns
+    -------
+    SlideCrop
+        Pixels, and where they lie.
 
     Raises
     ------
     SlideError
-        If the slide's resolution is not known.
+        If the slide's resolution is unknown.
     TileError
         If a tile under it cannot be decoded.
     """

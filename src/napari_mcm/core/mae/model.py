@@ -1,7 +1,19 @@
-"""The masked autoencoder: a ViT that sees few patches, a decoder that fills in the rest.
+"""Masked autoencoder: a ViT that encodes few patches, a decoder that predicts the rest.
 
-He et al., "Masked autoencoders are scalable vision learners", CVPR 2022, section 3. The
-decoder exists during pre-training only; afterwards the encoder stands alone.
+An image of N patches is shown in part: the encoder sees the K visible ones, with fixed
+positions p. The decoder receives their tokens and, at the hidden places H, a learned
+token m, adds its own positions q, and predicts the pixels of every patch. Targets are
+the pixels of each patch, scaled to zero mean and unit variance::
+
+    t_V = ViT(embed(x_V) + p_V)
+    ŷ   = decoder( [W t_V, m, ..., m] + q )
+    L   = 1 / |H| · Σ_{i in H} mean( (ŷ_i - (x_i - μ_i) / sqrt(σ_i² + 1e-6))² )
+
+The decoder exists during pre-training only; afterwards the encoder stands alone.
+
+References
+----------
+He et al., "Masked autoencoders are scalable vision learners", CVPR 2022, section 3.
 """
 
 from __future__ import annotations
@@ -32,12 +44,34 @@ _DECODERS = {
 
 
 def architecture(config: ModelConfig) -> str:
-    """Name the ViT in timm."""
+    """Return the name of the ViT in timm.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Size of the ViT.
+
+    Returns
+    -------
+    str
+        Such as ``"vit_base_patch16_224"``.
+    """
     return f"vit_{config.model}_patch16_224"
 
 
 def model_arguments(config: ModelConfig) -> dict[str, Any]:
-    """Give what timm's factory needs beside the name to build this ViT."""
+    """Return the arguments of timm's factory, beside the name, that build this ViT.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Sizes and pooling.
+
+    Returns
+    -------
+    dict of str to Any
+        Keyword arguments of ``timm.create_model``.
+    """
     depth = {} if config.depth is None else {"depth": config.depth}
     return {
         "img_size": config.image_size,
@@ -49,19 +83,24 @@ def model_arguments(config: ModelConfig) -> dict[str, Any]:
 
 
 def make_vit(config: ModelConfig) -> nn.Module:
-    """Build the ViT with fresh weights and fixed positions.
+    """Create the ViT with random weights and fixed positions.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Sizes and pooling.
 
     Returns
     -------
-    nn.Module
-        timm's VisionTransformer without classifier.
+    Module
+        timm's VisionTransformer without a classifier.
     """
     vit: Any = timm.create_model(
         architecture(config), num_classes=0, **model_arguments(config)
     )
     set_positions(vit)
     vit.apply(_start)
-    # As a linear layer on a patch's pixels, which it is.
+    # The convolution is a linear layer on a patch's pixels: initialise it like one.
     nn.init.xavier_uniform_(vit.patch_embed.proj.weight.flatten(1))
     nn.init.normal_(vit.cls_token, std=TOKEN_STD)
     module: nn.Module = vit
@@ -69,21 +108,27 @@ def make_vit(config: ModelConfig) -> nn.Module:
 
 
 def set_positions(vit: Any) -> None:
-    """Give a ViT with a class token the fixed positions of its patches."""
+    """Set the position embeddings of a ViT with a class token to the fixed ones.
+
+    Parameters
+    ----------
+    vit : VisionTransformer
+        timm's model; changed in place.
+    """
     side, width = vit.patch_embed.grid_size[0], vit.embed_dim
     with torch.no_grad():
         vit.pos_embed.copy_(with_class_token(grid_positions(side, width)))
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encoder, decoder and loss.
+    """Encoder, decoder and loss of masked autoencoding.
 
     Parameters
     ----------
-    encoder : nn.Module
+    encoder : Module
         timm's VisionTransformer with a class token; its positions are frozen here.
     size : str
-        Name of the model, by which the decoder's size goes.
+        Name of the model's size, which sets the size of the decoder.
     config : MaskingConfig
         Mask ratio, targets, and a decoder of another size.
 
@@ -92,7 +137,7 @@ class MaskedAutoencoder(nn.Module):
     patch : int
         Side of a patch, in pixels.
     patches : int
-        Patches of an image.
+        Number N of patches in an image.
     """
 
     def __init__(self, encoder: nn.Module, size: str, config: MaskingConfig) -> None:
@@ -112,29 +157,30 @@ class MaskedAutoencoder(nn.Module):
         Parameters
         ----------
         images : Tensor, shape (B, 3, H, W)
+            Normalised images.
         visible : Tensor of int64, shape (B, K)
             Which patches.
 
         Returns
         -------
         Tensor, shape (B, 1 + K, width)
-            The class token's first.
+            Tokens; the class token comes first.
         """
         vit: Any = self.encoder
-        positions = vit.pos_embed.expand(len(images), -1, -1)
+        positions = vit.pos_embed.expand(len(images), -1, -1)  # (B, 1 + N, width)
         tokens = self._embed(images, visible) + take(positions[:, 1:], visible)
-        first = vit.cls_token + positions[:, :1]
-        tokens = torch.cat([first, tokens], dim=1)
+        first = vit.cls_token + positions[:, :1]  # (B, 1, width)
+        tokens = torch.cat([first, tokens], dim=1)  # (B, 1 + K, width)
         encoded: Tensor = vit.norm(vit.blocks(vit.norm_pre(tokens)))
         return encoded
 
     def _embed(self, images: Tensor, visible: Tensor) -> Tensor:
-        """Turn visible patches into tokens: timm's convolution, without the others."""
+        """Embed the visible patches: timm's convolution, without the other patches."""
         projection = self.encoder.patch_embed.proj
-        # As patches are taken apart: row, column, channel.
-        kernel = projection.weight.permute(0, 2, 3, 1).flatten(1)
-        patches = take(patchify(images, self.patch), visible)
-        return F.linear(patches, kernel, projection.bias)
+        # The order of values in patchify: row, column, channel.
+        kernel = projection.weight.permute(0, 2, 3, 1).flatten(1)  # (width, p·p·3)
+        patches = take(patchify(images, self.patch), visible)  # (B, K, p·p·3)
+        return F.linear(patches, kernel, projection.bias)  # (B, K, width)
 
     def forward(
         self, images: Tensor, order: Tensor, mask_ratio: float | None = None
@@ -144,25 +190,37 @@ class MaskedAutoencoder(nn.Module):
         Parameters
         ----------
         images : Tensor, shape (B, 3, H, W)
-            Scaled.
+            Normalised images.
         order : Tensor of int64, shape (B, N)
             Patches in random order; the first ones are visible.
         mask_ratio : float, optional
-            Part that is hidden; the configured one by default.
+            Fraction of the patches to hide; by default the configured one.
 
         Returns
         -------
         predictions : Tensor, shape (B, N, patch·patch·3)
-        mask : Tensor, shape (B, N)
+            Predicted patches, on the scale of the targets.
+        mask : Tensor of float32, shape (B, N)
             1 where a patch was hidden.
         """
         ratio = self.config.mask_ratio if mask_ratio is None else mask_ratio
         kept = kept_count(self.patches, ratio)
-        encoded = self.encode(images, order[:, :kept])
+        encoded = self.encode(images, order[:, :kept])  # (B, 1 + K, width)
         return self.decoder(encoded, order), hidden_mask(order, kept)
 
     def targets(self, images: Tensor) -> Tensor:
-        """Give what predictions are compared with (B, N, patch·patch·3)."""
+        """Return the targets of the predictions.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, H, W)
+            Normalised images.
+
+        Returns
+        -------
+        Tensor, shape (B, N, patch·patch·3)
+            Pixels of each patch, scaled to zero mean and unit variance if configured.
+        """
         patches = patchify(images, self.patch)
         if not self.config.norm_targets:
             return patches
@@ -170,27 +228,60 @@ class MaskedAutoencoder(nn.Module):
         return (patches - mean) / std
 
     def errors(self, images: Tensor, predictions: Tensor) -> Tensor:
-        """Give the mean squared error of each patch (B, N)."""
+        """Return the mean squared error of each patch.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, H, W)
+            Normalised images.
+        predictions : Tensor, shape (B, N, patch·patch·3)
+            Output of :meth:`forward`.
+
+        Returns
+        -------
+        Tensor of float32, shape (B, N)
+            Mean over the values of a patch.
+        """
         return (predictions.float() - self.targets(images)).square().mean(dim=-1)
 
     def loss(self, images: Tensor, predictions: Tensor, mask: Tensor) -> Tensor:
-        """Average the error over hidden patches only."""
+        """Return the mean error over the hidden patches only.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, H, W)
+            Normalised images.
+        predictions : Tensor, shape (B, N, patch·patch·3)
+            Output of :meth:`forward`.
+        mask : Tensor, shape (B, N)
+            1 where a patch was hidden.
+
+        Returns
+        -------
+        Tensor, shape ()
+            The loss.
+        """
         return (self.errors(images, predictions) * mask).sum() / mask.sum()
 
 
 class Decoder(nn.Module):
-    """Light Transformer: a token for every place, hidden ones the same, becomes pixels.
+    """Light Transformer that predicts pixels from the visible tokens and a mask token.
 
     Parameters
     ----------
     encoder_width : int
-        Width of the tokens that come in.
+        Width of the encoder's tokens.
     side : int
-        Patches along the image's side.
+        Patches per side of the image.
     values : int
-        Values of a patch.
+        Values of a patch, patch·patch·3.
     width, depth, heads : int
-        Of the decoder.
+        Width, blocks and attention heads of the decoder.
+
+    Attributes
+    ----------
+    positions : Tensor, shape (1, 1 + N, width)
+        Fixed position embeddings; not part of the state.
     """
 
     positions: Tensor
@@ -222,7 +313,7 @@ class Decoder(nn.Module):
         nn.init.normal_(self.mask_token, std=TOKEN_STD)
 
     def set_positions(self) -> None:
-        """Work out the fixed positions, which no file of weights holds."""
+        """Compute the fixed positions, which weight files do not hold."""
         width = self.embed.out_features
         places = with_class_token(grid_positions(self._side, width))
         self.register_buffer("positions", places, persistent=False)
@@ -233,38 +324,53 @@ class Decoder(nn.Module):
         Parameters
         ----------
         encoded : Tensor, shape (B, 1 + K, encoder_width)
+            The encoder's tokens; the class token comes first.
         order : Tensor of int64, shape (B, N)
-            The first K are the places of the tokens that came in.
+            Patches in random order; the first K are the places of those tokens.
 
         Returns
         -------
         Tensor, shape (B, N, values)
+            Predicted patches, in row-major order.
         """
-        tokens = self.embed(encoded)
+        tokens = self.embed(encoded)  # (B, 1 + K, width)
         missing = order.shape[1] + 1 - tokens.shape[1]
         filling = self.mask_token.to(tokens.dtype).expand(len(tokens), missing, -1)
-        shuffled = torch.cat([tokens[:, 1:], filling], dim=1)
-        restored = take(shuffled, order.argsort(dim=1))
-        tokens = torch.cat([tokens[:, :1], restored], dim=1)
+        shuffled = torch.cat([tokens[:, 1:], filling], dim=1)  # (B, N, width)
+        # The inverse of the permutation puts every token into its own place.
+        restored = take(shuffled, order.argsort(dim=1))  # (B, N, width)
+        tokens = torch.cat([tokens[:, :1], restored], dim=1)  # (B, 1 + N, width)
         tokens = self.norm(self.blocks(tokens + self.positions))
-        predictions: Tensor = self.predict(tokens[:, 1:])
+        predictions: Tensor = self.predict(tokens[:, 1:])  # (B, N, values)
         return predictions
 
 
 def decoder_shape(size: str, config: MaskingConfig) -> tuple[int, int, int]:
-    """Settle the decoder's width, depth and heads.
+    """Return the decoder's width, depth and heads.
+
+    Parameters
+    ----------
+    size : str
+        Name of the model's size, which gives the defaults.
+    config : MaskingConfig
+        May override them.
+
+    Returns
+    -------
+    tuple of int
+        Width, depth, heads.
 
     Raises
     ------
     ConfigError
-        If they do not go together.
+        If the width is not a multiple of 4 and of the number of heads.
     """
     width, depth, heads = _DECODERS[size]
     width = config.decoder_width or width
     heads = config.decoder_heads or heads
     if width % heads or width % 4:
         raise ConfigError(
-            f"a decoder {width} wide does not divide into {heads} heads and four "
+            f"a decoder of width {width} does not divide into {heads} heads and four "
             "position waves",
             hint="Choose --decoder-width as a multiple of 4 and of --decoder-heads",
         )
@@ -286,12 +392,38 @@ PATCH_EPS = 1e-6
 
 
 def kept_count(patches: int, mask_ratio: float) -> int:
-    """Tell how many of an image's patches stay visible; one at least, and one hidden."""
+    """Return how many of an image's patches stay visible.
+
+    Parameters
+    ----------
+    patches : int
+        Number of patches in an image.
+    mask_ratio : float
+        Fraction to hide.
+
+    Returns
+    -------
+    int
+        At least 1; at least one patch is hidden.
+    """
     return min(max(int(patches * (1 - mask_ratio)), 1), patches - 1)
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:
-    """Pick tokens (B, N, D) by their places (B, K)."""
+    """Pick tokens by their places.
+
+    Parameters
+    ----------
+    tokens : Tensor, shape (B, N, D)
+        Tokens.
+    index : Tensor of int64, shape (B, K)
+        Places.
+
+    Returns
+    -------
+    Tensor, shape (B, K, D)
+        The tokens at these places.
+    """
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
@@ -302,18 +434,33 @@ def hidden_mask(order: Tensor, kept: int) -> Tensor:
     ----------
     order : Tensor of int64, shape (B, N)
         Patches in random order; the first `kept` are visible.
+    kept : int
+        Number of visible patches.
 
     Returns
     -------
     Tensor of float32, shape (B, N)
-        In the patches' own order.
+        In row-major order of the patches.
     """
     mask = torch.ones(order.shape, device=order.device)
     return mask.scatter(1, order[:, :kept], 0.0)
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """Take images (B, 3, H, W) apart into patches (B, N, patch·patch·3), row-major."""
+    """Divide images into patches.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, 3, H, W)
+        Images.
+    patch : int
+        Side of a patch, in pixels; divides H and W.
+
+    Returns
+    -------
+    Tensor, shape (B, N, patch·patch·3)
+        Patches in row-major order; values by row, column, channel.
+    """
     batch, channels, height, width = images.shape
     parts = images.reshape(
         batch, channels, height // patch, patch, width // patch, patch
@@ -322,7 +469,20 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch: int) -> Tensor:
-    """Put patches (B, N, patch·patch·3) of square images together again."""
+    """Put the patches of square images together, the inverse of :func:`patchify`.
+
+    Parameters
+    ----------
+    patches : Tensor, shape (B, N, patch·patch·3)
+        Patches in row-major order.
+    patch : int
+        Side of a patch, in pixels.
+
+    Returns
+    -------
+    Tensor, shape (B, 3, H, H)
+        Images.
+    """
     batch, count, values = patches.shape
     side, channels = round(count**0.5), values // patch**2
     parts = patches.reshape(batch, side, side, patch, patch, channels)
@@ -332,24 +492,35 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Give each patch's mean and standard deviation (B, N, 1), of unbiased variance."""
+    """Return each patch's mean and standard deviation.
+
+    Parameters
+    ----------
+    patches : Tensor, shape (B, N, V)
+        Patches.
+
+    Returns
+    -------
+    mean, std : Tensor, shape (B, N, 1)
+        Over the values of a patch; the root of the unbiased variance plus 1e-6.
+    """
     mean = patches.mean(dim=-1, keepdim=True)
     variance = patches.var(dim=-1, keepdim=True)
     return mean, (variance + PATCH_EPS).sqrt()
 
 
 def grid_positions(side: int, width: int) -> Tensor:
-    """Make the position embeddings of a square of patches.
+    """Compute fixed position embeddings of a square of patches.
 
-    Half of the width tells the column, half the row, each by sines and cosines of
+    Half of the width encodes the column and half the row, each by sines and cosines of
     wavelengths from 2π to 10000·2π (He et al., CVPR 2022, appendix A.1).
 
     Parameters
     ----------
     side : int
-        Patches along the square's side.
+        Patches per side of the square.
     width : int
-        Length of an embedding; a multiple of 4.
+        Length of an embedding, a multiple of 4.
 
     Returns
     -------
@@ -367,10 +538,16 @@ def grid_positions(side: int, width: int) -> Tensor:
 
 
 def with_class_token(positions: Tensor) -> Tensor:
-    """Put the class token's position, which is nowhere, before those of the patches.
+    """Put a zero position for the class token before the positions of the patches.
+
+    Parameters
+    ----------
+    positions : Tensor, shape (N, width)
+        Positions of the patches.
 
     Returns
     -------
     Tensor, shape (1, 1 + N, width)
+        With a leading batch axis.
     """
     return torch.cat([torch.zeros_like(positions[:1]), positions])[None]

@@ -1,4 +1,14 @@
-"""Looking at what a masked autoencoder fills in, and how wrong it is, and where."""
+"""Reconstructions of a masked autoencoder, their errors, and figures of them.
+
+Predictions of a model with normalised targets hold each patch up to its mean and
+contrast. To draw them, both are taken from the image itself; visible patches, which the
+loss does not train, are pasted unchanged unless requested otherwise::
+
+    x̂_i = ŷ_i · sqrt(σ_i² + 1e-6) + μ_i
+
+Errors of hidden patches are reported beside those of a blur of the visible surroundings, a
+baseline without learned structure.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +44,7 @@ from napari_mcm.core.mae.model import (
 )
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.trainer import to_images
+from napari_mcm.core.training.images import to_images
 
 Pixels = NDArray[np.uint8]
 
@@ -43,21 +53,21 @@ _HIDDEN_GREY = 128
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """One image seen in part, and filled in.
+    """One image of which patches were hidden and reconstructed.
 
     Attributes
     ----------
     original, masked, filled : ndarray of uint8, shape (side, side, 3)
-        As it is, with hidden patches in grey, and as the model completes it.
+        The image, the image with hidden patches in grey, and the reconstruction.
     hidden : ndarray of bool, shape (n, n)
         Which patches were hidden.
     error_hidden, error_visible : float
-        Mean squared error of the two kinds of patches, on the scale of the loss.
+        Mean squared error of hidden and of visible patches, on the scale of the loss.
     pixel_error_hidden, pixel_error_visible : float
-        Likewise in grey levels (root of the mean square, 0 to 255), the model's own
-        output, never pasted pixels.
+        Root mean squared error in grey levels (0 to 255) of the model's own output, not of
+        pasted pixels.
     pixel_error_blur : float
-        That of hidden patches if the visible ones around them are blurred over them.
+        The same for hidden patches, filled with a blur of the visible ones around them.
     """
 
     original: Pixels
@@ -77,12 +87,12 @@ class ReconstructResult:
 
     Attributes
     ----------
-    errors : dict
-        From a mask ratio to figures by name.
+    errors : dict of float to dict
+        Mean errors by name, for each mask ratio.
     images, skipped : int
-        Images measured, and files that could not be read.
+        Number of images measured, and of files that could not be read.
     figure : Path or None
-        The picture that was written.
+        The figure written.
     """
 
     errors: dict[float, dict[str, float]]
@@ -99,30 +109,31 @@ def reconstruct(
     seed: int = 0,
     paste: bool = True,
 ) -> list[Reconstruction]:
-    """Hide a part of images and let the model fill it in.
+    """Hide a part of images and let the model reconstruct it.
 
     The same seed hides the same patches first, whatever the ratio: what is visible at a
-    high ratio is visible at a lower one too.
+    high ratio is visible at a lower one, too.
 
     Parameters
     ----------
     model : MaskedAutoencoder
-        Put in eval mode.
+        The model; set to evaluation mode.
     images : sequence of ndarray of uint8, shape (side, side, 3)
         Of the model's image size.
     scaling : AugmentConfig
-        Its normalisation.
+        Normalisation of the pixels.
     mask_ratio : float
-        Part of the patches to hide.
-    seed : int
-        Of what is hidden.
-    paste : bool
-        Show visible patches as they are, rather than what the model makes of them, which
-        the loss never taught.
+        Fraction of the patches to hide.
+    seed : int, optional
+        Random seed of the hidden patches.
+    paste : bool, optional
+        Whether to show visible patches unchanged instead of the model's output, which the
+        loss does not train.
 
     Returns
     -------
     list of Reconstruction
+        One per image.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -152,10 +163,24 @@ def reconstruct(
 def denormalise(
     model: MaskedAutoencoder, images: Tensor, predictions: Tensor
 ) -> Tensor:
-    """Turn predictions (B, N, values) into patches of the images' own scale.
+    """Convert predictions to patches on the images' own scale.
 
-    A model of scaled targets predicts each patch up to its mean and contrast; both come
-    from the image itself: ``prediction · sqrt(variance + 1e-6) + mean``.
+    A model with normalised targets predicts each patch up to its mean and contrast;
+    both come from the image itself: ``prediction · sqrt(variance + 1e-6) + mean``.
+
+    Parameters
+    ----------
+    model : MaskedAutoencoder
+        The model that made the predictions.
+    images : Tensor, shape (B, 3, H, W)
+        Normalised images.
+    predictions : Tensor, shape (B, N, values)
+        Its output.
+
+    Returns
+    -------
+    Tensor, shape (B, N, values)
+        Patches.
     """
     if not model.config.norm_targets:
         return predictions
@@ -164,7 +189,20 @@ def denormalise(
 
 
 def precision(model: MaskedAutoencoder, compute: ComputeConfig) -> torch.autocast:
-    """Compute in the configured precision."""
+    """Return a context that computes in the configured precision.
+
+    Parameters
+    ----------
+    model : MaskedAutoencoder
+        Its device is used.
+    compute : ComputeConfig
+        Device and precision.
+
+    Returns
+    -------
+    torch.autocast
+        bfloat16, or disabled for float32.
+    """
     device = next(model.parameters()).device
     enabled = choose_dtype(compute, device) != torch.float32
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
@@ -173,7 +211,19 @@ def precision(model: MaskedAutoencoder, compute: ComputeConfig) -> torch.autocas
 def load_autoencoder(
     run_dir: Path, compute: ComputeConfig | None = None
 ) -> tuple[MaskedAutoencoder, PretrainConfig]:
-    """Load a run's encoder and decoder; those of its checkpoint while it goes on.
+    """Load a run's encoder and decoder; those of its checkpoint if it is not finished.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Directory of a pre-training.
+    compute : ComputeConfig, optional
+        Where to compute.
+
+    Returns
+    -------
+    tuple of MaskedAutoencoder and PretrainConfig
+        The model, in evaluation mode, and the options of the run.
 
     Raises
     ------
@@ -184,9 +234,9 @@ def load_autoencoder(
     try:
         config = PretrainConfig.model_validate(run.config())
     except ValueError as error:
-        raise RunError("is no run of mae pretrain", run_dir) from error
-    # No weights are drawn: that would move the generator of a training that another
-    # thread is about to begin, and with it the weights that its seed promises.
+        raise RunError("is not a run of mae pretrain", run_dir) from error
+    # The meta device draws no random weights: drawing would advance torch's generator
+    # while another thread seeds a training with it.
     with torch.device("meta"):
         vit = make_vit(config.model)
         model = MaskedAutoencoder(vit, config.model.model, config.masking)
@@ -215,7 +265,7 @@ def _weights(run: Run) -> dict[str, Tensor]:
         raise RunError(
             "has no weights yet",
             run.path,
-            f"Go on with: mae pretrain --resume {run.path}",
+            f"Resume it with: mae pretrain --resume {run.path}",
         )
     prefix = "model/"
     return {
@@ -226,19 +276,27 @@ def _weights(run: Run) -> dict[str, Tensor]:
 
 
 def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
-    """Measure and draw reconstructions of pictures at some mask ratios.
+    """Measure and draw reconstructions at some mask ratios, as a job.
 
     Parameters
     ----------
     config : ReconstructConfig
-        Run, pictures, ratios, figure.
+        Run, pictures or slides, mask ratios and figure.
+
+    Yields
+    ------
+    Event
+        Progress in images; a note for each file that cannot be read.
 
     Returns
     -------
     ReconstructResult
+        Mean errors by mask ratio.
 
     Raises
     ------
+    RunError
+        If the run has no weights, or they are damaged.
     TrainingError
         If none of the pictures can be read.
     """
@@ -270,7 +328,13 @@ def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
 def _read(
     config: ReconstructConfig, trained: PretrainConfig
 ) -> Job[tuple[list[Pixels], int]]:
-    """Read images in an order that shows other pictures before other tiles of one."""
+    """Read images in an order that takes other pictures before other tiles of one.
+
+    Raises
+    ------
+    TrainingError
+        If none of the pictures can be read.
+    """
     tiles, side = config.tiles or trained.images.tiles, trained.model.image_size
     files, cache = find_pictures(config.pictures), PictureCache(256)
     refs = [
@@ -291,14 +355,14 @@ def _read(
             yield Note(f"skipped: {error}", "warning")
         yield Progress("Reading pictures", len(images), None, "images")
     if not images:
-        raise TrainingError("no picture to look at", hint="Name pictures or folders")
+        raise TrainingError("no readable picture", hint="Name pictures or folders")
     return images, len(damaged)
 
 
 def _read_places(
     config: ReconstructConfig, trained: PretrainConfig
 ) -> Job[tuple[list[Pixels], int]]:
-    """Read what lies around the same places of each slide."""
+    """Read the patches around the same places of each slide."""
     images: list[Pixels] = []
     for path in config.pictures:
         with config.read.open(path) as slide:
@@ -314,7 +378,7 @@ def _draw(
 ) -> Path | None:
     if config.out is None:
         return None
-    # matplotlib takes long to import: only who asks for a picture pays for it.
+    # matplotlib is slow to import: do it only if a figure is drawn.
     from napari_mcm.core.heatmaps.figures import save_figure
 
     shown = {ratio: several[: config.shown] for ratio, several in found.items()}
@@ -370,27 +434,29 @@ def _to_pixels(image: Tensor, scaling: AugmentConfig) -> Pixels:
 
 
 NEAR = 0.5
-"""Width of the nearer Gaussian, in patches; the best of some on pathology images."""
+"""Width of the nearer Gaussian, in patches; the best of several on pathology images."""
 
 _FAR_WEIGHT = 1e-4
 
 
 def blur_over(image: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
-    """Fill hidden patches with the blur of what is seen around them.
+    """Fill hidden patches with a blur of the visible pixels around them.
 
-    A mean of the visible pixels weighted by a Gaussian half a patch wide; far from any of
-    them, by one half an image wide. A model that has learned no structure does no better.
+    The mean of the visible pixels, weighted by a Gaussian half a patch wide; far from
+    any of them, by one half an image wide. A model without learned structure does no
+    better.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (side, side, 3)
+        The image.
     hidden : ndarray of bool, shape (n, n)
         Which patches are hidden.
 
     Returns
     -------
     ndarray of uint8, shape (side, side, 3)
-        Visible patches as they are.
+        Visible patches unchanged.
     """
     patch = len(image) // len(hidden)
     seen = np.asarray(np.kron(~hidden, np.ones((patch, patch))), np.float32)
@@ -413,17 +479,17 @@ _SMALL = {**FONT, "size": 6.0}
 
 
 def draw_reconstructions(found: Mapping[float, Sequence[Reconstruction]]) -> Figure:
-    """Draw originals, and for each mask ratio what was seen and what was filled in.
+    """Draw originals, and for each mask ratio the masked and the reconstructed images.
 
     Parameters
     ----------
-    found : mapping
-        From a mask ratio to reconstructions, of the same images for each.
+    found : mapping of float to sequence of Reconstruction
+        Reconstructions by mask ratio, of the same images for each.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A row an image.
+        One row per image.
     """
     rows = len(next(iter(found.values())))
     columns = 1 + 2 * len(found)
