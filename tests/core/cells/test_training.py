@@ -246,7 +246,7 @@ def test_a_class_that_a_classifier_does_not_know_is_named(config, tmp_path):
     asked = EvaluateCellsConfig(
         paths=(done.run_dir, config.data), split="TestC", compute=CPU
     )
-    with pytest.raises(ConfigError, match="no such split"):
+    with pytest.raises(ConfigError, match="is not a split"):
         run(evaluate(asked))
 
 

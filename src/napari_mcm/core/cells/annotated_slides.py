@@ -1,4 +1,4 @@
-"""Classifying cells that are marked on a slide, one by one where they lie."""
+"""Classification of cells that are annotated on a slide, as a job."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from napari_mcm.core.slides import Slide
 
 _AT_ONCE = 4
 
-_LOOK_S = 0.1
+_POLL_SECONDS = 0.1
 
-_SAID = 20
-"""Of more cells than this it is not said one by one why they were skipped."""
+_MAX_WARNINGS = 20
+"""Number of skipped cells that are reported one by one."""
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedResult:
-    """Classes of marked cells.
+    """Classes of annotated cells.
 
     Attributes
     ----------
     slide : str
-        Its name.
+        Name of the slide.
     boxes : tuple of tuple of int
-        Left, top, right, bottom of what was classified, in level-0 pixels.
+        Left, top, right, bottom of each classified box, in level-0 pixels.
     found : Classified
-        In the same order, which is that of the file.
+        Classes in the same order, which is that of the file.
     others : int
-        Objects of the file that are no cells.
+        Number of objects in the file that are not cells.
     file : Path or None
-        What was written.
+        The file written.
     """
 
     slide: str
@@ -61,12 +61,24 @@ class AnnotatedResult:
 
 
 def classify_cells(config: MarkedCellsConfig) -> Job[AnnotatedResult]:
-    """Classify the cells that a file marks on a slide, and write what was found.
+    """Classify the cells that a file annotates on a slide, and write the classes, as a job.
+
+    Parameters
+    ----------
+    config : MarkedCellsConfig
+        Slide, classifier, annotations, and output file.
+
+    Returns
+    -------
+    AnnotatedResult
+        Class probabilities of each cell.
 
     Raises
     ------
-    ConfigError, GridError
-        If the marks cannot be read, or are another slide's.
+    ConfigError
+        If the annotations cannot be read, or belong to another slide.
+    GridError
+        If a geometry in the file is damaged.
     SlideError
         If the slide cannot be opened.
     RunError
@@ -77,10 +89,10 @@ def classify_cells(config: MarkedCellsConfig) -> Job[AnnotatedResult]:
     if config.out is not None:
         check_out(config.out, config.marks)
     marks = yield from run_in_thread(
-        "Reading the marks", read_annotations, config.marks
+        "Reading the annotations", read_annotations, config.marks
     )
     if marks.others:
-        text = f"{len(marks.others):,} objects that mark no cells are passed over"
+        text = f"{len(marks.others):,} objects that are not cells are ignored"
         yield Note(text)
     with config.read.open(config.slide) as slide:
         boxes = _boxes(marks, slide, config)
@@ -100,18 +112,28 @@ def classify_cells(config: MarkedCellsConfig) -> Job[AnnotatedResult]:
 def classify_boxes(
     run: Path, crop: Crop, boxes: Sequence[Box], compute: ComputeConfig
 ) -> Job[Classified]:
-    """Classify boxes of an image, a few at a time.
+    """Classify boxes of an image, a few at a time, as a job.
 
     Parameters
     ----------
     run : Path
-        Of a trained classifier.
+        Directory of a trained classifier.
     crop : callable
-        Gives the pixels of a box, or raises TileError: it is skipped.
+        Returns the pixels of a box; a box for which it raises TileError is skipped.
     boxes : sequence of tuple of int
-        Left, top, right, bottom.
+        Left, top, right, bottom in pixels.
     compute : ComputeConfig
-        Where it is computed.
+        Where to compute.
+
+    Returns
+    -------
+    Classified
+        Class probabilities of each box; NaN where it could not be read.
+
+    Raises
+    ------
+    RunError
+        If there is no trained classifier.
     """
     classifier = yield from run_in_thread(
         "Loading the classifier", load_classifier, run, compute
@@ -120,7 +142,7 @@ def classify_boxes(
     try:
         found = yield from _few_by_few(classifier, crop, boxes, pool)
     finally:
-        # Few cells take long where the network is large: a cancel waits for none.
+        # A large network takes long for a few cells: cancelling does not wait for them.
         pool.shutdown(wait=False, cancel_futures=True)
     return Classified(tuple(classifier.classes), found)
 
@@ -128,7 +150,7 @@ def classify_boxes(
 def _few_by_few(
     classifier: CellClassifier, crop: Crop, boxes: Sequence[Box], pool: Executor
 ) -> Job[NDArray[np.float32]]:
-    """Give the probabilities of boxes, computed in a thread; NaN where one is unread."""
+    """Return the probabilities of boxes, computed in a thread; NaN where one is unreadable."""
     found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
     meter, failed = Meter("Classifying", len(boxes), "cells"), 0
     for first in range(0, len(boxes), _AT_ONCE):
@@ -138,18 +160,18 @@ def _few_by_few(
                 images.append(resized(crop(boxes[row]), classifier.side))
             except McmError as error:
                 failed += 1
-                if failed <= _SAID:
+                if failed <= _MAX_WARNINGS:
                     yield Note(_skipped(row, boxes[row], error), "warning")
                 continue
             rows.append(row)
         if rows:
             computed = pool.submit(classifier.probabilities, np.stack(images))
-            while not wait([computed], timeout=_LOOK_S).done:
+            while not wait([computed], timeout=_POLL_SECONDS).done:
                 yield meter.progress()
             found[rows] = computed.result()
         yield meter.advance(min(_AT_ONCE, len(boxes) - first))
-    if failed > _SAID:
-        yield Note(f"skipped {failed - _SAID:,} more cells", "warning")
+    if failed > _MAX_WARNINGS:
+        yield Note(f"skipped {failed - _MAX_WARNINGS:,} more cells", "warning")
     return found
 
 
@@ -160,7 +182,13 @@ def _skipped(row: int, box: Box, error: McmError) -> str:
 def _boxes(
     marks: CellAnnotations, slide: Slide, config: MarkedCellsConfig
 ) -> tuple[Box, ...]:
-    """Give the boxes in the slide's pixels; all outside of it are another slide's."""
+    """Return the boxes in the slide's pixels.
+
+    Raises
+    ------
+    ConfigError
+        If all boxes lie outside of the slide.
+    """
     size = slide.size
     boxes = tuple(m.box(size, config.side, config.box_margin) for m in marks.cells)
     low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
@@ -172,6 +200,6 @@ def _boxes(
             f"all cells lie outside of {slide.name}: x {low[0]} to {high[2]}, y "
             f"{low[1]} to {high[3]} on {size[0]} x {size[1]} px",
             config.marks,
-            "Is it another slide's? Coordinates must be pixels of the finest level",
+            "Does the file belong to another slide? Coordinates are level-0 pixels",
         )
     return boxes

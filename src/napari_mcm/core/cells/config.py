@@ -1,4 +1,4 @@
-"""Every option of classifiers of cells and patches."""
+"""Options of classifiers of cells and patches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from napari_mcm.core.slides import ReadConfig
 BOX_MARGIN = 0.1
 BoxMargin = Annotated[
     float,
-    Field(ge=0, le=2, description="Rim around a cell's box, in parts of its side."),
+    Field(
+        ge=0, le=2, description="Margin around a cell's box, as a fraction of its side."
+    ),
 ]
 
 
@@ -25,88 +27,114 @@ class LabelsConfig(BaseModel):
 
     layout: Literal["auto", "csv", "folders", "splits", "bccd"] = Field(
         "auto",
-        description="A table of path, label and maybe split and group; a folder a class; "
-        "a folder a split (Train, TestA, train/data) of folders a class; or BCCD's frames "
-        "with boxes. auto looks what is there.",
+        description="csv: a table of path, label and optionally split and group; folders: "
+        "one folder per class; splits: one folder per split (Train, TestA, train/data) "
+        "with one folder per class; bccd: BCCD's frames with boxes; auto detects it.",
     )
     classes: tuple[str, ...] = Field(
-        (), description="Classes in their order; by default all that any split has."
+        (), description="Classes in order; by default all classes of any split."
     )
     validation: float = Field(
         0.15,
         ge=0,
         lt=1,
-        description="Part of the training images to validate on, in whole groups, where "
-        "the data have no validation split of their own.",
+        description="Held-out fraction of the training images, in whole groups, for "
+        "validation; used where the data have no validation split.",
     )
     on_leak: Literal["error", "drop"] = Field(
         "error",
-        description="What to do where a group (a field of view) stands in two splits: "
-        "stop, or drop its images from the training split.",
+        description="What to do if a group (a field of view) is in two splits: stop "
+        "(error), or drop its images from the training split.",
     )
     box_margin: BoxMargin = BOX_MARGIN
 
 
 class FitConfig(BaseModel):
-    """How a classifier learns."""
+    """How a classifier is trained."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     learn: Literal["full", "probe"] = Field(
         "full",
-        description="Fine-tune all weights, or a linear layer on frozen features.",
+        description="Fine-tune all weights (full), or train a linear layer on frozen "
+        "features (probe).",
     )
-    steps: int = Field(
-        1000, ge=1, description="Optimiser steps, whatever the number of images."
-    )
-    batch_size: int = Field(32, ge=1, description="Images a step.")
+    steps: int = Field(1000, ge=1, description="Number of optimiser steps.")
+    batch_size: int = Field(32, ge=1, description="Images per step.")
     base_lr: float | None = Field(
         None,
         gt=0,
-        description="Peak rate at 256 images a step, which it follows; by default 1e-3, "
-        "and 2e-2 for a probe.",
+        description="Base learning rate: the peak rate for 256 images per step. The rate "
+        "is scaled in proportion to the batch size. Default: 1e-3, and 2e-2 for a "
+        "probe.",
     )
     layer_decay: float = Field(
         0.65,
         gt=0,
         le=1,
-        description="Factor on the rate from each layer to the one before it, for "
-        "weights that have learned already; from scratch all learn alike.",
+        description="Factor on the learning rate from each layer to the one before it, "
+        "for pre-trained weights; not used from scratch.",
     )
     schedule: Literal["cosine", "linear"] = Field(
-        "cosine", description="How the rate falls to 0 after the warm-up."
+        "cosine", description="Decay of the learning rate to 0 after the warm-up."
     )
     warmup: float = Field(
-        0.05, ge=0, lt=1, description="Part of the steps that warm up."
+        0.05,
+        ge=0,
+        lt=1,
+        description="Fraction of the steps in which the rate warms up.",
     )
     weight_decay: float = Field(
-        0.05, ge=0, description="AdamW decay, not on 1-D weights; none for a probe."
+        0.05,
+        ge=0,
+        description="Weight decay of AdamW; not applied to 1-D weights, nor to a probe.",
     )
     label_smoothing: float = Field(
-        0.1, ge=0, lt=1, description="Part of each label that is spread over all."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Label smoothing: the fraction of a label that is spread over all "
+        "classes.",
     )
     balance: Literal["weights", "sampling", "none"] = Field(
         "weights",
-        description="What makes up for rare classes: weights in the loss, drawing each "
-        "class as often, or nothing.",
+        description="Compensation for rare classes: weights in the loss, balanced "
+        "sampling, or none.",
     )
     batch_norm: Literal["auto", "frozen", "train"] = Field(
         "auto",
-        description="Batch-norm statistics: as loaded or learned anew; auto learns them "
-        "from scratch only.",
+        description="Batch-norm statistics: as loaded (frozen) or re-estimated during "
+        "training (train); auto re-estimates them from scratch only.",
     )
-    clip_norm: float = Field(1.0, gt=0, description="Bound on the gradient's norm.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    clip_norm: float = Field(1.0, gt=0, description="Maximum norm of the gradient.")
+    seed: int = Field(0, ge=0, description="Random seed.")
 
     @property
     def peak_lr(self) -> float:
-        """The rate after the warm-up, ``base_lr * batch_size / 256``."""
+        """Return the learning rate after the warm-up.
+
+        Returns
+        -------
+        float
+            ``base_lr · batch_size / 256``.
+        """
         base = self.base_lr or (1e-3 if self.learn == "full" else 2e-2)
         return base * self.batch_size / 256
 
 
 def tiny_unless_named(given: Any) -> Any:
-    """Have the ViT be tiny where options of it are given, but not which one it is."""
+    """Default the ViT's size to tiny where its other options are given.
+
+    Parameters
+    ----------
+    given : Any
+        Options as given, a dict of which ``"model"`` is read.
+
+    Returns
+    -------
+    Any
+        The options, with the size where it was missing.
+    """
     model = given.get("model") if isinstance(given, dict) else None
     if not isinstance(model, dict):
         return given
@@ -122,13 +150,14 @@ class ClassifyConfig(BaseModel):
     out: Path | None = Field(None, description="Directory of the run; new or empty.")
     init: str = Field(
         "scratch",
-        description="What it starts from: scratch (the ViT below), scratch:ENCODER (that "
-        "encoder's network without its weights), mae:RUN, or any encoder.",
+        description="Initial weights: scratch (a ViT by the model options), "
+        "scratch:ENCODER (that encoder's network with random weights), mae:RUN, or any "
+        "encoder.",
     )
     augment_as_mae: bool = Field(
         True,
-        description="Crop, flip and colour images as the pre-training of mae:RUN did, "
-        "but for options that are given otherwise.",
+        description="Crop, flip and recolour images as in the pre-training of mae:RUN, "
+        "except for options that are given explicitly.",
     )
     labels: LabelsConfig = LabelsConfig()
     model: ModelConfig = ModelConfig(model="tiny")
@@ -136,13 +165,11 @@ class ClassifyConfig(BaseModel):
     augment: AugmentConfig = AugmentConfig()
     compute: ComputeConfig = ComputeConfig()
     workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
-    cache_mb: int = Field(
-        256, ge=0, description="Decoded pictures kept in memory, in MB."
-    )
+    cache_mb: int = Field(256, ge=0, description="Memory for decoded pictures, in MB.")
     chunk_images: Chunk = Field(
         "auto",
-        description="Images computed at once within a step; auto keeps a cancel under a "
-        "second on a CPU.",
+        description="Images computed at once within a step; auto keeps cancelling under "
+        "a second on a CPU.",
     )
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
@@ -155,51 +182,63 @@ class ClassifyConfig(BaseModel):
 
 
 class PredictCellsConfig(BaseModel):
-    """Classes of pictures by a trained classifier."""
+    """Classification of pictures by a trained classifier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     paths: tuple[Path, ...] = Field(
         min_length=2,
-        description="Directory of a classifier's run; then pictures, or folders of them.",
+        description="Directory of a classifier's run; then pictures or folders.",
     )
     out: Path | None = Field(None, description="Table to write: .csv.")
     compute: ComputeConfig = ComputeConfig()
 
     @property
     def run(self) -> Path:
-        """Directory of the classifier's run."""
+        """Return the directory of the classifier's run.
+
+        Returns
+        -------
+        Path
+            The first path.
+        """
         return self.paths[0]
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """Pictures, and folders of them."""
+        """Return the pictures and folders.
+
+        Returns
+        -------
+        tuple of Path
+            All paths but the first.
+        """
         return self.paths[1:]
 
 
 class MarkedCellsConfig(BaseModel):
-    """Classes of cells that are marked on a slide or a picture."""
+    """Classification of cells that are annotated on a slide or a picture."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slide: Path = Field(description="Slide or picture.")
     run: Path = Field(description="Directory of a classifier's run.")
     marks: Path = Field(
-        description="Where cells are, in pixels of the finest level: .geojson with "
-        "polygons or points, as QuPath writes it, or .csv with the columns x,y or "
+        description="Annotated cells in level-0 pixels: .geojson with polygons or "
+        "points, as QuPath writes it, or .csv with the columns x,y or "
         "left,top,right,bottom."
     )
     out: Path | None = Field(
         None,
         description="File to write: .geojson with the same objects, classified for "
-        "QuPath, or .csv with a row a cell.",
+        "QuPath, or .csv with one row per cell.",
     )
     side: int = Field(
         80,
         ge=4,
         le=2048,
-        description="Side of the box around a point, in pixels of the finest level: as "
-        "large as the pictures that the classifier was trained on show.",
+        description="Side of the box around a point, in level-0 pixels. It should show "
+        "as much tissue as the images that the classifier was trained on.",
     )
     box_margin: BoxMargin = BOX_MARGIN
     compute: ComputeConfig = ComputeConfig()
@@ -219,8 +258,8 @@ class EvaluateCellsConfig(BaseModel):
     )
     split: str = Field(
         "",
-        description="Which split to score, as val or TestA; by default all but train, or "
-        "everything where nothing is split.",
+        description="Split to score, such as val or TestA; by default all but train, or "
+        "all images where there are no splits.",
     )
     out: Path | None = Field(
         None, description="Folder for scores, predictions and figures."
@@ -230,10 +269,22 @@ class EvaluateCellsConfig(BaseModel):
 
     @property
     def run(self) -> Path:
-        """Directory of the classifier's run."""
+        """Return the directory of the classifier's run.
+
+        Returns
+        -------
+        Path
+            The first path.
+        """
         return self.paths[0]
 
     @property
     def data(self) -> Path:
-        """Folder or table of labelled images."""
+        """Return the folder or table of labelled images.
+
+        Returns
+        -------
+        Path
+            The second path.
+        """
         return self.paths[1]

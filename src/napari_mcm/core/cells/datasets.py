@@ -1,4 +1,4 @@
-"""Reading labelled images: tables, folders of classes, splits, and frames with boxes."""
+"""Labelled images: tables, folders of classes, folders of splits, and frames with boxes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,18 @@ _LARGEST = 2**20
 
 
 def is_bccd(data: Path) -> bool:
-    """Tell whether a folder has BCCD's layout: images, annotations and labels."""
+    """Return whether a folder has BCCD's layout: images, annotations and labels.
+
+    Parameters
+    ----------
+    data : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        True if all three exist.
+    """
     return bool(
         _inside(data, _IMAGES)
         and _inside(data, _ANNOTATIONS)
@@ -38,22 +49,27 @@ def is_bccd(data: Path) -> bool:
 
 
 def read_bccd(data: Path, margin: float) -> list[Cell]:
-    """Cut the white cells out of BCCD's frames.
+    """Read the white blood cells of BCCD's frames.
 
     A frame's label names its cells, and its boxes say where white cells are but not
-    which is which: frames with one label and one such box are taken, others left out.
+    which is which. Frames with one label and one such box are used, others left out.
 
     Parameters
     ----------
     data : Path
-        Holds ``images``, ``annotations`` and ``labels.csv``.
+        Folder with ``images``, ``annotations`` and ``labels.csv``.
     margin : float
-        Rim around a box, in parts of its longer side.
+        Margin around a box, as a fraction of its longer side.
 
     Returns
     -------
     list of Cell
         Square boxes, shifted where they would leave the frame; the group is the frame.
+
+    Raises
+    ------
+    ConfigError
+        If a folder is missing, or a table or an annotation is damaged.
     """
     images, notes = _inside(data, _IMAGES), _inside(data, _ANNOTATIONS)
     if images is None or notes is None:
@@ -72,7 +88,22 @@ def read_bccd(data: Path, margin: float) -> list[Cell]:
 
 
 def square(box: Box, size: tuple[int, int], margin: float) -> Box:
-    """Make a box square with a rim, inside a frame of a width and height."""
+    """Return a box as a square with a margin, inside a frame.
+
+    Parameters
+    ----------
+    box : tuple of int
+        Left, top, right, bottom in pixels.
+    size : tuple of int
+        Width and height of the frame, in pixels.
+    margin : float
+        Margin as a fraction of the longer side.
+
+    Returns
+    -------
+    tuple of int
+        Left, top, right, bottom in pixels.
+    """
     left, top, right, bottom = box
     side = round(max(right - left, bottom - top) * (1 + 2 * margin))
     side = max(min(side, *size), 1)
@@ -86,7 +117,13 @@ def _inside(data: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _labels(file: Path) -> dict[int, str]:
-    """Read which one kind of white cell a frame shows; frames of several are left out."""
+    """Read the kind of white cell that each frame shows; frames of several are left out.
+
+    Raises
+    ------
+    ConfigError
+        If the table is damaged.
+    """
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             rows = [(row["Image"], row["Category"]) for row in csv.DictReader(opened)]
@@ -101,9 +138,9 @@ def _labels(file: Path) -> dict[int, str]:
 def _white_boxes(note: Path) -> list[Box]:
     try:
         text = note.read_text(encoding="utf-8")
-        # Entities are not needed here and can be made to grow without end.
+        # Entities are not needed here and can expand without bound.
         if len(text) > _LARGEST or "<!ENTITY" in text:
-            raise ValueError("it is no plain annotation")
+            raise ValueError("it is not a plain annotation")
         tree = ElementTree.fromstring(text)
         return [
             _box(thing)
@@ -142,11 +179,11 @@ class Cell:
     label : str
         Its class.
     split : str
-        ``train``, ``val``, or a test's own name; "" where nothing is split.
+        ``train``, ``val``, or the name of a test split; "" where there are no splits.
     group : str
-        What it shares with images that are nearly the same: a field of view.
+        Shared by images that are nearly the same: a field of view.
     box : tuple of int or None
-        Left, top, right, bottom of the part of the file that it is.
+        Left, top, right, bottom of the image within the file, in pixels; None for all.
     """
 
     path: Path
@@ -156,7 +193,23 @@ class Cell:
     box: Box | None = None
 
     def read(self, cache: PictureCache) -> Pixels:
-        """Give its pixels (height, width, 3)."""
+        """Return the pixels of the image.
+
+        Parameters
+        ----------
+        cache : PictureCache
+            Decodes the file.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            A view of the picture.
+
+        Raises
+        ------
+        SlideError
+            If the file cannot be decoded.
+        """
         pixels = cache.read(self.path)
         if self.box is None:
             return pixels
@@ -171,8 +224,9 @@ class CellSet:
     Attributes
     ----------
     cells : sequence of Cell
+        The images.
     classes : tuple of str
-        The same whichever of them a split lacks.
+        The same for every split, whichever classes it lacks.
     """
 
     cells: Sequence[Cell]
@@ -183,24 +237,48 @@ class CellSet:
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """Each image's class as a number (N,)."""
+        """Return each image's class as a number.
+
+        Returns
+        -------
+        ndarray of int64, shape (N,)
+            Index of the class.
+        """
         number = {name: n for n, name in enumerate(self.classes)}
         return np.array([number[cell.label] for cell in self.cells], np.int64)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, sorted."""
+        """Return the names of the splits, sorted.
+
+        Returns
+        -------
+        tuple of str
+            Each name once.
+        """
         return tuple(sorted({cell.split for cell in self.cells}))
 
     @property
     def support(self) -> dict[str, int]:
-        """Images of each class."""
+        """Return the number of images of each class.
+
+        Returns
+        -------
+        dict of str to int
+            All classes, in order.
+        """
         counts = Counter(cell.label for cell in self.cells)
         return {name: counts[name] for name in self.classes}
 
     @property
     def fingerprint(self) -> str:
-        """Tells other images, labels or classes apart, 16 hex digits."""
+        """Return a hash that changes with images, labels or classes.
+
+        Returns
+        -------
+        str
+            16 hex digits.
+        """
         digest = hashlib.blake2b(digest_size=8)
         digest.update("|".join(self.classes).encode())
         for cell in self.cells:
@@ -208,35 +286,63 @@ class CellSet:
         return digest.hexdigest()
 
     def only(self, *splits: str) -> CellSet:
-        """Keep some splits; the classes stay."""
+        """Return the images of some splits, with the same classes.
+
+        Parameters
+        ----------
+        *splits : str
+            Names of the splits.
+
+        Returns
+        -------
+        CellSet
+            The images, in the same order.
+        """
         kept = [cell for cell in self.cells if cell.split in splits]
         return CellSet(kept, self.classes)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> CellSet:
-        """Keep some images, by their numbers; the classes stay."""
+        """Return some images, with the same classes.
+
+        Parameters
+        ----------
+        rows : sequence of int or ndarray of int64
+            Indices of the images.
+
+        Returns
+        -------
+        CellSet
+            The images, in the order of `rows`.
+        """
         return CellSet([self.cells[int(row)] for row in rows], self.classes)
 
 
 def make_set(cells: Sequence[Cell], classes: Sequence[str] = ()) -> CellSet:
-    """Put labelled images together.
+    """Return labelled images as a set with fixed classes.
 
     Parameters
     ----------
     cells : sequence of Cell
-    classes : sequence of str
-        In their order; all labels, sorted, if not given.
+        The images.
+    classes : sequence of str, optional
+        Classes in order; by default all labels, sorted.
+
+    Returns
+    -------
+    CellSet
+        The set.
 
     Raises
     ------
     ConfigError
-        If there are no images, fewer than two classes, or labels of no class.
+        If there are no images, fewer than two classes, or a label that is not a class.
     """
     if not cells:
         raise ConfigError("there are no labelled images")
     found = sorted({cell.label for cell in cells})
-    strange = sorted(set(found) - set(classes)) if classes else []
-    if strange:
-        first = next(cell for cell in cells if cell.label == strange[0])
+    unknown = sorted(set(found) - set(classes)) if classes else []
+    if unknown:
+        first = next(cell for cell in cells if cell.label == unknown[0])
         raise ConfigError(
             f"has the label {first.label!r}, which is none of {', '.join(classes)}",
             first.path,
@@ -254,7 +360,7 @@ _SPLITS |= {"valid": VALIDATION, "validation": VALIDATION}
 
 _TEST = re.compile(r"^test\w*$", re.IGNORECASE)
 
-# The course's folders keep images in data/ beside masks/.
+# Some data sets keep images in data/ beside masks/.
 _INNER, _MASKS = "data", ("mask", "masks")
 
 _COLUMNS = {
@@ -270,33 +376,34 @@ _FRAME = re.compile(r"^(BloodImage_\d+)")
 
 
 def read_cells(data: Path, config: LabelsConfig) -> list[Cell]:
-    """Find labelled images, whatever the layout.
+    """Find labelled images in any of the supported layouts.
 
     Parameters
     ----------
     data : Path
         A table (``.csv``), a folder with a table ``index.csv``, a folder of classes, a
-        folder of splits of classes (Raabin-WBC's ``Train/TestA/TestB``, the course's
+        folder of splits of classes (Raabin-WBC's ``Train/TestA/TestB``, or
         ``train/data/<Class>``), or BCCD's ``images`` and ``annotations``.
     config : LabelsConfig
-        The layout, where it is not to be found out.
+        The layout, or ``auto`` to detect it.
 
     Returns
     -------
     list of Cell
+        The images.
 
     Raises
     ------
     ConfigError
-        If there is no such layout, or a table is damaged.
+        If the data do not have this layout, or a table is damaged.
     """
     if not data.exists():
         raise ConfigError("no such file or folder", data, "Check the path")
-    layout = _look(data) if config.layout == "auto" else config.layout
+    layout = _detect_layout(data) if config.layout == "auto" else config.layout
     if layout == "csv":
         return _read_table(data / "index.csv" if data.is_dir() else data)
     if not data.is_dir():
-        raise ConfigError("is no folder", data, "Check --layout")
+        raise ConfigError("is not a folder", data, "Check --layout")
     if layout == "bccd":
         return read_bccd(data, config.box_margin)
     if layout == "splits":
@@ -305,10 +412,18 @@ def read_cells(data: Path, config: LabelsConfig) -> list[Cell]:
 
 
 def group_of(path: Path) -> str:
-    """Tell by its name which field of view an image is of.
+    """Return the field of view of an image, from its file name.
 
-    A time (``20190531_113249_0.jpg``: Raabin-WBC) or a frame (``BloodImage_00008_1``:
-    BCCD) that a name begins with; a name that says nothing is a group of its own.
+    Parameters
+    ----------
+    path : Path
+        The file. Its name may begin with a time (``20190531_113249_0.jpg``, Raabin-WBC)
+        or a frame (``BloodImage_00008_1``, BCCD).
+
+    Returns
+    -------
+    str
+        The time or the frame; the whole name where there is neither.
     """
     for pattern in (_TIME, _FRAME):
         found = pattern.match(path.name)
@@ -317,7 +432,7 @@ def group_of(path: Path) -> str:
     return path.name
 
 
-def _look(data: Path) -> str:
+def _detect_layout(data: Path) -> str:
     if data.is_file():
         return "csv"
     if is_bccd(data):
@@ -358,9 +473,9 @@ def _read_folders(data: Path, split: str) -> list[Cell]:
     ]
     if not cells:
         raise ConfigError(
-            "holds no folders of pictures, one a class",
+            "holds no folders of pictures, one per class",
             data,
-            "Or give a table with the columns path and label",
+            "Give one folder per class, or a table with the columns path and label",
         )
     return cells
 
@@ -397,10 +512,10 @@ def _read_table(file: Path) -> list[Cell]:
 def _row(
     row: Mapping[str, str | None], number: int, columns: Mapping[str, str], file: Path
 ) -> Cell:
-    told = {name: (row.get(c) or "").strip() for name, c in columns.items() if c}
-    if not told["path"] or not told["label"]:
+    values = {name: (row.get(c) or "").strip() for name, c in columns.items() if c}
+    if not values["path"] or not values["label"]:
         raise ConfigError(f"line {number} lacks a path or a label", file)
-    path = file.parent / told["path"]
-    split = told.get("split", "")
+    path = file.parent / values["path"]
+    split = values.get("split", "")
     split = _SPLITS.get(split.lower(), split)
-    return Cell(path, told["label"], split, told.get("group") or group_of(path))
+    return Cell(path, values["label"], split, values.get("group") or group_of(path))

@@ -1,4 +1,12 @@
-"""How good predictions are, beside what a majority vote would reach."""
+"""Metrics of cell classifiers, beside those of the majority-class baseline.
+
+Precision, recall and F1 are macro-averaged over the classes that have images. The
+expected calibration error compares the highest probability with how often it is right,
+in bins B_k of equal width (Guo et al., ICML 2017)::
+
+    ECE = Σ_k |B_k| / N · | accuracy(B_k) - confidence(B_k) |
+    NLL = - 1/N Σ_i log p_i(y_i)
+"""
 
 from __future__ import annotations
 
@@ -19,7 +27,7 @@ from sklearn.metrics import (
 from napari_mcm.core.heatmaps.figures import DPI, FONT
 
 UNRELIABLE = 10
-"""A class with fewer test images than this says little."""
+"""Metrics of a class with fewer test images than this are marked as unreliable."""
 
 BINS = 15
 
@@ -31,20 +39,19 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of predictions.
+    """Metrics of predictions.
 
     Attributes
     ----------
     values : dict of str to float
-        ``accuracy``; ``precision``, ``recall`` and ``f1``, macro-averaged over classes
-        with images, as what a class without images scores would be made up;
-        ``balanced_accuracy``; ``ece``, ``nll``.
-    by_class : dict
-        From a class to its ``precision``, ``recall``, ``f1``, ``support``.
+        ``accuracy``; ``precision``, ``recall`` and ``f1``, macro-averaged over the classes
+        that have images; ``balanced_accuracy``; ``ece``; ``nll``.
+    by_class : dict of str to dict
+        ``precision``, ``recall``, ``f1`` and ``support`` of each class.
     confusion : ndarray of int64, shape (C, C)
         True classes in rows, predicted ones in columns.
     majority : dict of str to float
-        Likewise, of calling everything the commonest class.
+        Metrics of predicting the most frequent class for every image.
     unreliable : tuple of str
         Classes with few images, or none.
     """
@@ -56,7 +63,13 @@ class Scores:
     unreliable: tuple[str, ...]
 
     def plain(self) -> dict[str, Any]:
-        """Give it ready for JSON."""
+        """Return the metrics ready for JSON.
+
+        Returns
+        -------
+        dict of str to Any
+            Nested dicts and lists.
+        """
         return {
             "scores": self.values,
             "majority": self.majority,
@@ -69,15 +82,21 @@ class Scores:
 def score(
     probabilities: Floats, targets: NDArray[np.int64], classes: Sequence[str]
 ) -> Scores:
-    """Score predictions.
+    """Compute all metrics of predictions.
 
     Parameters
     ----------
-    probabilities : ndarray, shape (N, C)
+    probabilities : ndarray of floating, shape (N, C)
+        Predicted probabilities.
     targets : ndarray of int64, shape (N,)
         True classes.
     classes : sequence of str
-        Names, in their order.
+        Names of the C classes.
+
+    Returns
+    -------
+    Scores
+        The metrics.
     """
     everywhere = range(len(classes))
     predicted = probabilities.argmax(axis=1)
@@ -108,10 +127,24 @@ def score(
 def calibration_error(
     probabilities: Floats, targets: NDArray[np.int64], bins: int = BINS
 ) -> float:
-    """Give the expected calibration error: how far confidence is from accuracy.
+    """Return the expected calibration error: how far confidence is from accuracy.
 
-    Guo et al., "On calibration of modern neural networks", ICML 2017: over bins of equal
-    width of the highest probability, weighted by their images.
+    Guo et al., "On calibration of modern neural networks", ICML 2017: over bins of
+    equal width of the highest probability, weighted by their number of images.
+
+    Parameters
+    ----------
+    probabilities : ndarray of floating, shape (N, C)
+        Predicted probabilities.
+    targets : ndarray of int64, shape (N,)
+        True classes.
+    bins : int, optional
+        Number of bins.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == targets
@@ -126,13 +159,37 @@ def calibration_error(
 
 
 def negative_log_likelihood(probabilities: Floats, targets: NDArray[np.int64]) -> float:
-    """Average the negative logarithm of the probability of the true class."""
+    """Return the mean negative logarithm of the probability of the true class.
+
+    Parameters
+    ----------
+    probabilities : ndarray of floating, shape (N, C)
+        Predicted probabilities.
+    targets : ndarray of int64, shape (N,)
+        True classes.
+
+    Returns
+    -------
+    float
+        In nats.
+    """
     true = probabilities[np.arange(len(targets)), targets]
     return float(-np.log(np.maximum(true, _LEAST)).mean())
 
 
 def score_lines(scores: Scores) -> list[str]:
-    """Write scores as lines for people."""
+    """Format metrics as lines of text.
+
+    Parameters
+    ----------
+    scores : Scores
+        The metrics.
+
+    Returns
+    -------
+    list of str
+        Aligned columns.
+    """
     values, vote = scores.values, scores.majority
     lines = [f"{'':<20} score   majority"]
     lines += [
@@ -152,9 +209,9 @@ def score_lines(scores: Scores) -> list[str]:
 def _of_labels(
     predicted: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> dict[str, float]:
-    there = np.unique(targets)
+    present = np.unique(targets)
     precision, recall, f1, _ = precision_recall_fscore_support(
-        targets, predicted, labels=there, average="macro", zero_division=0
+        targets, predicted, labels=present, average="macro", zero_division=0
     )
     return {
         "accuracy": float((predicted == targets).mean()),
@@ -169,7 +226,7 @@ def _balanced(predicted: NDArray[np.int64], targets: NDArray[np.int64]) -> float
     import warnings
 
     with warnings.catch_warnings():
-        # A class may be predicted that no image has.
+        # scikit-learn warns when a class is predicted that no image has.
         warnings.simplefilter("ignore", UserWarning)
         return float(balanced_accuracy_score(targets, predicted))
 
@@ -182,7 +239,20 @@ _SMALL = {**FONT, "size": 7.0}
 
 
 def draw_confusion(scores: Scores, classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix: counts, on the shade of their share of the true class."""
+    """Draw a confusion matrix: counts, coloured by their fraction of the true class.
+
+    Parameters
+    ----------
+    scores : Scores
+        The metrics.
+    classes : sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Classes with few images are marked by a star.
+    """
     counts = scores.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 0.7 * len(classes) + 1.6

@@ -1,4 +1,4 @@
-"""A trained classifier: its encoder for timm, its head and classes beside it."""
+"""A trained cell classifier: its encoder for timm, with head and classes beside it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ HEAD_FILE = "head.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class CellClassifier:
-    """Encoder, head and classes.
+    """Encoder, head and classes of a trained classifier.
 
     Attributes
     ----------
     encoder : Encoder
+        Encodes images.
     head : Head
+        Linear layer on the features.
     classes : tuple of str
-    side : int
-        Side of the images that go in, in pixels.
+        Names of the classes.
+    image_size : int
+        Side of the input images, in pixels, for encoders that accept any size.
     """
 
     encoder: Encoder
@@ -46,11 +49,28 @@ class CellClassifier:
 
     @property
     def side(self) -> int:
-        """Side of the images that go in, in pixels."""
+        """Return the side of the input images.
+
+        Returns
+        -------
+        int
+            In pixels.
+        """
         return self.encoder.input_size or self.image_size
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Classify images (N, side, side, 3); gives (N, C)."""
+        """Return the class probabilities of images.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, shape (N, side, side, 3)
+            RGB images.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, C)
+            Rows sum to 1.
+        """
         self.encoder.module.eval()
         features = torch.from_numpy(self.encoder.encode(images))
         device = self.head.linear.weight.device
@@ -66,7 +86,21 @@ def save_classifier(
     augmenting: AugmentConfig,
     summary: Mapping[str, Any],
 ) -> None:
-    """Write a classifier: ``encoder/`` and ``head.safetensors``."""
+    """Write a classifier as ``encoder/`` and ``head.safetensors``.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Directory of the run.
+    classifier : CellClassifier
+        As trained.
+    config : ClassifyConfig
+        Options of the run.
+    augmenting : AugmentConfig
+        Augmentation in effect.
+    summary : mapping
+        Figures of the run.
+    """
     head = {k: t.detach().cpu() for k, t in classifier.head.state_dict().items()}
     about = {"classes": json.dumps(classifier.classes), "side": str(classifier.side)}
     with atomic_path(run_dir / HEAD_FILE) as part:
@@ -94,10 +128,24 @@ def load_classifier(
 ) -> CellClassifier:
     """Load a classifier from its run.
 
+    Parameters
+    ----------
+    run_dir : Path
+        Directory of the run.
+    compute : ComputeConfig, optional
+        Where to compute.
+
+    Returns
+    -------
+    CellClassifier
+        Ready to classify.
+
     Raises
     ------
     RunError
         If the run is of another kind, not finished, or damaged.
+    WeightsError
+        If its encoder is missing or damaged.
     """
     file = run_dir / HEAD_FILE
     if not file.is_file():
@@ -131,6 +179,6 @@ tags: [histopathology, image-classification, napari-mcm]
 # {run_dir.name}: a classifier's encoder
 
 Trained in napari-mcm {__version__} from `{config.init}` ({config.fit.learn}, \
-{summary["steps"]} steps of {config.fit.batch_size} images) on {support}. The head lies
+{summary["steps"]} steps of {config.fit.batch_size} images) on {support}. The head is
 beside it in `{HEAD_FILE}`. Not for clinical use.
 """

@@ -1,4 +1,12 @@
-"""The classifier: an encoder and a linear layer, whatever the encoder started from."""
+"""The classifier as it is trained: an encoder and a linear head, with rates per layer.
+
+A linear probe standardises the frozen features by the training set's mean μ and spread
+σ; full fine-tuning leaves μ = 0 and σ = 1. Learning rates fall by a factor d from each
+of the L layers to the one before it (Clark et al., "ELECTRA", ICLR 2020)::
+
+    logits = W (f(x) - μ) / σ + b
+    lr_l   = lr · d^(L - l)
+"""
 
 from __future__ import annotations
 
@@ -32,23 +40,23 @@ from napari_mcm.core.training.trainer import Groups
 SCRATCH, MAE = "scratch", "mae:"
 _HEAD_STD = 2e-5
 LEAST_SPREAD = 0.1
-"""Of a feature, in parts of the root mean square of all features' spreads."""
+"""Smallest spread of a feature, relative to the root mean square of all spreads."""
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a classifier starts from.
+    """Encoder that a classifier starts from.
 
     Attributes
     ----------
     encoder : Encoder
         Its module is trained in place.
     learned : bool
-        Whether its weights have learned something already.
+        Whether its weights are pre-trained.
     augment : AugmentConfig or None
-        What its pre-training did to images, where it tells.
+        Augmentation of its pre-training, if recorded.
     side : int
-        Side of the images that go in, in pixels.
+        Side of the input images, in pixels.
     """
 
     encoder: Encoder
@@ -64,7 +72,7 @@ def load_start(
     compute: ComputeConfig,
     seed: int,
 ) -> Start:
-    """Build what a classifier starts from.
+    """Load or create the encoder that a classifier starts from.
 
     Parameters
     ----------
@@ -72,12 +80,25 @@ def load_start(
         ``scratch``, ``scratch:ENCODER``, ``mae:RUN`` or an encoder; see
         :class:`ClassifyConfig`.
     model : ModelConfig
-        The ViT of ``scratch``; its image size is that of encoders of any size too.
+        The ViT of ``scratch``; its image size is also that of encoders of any size.
     augment : AugmentConfig
         Its normalisation is that of ``scratch``.
     compute : ComputeConfig
+        Where to compute.
     seed : int
-        Of random weights.
+        Random seed of random weights.
+
+    Returns
+    -------
+    Start
+        The encoder, and what is known of its pre-training.
+
+    Raises
+    ------
+    ConfigError
+        If ``mae:`` does not name a pre-training.
+    WeightsError
+        If the encoder's weights are missing or damaged.
     """
     compute = settle_training(compute)
     if init == SCRATCH:
@@ -89,15 +110,15 @@ def load_start(
     learned = not init.startswith((SCRATCH, "random:"))
     if init.startswith(MAE) and "pretraining" not in encoder.recipe:
         raise ConfigError(
-            "is no run of mae pretrain",
+            "is not a run of mae pretrain",
             init,
-            "Give other encoders without the prefix mae:",
+            "Name other encoders without the prefix mae:",
         )
-    told = encoder.recipe.get("pretraining", {}).get("options", {}).get("augment")
+    recorded = encoder.recipe.get("pretraining", {}).get("options", {}).get("augment")
     return Start(
         encoder,
         learned,
-        AugmentConfig.model_validate(told) if told else None,
+        AugmentConfig.model_validate(recorded) if recorded else None,
         encoder.input_size or model.image_size,
     )
 
@@ -136,9 +157,9 @@ def _fresh_vit(
 
 
 def _forget(encoder: Encoder, seed: int) -> Encoder:
-    """Give an encoder's network and preprocessing with random weights.
+    """Return an encoder's network and preprocessing with random weights.
 
-    A masked autoencoder's fixed positions are no learned weights: they stay.
+    A masked autoencoder's fixed positions are not learned weights: they stay.
     """
     recipe = encoder.recipe
     with seeded(seed):
@@ -157,13 +178,19 @@ def _forget(encoder: Encoder, seed: int) -> Encoder:
 
 
 class Head(nn.Module):
-    """A linear layer on features, scaled first where they are frozen.
+    """A linear layer on features, standardised first where they are frozen.
 
     Parameters
     ----------
     dim : int
         Length of a feature vector.
     classes : int
+        Number of classes.
+
+    Attributes
+    ----------
+    mean, std : Tensor, shape (dim,)
+        Standardisation; 0 and 1 unless :meth:`scale_by` set them.
     """
 
     mean: Tensor
@@ -179,10 +206,15 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def scale_by(self, features: Tensor) -> None:
-        """Scale features to the mean and spread of these (N, dim).
+        """Standardise by the mean and spread of some features.
 
-        A feature that hardly varies among these, a cell's edge that few images show,
-        would be blown up a thousandfold where it does: it is scaled less.
+        A feature that hardly varies among these, such as a cell's edge that few images
+        show, would be amplified a thousandfold where it does vary: it is scaled less.
+
+        Parameters
+        ----------
+        features : Tensor, shape (N, dim)
+            Features of the training set.
         """
         spread = features.std(dim=0, correction=0)
         least = LEAST_SPREAD * spread.square().mean().sqrt()
@@ -190,8 +222,19 @@ class Head(nn.Module):
         self.std.copy_(spread.clamp_min(max(float(least), 1e-6)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Give logits (B, classes) of features (B, dim)."""
-        logits: Tensor = self.linear((features - self.mean) / self.std)
+        """Return the logits of features.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B, dim)
+            Features of images.
+
+        Returns
+        -------
+        Tensor, shape (B, classes)
+            Logits.
+        """
+        logits: Tensor = self.linear((features - self.mean) / self.std)  # (B, classes)
         return logits
 
 
@@ -200,9 +243,10 @@ class Network(nn.Module):
 
     Parameters
     ----------
-    encoder : nn.Module
-        A timm model without classifier.
+    encoder : Module
+        A timm model without a classifier.
     head : Head
+        Linear layer on its features.
     """
 
     def __init__(self, encoder: nn.Module, head: Head) -> None:
@@ -211,7 +255,22 @@ class Network(nn.Module):
 
 
 def make_network(start: Start, classes: int, config: ClassifyConfig) -> Network:
-    """Put a head on an encoder, and choose what learns."""
+    """Put a head on an encoder, and choose what is trained.
+
+    Parameters
+    ----------
+    start : Start
+        The encoder.
+    classes : int
+        Number of classes.
+    config : ClassifyConfig
+        Options of the run.
+
+    Returns
+    -------
+    Network
+        On the encoder's device; the encoder is frozen for a probe.
+    """
     with seeded(config.fit.seed):
         head = Head(start.encoder.dim, classes)
     network = Network(start.encoder.module, head.to(start.encoder.device))
@@ -220,10 +279,24 @@ def make_network(start: Start, classes: int, config: ClassifyConfig) -> Network:
 
 
 def rate_groups(network: Network, fit: FitConfig, learned: bool) -> Groups:
-    """Sort weights by rate and decay, for AdamW.
+    """Group weights by learning rate and decay, for AdamW.
 
-    timm counts the layers of its models, of ViTs as of convolutional networks: the rate
+    timm counts the layers of its models, of ViTs as of convolutional networks. The rate
     falls by a factor from each layer to the one before it (Clark et al., ELECTRA).
+
+    Parameters
+    ----------
+    network : Network
+        Encoder and head.
+    fit : FitConfig
+        Rate, decay and layer decay.
+    learned : bool
+        Whether the encoder is pre-trained; layer decay applies only then.
+
+    Returns
+    -------
+    list of dict
+        Parameter groups with ``params``, ``lr`` and ``weight_decay``.
     """
     head = {
         "params": list(network.head.parameters()),
@@ -256,7 +329,20 @@ def rate_groups(network: Network, fit: FitConfig, learned: bool) -> Groups:
 
 
 def set_batch_norm(module: nn.Module, train: bool) -> bool:
-    """Let batch norms learn their statistics or not; tells whether any does."""
+    """Set whether batch norms re-estimate their statistics.
+
+    Parameters
+    ----------
+    module : Module
+        The network.
+    train : bool
+        Whether to re-estimate them.
+
+    Returns
+    -------
+    bool
+        Whether any layer does.
+    """
     layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
     for layer in layers:
         layer.train(train)

@@ -1,4 +1,4 @@
-"""Classifying pictures with a trained classifier, and scoring what comes out."""
+"""Classification of pictures with a trained classifier, and evaluation on labelled ones."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Probabilities of images.
+    """Class probabilities of images.
 
     Attributes
     ----------
     rows : ndarray of int64, shape (M,)
-        Numbers of the images that could be read.
+        Indices of the images that could be read.
     probabilities : ndarray of float32, shape (M, C)
+        Class probabilities.
     failed : tuple of str
-        A line for each image that could not.
+        One line for each image that could not be read.
     """
 
     rows: NDArray[np.int64]
@@ -49,13 +50,15 @@ class PredictResult:
     Attributes
     ----------
     pictures : tuple of Path
-        Those that could be read.
+        Pictures that could be read.
     classes : tuple of str
+        Names of the classes.
     probabilities : ndarray of float32, shape (N, C)
+        Class probabilities.
     failed : tuple of str
-        A line for each picture that could not be read.
+        One line for each picture that could not be read.
     file : Path or None
-        The table that was written.
+        The table written.
     """
 
     pictures: tuple[Path, ...]
@@ -67,18 +70,20 @@ class PredictResult:
 
 @dataclass(frozen=True, eq=False)
 class EvaluateResult:
-    """Scores of a classifier on labelled images.
+    """Metrics of a classifier on labelled images.
 
     Attributes
     ----------
     scores : Scores
+        The metrics.
     images : int
+        Number of images.
     split : str
-        What was scored.
+        Names of the splits scored.
     failed : tuple of str
-        A line for each image that could not be read.
+        One line for each image that could not be read.
     out : Path or None
-        The folder that was written.
+        The folder written.
     """
 
     scores: Scores
@@ -89,7 +94,22 @@ class EvaluateResult:
 
 
 def predict(config: PredictCellsConfig) -> Job[PredictResult]:
-    """Classify pictures.
+    """Classify pictures, as a job.
+
+    Parameters
+    ----------
+    config : PredictCellsConfig
+        Classifier, pictures, and output table.
+
+    Yields
+    ------
+    Event
+        Progress in images; a note for each that cannot be read.
+
+    Returns
+    -------
+    PredictResult
+        Class probabilities of each picture.
 
     Raises
     ------
@@ -111,7 +131,22 @@ def predict(config: PredictCellsConfig) -> Job[PredictResult]:
 
 
 def evaluate(config: EvaluateCellsConfig) -> Job[EvaluateResult]:
-    """Score a classifier on labelled images, by its own classes in its own order.
+    """Evaluate a classifier on labelled images, as a job.
+
+    Parameters
+    ----------
+    config : EvaluateCellsConfig
+        Classifier, labelled images, split and output folder.
+
+    Yields
+    ------
+    Event
+        Progress in images; a note for each that cannot be read.
+
+    Returns
+    -------
+    EvaluateResult
+        Metrics, by the classifier's own classes in its own order.
 
     Raises
     ------
@@ -120,10 +155,12 @@ def evaluate(config: EvaluateCellsConfig) -> Job[EvaluateResult]:
     ConfigError
         If an image has a class that the classifier does not know, or there is no such
         split.
+    TrainingError
+        If no image can be read.
     """
     classifier = load_classifier(config.run, config.compute)
     every = make_set(read_cells(config.data, config.labels), classifier.classes)
-    splits = _asked(every, config.split)
+    splits = _splits_to_score(every, config.split)
     cells = every.only(*splits)
     found = yield from predict_cells(classifier, cells)
     if config.out is None:
@@ -136,19 +173,36 @@ def evaluate(config: EvaluateCellsConfig) -> Job[EvaluateResult]:
     return EvaluateResult(scores, len(found.rows), name, found.failed, config.out)
 
 
-def _asked(cells: CellSet, split: str) -> tuple[str, ...]:
+def _splits_to_score(cells: CellSet, split: str) -> tuple[str, ...]:
     known = {name.lower(): name for name in cells.splits}
     if split:
         if split.lower() not in known:
-            there = ", ".join(filter(None, cells.splits)) or "none"
-            raise ConfigError(f"there is no such split; there are {there}", split)
+            known_names = ", ".join(filter(None, cells.splits)) or "none"
+            raise ConfigError(f"is not a split; there are {known_names}", split)
         return (known[split.lower()],)
     held_out = tuple(name for name in cells.splits if name not in (TRAIN, ""))
     return held_out or cells.splits
 
 
 def predict_cells(classifier: CellClassifier, cells: CellSet) -> Job[Predictions]:
-    """Classify a set's images, a few at a time.
+    """Classify a set of images, a few at a time, as a job.
+
+    Parameters
+    ----------
+    classifier : CellClassifier
+        The classifier.
+    cells : CellSet
+        The images.
+
+    Yields
+    ------
+    Event
+        Progress in images; a note for each that cannot be read.
+
+    Returns
+    -------
+    Predictions
+        Class probabilities of the images that could be read.
 
     Raises
     ------
@@ -178,8 +232,23 @@ def predict_cells(classifier: CellClassifier, cells: CellSet) -> Job[Predictions
 
 
 def write_results(folder: Path, found: Predictions, cells: CellSet) -> Scores:
-    """Write scores, predictions and a confusion matrix to a folder."""
-    # matplotlib takes long to import: only who writes a picture pays for it.
+    """Write metrics, predictions and a confusion matrix to a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``scores.json``, ``predictions.csv`` and ``confusion.png``.
+    found : Predictions
+        Predictions of the images.
+    cells : CellSet
+        The images, with labels.
+
+    Returns
+    -------
+    Scores
+        The metrics.
+    """
+    # matplotlib is slow to import: do it only if a figure is written.
     from napari_mcm.core.cells.metrics import draw_confusion
     from napari_mcm.core.heatmaps.figures import save_figure
 

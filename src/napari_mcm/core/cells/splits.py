@@ -1,4 +1,4 @@
-"""Training and validation images: never a field of view on both sides."""
+"""Training and validation images, with every field of view on one side only."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from napari_mcm.core.errors import ConfigError
 
 
 def labelled_images(data: Path, config: LabelsConfig, seed: int = 0) -> CellSet:
-    """Find labelled images and see that each has a split.
+    """Find labelled images and make sure that each has a split.
 
     Parameters
     ----------
     data : Path
         See :func:`read_cells`.
     config : LabelsConfig
-        Layout, classes, and the part to validate on.
-    seed : int
-        Of the validation split, where the data have none.
+        Layout, classes, and held-out fraction.
+    seed : int, optional
+        Random seed of the validation split, where the data have none.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def labelled_images(data: Path, config: LabelsConfig, seed: int = 0) -> CellSet:
     Raises
     ------
     ConfigError
-        If a group stands in two splits, or nothing is left to train on.
+        If a group is in two splits, or nothing is left to train on.
     """
     cells = [replace(c, split=c.split or TRAIN) for c in read_cells(data, config)]
     cells = hold_out_groups(cells, config.on_leak)
@@ -54,18 +54,24 @@ def labelled_images(data: Path, config: LabelsConfig, seed: int = 0) -> CellSet:
 
 
 def hold_out_groups(cells: Sequence[Cell], on_leak: str) -> list[Cell]:
-    """See that no group stands in two splits.
+    """Make sure that no group is in two splits.
 
     Parameters
     ----------
     cells : sequence of Cell
+        Labelled images, each with a split.
     on_leak : str
-        ``error``; or ``drop``: the training split gives way to the others.
+        ``error``; or ``drop``, which drops images of such groups from the training split.
+
+    Returns
+    -------
+    list of Cell
+        The images that stay.
 
     Raises
     ------
     ConfigError
-        Naming a group that does, if it is an error or does so among other splits.
+        If a group is in two splits and that is an error, or neither is the training split.
     """
     splits: dict[str, set[str]] = defaultdict(set)
     for cell in cells:
@@ -78,8 +84,8 @@ def hold_out_groups(cells: Sequence[Cell], on_leak: str) -> list[Cell]:
         first = min(shared)
         others = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
         raise ConfigError(
-            f"images of the field '{first}' stand in {' and '.join(sorted(splits[first]))}"
-            f"{others}: they are nearly the same",
+            f"images of the field '{first}' are in {' and '.join(sorted(splits[first]))}"
+            f"{others}: they are near-duplicates (data leakage)",
             hint="Split by whole fields, or drop them from training with --on-leak drop",
         )
     return list(cells)
@@ -88,22 +94,24 @@ def hold_out_groups(cells: Sequence[Cell], on_leak: str) -> list[Cell]:
 def grouped_part(
     cells: Sequence[Cell], part: float, key: Sequence[int]
 ) -> NDArray[np.bool_]:
-    """Choose about a part of the images, class by class, in whole groups.
+    """Choose about a fraction of the images of each class, in whole groups.
 
-    Groups come in random order, those of the rarest class first; a group is taken while
-    its classes have too few. A class keeps one group at least on the other side.
+    Groups come in random order, those of the rarest class first. A group is taken while its
+    classes have too few images. Each class keeps at least one group on the other side.
 
     Parameters
     ----------
     cells : sequence of Cell
+        Labelled images.
     part : float
-        Of each class, 0 to 1.
+        Fraction of each class, 0 to 1.
     key : sequence of int
-        Keys the random order.
+        Key of the random order.
 
     Returns
     -------
     ndarray of bool, shape (N,)
+        True for chosen images.
     """
     rows: dict[str, list[int]] = defaultdict(list)
     for row, cell in enumerate(cells):
@@ -129,7 +137,7 @@ def _with_validation(cells: list[Cell], part: float, seed: int) -> list[Cell]:
     own = [row for row, cell in enumerate(cells) if cell.split == TRAIN]
     chosen = grouped_part([cells[row] for row in own], part, (seed, 17))
     cells = list(cells)
-    for row, it_is in zip(own, chosen, strict=True):
-        if it_is:
+    for row, held_out in zip(own, chosen, strict=True):
+        if held_out:
             cells[row] = replace(cells[row], split=VALIDATION)
     return cells
