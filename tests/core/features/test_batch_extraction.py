@@ -102,7 +102,7 @@ def test_several_encoders_write_to_folders_of_their_own(write_slide, tmp_path):
     ]
     assert done.slides == 1
     assert read_features(done.files[1]).dim == load_encoder(SECOND, COMPUTE).dim
-    with pytest.raises(ConfigError, match="several encoders would be named"):
+    with pytest.raises(ConfigError, match="several encoders have the folder name"):
         run(extract_slides(config(tmp_path, [path], encoder=(FIRST, FIRST))))
 
 
@@ -184,7 +184,7 @@ def test_an_encoder_that_fits_nowhere_says_so(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Encoder, "_encode_chunk", never)
-    with pytest.raises(WeightsError, match="even a patch at a time"):
+    with pytest.raises(WeightsError, match="even for one patch"):
         encoder.encode(np.zeros((3, 64, 64, 3), np.uint8))
 
 

@@ -82,7 +82,7 @@ def test_one_beside_that_was_broken_off_is_gone_on_with(slide, encoder, tmp_path
     job.close()
     events = []
     done = run(extract_slides(config, [encoder]), events.append)
-    assert any("going on at patch" in getattr(e, "text", "") for e in events)
+    assert any("resuming at patch" in getattr(e, "text", "") for e in events)
     assert len(list((tmp_path / "out").glob("*.zarr"))) == 2
     assert read_features(done.files[0]).grid.patch_size == 32
 

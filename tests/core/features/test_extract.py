@@ -105,7 +105,7 @@ def test_a_cancelled_extraction_goes_on_at_its_next_block(
             break
     job.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
-    with pytest.raises(FeatureError, match="goes on"):
+    with pytest.raises(FeatureError, match="to resume it"):
         read_features(tmp_path / "part")
     events = []
     run(extract(slide, grid, encoder, tmp_path / "part", block=32), events.append)
@@ -146,7 +146,7 @@ def test_kill_9_loses_no_block(tissue_slide, tmp_path):
         read_features(path)
     events = []
     run(extract_slides(config), events.append)
-    assert any("going on at patch" in e.text for e in events if isinstance(e, Note))
+    assert any("resuming at patch" in e.text for e in events if isinstance(e, Note))
     assert_same(whole.files[0], path)
 
 

@@ -24,7 +24,8 @@ from napari_mcm.core.features import (
     extract_slides,
     read_features,
 )
-from napari_mcm.core.features.write_lock import WriteLock, look, write_lock_path
+from napari_mcm.core.features.lock_owner import read_lock_file
+from napari_mcm.core.features.write_lock import WriteLock, write_lock_path
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.runtime.jobs import Note, Progress, run
 from napari_mcm.core.slides import open_slide
@@ -139,7 +140,7 @@ def test_writes_may_stop_anywhere(monkeypatch, scene, encoder, tmp_path, kind):
             assert "No space left on device" in str(error.value)
             assert "\n" not in str(error.value)
         else:
-            dead = look(write_lock_path(path)).holder
+            dead = read_lock_file(write_lock_path(path)).owner
             write_lock_path(path).write_bytes(
                 dataclasses.replace(dead, born="1").dump()
             )

@@ -72,7 +72,7 @@ def test_an_interrupted_file_is_continued_in_its_own_precision(
     machine("float32")
     events = []
     done = run(extract_slides(config(tmp_path / "part", slides[:1])), events.append)
-    assert any("going on" in e.text for e in events if isinstance(e, Note))
+    assert any("resuming at" in e.text for e in events if isinstance(e, Note))
     assert precision_of(done.files[0]) == "bfloat16"
     found, expected, unlike = (
         read_features(result.files[0]).features for result in (done, whole, other)

@@ -19,12 +19,11 @@ import pytest
 
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features import write_lock as leases
+from napari_mcm.core.features.lock_owner import LockOwner, read_lock_file
 from napari_mcm.core.features.write_lock import (
-    LockOwner,
     WriteLock,
     WriteLockHeldError,
     hold,
-    look,
     write_lock_path,
 )
 
@@ -81,7 +80,7 @@ def test_a_silent_lease_of_another_machine_is_taken_over(path):
     dead = leave(path, age=1.5)
     with WriteLock.take(path, stale=1) as write_lock:
         write_lock.check()
-        assert look(write_lock_path(path)).holder.token != dead.token
+        assert read_lock_file(write_lock_path(path)).owner.token != dead.token
     assert not list(path.parent.iterdir())
 
 
@@ -158,7 +157,7 @@ def test_who_lost_it_is_told_and_leaves_it_to_the_other(path):
         write_lock.check()
     assert "\n" not in str(error.value)
     write_lock.release()
-    assert look(write_lock_path(path)).holder == other
+    assert read_lock_file(write_lock_path(path)).owner == other
     write_lock_path(path).unlink()
 
 
@@ -172,10 +171,10 @@ def test_a_lease_that_was_removed_by_hand_is_lost(path):
 
 def test_after_a_long_silence_it_is_renewed_unless_it_is_being_taken(path, monkeypatch):
     write_lock = WriteLock.take(path, stale=30)
-    write_lock._heard -= 100
+    write_lock._renewed -= 100
     write_lock.check()
     assert not write_lock._late
-    write_lock._heard -= 100
+    write_lock._renewed -= 100
     claim = write_lock._beside(write_lock._me.token)
     claim.write_bytes(LockOwner("f" * 16, place="far", stale=60.0).dump())
     with pytest.raises(FeatureError, match="taken over"):

@@ -1,4 +1,8 @@
-"""Extraction over many slides: one feature file a slide, failures told and survived."""
+"""Extraction over many slides, which writes one feature file per slide and encoder.
+
+A slide that fails is reported and the others continue. A slide that another process is
+extracting is tried again after all others.
+"""
 
 from __future__ import annotations
 
@@ -30,42 +34,43 @@ _WAIT_S = 1.0
 
 
 WORTH_COMPILING = 3000
-"""Patches of a slide from which compiling the encoder pays for itself."""
+"""Patches per slide from which compiling the encoder saves time."""
 
 
 def extract_slides(
     config: ExtractConfig, encoders: Sequence[Encoder] = ()
 ) -> Job[ExtractResult]:
-    """Compute the features of a set of slides.
+    """Compute the features of a set of slides, as a job.
 
     Parameters
     ----------
     config : ExtractConfig
         Slides, encoders, output folder and options.
-    encoders : sequence of Encoder
-        The configured ones, where they are loaded already.
+    encoders : sequence of Encoder, optional
+        The configured encoders, where they are loaded already.
 
     Yields
     ------
     Event
-        Progress of each slide, notes.
+        Progress of each slide, and notes.
 
     Returns
     -------
     ExtractResult
+        Files, counts, failures and speed.
 
     Raises
     ------
     ConfigError
-        If slides or the output folder are missing, or two slides have one name.
+        If slides or the output folder are missing, or two slides have the same name.
     WeightsError
-        If the encoder cannot be loaded.
+        If an encoder cannot be loaded.
     OutputError
-        If the disk is full, or the folder cannot be written to. What is written
-        already is gone on from.
+        If the disk is full, or the folder cannot be written to. The next run resumes from
+        what is written.
     """
     check_asked(config)
-    tally = ExtractionStats()
+    stats = ExtractionStats()
     yield Progress("Loading the encoder", 0, None, "encoders")
     if not encoders:
         encoders = yield from load_encoders(config.encoder, config.compute)
@@ -73,7 +78,7 @@ def extract_slides(
     encoders = [as_in(f, e) for f, e in zip(folders, encoders, strict=True)]
     paths, grid_config, failed = look_at(config)
     for line in failed:
-        yield from tally.fail(line)
+        yield from stats.fail(line)
     plan = Plan(
         config,
         grid_config,
@@ -86,37 +91,37 @@ def extract_slides(
     try:
         while ahead.left:
             path, ready = yield from ahead.take()
-            found = yield from tally.follow(_bring(ready, plan))
-            if isinstance(found, WriteLockHeldError):
-                # Once all that are left are held, there is nothing to do but to wait.
+            outcome = yield from stats.follow(_complete(ready, plan))
+            if isinstance(outcome, WriteLockHeldError):
+                # Wait only when other processes hold all remaining slides.
                 waits += 1
                 if waits > ahead.left:
-                    yield from _wait(found)
+                    yield from _wait(outcome)
                 ahead.put_back(path)
                 continue
             waits = 0
-            if isinstance(found, McmError):
-                yield from tally.fail(str(found))
+            if isinstance(outcome, McmError):
+                yield from stats.fail(str(outcome))
             elif not isinstance(ready, McmError):
-                tally.count(path, ready.files, found)
+                stats.count(path, ready.files, outcome)
     finally:
         ahead.close()
-    return tally.result()
+    return stats.result()
 
 
-def _bring(ready: Ready | McmError, plan: Plan) -> Job[Counts | McmError]:
-    """See that a slide's files are complete, and published where that is asked."""
+def _complete(ready: Ready | McmError, plan: Plan) -> Job[Counts | McmError]:
+    """Complete a slide's files, and publish them if that is configured."""
     if isinstance(ready, McmError):
         return ready
     if isinstance(ready, Finished):
         counts = ready.counts
         for file in ready.files:
-            yield Note(f"{file.name} is complete already: its features are taken as is")
+            yield Note(f"{file.name} is complete already: its features are reused")
     else:
-        found = yield from _extract_one(ready, plan.config)
-        if isinstance(found, McmError):
-            return found
-        counts = found
+        outcome = yield from _extract_one(ready, plan.config)
+        if isinstance(outcome, McmError):
+            return outcome
+        counts = outcome
     if plan.remote is not None:
         for file in filter(Path.exists, ready.files):
             yield from plan.remote.put_once(file, plan.name(file))
@@ -131,7 +136,12 @@ def _wait(held: WriteLockHeldError) -> Job[None]:
 
 
 def check_asked(config: ExtractConfig) -> None:
-    """See that there is something to do.
+    """Check that slides and an output folder are given.
+
+    Parameters
+    ----------
+    config : ExtractConfig
+        The options.
 
     Raises
     ------
@@ -145,15 +155,21 @@ def check_asked(config: ExtractConfig) -> None:
 
 
 def _folders(config: ExtractConfig) -> list[Path]:
-    """Name a folder for each encoder; with one encoder it is the output folder."""
+    """Return a folder for each encoder; for a single one, the output folder.
+
+    Raises
+    ------
+    ConfigError
+        If two encoders would share a folder.
+    """
     assert config.out is not None
     if len(config.encoder) == 1:
         return [config.out]
     names = [_folder_name(spec) for spec in config.encoder]
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"several encoders would be named {max(names, key=names.count)}",
-            hint="Extract with them one after the other",
+            f"several encoders have the folder name {max(names, key=names.count)}",
+            hint="Extract with one encoder per command",
         )
     return [config.out / name for name in names]
 
@@ -161,23 +177,33 @@ def _folders(config: ExtractConfig) -> list[Path]:
 def _folder_name(spec: str) -> str:
     path = Path(spec)
     if path.exists():
-        # A run holds its encoder in a folder of that name.
+        # A run's encoder is in its folder "encoder": the run's name is the useful one.
         path = path.resolve()
         spec = path.parent.name if path.stem == "encoder" else path.stem
     return re.sub(r"[^\w.-]+", "-", spec).strip("-.") or "encoder"
 
 
 def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
-    """Settle the resolution, for which every slide is opened once.
+    """Open every slide once to find a common resolution.
+
+    Parameters
+    ----------
+    config : ExtractConfig
+        Slides and grid.
 
     Returns
     -------
     paths : list of Path
         Slides that can be opened and state a resolution.
     grid_config : GridConfig
-        With one resolution for all of them.
+        With one resolution for all of them, in µm per pixel.
     failed : list of str
-        A line for each of the others.
+        One line per slide that cannot be used.
+
+    Raises
+    ------
+    ConfigError
+        If two slides have the same name.
     """
     mpps: dict[Path, float] = {}
     names: set[str] = set()
@@ -203,12 +229,18 @@ def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
 
 
 def _extract_one(ready: Prepared, config: ExtractConfig) -> Job[Counts | McmError]:
-    """Extract a slide by all encoders, and close it."""
+    """Extract a slide with all encoders, and close it.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full, which would fail for every slide.
+    """
     slide, grid = ready.slide, ready.grid
     encoders: Sequence[Encoder] = ready.encoders
     try:
         if ready.tissue != FOUND:
-            yield Note(f"{slide.name}: tissue as drawn in {ready.tissue}")
+            yield Note(f"{slide.name}: tissue mask from {ready.tissue}")
         if not len(grid):
             yield Note(f"{slide.name} holds no tissue", "warning")
         if _is_worth_compiling(config, grid):
@@ -234,21 +266,21 @@ def _extract_one(ready: Prepared, config: ExtractConfig) -> Job[Counts | McmErro
 
 
 def _is_worth_compiling(config: ExtractConfig, grid: PatchGrid) -> bool:
-    """Decide by the slide alone: a broken-off file must go on as it was begun."""
+    """Decide by the slide alone, so that an interrupted file resumes the same way."""
     if config.compile == "auto":
         return len(grid) >= WORTH_COMPILING
     return config.compile == "on"
 
 
 def _compiled(encoders: Sequence[Encoder]) -> Job[list[Encoder]]:
-    found = []
+    compiled = []
     for encoder in encoders:
         yield Progress(f"Compiling {encoder.architecture}", 0, None)
         faster, problem = encoder.compiled()
         if problem:
             yield Note(f"{encoder.architecture} is not compiled: {problem}")
-        found.append(faster)
-    return found
+        compiled.append(faster)
+    return compiled
 
 
 _Result = TypeVar("_Result")
@@ -256,20 +288,20 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What an extraction over slides leaves.
+    """The result of an extraction over slides.
 
     Attributes
     ----------
     files : tuple of Path
-        Complete feature files, those that were there already among them.
+        Complete feature files, including those that existed before.
     slides, patches : int
-        How many have features now.
+        Number of slides and patches that have features.
     failed : tuple of str
-        A line for each slide, or number of patches, that could not be read.
+        One line per slide that failed, and per slide with undecodable patches.
     patches_per_s : float
-        While patches were extracted; 0 where all features were there already.
+        Patches per second of extraction; 0 where all features existed before.
     seconds : float
-        Time of the whole job.
+        Duration of the whole job.
     """
 
     files: tuple[Path, ...]
@@ -281,7 +313,7 @@ class ExtractResult:
 
 
 class ExtractionStats:
-    """What there is so far: files, patches, and the time that these take."""
+    """Counters of an extraction in progress: files, patches, failures and time."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -291,14 +323,35 @@ class ExtractionStats:
         self._extracted, self._seconds = 0, 0.0
 
     def fail(self, line: str) -> Job[None]:
-        """Note what cannot be read."""
+        """Record a failure and report it, as a job.
+
+        Parameters
+        ----------
+        line : str
+            What failed, and why.
+
+        Yields
+        ------
+        Note
+            A warning.
+        """
         self._failed.append(line)
         yield Note(line, "warning")
 
     def count(self, path: Path, files: Sequence[Path], counts: Counts) -> None:
-        """Add a slide's files."""
+        """Add a slide's complete files.
+
+        Parameters
+        ----------
+        path : Path
+            The slide.
+        files : sequence of Path
+            Its feature files.
+        counts : dict of str to int
+            Number of patches by status.
+        """
         self._slides += 1
-        # Another machine's files may be where they are published only.
+        # Files of another machine may exist only where they were published.
         self._files += filter(Path.exists, files)
         self._patches += counts.get("ok", 0)
         damaged = counts.get("decode_error", 0)
@@ -306,7 +359,13 @@ class ExtractionStats:
             self._failed.append(f"{path}: {damaged} patches could not be decoded")
 
     def result(self) -> ExtractResult:
-        """Sum up."""
+        """Return the totals.
+
+        Returns
+        -------
+        ExtractResult
+            As :func:`extract_slides` returns it.
+        """
         return ExtractResult(
             tuple(self._files),
             self._slides,
@@ -317,7 +376,23 @@ class ExtractionStats:
         )
 
     def follow(self, job: Job[_Result]) -> Job[_Result]:
-        """Pass a job's events on, and count by them."""
+        """Run a job, and count the patches and seconds of its progress.
+
+        Parameters
+        ----------
+        job : Job
+            The extraction of one slide.
+
+        Yields
+        ------
+        Event
+            The job's events, unchanged.
+
+        Returns
+        -------
+        object
+            What the job returns.
+        """
         marks: list[tuple[int, float]] = []
         try:
             while True:

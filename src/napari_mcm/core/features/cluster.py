@@ -1,8 +1,8 @@
-"""Extraction by many processes: a dask.distributed cluster, here or elsewhere.
+"""Extraction on a dask.distributed cluster, on this machine or elsewhere.
 
-A slide is a task. Workers run the same code as a single machine, on files that all of
-them see, so the results are the same; a slide whose worker is lost goes to another, which
-goes on where the lost one stopped.
+Each slide is a task. Workers run the same code as a single machine, on files that all of
+them can access, so the results are the same. If a worker is lost, its slide goes to
+another one, which resumes where the first stopped.
 """
 
 from __future__ import annotations
@@ -36,17 +36,22 @@ _STOP = "napari-mcm-stop"
 
 
 def extract_anywhere(config: ExtractConfig) -> Job[ExtractResult]:
-    """Extract here, or on the cluster that the configuration names.
+    """Extract on this machine or on the configured cluster, as a job.
 
     Parameters
     ----------
     config : ExtractConfig
         With ``scheduler`` or ``local_cluster`` for a cluster.
 
+    Yields
+    ------
+    Event
+        Progress and notes.
+
     Returns
     -------
     ExtractResult
-        As :func:`extract_slides` gives it.
+        As :func:`extract_slides` returns it.
 
     Raises
     ------
@@ -57,7 +62,7 @@ def extract_anywhere(config: ExtractConfig) -> Job[ExtractResult]:
         return (yield from extract_slides(config))
     check_asked(config)
     began = time.monotonic()
-    yield Progress("Looking for the cluster", 0, None, "workers")
+    yield Progress("Connecting to the cluster", 0, None, "workers")
     with _client(config) as client:
         paths, grid, failed = look_at(config)
         config = config.model_copy(update={"grid": grid, "out": _absolute(config.out)})
@@ -67,13 +72,13 @@ def extract_anywhere(config: ExtractConfig) -> Job[ExtractResult]:
         parts = yield from _distribute(
             client, config, [p.absolute() for p in paths], precisions
         )
-    return _together(parts, failed, time.monotonic() - began)
+    return _merge(parts, failed, time.monotonic() - began)
 
 
 def _settle_precisions(client: Client, config: ExtractConfig) -> Job[tuple[str, ...]]:
-    """Have one worker choose what ``auto`` is, for all of them.
+    """Let one worker choose the precision ``auto`` for all of them.
 
-    Workers may be machines of different kinds, and each would choose for itself.
+    Workers may be different machines, and each would choose for itself.
     """
     if config.compute.precision != "auto":
         return (config.compute.precision,) * len(config.encoder)
@@ -93,7 +98,20 @@ def _settle_precisions(client: Client, config: ExtractConfig) -> Job[tuple[str, 
 
 
 def choose_precisions(encoders: list[str], compute: str) -> list[tuple[str, str]]:
-    """Choose the precision of each encoder on a worker, and say why."""
+    """Choose the precision of each encoder on a worker.
+
+    Parameters
+    ----------
+    encoders : list of str
+        Encoders, as :func:`load_encoder` takes them.
+    compute : str
+        A :class:`ComputeConfig` as JSON.
+
+    Returns
+    -------
+    list of (str, str)
+        Precision of each encoder, and the reason in one line.
+    """
     loaded = [_loaded(spec, compute, True) for spec in encoders]
     return [(encoder.precision, encoder.precision_note) for encoder in loaded]
 
@@ -104,7 +122,7 @@ def _distribute(
     paths: list[Path],
     precisions: tuple[str, ...],
 ) -> Job[list[ExtractResult]]:
-    """Hand out slides, and wait for them; a cancel stops workers at their next batch."""
+    """Submit slides and wait for them; a cancel stops workers at their next batch."""
     from distributed import Event
 
     stop = Event(f"{_STOP}-{os.getpid()}-{time.time_ns()}", client=client)
@@ -143,7 +161,7 @@ def _distribute(
 
 
 def _outcome(future: Future[Any], path: Path) -> ExtractResult:
-    # What failed on a worker may be anything, a lost worker among them.
+    # Any error may come from a worker, and a worker may be lost.
     try:
         result: ExtractResult = future.result()
         return result
@@ -161,13 +179,23 @@ def extract_one_slide(
     Parameters
     ----------
     settings : dict
-        An :class:`ExtractConfig` without slides, as JSON has it.
+        An :class:`ExtractConfig` without slides, as JSON types.
     path : str
-        The slide, as this worker sees it.
+        The slide, as this worker can open it.
     stop : str
-        Name of the cluster's event that stops it.
+        Name of the cluster's event that stops the workers.
     precisions : tuple of str
-        What each encoder computes in.
+        Precision of each encoder.
+
+    Returns
+    -------
+    ExtractResult
+        For this slide.
+
+    Raises
+    ------
+    ConfigError
+        If the event stopped it.
     """
     from distributed import Event
 
@@ -177,15 +205,16 @@ def extract_one_slide(
     auto = config.compute.precision == "auto"
     encoders = []
     for spec, precision in zip(config.encoder, precisions, strict=True):
-        asked = config.compute.model_copy(update={"precision": precision})
-        encoders.append(_loaded(spec, asked.model_dump_json(), auto))
-    stopped, looked = Event(stop), time.monotonic()
+        compute = config.compute.model_copy(update={"precision": precision})
+        encoders.append(_loaded(spec, compute.model_dump_json(), auto))
+    stopped, polled = Event(stop), time.monotonic()
     job = extract_slides(config, encoders)
     try:
         while True:
             next(job)
-            if time.monotonic() - looked > 1:
-                looked = time.monotonic()
+            # Each poll is a round trip to the scheduler.
+            if time.monotonic() - polled > 1:
+                polled = time.monotonic()
                 if stopped.is_set():
                     raise ConfigError("was cancelled", path)
     except StopIteration as end:
@@ -196,16 +225,21 @@ def extract_one_slide(
 
 
 def own_device(compute: ComputeConfig, worker: object, devices: int) -> ComputeConfig:
-    """Give each worker of one machine a GPU of its own, while there are some.
+    """Assign each local worker a GPU of its own, as far as there are enough.
 
     Parameters
     ----------
     compute : ComputeConfig
-        As asked; a device that is named stays.
+        The options; a device with a number is kept.
     worker : object
-        The worker's name: those of a cluster started here are numbers.
+        The worker's name, a number in a cluster that was started here.
     devices : int
         CUDA devices of this machine.
+
+    Returns
+    -------
+    ComputeConfig
+        With the worker's device.
     """
     if devices < 2 or compute.device not in ("auto", "cuda"):
         return compute
@@ -237,13 +271,19 @@ def _loaded(spec: str, compute: str, auto: bool) -> Encoder:
 
 @contextmanager
 def _client(config: ExtractConfig) -> Iterator[Client]:
-    """Connect to a cluster, or start one on this machine."""
+    """Connect to a cluster, or start one on this machine.
+
+    Raises
+    ------
+    ConfigError
+        If the library is missing or the scheduler cannot be reached.
+    """
     try:
         from distributed import Client, LocalCluster
     except ImportError:
         raise ConfigError(
             "clusters need a library that is not installed",
-            hint='pip install "napari-mcm[cluster]"',
+            hint='Install it with: pip install "napari-mcm[cluster]"',
         ) from None
     if config.scheduler is not None:
         try:
@@ -270,16 +310,16 @@ def _client(config: ExtractConfig) -> Iterator[Client]:
 
 
 def _threads(config: ExtractConfig) -> int:
-    """Share this machine's CPUs among its workers."""
+    """Return the CPU threads per worker on this machine."""
     return max((os.cpu_count() or 1) // max(config.local_cluster, 1), 1)
 
 
 def _absolute(path: Path | None) -> Path | None:
-    # Workers have working directories of their own.
+    # Workers have other working directories.
     return path.absolute() if path is not None else None
 
 
-def _together(
+def _merge(
     parts: list[ExtractResult], failed: list[str], seconds: float
 ) -> ExtractResult:
     patches = sum(part.patches for part in parts)

@@ -1,4 +1,9 @@
-"""Extraction: threads read patches ahead while encoders compute."""
+"""Extraction of features from one slide, with reader threads ahead of the encoders.
+
+Threads read and decode patches in the grid's order while the encoders compute. Features
+are written by blocks of rows, so that memory does not grow with the slide, and an
+interrupted file resumes at its next block.
+"""
 
 from __future__ import annotations
 
@@ -39,45 +44,46 @@ def extract(
     block: int = 256,
     overwrite: bool = False,
 ) -> Job[FeatureSet]:
-    """Compute the features of a slide's patches into a feature file.
+    """Compute the features of a slide's patches into a feature file, as a job.
 
-    A file that is complete and made the same way is read and given back; one that was
-    broken off is gone on with at its next block.
+    A complete file of the same identity is read and returned; an interrupted one resumes
+    at its next block.
 
     Parameters
     ----------
     slide : Slide
         Open.
     grid : PatchGrid
-        Of this slide.
+        Patches of this slide.
     encoder : Encoder
-        Loaded.
+        The encoder.
     path : str or Path
         ``<slide>.features.zarr``.
-    batch_size : int or "auto"
-        Patches a batch; no part of the result.
-    workers : int
-        Threads that read ahead; no part of the result.
-    block : int
-        Rows written at a time.
-    overwrite : bool
-        Replace a file that was made in another way.
+    batch_size : int or "auto", optional
+        Patches per batch; features do not depend on it.
+    workers : int, optional
+        Threads that read ahead; features do not depend on it.
+    block : int, optional
+        Rows per block of a new file.
+    overwrite : bool, optional
+        Whether to replace a file of another identity.
 
     Yields
     ------
     Event
-        Progress in patches, a batch at a time; notes.
+        Progress in patches, after each batch, and notes.
 
     Returns
     -------
     FeatureSet
+        Features of all patches.
 
     Raises
     ------
     FeatureError
-        If the grid is another slide's, there is a file made in another way, or it
-        cannot be written.
-    LeaseHeldError
+        If the grid is another slide's, the file has another identity, or it cannot be
+        written.
+    WriteLockHeldError
         If another process is writing the file.
     """
     path = Path(path)
@@ -104,26 +110,47 @@ def write_features(
     overwrite: bool = False,
     request: str = "",
 ) -> Job[Counts]:
-    """Compute features by several encoders, reading each patch once.
+    """Compute features with several encoders, as a job that reads each patch once.
 
-    Features pass through memory a block at a time, however many there are.
+    One block of features per encoder is in memory.
 
     Parameters
     ----------
-    slide, grid
-        As for :func:`extract`.
+    slide : Slide
+        Open.
+    grid : PatchGrid
+        Patches of this slide.
     targets : sequence of (Encoder, Path)
         Encoders, and the feature file of each.
-    batch_size, workers, block, overwrite
-        As for :func:`extract`.
-    request : str
-        What was asked, kept in the files; see
+    batch_size : int or "auto", optional
+        Patches per batch; features do not depend on it.
+    workers : int, optional
+        Threads that read ahead; features do not depend on it.
+    block : int, optional
+        Rows per block of a new file.
+    overwrite : bool, optional
+        Whether to replace files of another identity.
+    request : str, optional
+        Hash of the options, stored in the files; see
         :func:`~napari_mcm.core.features.config.request_of`.
+
+    Yields
+    ------
+    Event
+        Progress in patches, after each batch, and notes.
 
     Returns
     -------
     dict of str to int
-        How many patches have which status, the same in all files.
+        Number of patches by status, the same in all files.
+
+    Raises
+    ------
+    FeatureError
+        If the grid is another slide's, a file has another identity, or it cannot be
+        written.
+    WriteLockHeldError
+        If another process is writing one of the files.
     """
     _check_same(slide, grid)
     began = time.monotonic()
@@ -132,16 +159,16 @@ def write_features(
     for encoder, path in targets:
         store = FeatureStore.find(path, grid, encoder.describe(), overwrite)
         if store is not None and store.complete:
-            yield Note(f"{path.name} is complete already: its features are taken as is")
+            yield Note(f"{path.name} is complete already: its features are reused")
         else:
             missing.append((encoder, path))
-    with hold([path for _, path in missing]) as leases:
+    with hold([path for _, path in missing]) as locks:
         outputs = []
-        for (encoder, path), write_lock in zip(missing, leases, strict=True):
+        for (encoder, path), write_lock in zip(missing, locks, strict=True):
             store = FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
             if store.done:
                 yield Note(
-                    f"{path.name}: going on at patch {store.done + 1}/{len(grid)}"
+                    f"{path.name}: resuming at patch {store.done + 1}/{len(grid)}"
                 )
             outputs.append(Output(store, write_lock, encoder, batch_size))
         if outputs:
@@ -151,17 +178,21 @@ def write_features(
     encoder, path = targets[0]
     written = FeatureStore.find(path, grid, encoder.describe())
     assert written is not None
-    yield from _tell_problems(slide, written.counts)
+    yield from _report_problems(slide, written.counts)
     return written.counts
 
 
 def _check_same(slide: Slide, grid: PatchGrid) -> None:
     if grid.slide["fingerprint"] != slide.fingerprint:
         raise FeatureError(
-            f"patches were laid on another slide ({grid.slide['name']})", slide.path
+            f"the grid belongs to another slide ({grid.slide['name']})", slide.path
         )
     if grid.slide.get("icc", False) != slide.asked.icc:
-        raise FeatureError("is opened with other colours than its grid", slide.path)
+        raise FeatureError(
+            "is opened with another colour correction (ICC) than its grid",
+            slide.path,
+            "Make the grid again with the same --icc",
+        )
 
 
 def _provenance(began: float, counts: Counts, request: str) -> dict[str, object]:
@@ -177,23 +208,23 @@ def _provenance(began: float, counts: Counts, request: str) -> dict[str, object]
 def _fill(
     outputs: Sequence[Output], slide: Slide, grid: PatchGrid, workers: int
 ) -> Job[None]:
-    """Encode batch after batch; each output writes whole blocks of its own."""
+    """Encode batch after batch; each output writes its own blocks."""
     row = min(output.done for output in outputs)
     meter = Meter(f"Extracting {slide.name}", len(grid), done=row)
     patches = stream_patches(slide, grid, row, workers)
     try:
         yield meter.progress()
         while row < len(grid):
-            size = min(output.pace.size for output in outputs)
+            size = min(output.batch_size.current for output in outputs)
             ends = [output.next_stop(row) for output in outputs]
             stop = min(row + size, len(grid), *ends)
             batch = list(islice(patches, stop - row))
             if any(patch.status == Status.DECODE_ERROR for patch in batch):
-                # A server that went away must not look like a damaged slide.
+                # An unreachable file server must not count as a damaged slide.
                 slide.check_unchanged()
             for output in outputs:
                 output.take(row, batch, last=stop == len(grid))
-                # Between encoders too, so that a cancel need not wait for all of them.
+                # Also between encoders, so that a cancel does not wait for all of them.
                 yield meter.progress()
             row = stop
             yield meter.advance(len(batch))
@@ -201,7 +232,7 @@ def _fill(
         patches.close()
 
 
-def _tell_problems(slide: Slide, counts: Counts) -> Job[None]:
+def _report_problems(slide: Slide, counts: Counts) -> Job[None]:
     for status, what in (
         (Status.DECODE_ERROR, "could not be decoded"),
         (Status.BLANK, "are blank"),
@@ -224,23 +255,25 @@ _SLOW_BATCH = 0.5
 
 
 class Output:
-    """One encoder's features on their way to their file.
+    """The features of one encoder, collected into blocks for their file.
 
     Parameters
     ----------
     store : FeatureStore
         Not complete.
     write_lock : WriteLock
-        Of its file; looked at before anything is written.
+        Lock of its file, checked before each write.
     encoder : Encoder
-        Loaded.
+        The encoder.
     batch_size : int or "auto"
-        Patches at a time.
+        Patches per batch.
 
     Attributes
     ----------
+    batch_size : AdaptiveBatchSize
+        The batch size, which may adapt.
     done : int
-        Rows that are in the file or in the block that is being filled.
+        Rows that are in the file or in the current block.
     """
 
     def __init__(
@@ -251,7 +284,7 @@ class Output:
         batch_size: BatchSize,
     ) -> None:
         self._store, self._write_lock, self._encoder = store, write_lock, encoder
-        self.pace = AdaptiveBatchSize(batch_size, encoder)
+        self.batch_size = AdaptiveBatchSize(batch_size, encoder)
         self.done = self._written = store.done
         self._features = np.empty((store.block, encoder.dim), np.float32)
         self._status = np.empty(store.block, np.uint8)
@@ -259,7 +292,18 @@ class Output:
         self._problems: list[str] = []
 
     def next_stop(self, row: int) -> int:
-        """Tell up to which row a batch that starts at a row may go."""
+        """Return the row at which a batch must end, so that it fits the block.
+
+        Parameters
+        ----------
+        row : int
+            First row of the batch.
+
+        Returns
+        -------
+        int
+            The row after the last one that the batch may contain.
+        """
         return (
             self._written + self._store.block if row >= self._written else self._written
         )
@@ -270,9 +314,9 @@ class Output:
         Parameters
         ----------
         row : int
-            Of its first patch. What is in the file already is left alone.
+            Row of its first patch; rows that are in the file already are skipped.
         batch : sequence of Patch
-            Not beyond :meth:`next_stop`.
+            Patches up to :meth:`next_stop`, at most.
         last : bool
             Whether it ends with the grid's last patch.
         """
@@ -291,11 +335,23 @@ class Output:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many patches that are written have which status."""
+        """Return the number of written patches by status.
+
+        Returns
+        -------
+        dict of str to int
+            As :attr:`FeatureStore.counts`.
+        """
         return self._store.counts
 
     def finish(self, provenance: Mapping[str, Any]) -> None:
-        """Mark the file as complete."""
+        """Mark the file as complete.
+
+        Parameters
+        ----------
+        provenance : mapping
+            When and with what the features were made, as JSON types.
+        """
         self._write_lock.check()
         self._store.finish(provenance)
 
@@ -312,39 +368,52 @@ class Output:
         self._written, self._problems = self.done, []
 
     def _encode(self, batch: Sequence[Patch]) -> NDArray[np.float32]:
-        """Encode what can be encoded; the other rows are NaN."""
-        good = [i for i, patch in enumerate(batch) if patch.status == Status.OK]
+        """Encode the readable patches; rows of the others are NaN."""
+        readable = [i for i, patch in enumerate(batch) if patch.status == Status.OK]
         features = np.full((len(batch), self._encoder.dim), np.nan, np.float32)
-        if good:
+        if readable:
+            # (B, side, side, 3)
             pixels = np.stack([p.pixels for p in batch if p.pixels is not None])
             began = time.monotonic()
-            features[good] = self._encoder.encode(pixels)
-            self.pace.adapt(time.monotonic() - began)
+            features[readable] = self._encoder.encode(pixels)
+            self.batch_size.adapt(time.monotonic() - began)
         return features
 
 
 class AdaptiveBatchSize:
-    """How many patches are encoded at a time, so that a cancel is heard in between.
+    """A batch size that keeps batches short on a CPU, so that a cancel acts soon.
 
     Parameters
     ----------
     batch_size : int or "auto"
-        As many as that; or as many, up to 16, as a CPU does in half a second.
+        A fixed size; or automatic: up to 16 patches, as many as a CPU computes in half
+        a second.
     encoder : Encoder
-        Where it computes decides what is automatic.
+        Its device decides the automatic size.
+
+    Attributes
+    ----------
+    current : int
+        Patches in the next batch.
     """
 
     def __init__(self, batch_size: BatchSize, encoder: Encoder) -> None:
         self._adapts = batch_size == "auto" and encoder.device.type == "cpu"
         self._least = encoder.chunk
         automatic = self._least if self._adapts else _GPU_BATCH
-        self.size = automatic if batch_size == "auto" else batch_size
+        self.current = automatic if batch_size == "auto" else batch_size
 
     def adapt(self, seconds: float) -> None:
-        """Hear how long a batch took."""
+        """Adapt the size to the duration of a batch.
+
+        Parameters
+        ----------
+        seconds : float
+            Duration of the last batch.
+        """
         if not self._adapts:
             return
         if seconds > _SLOW_BATCH:
-            self.size = max(self.size // 2, self._least)
+            self.current = max(self.current // 2, self._least)
         elif seconds < _SLOW_BATCH / 2:
-            self.size = min(self.size * 2, max(_CPU_BATCH, self._least))
+            self.current = min(self.current * 2, max(_CPU_BATCH, self._least))

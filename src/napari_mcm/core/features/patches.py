@@ -1,4 +1,4 @@
-"""Reading patches ahead of the encoder, each with a status of its own."""
+"""Reading patches ahead of the encoder, with a status and quality measures for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_mcm.core.slides.tiles import Pixels
 from napari_mcm.core.tissue.search import ink
 
 BLANK_RANGE = 8
-"""Patches whose channels span no more grey levels than this show nothing."""
+"""Largest range of grey levels per channel in a patch that counts as blank."""
 
 
 _UNIT_PIXELS = 8 * 224 * 224
@@ -28,19 +28,19 @@ _AHEAD_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One patch as read.
+    """One patch as it was read.
 
     Attributes
     ----------
     status : Status
-        Whether there is something to encode.
+        Whether it can be encoded.
     pixels : ndarray of uint8, shape (side, side, 3), or None
         None where the status is not ``OK``.
     problem : str
-        Why it could not be read.
+        Why it could not be read; "" where it could.
     quality : mapping of str to float
-        What :func:`~napari_mcm.core.features.patches.measure` says of the pixels;
-        empty where there are none.
+        Measures from :func:`~napari_mcm.core.features.patches.measure`; empty where
+        there are no pixels.
     """
 
     status: Status
@@ -52,25 +52,25 @@ class Patch:
 def stream_patches(
     slide: Slide, grid: PatchGrid, start: int = 0, workers: int = 2
 ) -> Generator[Patch, None, None]:
-    """Read a grid's patches in order, some of them ahead.
+    """Read a grid's patches in order, ahead of their use.
 
-    Neighbours are read by the same thread, as they lie in the same tiles of the file.
+    Neighbours are read by the same thread, as they share tiles of the file.
 
     Parameters
     ----------
     slide : Slide
         Open.
     grid : PatchGrid
-        Of this slide.
-    start : int
+        Patches of this slide.
+    start : int, optional
         Index of the first patch.
-    workers : int
-        Threads; with 0 patches are read when they are asked for.
+    workers : int, optional
+        Reader threads; with 0, patches are read when they are needed.
 
     Yields
     ------
     Patch
-        When the generator is closed, no thread reads any more.
+        One patch. Closing the generator ends the threads.
     """
     area = grid.patch_size**2
     unit = max(min(_UNIT_PIXELS // area, 8), 1)
@@ -90,20 +90,52 @@ def stream_patches(
 
 
 def read_patches(slide: Slide, grid: PatchGrid, rows: Sequence[int]) -> list[Patch]:
-    """Read some patches; a damaged tile is a status of its patches and not an error."""
+    """Read several patches; a damaged tile becomes the status of its patches.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    grid : PatchGrid
+        Patches of this slide.
+    rows : sequence of int
+        Indices of the patches in the grid.
+
+    Returns
+    -------
+    list of Patch
+        In the order of `rows`.
+    """
     corners = [(int(x), int(y)) for x, y in grid.xy[list(rows)]]
     inside = [_is_inside(slide, grid, corner) for corner in corners]
     wanted = [corner for corner, it_is in zip(corners, inside, strict=True) if it_is]
     size = (grid.patch_size, grid.patch_size)
-    found = iter(slide.read_many(wanted, size, grid.mpp))
+    regions = iter(slide.read_many(wanted, size, grid.mpp))
     return [
-        _judged(slide, grid, corner, next(found)) if it_is else Patch(Status.OUTSIDE)
+        _classify(slide, grid, corner, next(regions))
+        if it_is
+        else Patch(Status.OUTSIDE)
         for corner, it_is in zip(corners, inside, strict=True)
     ]
 
 
 def read_patch(slide: Slide, grid: PatchGrid, row: int) -> Patch:
-    """Read one patch; see :func:`read_patches`."""
+    """Read one patch; see :func:`read_patches`.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open.
+    grid : PatchGrid
+        Patches of this slide.
+    row : int
+        Index of the patch in the grid.
+
+    Returns
+    -------
+    Patch
+        With pixels, or with the reason why it has none.
+    """
     return read_patches(slide, grid, [row])[0]
 
 
@@ -114,12 +146,12 @@ def _is_inside(slide: Slide, grid: PatchGrid, corner: tuple[int, int]) -> bool:
     return bool(min(corner) >= 0 and fits)
 
 
-def _judged(
+def _classify(
     slide: Slide, grid: PatchGrid, corner: tuple[int, int], pixels: Pixels | TileError
 ) -> Patch:
-    """Give what was read its status."""
+    """Return a patch with the status that its pixels, or its error, imply."""
     if isinstance(pixels, TileError):
-        # Paths are this computer's; what the file is called says as much.
+        # Feature files are shared: the slide's name, without this computer's path.
         reason = str(pixels).replace(str(slide.path), slide.name)
         problem = f"patch at {corner[0]},{corner[1]}: {reason}"
         return Patch(Status.DECODE_ERROR, problem=problem)
@@ -129,8 +161,19 @@ def _judged(
 
 
 def is_blank(pixels: Pixels) -> bool:
-    """Tell whether a patch shows one colour only."""
-    # A sample tells nearly always that it does not; only then look at all of it.
+    """Return whether a patch shows one colour only.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        A patch.
+
+    Returns
+    -------
+    bool
+        True where every channel spans at most `BLANK_RANGE` grey levels.
+    """
+    # A sample usually shows that it is not; all pixels are needed only otherwise.
     return all(
         bool((np.ptp(part, axis=(0, 1)) <= BLANK_RANGE).all())
         for part in (pixels[::16, ::16], pixels)
@@ -138,13 +181,13 @@ def is_blank(pixels: Pixels) -> bool:
 
 
 MEASURES = ("blur", "artefact")
-"""What is measured on each patch that has features: 0 is good, 1 is bad."""
+"""Quality measures of each patch that has features, from 0 (good) to 1 (bad)."""
 
 
 FINEST_UM = 0.5
 
 BLUR_UM = 4.5
-"""Side of the box that blurs again: half a nucleus."""
+"""Width of the box that blurs again, in µm: half a nucleus."""
 
 
 _SAMPLE_UM, _SAMPLE = 2.0, 3000
@@ -152,25 +195,36 @@ _SAMPLE_UM, _SAMPLE = 2.0, 3000
 _GREY, _GREY_HUE = 0.12, 0.12
 
 
-# Nobody knows a single patch's glass; that of a good scanner is about this bright.
+# The glass is unknown for a single patch; a good scanner's is about this bright.
 _DENSITY = -np.log10(np.clip(np.arange(256), 1, 245).astype(np.float32) / 245)
 
 
 def measure(pixels: Pixels, mpp: float) -> dict[str, float]:
-    """Give every measure of a patch by its name; see :func:`blur`, :func:`artefact`."""
+    """Compute all quality measures of a patch; see :func:`blur` and :func:`artefact`.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        A patch.
+    mpp : float
+        Its resolution in µm per pixel.
+
+    Returns
+    -------
+    dict of str to float
+        A value from 0 to 1 for each name of `MEASURES`.
+    """
     return {"blur": blur(pixels, mpp), "artefact": artefact(pixels, mpp)}
 
 
 def blur(pixels: Pixels, mpp: float) -> float:
-    """Tell how far a patch is out of focus, by what blurring it again takes away.
+    """Estimate how far a patch is out of focus, by blurring it again.
 
-    Crété et al., "The blur effect: perception and estimation with a new no-reference
-    perceptual blur metric", SPIE 6492 (2007), on the green channel, which all stains
-    absorb. A sharp picture loses most of the differences between neighbours when it is
-    averaged over a box, a blurred one hardly any. Pixels finer than 0.5 µm are averaged
-    to about that, and the box has a width in µm, so that the measure depends little on
-    the resolution up to about 1 µm per pixel; it is a ratio of sums, and so does not
-    depend on the patch's size.
+    A sharp image loses most of the differences between neighbours when it is averaged
+    over a box, a blurred one hardly any. Pixels finer than 0.5 µm are averaged to about
+    that, and the box has a width in µm, so that the measure depends little on the
+    resolution up to about 1 µm per pixel. It is a ratio of sums, and so does not depend
+    on the patch's size. It uses the green channel, which all stains absorb.
 
     Parameters
     ----------
@@ -183,7 +237,12 @@ def blur(pixels: Pixels, mpp: float) -> float:
     -------
     float
         0 sharp to 1 blurred; 1 where neighbours do not differ at all. Tissue in focus
-        has about 0.3, compare patches of one stain and one scanner.
+        has about 0.3. Compare patches of one stain and one scanner only.
+
+    References
+    ----------
+    Crété et al., "The blur effect: perception and estimation with a new no-reference
+    perceptual blur metric", SPIE 6492 (2007).
     """
     factor = max(round(FINEST_UM / mpp), 1)
     green = _binned(pixels[..., 1], factor)
@@ -192,11 +251,11 @@ def blur(pixels: Pixels, mpp: float) -> float:
 
 
 def artefact(pixels: Pixels, mpp: float) -> float:
-    """Tell which part of a patch no stained tissue can be.
+    """Estimate the fraction of a patch that cannot be stained tissue.
 
-    That is marker ink, what is black as folds, pigment and dirt are, and what is dark
-    but grey, as dust out of focus is. Empty glass is no artefact. Dense nuclei under
-    ink hide its colour: of tissue that is wholly inked, three quarters count.
+    Counted are marker ink, black parts such as folds, pigment and dirt, and parts that
+    are dark but grey, such as dust out of focus. Empty glass is not an artefact. Dense
+    nuclei under ink hide its colour: of fully inked tissue, three quarters count.
 
     Parameters
     ----------
@@ -210,7 +269,7 @@ def artefact(pixels: Pixels, mpp: float) -> float:
     float
         0 to 1.
     """
-    # A part of the area needs no more than a sample.
+    # A sample is enough to estimate a fraction of the area.
     few = math.sqrt(pixels.shape[0] * pixels.shape[1] / _SAMPLE)
     step = max(round(_SAMPLE_UM / mpp), round(few), 1)
     red, green, blue = planes = _DENSITY[np.moveaxis(pixels[::step, ::step], -1, 0)]
@@ -234,13 +293,13 @@ def _binned(channel: NDArray[np.uint8], factor: int) -> NDArray[np.int16]:
 
 
 def _kept(picture: NDArray[np.int16], width: int) -> float:
-    """Tell which part of the differences down its columns a box blur leaves."""
+    """Return the fraction of the differences down the columns that a box blur keeps."""
     rows = len(picture) - width
     if rows < 1:
         return 1.0
     middle = width // 2
     sharp = np.abs(np.diff(picture[middle : middle + rows + 1], axis=0))
-    # Two neighbouring means differ by the pixels at the ends of their boxes.
+    # Two neighbouring box means differ by the pixels at the ends of the boxes.
     blurred = np.abs(picture[width:] - picture[:-width])
     total = int(sharp.sum(dtype=np.int64)) * width
     left = np.minimum(sharp * np.int16(width), blurred).sum(dtype=np.int64)

@@ -1,8 +1,8 @@
-"""Finished feature files, copied to an object store.
+"""Publication of finished feature files in an object store.
 
-Files there are written whole and never changed, so a feature file is made on a disk of
-its own and copied once it is complete; the group's own metadata, which says so, comes
-last. Whoever reads there sees a complete file or none.
+Object stores write files whole and never change them. So a feature file is made on a
+local disk and copied once it is complete. The group's own metadata, which marks it as
+complete, is copied last: a reader sees a complete file or none.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _AT_ONCE = 16
 
 
 class RemoteFeatureStore:
-    """A folder of an object store, or of any place that fsspec knows.
+    """A folder of feature files in an object store, or anywhere that fsspec can write.
 
     Parameters
     ----------
     url : str
-        Such as ``s3://bucket/features``.
+        URL of the folder, such as ``s3://bucket/features``.
 
     Raises
     ------
     ConfigError
-        If the place is of a kind whose library is missing, or cannot be reached.
+        If the library for the URL is missing, or the store cannot be reached.
     """
 
     def __init__(self, url: str) -> None:
@@ -39,42 +39,89 @@ class RemoteFeatureStore:
         self._shown = shown(url)
         try:
             self._fs, self._root = url_to_fs(url)
-            # Asked for once now: not after hours, when the first slide is done.
+            # Fail now, and not after the first slide is done.
             self._fs.exists(self._root)
-        # Each store's library has errors of its own.
+        # Each store's library raises its own errors.
         except Exception as error:  # noqa: BLE001
             raise ConfigError(
-                f"cannot be reached ({_said(error)})",
+                f"cannot be reached ({_first_line(error)})",
                 self._shown,
                 'pip install "napari-mcm[remote]" for s3, and check your credentials',
             ) from error
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """Give the attributes of a feature file that is there, None if none is."""
+        """Read the attributes of a published feature file.
+
+        Parameters
+        ----------
+        name : str
+            Path of the file within the folder.
+
+        Returns
+        -------
+        dict or None
+            None where there is no such file.
+
+        Raises
+        ------
+        OutputError
+            If the store does not answer.
+        """
         marker = f"{self._root}/{name}/{_MARKER}"
         try:
             if not self._fs.exists(marker):
                 return None
             attributes = json.loads(self._fs.cat_file(marker)).get("attributes", {})
         except Exception as error:  # noqa: BLE001
-            raise self._failed(name, error) from error
+            failure = self._failed(name, error)
+            raise failure from error
         return attributes if isinstance(attributes, dict) else None
 
     def put_once(self, file: Path, name: str) -> Job[None]:
-        """Copy a complete feature file, unless it is there."""
-        here = json.loads((file / _MARKER).read_text(encoding="utf-8"))["attributes"]
-        there = self.find(name) or {}
-        same = there.get("identity") == here["identity"]
-        if not (same and there.get("complete") is True):
-            yield from self.put(file, name)
+        """Copy a complete feature file as a job, unless it is published already.
 
-    def put(self, file: Path, name: str) -> Job[None]:
-        """Copy a complete feature file, its marker last.
+        Parameters
+        ----------
+        file : Path
+            The local feature file.
+        name : str
+            Path of the copy within the folder.
+
+        Yields
+        ------
+        Progress
+            In files.
 
         Raises
         ------
         OutputError
-            If it cannot be written there; the local file stays.
+            If it cannot be written; the local file is kept.
+        """
+        local = json.loads((file / _MARKER).read_text(encoding="utf-8"))["attributes"]
+        remote = self.find(name) or {}
+        same = remote.get("identity") == local["identity"]
+        if not (same and remote.get("complete") is True):
+            yield from self.put(file, name)
+
+    def put(self, file: Path, name: str) -> Job[None]:
+        """Copy a complete feature file as a job, its marker last.
+
+        Parameters
+        ----------
+        file : Path
+            The local feature file.
+        name : str
+            Path of the copy within the folder; a file of that name is replaced.
+
+        Yields
+        ------
+        Progress
+            In files.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written; the local file is kept.
         """
         parts = [
             str(part.relative_to(file).as_posix())
@@ -95,16 +142,17 @@ class RemoteFeatureStore:
                 )
             self._fs.put_file(str(file / _MARKER), marker)
         except Exception as error:  # noqa: BLE001
-            raise self._failed(name, error) from error
+            failure = self._failed(name, error)
+            raise failure from error
 
     def _failed(self, name: str, error: Exception) -> OutputError:
         return OutputError(
-            f"cannot be published ({_said(error)})",
+            f"cannot be published ({_first_line(error)})",
             f"{self._shown}/{name}",
-            "Run the same again: what is done is kept",
+            "Run the same again: finished files are kept",
         )
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,6 +1,7 @@
-"""The next slide is opened and its grid laid while features of this one are computed.
+"""Preparation of the next slide while features of the current one are computed.
 
-Slides that another process is at are put back, to be looked at again later.
+Preparing a slide opens it, finds its tissue and lays its grid. Slides that another
+process is writing are put back and tried again later.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ class Prepared:
     Attributes
     ----------
     slide : Slide
-        Open; whoever takes it closes it.
+        Open; the receiver closes it.
     grid : PatchGrid
-        Over its tissue.
+        Patches on its tissue.
     tissue : str
-        Where its tissue mask comes from.
+        Source of its tissue mask.
     files : tuple of Path
         Its feature files, one per encoder.
     encoders : tuple of Encoder
         Each in the precision of its file.
     request : str
-        What is asked, see :mod:`napari_mcm.core.features.config`.
+        Hash of the options, see :func:`~napari_mcm.core.features.config.request_of`.
     """
 
     slide: Slide
@@ -65,14 +66,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Finished:
-    """A slide that was extracted before, as it is asked for now.
+    """A slide whose features were extracted earlier with the same options.
 
     Attributes
     ----------
     files : tuple of Path
-        Its feature files, one an encoder.
+        Its feature files, one per encoder.
     counts : dict of str to int
-        Patches by the name of their status.
+        Number of patches by status.
     """
 
     files: tuple[Path, ...]
@@ -81,16 +82,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done to each slide.
+    """The options that apply to each slide.
 
     Attributes
     ----------
     config : ExtractConfig
-        How slides are read and searched for tissue.
+        Options of reading and of the tissue search.
     grid : GridConfig
-        With the resolution settled.
+        With the resolution resolved to a number.
     folders : tuple of Path
-        Where feature files go, one an encoder.
+        Folders of feature files, one per encoder.
     encoders : tuple of Encoder
         One per folder.
     remote : RemoteFeatureStore or None
@@ -104,21 +105,67 @@ class Plan:
     remote: RemoteFeatureStore | None = None
 
     def name(self, file: Path) -> str:
-        """Name a feature file within the output folder."""
+        """Return a feature file's path within the output folder.
+
+        Parameters
+        ----------
+        file : Path
+            The feature file.
+
+        Returns
+        -------
+        str
+            With forward slashes.
+        """
         assert self.config.out is not None
         return file.relative_to(self.config.out).as_posix()
 
     def described(self, files: tuple[Path, ...]) -> list[Mapping[str, Any]]:
-        """Describe the encoders, each in the precision of its file."""
+        """Describe the encoders, each in the precision of its file.
+
+        Parameters
+        ----------
+        files : tuple of Path
+            One per encoder.
+
+        Returns
+        -------
+        list of mapping
+            As :meth:`Encoder.describe` returns them.
+        """
         return [encoder.describe() for encoder in self.encoders_of(files)]
 
     def encoders_of(self, files: tuple[Path, ...]) -> tuple[Encoder, ...]:
-        """Give the encoders, each in the precision of its file."""
+        """Return the encoders, each in the precision of its file.
+
+        Parameters
+        ----------
+        files : tuple of Path
+            One per encoder.
+
+        Returns
+        -------
+        tuple of Encoder
+            One per file.
+        """
         pairs = zip(self.encoders, files, strict=True)
         return tuple(as_begun(encoder, file) for encoder, file in pairs)
 
-    def answering(self, files: tuple[Path, ...], request: str) -> tuple[Path, ...]:
-        """Take those beside in place of files, where they answer the request."""
+    def matching_files(self, files: tuple[Path, ...], request: str) -> tuple[Path, ...]:
+        """Return the files that match the request, which may lie beside the given ones.
+
+        Parameters
+        ----------
+        files : tuple of Path
+            One per encoder.
+        request : str
+            Hash of the options.
+
+        Returns
+        -------
+        tuple of Path
+            One per encoder; the given file where none matches.
+        """
         if not self.config.beside:
             return files
         pairs = zip(files, self.described(files), strict=True)
@@ -126,21 +173,49 @@ class Plan:
             find_matching_file(file, encoder, request) for file, encoder in pairs
         )
 
-    def places(self, files: tuple[Path, ...], grid: PatchGrid) -> tuple[Path, ...]:
-        """Name the files to write, beside those made differently where that is asked."""
+    def target_files(
+        self, files: tuple[Path, ...], grid: PatchGrid
+    ) -> tuple[Path, ...]:
+        """Return the files to write, which lie beside others if that is configured.
+
+        Parameters
+        ----------
+        files : tuple of Path
+            One per encoder.
+        grid : PatchGrid
+            The patches to write.
+
+        Returns
+        -------
+        tuple of Path
+            One per encoder.
+        """
         if not self.config.beside:
             return files
         pairs = zip(files, self.described(files), strict=True)
         return tuple(place_of(file, grid, encoder) for file, encoder in pairs)
 
     def finished(self, files: tuple[Path, ...], request: str) -> Counts | None:
-        """Look for finished files, here or where they are published."""
+        """Return the patch counts of finished files, local or published.
+
+        Parameters
+        ----------
+        files : tuple of Path
+            One per encoder.
+        request : str
+            Hash of the options.
+
+        Returns
+        -------
+        dict of str to int or None
+            Number of patches by status; None unless all files match.
+        """
         described = self.described(files)
         counts = find_finished(files, described, request)
         if counts is None and self.remote is not None:
             for file, encoder in zip(files, described, strict=True):
-                found = self.remote.find(self.name(file)) or {}
-                counts = answers(found, encoder, request)
+                published = self.remote.find(self.name(file)) or {}
+                counts = answers(published, encoder, request)
                 if counts is None:
                     return None
         return counts
@@ -157,7 +232,7 @@ class SlidePrefetcher:
     paths : sequence of Path
         Slides.
     plan : Plan
-        What is done to each.
+        The options.
     """
 
     def __init__(self, paths: Sequence[Path], plan: Plan) -> None:
@@ -169,19 +244,30 @@ class SlidePrefetcher:
 
     @property
     def left(self) -> int:
-        """How many slides are not taken yet."""
+        """Return the number of slides that are not taken yet.
+
+        Returns
+        -------
+        int
+            Including slides that were put back.
+        """
         return len(self._left) + len(self._coming)
 
     def take(self) -> Generator[Event, None, tuple[Path, Ready | McmError]]:
-        """Wait for the next slide, with a sign of life ten times a second.
+        """Wait for the next slide, with an event ten times per second.
+
+        Yields
+        ------
+        Event
+            Progress.
 
         Returns
         -------
         path : Path
-            Which slide it is.
+            The slide.
         ready : Prepared, Finished or McmError
-            What is wrong with it, where it cannot be prepared; a `WriteLockHeldError`
-            where another process is at it.
+            An error where it cannot be prepared; a `WriteLockHeldError` where another
+            process is writing its features.
         """
         path, future = self._coming.pop(0)
         self._start()
@@ -193,13 +279,19 @@ class SlidePrefetcher:
             return path, error
 
     def put_back(self, path: Path) -> None:
-        """Have a slide come again, after all others."""
+        """Queue a slide again, after all others.
+
+        Parameters
+        ----------
+        path : Path
+            The slide.
+        """
         self._left.append(path)
         if not self._coming:
             self._start()
 
     def close(self) -> None:
-        """Drop what was not taken; a slide that is being opened is closed when it is."""
+        """Drop the slides that were not taken, and close them once they are open."""
         for _, future in self._coming:
             if not future.cancel():
                 future.add_done_callback(_close)
@@ -219,14 +311,14 @@ class SlidePrefetcher:
                 if (who := held_by(file)) is not None:
                     raise WriteLockHeldError.by(who, file)
             request = request_of(slide, plan.grid, config.tissue)
-            answering = plan.answering(files, request)
-            counts = plan.finished(answering, request)
+            matching = plan.matching_files(files, request)
+            counts = plan.finished(matching, request)
             if counts is not None:
                 slide.close()
-                return Finished(answering, counts)
+                return Finished(matching, counts)
             tissue = find_tissue(slide, config.tissue)
             grid = make_grid(slide, tissue, plan.grid)
-            files = plan.places(files, grid)
+            files = plan.target_files(files, grid)
             encoders = plan.encoders_of(files)
             return Prepared(slide, grid, tissue.source, files, encoders, request)
         except BaseException:
