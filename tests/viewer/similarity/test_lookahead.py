@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from napari_mcm.viewer.app.features import Loaded
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import Click
+from tests.viewer.similarity.test_findings import take
 from tests.viewer.similarity.test_maps import ready
+from tests.viewer.similarity.test_query import again
 
 __all__ = ["ready"]
 
@@ -73,5 +76,55 @@ def test_a_press_that_becomes_a_drag_asks_nothing(
     query = context_of(ready.session).query
     assert query is not None
     heatmap = query.maps["first"]
+    assert heatmap is not None
+    assert heatmap.values == pytest.approx(loaded.index.query(5))
+
+
+@pytest.mark.parametrize("encoders", [1, 2])
+def test_a_click_does_not_wait_for_the_query_of_a_drag(
+    ready: SimilarityWidget,
+    loaded: Loaded,
+    click: Click,
+    monkeypatch: pytest.MonkeyPatch,
+    encoders: int,
+) -> None:
+    if encoders == 2:
+        take(ready, again(loaded, 1), "second")
+    begun, dragged, release = (threading.Event() for _ in range(3))
+    compare = SimilarityIndex.compare
+
+    def blocked(self: SimilarityIndex, directions: Any) -> Any:
+        if not dragged.is_set():
+            begun.set()
+            release.wait(60)
+        return compare(self, directions)
+
+    monkeypatch.setattr(SimilarityIndex, "compare", blocked)
+    context = context_of(ready.session)
+    event = SimpleNamespace(
+        type="mouse_press",
+        button=1,
+        modifiers=[],
+        pos=(100, 100),
+        position=place(ready, loaded, 3),
+    )
+    mouse = context.clicks._pressed(ready.session.viewer, event)
+    next(mouse)
+    assert begun.wait(60)
+    event.type, event.pos = "mouse_move", (130, 100)
+    next(mouse, None)
+    assert context.queries._expected._begun is None
+    dragged.set()
+    # A click that waits is let go in the end, so that the test fails and does not hang.
+    late = threading.Timer(20, release.set)
+    late.start()
+    try:
+        click(place(ready, loaded, 5))
+        assert not release.is_set()
+    finally:
+        late.cancel()
+        release.set()
+    assert context.query is not None
+    heatmap = context.query.maps["first"]
     assert heatmap is not None
     assert heatmap.values == pytest.approx(loaded.index.query(5))

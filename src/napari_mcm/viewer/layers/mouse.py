@@ -35,6 +35,8 @@ class ClickListener:
     on_press : callable, optional
         Called as `on_click` is, before it: when the button goes down, which may yet
         become a drag.
+    on_drag : callable, optional
+        Called without arguments when a press turns out to be no click.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class ClickListener:
         on_click: Callable[[float, float, ClickMode], None],
         on_move: Callable[[float, float], None],
         on_press: Callable[[float, float, ClickMode], None] | None = None,
+        on_drag: Callable[[], None] | None = None,
     ) -> None:
         self._viewer, self._slide = viewer, slide
         self._on_click, self._on_move, self._on_press = on_click, on_move, on_press
+        self._on_drag = on_drag
         self._callback, self._hover = self._pressed, self._moved
         self._pans = True
         self.following = False
@@ -97,10 +101,17 @@ class ClickListener:
             if self.following:
                 self._tell(self._on_move, event.position)
             elif math.dist(start, event.pos) >= MOVED_PX:
+                self._dragged()
                 return
             yield
-        if not self.following:
+        if self.following:
+            self._dragged()
+        else:
             self._tell(self._on_click, position, manner)
+
+    def _dragged(self) -> None:
+        if self._on_drag is not None:
+            self._on_drag()
 
     def _tell(
         self, listener: Callable[..., None], position: Any, *manner: ClickMode

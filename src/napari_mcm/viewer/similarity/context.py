@@ -49,6 +49,7 @@ class SimilarityContext:
             queries.point,
             queries.connect,
             queries.speculate,
+            queries.cancel_speculation,
         )
         self.keys = QueryShortcuts(session.viewer, self.clicks)
         self.keys.bind(queries)

@@ -132,7 +132,7 @@ class SimilarityController:
         self._follower.stop()
         examples = self._with(x, y, manner)
         if examples is None:
-            self._session.report_error("First click on what it should be like")
+            self._session.report_error("Click on a similar example first")
         else:
             self._use(examples)
 
@@ -142,6 +142,10 @@ class SimilarityController:
         if examples is not None and loaded:
             question = QuerySpec(examples, *self._identity())
             self._expected.begin(loaded, question, self.limits)
+
+    def cancel_speculation(self) -> None:
+        """Drop what :meth:`speculate` began: the press was no click."""
+        self._expected.cancel()
 
     def _with(self, x: float, y: float, manner: ClickMode) -> Examples | None:
         """Give the examples with one more; None where it has nothing to add to."""
@@ -202,7 +206,7 @@ class SimilarityController:
         return bool(self._loaded())
 
     def undo(self) -> None:
-        """Take the newest example away."""
+        """Remove the newest example."""
         if self._before:
             before = self._before.pop()
             if not len(before):
@@ -211,7 +215,7 @@ class SimilarityController:
                 self._context.query_changed.emit()
 
     def clear(self) -> None:
-        """Take all examples away, and their maps."""
+        """Remove all examples, and their maps."""
         self._follower.stop()
         self._question, self.query, self._before = QuerySpec(), None, []
         self.drawn.clear()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.heatmaps.similarity import Limits
 from napari_mcm.viewer.app.background import Background
-from napari_mcm.viewer.similarity.query import Answer, QuerySpec, answers
+from napari_mcm.viewer.similarity.query import Answer, QuerySpec, answer, answers
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.app.features import Loaded
@@ -80,19 +80,31 @@ class SpeculativeQuery:
     """Answers ahead of the question: a press is soon a click.
 
     A person holds the button for some 80 ms, in which there is time for what takes 15.
-    Where the press becomes a drag, nobody asks for what was found.
+    A press that becomes a drag cancels its query. A product that is being computed
+    cannot be interrupted, so each query has threads of its own: no later one waits.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm-expected")
-        self._begun: tuple[object, Future[_Answers]] | None = None
+        self._begun: tuple[object, dict[str, Future[Answer | None]]] | None = None
 
     def begin(
         self, loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
     ) -> None:
-        """Look for the answers in a thread."""
-        future = self._thread.submit(answers, loaded, question, limits)
-        self._begun = _same(loaded, question, limits), future
+        """Compute the answers in threads, in place of those that were begun before."""
+        self.cancel()
+        pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm-speculative")
+        futures = {
+            slot: pool.submit(answer, one, question, limits)
+            for slot, one in loaded.items()
+        }
+        pool.shutdown(wait=False)
+        self._begun = _same(loaded, question, limits), futures
+
+    def cancel(self) -> None:
+        """Drop what was begun; nothing waits for what is being computed."""
+        begun, self._begun = self._begun, None
+        for future in begun[1].values() if begun is not None else ():
+            future.cancel()
 
     def answers(
         self, loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
@@ -104,10 +116,12 @@ class SpeculativeQuery:
         FeatureError
             If the examples cancel each other out.
         """
-        begun, self._begun = self._begun, None
+        begun = self._begun
         if begun is None or begun[0] != _same(loaded, question, limits):
+            self.cancel()
             return answers(loaded, question, limits)
-        return begun[1].result()
+        self._begun = None
+        return {slot: future.result() for slot, future in begun[1].items()}
 
 
 def _same(
