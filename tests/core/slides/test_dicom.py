@@ -154,7 +154,7 @@ def test_a_file_that_is_cut_short_is_refused_or_read_as_far(tmp_path, noise):
     path = write_dicom_slide(tmp_path / "d", noise, jpeg=True)
     file = finest(path)
     file.write_bytes(file.read_bytes()[:-40_000])
-    assert_refused(path, "is cut short or damaged")
+    assert_refused(path, "is truncated or damaged")
     plain = write_dicom_slide(tmp_path / "p", noise)
     file = finest(plain)
     file.write_bytes(file.read_bytes()[:-100_000])

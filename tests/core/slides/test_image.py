@@ -73,7 +73,7 @@ def test_16_bits_are_refused_or_said(tmp_path, noise):
     assert_refused(tmp_path / "a.png", "holds 16-bit")
     (tmp_path / "b.png").write_bytes(png(2, 2, depth=16))
     assert open_slide(tmp_path / "b.png").warnings == (
-        "its 16 bits a channel are read as 8",
+        "its 16 bits per channel are read as 8",
     )
 
 

@@ -318,8 +318,8 @@ def test_other_pixels_are_refused_by_what_they_hold(tmp_path, noise):
 @pytest.mark.parametrize(
     ("member", "value", "message"),
     [
-        ("shape", [1, 3, 1, 2**40, 420], "is said to be 420 x"),
-        ("shape", [1, 3, 1, 0, 420], "is said to be 420 x 0"),
+        ("shape", [1, 3, 1, 2**40, 420], "has a stated size of 420 x"),
+        ("shape", [1, 3, 1, 0, 420], "has a stated size of 420 x 0"),
         ("chunks", [1, 3, 1, 0, 128], "is empty|cannot be opened"),
         ("chunks", [1, 3, 1, 2**15, 2**15], "too large to read one at a time"),
         ("compressor", {"id": "pickle", "protocol": 5}, "cannot be opened.*pickle"),
@@ -356,7 +356,7 @@ def test_the_real_slide_equals_its_svs(shared_data, tmp_path):
     svs = tifffile.imread(folder / "CMU-1-Small-Region.svs")
     np.testing.assert_array_equal(whole(slide), svs)
     assert slide.levels[1].downsample == pytest.approx((3.8676, 3.8633), abs=1e-4)
-    assert any("level 1 is said to be 2 times" in w for w in slide.warnings)
+    assert any("state that level 1 is 2 times" in w for w in slide.warnings)
     assert set(slide.associated) == {"macro", "label"}
     copy = shutil.copytree(slide.path, tmp_path / "copy")
     assert open_slide(copy).fingerprint == slide.fingerprint

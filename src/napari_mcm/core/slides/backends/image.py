@@ -1,4 +1,4 @@
-"""Ordinary pictures (PNG, JPEG, WebP, BMP): regions, fields of view and cells."""
+"""Backend for ordinary pictures (PNG, JPEG, WebP, BMP): regions, fields of view and cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
 from napari_mcm.core.slides.backends.openslide.backend import mrxs_folder
-from napari_mcm.core.slides.backends.optional import said
+from napari_mcm.core.slides.backends.optional import one_line
 from napari_mcm.core.slides.paths import shown
 from napari_mcm.core.slides.tiles import Pixels
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
-# A picture is decoded as a whole: this one takes 1 GB. Pillow refuses little more.
+# Pixels. A picture is decoded as a whole: this many take 1 GB.
 _LARGEST = 350_000_000
-# Scanners' colour profiles are larger than what Pillow takes from a PNG by itself.
+# Bytes. Scanners' colour profiles are larger than Pillow's default limit for PNG.
 _LARGEST_PROFILE = 16 * 2**20
 _TILE = 512
 _TRANSPARENT = ("RGBA", "LA", "PA")
@@ -51,7 +51,7 @@ def _open(place: Place) -> SlideFile:
         with _picture(path) as image:
             size, mode, kind = image.size, image.mode, str(image.format)
             profile = image.info.get("icc_profile")
-    # Damaged headers fail in each format's own way.
+    # Each format's reader raises its own errors for damaged headers.
     except Exception as error:  # noqa: BLE001
         raise _refusal(path, error) from error
     if size[0] * size[1] > _LARGEST:
@@ -63,11 +63,11 @@ def _open(place: Place) -> SlideFile:
             "Convert it to 8-bit RGB",
         )
     tiles = PictureTiles(path, size)
-    # A profile of ink or of grey says nothing of the RGB that is made from them.
+    # A profile of ink or grey does not apply to the RGB computed from them.
     of_rgb = mode in ("RGB", "RGBA", "P") and profile
     return SlideFile(
         levels=[tiles],
-        # Never from dots per inch: those are of a screen or a printer.
+        # Dots per inch describe a screen or a printer, never a microscope.
         mpp=None,
         properties={"compression": kind.lower()},
         icc_profile=lambda: profile if of_rgb else None,
@@ -78,7 +78,7 @@ def _open(place: Place) -> SlideFile:
 
 def _oddities(head: bytes) -> list[str]:
     if head.startswith(_PNG) and head[24] == 16:
-        return ["its 16 bits a channel are read as 8"]
+        return ["its 16 bits per channel are read as 8"]
     return []
 
 
@@ -88,7 +88,7 @@ def _refusal(path: Path, error: Exception) -> SlideError:
     if isinstance(error, DecompressionBombError):
         return _too_large(path)
     return SlideError(
-        f"is no readable picture ({said(error)})",
+        f"is not a readable picture ({one_line(error)})",
         path,
         "Copy the file again from its source",
     )
@@ -96,7 +96,7 @@ def _refusal(path: Path, error: Exception) -> SlideError:
 
 def _too_large(path: Path) -> SlideError:
     return SlideError(
-        f"is a picture of more than {_LARGEST // 10**6} megapixels, which has to be "
+        f"is a picture of more than {_LARGEST // 10**6} megapixels, which must be "
         "decoded as a whole",
         path,
         "Convert it to a tiled TIFF",
@@ -111,21 +111,28 @@ def _picture(path: Path) -> Iterator[Image]:
     limit = max(PngImagePlugin.MAX_TEXT_CHUNK, _LARGEST_PROFILE)
     PngImagePlugin.MAX_TEXT_CHUNK = limit
     with warnings.catch_warnings():
-        # Pillow warns of half of what it refuses.
+        # Pillow warns from half the size that it refuses.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path, formats=_FORMATS) as image:
             yield image
 
 
 class PictureTiles:
-    """A picture, decoded as a whole when the first tile is asked for.
+    """A picture that is decoded as a whole when its first tile is read.
 
     Parameters
     ----------
     path : Path
         The file.
     size : tuple of int
-        Width and height.
+        Width and height in pixels.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height in pixels.
+    tile_size : tuple of int
+        Width and height of a tile in pixels.
     """
 
     tile_size = (_TILE, _TILE)
@@ -138,12 +145,28 @@ class PictureTiles:
         self._problem: str | None = None
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Give one tile; see :class:`TileSource`."""
+        """Return one tile; see :class:`TileSource`.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the picture.
+
+        Raises
+        ------
+        TileError
+            If the picture is damaged, has changed or is closed.
+        """
         x, y = column * _TILE, row * _TILE
         return self._whole()[y : y + _TILE, x : x + _TILE].copy()
 
     def close(self) -> None:
-        """Forget the pixels."""
+        """Drop the pixels; reading after that is an error."""
         with self._lock:
             self._pixels, self._problem = None, "it is closed"
 
@@ -152,15 +175,15 @@ class PictureTiles:
             if self._pixels is None and self._problem is None:
                 try:
                     self._pixels = self._decoded()
-                # Truncated and damaged data, in each format's own way.
+                # Each format's reader raises its own errors for truncated and damaged data.
                 except Exception as error:  # noqa: BLE001
-                    self._problem = said(error)
+                    self._problem = one_line(error)
             if self._pixels is None:
                 raise TileError(f"cannot be decoded ({self._problem})", self._path)
             return self._pixels
 
     def _decoded(self) -> Pixels:
-        # As stored: how a camera was held (EXIF) would swap x and y for others.
+        # As stored: applying the EXIF orientation would swap x and y against other readers.
         with _picture(self._path) as image:
             pixels = np.asarray(_on_white(image))
         if pixels.shape[1::-1] != self.size:

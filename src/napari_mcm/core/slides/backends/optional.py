@@ -1,4 +1,4 @@
-"""What comes from other people's libraries: optional imports, and errors in one line."""
+"""Optional imports, and other libraries' error messages in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 200
 
 
 def import_optional(name: str, extra: str, where: Path) -> Any:
-    """Import a library that this package does without.
+    """Import a library that this package works without.
 
     Parameters
     ----------
@@ -22,12 +22,17 @@ def import_optional(name: str, extra: str, where: Path) -> Any:
     extra : str
         The extra of this package that installs it; "" where none does.
     where : Path
-        The slide that asks for it.
+        The slide that needs it, for the message.
+
+    Returns
+    -------
+    module
+        The imported module.
 
     Raises
     ------
     SlideError
-        If it is not installed, saying how to install it.
+        If it is not installed; the hint says how to install it.
     """
     try:
         return import_module(name)
@@ -40,7 +45,18 @@ def import_optional(name: str, extra: str, where: Path) -> Any:
         ) from error
 
 
-def said(error: BaseException) -> str:
-    """Put what another library said into one short line."""
+def one_line(error: BaseException) -> str:
+    """Shorten another library's error message to one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any exception.
+
+    Returns
+    -------
+    str
+        The message, or the exception's class where it has none.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

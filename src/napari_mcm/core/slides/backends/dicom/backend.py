@@ -1,4 +1,4 @@
-"""DICOM whole-slide images, through wsidicom."""
+"""Backend for DICOM whole-slide images, through wsidicom."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_mcm.core.slides.backends.dicom.files import (
     optics_of,
 )
 from napari_mcm.core.slides.backends.dicom.tiles import FrameTiles
-from napari_mcm.core.slides.backends.optional import import_optional, said
+from napari_mcm.core.slides.backends.optional import import_optional, one_line
 from napari_mcm.core.slides.paths import shown
 from napari_mcm.core.slides.tiles import Pixels
 
@@ -47,7 +47,7 @@ def _opened(path: Path, found: Found, wsidicom: Any) -> Any:
     settings = wsidicom.Settings(
         # A coarse level may well be one small tile.
         strict_tile_size_check=False,
-        # Tiles are cached once, above.
+        # Decoded tiles are cached above the backends; one cache is enough.
         decoded_frame_cache_size=_KEPT,
         encoded_frame_cache_size=_KEPT,
     )
@@ -60,7 +60,7 @@ def _opened(path: Path, found: Found, wsidicom: Any) -> Any:
 
 def _damaged(path: Path, error: Exception) -> SlideError:
     return SlideError(
-        f"cannot be read as a DICOM slide ({said(error)})",
+        f"cannot be read as a DICOM slide ({one_line(error)})",
         path,
         "Copy its files again from their source",
     )
@@ -95,7 +95,7 @@ def _levels(path: Path, stored: list[Any]) -> tuple[list[FrameTiles], list[str]]
         try:
             levels.append(FrameTiles(path, level))
         except SlideError as error:
-            # Without its finest level it is no slide; a coarser one can be made.
+            # The finest level is required; a coarser one can be computed.
             if not levels:
                 raise
             warnings.append(f"a level {level.size.width} px wide {error.what}")
@@ -104,7 +104,7 @@ def _levels(path: Path, stored: list[Any]) -> tuple[list[FrameTiles], list[str]]
 
 def _oddities(found: Found, used: set[str], wsi: Any, level: Any) -> Iterator[str]:
     if unread := [h.path.name for h in found.headers if h.path.name not in used]:
-        yield f"{', '.join(unread[:3])} cannot be read, and is left out"
+        yield f"{', '.join(unread[:3])} cannot be read, and is not used"
     if len(wsi.pyramids) > 1:
         yield f"it holds {len(wsi.pyramids)} images; the largest one is shown"
     if len(level.focal_planes) > 1:
@@ -117,13 +117,13 @@ def _mpp(level: Any) -> Mpp | None:
     spacing = level.pixel_spacing
     if spacing is None:
         return None
-    # Spacing is in millimetres; rounded, as decimal text became binary on the way.
+    # Spacing is in millimetres. Rounded, to undo the conversion from decimal text.
     x, y = (round(float(mm) * 1000, 9) for mm in (spacing.width, spacing.height))
     return (x, y) if x > 0 and y > 0 else None
 
 
 def _properties(found: Found, level: Any, pydicom: Any) -> dict[str, str]:
-    """Collect what is known of the scanner; never anything of the patient."""
+    """Collect the scan properties; never anything about the patient."""
     header, path = optics_of(found.finest, pydicom)
     power = path.get("ObjectiveLensPower")
     stated = {
@@ -155,7 +155,7 @@ def _image(path: Path, name: str, read: Callable[[], Any]) -> Pixels:
         return np.asarray(read().convert("RGB"))
     except Exception as error:  # noqa: BLE001
         raise SlideError(
-            f"its {name} image cannot be decoded ({said(error)})", path
+            f"its {name} image cannot be decoded ({one_line(error)})", path
         ) from error
 
 

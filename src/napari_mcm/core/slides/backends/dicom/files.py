@@ -1,4 +1,4 @@
-"""Which DICOM files in a folder are one slide."""
+"""Which DICOM files in a folder belong to one slide."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Place
-from napari_mcm.core.slides.backends.optional import said
+from napari_mcm.core.slides.backends.optional import one_line
 
 _MAGIC, _AT = b"DICM", 128
 _FEW = 8
 _SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
-# Tags come in order: reading stops behind the width of the whole image, long before the
+# Tags are sorted: reading stops after the width of the whole image, long before the
 # positions of a million tiles.
 _WIDTH_TAG = 0x00480006
 _OPTICS_TAG = 0x00480105
@@ -23,16 +23,16 @@ _OPTICS_TAG = 0x00480105
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What tells DICOM files apart.
+    """The fields that assign a DICOM file to a slide.
 
     Attributes
     ----------
     path : Path
         The file.
     series : str
-        The series that it belongs to; a slide is one series.
+        UID of its series; a slide is one series.
     width : int
-        Pixels of the image from left to right.
+        Width of the whole image in pixels.
     is_level : bool
         False for a label, an overview or a thumbnail.
     """
@@ -52,7 +52,7 @@ class Found:
     headers : list of Header
         Levels, label and overview.
     warnings : list of str
-        What else lies there.
+        What else lies in the folder.
     """
 
     headers: list[Header]
@@ -60,13 +60,28 @@ class Found:
 
     @property
     def finest(self) -> Path:
-        """The file of the finest level."""
+        """The file of the finest level.
+
+        Returns
+        -------
+        Path
+        """
         levels = [header for header in self.headers if header.is_level]
         return max(levels, key=lambda header: header.width).path
 
 
 def looks_like_dicom(place: Place) -> bool:
-    """Whether it is a DICOM file, or a folder with one among its first files."""
+    """Return whether a place is a DICOM file, or a folder with one among its first files.
+
+    Parameters
+    ----------
+    place : Place
+        The location to check.
+
+    Returns
+    -------
+    bool
+    """
     if place.is_dir:
         try:
             return any(_has_magic(file) for file in islice(_files_in(place.path), _FEW))
@@ -78,8 +93,20 @@ def looks_like_dicom(place: Place) -> bool:
 def files_of(place: Place, pydicom: Any) -> Found:
     """Find the files of the slide at a place.
 
-    A file stands for its whole series; a folder that holds several slides, for the
+    A file stands for its whole series; a folder with several slides stands for the
     largest.
+
+    Parameters
+    ----------
+    place : Place
+        A DICOM file or a folder.
+    pydicom : module
+        The library.
+
+    Returns
+    -------
+    Found
+        Headers of the slide's files.
 
     Raises
     ------
@@ -120,13 +147,13 @@ def _headers(folder: Path, pydicom: Any) -> tuple[list[Header], list[str]]:
     for file in _files_in(folder):
         if not _has_magic(file):
             if file.suffix.lower() == ".dcm":
-                warnings.append(f"{file.name} is no DICOM file, or damaged")
+                warnings.append(f"{file.name} is not a DICOM file, or damaged")
             continue
         try:
             header = _header(file, pydicom)
-        # A damaged header fails in as many ways as it has fields.
+        # Each field of a damaged header may raise an error of its own.
         except Exception as error:  # noqa: BLE001
-            warnings.append(f"{file.name} cannot be read ({said(error)})")
+            warnings.append(f"{file.name} cannot be read ({one_line(error)})")
             continue
         if header is not None:
             found.append(header)
@@ -147,7 +174,20 @@ def _header(file: Path, pydicom: Any) -> Header | None:
 
 
 def optics_of(file: Path, pydicom: Any) -> tuple[Any, Any]:
-    """Read a level's header, and of it the first optical path: lens, colour profile."""
+    """Read a level's header and its first optical path, which holds lens and colour profile.
+
+    Parameters
+    ----------
+    file : Path
+        A DICOM file.
+    pydicom : module
+        The library.
+
+    Returns
+    -------
+    tuple of Dataset
+        The header, and the optical path; the latter is empty where there is none.
+    """
     dataset = _read(file, pydicom, _OPTICS_TAG)
     paths = dataset.get("OpticalPathSequence")
     return dataset, paths[0] if paths else {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.backends.optional import import_optional, said
+from napari_mcm.core.slides.backends.optional import import_optional, one_line
 from napari_mcm.core.slides.backends.tiff.tiles import check_size
 from napari_mcm.core.slides.tiles import Pixels
 
@@ -19,7 +19,7 @@ _JPEG, _JPEG2000 = 7, 33003
 
 
 class FrameTiles:
-    """One level, whose tiles are frames.
+    """One level of a DICOM slide; each frame is a tile.
 
     Parameters
     ----------
@@ -28,10 +28,17 @@ class FrameTiles:
     level : wsidicom level
         Open.
 
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in pixels.
+    tile_size : tuple of int
+        Width and height of a frame in pixels.
+
     Raises
     ------
     SlideError
-        If it is cut short, or holds other pixels than 8-bit grey or RGB.
+        If it is truncated, or its pixels are not 8-bit grey or RGB.
     """
 
     def __init__(self, path: Path, level: Any) -> None:
@@ -40,7 +47,7 @@ class FrameTiles:
         self._plane = (instance.default_z, instance.default_path)
         self._point = import_optional("wsidicom.geometry", "dicom", path).Point
         # wsidicom fills its table of frames at the first read, without a lock; a level
-        # that is split over several files has several.
+        # that is split over several files has several tables.
         self._reading = threading.Lock()
         self._path = path
         self.size = (level.size.width, level.size.height)
@@ -51,14 +58,29 @@ class FrameTiles:
     def decode(self, row: int, column: int) -> Pixels:
         """Decode one tile; see :class:`TileSource`.
 
-        A tile that a sparse slide leaves out is background.
+        A tile that a sparse slide omits is background.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If the frame is missing, truncated or damaged.
         """
         try:
             pixels = self._decode(row, column)
         # Readers and codecs raise errors of their own classes.
         except Exception as error:  # noqa: BLE001
             where = f"{self._path} (tile {column}, {row}, level {self.size[0]} px wide)"
-            raise TileError(f"cannot be decoded ({said(error)})", where) from error
+            raise TileError(f"cannot be decoded ({one_line(error)})", where) from error
         x, y = column * self.tile_size[0], row * self.tile_size[1]
         pixels = pixels[: self.size[1] - y, : self.size[0] - x]
         if pixels.ndim == 2:
@@ -92,19 +114,19 @@ class FrameTiles:
         try:
             self._frame(self._point(0, 0))
         except Exception as error:  # noqa: BLE001
-            return f"is cut short or damaged ({said(error)})"
+            return f"is truncated or damaged ({one_line(error)})"
         return None
 
 
 def _check(frame: bytes, largest: tuple[int, int, int]) -> None:
-    """See that a frame is whole, and that it is no picture of another size.
+    """Check that a frame is complete and has the size of a tile.
 
-    Decoders of JPEG make grey of what is missing at its end, without an error.
+    JPEG decoders fill a missing end with grey, without an error.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If it is truncated, or a picture of another size.
     """
     if frame.startswith(_JPEG_START):
         if not frame.rstrip(b"\0").endswith(_JPEG_END):

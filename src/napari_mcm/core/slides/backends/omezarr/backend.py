@@ -1,4 +1,7 @@
-"""OME-Zarr 0.1 to 0.5, in a folder, a zip archive or on a server, through zarr."""
+"""Backend for OME-Zarr 0.1 to 0.5, in a folder, a zip archive or on a server.
+
+Reads through zarr. Format: https://ngff.openmicroscopy.org
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,17 @@ _RGB = ("FF0000", "00FF00", "0000FF")
 
 
 def _open(place: Place) -> SlideFile:
-    home = open_location(place)
+    location = open_location(place)
     try:
-        return _slide_file(home)
+        return _slide_file(location)
     except BaseException:
-        home.close()
+        location.close()
         raise
 
 
-def _slide_file(home: StoreLocation) -> SlideFile:
-    images, warnings = images_of(home)
-    # The largest that is not called a label: a macro picture is smaller than a slide.
+def _slide_file(location: StoreLocation) -> SlideFile:
+    images, warnings = images_of(location)
+    # The largest image without the name of a label or macro is the slide.
     slide = max(images, key=lambda image: (image.kind is None, image.area))
     others = [image for image in images if image is not slide]
     if more := [image.group for image in others if image.kind is None]:
@@ -46,30 +49,38 @@ def _slide_file(home: StoreLocation) -> SlideFile:
         mpp=slide.mpp,
         properties={"vendor": "ome-zarr", "compression": slide.levels[0].compression},
         images={
-            image.kind: partial(_picture, home, image) for image in others if image.kind
+            image.kind: partial(_picture, location, image)
+            for image in others
+            if image.kind
         },
         identity=partial(_identity, slide),
         warnings=[*slide.warnings, *_oddities(slide), *warnings],
-        close=home.close,
+        close=location.close,
     )
 
 
-def _picture(home: StoreLocation, image: Image) -> Pixels:
-    """Read a label or macro image whole."""
+def _picture(location: StoreLocation, image: Image) -> Pixels:
+    """Read a label or macro image whole.
+
+    Raises
+    ------
+    SlideError
+        If it has too many pixels.
+    """
     if image.area > _LARGEST_PICTURE:
-        raise SlideError(f"its {image.kind} image is too large to show", home.where)
+        raise SlideError(f"its {image.kind} image is too large to show", location.where)
     return assemble(image.levels[0], 0, 0, *image.levels[0].size)
 
 
 def _identity(slide: Image) -> bytes:
-    """Tell a slide from others, wherever its copies lie and however they are packed."""
+    """Return bytes that identify a slide, independent of location and packing."""
     described = json.dumps(slide.described.document, sort_keys=True)
     sizes = [level.size for level in slide.levels]
     return f"{described}{sizes}".encode() + sampled_pixels(slide.levels[-1])
 
 
 def _oddities(slide: Image) -> Iterator[str]:
-    """Say what the user should know about an image."""
+    """Yield what the user should know about an image."""
     shape = slide.levels[0].shape
     if (planes := shape.get("z", 1)) > 1:
         yield f"it has {planes} focal planes; the middle one ({planes // 2}) is shown"
@@ -77,18 +88,18 @@ def _oddities(slide: Image) -> Iterator[str]:
         yield f"it has {times} points in time; the first one is shown"
     if slide.mpp is None:
         reason = "without a known unit" if slide.scales[0] else "not at all"
-        yield f"it states its pixels' size {reason}"
+        yield f"it states its pixel size {reason}"
     colours = slide.described.colours[:3]
     if len(colours) == 3 and tuple(c.upper()[:6] for c in colours) != _RGB:
         yield (
-            f"its channels are said to be coloured {', '.join(colours)}; "
+            f"its metadata colour the channels {', '.join(colours)}; "
             "they are shown as red, green and blue"
         )
     yield from _wrong_scales(slide)
 
 
 def _wrong_scales(slide: Image) -> Iterator[str]:
-    """Name levels whose stated scale is not that of their size."""
+    """Yield a warning for each level whose stated scale contradicts its size."""
     size, finest = slide.levels[0].size, slide.scales[0]
     for index, (level, scale) in enumerate(
         zip(slide.levels, slide.scales, strict=True)
@@ -97,12 +108,12 @@ def _wrong_scales(slide: Image) -> Iterator[str]:
             continue
         for axis in (0, 1):
             stated = scale[axis] / finest[axis]
-            # A level's size is whole pixels, so that it may be short of one.
+            # Sizes are rounded to whole pixels, so that a level may lack up to one.
             slack = _TOLERANCE * size[axis] + stated
             if abs(stated * level.size[axis] - size[axis]) > slack:
                 yield (
-                    f"level {index} is said to be {stated:.3g} times coarser than "
-                    f"the finest; by its size, which is used, it is "
+                    f"the metadata state that level {index} is {stated:.3g} times "
+                    f"coarser than the finest; by its size, which is used, it is "
                     f"{size[axis] / level.size[axis]:.3g} times"
                 )
                 break

@@ -1,4 +1,4 @@
-"""The images in an OME-Zarr file: one alone, or a series of them."""
+"""The images in an OME-Zarr file: a single one, or a series."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Image:
     Attributes
     ----------
     group : str
-        Where it is in the file.
+        Path of its group in the file.
     name : str
         As stated; often empty.
     described : Multiscale
@@ -38,11 +38,11 @@ class Image:
     levels : sequence of ZarrTiles
         The finest first.
     scales : sequence of tuple of float or None
-        For each level the size of a pixel as stated.
+        Stated size of a pixel of each level along x and y, in the file's unit.
     mpp : tuple of float or None
-        Microns per pixel of the finest level.
+        Microns per pixel of the finest level along x and y.
     warnings : sequence of str
-        What is odd about it.
+        What is unusual about it.
     """
 
     group: str
@@ -55,113 +55,139 @@ class Image:
 
     @property
     def kind(self) -> str | None:
-        """What it is called, if it is a picture beside the slide."""
+        """``"label"``, ``"macro"``, ``"overview"`` or ``"thumbnail"``, by the image's name.
+
+        Returns
+        -------
+        str or None
+            None for a slide.
+        """
         return next((k for k in _ASSOCIATED if k in self.name.lower()), None)
 
     @property
     def area(self) -> int:
-        """How many pixels it has."""
+        """Number of pixels of the finest level.
+
+        Returns
+        -------
+        int
+        """
         return self.levels[0].size[0] * self.levels[0].size[1]
 
 
-def images_of(home: StoreLocation) -> tuple[list[Image], list[str]]:
+def images_of(location: StoreLocation) -> tuple[list[Image], list[str]]:
     """Open all images of a file.
+
+    Parameters
+    ----------
+    location : StoreLocation
+        The open file.
 
     Returns
     -------
     tuple of list of Image and list of str
-        At least one image, and warnings on those that cannot be opened.
+        At least one image, and warnings about those that cannot be opened.
 
     Raises
     ------
     SlideError
         If there is none.
     """
-    attributes = home.attributes()
+    attributes = location.attributes()
     if attributes is None:
-        raise SlideError("holds no zarr group", home.where, "Check the path")
-    if described := _described(home, "", attributes):
-        return [_image(home, "", described, ("", None))], []
+        raise SlideError("holds no zarr group", location.where, "Check the path")
+    if described := _described(location, "", attributes):
+        return [_image(location, "", described, ("", None))], []
     if "plate" in ome_attributes(attributes):
         raise SlideError(
-            "is a plate of wells, not a slide", home.where, "Open one field in it"
+            "is a plate of wells, not a slide", location.where, "Open one field in it"
         )
-    images, errors = _all_in(home, _series(home, ome_attributes(attributes)))
+    images, errors = _all_in(location, _series(location, ome_attributes(attributes)))
     if images:
         return images, [error.what for error in errors]
-    raise (errors or [_no_image(home)])[0]
+    failure = errors[0] if errors else _no_image(location)
+    raise failure
 
 
-def _no_image(home: StoreLocation) -> SlideError:
+def _no_image(location: StoreLocation) -> SlideError:
     return SlideError(
         "holds no OME-Zarr image (no multiscales metadata)",
-        home.where,
+        location.where,
         "Open the group that holds the image",
     )
 
 
-def _series(home: StoreLocation, ome: Mapping[str, Any]) -> Iterator[str]:
-    """Name the groups that may be images, in order."""
+def _series(location: StoreLocation, ome: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the groups that may be images, in order."""
     if "bioformats2raw.layout" not in ome:
         yield "0"
         return
-    listed = ome_attributes(home.attributes("OME") or {}).get("series")
+    listed = ome_attributes(location.attributes("OME") or {}).get("series")
     for name in listed if isinstance(listed, list) else range(_MOST_IMAGES):
         yield str(name)
 
 
 def _all_in(
-    home: StoreLocation, series: Iterator[str]
+    location: StoreLocation, series: Iterator[str]
 ) -> tuple[list[Image], list[SlideError]]:
-    stated = ome_xml(home.read("OME/METADATA.ome.xml"))
+    """Open the images of a series, and collect the errors of those that cannot be opened."""
+    stated = ome_xml(location.read("OME/METADATA.ome.xml"))
     images, errors = [], []
     for index, group in zip(range(_MOST_IMAGES), series, strict=False):
         try:
-            described = _described(home, group, home.attributes(_inside(home, group)))
+            described = _described(
+                location, group, location.attributes(_inside(location, group))
+            )
             if described is None:
                 break
             known = stated[index] if index < len(stated) else ("", None)
-            images.append(_image(home, group, described, known))
+            images.append(_image(location, group, described, known))
         except SlideError as error:
             errors.append(error)
     return images, errors
 
 
-def _inside(home: StoreLocation, group: str) -> str:
+def _inside(location: StoreLocation, group: str) -> str:
     try:
         return checked_path(group)
     except ValueError as error:
-        raise SlideError(str(error), home.where, _REWRITE) from error
+        raise SlideError(str(error), location.where, _REWRITE) from error
 
 
 def _described(
-    home: StoreLocation, group: str, attributes: Mapping[str, Any] | None
+    location: StoreLocation, group: str, attributes: Mapping[str, Any] | None
 ) -> Multiscale | None:
     try:
         return multiscale_of(attributes or {})
     except ValueError as error:
         which = f"image {group}: " if group else ""
-        raise SlideError(f"{which}{error}", home.where, _REWRITE) from error
+        raise SlideError(f"{which}{error}", location.where, _REWRITE) from error
 
 
 def _image(
-    home: StoreLocation,
+    location: StoreLocation,
     group: str,
     described: Multiscale,
     known: tuple[str, Mpp | None],
 ) -> Image:
-    """Open an image of which OME-XML says `known`: its name and resolution."""
+    """Open an image whose name and resolution OME-XML states as `known`.
+
+    Raises
+    ------
+    SlideError
+        If its finest level cannot be opened.
+    """
     found: list[tuple[ZarrTiles, Mpp | None]] = []
     warnings: list[str] = []
     for path, scale in zip(described.paths, described.scales, strict=True):
         full = f"{group}/{path}" if group else path
         try:
-            found.append((ZarrTiles(home, full, described.axes), scale))
+            found.append((ZarrTiles(location, full, described.axes), scale))
         except SlideError as error:
-            # Without its finest level it is no slide; a coarser one can be made.
+            # The finest level is required; a coarser one can be computed.
             if not found:
                 raise
-            warnings.append(f"{error.what}; it is left out")
+            warnings.append(f"{error.what}; it is not used")
     found.sort(key=lambda level: level[0].size, reverse=True)
     return Image(
         group=group,

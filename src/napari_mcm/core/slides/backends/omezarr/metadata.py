@@ -1,4 +1,7 @@
-"""What the metadata of an OME-Zarr image say: axes, datasets, scales and names."""
+"""Metadata of an OME-Zarr image: axes, datasets, scales and names.
+
+Format: https://ngff.openmicroscopy.org
+"""
 
 from __future__ import annotations
 
@@ -34,24 +37,24 @@ _MICRONS = {
 
 @dataclass(frozen=True, slots=True)
 class Multiscale:
-    """One image of an OME-Zarr file.
+    """Metadata of one image of an OME-Zarr file.
 
     Attributes
     ----------
     name : str
         As stated; often empty.
     axes : tuple of str
-        In the order of the arrays' dimensions.
-    units : mapping
+        Names of the arrays' dimensions, in order.
+    units : mapping of str to str
         Unit of each axis that states one.
     paths : tuple of str
         The arrays, relative to the image's group.
-    scales : tuple
-        For each array the stated size of a pixel along x and y, or None.
+    scales : tuple of tuple of float or None
+        Stated size of a pixel of each array along x and y.
     colours : tuple of str
         Display colours of the channels, where stated.
     document : object
-        The metadata themselves.
+        The metadata as stored.
     """
 
     name: str
@@ -63,7 +66,19 @@ class Multiscale:
     document: Any
 
     def microns(self, scale: Mpp | None) -> Mpp | None:
-        """Give a scale in microns; None where it or its unit is missing or unknown."""
+        """Convert a scale to microns.
+
+        Parameters
+        ----------
+        scale : tuple of float or None
+            Size of a pixel along x and y, in the axes' units.
+
+        Returns
+        -------
+        tuple of float or None
+            Microns per pixel; None where the scale or its unit is missing or
+            unknown.
+        """
         x, y = (_MICRONS.get(self.units.get(axis, "").lower()) for axis in "xy")
         if scale is None or x is None or y is None:
             return None
@@ -71,18 +86,39 @@ class Multiscale:
 
 
 def ome_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give what is OME's in a group's attributes: version 0.5 keeps it under a key."""
+    """Return the OME part of a group's attributes: version 0.5 nests it under a key.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Attributes of a group.
+
+    Returns
+    -------
+    mapping
+        The attributes themselves before version 0.5.
+    """
     inner = attributes.get("ome")
     return inner if isinstance(inner, Mapping) else attributes
 
 
 def multiscale_of(attributes: Mapping[str, Any]) -> Multiscale | None:
-    """Read the image that a group's attributes describe; None where they do not.
+    """Parse the image that a group's attributes describe.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Attributes of a group.
+
+    Returns
+    -------
+    Multiscale or None
+        None where they describe no image.
 
     Raises
     ------
     ValueError
-        If the description is against the rules, in one clause.
+        If the description violates the specification; the message is one clause.
     """
     ome = ome_attributes(attributes)
     if not ome.get("multiscales"):
@@ -120,7 +156,7 @@ def _axes(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     stated = image.get("axes")
     if not stated:
-        # Versions 0.1 and 0.2 had these five and stated none.
+        # Versions 0.1 and 0.2 have these five axes and do not state them.
         if version in ("", "0.1", "0.2", "0.3"):
             return _ASSUMED, {}
         raise ValueError(f"its metadata (version {version}) state no axes")
@@ -141,17 +177,27 @@ def _axis_name(axis: Mapping[str, Any]) -> str:
 
 
 def checked_path(path: Any) -> str:
-    """Give a path in the file as zarr wants it.
+    """Return a path in the file in the form that zarr expects.
+
+    Parameters
+    ----------
+    path : object
+        As the metadata state it.
+
+    Returns
+    -------
+    str
+        Relative, with slashes.
 
     Raises
     ------
     ValueError
-        If it is none, or leads out of the file.
+        If it is not a path, or leads out of the file.
     """
     if not isinstance(path, str) or "\\" in path or ":" in path:
         raise ValueError(f"its metadata name an array {path!r}")
     parts = path.rstrip("/").split("/")
-    # What a file says must not lead out of it.
+    # Metadata are untrusted: a path must stay inside the file.
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"its metadata lead out of the file ({path!r})")
     return "/".join(parts)
@@ -166,7 +212,18 @@ def _scale(entry: Mapping[str, Any], axes: Sequence[str]) -> Mpp | None:
 
 
 def checked(x: Any, y: Any) -> Mpp | None:
-    """Give two positive numbers as a pair; None if either is none."""
+    """Return two positive numbers as a pair.
+
+    Parameters
+    ----------
+    x, y : object
+        Values as the metadata state them.
+
+    Returns
+    -------
+    tuple of float or None
+        None if either is not a positive finite number.
+    """
     try:
         pair = (float(x), float(y))
     except (TypeError, ValueError):
@@ -175,13 +232,19 @@ def checked(x: Any, y: Any) -> Mpp | None:
 
 
 def ome_xml(data: bytes | None) -> list[tuple[str, Mpp | None]]:
-    """Read name and microns per pixel of each image in an OME-XML document.
+    """Read name and resolution of each image in an OME-XML document.
+
+    Parameters
+    ----------
+    data : bytes or None
+        UTF-8 text.
 
     Returns
     -------
-    list of tuple
-        Empty where the document is missing, damaged, huge or declares entities, which
-        could make a small file fill the memory.
+    list of tuple of str and tuple of float or None
+        Name, and microns per pixel along x and y, of each image. Empty where the
+        document is missing, damaged, huge or declares entities, which could make a
+        small file fill the memory.
     """
     if data is None or len(data) > _LONGEST_XML:
         return []

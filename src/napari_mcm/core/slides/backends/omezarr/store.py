@@ -1,4 +1,4 @@
-"""Where an OME-Zarr file lies: a folder, a zip archive or a server."""
+"""Location of an OME-Zarr file: a folder, a zip archive or a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zarr.storage import WrapperStore
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Place
-from napari_mcm.core.slides.backends.optional import import_optional, said
+from napari_mcm.core.slides.backends.optional import import_optional, one_line
 from napari_mcm.core.slides.paths import shown
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MARKERS = (".zattrs", ".zgroup", "zarr.json")
-"""One of them lies in every group."""
+"""Every group contains one of these files."""
 
 
 _ZIP = b"PK\x03\x04"
@@ -32,20 +32,20 @@ _TIMEOUT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """An open place.
+    """An open OME-Zarr file.
 
     Attributes
     ----------
     where : str
-        For messages.
+        Its path or URL, for messages.
     store : Store
-        What zarr reads through.
+        The store that zarr reads from.
     root : str
-        The group in the store that is the file's own.
+        Path of the file's own group in the store.
     read : callable
-        Gives a document by its key, None where there is none.
+        Returns a document by its key; None where there is none.
     remote : bool
-        Whether a read may fail today and work tomorrow.
+        Whether a failed read may succeed later.
     """
 
     where: str
@@ -55,17 +55,27 @@ class StoreLocation:
     remote: bool = False
 
     def close(self) -> None:
-        """Close all handles; one that was never read through is not open."""
+        """Close all handles; a store that was never read is not open."""
         if self.store._is_open:
             self.store.close()
 
     def attributes(self, path: str = "") -> Mapping[str, Any] | None:
-        """Give the attributes of a group; None where there is no group.
+        """Read the attributes of a group.
+
+        Parameters
+        ----------
+        path : str, optional
+            Of the group, relative to the file.
+
+        Returns
+        -------
+        mapping or None
+            None where there is no group.
 
         Raises
         ------
         SlideError
-            If they are damaged, or the place cannot be read.
+            If they are damaged, or the location cannot be read.
         """
         import zarr
 
@@ -79,7 +89,7 @@ class StoreLocation:
         # Damaged JSON, an array in its place, a server that is down: no common base.
         except Exception as error:  # noqa: BLE001
             raise SlideError(
-                f"the metadata of group {path or '/'} cannot be read ({said(error)})",
+                f"the metadata of group {path or '/'} cannot be read ({one_line(error)})",
                 self.where,
                 "Check the network and the address"
                 if self.remote
@@ -88,6 +98,16 @@ class StoreLocation:
 
     def array(self, path: str) -> zarr.Array[Any]:
         """Open an array.
+
+        Parameters
+        ----------
+        path : str
+            Of the array, relative to the file.
+
+        Returns
+        -------
+        Array
+            Reads whole chunks only; see :class:`CheckedStore`.
 
         Raises
         ------
@@ -101,7 +121,7 @@ class StoreLocation:
             array = zarr.open_array(store, path=self._full(path), mode="r")
         except Exception as error:  # noqa: BLE001
             raise SlideError(
-                f"array {path} cannot be opened ({said(error)})",
+                f"array {path} cannot be opened ({one_line(error)})",
                 self.where,
                 "Copy the file again from its source",
             ) from error
@@ -114,13 +134,34 @@ class StoreLocation:
 
 
 def codecs_of(array: zarr.Array[Any]) -> list[str]:
-    """Name what an array's chunks went through when they were written."""
+    """Return the names of the filters and compressors of an array's chunks.
+
+    Parameters
+    ----------
+    array : Array
+        Open array.
+
+    Returns
+    -------
+    list of str
+        In lower case, for example ``["blosc"]``.
+    """
     codecs = [*array.filters, *array.compressors]
     return [type(codec).__name__.lower().removesuffix("codec") for codec in codecs]
 
 
 def looks_like_zarr(place: Place) -> bool:
-    """Whether there is a group at a place, by a quick look. Every URL may be one."""
+    """Return whether a place may hold a zarr group, without opening it. Every URL may.
+
+    Parameters
+    ----------
+    place : Place
+        The location to check.
+
+    Returns
+    -------
+    bool
+    """
     if place.url is not None:
         return True
     if place.is_dir:
@@ -129,12 +170,22 @@ def looks_like_zarr(place: Place) -> bool:
 
 
 def open_location(place: Place) -> StoreLocation:
-    """Open a place.
+    """Open an OME-Zarr file for reading.
+
+    Parameters
+    ----------
+    place : Place
+        Folder, zip archive or URL.
+
+    Returns
+    -------
+    StoreLocation
+        Close it after use.
 
     Raises
     ------
     SlideError
-        If it cannot be opened, or a library for it is missing.
+        If it cannot be opened, or a required library is missing.
     """
     if place.url is not None:
         return _remote(place.url, place.path)
@@ -152,11 +203,18 @@ def _folder(path: Path) -> StoreLocation:
 
 
 def _zip(path: Path) -> StoreLocation:
+    """Open a zip archive.
+
+    Raises
+    ------
+    SlideError
+        If it holds no zarr group.
+    """
     from zarr.storage import ZipStore
 
     root = _root_in_zip(path)
     if root is None:
-        raise SlideError("is no zip archive that holds OME-Zarr", path)
+        raise SlideError("is not a zip archive that holds OME-Zarr", path)
 
     def read(key: str) -> bytes | None:
         with zipfile.ZipFile(path) as archive:
@@ -169,7 +227,7 @@ def _zip(path: Path) -> StoreLocation:
 
 
 def _root_in_zip(path: Path) -> str | None:
-    """Find the outermost group: people zip a folder's content, or the folder itself."""
+    """Find the outermost group: an archive holds a folder's content, or the folder itself."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -192,12 +250,14 @@ def _remote(url: str, path: Path) -> StoreLocation:
     except SlideError:
         raise
     except Exception as error:  # noqa: BLE001
-        raise SlideError(f"cannot be reached ({said(error)})", shown(path)) from error
+        raise SlideError(
+            f"cannot be reached ({one_line(error)})", shown(path)
+        ) from error
 
     def read(key: str) -> bytes | None:
         try:
             found: bytes = files.cat_file(f"{url.rstrip('/')}/{key}")
-        # Nothing depends on these documents: a server may not show them.
+        # These documents are optional, and a server may not serve them.
         except Exception:  # noqa: BLE001
             return None
         return found
@@ -206,11 +266,11 @@ def _remote(url: str, path: Path) -> StoreLocation:
 
 
 def _options(scheme: str, path: Path) -> dict[str, Any]:
-    """Say how to talk to a kind of server."""
+    """Return the connection options for a kind of server."""
     if scheme == "s3":
         import_optional("s3fs", "remote", path)
         session = import_optional("botocore.session", "remote", path).get_session()
-        # Public buckets take no signature, least of all an empty one.
+        # Public buckets reject requests with an empty signature.
         return {"anon": session.get_credentials() is None}
     if scheme == "gs":
         import_optional("gcsfs", "", path)
@@ -225,10 +285,15 @@ _BLOSC_HEADER = 16
 
 
 class CheckedStore(WrapperStore[Any]):
-    """A store that hands out whole chunks only.
+    """A store that rejects incomplete chunks.
 
-    Blosc, which most writers of OME-Zarr use, does not look at how long a chunk is: one
-    that was cut short decodes, without an error, to whatever lies in memory behind it.
+    Blosc, which most writers of OME-Zarr use, does not check the length of a chunk: a
+    truncated one decodes, without an error, to whatever lies in memory behind it.
+
+    Parameters
+    ----------
+    store : Store
+        The store to read from.
 
     Attributes
     ----------
@@ -250,37 +315,51 @@ class CheckedStore(WrapperStore[Any]):
         prototype: BufferPrototype,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Give an object, or a range of it.
+        """Read an object, or a range of it.
+
+        Parameters
+        ----------
+        key : str
+            Of the object.
+        prototype : BufferPrototype
+            Kind of buffer to return.
+        byte_range : ByteRequest, optional
+            The range; by default the whole object.
+
+        Returns
+        -------
+        Buffer or None
+            None where there is no such object.
 
         Raises
         ------
         ValueError
-            If a chunk has not the length that it should have.
+            If a chunk does not have the length that it should have.
         """
         found: Buffer | None = await self._store.get(key, prototype, byte_range)
         if found is None or key.rpartition("/")[2] in _METADATA:
             return found
-        asked = _length(byte_range)
-        if asked is not None and len(found) > asked:
-            raise ValueError("its server sends whole files where parts are asked for")
-        if asked is not None:
-            _expect(asked, len(found), key)
+        requested = _length(byte_range)
+        if requested is not None and len(found) > requested:
+            raise ValueError("its server sends whole files instead of byte ranges")
+        if requested is not None:
+            _expect(requested, len(found), key)
         inner = isinstance(byte_range, RangeByteRequest)
         if self.blosc and (inner if self.sharded else byte_range is None):
-            # Its header says how long it is, little-endian, in the last four bytes.
+            # The last four bytes of its header state its length, little-endian.
             header = found[:_BLOSC_HEADER].to_bytes()
             stated = int.from_bytes(header[12:], "little")
             _expect(max(stated, _BLOSC_HEADER), len(found), key)
         return found
 
 
-def _length(asked: ByteRequest | None) -> int | None:
-    """Give how many bytes are asked for; None where it is all that there are."""
-    if isinstance(asked, RangeByteRequest):
-        return asked.end - asked.start
-    return asked.suffix if isinstance(asked, SuffixByteRequest) else None
+def _length(request: ByteRequest | None) -> int | None:
+    """Return the number of requested bytes; None for a whole object or its end."""
+    if isinstance(request, RangeByteRequest):
+        return request.end - request.start
+    return request.suffix if isinstance(request, SuffixByteRequest) else None
 
 
-def _expect(wanted: int, got: int, key: str) -> None:
-    if wanted != got:
-        raise ValueError(f"chunk {key} is {got} bytes long, not {wanted}")
+def _expect(expected: int, actual: int, key: str) -> None:
+    if expected != actual:
+        raise ValueError(f"chunk {key} is {actual} bytes long, not {expected}")

@@ -1,4 +1,4 @@
-"""The arrays of an OME-Zarr image as tiles: one chunk, one tile."""
+"""Tiles of an OME-Zarr image: each chunk is one tile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.backends.omezarr.store import StoreLocation, codecs_of
-from napari_mcm.core.slides.backends.optional import said
+from napari_mcm.core.slides.backends.optional import one_line
 from napari_mcm.core.slides.tiles import Pixels, TileSource
 
 _LARGEST_CHUNK = 256 * 2**20
@@ -21,31 +21,44 @@ _KNOWN = ("t", "z", *_SHOWN)
 
 
 class ZarrTiles:
-    """One array of an image.
+    """One array of an image, as a level of a slide.
 
     Parameters
     ----------
-    home : StoreLocation
-        Where it lies.
+    location : StoreLocation
+        The open file.
     path : str
-        The array in it.
+        Of the array in the file.
     axes : tuple of str
-        Of its dimensions.
+        Names of its dimensions.
+
+    Attributes
+    ----------
+    shape : dict of str to int
+        Length of each axis.
+    size : tuple of int
+        Width and height in pixels.
+    tile_size : tuple of int
+        Width and height of a chunk in pixels.
 
     Raises
     ------
     SlideError
-        If it is damaged, or holds other pixels than 8-bit grey or RGB.
+        If it is damaged, or its pixels are not 8-bit grey or RGB.
     """
 
-    def __init__(self, home: StoreLocation, path: str, axes: tuple[str, ...]) -> None:
-        array = home.array(path)
-        self._home, self._path, self._array = home, path, array
-        # The five axes that version 0.1 assumes end with those that there are.
+    def __init__(
+        self, location: StoreLocation, path: str, axes: tuple[str, ...]
+    ) -> None:
+        array = location.array(path)
+        self._location, self._path, self._array = location, path, array
+        # Version 0.1 assumes five axes; an array with fewer has the last of them.
         self._axes = axes[-array.ndim :] if array.ndim < len(axes) else axes
         if problem := self._problem():
             raise SlideError(
-                f"array {path} {problem}", home.where, "Convert it to an RGB pyramid"
+                f"array {path} {problem}",
+                location.where,
+                "Convert it to an RGB pyramid",
             )
         self.shape = dict(zip(self._axes, array.shape, strict=True))
         chunk = dict(zip(self._axes, array.chunks, strict=True))
@@ -54,13 +67,34 @@ class ZarrTiles:
 
     @property
     def compression(self) -> str:
-        """What its chunks are compressed with; "none" where they are not."""
+        """Names of the codecs of its chunks, separated by commas.
+
+        Returns
+        -------
+        str
+            "none" where they are not compressed.
+        """
         return ", ".join(codecs_of(self._array)) or "none"
 
     def decode(self, row: int, column: int) -> Pixels:
         """Decode one tile; see :class:`TileSource`.
 
-        A chunk that is not there is background, by the rules of zarr.
+        A missing chunk is background, by the rules of zarr.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If it is damaged, or a server does not answer after retries.
         """
         (width, height), (x, y) = self.tile_size, (column, row)
         chosen = {
@@ -79,11 +113,11 @@ class ZarrTiles:
             return np.repeat(pixels, 3, axis=2)
         if pixels.flags.c_contiguous:
             return pixels
-        # Plane by plane: five times as fast as np.ascontiguousarray.
+        # Stacking planes is five times as fast as np.ascontiguousarray.
         return np.stack([pixels[..., channel] for channel in range(3)], axis=-1)
 
     def _read(self, part: tuple[Any, ...], which: str) -> Pixels:
-        pauses = list(_PAUSES) if self._home.remote else []
+        pauses = list(_PAUSES) if self._location.remote else []
         while True:
             try:
                 return np.asarray(self._array[part])
@@ -91,8 +125,8 @@ class ZarrTiles:
             except Exception as error:  # noqa: BLE001
                 if not pauses:
                     raise TileError(
-                        f"cannot be decoded ({said(error)})",
-                        f"{self._home.where} ({which})",
+                        f"cannot be decoded ({one_line(error)})",
+                        f"{self._location.where} ({which})",
                     ) from error
                 time.sleep(pauses.pop(0))
 
@@ -104,7 +138,7 @@ class ZarrTiles:
         if array.dtype != np.uint8:
             return f"holds {array.dtype}, not 8-bit RGB"
         if not all(0 < shape[axis] <= _LONGEST_SIDE for axis in "xy"):
-            return f"is said to be {shape['x']} x {shape['y']} px"
+            return f"has a stated size of {shape['x']} x {shape['y']} px"
         if shape.get("c", 1) not in (1, 3, 4):
             return f"holds {shape['c']} channels, not RGB"
         if min(*array.shape, *array.chunks) < 1:
@@ -118,9 +152,19 @@ class ZarrTiles:
 
 
 def sampled_pixels(level: TileSource) -> bytes:
-    """Give some tiles' pixels, by which one slide differs from another.
+    """Return the pixels of some tiles, which identify a slide.
 
     A damaged tile counts as empty, so that a damaged slide has an identity too.
+
+    Parameters
+    ----------
+    level : TileSource
+        Any level of the slide.
+
+    Returns
+    -------
+    bytes
+        Concatenated pixels of up to 16 tiles.
     """
     columns, rows = (
         -(-size // tile) for size, tile in zip(level.size, level.tile_size, strict=True)

@@ -1,4 +1,4 @@
-"""MRXS, VMS, Sakura and other vendors' files, through OpenSlide."""
+"""Backend for MRXS, VMS, Sakura and other vendors' files, through OpenSlide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_mcm.core.slides.backends.openslide.tiles import (
     RegionTiles,
     bounds_of,
 )
-from napari_mcm.core.slides.backends.optional import import_optional, said
+from napari_mcm.core.slides.backends.optional import import_optional, one_line
 from napari_mcm.core.slides.paths import shown
 
 _JPEG = b"\xff\xd8"
@@ -39,7 +39,12 @@ def _claims(place: Place) -> bool:
 
 
 def mrxs_folder(path: Path) -> Path | None:
-    """Find what lies beside an MRXS file, which itself is no more than a small JPEG.
+    """Return the folder of an MRXS slide; the ``.mrxs`` file itself is only a small JPEG.
+
+    Parameters
+    ----------
+    path : Path
+        Any JPEG file.
 
     Returns
     -------
@@ -68,11 +73,11 @@ def _open(place: Place) -> SlideFile:
     except SlideError:
         handle.close()
         raise
-    # A property that is not what it should be.
+    # OpenSlide and the conversions below raise several kinds of errors for bad values.
     except Exception as error:  # noqa: BLE001
         handle.close()
         raise SlideError(
-            f"is damaged ({said(error)})",
+            f"is damaged ({one_line(error)})",
             place.path,
             "Copy the file again from its source",
         ) from error
@@ -84,7 +89,7 @@ def _slide_file(place: Place, handle: Handle) -> SlideFile:
     return SlideFile(
         levels=[RegionTiles(handle, level) for level in range(slide.level_count)],
         mpp=_mpp(stated),
-        # OpenSlide's own: by them it finds a place of the slide in a level.
+        # OpenSlide's own factors, with which it maps level-0 positions to a level.
         downsamples=[(float(d), float(d)) for d in slide.level_downsamples],
         properties=_properties(stated),
         images={
@@ -114,17 +119,17 @@ def _properties(stated: Mapping[str, str]) -> dict[str, str]:
 
 
 def _files(place: Place) -> list[Path]:
-    """Choose the files that tell a slide apart: those that say where its tiles are.
+    """Return the files that identify a slide: those that list its tiles.
 
-    The file that is opened looks alike for all slides of a scanner: an MRXS file is a
-    small picture, a VMS file a list of names.
+    The file that is opened may be the same for all slides of a scanner: an MRXS file is
+    a small picture, a VMS file a list of names.
     """
     beside: list[Path] = []
     if place.head.startswith(_JPEG) and (folder := mrxs_folder(place.path)):
         beside = [folder / "Slidedat.ini", *folder.glob("[Ii]ndex.dat")]
     elif place.head.lstrip().startswith(_HAMAMATSU):
         text = place.head.decode("utf-8", "replace")
-        # Names only: what a file says must not lead to another folder.
+        # Names only: the file is untrusted and must not lead to another folder.
         named = (Path(line.partition("=")[2].strip()).name for line in text.split("\n"))
         beside = [place.path.parent / name for name in named if name]
     return [place.path, *(file for file in beside if file.is_file())]

@@ -1,4 +1,4 @@
-"""Regions that OpenSlide reads, as tiles; and its handle, which an error spoils."""
+"""Regions that OpenSlide reads, as tiles, and a handle that survives OpenSlide's errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
-from napari_mcm.core.slides.backends.optional import said
+from napari_mcm.core.slides.backends.optional import one_line
 from napari_mcm.core.slides.tiles import Pixels
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ _SMALLEST_TILE, _LARGEST_TILE = 128, 1024
 
 
 class Handle:
-    """A slide that OpenSlide has open, opened again after an error.
+    """An open OpenSlide handle that is reopened after an error.
 
-    OpenSlide allows many threads at a time, but after its first error a handle fails
-    for ever, whatever is asked of it and by whom.
+    OpenSlide allows many threads at a time, but after its first error a handle fails on
+    every further call from every thread.
 
     Parameters
     ----------
@@ -33,6 +33,11 @@ class Handle:
         The file.
     openslide : module
         The library.
+
+    Attributes
+    ----------
+    path : Path
+        As given.
 
     Raises
     ------
@@ -49,12 +54,17 @@ class Handle:
         self.get()
 
     def get(self) -> OpenSlide:
-        """Give a handle without an error.
+        """Return a handle without an error, reopening the file if necessary.
+
+        Returns
+        -------
+        OpenSlide
+            Shared by all threads.
 
         Raises
         ------
         SlideError
-            If there is none any more.
+            If it is closed, or cannot be reopened.
         """
         with self._lock:
             if self._closed:
@@ -66,27 +76,43 @@ class Handle:
     def region(
         self, corner: tuple[int, int], level: int, size: tuple[int, int]
     ) -> Pixels:
-        """Read a region; `corner` is in level-0 pixels.
+        """Read a region of one level.
+
+        Parameters
+        ----------
+        corner : tuple of int
+            Upper left corner (x, y) in level-0 pixels.
+        level : int
+            Index of the level.
+        size : tuple of int
+            Width and height in pixels of the level.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            RGB on the slide's background colour.
 
         Raises
         ------
         TileError
-            If it is damaged.
+            If the region is damaged.
+        SlideError
+            If the file is closed or missing.
         """
         slide = self.get()
         try:
             return self._rgb(slide.read_region(corner, level, size), slide)
         except self._openslide.OpenSlideError:
             self._drop(slide)
-        # The damage may lie under another thread's region: only a handle that no other
-        # thread uses can tell.
+        # The damage may lie in another thread's region: a handle of our own shows whether
+        # it is in this one.
         alone = self._opened()
         try:
             pixels = self._rgb(alone.read_region(corner, level, size), alone)
         except self._openslide.OpenSlideError as error:
             x, y = corner
             raise TileError(
-                f"cannot be decoded ({said(error)})",
+                f"cannot be decoded ({one_line(error)})",
                 f"{self.path} (level {level}, at level-0 pixel {x}, {y})",
             ) from error
         self._keep(alone)
@@ -95,30 +121,46 @@ class Handle:
     def image(self, name: str) -> Pixels:
         """Read a label, macro or thumbnail image.
 
+        Parameters
+        ----------
+        name : str
+            As OpenSlide names it.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            RGB pixels.
+
         Raises
         ------
         SlideError
-            If it is damaged.
+            If it is missing or damaged.
         """
         alone = self._opened()
         try:
             return self._rgb(alone.associated_images[name], alone)
         except (KeyError, self._openslide.OpenSlideError) as error:
             raise SlideError(
-                f"its {name} image cannot be decoded ({said(error)})", self.path
+                f"its {name} image cannot be decoded ({one_line(error)})", self.path
             ) from error
 
     def icc_profile(self) -> bytes | None:
-        """Read the colour profile; None where there is none, or none of use."""
+        """Read the ICC colour profile.
+
+        Returns
+        -------
+        bytes or None
+            None where there is none, or none that can be used.
+        """
         try:
             profile = self.get().color_profile
-        # Pillow and LittleCMS refuse damaged profiles in their own ways.
+        # Pillow and LittleCMS raise errors of their own for damaged profiles.
         except Exception:  # noqa: BLE001
             return None
         return None if profile is None else bytes(profile.tobytes())
 
     def close(self) -> None:
-        """Close the handle, at once or when the last thread has done with it."""
+        """Close the handle, as soon as no thread uses it."""
         with self._lock:
             self._slide, self._closed = None, True
 
@@ -129,7 +171,7 @@ class Handle:
                 self._slide = None
 
     def _keep(self, slide: OpenSlide) -> None:
-        """Use a handle for all from now on, if there is need of one."""
+        """Share a handle with all threads, unless there is one already."""
         with self._lock:
             if self._slide is None and not self._closed:
                 self._slide = slide
@@ -138,19 +180,17 @@ class Handle:
         try:
             slide: OpenSlide = self._openslide.OpenSlide(self.path)
         except self._openslide.OpenSlideUnsupportedFormatError:
-            raise SlideError(
-                "is of no format that OpenSlide knows", self.path
-            ) from None
+            raise SlideError("has no format that OpenSlide knows", self.path) from None
         except (self._openslide.OpenSlideError, OSError) as error:
             raise SlideError(
-                f"cannot be opened by OpenSlide ({said(error)})",
+                f"cannot be opened by OpenSlide ({one_line(error)})",
                 self.path,
                 "It may be truncated, or files beside it may be missing",
             ) from error
         return slide
 
     def _rgb(self, image: Image, slide: OpenSlide) -> Pixels:
-        """Lay a picture on the slide's background, where nothing was scanned."""
+        """Blend a picture with the slide's background colour, where nothing was scanned."""
         if image.getchannel("A").getextrema()[0] == 255:
             return np.asarray(image.convert("RGB"))
         pixels = np.asarray(image)
@@ -161,7 +201,7 @@ class Handle:
 
 
 class RegionTiles:
-    """One level, cut into tiles.
+    """One level of an OpenSlide slide, divided into tiles.
 
     Where a scanner states the rectangle that it scanned (MRXS: most of a level is
     empty), that rectangle is the level.
@@ -172,6 +212,13 @@ class RegionTiles:
         The slide.
     level : int
         Index of the level.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in its own pixels.
+    tile_size : tuple of int
+        Width and height of a tile in pixels.
     """
 
     def __init__(self, handle: Handle, level: int) -> None:
@@ -183,7 +230,7 @@ class RegionTiles:
         if bounds := bounds_of(slide.properties):
             x, y, width, height = bounds
             self._origin = (x, y)
-            # Downwards: beyond the bounds there is nothing.
+            # Rounded down: there are no pixels beyond the bounds.
             self.size = (
                 max(int(width / self._downsample), 1),
                 max(int(height / self._downsample), 1),
@@ -191,7 +238,23 @@ class RegionTiles:
         self.tile_size = _tile_size(slide.properties, level)
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Decode one tile; see :class:`TileSource`."""
+        """Decode one tile; see :class:`TileSource`.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If it is damaged, or the file is closed or missing.
+        """
         x, y = column * self.tile_size[0], row * self.tile_size[1]
         corner = (
             self._origin[0] + round(x * self._downsample),
@@ -203,13 +266,24 @@ class RegionTiles:
             return self._handle.region(corner, self._level, (width, height))
         except TileError:
             raise
-        # The file went away, or was closed.
+        # The file is missing, or was closed.
         except SlideError as error:
             raise TileError(error.what, error.where, error.hint) from error
 
 
 def bounds_of(stated: Mapping[str, str]) -> tuple[int, int, int, int] | None:
-    """Give x, y, width and height of what was scanned; None where it is not stated."""
+    """Return the rectangle that was scanned, in level-0 pixels.
+
+    Parameters
+    ----------
+    stated : mapping of str to str
+        OpenSlide's properties.
+
+    Returns
+    -------
+    tuple of int or None
+        x, y, width and height; None where it is not stated.
+    """
     names = ("x", "y", "width", "height")
     try:
         x, y, width, height = (int(stated[f"openslide.bounds-{n}"]) for n in names)
@@ -219,7 +293,7 @@ def bounds_of(stated: Mapping[str, str]) -> tuple[int, int, int, int] | None:
 
 
 def _tile_size(stated: Mapping[str, str], level: int) -> tuple[int, int]:
-    """Take the file's own tiles where they are of a handy size."""
+    """Return the file's own tile size where it is moderate."""
     key = f"openslide.level[{level}].tile-"
     try:
         width, height = int(stated[f"{key}width"]), int(stated[f"{key}height"])

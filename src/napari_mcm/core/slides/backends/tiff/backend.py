@@ -1,7 +1,7 @@
-"""Slides of the TIFF family, read through tifffile and imagecodecs.
+"""Backend for the TIFF family, through tifffile and imagecodecs.
 
-Aperio SVS, Hamamatsu NDPI, Leica SCN, Ventana BIF, Akoya QPTIFF, Philips TIFF, OME-TIFF,
-generic pyramids, BigTIFF, tiles and strips.
+Aperio SVS, Hamamatsu NDPI, Leica SCN, Ventana BIF, Akoya QPTIFF, Philips TIFF,
+OME-TIFF, generic pyramids, BigTIFF, tiles and strips.
 """
 
 from __future__ import annotations
@@ -25,24 +25,44 @@ _NDPI_TAG = 65420
 _LARGEST_IMAGE = 2**28
 _MOST_PAGES = 10_000
 
-# What tifffile says to a log, we say to the user in our own words.
+# tifffile's log messages are replaced by our own warnings and errors.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def claims(place: Place) -> bool:
-    """Tell a TIFF by its first bytes."""
+    """Return whether a place is a TIFF, by its first bytes.
+
+    Parameters
+    ----------
+    place : Place
+        The location to check.
+
+    Returns
+    -------
+    bool
+    """
     return place.head[:4] in _MAGIC
 
 
 def open_tiff(place: Place) -> SlideFile:
     """Open a slide of the TIFF family.
 
+    Parameters
+    ----------
+    place : Place
+        A local file.
+
+    Returns
+    -------
+    SlideFile
+        Close it after use.
+
     Raises
     ------
     SlideError
-        If its directory is damaged, hostile, or of what is not a slide.
+        If its directory is damaged or malicious, or describes no slide.
     """
-    # Damaged files make tifffile and struct fail in many ways; all mean the same here.
+    # Damaged files make tifffile and struct raise many kinds of errors.
     try:
         tiff = _open(place)
     except Exception as error:  # noqa: BLE001
@@ -66,8 +86,8 @@ def open_tiff(place: Place) -> SlideFile:
 
 
 def _open(place: Place) -> tifffile.TiffFile:
-    """Open as NDPI what is one: tifffile would go by the file's ending."""
-    # A file named in the XML of another is never opened with it.
+    """Open as NDPI if it is one by its tags; tifffile decides by the file's ending."""
+    # Files named in the XML are untrusted, and never opened.
     open_as = partial(tifffile.TiffFile, place.path, _multifile=False)
     try:
         tiff = open_as(is_ndpi=False)
@@ -83,6 +103,13 @@ def _open(place: Place) -> tifffile.TiffFile:
 
 
 def _slide_file(place: Place, tiff: tifffile.TiffFile) -> SlideFile:
+    """Read levels, resolution and images of an open TIFF.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be read as a slide.
+    """
     name = str(place.path)
     _refuse_hostile(tiff, name)
     if tiff.is_bif and overlaps(tiff):
@@ -93,7 +120,7 @@ def _slide_file(place: Place, tiff: tifffile.TiffFile) -> SlideFile:
         )
     found = layout(tiff, name)
     reader = PageReader(tiff, name)
-    # Philips leaves out the tiles of bare glass; elsewhere one that lacks is lost.
+    # Philips omits the tiles of bare glass; elsewhere a missing tile is damage.
     blank = bool(tiff.is_philips)
     main = found.levels[0][0].keyframe
     mpp, properties = describe(tiff, main)
@@ -109,7 +136,13 @@ def _slide_file(place: Place, tiff: tifffile.TiffFile) -> SlideFile:
 
 
 def _refuse_hostile(tiff: tifffile.TiffFile, name: str) -> None:
-    """Refuse what would keep a parser busy for ever."""
+    """Reject files that would keep a parser busy without end.
+
+    Raises
+    ------
+    SlideError
+        If it has too many pages, or its XML declares entities.
+    """
     if len(tiff.pages) > _MOST_PAGES:
         raise SlideError(f"holds {len(tiff.pages)} pages, which no slide has", name)
     first = tiff.pages.first

@@ -12,7 +12,7 @@ import tifffile
 from napari_mcm.core.errors import SlideError
 
 Planes = Sequence[Any]
-"""Pages of one level: one of RGB, or one for each of three channels."""
+"""Pages of one level: one RGB page, or one page for each of three channels."""
 
 _OTHER_IMAGES = ("label", "macro", "thumbnail", "overview", "map")
 _SAME_ASPECT = 0.05
@@ -20,18 +20,18 @@ _SAME_ASPECT = 0.05
 
 @dataclass(frozen=True)
 class Layout:
-    """What is where in a TIFF.
+    """The levels and other images of a TIFF.
 
     Attributes
     ----------
     levels : list of sequence of TiffPage
-        Planes of each level, the finest first.
-    images : mapping
-        Page of each label, macro or thumbnail image.
+        Pages of each level, the finest first.
+    images : mapping of str to sequence of TiffPage
+        Pages of each label, macro or thumbnail image.
     main : TiffPageSeries
-        What the levels are taken from.
+        The series that holds the levels.
     warnings : list of str
-        What was left out.
+        What is not used.
     """
 
     levels: list[Planes]
@@ -41,7 +41,7 @@ class Layout:
 
 
 def layout(tiff: tifffile.TiffFile, name: str) -> Layout:
-    """Find levels and other images.
+    """Find the levels and other images of a TIFF.
 
     Parameters
     ----------
@@ -50,10 +50,15 @@ def layout(tiff: tifffile.TiffFile, name: str) -> Layout:
     name : str
         The file, for messages.
 
+    Returns
+    -------
+    Layout
+        At least one level.
+
     Raises
     ------
     SlideError
-        If there is no picture in it that can be a slide.
+        If it holds no picture that can be a slide.
     """
     series = [s for s in tiff.series if s.pages and _pixels(s)]
     if not series:
@@ -79,7 +84,7 @@ def _pixels(series: tifffile.TiffPageSeries) -> int:
 
 
 def _kind(series: tifffile.TiffPageSeries) -> str | None:
-    """Tell whether a series is a label, a macro or the like."""
+    """Return ``"label"``, ``"macro"`` or the like; None for a series that may be a slide."""
     name = (series.name or "").lower()
     if series.keyframe.tags.valueof(65421) in (-1.0, -2.0):
         return "macro" if series.keyframe.tags.valueof(65421) == -1.0 else "map"
@@ -104,7 +109,13 @@ def _joined(
 
 
 def _planes(level: tifffile.TiffPageSeries, name: str, warnings: list[str]) -> Planes:
-    """Choose among a level's pages: middle focal plane, first time, all channels."""
+    """Choose among a level's pages: middle focal plane, first time, all channels.
+
+    Raises
+    ------
+    SlideError
+        If it has channels other than red, green, blue, or pages are missing.
+    """
     page = level.keyframe
     inside = "".join(axis for axis in page.axes)
     outer = [
@@ -114,7 +125,7 @@ def _planes(level: tifffile.TiffPageSeries, name: str, warnings: list[str]) -> P
     ]
     shape = [length for _, length in outer]
     if int(np.prod(shape)) != len(level.pages):
-        # What tifffile squeezed or joined cannot be told apart: one page is sure.
+        # tifffile squeezed or merged axes, so that pages are ambiguous: use the first one.
         shape, outer = [], []
     chosen: list[Any] = []
     for axis, length in outer:
@@ -131,24 +142,26 @@ def _planes(level: tifffile.TiffPageSeries, name: str, warnings: list[str]) -> P
     index = np.ravel_multi_index(np.broadcast_arrays(*chosen), shape) if chosen else 0
     pages = [level.pages[int(i)] for i in np.atleast_1d(index)]
     if any(plane is None for plane in pages):
-        raise SlideError("lacks pages that it says it has", name)
+        raise SlideError("lacks pages that its directory lists", name)
     return pages
 
 
 def _descending(found: list[Planes], warnings: list[str]) -> list[Planes]:
-    """Put levels in order, and leave out those that show something else."""
+    """Sort levels from fine to coarse, and drop those that show something else."""
     found = sorted(found, key=lambda planes: -planes[0].keyframe.imagewidth)
     levels = found[:1]
     full = found[0][0].keyframe
     for planes in found[1:]:
         page, last = planes[0].keyframe, levels[-1][0].keyframe
         x, y = full.imagewidth / page.imagewidth, full.imagelength / page.imagelength
-        # A side of few pixels is rounded by much.
+        # Rounding to whole pixels matters where a side has few.
         slack = _SAME_ASPECT + 2 / min(page.imagewidth, page.imagelength)
         smaller = page.imagewidth < last.imagewidth
         if smaller and abs(x / y - 1) <= slack:
             levels.append(planes)
         else:
             size = f"{page.imagewidth} x {page.imagelength}"
-            warnings.append(f"holds a level of {size} px that does not fit; left out")
+            warnings.append(
+                f"holds a level of {size} px that does not fit; it is not used"
+            )
     return levels

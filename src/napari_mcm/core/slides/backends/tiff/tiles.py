@@ -14,13 +14,13 @@ from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.tiles import Pixels, TileSource
 
 Page = Any
-"""A page or frame of tifffile, whose types know less than they have."""
+"""A page or frame of tifffile, whose type annotations are incomplete."""
 
 
 LARGEST_SIDE = 2**22
 
 LARGEST_TILE = 2**29
-"""Bytes that one decoded tile or strip may have."""
+"""Largest size in bytes of one decoded tile or strip."""
 
 _ROW_BLOCK = 2**21
 
@@ -28,7 +28,7 @@ _RGB, _YCBCR, _PALETTE, _WHITE_IS_ZERO, _BLACK_IS_ZERO = 2, 6, 3, 0, 1
 
 
 class PageReader:
-    """Reads bytes of a file that several levels share.
+    """Thread-safe reads from a file that several levels share.
 
     Parameters
     ----------
@@ -36,6 +36,11 @@ class PageReader:
         Open.
     name : str
         The file, for messages.
+
+    Attributes
+    ----------
+    name : str
+        As given.
     """
 
     def __init__(self, tiff: tifffile.TiffFile, name: str) -> None:
@@ -43,7 +48,23 @@ class PageReader:
         self._handle, self._lock = tiff.filehandle, threading.Lock()
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read some bytes; one thread at a time, as there is one handle."""
+        """Read a range of bytes; threads take turns, because they share one handle.
+
+        Parameters
+        ----------
+        offset, length : int
+            The range in bytes.
+
+        Returns
+        -------
+        bytes
+            Exactly `length` bytes.
+
+        Raises
+        ------
+        ValueError
+            If the file ends before the range does.
+        """
         with self._lock:
             self._handle.seek(offset)
             data = self._handle.read(length)
@@ -57,7 +78,7 @@ def page_tiles(
     planes: Sequence[Page],
     blank: bool = False,
 ) -> TileSource:
-    """Give the tiles of one level.
+    """Return the tile source of one level.
 
     Parameters
     ----------
@@ -65,13 +86,18 @@ def page_tiles(
         Of the file.
     planes : sequence of TiffPage
         One page of grey, RGB or RGBA, or three of one channel each.
-    blank : bool
-        Whether a tile that was left out is white, as the scanner's maker has it.
+    blank : bool, optional
+        Whether a missing tile is white, as some vendors define it.
+
+    Returns
+    -------
+    TileSource
+        Decodes 8-bit RGB tiles.
 
     Raises
     ------
     SlideError
-        If the pages hold anything but 8-bit colour, or sizes that no slide has.
+        If the pages hold anything but 8-bit colour, or have impossible sizes.
     """
     page = planes[0].keyframe
     _check(page, len(planes), reader.name)
@@ -112,18 +138,30 @@ def _check(page: Page, planes: int, name: str) -> None:
 
 
 class PlaneTiles:
-    """The tiles or strips of one page, or of one of its planes.
+    """The tiles or strips of one page, or of one of its channels.
 
     Parameters
     ----------
     reader : PageReader
         Of the file.
     page : TiffPage or TiffFrame
-        Where its segments lie.
-    plane : int
-        Which channel, where a page stores channels apart.
-    blank : bool
-        Whether a tile that was left out is white.
+        The page that lists the tiles.
+    plane : int, optional
+        Index of the channel, where a page stores channels separately.
+    blank : bool, optional
+        Whether a missing tile is white.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in pixels.
+    tile_size : tuple of int
+        Width and height of a tile or strip in pixels.
+
+    Raises
+    ------
+    SlideError
+        If tiles are too large, or the page lists too few.
     """
 
     def __init__(
@@ -158,28 +196,43 @@ class PlaneTiles:
         needed = self._first + self._columns * rows
         if min(len(self._offsets), len(self._lengths)) < needed:
             raise SlideError(
-                f"is {self.size[0]} x {self.size[1]} px by what it states, but lists "
+                f"states a size of {self.size[0]} x {self.size[1]} px, but lists "
                 f"{len(self._offsets)} of {needed} tiles",
                 reader.name,
                 "Copy the file again from its source",
             )
         self._tables, self._header = key.jpegtables, key.jpegheader
-        # tifffile makes its decoder at the first use, which must not be two threads'.
+        # tifffile builds its decoder at first use, which is not thread-safe: do it here.
         self._decode_segment = key.decode
         self._finish = _colours(key)
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Decode one tile; see :class:`TileSource`."""
+        """Decode one tile; see :class:`TileSource`.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If the tile is missing or damaged.
+        """
         x, y = column * self.tile_size[0], row * self.tile_size[1]
         width = min(self.tile_size[0], self.size[0] - x)
         height = min(self.tile_size[1], self.size[1] - y)
-        # Codecs raise errors of their own classes, which share no base.
+        # Codecs raise errors of their own classes, without a common base.
         try:
             tile = self._decoded(self._first + row * self._columns + column)
             if tile is None:
                 return np.full((height, width, 3), 255, np.uint8)
-            if tile.shape[0] < height or tile.shape[1] < width:
-                raise ValueError("it is smaller than its place")
+            _check_covers(tile, height, width)
             return np.ascontiguousarray(self._finish(tile[:height, :width]))
         except TileError:
             raise
@@ -189,14 +242,20 @@ class PlaneTiles:
             ) from error
 
     def _decoded(self, index: int) -> Pixels | None:
-        """Decode a segment as it is; None for one that may be left out and is."""
+        """Decode a tile as stored; None for a missing tile that is white by definition.
+
+        Raises
+        ------
+        ValueError
+            If it is missing or too large.
+        """
         length = self._lengths[index]
         if length == 0:
             if self._blank:
                 return None
             raise ValueError("it is missing from the file")
         if length > 2 * LARGEST_TILE:
-            raise ValueError(f"it would have {length} bytes")
+            raise ValueError(f"its stated length is {length} bytes")
         data = self._reader.read(self._offsets[index], length)
         if self._header is None:
             check_size(data, self._key.compression, self._largest)
@@ -217,10 +276,15 @@ class PlaneTiles:
         return f"{name} (tile {column}, {row} of a level {width} px wide)"
 
 
-class RowBlocks:
-    """A page of plain strips, whose rows are read as they lie.
+def _check_covers(tile: Pixels, height: int, width: int) -> None:
+    if tile.shape[0] < height or tile.shape[1] < width:
+        raise ValueError("it is smaller than its area of the level")
 
-    One strip may be the whole image; blocks of rows need not read all of it.
+
+class RowBlocks:
+    """A page of uncompressed strips, read in blocks of rows.
+
+    One strip may be the whole image; a block of rows need not read all of it.
 
     Parameters
     ----------
@@ -228,6 +292,13 @@ class RowBlocks:
         Of the file.
     page : TiffPage or TiffFrame
         Uncompressed strips.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in pixels.
+    tile_size : tuple of int
+        Width of the level, and number of rows in a block.
     """
 
     def __init__(self, reader: PageReader, page: Page) -> None:
@@ -242,7 +313,23 @@ class RowBlocks:
         self._finish = _colours(key)
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Read one block of rows; see :class:`TileSource`."""
+        """Read one block of rows; see :class:`TileSource`.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the block; `column` is 0.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The block, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If a strip is missing or too short.
+        """
         first = row * self.tile_size[1]
         last = min(first + self.tile_size[1], self.size[1])
         try:
@@ -269,12 +356,19 @@ class RowBlocks:
 
 
 class ChannelTiles:
-    """A level whose red, green and blue are stored apart.
+    """A level whose red, green and blue are stored separately.
 
     Parameters
     ----------
     channels : sequence of TileSource
-        Grey ones, of the same tiles.
+        Three grey levels with the same tiles.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Width and height of the level in pixels.
+    tile_size : tuple of int
+        Width and height of a tile in pixels.
     """
 
     def __init__(self, channels: Sequence[TileSource]) -> None:
@@ -282,13 +376,29 @@ class ChannelTiles:
         self._channels = channels
 
     def decode(self, row: int, column: int) -> Pixels:
-        """Decode one tile of each channel."""
+        """Decode one tile of each channel.
+
+        Parameters
+        ----------
+        row, column : int
+            Index of the tile.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            The tile, cropped to the level.
+
+        Raises
+        ------
+        TileError
+            If a channel's tile is missing or damaged.
+        """
         planes = [channel.decode(row, column)[:, :, 0] for channel in self._channels]
         return np.stack(planes, axis=2)
 
 
 def _colours(page: Page) -> Callable[[Pixels], Pixels]:
-    """Choose how decoded samples become RGB."""
+    """Choose how decoded samples are converted to RGB."""
     if page.photometric == _PALETTE and page.colormap is not None:
         colours = (page.colormap.T >> 8).astype(np.uint8)
         return lambda pixels: colours[pixels[:, :, 0]]
@@ -308,28 +418,30 @@ _JPEG2000 = {33003, 33004, 33005, 34712}
 _WEBP = {34927, 50001}
 
 _BOUNDED = {1, 5, 8, 32773, 32946, 34887, 34925, 50000}
-"""Compressions whose decoders are told how much to give: none, LZW, deflate, ..."""
+"""Compressions whose decoders limit their output: none, LZW, deflate and others."""
 
 
 READABLE = _JPEG | _JPEG2000 | _WEBP | _BOUNDED
 
 
 def check_size(data: bytes, compression: int, largest: Size) -> None:
-    """See that a tile would not decode to more than has room.
+    """Check that a tile does not decode to more than a tile's size, by its header.
+
+    A malicious header could otherwise make a small tile fill the memory.
 
     Parameters
     ----------
     data : bytes
-        As stored.
+        The tile as stored.
     compression : int
-        TIFF's code.
+        TIFF's code of the compression.
     largest : tuple of int
         Width, height and channels of a whole tile.
 
     Raises
     ------
     ValueError
-        If its header is broken, or states a larger picture.
+        If the header is damaged, or states a larger picture.
     """
     if compression in _JPEG:
         stated = _jpeg_size(data)
@@ -386,7 +498,18 @@ def _webp_size(data: bytes) -> Size:
 
 
 def as_rgb(pixels: Pixels) -> Pixels:
-    """Give grey, RGB or RGBA pixels (height, width, channels) as RGB."""
+    """Convert grey, RGB or RGBA pixels to RGB.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, channels)
+        1, 3 or 4 channels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        RGBA loses its alpha channel.
+    """
     if pixels.shape[2] == 3:
         return pixels
     if pixels.shape[2] == 1:

@@ -1,7 +1,7 @@
-"""What scanners write of themselves into TIFF files: resolution and properties.
+"""Resolution and scan properties as each scanner vendor writes them into TIFF files.
 
-Never a guess, and never what may name a patient: titles, users, file names, barcodes and
-dates stay where they are.
+Resolutions are never guessed. Fields that may identify a patient (titles, users, file
+names, barcodes, dates) are not read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tifffile
 
 from napari_mcm.core.slides.backend import Mpp
 
-# Screens and printers write 72 to 1200 dots per inch (353 to 21 µm) into files that know
-# nothing of a microscope. No scanner's finest level is that coarse.
+# Programs for screens and printers write 72 to 1200 dots per inch (353 to 21 µm) into
+# files without a known scale. No scanner's finest level is that coarse.
 COARSEST_FROM_TAGS = 20.0
 _FINEST, _COARSEST = 0.005, 1000.0
 
@@ -25,22 +25,22 @@ _MICRONS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4,
 
 
 def describe(tiff: tifffile.TiffFile, page: Any) -> tuple[Mpp | None, dict[str, str]]:
-    """Find the resolution of a file's finest level, and its scan properties.
+    """Read the resolution of a file's finest level, and its scan properties.
 
-    Looks at the vendor's own statement first, then at the TIFF resolution tags.
+    The vendor's own statement comes first, then the TIFF resolution tags.
 
     Parameters
     ----------
     tiff : TiffFile
-        Its XML, if any, was found harmless.
+        Its XML, if any, must have been checked for entities.
     page : TiffPage
         The finest level.
 
     Returns
     -------
     mpp : tuple of float or None
-        Microns per pixel along x and y; None where the file does not say.
-    properties : dict of str
+        Microns per pixel along x and y; None where the file does not state it.
+    properties : dict of str to str
         ``vendor``, ``objective``, ``scanner``, ``compression``.
     """
     for name, is_one, read in _VENDORS:
@@ -53,7 +53,7 @@ def describe(tiff: tifffile.TiffFile, page: Any) -> tuple[Mpp | None, dict[str, 
     found["compression"] = str(tifffile.COMPRESSION(page.compression).name).lower()
     if 34675 in page.tags:
         found["icc_profile"] = "yes"
-    # Philips and others repeat the size of a screen pixel in the tags.
+    # The tags come last: Philips and others write the size of a screen pixel there.
     return mpp or _from_tags(page), found
 
 
@@ -149,7 +149,17 @@ _VENDORS = (
 
 
 def overlaps(tiff: tifffile.TiffFile) -> bool:
-    """Tell whether tiles of a Ventana file overlap, so that a plain read would shift."""
+    """Return whether tiles of a Ventana file overlap, so that a plain read would be shifted.
+
+    Parameters
+    ----------
+    tiff : TiffFile
+        Open.
+
+    Returns
+    -------
+    bool
+    """
     joints = (j for p in tiff.pages for j in _all(xmp(p), "TileJointInfo"))
     return any(
         (_number(joint.get(f"Overlap{axis}")) or 0) != 0
@@ -159,7 +169,18 @@ def overlaps(tiff: tifffile.TiffFile) -> bool:
 
 
 def xmp(page: Any) -> str:
-    """Give a page's XMP packet as text; "" where there is none."""
+    """Return a page's XMP packet as text.
+
+    Parameters
+    ----------
+    page : TiffPage or TiffFrame
+        Any page.
+
+    Returns
+    -------
+    str
+        "" where there is none.
+    """
     value = page.keyframe.tags.valueof(700) or b""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
@@ -192,7 +213,18 @@ def _from_tags(page: Any) -> Mpp | None:
 
 
 def checked(x: Any, y: Any) -> Mpp | None:
-    """Give two numbers as a resolution, or None where they cannot be one."""
+    """Return two numbers as a resolution, if they are a plausible one.
+
+    Parameters
+    ----------
+    x, y : object
+        Microns per pixel, as the file states them.
+
+    Returns
+    -------
+    tuple of float or None
+        None where either is not a number from 0.005 to 1000 µm.
+    """
     mpp = (_number(x), _number(y))
     if mpp[0] is None or mpp[1] is None:
         return None
