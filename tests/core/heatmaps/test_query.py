@@ -66,6 +66,25 @@ def test_a_bay_of_a_region_is_outside(features: FeatureSet) -> None:
     assert columns == {1: {0, 5}, 2: {0, 5}, 3: {0, 1, 2, 3, 4, 5}}
 
 
+def test_of_a_line_that_crosses_itself_odd_turns_are_inside(
+    features: FeatureSet,
+) -> None:
+    grid = features.grid
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        ring = rng.uniform(0, 192, (rng.integers(3, 12), 2))
+        found = patches_within(grid, [tuple(map(tuple, ring.tolist()))])
+        turned = np.zeros(len(grid))
+        for start, stop in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            one, two = start - grid.centres, stop - grid.centres
+            sine = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0]
+            turned += np.arctan2(sine, (one * two).sum(axis=1))
+        odd = np.rint(turned / (2 * np.pi)).astype(int) % 2
+        assert found.tolist() == np.flatnonzero(odd).tolist()
+    flat = ((0.0, 48.0), (96.0, 48.0), (192.0, 48.0))
+    assert not len(patches_within(grid, [flat]))
+
+
 def test_patches_of_a_region_that_could_not_be_read_are_left_out(
     features: FeatureSet,
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,12 @@ from typing import Any
 from napari_mcm.core.cells.datasets import Box, square
 from napari_mcm.core.errors import ConfigError, TileError
 from napari_mcm.core.mae.images import Pixels
-from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.runtime.geojson import (
+    make_feature,
+    make_polygon,
+    rectangle_rings,
+    write_features,
+)
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue.geojson import (
     LARGEST_FILE,
@@ -169,13 +173,6 @@ def write_boxes(path: Path, boxes: Sequence[Box]) -> None:
     write_features(path, [_feature(box, is_point=False) for box in boxes])
 
 
-def write_features(path: Path, features: Sequence[Feature]) -> None:
-    """Write features as QuPath reads them, atomically, one a line."""
-    lines = ",\n".join(json.dumps(each, ensure_ascii=False) for each in features)
-    head = '{"type": "FeatureCollection", "features": [\n'
-    write_text(path, f"{head}{lines}\n]}}\n")
-
-
 def _of_geojson(path: Path) -> CellAnnotations:
     features = list(features_in(load_geojson(path, "file of marks", _IF_LARGE)))
     # What a program found is what is meant, not the regions it was looked for in.
@@ -272,10 +269,7 @@ def _row(path: Path, line: int, row: list[str], numbers: list[int]) -> CellAnnot
 
 def _feature(bounds: Bounds, is_point: bool) -> Feature:
     left, top, right, bottom = bounds
-    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-    outline = {"type": "Polygon", "coordinates": [ring]}
-    return {
-        "type": "Feature",
-        "geometry": _point({}, (left, top)) if is_point else outline,
-        "properties": {"objectType": "annotation" if is_point else "detection"},
-    }
+    if is_point:
+        return make_feature(_point({}, (left, top)), {"objectType": "annotation"})
+    ring = rectangle_rings([(left, top)], [(right, bottom)])[0]
+    return make_feature(make_polygon([ring.tolist()]), {"objectType": "detection"})

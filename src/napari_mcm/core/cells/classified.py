@@ -16,11 +16,11 @@ from napari_mcm.core.cells.annotations import (
     GEOJSON,
     CellAnnotations,
     Feature,
-    write_features,
 )
 from napari_mcm.core.cells.datasets import Box
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.runtime.geojson import write_features
 
 # Okabe and Ito's palette, those first that stand out from stained tissue.
 COLOURS = (

@@ -342,26 +342,15 @@ def patches_within(grid: PatchGrid, regions: Sequence[Polygon]) -> NDArray[np.in
     ndarray of int64
         Their indices, ascending.
     """
+    import shapely
+
     inside = np.zeros(len(grid), bool)
-    centres = grid.centres
+    x, y = grid.centres.T
     for ring in regions:
-        inside |= _inside(centres, np.asarray(ring, np.float64).reshape(-1, 2))
+        if len(ring) >= 3:
+            # As drawn, not made valid: GEOS counts crossings of the line, so that an
+            # odd number of turns is inside; make_valid would join the turns.
+            outline = shapely.Polygon(ring)
+            shapely.prepare(outline)
+            inside |= shapely.contains_xy(outline, x, y)
     return np.flatnonzero(inside)
-
-
-def _inside(
-    points: NDArray[np.float64], ring: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Count how often a ray to the right crosses the outline."""
-    odd = np.zeros(len(points), bool)
-    if len(ring) < 3:
-        return odd
-    near = ((points >= ring.min(axis=0)) & (points <= ring.max(axis=0))).all(axis=1)
-    x, y = points[near].T
-    crossed = np.zeros(len(x), bool)
-    for (ax, ay), (bx, by) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        if ay != by:
-            at = ax + (y - ay) * (bx - ax) / (by - ay)
-            crossed ^= ((ay > y) != (by > y)) & (x < at)
-    odd[near] = crossed
-    return odd

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,13 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.heatmaps.heatmap import Heatmap
-from napari_mcm.core.runtime.files import atomic_path, write_text
+from napari_mcm.core.runtime.files import atomic_path
+from napari_mcm.core.runtime.geojson import (
+    make_feature,
+    make_polygon,
+    rectangle_rings,
+    write_features,
+)
 from napari_mcm.core.slides import Slide
 
 
@@ -98,23 +102,20 @@ def _write_geojson(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
     shown = np.flatnonzero(np.isfinite(heatmap.values))
     colours = _colours(heatmap)
     corners = _rings(heatmap)
-    features = [
-        {
-            "type": "Feature",
-            "id": _identifier(heatmap, int(i)),
-            "geometry": {"type": "Polygon", "coordinates": [corners[i].tolist()]},
-            "properties": {
+    tiles = (
+        make_feature(
+            make_polygon([corners[i].tolist()]),
+            {
                 "objectType": "tile",
                 "name": "query" if i == heatmap.query else f"patch {i}",
                 "color": colours[i].tolist(),
                 "measurements": {heatmap.title: round(float(heatmap.values[i]), 6)},
             },
-        }
+            _key(heatmap, int(i)),
+        )
         for i in shown
-    ]
-    # One line a patch: a file of 100,000 patches can still be looked at and compared.
-    lines = ",\n".join(json.dumps(f, ensure_ascii=False) for f in features)
-    write_text(path, '{"type": "FeatureCollection", "features": [\n' + lines + "\n]}\n")
+    )
+    write_features(path, tiles)
 
 
 def _rings(heatmap: Heatmap) -> NDArray[np.int64]:
@@ -125,9 +126,7 @@ def _rings(heatmap: Heatmap) -> NDArray[np.int64]:
     # Patches of other tools need not lie on the lattice to the pixel.
     beside = low - np.rint(origin + place * step)
     high = np.rint(origin + (place + 1) * step + beside).astype(np.int64)
-    x = np.stack([low[:, 0], high[:, 0], high[:, 0], low[:, 0], low[:, 0]], axis=1)
-    y = np.stack([low[:, 1], low[:, 1], high[:, 1], high[:, 1], low[:, 1]], axis=1)
-    return np.stack([x, y], axis=2)
+    return rectangle_rings(low, high)
 
 
 def _colours(heatmap: Heatmap) -> NDArray[np.uint8]:
@@ -139,11 +138,10 @@ def _colours(heatmap: Heatmap) -> NDArray[np.uint8]:
     return np.asarray(colours[:, :3], np.uint8)
 
 
-def _identifier(heatmap: Heatmap, index: int) -> str:
-    # QuPath wants a UUID. The same patch of the same heatmap always gets the same one.
+def _key(heatmap: Heatmap, index: int) -> str:
     slide = heatmap.grid.slide["fingerprint"]
     x, y = heatmap.grid.xy[index]
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{slide}/{x},{y}/{heatmap.title}"))
+    return f"{slide}/{x},{y}/{heatmap.title}"
 
 
 _WRITERS: dict[str, Callable[[Heatmap, Path, Slide | None], None]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import queue
 import struct
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.runtime.geojson import write_features
 from napari_mcm.core.runtime.jobs import Job, Meter
 from napari_mcm.core.synthetic.cells import Palette, mix_palette
 from napari_mcm.core.synthetic.chart import Chart
@@ -238,7 +238,7 @@ def _make_slide(
 
     write_pyramid(path, config.size, config.mpp, draw)
     outlines = outline_regions(layout, f"{config.seed}/{index}")
-    write_text(regions, json.dumps(outlines))
+    write_features(regions, outlines, one_per_line=False)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
+from napari_mcm.core.runtime.geojson import make_feature, make_polygon
 from napari_mcm.core.synthetic.chart import Mask
 from napari_mcm.core.synthetic.layout import Layout
 
@@ -29,7 +29,7 @@ PAD = 3
 Ring = list[list[float]]
 
 
-def outline_regions(layout: Layout, key: str) -> dict[str, Any]:
+def outline_regions(layout: Layout, key: str) -> list[dict[str, Any]]:
     """Outline the regions of a slide.
 
     Parameters
@@ -41,15 +41,14 @@ def outline_regions(layout: Layout, key: str) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        A GeoJSON FeatureCollection of polygons in level-0 pixels.
+    list of dict
+        GeoJSON features: polygons in level-0 pixels.
     """
-    features = []
-    for name, mask in _regions(layout).items():
-        for index, rings in enumerate(_polygons(mask, layout)):
-            ident = uuid.uuid5(uuid.NAMESPACE_URL, f"{key}/{name}/{index}")
-            features.append(_feature(str(ident), name, rings))
-    return {"type": "FeatureCollection", "features": features}
+    return [
+        _feature(f"{key}/{name}/{index}", name, rings)
+        for name, mask in _regions(layout).items()
+        for index, rings in enumerate(_polygons(mask, layout))
+    ]
 
 
 def _regions(layout: Layout) -> dict[str, Mask]:
@@ -107,14 +106,10 @@ def _area(ring: Ring) -> float:
     return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2
 
 
-def _feature(ident: str, name: str, rings: list[Ring]) -> dict[str, Any]:
-    return {
-        "type": "Feature",
-        "id": ident,
-        "geometry": {"type": "Polygon", "coordinates": rings},
-        "properties": {
-            "objectType": "annotation",
-            "classification": {"name": name, "color": list(COLOURS[name])},
-            "isLocked": True,
-        },
+def _feature(key: str, name: str, rings: list[Ring]) -> dict[str, Any]:
+    properties = {
+        "objectType": "annotation",
+        "classification": {"name": name, "color": list(COLOURS[name])},
+        "isLocked": True,
     }
+    return make_feature(make_polygon(rings), properties, key)

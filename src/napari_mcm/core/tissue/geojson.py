@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import GridError
-from napari_mcm.core.runtime.files import write_text
+from napari_mcm.core.runtime.geojson import make_feature, write_features
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue.mask import TissueMask
 
@@ -97,19 +97,17 @@ def write_geojson(path: Path, mask: TissueMask, name: str) -> None:
     import shapely
 
     features = [
-        {
-            "type": "Feature",
-            "geometry": shapely.geometry.mapping(polygon),
-            "properties": {
+        make_feature(
+            shapely.geometry.mapping(polygon),
+            {
                 "objectType": "annotation",
                 "name": f"{name} {number}",
                 "classification": {"name": "Tissue", "color": _COLOUR},
             },
-        }
+        )
         for number, polygon in enumerate(outline(mask), 1)
     ]
-    collection = {"type": "FeatureCollection", "features": features}
-    write_text(path, json.dumps(collection, ensure_ascii=False) + "\n")
+    write_features(path, features, one_per_line=False)
 
 
 def load_geojson(
