@@ -109,4 +109,4 @@ def test_when_one_is_killed_all_end_and_the_run_can_go_on(config, tmp_path, star
     job = resume_finetune(config.out)
     notes = [getattr(next(job), "text", "") for _ in range(12)]
     job.close()
-    assert any("going on at step" in text for text in notes)
+    assert any("resuming at step" in text for text in notes)

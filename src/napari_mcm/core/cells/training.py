@@ -34,10 +34,16 @@ from napari_mcm.core.mae.config import AugmentConfig
 from napari_mcm.core.mae.images import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.loop import Draw, Loop, LoopPlan
+from napari_mcm.core.training.images import (
+    Draw,
+    ImageLoop,
+    ImagePlan,
+    ImageTrainer,
+    chunk_for,
+    to_images,
+)
 from napari_mcm.core.training.monitor import first_and_last, median
 from napari_mcm.core.training.schedule import rate_factor
-from napari_mcm.core.training.trainer import Trainer, chunk_for, to_images
 
 _BALANCING = 3
 
@@ -111,12 +117,24 @@ def classify(config: ClassifyConfig) -> Job[ClassifyResult]:
 
 
 def resume_classify(run_dir: Path) -> Job[ClassifyResult]:
-    """Go on with a training that was cancelled or killed.
+    """Resume a training that was cancelled or killed, as a job.
 
-    The final weights are those of an undisturbed run, bit for bit on a CPU.
+    The final weights are those of an uninterrupted run, bit for bit on a CPU.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Directory of the run.
+
+    Returns
+    -------
+    ClassifyResult
+        What the training leaves.
 
     Raises
     ------
+    ConfigError
+        If its configuration names no data.
     RunError
         If it is no run, or its images have changed.
     """
@@ -145,7 +163,7 @@ def classify_cells(
     )
     augmenting = _same_augmentation(start, config)
     learner = yield from _learner(run, start, training, config)
-    loop = Loop(run, learner, _plan(config, training, start.side, augmenting))
+    loop = ImageLoop(run, learner, _plan(config, training, start.side, augmenting))
     yield from loop.learn()
     classifier = CellClassifier(
         start.encoder, learner.network.head, cells.classes, start.side
@@ -216,7 +234,7 @@ def _scale_head(learner: CellTrainer, start: Start, training: CellSet) -> Job[No
 
 def _plan(
     config: ClassifyConfig, training: CellSet, side: int, augmenting: AugmentConfig
-) -> LoopPlan[LabelledImage]:
+) -> ImagePlan[LabelledImage]:
     fit, targets = config.fit, training.targets
     cache = PictureCache(config.cache_mb)
 
@@ -229,7 +247,7 @@ def _plan(
         shown = augment(pixels, side, augmenting, np.random.default_rng(key))
         return LabelledImage(shown, int(targets[row]))
 
-    return LoopPlan(
+    return ImagePlan(
         stage="Training",
         images=len(training),
         identity=training.fingerprint,
@@ -262,7 +280,7 @@ def _validate(
     return scores.plain()
 
 
-def _figures(loop: Loop[LabelledImage], training: CellSet) -> dict[str, Any]:
+def _figures(loop: ImageLoop[LabelledImage], training: CellSet) -> dict[str, Any]:
     metrics = loop.run.metrics()
     return {
         **first_and_last(metrics.get("loss", [])),
@@ -300,7 +318,7 @@ class LabelledImage(NamedTuple):
     target: int
 
 
-class CellTrainer(Trainer[LabelledImage]):
+class CellTrainer(ImageTrainer[LabelledImage]):
     """Cross-entropy over classes, weighted where classes are rare.
 
     Parameters

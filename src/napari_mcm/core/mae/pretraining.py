@@ -31,15 +31,18 @@ from napari_mcm.core.mae.model import (
 from napari_mcm.core.runtime.jobs import Job, Note
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.training import Run
-from napari_mcm.core.training.loop import (
+from napari_mcm.core.training.images import (
     Draw,
-    Loop,
-    LoopPlan,
+    ImageLoop,
+    ImagePlan,
+    ImageTrainer,
+    chunk_for,
     steps_of_epochs,
+    to_images,
 )
 from napari_mcm.core.training.monitor import first_and_last, median
 from napari_mcm.core.training.schedule import rate_factor
-from napari_mcm.core.training.trainer import Trainer, chunk_for, decay_groups, to_images
+from napari_mcm.core.training.trainer import decay_groups
 
 _MASKING = 1
 
@@ -150,7 +153,7 @@ def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
         if licence:
             yield Note(f"{config.start} has the licence {licence}")
         learner = MaeTrainer(model, config)
-        loop = Loop(run, learner, _plan(config, images))
+        loop = ImageLoop(run, learner, _plan(config, images))
         yield from loop.learn()
     summary = _summary(loop, images, time.monotonic() - began)
     export_pretraining(run.path, learner.model, config, summary, licence)
@@ -185,7 +188,7 @@ def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
     return model, start.recipe.get("license") or "unknown"
 
 
-class MaeTrainer(Trainer[MaskedImage]):
+class MaeTrainer(ImageTrainer[MaskedImage]):
     """Steps of masked autoencoding.
 
     Parameters
@@ -231,7 +234,7 @@ def _work(model: MaskedAutoencoder, mask_ratio: float) -> float:
     return float(encoder * seen + decoder * (model.patches + 1))
 
 
-def _plan(config: PretrainConfig, images: ImageSet) -> LoopPlan[MaskedImage]:
+def _plan(config: PretrainConfig, images: ImageSet) -> ImagePlan[MaskedImage]:
     recipe = config.recipe
     steps = recipe.steps or steps_of_epochs(
         len(images), recipe.batch_size, recipe.epochs
@@ -247,7 +250,7 @@ def _plan(config: PretrainConfig, images: ImageSet) -> LoopPlan[MaskedImage]:
         hide = np.random.default_rng((*key, _MASKING))
         return MaskedImage(shown, hide.permutation(config.model.grid**2))
 
-    return LoopPlan(
+    return ImagePlan(
         stage="Pre-training",
         images=len(images),
         identity=images.fingerprint,
@@ -263,7 +266,7 @@ def _plan(config: PretrainConfig, images: ImageSet) -> LoopPlan[MaskedImage]:
 
 
 def _summary(
-    loop: Loop[MaskedImage], images: ImageSet, seconds: float
+    loop: ImageLoop[MaskedImage], images: ImageSet, seconds: float
 ) -> dict[str, Any]:
     metrics = loop.run.metrics()
     return {

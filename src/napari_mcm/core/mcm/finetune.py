@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_mcm.core.encoders import load_encoders
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import common_mpp
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.loop import FinetuneLoop, Probe
-from napari_mcm.core.mcm.teacher import TeacherCache
+from napari_mcm.core.mcm.export import export_student
+from napari_mcm.core.mcm.loop import FinetuneLoop, Probe, plan_windows
+from napari_mcm.core.mcm.teacher import TeacherCache, take_from_files
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.validation import read_probe_slides
 from napari_mcm.core.mcm.windows import Source
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run
 from napari_mcm.core.training.distributed import DistributedContext, join_process_group
+
+_CACHE_MB = 256
 
 
 @dataclass(frozen=True)
@@ -151,13 +156,39 @@ def _finetune(
         yield Note(f"patches of {config.grid.patch_size} px at {mpp:.4g} µm per pixel")
         if probe is None and config.held_out.probe_slides and team.is_main_process:
             probe = yield from read_probe_slides(config, mpp, stack)
-        training = FinetuneLoop(run, config, sources, mpp, team, probe, cache)
-        summary = yield from training.learn()
+        windows = plan_windows(config, sources, mpp)
+        trainer = yield from _load_trainer(config, sources, mpp, team, cache)
+        loop = FinetuneLoop(run, trainer, config, windows, probe)
+        yield from loop.learn()
+        summary = loop.summary(mpp)
     if team.is_main_process:
+        names = [slide.name for slide in slides]
+        student, teacher = trainer.student, trainer.teacher
+        export_student(run.path / "encoder", student, teacher, config, summary, names)
         run.finish(summary)
         run.remove_checkpoint()
     team.wait()
     return _result(run, summary)
+
+
+def _load_trainer(
+    config: FinetuneConfig,
+    sources: list[Source],
+    mpp: float,
+    team: DistributedContext,
+    cache: TeacherCache | None,
+) -> Job[McmTrainer]:
+    student, teacher = yield from load_encoders(
+        (config.student, config.teacher_spec), team.place(config.compute)
+    )
+    # What is encoded for the head warm-up is needed once more.
+    warms_up = config.optimiser.head_epochs > 0
+    cache = cache or TeacherCache(_CACHE_MB if warms_up else 0)
+    if config.teacher_features is not None:
+        yield from take_from_files(
+            cache, config.teacher_features, teacher, sources, config.grid, mpp
+        )
+    return McmTrainer(student, teacher, config, team, cache)
 
 
 def _result(run: Run, summary: dict[str, Any]) -> FinetuneResult:

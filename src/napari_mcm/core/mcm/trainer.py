@@ -1,4 +1,11 @@
-"""Student, teacher, context model and optimiser, and the step that moves them."""
+"""The step of MCM-KD: student, frozen teacher, head, and one update of their weights.
+
+The student f encodes the visible patches of the windows W, the head h predicts the
+teacher's features t(x) of the masked ones M from them, and both are moved along the
+gradient of the mean over all masked patches of the step, whatever the chunks::
+
+    L = 1 / Σ_W |M_W| · Σ_W Σ_{i in M_W} | h(f(x_visible))_i - t(x_i) |_1
+"""
 
 from __future__ import annotations
 
@@ -15,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_mcm.core.encoders import Encoder
-from napari_mcm.core.encoders.seeding import SeededSteps, seeded
+from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
 from napari_mcm.core.mcm.model import ContextModel, PatchModel, Target
@@ -23,16 +30,32 @@ from napari_mcm.core.mcm.teacher import TeacherCache
 from napari_mcm.core.mcm.windows import Window
 from napari_mcm.core.training.distributed import DistributedContext
 from napari_mcm.core.training.monitor import effective_rank
+from napari_mcm.core.training.trainer import (
+    ChunkSums,
+    Groups,
+    Trainer,
+    by_prefix,
+    decay_groups,
+)
 
 CPU_CHUNK = 1
 
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """What one step shows: loss, agreement with the teacher, and gauges of collapse.
+    """Metrics of one step.
 
-    NaN is what a step does not have: a loss where only batch-norm statistics move. Of
-    several processes, the gauges are those of the first one's patches.
+    Attributes
+    ----------
+    loss : float
+        Mean over the predicted patches; NaN where only batch-norm statistics move.
+    cosine : float
+        Mean cosine similarity of predictions and targets, likewise.
+    feature_std, feature_rank : float
+        Spread and effective rank of the student's features, which fall where they
+        collapse; of several processes, of the first one's patches.
+    grad_norm : float
+        Norm of the gradient before it is clipped.
     """
 
     loss: float
@@ -42,8 +65,8 @@ class StepFigures:
     grad_norm: float
 
 
-class McmTrainer:
-    """Everything that a step of MCM-KD changes or needs.
+class McmTrainer(Trainer):
+    """Train a student and its head to predict the features of a teacher.
 
     Parameters
     ----------
@@ -54,15 +77,20 @@ class McmTrainer:
     config : FinetuneConfig
         Options of the method.
     team : DistributedContext, optional
-        The processes that train together; this one alone if not given.
+        The processes that train together; by default this one alone.
     cache : TeacherCache, optional
         Keeps the teacher's features between runs.
 
     Attributes
     ----------
-    settled : bool
-        False from when weights begin to change until whoever drives has counted the step
-        and sets it: a checkpoint in between would not know which step it is of.
+    head : ContextModel or PatchModel
+        Predicts the teacher's features.
+    target : Target
+        Scales them, and measures the loss.
+    by_itself : bool
+        Whether each patch is predicted from itself, without context.
+    adapts_only : bool
+        Whether nothing but batch-norm statistics moves.
     """
 
     def __init__(
@@ -74,10 +102,8 @@ class McmTrainer:
         cache: TeacherCache | None = None,
     ) -> None:
         self.student, self.teacher, self.config = student, teacher, config
-        self.team = team or DistributedContext()
         self.cache = cache or TeacherCache(0)
         self.target = Target(config.target)
-        self.settled = True
         self.by_itself = config.context.context_mode == "none"
         self.adapts_only = config.optimiser.learn == "statistics"
         prepare_student(student.module, config.optimiser)
@@ -85,100 +111,118 @@ class McmTrainer:
         with seeded(config.optimiser.seed):
             head = kind(student.dim, teacher.dim, config.context)
         self.head = head.to(student.device)
-        self._seeding = SeededSteps(student.device)
         groups = parameter_groups(student.module, self.head, config.optimiser)
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+        super().__init__(
+            {"student": student.module, "head": self.head},
+            torch.optim.AdamW(groups, betas=(0.9, 0.999)),
+            config.optimiser.clip_norm,
+            student.device,
+            team,
+        )
+        # Batch-norm statistics that are learned move with every forward pass.
+        self.moves_in_forward = config.optimiser.batch_norm != "frozen"
 
     @property
     def precision(self) -> dict[str, str]:
-        """What student and teacher compute in."""
+        """The number formats of student and teacher, by role."""
         pair = {"student": self.student, "teacher": self.teacher}
         return {name: encoder.precision for name, encoder in pair.items()}
 
     def compute_in(self, precision: Mapping[str, str]) -> None:
-        """Compute as a run was begun, whatever is chosen automatically on this machine.
+        """Compute as an interrupted run did, whatever ``auto`` means on this machine.
 
         Parameters
         ----------
-        precision : mapping
-            As :attr:`precision` gives it; empty in checkpoints that do not state it.
+        precision : mapping of str to str
+            As :attr:`precision` returned it.
         """
         if self.student.auto_precision:
-            self.student = self.student.in_precision(
-                precision.get("student", self.student.precision)
-            )
+            self.student = self.student.in_precision(precision["student"])
         if self.teacher.auto_precision:
-            self.teacher = self.teacher.in_precision(
-                precision.get("teacher", self.teacher.precision)
-            )
+            self.teacher = self.teacher.in_precision(precision["teacher"])
 
     def step(
         self, windows: Sequence[Window], factor: float, learning: bool, seed: int
     ) -> Generator[None, None, StepFigures]:
         """Take one optimiser step over some windows, a chunk of them at a time.
 
-        Yields twice a chunk, so that whoever drives can stop in between; weights
-        change in one go at the end.
-
         Parameters
         ----------
         windows : sequence of Window
             This process' part of the batch; it may be empty where others' are not.
         factor : float
-            The schedule's factor on all rates.
+            The schedule's factor on all learning rates.
         learning : bool
-            False while only the head learns.
+            False while only the head is trained.
         seed : int
-            Seeds dropout, where there is any.
+            Seed of dropout, where there is any.
+
+        Yields
+        ------
+        None
+            Twice per chunk; a cancel is acted on here.
+
+        Returns
+        -------
+        StepFigures
+            Metrics of the step.
         """
         set_mode(self.student.module, self.config.optimiser, learning)
         self.head.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        # Batch-norm statistics that are learned move with every forward pass.
-        self.settled = self.config.optimiser.batch_norm == "frozen"
         own = sum(int(self._taught(window).sum()) for window in windows)
         count = int(self.team.total(torch.tensor([own], dtype=torch.float64)))
-        sums = torch.zeros(2, dtype=torch.float64)
         features: list[Tensor] = []
-        for number, chunk in enumerate(self._chunks(windows)):
-            targets = None if self.adapts_only else self.targets_of(chunk)
-            yield
-            own_seed = seed + number * self.team.size + self.team.rank
-            with self._seeding.seed(own_seed, learning):
-                added, seen = self._learn_from(chunk, targets, count, learning)
-            sums += added
-            features.append(seen)
-            yield
-        self.settled = False
+        chunks = (
+            self._learn_from(
+                chunk,
+                count,
+                learning,
+                seed + number * self.team.size + self.team.rank,
+                features,
+            )
+            for number, chunk in enumerate(self._chunks(windows))
+        )
+        sums = yield from self.sum_gradients(chunks)
         norm = self._update(factor, learning)
-        loss, cosine = (float(s) for s in self.team.total(sums) / max(count, 1))
+        own_sums = [sums.get(name, 0.0) for name in ("loss", "cosine")]
+        total = self.team.total(torch.tensor(own_sums, dtype=torch.float64))
+        loss, cosine = (float(s) for s in total / max(count, 1))
         return StepFigures(loss, cosine, *_gauges(features), norm)
 
     def _chunks(self, windows: Sequence[Window]) -> list[Sequence[Window]]:
-        asked = self.config.chunk_windows
+        given = self.config.chunk_windows
         # Statistics of a batch norm are those of a whole step, not of one window.
-        small = self.student.device.type == "cpu" and not self.adapts_only
+        small = self.device.type == "cpu" and not self.adapts_only
         auto = CPU_CHUNK if small else max(len(windows), 1)
-        size = auto if asked == "auto" else asked
+        size = auto if given == "auto" else given
         return [windows[i : i + size] for i in range(0, len(windows), size)]
 
     def _learn_from(
         self,
         windows: Sequence[Window],
-        targets: Tensor | None,
         count: int,
         learning: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Add one chunk's gradient; return sums of loss and cosine, and features."""
-        if targets is None:
-            return torch.full((2,), float("nan")).double(), self._see(windows, False)
-        features, predictions = self.predict(windows, learning)
-        loss = self.target.loss(predictions, targets)
-        # The whole step's mean, whatever the chunks and whoever computes them.
-        (loss / count).backward()
-        with torch.no_grad():
-            cosine = F.cosine_similarity(predictions, targets, dim=1).sum()
-            return torch.stack([loss, cosine]).double().cpu(), features.detach()
+        seed: int,
+        features: list[Tensor],
+    ) -> ChunkSums:
+        """Add one chunk's gradient and features; return sums of loss and cosine."""
+        targets = None if self.adapts_only else self.targets_of(windows)
+        yield
+        sums = {"loss": float("nan"), "cosine": float("nan")}
+        with self._seeding.seed(seed, learning):
+            if targets is None:
+                features.append(self._see(windows, False))
+            else:
+                seen, predictions = self.predict(windows, learning)
+                loss = self.target.loss(predictions, targets)
+                # The whole step's mean, whatever the chunks and whoever computes them.
+                (loss / count).backward()
+                with torch.no_grad():
+                    cosine = F.cosine_similarity(predictions, targets, dim=1).sum()
+                sums = {"loss": float(loss.detach()), "cosine": float(cosine)}
+                features.append(seen.detach())
+        yield
+        return sums
 
     def predict(
         self, windows: Sequence[Window], learning: bool = False
@@ -286,17 +330,7 @@ class McmTrainer:
     def _update(self, factor: float, learning: bool) -> float:
         if self.adapts_only:
             return 0.0
-        parameters: list[nn.Parameter] = []
-        for group in self.optimiser.param_groups:
-            idle = group["part"] == "student" and not learning
-            group["lr"] = 0.0 if idle else group["peak_lr"] * factor
-            parameters += [] if idle else group["params"]
-        self.team.total_gradients(parameters)
-        limit = self.config.optimiser.clip_norm
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-        if np.isfinite(norm):
-            self.optimiser.step()
-        return norm
+        return self.move_weights(factor, idle=None if learning else "student")
 
     def measure_targets(self, windows: Iterable[Window]) -> Generator[None, None, None]:
         """Look at some windows' targets before the first step.
@@ -318,35 +352,27 @@ class McmTrainer:
             self.head.predictor.begin_at(constant)
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors from which training can go on."""
-        tensors = {
-            f"student/{k}": v for k, v in self.student.module.state_dict().items()
-        }
-        tensors |= {f"head/{k}": v for k, v in self.head.state_dict().items()}
-        moments = self.optimiser.state_dict()["state"]
-        for number, values in moments.items():
-            tensors |= {f"adam/{number}/{k}": v for k, v in values.items()}
-        return tensors | {
-            f"target/{name}": tensor
-            for name, tensor in self.target.statistics().items()
-        }
+        """Collect all tensors from which the training can resume.
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from tensors that :meth:`state` gave."""
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            parts.setdefault(part, {})[rest] = tensor
-        self.student.module.load_state_dict(parts["student"])
-        self.head.load_state_dict(parts["head"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts.get("adam", {}).items():
-            number, _, key = name.partition("/")
-            moments.setdefault(int(number), {})[key] = tensor
-        state = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({**state, "state": moments})
-        device = self.student.device
-        statistics = {k: t.to(device) for k, t in parts.get("target", {}).items()}
+        Returns
+        -------
+        dict of str to Tensor
+            Weights, moments of the optimiser and statistics of the targets, by name.
+        """
+        statistics = self.target.statistics()
+        return super().state() | {f"target/{k}": t for k, t in statistics.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors of a checkpoint.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            As :meth:`state` returned them.
+        """
+        super().load_state(tensors)
+        saved = by_prefix(tensors).get("target", {})
+        statistics = {k: t.to(self.device) for k, t in saved.items()}
         self.target = Target(self.config.target, **statistics)
 
 
@@ -365,9 +391,6 @@ def _gauges(features: Sequence[Tensor]) -> tuple[float, float]:
     together = torch.cat(list(features)).float()
     spread = together.std(dim=0, correction=0).mean()
     return float(spread), effective_rank(together)
-
-
-ParameterGroup = dict[str, object]
 
 
 def prepare_student(module: nn.Module, config: OptimiserConfig) -> None:
@@ -425,34 +448,29 @@ def set_mode(module: nn.Module, config: OptimiserConfig, learning: bool) -> None
 
 def parameter_groups(
     student: nn.Module, head: nn.Module, config: OptimiserConfig
-) -> list[ParameterGroup]:
-    """Sort all weights that learn by rate and decay.
+) -> Groups:
+    """Group all weights that are trained by rate and decay.
+
+    Parameters
+    ----------
+    student, head : nn.Module
+        Weights that require no gradient are left out.
+    config : OptimiserConfig
+        Rates and decay.
 
     Returns
     -------
     list of dict
-        For AdamW; ``part`` says whether it is the student's or the head's. Biases, norms
-        and other 1-D weights do not decay.
+        For AdamW; ``part`` is ``student`` or ``head``, ``peak_lr`` the rate that the
+        schedule scales. Biases, norms and other 1-D weights do not decay.
     """
-    rates = {"student": config.student_lr, "head": config.head_lr}
     factor = rate_factor(config)
-    groups: list[ParameterGroup] = []
-    for part, module in (("student", student), ("head", head)):
-        learning = [p for p in module.parameters() if p.requires_grad]
-        for flat in (False, True):
-            chosen = [p for p in learning if (p.ndim <= 1) == flat]
-            decay = 0.0 if flat else config.weight_decay
-            rate = rates[part] * factor
-            groups.append(
-                {
-                    "params": chosen,
-                    "weight_decay": decay,
-                    "lr": rate,
-                    "peak_lr": rate,
-                    "part": part,
-                }
-            )
-    return [group for group in groups if group["params"]]
+    parts = [("student", student, config.student_lr), ("head", head, config.head_lr)]
+    return [
+        {**group, "peak_lr": group["lr"], "part": part}
+        for part, module, rate in parts
+        for group in decay_groups(module, rate * factor, config.weight_decay)
+    ]
 
 
 def rate_factor(config: OptimiserConfig) -> float:
@@ -471,6 +489,11 @@ def _forget_statistics(module: nn.Module) -> None:
 
     Li et al., "Adaptive batch normalization", Pattern Recognition 2018: statistics of
     the new domain take the place of the old ones', and weights stay.
+
+    Raises
+    ------
+    ConfigError
+        If there is no batch norm.
     """
     layers = list(_batch_norms(module))
     if not layers:

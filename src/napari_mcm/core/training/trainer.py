@@ -1,132 +1,140 @@
-"""Weights and optimiser, and the step that moves them a chunk of images at a time."""
+"""Trained weights with their optimiser: gradients summed over chunks, then one update.
+
+A batch is computed a few samples at a time, so that memory stays small and a cancel is
+acted on between two chunks. The gradients of the chunks add up, and the weights move once::
+
+    g = Σ_chunks ∂L_chunk / ∂w,   w ← AdamW(w, g · min(1, clip_norm / |g|), factor · lr)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_mcm.core.encoders import ComputeConfig
-from napari_mcm.core.encoders.compute import choose_device, settle_training
 from napari_mcm.core.encoders.seeding import SeededSteps
+from napari_mcm.core.training.distributed import DistributedContext
 
-Sample = TypeVar("Sample")
 Groups = list[dict[str, Any]]
+"""Parameter groups of an optimiser, each with its own rate and decay."""
+ChunkSums = Generator[None, None, Mapping[str, float]]
+"""Computes the gradients of one chunk; returns sums of metrics over its samples."""
 
-# About half a second of a slow core, forwards and backwards.
-_CHUNK_WORK = 5e9
 
+class Trainer:
+    """Weights, their optimiser, and what a checkpoint holds of both.
 
-class Trainer(Generic[Sample]):
-    """What a step changes; how images become a loss is told by those derived from it.
+    What a batch is and how it becomes a loss is up to the subclasses.
 
     Parameters
     ----------
-    module : nn.Module
-        Everything that learns; moved to the device.
-    groups : list of dict
-        For AdamW, each with its ``lr`` at the peak.
-    betas : tuple of float
-        AdamW's.
+    parts : mapping of str to nn.Module
+        Modules that a checkpoint keeps; their names are the prefixes in it.
+    optimiser : Optimizer
+        Its groups hold the peak learning rates.
     clip_norm : float or None
-        Bound on the gradient's norm.
-    seed : int
-        Seeds dropout, where there is any.
-    compute : ComputeConfig
-        Where and in what it computes.
+        Bound on the norm of the gradient.
+    device : torch.device
+        The device of the modules.
+    team : DistributedContext, optional
+        The processes that train together; by default this one alone.
 
     Attributes
     ----------
     settled : bool
-        False from when weights begin to change until whoever drives has counted the step
-        and sets it: a checkpoint in between would not know which step it is of.
-    chunk : int
-        Images computed at a time.
+        False from when weights begin to change until the loop has counted the step and
+        sets it: a checkpoint in between would not know which step it belongs to.
     moves_in_forward : bool
-        Whether a forward pass changes something (batch-norm statistics).
+        Whether a forward pass already changes something, such as batch-norm statistics.
     """
+
+    moments: ClassVar[str] = "adam"
+    """Prefix of the optimiser's moments in a checkpoint."""
 
     def __init__(
         self,
-        module: nn.Module,
-        groups: Groups,
-        betas: tuple[float, float],
+        parts: Mapping[str, nn.Module],
+        optimiser: torch.optim.Optimizer,
         clip_norm: float | None,
-        seed: int,
-        compute: ComputeConfig,
+        device: torch.device,
+        team: DistributedContext | None = None,
     ) -> None:
-        self.device = choose_device(compute)
-        # A run that is resumed on another kind of machine sets it to what it began with.
-        self.precision = settle_training(compute).precision
-        if compute.threads:
-            torch.set_num_threads(compute.threads)
-        self.module = module.to(self.device)
-        self._seeding = SeededSteps(self.device)
-        self.seed, self.clip_norm = seed, clip_norm
-        # Fused, a step of a ViT-Base on two cores takes 0.06 s rather than 0.4.
-        self.optimiser = torch.optim.AdamW(groups, betas=betas, fused=True)
-        self._peaks = [group["lr"] for group in self.optimiser.param_groups]
-        self.settled = True
-        self.moves_in_forward = False
-        self.chunk = 1
+        self._parts = dict(parts)
+        self.optimiser, self.clip_norm, self.device = optimiser, clip_norm, device
+        self.team = team or DistributedContext()
+        self.settled, self.moves_in_forward = True, False
+        self._seeding = SeededSteps(device)
+        self._peaks = [group["lr"] for group in optimiser.param_groups]
 
-    def losses(self, samples: Sequence[Sample]) -> tuple[Tensor, dict[str, float]]:
-        """Give the sum of the samples' losses, and sums of other figures."""
-        raise NotImplementedError
+    @property
+    def precision(self) -> Any:
+        """The number formats it computes in, ready for JSON."""
+        return None
 
-    def set_mode(self) -> None:
-        """Put the module in training mode."""
-        self.module.train()
-
-    def step(
-        self, samples: Sequence[Sample], factor: float, number: int
-    ) -> Generator[None, None, dict[str, float]]:
-        """Take one optimiser step, yielding after each chunk.
+    def compute_in(self, precision: Any) -> None:
+        """Compute as an interrupted run did, whatever ``auto`` means on this machine.
 
         Parameters
         ----------
-        samples : sequence
-            The batch.
-        factor : float
-            The schedule's factor on all rates.
-        number : int
-            Of the step, from 0.
+        precision : object
+            As :attr:`precision` returned it.
+        """
+
+    def sum_gradients(
+        self, chunks: Iterable[ChunkSums]
+    ) -> Generator[None, None, dict[str, float]]:
+        """Add up the gradients of a batch, chunk by chunk.
+
+        Parameters
+        ----------
+        chunks : iterable of generators
+            Each propagates its part of the batch's loss backwards.
+
+        Yields
+        ------
+        None
+            Wherever a chunk does; a cancel is acted on here.
 
         Returns
         -------
         dict of str to float
-            ``loss`` and other figures, averaged over samples, and ``grad_norm``.
+            Sums of the chunks' metrics; empty without chunks.
         """
-        self.set_mode()
         self.optimiser.zero_grad(set_to_none=True)
         self.settled = not self.moves_in_forward
         sums: dict[str, float] = {}
-        for start in range(0, len(samples), self.chunk):
-            part = samples[start : start + self.chunk]
-            with self._seeding.seed(_key(self.seed, number, start)):
-                loss, figures = self.losses(part)
-            (loss / len(samples)).backward()
-            for name, value in {"loss": float(loss.detach()), **figures}.items():
+        for chunk in chunks:
+            for name, value in (yield from chunk).items():
                 sums[name] = sums.get(name, 0.0) + value
-            yield
+        return sums
+
+    def move_weights(self, factor: float, idle: str | None = None) -> float:
+        """Take one step of the optimiser along the summed gradients.
+
+        Parameters
+        ----------
+        factor : float
+            The schedule's factor on all peak rates.
+        idle : str, optional
+            Groups whose ``part`` this is do not move.
+
+        Returns
+        -------
+        float
+            Norm of the gradient before it is clipped. Where it is not finite, the
+            weights stay as they are.
+        """
+        # From here on, weights and the number of steps do not agree.
         self.settled = False
-        norm = self._update(factor)
-        means = {name: value / len(samples) for name, value in sums.items()}
-        return {**means, "grad_norm": norm}
-
-    def autocast(self) -> torch.autocast:
-        """Compute in the configured precision."""
-        mixed = self.precision != "float32"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
-
-    def _update(self, factor: float) -> float:
-        parameters: list[Tensor] = []
+        parameters: list[nn.Parameter] = []
         for group, peak in zip(self.optimiser.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * factor
-            parameters += group["params"]
+            stays = idle is not None and group["part"] == idle
+            group["lr"] = 0.0 if stays else peak * factor
+            parameters += [] if stays else group["params"]
+        self.team.total_gradients(parameters)
         limit = float("inf") if self.clip_norm is None else self.clip_norm
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         if np.isfinite(norm):
@@ -134,63 +142,82 @@ class Trainer(Generic[Sample]):
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors from which training can go on."""
-        tensors = {f"model/{k}": v for k, v in self.module.state_dict().items()}
+        """Collect all tensors from which the training can resume.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Weights of the parts and moments of the optimiser, by prefixed name.
+        """
+        tensors = {
+            f"{part}/{name}": tensor
+            for part, module in self._parts.items()
+            for name, tensor in module.state_dict().items()
+        }
         for number, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam/{number}/{name}": v for name, v in values.items()}
+            tensors |= {f"{self.moments}/{number}/{k}": v for k, v in values.items()}
         return tensors
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from tensors that :meth:`state` gave."""
-        model: dict[str, Tensor] = {}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            if part == "model":
-                model[rest] = tensor
-            else:
-                number, _, key = rest.partition("/")
-                moments.setdefault(int(number), {})[key] = tensor
-        self.module.load_state_dict(model)
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors of a checkpoint.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            As :meth:`state` returned them.
+        """
+        saved = by_prefix(tensors)
+        for part, module in self._parts.items():
+            module.load_state_dict(saved[part])
+        moments = {
+            int(number): values
+            for number, values in by_prefix(saved.get(self.moments, {})).items()
+        }
         state = self.optimiser.state_dict()
         self.optimiser.load_state_dict({**state, "state": moments})
 
 
-def decay_groups(module: nn.Module, lr: float, weight_decay: float) -> Groups:
-    """Sort weights that learn: biases, norms and other 1-D ones do not decay."""
-    learning = [p for p in module.parameters() if p.requires_grad]
-    groups = []
-    for flat in (False, True):
-        chosen = [p for p in learning if (p.ndim <= 1) == flat]
-        decay = 0.0 if flat else weight_decay
-        groups.append({"params": chosen, "lr": lr, "weight_decay": decay})
-    return [group for group in groups if group["params"]]
-
-
-def chunk_for(device: torch.device, work: float) -> int:
-    """Tell how many images are computed at a time.
+def by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Group tensors by what stands before the first slash of their names.
 
     Parameters
     ----------
-    work : float
-        Multiply-adds of an image, forwards.
+    tensors : mapping of str to Tensor
+        Tensors by name, such as ``model/head.weight``.
+
+    Returns
+    -------
+    dict of str to dict
+        Tensors by prefix, and by the rest of the name.
     """
-    if device.type != "cpu":
-        return 256
-    return min(max(int(_CHUNK_WORK / max(work, 1.0)), 1), 64)
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        prefix, _, rest = name.partition("/")
+        groups.setdefault(prefix, {})[rest] = tensor
+    return groups
 
 
-def to_images(
-    pixels: Sequence[Any], device: torch.device, mean: Sequence[float], std: Any
-) -> Tensor:
-    """Scale images of uint8 (H, W, 3) to a batch (B, 3, H, W) of float32."""
-    batch = torch.from_numpy(np.stack(list(pixels))).to(device, non_blocking=True)
-    shape = (1, 3, 1, 1)
-    middle = torch.tensor(mean, device=device).reshape(shape)
-    spread = torch.tensor(std, device=device).reshape(shape)
-    scaled: Tensor = (batch.permute(0, 3, 1, 2).float() / 255 - middle) / spread
-    return scaled.contiguous()
+def decay_groups(module: nn.Module, lr: float, weight_decay: float) -> Groups:
+    """Group the weights that are trained: biases, norms and other 1-D ones do not decay.
 
+    Parameters
+    ----------
+    module : nn.Module
+        Weights that require no gradient are left out.
+    lr : float
+        Peak learning rate.
+    weight_decay : float
+        AdamW's decay of the other weights.
 
-def _key(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    Returns
+    -------
+    list of dict
+        At most two groups for AdamW; none of them empty.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = []
+    for flat in (False, True):
+        chosen = [p for p in trained if (p.ndim <= 1) == flat]
+        decay = 0.0 if flat else weight_decay
+        groups.append({"params": chosen, "lr": lr, "weight_decay": decay})
+    return [group for group in groups if group["params"]]
