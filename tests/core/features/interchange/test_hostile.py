@@ -40,8 +40,8 @@ def refused(path: Path, match: str, **given: Any) -> None:
         (XY, FEATURES.astype(np.int32), "features is int32"),
         (XY - 2000, FEATURES, "lie outside the slide"),
         (XY + 10**6, FEATURES, "lie outside the slide"),
-        (XY * 10**12, FEATURES, "no places on a slide"),
-        (np.full(XY.shape, np.nan), FEATURES, "no places on a slide"),
+        (XY * 10**12, FEATURES, "cannot be on a slide"),
+        (np.full(XY.shape, np.nan), FEATURES, "cannot be on a slide"),
         (XY * 0, FEATURES, "lie on no lattice"),
         (XY, FEATURES * np.nan, "no patch whose features are finite"),
     ],
@@ -70,7 +70,7 @@ def test_rows_that_are_not_finite_have_no_features(tmp_path: Path) -> None:
 def test_truncated(tmp_path: Path, keep: int) -> None:
     path = files.trident(tmp_path / "x.h5", XY, FEATURES)
     path.write_bytes(path.read_bytes()[:keep])
-    refused(path, "damaged, or no HDF5")
+    refused(path, "damaged, or not HDF5")
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -144,7 +144,7 @@ def test_pickled_objects_are_not_run(tmp_path: Path) -> None:
         "c.pt": lambda path: torch.save({"features": _Harm(marker)}, path),
     }.items():
         dump(tmp_path / name)
-        refused(tmp_path / name, "bare tensor", coords=patches)
+        refused(tmp_path / name, "file of one tensor", coords=patches)
     assert not marker.exists()
 
 

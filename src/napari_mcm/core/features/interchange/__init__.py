@@ -1,4 +1,8 @@
-"""Patch features to and from other tools: TRIDENT, CLAM, STAMP, AtlasPatch and more."""
+"""Patch features in the formats of TRIDENT, CLAM, STAMP, AtlasPatch and other tools.
+
+:func:`read_foreign` reads a file of another tool into a `FeatureSet`;
+:func:`write_foreign` writes one.
+"""
 
 from napari_mcm.core.features.interchange.formats import (
     READABLE,

@@ -1,8 +1,9 @@
-"""AnnData ``.h5ad``: patches as observations, laid out as wsidata and squidpy do.
+"""AnnData ``.h5ad``: patches as observations, laid out as in wsidata and squidpy.
 
-``add_features`` and ``add_tiles`` of wsidata (``obs.tile_id``, ``obs.library_id``, the
-tiles' specification), ``obsm["spatial"]`` with centres of scverse. Reading needs h5py
-only; writing needs the extra ``anndata``.
+The layout is that of wsidata's ``add_features`` and ``add_tiles`` (``obs.tile_id``,
+``obs.library_id``, the tile specification), with the centres of patches in
+``obsm["spatial"]`` as in scverse. Reading needs h5py only; writing needs the extra
+``anndata``.
 """
 
 from __future__ import annotations
@@ -31,63 +32,106 @@ if TYPE_CHECKING:
     import h5py
 
 TILES = "tiles"
-"""The region's name: wsidata's key of the tiles that the features are of."""
+"""Name of the region: wsidata's key of the tiles."""
 
 _ABOUT = "uns/napari_mcm"
 
 
 def is_one(file: h5py.File) -> bool:
-    """Tell whether a file is an AnnData."""
+    """Return whether a file is an AnnData.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading.
+
+    Returns
+    -------
+    bool
+        By the attribute ``encoding-type``.
+    """
     return text(file.attrs, "encoding-type") == "anndata"
 
 
 def read(
     path: Path, encoder: str | None = None, coords: Path | None = None
 ) -> ForeignFeatures:
-    """Read ``X`` and where the patches lie; `coords` is not needed.
+    """Read the features and positions of an AnnData file.
 
-    Corners are ``obs.x`` and ``obs.y`` where there are, else ``obsm["spatial"]``, of
-    which the patches are the centre.
+    Upper left corners are ``obs.x`` and ``obs.y`` where these exist; otherwise
+    ``obsm["spatial"]`` gives the centres.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    encoder : str, optional
+        Name of the encoder; by default as in the file.
+    coords : Path, optional
+        Not used.
+
+    Returns
+    -------
+    ForeignFeatures
+        From ``X``.
 
     Raises
     ------
     FeatureError
-        If ``X`` is sparse, or nothing says where the patches lie.
+        If ``X`` is sparse, or there are no positions.
     """
     with open_h5(path) as file:
         if not has(file, "X"):
-            raise FeatureError("its X is no dense matrix")
+            raise FeatureError("its X is not a dense matrix")
         features = matrix(file, "X", "f")
-        said = _scalars(file)
-        xy, centred = _places(file)
-    patch_px = number(said, "patch_size")
-    mpp_x, mpp_y = number(said, "level0_mpp_x"), number(said, "level0_mpp_y")
-    width, height = number(said, "level0_width"), number(said, "level0_height")
+        values = _scalars(file)
+        xy, centred = _positions(file)
+    patch_px = number(values, "patch_size")
+    mpp_x, mpp_y = number(values, "level0_mpp_x"), number(values, "level0_mpp_y")
+    width, height = number(values, "level0_width"), number(values, "level0_height")
     return ForeignFeatures(
         kind="anndata",
         features=features.astype(np.float32, copy=False),
         xy=xy,
-        name=text(said, "name", path.stem),
-        encoder=encoder or text(said, "encoder", "unknown"),
+        name=text(values, "name", path.stem),
+        encoder=encoder or text(values, "encoder", "unknown"),
         centred=centred,
-        size=number(said, "patch_size_level0"),
+        size=number(values, "patch_size_level0"),
         patch_px=round(patch_px) if patch_px else None,
         mpp=(mpp_x, mpp_y) if mpp_x and mpp_y else None,
         slide_size=(int(width), int(height)) if width and height else None,
         precision=str(features.dtype),
-        slide_fingerprint=text(said, "slide_fingerprint"),
+        slide_fingerprint=text(values, "slide_fingerprint"),
     )
 
 
 def write(rows: Rows, path: Path) -> list[Path]:
-    """Write one file."""
+    """Write an AnnData file.
+
+    Parameters
+    ----------
+    rows : Rows
+        Patches with features.
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list of Path
+        The file.
+
+    Raises
+    ------
+    FeatureError
+        If the package anndata is not installed.
+    """
     try:
         from anndata import AnnData
     except ImportError:
         raise FeatureError(
             "needs the package anndata to be written",
             path,
-            'Install it with pip install "napari-mcm[anndata]"',
+            'Install it with: pip install "napari-mcm[anndata]"',
         ) from None
     data = AnnData(
         X=np.ascontiguousarray(rows.features, np.float32),
@@ -124,7 +168,7 @@ def _variables(rows: Rows) -> Any:
 
 
 def _names(values: Iterable[Any]) -> Any:
-    """Give an index of plain text: older anndata cannot write that of pandas 3."""
+    """Return an index of plain text: older anndata cannot write that of pandas 3."""
     import pandas as pd
 
     return pd.Index([str(value) for value in values], dtype=object)
@@ -164,8 +208,14 @@ def _unstructured(rows: Rows) -> dict[str, Any]:
     }
 
 
-def _places(file: h5py.File) -> tuple[NDArray[np.float64], bool]:
-    """Give corners, where they are stated, or else centres; and whether centres."""
+def _positions(file: h5py.File) -> tuple[NDArray[np.float64], bool]:
+    """Read corners or else centres (N, 2), and whether they are centres.
+
+    Raises
+    ------
+    FeatureError
+        If the file has neither.
+    """
     if has(file, "obs/x") and has(file, "obs/y"):
         parts = [vector(file, f"obs/{axis}", "iuf") for axis in "xy"]
         if len(parts[0]) != len(parts[1]):
@@ -177,10 +227,10 @@ def _places(file: h5py.File) -> tuple[NDArray[np.float64], bool]:
 
 
 def _scalars(file: h5py.File) -> dict[str, Any]:
-    """Give what we, or else wsidata's tile specification, say of the patches."""
-    said = _group(file, _ABOUT)
-    if said:
-        return said
+    """Read our values about the patches, or else those of wsidata's specification."""
+    own = _group(file, _ABOUT)
+    if own:
+        return own
     spec = _group(file, "uns/tile_spec")
     side, factor = number(spec, "width"), number(spec, "base_downsample")
     known = side is not None and factor is not None
@@ -191,15 +241,15 @@ def _scalars(file: h5py.File) -> dict[str, Any]:
 
 
 def _group(file: h5py.File, name: str) -> dict[str, Any]:
-    """Give the single values of a group."""
+    """Read the scalar values of a group."""
     import h5py
 
     group = inside(file, name)
     if not isinstance(group, h5py.Group):
         return {}
-    found = {key: inside(group, key) for key in group}
+    members = {key: inside(group, key) for key in group}
     return {
         key: value[()]
-        for key, value in found.items()
+        for key, value in members.items()
         if isinstance(value, h5py.Dataset) and value.shape == ()
     }

@@ -1,4 +1,9 @@
-"""From what a file states to a FeatureSet: units, slide, lattice, checks."""
+"""Conversion of another tool's features to a FeatureSet: units, slide, lattice, checks.
+
+Positions become level-0 pixels of the slide. The distances of neighbours give the step
+of the lattice, and every patch gets its nearest row and column. Overlapping patches are
+placed by their middle, so that a heatmap shows each value around the centre of its patch.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +28,31 @@ Pair = tuple[float, float]
 
 
 def assemble(
-    bag: ForeignFeatures,
+    foreign: ForeignFeatures,
     path: Path,
     slide: Slide | None,
     patch_size_level0: float | None,
     mpp: float | None,
 ) -> FeatureSet:
-    """Turn a bag into features on a grid; see :func:`.formats.read_foreign`.
+    """Place another tool's features on a grid; see :func:`.formats.read_foreign`.
+
+    Parameters
+    ----------
+    foreign : ForeignFeatures
+        The content of the file.
+    path : Path
+        The file, for messages.
+    slide : Slide or None
+        The slide; without one, the file's own statements are used.
+    patch_size_level0 : float or None
+        Side of a patch in level-0 pixels, which overrides the file.
+    mpp : float or None
+        Microns per level-0 pixel, which overrides the file and the slide.
+
+    Returns
+    -------
+    FeatureSet
+        Its provenance has ``"notes"`` for the user.
 
     Raises
     ------
@@ -37,30 +60,30 @@ def assemble(
         If something is missing that an option supplies, or is not plausible.
     """
     try:
-        return _Assembly(bag, path, slide).run(patch_size_level0, mpp)
+        return _Assembly(foreign, path, slide).run(patch_size_level0, mpp)
     except FeatureError as error:
         raise FeatureError(error.what, error.where or path, error.hint) from error
 
 
 @dataclass
 class _Assembly:
-    bag: ForeignFeatures
+    foreign: ForeignFeatures
     path: Path
     slide: Slide | None
     notes: list[str] = field(default_factory=list)
 
     def run(self, patch_size_level0: float | None, mpp: float | None) -> FeatureSet:
-        _check_rows(self.bag)
+        _check_rows(self.foreign)
         level0 = self._mpp(mpp)
         size = self._size(patch_size_level0, level0)
         xy = self._corners(level0)
-        if self.bag.centred:
+        if self.foreign.centred:
             xy = xy - np.asarray(size) / 2
         extent = self._extent(xy, size)
         _check_inside(xy, extent, of_slide=self.slide is not None)
         lattice = find_lattice(xy, size)
-        self._tell(lattice, size)
-        patch_px = self.bag.patch_px or max(round(size[0]), 1)
+        self._add_notes(lattice, size)
+        patch_px = self.foreign.patch_px or max(round(size[0]), 1)
         margin = _margin(size, lattice.step)
         grid = _grid(
             xy, lattice, size, patch_px, margin, self._identity(extent, level0)
@@ -69,7 +92,7 @@ class _Assembly:
         provenance = {
             "software": f"napari-mcm {__version__}",
             "imported": {
-                "format": self.bag.kind,
+                "format": self.foreign.kind,
                 "file": self.path.name,
                 "patch_size": patch_px,
                 "patch_size_level0": list(size),
@@ -80,29 +103,41 @@ class _Assembly:
         return FeatureSet(features, grid, status, self._encoder(), provenance)
 
     def _mpp(self, given: float | None) -> Pair:
-        """Settle the microns per level-0 pixel: never guessed, but told if nominal."""
+        """Choose the microns per level-0 pixel; a nominal value adds a note.
+
+        Raises
+        ------
+        FeatureError
+            If nothing states it.
+        """
         if given is not None:
             return given, given
         if self.slide is not None:
             return self.slide.mpp
-        if self.bag.mpp is not None:
-            return self.bag.mpp
-        if self.bag.magnification is None:
+        if self.foreign.mpp is not None:
+            return self.foreign.mpp
+        if self.foreign.magnification is None:
             raise FeatureError(
                 "does not state the slide's resolution",
                 hint="Give the slide with --slide, or µm per level-0 pixel with --mpp",
             )
-        nominal = MICRONS_AT_1X / self.bag.magnification
+        nominal = MICRONS_AT_1X / self.foreign.magnification
         self.notes.append(
             f"took {nominal:g} µm per pixel from a magnification of "
-            f"{self.bag.magnification:g}x; --slide or --mpp gives the true value"
+            f"{self.foreign.magnification:g}x; --slide or --mpp gives the true value"
         )
         return nominal, nominal
 
     def _size(self, given: float | None, mpp: Pair) -> Pair:
-        """Settle width and height of a patch in level-0 pixels."""
-        stated = self.bag.size
-        scale = mpp if self.bag.unit == "um" else (1.0, 1.0)
+        """Choose the width and height of a patch in level-0 pixels.
+
+        Raises
+        ------
+        FeatureError
+            If nothing states it.
+        """
+        stated = self.foreign.size
+        scale = mpp if self.foreign.unit == "um" else (1.0, 1.0)
         size = None if stated is None else (stated / scale[0], stated / scale[1])
         if given is None and size is None:
             raise FeatureError(
@@ -114,60 +149,72 @@ class _Assembly:
             return size
         if size is not None and abs(size[0] - given) > ROUNDING:
             self.notes.append(
-                f"states patches of {size[0]:g} level-0 px; {given:g} were asked for"
+                f"states patches of {size[0]:g} level-0 px; {given:g} were given"
             )
         return given, given
 
     def _corners(self, mpp: Pair) -> Floats:
-        """Give upper left corners in level-0 pixels of our slides."""
-        xy = self.bag.xy / np.asarray(mpp) if self.bag.unit == "um" else self.bag.xy
+        """Return upper left corners (N, 2) in level-0 pixels of our slides."""
+        xy = (
+            self.foreign.xy / np.asarray(mpp)
+            if self.foreign.unit == "um"
+            else self.foreign.xy
+        )
         bounds = self.slide.properties.get("bounds") if self.slide else None
         if bounds is None:
             return np.asarray(xy, np.float64)
-        # Other tools count from the corner of the stage, we from that of the scan.
+        # Other tools count from the stage's corner, this package from the scan's.
         words = bounds.replace(",", "").split()
         return np.asarray(xy - (float(words[1]), float(words[3])), np.float64)
 
     def _extent(self, xy: Floats, size: Pair) -> tuple[int, int]:
-        """Settle the slide's size; without any statement, as far as patches reach."""
+        """Choose the slide's size; without any statement, as far as patches reach."""
         if self.slide is not None:
             return self.slide.size
-        if self.bag.slide_size is not None:
-            return self.bag.slide_size
+        if self.foreign.slide_size is not None:
+            return self.foreign.slide_size
         reach = np.ceil(xy.max(axis=0, initial=0.0) + np.asarray(size))
         return int(reach[0]), int(reach[1])
 
     def _identity(self, extent: tuple[int, int], mpp: Pair) -> dict[str, Any]:
         slide = self.slide
-        found: dict[str, Any] = {
-            "name": slide.name if slide else self.bag.name,
-            "fingerprint": slide.fingerprint if slide else self.bag.slide_fingerprint,
+        identity: dict[str, Any] = {
+            "name": slide.name if slide else self.foreign.name,
+            "fingerprint": slide.fingerprint
+            if slide
+            else self.foreign.slide_fingerprint,
             "size": list(extent),
             "mpp": list(mpp),
         }
-        if not found["fingerprint"]:
+        if not identity["fingerprint"]:
             self.notes.append(
                 "no slide was given: napari shows features with their own slide only; "
-                "--slide ties them to it"
+                "--slide names the slide"
             )
-        return found
+        return identity
 
-    def _tell(self, lattice: Lattice, size: Pair) -> None:
+    def _add_notes(self, lattice: Lattice, size: Pair) -> None:
         if lattice.misfit > ROUNDING:
-            shared = f", {lattice.crowded} share a place" if lattice.crowded else ""
+            shared = f", {lattice.crowded} share a position" if lattice.crowded else ""
             self.notes.append(
                 "patches lie on several lattices: heatmaps show some up to "
-                f"{lattice.misfit:.0f} level-0 px from where they are{shared}"
+                f"{lattice.misfit:.0f} level-0 px from their position{shared}"
             )
         if any(_margin(size, lattice.step)):
             self.notes.append(
-                f"patches of {size[0]:g} level-0 px overlap: each is shown by its "
-                f"middle {lattice.step[0]:g} px"
+                f"patches of {size[0]:g} level-0 px overlap: heatmaps show the middle "
+                f"{lattice.step[0]:g} px of each"
             )
 
     def _rows(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Give features and status; a row that is not finite has no features."""
-        features = self.bag.features
+        """Return features and status; a row that is not finite has no features.
+
+        Raises
+        ------
+        FeatureError
+            If no row is finite.
+        """
+        features = self.foreign.features
         bad = np.asarray(~np.isfinite(features).all(axis=1))
         if not bad.any():
             return features, np.zeros(len(features), np.uint8)
@@ -182,46 +229,49 @@ class _Assembly:
 
     def _encoder(self) -> dict[str, Any]:
         """Describe an encoder of which only the name and the output are known."""
-        content = np.ascontiguousarray(self.bag.features)
+        content = np.ascontiguousarray(self.foreign.features)
         numbers = content.reshape(-1).view(np.uint8).data
         digest = hashlib.blake2b(numbers, digest_size=8)
         return {
-            "spec": self.bag.encoder,
+            "spec": self.foreign.encoder,
             "dim": int(content.shape[1]),
-            # Its weights are unknown: other vectors mean another encoder.
+            # The weights are unknown: different vectors count as another encoder.
             "fingerprint": f"features-{digest.hexdigest()}",
-            "precision": self.bag.precision,
+            "precision": self.foreign.precision,
         }
 
 
-def _check_rows(bag: ForeignFeatures) -> None:
-    if len(bag.features) != len(bag.xy):
+def _check_rows(foreign: ForeignFeatures) -> None:
+    if len(foreign.features) != len(foreign.xy):
         raise FeatureError(
-            f"has {len(bag.features)} rows of features for {len(bag.xy)} coordinates"
+            f"has {len(foreign.features)} rows of features for {len(foreign.xy)} coordinates"
         )
-    if bag.features.shape[1] < 1:
+    if foreign.features.shape[1] < 1:
         raise FeatureError("its features have no columns")
-    if not np.isfinite(bag.xy).all() or (np.abs(bag.xy) > LARGEST_COORDINATE).any():
-        raise FeatureError("has coordinates that are no places on a slide")
+    if (
+        not np.isfinite(foreign.xy).all()
+        or (np.abs(foreign.xy) > LARGEST_COORDINATE).any()
+    ):
+        raise FeatureError("has coordinates that cannot be on a slide")
 
 
 def _check_inside(xy: Floats, extent: tuple[int, int], of_slide: bool) -> None:
-    there = np.rint(xy)
-    beyond = (there < 0) | (there >= np.asarray(extent))
+    rounded = np.rint(xy)
+    beyond = (rounded < 0) | (rounded >= np.asarray(extent))
     outside: NDArray[np.bool_] = np.any(beyond, axis=1)
     if outside.any():
         first = xy[outside][0]
         raise FeatureError(
             f"{int(outside.sum())} of {len(xy)} patches lie outside the slide of "
             f"{extent[0]}x{extent[1]} px, the first at {first[0]:g},{first[1]:g}",
-            hint="Check that it is the slide that they were made from"
+            hint="Check that the features were made from this slide"
             if of_slide
-            else "Give the slide with --slide, if the file states another's size",
+            else "Give the slide with --slide, if the file states a wrong size",
         )
 
 
 def _margin(size: Pair, step: Pair) -> tuple[int, int]:
-    """Tell how far into an overlapping patch its middle begins."""
+    """Return the pixels of an overlapping patch before its middle, along x and y."""
     x, y = (max(int((size[i] - step[i]) // 2), 0) for i in (0, 1))
     return x, y
 
@@ -236,8 +286,7 @@ def _grid(
 ) -> PatchGrid:
     """Lay a grid on which each patch fills one cell of the lattice.
 
-    An overlapping patch stands there by its middle, as large as the step: a picture of
-    the lattice then shows each value around the centre of its patch.
+    An overlapping patch is represented by its middle, which is as large as the step.
     """
     origin = (lattice.origin[0] + margin[0], lattice.origin[1] + margin[1])
     width, height = slide["size"]
@@ -256,7 +305,7 @@ def _grid(
 Floats = NDArray[np.float64]
 
 ROUNDING = 1.0
-"""Level-0 pixels by which rounding may move a corner off its lattice."""
+"""Largest distance of a rounded corner from its lattice, in level-0 pixels."""
 
 
 MOST_CROWDED = 0.1
@@ -273,13 +322,13 @@ class Lattice:
     index : ndarray of int32, shape (N, 2)
         Row and column of each patch.
     step : tuple of float
-        Level-0 pixels from one to the next, along x and y.
+        Distance of neighbours along x and y, in level-0 pixels.
     origin : tuple of float
         Upper left corner of row 0, column 0, in level-0 pixels.
     misfit : float
-        Level-0 pixels by which the worst patch lies off the lattice.
+        Largest distance of a patch from the lattice, in level-0 pixels.
     crowded : int
-        Patches that share a place with another one.
+        Patches that share a position with another one.
     """
 
     index: NDArray[np.int32]
@@ -289,17 +338,29 @@ class Lattice:
     crowded: int
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Count rows and columns over a slide of this width and height."""
+        """Count the rows and columns on a slide.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Width and height of the slide in level-0 pixels.
+
+        Returns
+        -------
+        tuple of int
+            Rows and columns.
+        """
         fit = [int((size[i] - self.origin[i]) / self.step[i] + 1e-9) for i in (1, 0)]
         least = self.index.max(axis=0) + 1 if len(self.index) else (0, 0)
         return max(fit[0], int(least[0])), max(fit[1], int(least[1]))
 
 
 def find_lattice(xy: Floats, size: tuple[float, float]) -> Lattice:
-    """Find rows and columns.
+    """Find the rows and columns of patches from their corners.
 
-    Tools that lay patches over each piece of tissue from its own corner (CLAM) have
-    one lattice a piece. All are put on that of the most patches, at the nearest place.
+    Tools that lay patches over each piece of tissue from its own corner (CLAM) have one
+    lattice per piece. All patches are assigned to the lattice of the largest group, at
+    the nearest position.
 
     Parameters
     ----------
@@ -308,11 +369,16 @@ def find_lattice(xy: Floats, size: tuple[float, float]) -> Lattice:
     size : tuple of float
         Width and height of a patch in level-0 pixels.
 
+    Returns
+    -------
+    Lattice
+        With how far patches deviate from it.
+
     Raises
     ------
     FeatureError
-        If there is none: one patch in ten would share a place, or it would have more
-        rows and columns than any slide.
+        If there is none: one patch in ten would share a position, or there would be
+        more rows and columns than on any slide.
     """
     if not len(xy):
         return Lattice(np.empty((0, 2), np.int32), size, (0.0, 0.0), 0.0, 0)
@@ -320,12 +386,15 @@ def find_lattice(xy: Floats, size: tuple[float, float]) -> Lattice:
     (columns, x_step, left), (rows, y_step, top) = along
     index = np.stack([rows, columns], axis=1)
     if (index.max(axis=0) + 1).prod(dtype=float) > MOST_CELLS:
-        raise FeatureError("its patches are too small for where they lie")
+        raise FeatureError(
+            "its patches are too small for the distances between them",
+            hint="Check --patch-size-level0",
+        )
     crowded = len(index) - len(np.unique(index, axis=0))
     if crowded > MOST_CROWDED * len(index):
         raise FeatureError(
             f"its patches lie on no lattice: {crowded} of {len(index)} would share a "
-            "place with another",
+            "position with another",
             hint="Check --patch-size-level0",
         )
     placed = np.asarray((left, top)) + index[:, ::-1] * (x_step, y_step)
@@ -336,9 +405,9 @@ def find_lattice(xy: Floats, size: tuple[float, float]) -> Lattice:
 
 
 def _step(along: Floats, across: Floats, size: float) -> float:
-    """Give the commonest distance of neighbours in a line.
+    """Return the most frequent distance of neighbours in a line.
 
-    That is less than a patch where they overlap, and exactly one where that explains it.
+    It is less than a patch where patches overlap, and exactly a patch where that fits.
     """
     across = np.rint(across)
     order = np.lexsort((along, across))
@@ -354,27 +423,28 @@ def _step(along: Floats, across: Floats, size: float) -> float:
 
 
 def _fit(values: Floats, step: float) -> tuple[NDArray[np.int64], float, float]:
-    """Give each value its place along one axis, the step and the origin."""
-    there = np.unique(values)
-    places = np.concatenate([[0], np.cumsum(np.rint(np.diff(there) / step))])
-    for trial in (step, _slope(places, there)):
-        origin = float(np.median(there - places * trial))
-        off = np.abs(there - origin - places * trial).max()
+    """Return each value's index along one axis, the step and the origin."""
+    distinct = np.unique(values)
+    steps = np.concatenate([[0], np.cumsum(np.rint(np.diff(distinct) / step))])
+    for trial in (step, _slope(steps, distinct)):
+        origin = float(np.median(distinct - steps * trial))
+        off = np.abs(distinct - origin - steps * trial).max()
         if trial > 0 and off <= ROUNDING:
-            index = places[np.searchsorted(there, values)].astype(np.int64)
+            index = steps[np.searchsorted(distinct, values)].astype(np.int64)
             return _from_edge(index, trial, origin)
+    # Several lattices: the phase that most patches share gives the origin.
     phases, counts = np.unique(np.rint(values % step), return_counts=True)
     origin = float(phases[counts.argmax()])
     index = np.rint((values - origin) / step).astype(np.int64)
     return _from_edge(index, step, origin)
 
 
-def _slope(places: Floats, there: Floats) -> float:
-    """Give the step that fits best: stated ones are rounded, and errors add up."""
-    if places[-1] == 0:
+def _slope(steps: Floats, values: Floats) -> float:
+    """Return the least-squares step: a stated one is rounded, and errors add up."""
+    if steps[-1] == 0:
         return 0.0
-    centred = places - places.mean()
-    return float((centred * there).sum() / (centred**2).sum())
+    centred = steps - steps.mean()
+    return float((centred * values).sum() / (centred**2).sum())
 
 
 def _from_edge(
@@ -383,6 +453,6 @@ def _from_edge(
     """Count from the slide's edge, so that lattices of several files compare."""
     first = int(np.floor((origin + ROUNDING) / step))
     index, origin = index + first, origin - first * step
-    # Where lattices were joined, one may begin before the other's edge.
+    # Where lattices were joined, an index may be negative.
     least = min(int(index.min()), 0)
     return index - least, step, origin + least * step

@@ -1,7 +1,7 @@
-"""AtlasPatch: several encoders in one file, coordinates of five columns.
+"""AtlasPatch: several encoders in one file, coordinates of five columns; read only.
 
-``atlas_patch/services/storage.py`` and ``atlas_patch/utils/feature_h5.py`` of
-AtlasAnalyticsLab/AtlasPatch.
+The format is that of ``atlas_patch/services/storage.py`` and
+``atlas_patch/utils/feature_h5.py`` of AtlasAnalyticsLab/AtlasPatch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ if TYPE_CHECKING:
 
 
 def is_one(file: h5py.File) -> bool:
-    """Tell whether a file is AtlasPatch's: a group of features, and coordinates."""
+    """Return whether a file is AtlasPatch's.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading.
+
+    Returns
+    -------
+    bool
+        True where ``features`` is a group and there are coordinates.
+    """
     import h5py
 
     group = file.get("features", getlink=False)
@@ -36,16 +47,21 @@ def is_one(file: h5py.File) -> bool:
 def read(
     path: Path, encoder: str | None = None, coords: Path | None = None
 ) -> ForeignFeatures:
-    """Read one encoder's features of ``patches/<slide>.h5``.
+    """Read one encoder's features from ``patches/<slide>.h5``.
 
     Parameters
     ----------
     path : Path
         The file.
     encoder : str, optional
-        Which, where there are several.
+        Name of the encoder; required where there are several.
     coords : Path, optional
-        Not needed.
+        Not used.
+
+    Returns
+    -------
+    ForeignFeatures
+        The features of this encoder.
 
     Raises
     ------
@@ -55,34 +71,34 @@ def read(
     with open_h5(path) as file:
         encoder = _choose(sorted(file["features"]), encoder)
         features = matrix(file, f"features/{encoder}", "f")
-        # x, y, and the size and level that were read.
+        # Columns: x, y, width, height, level.
         xy = matrix(file, "coords", "iu", columns=5)[:, :2]
-        said: dict[str, Any] = {**dict(file["coords"].attrs), **dict(file.attrs)}
-    patch_px = number(said, "patch_size")
-    slide_size = pair(said, "level0_width", "level0_height")
+        stated: dict[str, Any] = {**dict(file["coords"].attrs), **dict(file.attrs)}
+    patch_px = number(stated, "patch_size")
+    slide_size = pair(stated, "level0_width", "level0_height")
     return ForeignFeatures(
         kind="atlaspatch",
         features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),
         name=path.stem,
         encoder=encoder,
-        size=number(said, "patch_size_level0"),
+        size=number(stated, "patch_size_level0"),
         patch_px=round(patch_px) if patch_px else None,
-        magnification=number(said, "level0_magnification"),
+        magnification=number(stated, "level0_magnification"),
         slide_size=slide_size and (int(slide_size[0]), int(slide_size[1])),
         precision=str(features.dtype),
     )
 
 
-def _choose(there: list[str], wanted: str | None) -> str:
-    listed = ", ".join(there[:20])
-    if wanted is not None and wanted not in there:
+def _choose(names: list[str], wanted: str | None) -> str:
+    listed = ", ".join(names[:20])
+    if wanted is not None and wanted not in names:
         raise FeatureError(f"has no features of {wanted}", hint=f"It has: {listed}")
     if wanted is not None:
         return wanted
-    if len(there) != 1:
+    if len(names) != 1:
         raise FeatureError(
-            f"holds features of {len(there)} encoders",
-            hint=f"Choose one with --encoder: {listed}" if there else "",
+            f"holds features of {len(names)} encoders",
+            hint=f"Choose one with --encoder: {listed}" if names else "",
         )
-    return there[0]
+    return names[0]

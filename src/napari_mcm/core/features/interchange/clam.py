@@ -1,6 +1,6 @@
-"""CLAM: features and coordinates without attributes; the patches lie elsewhere.
+"""CLAM: features and coordinates without attributes, patches in a separate file.
 
-``create_patches_fp.py``, ``extract_features_fp.py`` and
+The format is that of ``create_patches_fp.py``, ``extract_features_fp.py`` and
 ``wsi_core/WholeSlideImage.py`` of mahmoodlab/CLAM.
 """
 
@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 
 
 def is_one(file: h5py.File) -> bool:
-    """Tell whether a file is CLAM's: features and coordinates, whatever they say."""
+    """Return whether a file has features and coordinates, as CLAM's have.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading.
+
+    Returns
+    -------
+    bool
+        Also True for TRIDENT's files, which have more attributes.
+    """
     return has(file, "features") and has(file, "coords")
 
 
@@ -43,11 +54,16 @@ def read(
     Parameters
     ----------
     path : Path
-        Features.
+        The file of features.
     encoder : str, optional
-        Its name, which CLAM does not state.
+        Name of the encoder, which CLAM does not state.
     coords : Path, optional
-        ``patches/<slide>.h5``; looked for in CLAM's folders if not given.
+        ``patches/<slide>.h5``; by default it is searched in CLAM's folders.
+
+    Returns
+    -------
+    ForeignFeatures
+        Features with the positions of their patches.
 
     Raises
     ------
@@ -55,14 +71,14 @@ def read(
         If there are no coordinates, or others than in the file of features.
     """
     patches = coords or _find_patches(path)
-    xy, said = _read_patches(patches) if patches else (None, {})
+    xy, stated = _read_patches(patches) if patches else (None, {})
     if path.suffix.lower() in (".pt", ".pth"):
         features = read_tensor(path)
     else:
         with open_h5(path) as file:
             features = matrix(file, "features", "f")
             own = matrix(file, "coords", "iuf", columns=2).astype(np.float64)
-            said = {**said, **dict(file["coords"].attrs)}
+            stated = {**stated, **dict(file["coords"].attrs)}
         if xy is not None and not np.array_equal(xy, own):
             raise FeatureError(f"has other coordinates than {patches}", path)
         xy = own
@@ -72,11 +88,24 @@ def read(
             path,
             "Give CLAM's file of patches with --coords",
         )
-    return _bag(path, features, xy, said, encoder)
+    return _assemble(path, features, xy, stated, encoder)
 
 
 def write(rows: Rows, path: Path) -> list[Path]:
-    """Write ``.h5`` and ``.pt`` side by side, or CLAM's folders with the patches too."""
+    """Write ``.h5`` and ``.pt`` side by side, or CLAM's folders with the patches.
+
+    Parameters
+    ----------
+    rows : Rows
+        Patches with features.
+    path : Path
+        A file ``.h5``, or a folder for CLAM's tree of folders.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
     if path.suffix.lower() == ".h5":
         return [_write_features(rows, path), _write_tensor(rows, path)]
     name = f"{rows.slide['name']}.h5"
@@ -87,54 +116,54 @@ def write(rows: Rows, path: Path) -> list[Path]:
     return [h5, _write_tensor(rows, path / "pt_files" / name), patches]
 
 
-def _bag(
+def _assemble(
     path: Path,
     features: NDArray[Any],
     xy: NDArray[np.float64],
-    said: dict[str, Any],
+    stated: dict[str, Any],
     encoder: str | None,
 ) -> ForeignFeatures:
-    patch_px = number(said, "patch_size")
-    factor = _downsample(said)
+    patch_px = number(stated, "patch_size")
+    factor = _downsample(stated)
     known = patch_px is not None and factor is not None
     return ForeignFeatures(
         kind="clam",
         features=features.astype(np.float32, copy=False),
         xy=xy,
-        name=text(said, "name", path.stem),
+        name=text(stated, "name", path.stem),
         encoder=encoder or "unknown",
         size=patch_px * factor if known and patch_px and factor else None,
         patch_px=round(patch_px) if patch_px else None,
-        slide_size=_slide_size(said),
+        slide_size=_slide_size(stated),
         precision=str(features.dtype),
     )
 
 
-def _downsample(said: dict[str, Any]) -> float | None:
-    """Give level-0 pixels per pixel of the level that patches were cut from."""
-    stated = np.ravel(said.get("downsample", ()))
-    factor = number({"f": stated[0]}, "f") if len(stated) else None
-    if factor is None and said.get("patch_level") == 0:
+def _downsample(stated: dict[str, Any]) -> float | None:
+    """Return the level-0 pixels per pixel of the level that patches were cut from."""
+    values = np.ravel(stated.get("downsample", ()))
+    factor = number({"f": values[0]}, "f") if len(values) else None
+    if factor is None and stated.get("patch_level") == 0:
         factor = 1.0
-    custom = number(said, "custom_downsample") or 1.0
+    custom = number(stated, "custom_downsample") or 1.0
     return factor * custom if factor else None
 
 
-def _slide_size(said: dict[str, Any]) -> tuple[int, int] | None:
-    """Give the slide's size; only patches of level 0 state it."""
-    size = np.ravel(said.get("level_dim", ()))
-    if len(size) != 2 or said.get("patch_level") != 0 or min(size) < 1:
+def _slide_size(stated: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the slide's size; only patches of level 0 state it."""
+    size = np.ravel(stated.get("level_dim", ()))
+    if len(size) != 2 or stated.get("patch_level") != 0 or min(size) < 1:
         return None
     return int(size[0]), int(size[1])
 
 
 def _find_patches(path: Path) -> Path | None:
-    """Look for the file of patches where CLAM and TRIDENT put it."""
+    """Find the file of patches in the folders of CLAM and TRIDENT."""
     for folder in (path.parent.parent, path.parent):
         for name in (f"{path.stem}.h5", f"{path.stem}_patches.h5"):
-            found = folder / "patches" / name
-            if found.is_file():
-                return found
+            file = folder / "patches" / name
+            if file.is_file():
+                return file
     beside = path.with_suffix(".h5")
     return beside if beside != path and beside.is_file() else None
 
@@ -157,7 +186,7 @@ def _write_tensor(rows: Rows, path: Path) -> Path:
 
 
 def _attributes(rows: Rows, path: Path) -> dict[str, Any]:
-    """State patches as cut from level 0 with their size there."""
+    """Describe the patches as cut from level 0."""
     size = np.asarray(rows.slide["size"], np.int64)
     return {
         "patch_size": round(rows.size[0]),

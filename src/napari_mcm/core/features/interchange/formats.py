@@ -1,4 +1,4 @@
-"""Which formats there are, and which one a file has."""
+"""Reading, writing and detecting the formats of patch features."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ READABLE, WRITABLE = tuple(_READERS), tuple(_WRITERS)
 
 
 def write_foreign(features: FeatureSet, path: str | Path, kind: str) -> Written:
-    """Write patch features as another tool does.
+    """Write patch features in the format of another tool.
 
     Parameters
     ----------
@@ -76,19 +76,19 @@ def write_foreign(features: FeatureSet, path: str | Path, kind: str) -> Written:
     Returns
     -------
     Written
-        The files, how many patches are in them and how many were left out.
+        The files, the number of patches in them, and the number left out.
 
     Raises
     ------
     FeatureError
-        If the format cannot hold these features, or is none that can be written.
+        If the format cannot hold these features, or cannot be written.
     McmError
         If a file cannot be written.
     """
     path = Path(path)
     if kind not in _WRITERS:
         raise FeatureError(
-            f"{kind} is no format that can be written",
+            f"{kind} is not a format that can be written",
             hint=f"Use one of {', '.join(WRITABLE)}",
         )
     rows = rows_of(features)
@@ -111,32 +111,32 @@ def read_foreign(
     ----------
     path : str or Path
         The file.
-    kind : str
-        One of :data:`READABLE`, or ``"auto"`` to find out.
+    kind : str, optional
+        One of :data:`READABLE`, or ``"auto"`` to detect it.
     slide : Slide, optional
-        Whose patches they are. It gives the features a fingerprint, a size and a
+        The slide of the patches. It gives the features a fingerprint, a size and a
         resolution, and coordinates are checked against it. Without it the fingerprint
-        is empty and the rest is what the file says.
+        is empty and the rest comes from the file.
     patch_size_level0 : float, optional
-        Side of a patch in level-0 pixels, for files that do not say, or say it wrong.
+        Side of a patch in level-0 pixels, for files that do not state it correctly.
     mpp : float, optional
-        Microns per level-0 pixel, for files and slides that do not say.
+        Microns per level-0 pixel, for files and slides that do not state it.
     encoder : str, optional
-        Which features, where a file holds those of several encoders; elsewhere the
-        name that they get.
+        The encoder to read, where a file holds several; otherwise the name that the
+        encoder gets.
     coords : str or Path, optional
-        The file of patches, where features lie apart from their coordinates.
+        The file of patches, where it is separate from the features.
 
     Returns
     -------
     FeatureSet
-        Its provenance lists under ``"notes"`` what a user should know.
+        Its provenance has ``"notes"`` for the user.
 
     Raises
     ------
     FeatureError
-        If the file is damaged, of no known format, does not fit the slide, or lacks
-        what the message then names an option for.
+        If the file is damaged, of unknown format, does not fit the slide, or lacks
+        something; the message then names the option that supplies it.
     """
     path = Path(path)
     if kind == "auto":
@@ -145,26 +145,31 @@ def read_foreign(
         return read_features(path)
     if kind not in _READERS:
         raise FeatureError(
-            f"{kind} is no format that can be read",
+            f"{kind} is not a format that can be read",
             path,
             f"Use one of {', '.join(READABLE)}",
         )
-    bag = _READERS[kind](path, encoder, None if coords is None else Path(coords))
-    return assemble(bag, path, slide, patch_size_level0, mpp)
+    foreign = _READERS[kind](path, encoder, None if coords is None else Path(coords))
+    return assemble(foreign, path, slide, patch_size_level0, mpp)
 
 
 def detect(path: str | Path) -> str:
-    """Find out which tool has written a file, by looking into it.
+    """Detect by its content which tool has written a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or folder.
 
     Returns
     -------
     str
-        One of :data:`READABLE`, or ``"napari-mcm"`` for our own.
+        One of :data:`READABLE`, or ``"napari-mcm"`` for our own format.
 
     Raises
     ------
     FeatureError
-        If it is damaged, or no format that is known.
+        If it is damaged, or of unknown format.
     """
     path = Path(path)
     if is_own_file(path):
@@ -172,22 +177,24 @@ def detect(path: str | Path) -> str:
     if path.is_dir():
         if raw2features.is_one(path):
             return "raw2features"
-        raise _unknown(path)
+        unknown = _unknown(path)
+        raise unknown
     if path.suffix.lower() in (".pt", ".pth"):
         return "clam"
     with open_h5(path) as file:
-        # TRIDENT and CLAM differ by what they say of the coordinates only.
+        # TRIDENT before CLAM: they differ only in the coordinates' attributes.
         for module in (anndata, stamp, atlaspatch, trident, clam):
             if module.is_one(file):
                 return module.__name__.rpartition(".")[2]
-    raise _unknown(path)
+    unknown = _unknown(path)
+    raise unknown
 
 
 def _unknown(path: Path) -> FeatureError:
     return FeatureError(
         "holds no patch features in a known format",
         path,
-        f"Known are {', '.join(READABLE)}",
+        f"Known formats: {', '.join(READABLE)}",
     )
 
 
@@ -197,10 +204,21 @@ _BLOCK = 4096
 
 
 def is_own_file(path: Path) -> bool:
-    """Tell whether a folder says that it is our feature file, complete or not."""
+    """Return whether a folder is a feature file of this package, complete or not.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; it need not exist.
+
+    Returns
+    -------
+    bool
+        By the schema in its attributes.
+    """
     try:
-        said = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-        return bool(said["attributes"]["schema"] == SCHEMA)
+        content = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        return bool(content["attributes"]["schema"] == SCHEMA)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -210,7 +228,7 @@ def save_features(
 ) -> Path:
     """Write features as ``<slide>.features.zarr``.
 
-    Where the same features are there already, nothing is written.
+    Nothing is written where the file holds the same features already.
 
     Parameters
     ----------
@@ -218,13 +236,18 @@ def save_features(
         Of one slide.
     path : str or Path
         The feature file.
-    overwrite : bool
-        Replace one that holds other features.
+    overwrite : bool, optional
+        Whether to replace a file of other features.
+
+    Returns
+    -------
+    Path
+        The feature file.
 
     Raises
     ------
     FeatureError
-        If there is one with other features, or it cannot be written.
+        If the file holds other features, or cannot be written.
     """
     path = Path(path)
     store = FeatureStore.open(path, features.grid, features.encoder, _BLOCK, overwrite)
@@ -241,25 +264,24 @@ def save_features(
 
 
 def read_vectors(path: str | Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Read the features of the patches that have any, in any format that is known.
+    """Read the feature vectors of a file in any supported format, without positions.
 
     Parameters
     ----------
     path : str or Path
-        The file. Nothing else need be stated in it: neither the patches' size nor their
-        places.
+        The file. It need not state the size or the positions of patches.
 
     Returns
     -------
     features : ndarray of float32, shape (N, D)
-        All finite.
+        Only rows that are finite.
     encoder : dict
-        ``spec`` and ``fingerprint`` of what computed them, as far as the file says.
+        ``spec`` and ``fingerprint`` of the encoder, as far as the file states them.
 
     Raises
     ------
     FeatureError
-        If the file is damaged, incomplete or of no known format.
+        If the file is damaged, incomplete or of unknown format.
     """
     path = Path(path)
     kind = detect(path)
@@ -270,7 +292,7 @@ def read_vectors(path: str | Path) -> tuple[NDArray[np.float32], dict[str, Any]]
     elif path.suffix.lower() in (".pt", ".pth"):
         features = read_tensor(path)
     else:
-        bag = _READERS[kind](path, None, None)
-        features, encoder = bag.features, {"spec": bag.encoder}
+        foreign = _READERS[kind](path, None, None)
+        features, encoder = foreign.features, {"spec": foreign.encoder}
     kept = np.isfinite(features).all(axis=1)
     return features if kept.all() else features[kept], encoder

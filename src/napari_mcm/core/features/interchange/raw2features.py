@@ -1,6 +1,7 @@
-"""raw2features: ``<slide>.embeddings.zarr``, read only.
+"""raw2features: ``<slide>.embeddings.zarr``; read only.
 
-``core/store.py``, ``sinks/zarr_sink.py`` and the JSON Schema of raw2features 0.2.
+The format is that of ``core/store.py``, ``sinks/zarr_sink.py`` and the JSON Schema of
+raw2features 0.2.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from napari_mcm.core.features.interchange.containers import number
 from napari_mcm.core.features.interchange.record import ForeignFeatures
 
 _HEADER = "raw2features"
-# Of the codecs that zarr knows, one unpickles what it decodes.
+# A list of safe ones, as one of zarr's codecs unpickles what it decodes.
 _CODECS = {
     "blosc",
     "bytes",
@@ -36,10 +37,21 @@ _CODECS = {
 
 
 def is_one(path: Path) -> bool:
-    """Tell whether a folder is such a store."""
+    """Return whether a folder is a store of raw2features.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        By its attribute ``raw2features``.
+    """
     try:
         return _HEADER in zarr.open_group(path, mode="r").attrs
-    # zarr raises errors of many kinds for what is no group.
+    # zarr raises many kinds of errors for a folder that is not a group.
     except Exception:  # noqa: BLE001
         return False
 
@@ -47,14 +59,21 @@ def is_one(path: Path) -> bool:
 def read(
     path: Path, encoder: str | None = None, coords: Path | None = None
 ) -> ForeignFeatures:
-    """Read one model's features from the grid that has them; `coords` is not needed.
+    """Read one model's features, from the grid that has them.
 
     Parameters
     ----------
     path : Path
         The store.
     encoder : str, optional
-        Which model, where there are several.
+        Name of the model, ``MODEL`` or ``GRID/MODEL``; required where there are several.
+    coords : Path, optional
+        Not used.
+
+    Returns
+    -------
+    ForeignFeatures
+        The features of this model.
 
     Raises
     ------
@@ -65,7 +84,7 @@ def read(
         return _read(zarr.open_group(path, mode="r"), path, encoder)
     except McmError as error:
         raise FeatureError(error.what, error.where or path, error.hint) from error
-    # zarr and codecs raise errors of many kinds for what is damaged.
+    # zarr and codecs raise many kinds of errors for damaged files.
     except Exception as error:  # noqa: BLE001
         raise FeatureError(f"is damaged ({error})", path) from error
 
@@ -94,30 +113,39 @@ def _read(root: zarr.Group, path: Path, encoder: str | None) -> ForeignFeatures:
 
 
 def _choose(root: zarr.Group, wanted: str | None) -> tuple[zarr.Group, str]:
-    """Find the grid and the model: the only one, or the one asked for."""
+    """Find the grid and the model: the only one, or the chosen one.
+
+    Raises
+    ------
+    FeatureError
+        If none or several match.
+    """
     grids: Any = root["grids"]
-    found = [
+    matches = [
         (grids[key], model)
         for key in sorted(grids.keys())
         for model in sorted(grids[key]["features"].keys())
         if wanted in (None, model, f"{key}/{model}")
     ]
-    if len(found) != 1:
-        names = ", ".join(f"{group.basename}/{model}" for group, model in found[:20])
+    if len(matches) != 1:
+        names = ", ".join(f"{group.basename}/{model}" for group, model in matches[:20])
         raise FeatureError(
-            f"holds {len(found)} sets of features that could be meant",
-            hint=f"Choose one with --encoder: {names}" if found else "",
+            f"holds {len(matches)} matching sets of features",
+            hint=f"Choose one with --encoder: {names}" if matches else "",
         )
-    return found[0]
+    return matches[0]
 
 
 def _matrix(group: zarr.Group, name: str, kinds: str) -> NDArray[Any]:
     array: Any = group[name]
     if array.ndim != 2 or array.dtype.kind not in kinds:
         raise FeatureError(f"{name} is {array.dtype} of shape {array.shape}")
-    strange = set(_codecs(array.metadata.to_dict())) - _CODECS
-    if strange:
-        raise FeatureError(f"{name} is stored with {', '.join(sorted(strange))}")
+    unsafe = set(_codecs(array.metadata.to_dict())) - _CODECS
+    if unsafe:
+        raise FeatureError(
+            f"{name} is stored with codecs that are not read: "
+            f"{', '.join(sorted(unsafe))}"
+        )
     if array.nbytes > LARGEST_FILE:
         raise FeatureError(f"{name} claims to be larger than any slide's features")
     if array.nchunks_initialized < array.nchunks:
@@ -126,10 +154,10 @@ def _matrix(group: zarr.Group, name: str, kinds: str) -> NDArray[Any]:
     return np.asarray(array[:])
 
 
-def _codecs(said: Mapping[str, Any]) -> Iterator[str]:
-    """Name every codec of an array, those inside of shards too."""
+def _codecs(described: Mapping[str, Any]) -> Iterator[str]:
+    """List every codec of an array, including those inside shards."""
     for key in ("codecs", "index_codecs", "filters", "compressor"):
-        listed = said.get(key) or ()
+        listed = described.get(key) or ()
         for codec in [listed] if isinstance(listed, Mapping) else listed:
             yield str(codec.get("name") or codec.get("id"))
             yield from _codecs(codec.get("configuration") or {})

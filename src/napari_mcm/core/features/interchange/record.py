@@ -1,4 +1,4 @@
-"""What goes in and out: a bag as a file states it, and rows ready to be written."""
+"""The records that format modules exchange: `ForeignFeatures` read, `Rows` to write."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from napari_mcm.core.features.feature_set import FeatureSet
 
 MICRONS_AT_1X = 10.0
-"""µm per pixel at a magnification of 1: 0.25 at 40x."""
+"""Microns per pixel at a magnification of 1; this gives 0.25 at 40x."""
 
 
 @dataclass(frozen=True, eq=False)
 class ForeignFeatures:
-    """One slide's patches, as a file of another tool states them.
+    """The patches of one slide, as a file of another tool states them.
 
     Attributes
     ----------
@@ -29,25 +29,25 @@ class ForeignFeatures:
     xy : ndarray of float64, shape (N, 2)
         Upper left corners, or centres, in `unit`.
     name : str
-        Of the slide.
+        Name of the slide.
     encoder : str
-        The name of what computed them.
+        Name of the encoder.
     centred : bool
-        Whether `xy` are the patches' centres.
+        Whether `xy` are the centres of patches.
     unit : {"px", "um"}
         Level-0 pixels or microns.
     size : float or None
         Side of a patch in `unit`.
     patch_px : int or None
-        Side of a patch in the pixels that the encoder saw.
+        Side of a patch in pixels of the encoder's input.
     mpp : tuple of float or None
         Microns per level-0 pixel, along x and y.
     magnification : float or None
-        Of level 0, where the file states no `mpp`.
+        Magnification of level 0, where the file states no `mpp`.
     slide_size : tuple of int or None
         Width and height in level-0 pixels.
     precision : str
-        Of the features in the file.
+        Type of the features in the file.
     slide_fingerprint : str
         Empty for files that other tools have written.
     """
@@ -70,7 +70,7 @@ class ForeignFeatures:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Patches with features, ready for a writer.
+    """Patches with features, ready to be written.
 
     Attributes
     ----------
@@ -85,13 +85,13 @@ class Rows:
     patch_px, overlap_px : int
         Side of a patch and its overlap with the next, in pixels of `mpp`.
     mpp : float
-        Microns per pixel of what the encoder saw.
+        Microns per pixel of the encoder's input.
     slide : mapping
-        Name, fingerprint, size (level-0 px) and mpp (x, y).
+        Name, fingerprint, size (level-0 pixels) and mpp (x, y).
     encoder : str
-        Its name.
-    quality : mapping of str to ndarray, shape (N,)
-        Measures of the patches that are known.
+        Name of the encoder.
+    quality : mapping of str to ndarray of float32, shape (N,)
+        Quality measures, where they are known.
     """
 
     features: NDArray[np.float32]
@@ -108,7 +108,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: files, patches in them, patches left out for want of features."""
+    """The result of writing features in another format.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        The files.
+    patches : int
+        Patches in them.
+    left_out : int
+        Patches that have no features.
+    """
 
     files: tuple[Path, ...]
     patches: int
@@ -116,18 +126,28 @@ class Written:
 
 
 def rows_of(features: FeatureSet) -> Rows:
-    """Take the patches that have features, where they were read from.
+    """Return the patches that have features, at the positions where they were read.
 
-    Overlapping patches of another tool stand on our lattice by their middle; they go
-    out as they came in.
+    Overlapping patches of another tool are stored by their middle; here they get their
+    original corner and size again.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Of one slide.
+
+    Returns
+    -------
+    Rows
+        Patches whose features are finite.
     """
     grid, ok = features.grid, features.ok
     ok = ok & np.isfinite(features.features).all(axis=1)
-    came = features.provenance.get("imported", {})
-    margin = np.asarray(came.get("margin", (0, 0)), np.int64)
+    imported = features.provenance.get("imported", {})
+    margin = np.asarray(imported.get("margin", (0, 0)), np.int64)
     step = grid.patch_size_level0
-    width, height = came.get("patch_size_level0", step)
-    patch_px = int(came.get("patch_size", grid.patch_size))
+    width, height = imported.get("patch_size_level0", step)
+    patch_px = int(imported.get("patch_size", grid.patch_size))
     spec = features.encoder.get("spec") or features.encoder.get("architecture")
     quality = {n: v[ok] for n, v in features.quality.items() if np.isfinite(v).any()}
     return Rows(

@@ -1,7 +1,7 @@
-"""STAMP: coordinates in microns, features in half precision, attributes on the file.
+"""STAMP: coordinates in microns, features in half precision, attributes of the file.
 
-``src/stamp/preprocessing`` and ``get_coords`` in ``src/stamp/modeling/data.py`` of
-KatherLab/STAMP, version 2.
+The format is that of ``src/stamp/preprocessing``, and of ``get_coords`` in
+``src/stamp/modeling/data.py``, of KatherLab/STAMP, version 2.
 """
 
 from __future__ import annotations
@@ -27,43 +27,68 @@ if TYPE_CHECKING:
     import h5py
 
 _VERSION = "2.1.0"
-"""The first with these attributes; STAMP refuses files newer than itself."""
+"""The first version with these attributes; STAMP refuses files newer than itself."""
 
 
 def is_one(file: h5py.File) -> bool:
-    """Tell whether a file is STAMP's."""
+    """Return whether a file is STAMP's.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading.
+
+    Returns
+    -------
+    bool
+        True where it has ``feats`` and ``coords``.
+    """
     return has(file, "feats") and has(file, "coords")
 
 
 def read(
     path: Path, encoder: str | None = None, coords: Path | None = None
 ) -> ForeignFeatures:
-    """Read ``<extractor>/<slide>.h5``; `coords` is not needed.
+    """Read ``<extractor>/<slide>.h5`` of STAMP 2.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    encoder : str, optional
+        Name of the encoder; by default as in the file.
+    coords : Path, optional
+        Not used.
+
+    Returns
+    -------
+    ForeignFeatures
+        With positions in microns.
 
     Raises
     ------
     FeatureError
-        If it is of STAMP 1, whose coordinates have a unit that it does not state.
+        If it is of STAMP 1, which does not state the unit of its coordinates.
     """
     with open_h5(path) as file:
         features = matrix(file, "feats", "f")
         xy = matrix(file, "coords", "iuf", columns=2)
-        said: dict[str, Any] = dict(file.attrs)
-    old = number(said, "tile_size") if text(said, "unit") == "um" else None
-    size = number(said, "tile_size_um") or old
+        stated: dict[str, Any] = dict(file.attrs)
+    old = number(stated, "tile_size") if text(stated, "unit") == "um" else None
+    size = number(stated, "tile_size_um") or old
     if size is None:
         raise FeatureError(
             "does not state its tiles' size in µm, as STAMP does since version 2",
             path,
             "Extract the features again with STAMP 2",
         )
-    patch_px = number(said, "tile_size_px")
+    patch_px = number(stated, "tile_size_px")
     return ForeignFeatures(
         kind="stamp",
         features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),
         name=path.stem,
-        encoder=encoder or text(said, "extractor", "unknown"),
+        encoder=encoder or text(stated, "extractor", "unknown"),
         unit="um",
         size=size,
         patch_px=round(patch_px) if patch_px else None,
@@ -72,7 +97,25 @@ def read(
 
 
 def write(rows: Rows, path: Path) -> list[Path]:
-    """Write one file."""
+    """Write a file of STAMP 2.
+
+    Parameters
+    ----------
+    rows : Rows
+        Patches with features.
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list of Path
+        The file.
+
+    Raises
+    ------
+    FeatureError
+        If a feature exceeds half precision.
+    """
     with np.errstate(over="ignore"):
         half = rows.features.astype(np.float16)
     if not np.isfinite(half).all():

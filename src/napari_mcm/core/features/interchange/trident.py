@@ -1,7 +1,8 @@
-"""TRIDENT: one HDF5 file a slide, the attributes of its patches on ``coords``.
+"""TRIDENT: one HDF5 file per slide, with the patches' attributes on ``coords``.
 
-``trident/IO.py`` (``save_h5``, ``coords_to_h5``) of mahmoodlab/TRIDENT. CLAM, torchmil,
-TITAN and Patho-Bench read ``features`` and ``coords`` of the same file.
+The format is that of ``trident/IO.py`` (``save_h5``, ``coords_to_h5``) of
+mahmoodlab/TRIDENT. CLAM, torchmil, TITAN and Patho-Bench read ``features`` and ``coords``
+of the same file.
 """
 
 from __future__ import annotations
@@ -33,7 +34,18 @@ if TYPE_CHECKING:
 
 
 def is_one(file: h5py.File) -> bool:
-    """Tell whether a file is TRIDENT's: coordinates that state a level-0 size."""
+    """Return whether a file is TRIDENT's.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading.
+
+    Returns
+    -------
+    bool
+        True where its coordinates state the size of a patch on level 0.
+    """
     return (
         has(file, "features")
         and has(file, "coords")
@@ -44,38 +56,64 @@ def is_one(file: h5py.File) -> bool:
 def read(
     path: Path, encoder: str | None = None, coords: Path | None = None
 ) -> ForeignFeatures:
-    """Read ``features_<encoder>/<slide>.h5``; `coords` is not needed."""
+    """Read ``features_<encoder>/<slide>.h5``.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    encoder : str, optional
+        Name of the encoder; by default as in the file.
+    coords : Path, optional
+        Not used.
+
+    Returns
+    -------
+    ForeignFeatures
+        Features with the positions of their patches.
+    """
     with open_h5(path) as file:
         features = matrix(file, "features", "f")
         xy = matrix(file, "coords", "iuf", columns=2)
-        said: dict[str, Any] = dict(file["coords"].attrs)
+        stated: dict[str, Any] = dict(file["coords"].attrs)
         about: dict[str, Any] = dict(file["features"].attrs)
-    patch_px = number(said, "patch_size")
-    slide_size = pair(said, "level0_width", "level0_height")
+    patch_px = number(stated, "patch_size")
+    slide_size = pair(stated, "level0_width", "level0_height")
     return ForeignFeatures(
         kind="trident",
         features=features.astype(np.float32, copy=False),
         xy=xy.astype(np.float64),
-        name=text(said, "name", path.stem),
+        name=text(stated, "name", path.stem),
         encoder=encoder or text(about, "encoder", "unknown"),
-        size=_size(said),
+        size=_size(stated),
         patch_px=round(patch_px) if patch_px else None,
-        mpp=pair(said, "level0_mpp_x", "level0_mpp_y"),
-        magnification=number(said, "level0_magnification"),
+        mpp=pair(stated, "level0_mpp_x", "level0_mpp_y"),
+        magnification=number(stated, "level0_magnification"),
         slide_size=slide_size and (int(slide_size[0]), int(slide_size[1])),
         precision=str(features.dtype),
-        slide_fingerprint=text(said, "slide_fingerprint"),
+        slide_fingerprint=text(stated, "slide_fingerprint"),
     )
 
 
 def write(rows: Rows, path: Path) -> list[Path]:
-    """Write one file, or TRIDENT's folders with the patches in a file of their own."""
+    """Write one file, or TRIDENT's folders with a separate file of patches.
+
+    Parameters
+    ----------
+    rows : Rows
+        Patches with features.
+    path : Path
+        A file ``.h5``, or a folder for TRIDENT's tree of folders.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
     if path.suffix.lower() == ".h5":
         return [_write_features(rows, path)]
-    said = _attributes(rows, path)
-    folder = path / (
-        f"{said['target_magnification']}x_{rows.patch_px}px_{rows.overlap_px}px_overlap"
-    )
+    magnification = _magnification(rows.mpp)
+    folder = path / (f"{magnification}x_{rows.patch_px}px_{rows.overlap_px}px_overlap")
     encoder = rows.encoder.replace("/", "_").replace(":", "_")
     name = rows.slide["name"]
     patches = folder / "patches" / f"{name}_patches.h5"
@@ -88,18 +126,18 @@ def write(rows: Rows, path: Path) -> list[Path]:
 
 
 def _write_features(rows: Rows, path: Path) -> Path:
-    said = _attributes(rows, path)
-    about = {k: said[k] for k in ("name", "savetodir")} | {"encoder": rows.encoder}
+    stated = _attributes(rows, path)
+    about = {k: stated[k] for k in ("name", "savetodir")} | {"encoder": rows.encoder}
     with new_h5(path) as file:
         put(file, "features", rows.features, about)
-        put(file, "coords", rows.xy, said)
+        put(file, "coords", rows.xy, stated)
     return path
 
 
-def _size(said: dict[str, Any]) -> float | None:
-    """Give a patch's side on level 0: TRIDENT rounds it, we state what it comes from."""
-    rounded, px = number(said, "patch_size_level0"), number(said, "patch_size")
-    target, own = number(said, "target_mpp"), number(said, "level0_mpp_x")
+def _size(stated: dict[str, Any]) -> float | None:
+    """Return a patch's side on level 0: TRIDENT rounds it, our files have the exact one."""
+    rounded, px = number(stated, "patch_size_level0"), number(stated, "patch_size")
+    target, own = number(stated, "target_mpp"), number(stated, "level0_mpp_x")
     if not (rounded and px and target and own):
         return rounded
     exact = px * target / own
@@ -107,7 +145,7 @@ def _size(said: dict[str, Any]) -> float | None:
 
 
 def _attributes(rows: Rows, path: Path) -> dict[str, Any]:
-    """Give TRIDENT's attributes, and below them what only we state."""
+    """Return TRIDENT's attributes, followed by those that only this package writes."""
     mpp = rows.slide["mpp"]
     return {
         "patch_size": rows.patch_px,
