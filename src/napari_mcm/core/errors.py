@@ -1,4 +1,4 @@
-"""The errors of the engine: a small family whose messages say what, where and what next.
+"""The errors of the engine, whose messages say what went wrong, where, and what to do next.
 
 Every message is one line that a pathologist can act on. The command line prints it and
 exits with :attr:`McmError.exit_code`; the viewer shows it in place, with the traceback
@@ -17,6 +17,13 @@ class McmError(Exception):
         The file, option or patch that it concerns.
     hint : str, optional
         What the user can do next.
+
+    Attributes
+    ----------
+    what, where, hint : object
+        As given.
+    exit_code : int
+        Exit status of the command line.
     """
 
     exit_code = 1
@@ -28,7 +35,7 @@ class McmError(Exception):
         super().__init__(f"{place}{what}{advice}")
 
     def __reduce__(self) -> tuple[type["McmError"], tuple[str, object, str]]:
-        # Errors cross process borders (sample workers, clusters) with their parts.
+        # Errors are pickled between processes (workers, clusters) with all their parts.
         return type(self), (self.what, self.where, self.hint)
 
 
@@ -43,11 +50,11 @@ class SlideError(McmError):
 
 
 class TileError(SlideError):
-    """A part of a slide's pixels cannot be decoded; the rest of it may be fine."""
+    """A part of a slide's pixels cannot be decoded; the rest may be intact."""
 
 
 class GridError(McmError):
-    """Patches cannot be laid out as asked: no tissue, no room, upsampling."""
+    """Patches cannot be laid out as requested: no tissue, no room, upsampling."""
 
 
 class WeightsError(McmError):
@@ -55,11 +62,11 @@ class WeightsError(McmError):
 
 
 class FeatureError(McmError):
-    """A feature file is missing, damaged, incomplete or made with another recipe."""
+    """A feature file is missing, damaged, incomplete or made with other settings."""
 
 
 class OutputError(FeatureError):
-    """Nothing can be written where features go: it would fail for each slide alike."""
+    """Features cannot be written to their folder, which would fail for every slide."""
 
 
 class RunError(McmError):
@@ -67,4 +74,4 @@ class RunError(McmError):
 
 
 class TrainingError(McmError):
-    """Training cannot go on: the loss diverged or there is nothing to learn from."""
+    """Training cannot continue: the loss diverged, or there is no data to learn from."""

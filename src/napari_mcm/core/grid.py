@@ -1,4 +1,10 @@
-"""Patches on the tissue, and context windows over the patches."""
+"""Patches on the tissue, and context windows over the patches.
+
+Patches are squares of a fixed physical size on a regular lattice, so that a patch's row
+and column give its neighbours. A patch is kept where its tissue fraction reaches a
+minimum. A context window is a block of s×s lattice cells; windows tile the lattice from
+an offset, so that each patch lies in at most one window per offset.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +41,15 @@ class GridConfig(BaseModel):
         224, ge=16, le=4096, description="Side of a patch, in pixels of that mpp."
     )
     min_tissue: float = Field(
-        0.5, ge=0, le=1, description="Least part of a patch that is tissue, 0 to 1."
+        0.5, ge=0, le=1, description="Minimum tissue fraction of a patch, 0 to 1."
     )
     allow_upsampling: bool = Field(
-        False, description="Enlarge slides that are coarser than the mpp asked for."
+        False, description="Enlarge slides that are coarser than the requested mpp."
     )
 
 
 class GridOptions(BaseModel):
-    """Which slide, and where the picture and the mask go."""
+    """The slide, and where to write the picture and the mask."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,22 +73,23 @@ class PatchGrid:
 
     Attributes
     ----------
-    xy : ndarray of int64, shape (N, 2)
-        Upper left corners in level-0 pixels; rows of the lattice from top to bottom.
-    lattice : ndarray of int32, shape (N, 2)
+    xy : ndarray of int64, shape (n_patches, 2)
+        Upper left corners (x, y) in level-0 pixels, sorted by rows of the lattice
+        from top to bottom.
+    lattice : ndarray of int32, shape (n_patches, 2)
         Row and column on the lattice.
     patch_size : int
         Side of a patch in pixels of `mpp`.
     mpp : float
         Microns per pixel at which patches are read.
     patch_size_level0 : tuple of float
-        Width and height of a patch in level-0 pixels; also the lattice's step.
+        Width and height of a patch in level-0 pixels; also the lattice's spacing.
     origin : tuple of float
         Upper left corner of the lattice in level-0 pixels.
     shape : tuple of int
         Rows and columns of the lattice over the whole slide.
-    slide : mapping
-        Identity of the slide: name, fingerprint, size (level-0 px), mpp (x, y).
+    slide : dict
+        Identity of the slide: name, fingerprint, size (level-0 pixels), mpp (x, y).
     """
 
     xy: NDArray[np.int64]
@@ -99,24 +106,47 @@ class PatchGrid:
 
     @property
     def patch_um(self) -> float:
-        """Side of a patch in microns."""
+        """Side of a patch in microns.
+
+        Returns
+        -------
+        float
+        """
         return self.patch_size * self.mpp
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """Centres of the patches (N, 2), in level-0 pixels."""
+        """Centres of the patches in level-0 pixels.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_patches, 2)
+            x and y.
+        """
         return self.xy + np.asarray(self.patch_size_level0) / 2
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what is read where, 16 hex digits."""
+        """A hash of the slide, the resolution and the patches' positions.
+
+        Returns
+        -------
+        str
+            16 hexadecimal digits.
+        """
         digest = hashlib.blake2b(digest_size=8)
         digest.update(json.dumps(self.describe(), sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.xy).tobytes())
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Give everything but the corners and lattice, ready for JSON."""
+        """Return everything except the corners and the lattice, ready for JSON.
+
+        Returns
+        -------
+        dict
+            See :meth:`from_description`.
+        """
         return {
             "patch_size": self.patch_size,
             "mpp": self.mpp,
@@ -132,10 +162,24 @@ class PatchGrid:
     ) -> PatchGrid:
         """Rebuild a grid from :meth:`describe` and its arrays.
 
+        Parameters
+        ----------
+        described : dict
+            What :meth:`describe` returned.
+        xy : ndarray, shape (n_patches, 2)
+            Upper left corners (x, y) in level-0 pixels.
+        lattice : ndarray, shape (n_patches, 2)
+            Row and column on the lattice.
+
+        Returns
+        -------
+        PatchGrid
+            The same grid.
+
         Raises
         ------
         GridError
-            If something is missing or shapes do not fit.
+            If something is missing, or shapes do not match.
         """
         try:
             grid = cls(
@@ -155,31 +199,42 @@ class PatchGrid:
         if grid.xy.shape != (len(grid), 2) or grid.lattice.shape != grid.xy.shape:
             raise GridError(
                 f"corners of shape {grid.xy.shape} and lattice of shape "
-                f"{grid.lattice.shape} do not fit"
+                f"{grid.lattice.shape} do not match"
             )
-        # Not by the least and greatest: a slide may be too small for any patch.
+        # Elementwise, because a slide may be too small for any patch.
         if ((grid.lattice < 0) | (grid.lattice >= grid.shape)).any():
             raise GridError("patches lie outside the lattice")
         return grid
 
     def index_at(self, x: float, y: float) -> int | None:
-        """Tell which patch a level-0 point lies in, None where there is none."""
+        """Return the index of the patch that contains a point.
+
+        Parameters
+        ----------
+        x, y : float
+            The point in level-0 pixels.
+
+        Returns
+        -------
+        int or None
+            None where there is no patch.
+        """
         column = int(np.floor((x - self.origin[0]) / self.patch_size_level0[0]))
         row = int(np.floor((y - self.origin[1]) / self.patch_size_level0[1]))
         found = np.flatnonzero((self.lattice == (row, column)).all(axis=1))
         return int(found[0]) if len(found) else None
 
     def raster(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Lay one value a patch out as a picture of the lattice.
+        """Arrange one value per patch as a picture of the lattice.
 
         Parameters
         ----------
-        values : ndarray, shape (N,)
-            One value a patch.
+        values : ndarray, shape (n_patches,)
+            One value per patch.
 
         Returns
         -------
-        ndarray of float32, shape `shape`
+        ndarray of float32, shape (rows, columns)
             NaN where there is no patch.
         """
         picture = np.full(self.shape, np.nan, np.float32)
@@ -195,23 +250,29 @@ class PatchGrid:
         ----------
         s : int
             Patches along a window's side.
-        offset : tuple of int
+        offset : tuple of int, optional
             Row and column, 0 to s - 1, by which the windows are shifted.
-        min_tissue : float
-            Least part of a window's patches that are on the grid, 0 to 1.
+        min_tissue : float, optional
+            Smallest fraction of a window's patches that are on the grid, 0 to 1.
 
         Returns
         -------
         ContextWindows
             No patch is in two windows.
+
+        Raises
+        ------
+        GridError
+            If `s` or the offset is out of range.
         """
         if s < 1 or not (0 <= offset[0] < s and 0 <= offset[1] < s):
-            raise GridError(f"a window offset of {offset} needs 0 to {s - 1}")
+            raise GridError(f"a window offset of {offset} is not within 0 to {s - 1}")
         rows = -(-(self.shape[0] + s) // s)
         columns = -(-(self.shape[1] + s) // s)
         padded = np.full((rows * s, columns * s), -1, np.int64)
         at = self.lattice + (s - np.asarray(offset)) % s
         padded[at[:, 0], at[:, 1]] = np.arange(len(self))
+        # Blocks of the padded lattice: (rows, s, columns, s) -> (W, s, s).
         index = padded.reshape(rows, s, columns, s).swapaxes(1, 2).reshape(-1, s, s)
         tissue = (index >= 0).mean(axis=(1, 2))
         return ContextWindows(index[(tissue >= min_tissue) & (tissue > 0)])
@@ -223,7 +284,7 @@ class ContextWindows:
 
     Attributes
     ----------
-    index : ndarray of int64, shape (W, s, s)
+    index : ndarray of int64, shape (n_windows, s, s)
         Index of each patch in its grid, -1 where there is no tissue.
     """
 
@@ -248,8 +309,8 @@ def make_grid(
     tissue : TissueMask
         Where its tissue is.
     config : GridConfig, optional
-        Resolution, patch size, and how much tissue a patch must hold.
-    origin : tuple of float
+        Resolution, patch size, and minimum tissue fraction of a patch.
+    origin : tuple of float, optional
         Upper left corner of the lattice in level-0 pixels.
 
     Returns
@@ -260,7 +321,9 @@ def make_grid(
     Raises
     ------
     GridError
-        If the slide is coarser than asked and upsampling is not allowed.
+        If the slide is coarser than requested and upsampling is not allowed.
+    SlideError
+        If the slide's resolution is unknown.
     """
     config = config or GridConfig()
     mpp = common_mpp([slide], config)
@@ -282,7 +345,7 @@ def make_grid(
         "mpp": list(slide.mpp),
     }
     if slide.asked.icc:
-        # Other pixels: features of them are other features.
+        # Colour management changes the pixels, and so the features.
         identity["icc"] = True
     return PatchGrid(
         xy[keep],
@@ -297,7 +360,14 @@ def make_grid(
 
 
 def common_mpp(slides: Sequence[Slide], config: GridConfig) -> float:
-    """Settle the resolution at which several slides are read.
+    """Choose the resolution at which several slides are read.
+
+    Parameters
+    ----------
+    slides : sequence of Slide
+        With known resolutions.
+    config : GridConfig
+        Resolution as configured, a number or ``"auto"``.
 
     Returns
     -------
@@ -308,7 +378,9 @@ def common_mpp(slides: Sequence[Slide], config: GridConfig) -> float:
     Raises
     ------
     GridError
-        If a slide is coarser than asked and upsampling is not allowed.
+        If a slide is coarser than requested and upsampling is not allowed.
+    SlideError
+        If a slide's resolution is unknown.
     """
     if config.mpp == "auto":
         return max([DEFAULT_MPP, *(max(slide.mpp) for slide in slides)])
@@ -316,9 +388,9 @@ def common_mpp(slides: Sequence[Slide], config: GridConfig) -> float:
         own = max(slide.mpp)
         if own > config.mpp * (1 + SAME_RESOLUTION) and not config.allow_upsampling:
             raise GridError(
-                f"has {own:.4g} µm per pixel, coarser than the {config.mpp:g} asked for",
+                f"has {own:.4g} µm per pixel, coarser than the requested {config.mpp:g}",
                 slide.path,
-                "Ask for a coarser --mpp, or allow --allow-upsampling",
+                "Use a coarser --mpp, or allow upsampling with --allow-upsampling",
             )
     return config.mpp
 

@@ -259,7 +259,7 @@ def test_pictures_are_masks_at_any_resolution(slide, tmp_path, name, kind):
 def test_a_picture_of_another_shape_is_refused(slide, tmp_path):
     for shape in ((100, 75), (75, 104), (75, 96)):
         path = picture(tmp_path / "m.png", np.ones(shape, np.uint8))
-        with pytest.raises(GridError, match="has not the shape"):
+        with pytest.raises(GridError, match="does not have the aspect ratio"):
             read_mask(path, slide)
     read_mask(picture(tmp_path / "m.png", np.ones((75, 101), np.uint8)), slide)
     read_mask(picture(tmp_path / "m.png", np.ones((4, 5), np.uint8)), slide)
@@ -276,11 +276,11 @@ def test_pictures_that_are_no_masks_are_refused_in_one_line(
     half.write_bytes(picture(tmp_path / "whole.png", noise).read_bytes()[:5000])
     for path, message in (
         (colour, "1 or 8 bit"),
-        (text, "no picture"),
+        (text, "not a picture"),
         (half, "damaged"),
         (tmp_path / "none.png", "no such mask"),
         (tmp_path / "none.geojson", "no such mask"),
-        (tmp_path / "mask.npy", "is no mask"),
+        (tmp_path / "mask.npy", "is not a mask"),
     ):
         with pytest.raises(GridError, match=message) as error:
             read_mask(path, slide)
@@ -304,7 +304,7 @@ def test_labels_are_masks(slide):
     xy = np.array([[80, 80], [0, 0]])
     assert tissue.coverage(xy, (80, 80)).tolist() == [1, 0]
     for wrong in (np.zeros((0, 5)), np.zeros(7), np.zeros((2, 2, 2))):
-        with pytest.raises(GridError, match="no picture"):
+        with pytest.raises(GridError, match="not a picture"):
             TissueMask.from_array(wrong, slide.size)
 
 

@@ -1,4 +1,4 @@
-"""Masks in files: GeoJSON as QuPath reads and writes it, and pictures."""
+"""Tissue masks in files: GeoJSON as QuPath reads and writes it, and pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MASK_MPP = 8.0
 LARGEST_PICTURE = 100_000_000
-"""Pixels beyond which a picture is no mask and is not read."""
+"""Largest number of pixels of a mask's picture; larger files are not read."""
 
 GEOJSON, PICTURES = (".geojson", ".json"), (".png", ".tif", ".tiff")
 ENDINGS = (*GEOJSON, *PICTURES)
@@ -35,13 +35,13 @@ def read_mask(path: str | Path, slide: Slide, mpp: float = MASK_MPP) -> TissueMa
     ----------
     path : str or Path
         GeoJSON with polygons in level-0 pixels, as QuPath writes it: annotations of
-        classes named Ignore, Background, Artefact, Pen or Hole are cut out, detections
-        are passed over. Or a picture of the whole slide, PNG or TIFF of 1 or 8 bit:
-        tissue where it is not 0.
+        classes named Ignore, Background, Artefact, Pen or Hole are cut out,
+        detections are ignored. Or a picture of the whole slide, PNG or TIFF of 1 or
+        8 bit: tissue where it is not 0.
     slide : Slide
-        Whose tissue it is.
-    mpp : float
-        Resolution in µm per pixel at which polygons are drawn.
+        The slide that the mask belongs to.
+    mpp : float, optional
+        Resolution in µm per pixel at which polygons are rasterised.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def read_mask(path: str | Path, slide: Slide, mpp: float = MASK_MPP) -> TissueMa
     elif path.suffix.lower() in PICTURES:
         mask = _read_picture(path)
     else:
-        raise GridError("is no mask", path, f"Use {', '.join(ENDINGS)}")
+        raise GridError("is not a mask", path, f"Use {', '.join(ENDINGS)}")
     try:
         return TissueMask.from_array(mask, slide.size, path.name)
     except GridError as error:
@@ -67,22 +67,22 @@ def read_mask(path: str | Path, slide: Slide, mpp: float = MASK_MPP) -> TissueMa
 
 
 def write_mask(path: str | Path, mask: TissueMask, slide: Slide) -> None:
-    """Write a tissue mask for other programs, or to draw on it.
+    """Write a tissue mask for other programs, or to edit it.
 
     Parameters
     ----------
     path : str or Path
-        ``.geojson``: annotations of the class Tissue, polygons with holes in level-0
-        pixels. ``.png``: a picture of the mask, 0 and 255.
+        ``.geojson``: annotations of the class Tissue, polygons with holes in
+        level-0 pixels. ``.png``: a picture of the mask, 0 and 255.
     mask : TissueMask
-        Of this slide.
+        Mask of this slide.
     slide : Slide
-        Open.
+        Open slide, which names the annotations.
 
     Raises
     ------
     ConfigError
-        If the file's ending is another.
+        If the file has another ending.
     McmError
         If it cannot be written.
     """
@@ -98,21 +98,34 @@ def write_mask(path: str | Path, mask: TissueMask, slide: Slide) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Check a mask's ending before anything takes time.
+    """Check a mask's file ending before any long computation.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
 
     Raises
     ------
     ConfigError
-        If it is another.
+        If masks cannot be written with this ending.
     """
     if path.suffix.lower() not in WRITABLE:
         raise ConfigError(
-            "is no mask that can be written", path, f"Use {' or '.join(WRITABLE)}"
+            "is not a mask file that can be written",
+            path,
+            f"Use {' or '.join(WRITABLE)}",
         )
 
 
 def _read_picture(path: Path) -> NDArray[Any]:
-    """Read a picture, whose size is looked at before its pixels."""
+    """Read a picture after checking its size.
+
+    Raises
+    ------
+    GridError
+        If it is missing, damaged, too large or not a picture.
+    """
     import warnings
 
     from PIL import Image, UnidentifiedImageError
@@ -125,11 +138,14 @@ def _read_picture(path: Path) -> NDArray[Any]:
                 _check_picture(picture, path)
                 return np.asarray(picture)
     except bombs:
-        raise _too_large(path) from None
+        too_large = _too_large(path)
+        raise too_large from None
     except FileNotFoundError:
         raise GridError("no such mask", path, "Check the path") from None
     except UnidentifiedImageError:
-        raise GridError("is no picture", path, f"Use {', '.join(PICTURES)}") from None
+        raise GridError(
+            "is not a picture", path, f"Use {', '.join(PICTURES)}"
+        ) from None
     # Pillow's readers raise errors of several kinds for damaged files.
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise GridError(f"is damaged ({error})", path, "Save it again") from error
@@ -140,7 +156,7 @@ def _check_picture(picture: Image, path: Path) -> None:
         raise _too_large(path)
     if picture.mode not in _MODES:
         raise GridError(
-            f"is no picture of 1 or 8 bit (Pillow's mode {picture.mode})",
+            f"is not a picture of 1 or 8 bit (Pillow's mode {picture.mode})",
             path,
             "Save it in black and white, tissue white",
         )

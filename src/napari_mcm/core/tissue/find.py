@@ -1,4 +1,4 @@
-"""The tissue of a slide: as somebody drew it, or else as it is found."""
+"""The tissue of a slide: from a mask drawn by hand, or else found automatically."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from napari_mcm.core.tissue.search import search
 def find_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMask:
     """Find the tissue on a slide, or read the mask that was drawn by hand.
 
-    See :func:`~napari_mcm.core.tissue.search.search` for how.
+    See :func:`~napari_mcm.core.tissue.search.search` for the algorithm.
 
     Parameters
     ----------
     slide : Slide
         With a known resolution.
     config : TissueConfig, optional
-        Resolution of the mask, sizes of what is dropped and filled, and where masks
+        Resolution of the mask, sizes of what is removed and filled, and where masks
         drawn by hand lie.
 
     Returns
@@ -32,7 +32,9 @@ def find_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMask:
     Raises
     ------
     GridError
-        If a mask drawn by hand is missing, damaged or not of this slide.
+        If a mask drawn by hand is missing, damaged or of another slide.
+    SlideError
+        If the slide's resolution is unknown.
     """
     config = config or TissueConfig()
     drawn = config.masks and drawn_mask(config.masks, slide)
@@ -45,12 +47,24 @@ def find_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMask:
 
 
 def drawn_mask(masks: Path, slide: Slide) -> Path | None:
-    """Tell which file holds a slide's mask; None where a folder holds none of it.
+    """Return the file that holds a slide's mask.
+
+    Parameters
+    ----------
+    masks : Path
+        Folder of masks, or one file.
+    slide : Slide
+        Its name selects the file.
+
+    Returns
+    -------
+    Path or None
+        None where a folder holds no mask of the slide.
 
     Raises
     ------
     GridError
-        If there is no such folder or file, or it holds two masks of the slide.
+        If the folder or file does not exist, or holds two masks of the slide.
     """
     if not masks.exists():
         raise GridError("no such folder or file of masks", masks, "Check --masks")

@@ -1,4 +1,4 @@
-"""The noun `TissueMask`: where a slide holds tissue."""
+"""The class `TissueMask`: where a slide holds tissue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_mcm.core.errors import GridError
 
 FOUND = "found"
-"""The source of a mask that nobody drew."""
+"""The source of a mask that was computed, not drawn."""
 
 
 _SAME_ASPECT = 0.02
@@ -42,7 +42,7 @@ class TissueMask:
     def from_array(
         cls, mask: NDArray[Any], slide_size: tuple[int, int], source: str = "drawn"
     ) -> TissueMask:
-        """Take any picture of the whole slide for a mask, a napari Labels layer say.
+        """Turn a picture of the whole slide, for example a napari Labels layer, into a mask.
 
         Parameters
         ----------
@@ -50,49 +50,63 @@ class TissueMask:
             Tissue where it is not 0, at any resolution.
         slide_size : tuple of int
             Width and height of the slide in level-0 pixels.
-        source : str
-            Where it comes from.
+        source : str, optional
+            Name of the file or layer that it comes from.
+
+        Returns
+        -------
+        TissueMask
+            The mask covers the whole slide.
 
         Raises
         ------
         GridError
-            If it is no picture or has not the slide's shape.
+            If it is not two-dimensional, or its aspect ratio is not the slide's.
         """
         if mask.ndim != 2 or not mask.size:
             raise GridError(
-                f"a mask of shape {mask.shape} is no picture", hint="Give rows, columns"
+                f"a mask of shape {mask.shape} is not a picture",
+                hint="It must have two axes, rows and columns",
             )
         height, width = mask.shape
         downsample = slide_size[0] / width, slide_size[1] / height
         if not _same_shape((width, height), slide_size):
             raise GridError(
-                f"a mask of {width} x {height} px has not the shape of a slide of "
-                f"{slide_size[0]} x {slide_size[1]} px",
+                f"a mask of {width} x {height} px does not have the aspect ratio of a "
+                f"slide of {slide_size[0]} x {slide_size[1]} px",
                 hint="It must cover the whole slide, and nothing else",
             )
         return cls(np.asarray(mask != 0), downsample, source)
 
     @property
     def fraction(self) -> float:
-        """The part of the slide that is tissue, 0 to 1."""
+        """The fraction of the slide that is tissue, 0 to 1.
+
+        Returns
+        -------
+        float
+        """
         return float(self.mask.mean())
 
     def coverage(
         self, xy: NDArray[np.int64], size: tuple[float, float]
     ) -> NDArray[np.float64]:
-        """Tell how much of each patch is tissue.
+        """Compute the tissue fraction of each patch.
+
+        The sum over a patch is read from a summed-area table, with patch borders that
+        may lie inside mask pixels.
 
         Parameters
         ----------
-        xy : ndarray of int, shape (N, 2)
-            Upper left corners, in level-0 pixels.
+        xy : ndarray of int64, shape (n_patches, 2)
+            Upper left corners (x, y) in level-0 pixels.
         size : tuple of float
-            Width and height of a patch, in level-0 pixels.
+            Width and height of a patch in level-0 pixels.
 
         Returns
         -------
-        ndarray of float, shape (N,)
-            0 to 1, exact to a mask pixel's edge.
+        ndarray of float64, shape (n_patches,)
+            0 to 1; mask pixels that are partly covered count partly.
         """
         sums = self._sums
         left, top = xy[:, 0] / self.downsample[0], xy[:, 1] / self.downsample[1]
@@ -109,7 +123,7 @@ class TissueMask:
 
     @cached_property
     def _sums(self) -> NDArray[np.float64]:
-        """How much tissue lies above and to the left of each mask pixel's corner."""
+        """Summed-area table: tissue pixels above and to the left of each corner."""
         height, width = self.mask.shape
         sums = np.zeros((height + 1, width + 1))
         sums[1:, 1:] = self.mask.cumsum(0, dtype=np.float64).cumsum(1)
@@ -117,7 +131,7 @@ class TissueMask:
 
 
 def _same_shape(mask: tuple[int, int], slide: tuple[int, int]) -> bool:
-    """Tell whether a mask has a slide's aspect ratio, to 2 % or a pixel of its own."""
+    """Return whether a mask has a slide's aspect ratio, within 2 % or one mask pixel."""
     (width, height), aspect = mask, slide[0] / slide[1]
     off = max(_SAME_ASPECT * width, 1), max(_SAME_ASPECT * height, 1)
     return abs(width - height * aspect) <= off[0] or (
@@ -140,7 +154,7 @@ def _integral(
 
 
 class TissueConfig(BaseModel):
-    """How tissue is told from background."""
+    """How tissue is separated from background."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -148,7 +162,7 @@ class TissueConfig(BaseModel):
         8.0, gt=0, description="Resolution of the tissue mask, in µm per pixel."
     )
     min_object_um: float = Field(
-        100.0, ge=0, description="Smaller pieces are dropped: side of a square, in µm."
+        100.0, ge=0, description="Smaller pieces are removed: side of a square, in µm."
     )
     max_hole_um: float = Field(
         150.0, ge=0, description="Smaller holes are filled: side of a square, in µm."

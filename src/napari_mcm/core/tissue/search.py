@@ -1,4 +1,17 @@
-"""The search for tissue on a thumbnail."""
+"""Tissue search on a thumbnail of the slide.
+
+Pixels become optical density above the glass, per channel,
+
+    D = -log10(min(I / I_glass, 1)),
+
+where I_glass is the most frequent colour of bright, nearly neutral, even pixels. A
+pixel is tissue when it is clearly stained (the smoothed range of D over the channels is
+above 0.10), or when it absorbs light and its surroundings are rough (the standard
+deviation of the mean density within 40 µm is above 0.012), as cells are and haze,
+printed spots and shading are not. Marker ink, found by the ratios of its channels, and
+grey dirt are taken out. Closing, opening and the removal of small pieces and holes give
+the mask; all lengths are in microns.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +23,13 @@ from numpy.typing import NDArray
 from napari_mcm.core.slides.tiles import DAMAGED, Pixels
 from napari_mcm.core.tissue.mask import TissueConfig
 
-# Lengths in µm: about a nucleus, a group of cells, the wall of a fat cell to the next.
+# Lengths in µm: about a nucleus, a group of cells, the walls of a fat cell apart.
 _NUCLEUS, _CELLS, _GAP = 8.0, 40.0, 24.0
 
 _STROKE, _INK_REACH = 25.0, 200.0
 
 
-# Optical densities. Haze and printed spots stay below, pale fat and stroma above.
+# Optical densities: haze and printed spots are below, pale fat and stroma above.
 _STAINED, _FAINT, _ROUGH = 0.10, 0.015, 0.012
 
 _LEAST_TINT, _LEAST_HUE = 0.012, 0.2
@@ -26,25 +39,23 @@ _FAINT_INK = 0.1
 _DULL, _DULL_HUE = 0.04, 0.17
 
 
-# A scanner that leaves parts out paints them blacker than any ink.
+# Grey level: scanners fill parts that they skip with a black darker than any ink.
 _UNSCANNED = 8
 
 
 def search(rgb: Pixels, mpp: float, config: TissueConfig) -> Mask:
     """Find the tissue on a thumbnail.
 
-    A pixel is tissue when it is clearly stained, or when it absorbs at all and its
-    surroundings are rough as cells make them, which haze, printed spots and shading
-    are not. Pen strokes are left out, and so is what has no colour: dirt.
+    The module's docstring describes the algorithm.
 
     Parameters
     ----------
     rgb : ndarray of uint8, shape (height, width, 3)
         The whole slide.
     mpp : float
-        Its resolution in µm per pixel.
+        Resolution of `rgb` in µm per pixel.
     config : TissueConfig
-        Sizes of what is dropped and filled.
+        Sizes of what is removed and filled.
 
     Returns
     -------
@@ -65,7 +76,7 @@ def search(rgb: Pixels, mpp: float, config: TissueConfig) -> Mask:
 
 
 def _density(rgb: Pixels) -> Density:
-    """Turn light into absorbance; what was not scanned, or is damaged, is glass."""
+    """Convert light to optical density; unscanned and damaged pixels count as glass."""
     highest = lightest(rgb)
     void = ((highest == DAMAGED) & (darkest(rgb) == DAMAGED)) | (highest < _UNSCANNED)
     glass = glass_colour(rgb)
@@ -89,13 +100,13 @@ def _absorbs(density: Density, mpp: float) -> Mask:
 
 
 def _trim(mask: Mask, density: Density, mpp: float) -> Mask:
-    """Take away the rim of glass that smoothing has added."""
+    """Remove the rim of glass that smoothing has added."""
     rim = mask & ~shrink(mask, 2 * _NUCLEUS / mpp)
     return np.asarray(mask & ~(rim & (mean(density) < 2 * _FAINT)))
 
 
 def _pen(density: Density, mpp: float) -> Mask:
-    """Find marker ink in strokes rather than specks, and its faint fringe."""
+    """Find marker ink in strokes, not specks, and its faint fringe."""
     from scipy import ndimage
 
     strokes = open_(ink(density), _STROKE / mpp)
@@ -108,18 +119,18 @@ def _pen(density: Density, mpp: float) -> Mask:
 
 
 def _dull(density: Density, mpp: float) -> Mask:
-    """Find what is grey: thin black ink, dust out of focus, a cover slip's edge."""
+    """Find grey areas: thin black ink, dust out of focus, the edge of a cover slip."""
     from scipy import ndimage
 
     sigma = max(_GAP / mpp, 0.5)
-    # Brown and blue cells side by side are grey together, but not one by one.
+    # Smoothed over few pixels: brown and blue cells would average to grey over more.
     hue = ndimage.gaussian_filter(tint(density), sigma)
     dense = ndimage.gaussian_filter(mean(density), sigma)
     return np.asarray((dense > _DULL) & (hue < _DULL_HUE * dense))
 
 
 def _drop_colourless(mask: Mask, density: Density) -> Mask:
-    """Drop pieces that are grey as a whole: dust, ink that is too thin to be black."""
+    """Remove pieces that are grey as a whole: dust, ink that is too thin to be black."""
     from scipy import ndimage
 
     labels, count = ndimage.label(mask)
@@ -133,7 +144,7 @@ def _drop_colourless(mask: Mask, density: Density) -> Mask:
 
 
 Density = NDArray[np.float32]
-"""Optical density above the glass, per channel: shape (height, width, 3)."""
+"""Optical density above the glass, per channel, shape (height, width, 3)."""
 
 
 DULLEST_GLASS = 170.0
@@ -154,27 +165,69 @@ _BAND = 256
 
 
 def lightest(values: NDArray[np.generic]) -> NDArray[Any]:
-    """Give the greatest of a pixel's channels (height, width).
+    """Return the largest channel of each pixel.
 
     Written out, this takes a tenth of the time of `max` over an axis of three.
+
+    Parameters
+    ----------
+    values : ndarray, shape (height, width, 3)
+        Pixels or densities.
+
+    Returns
+    -------
+    ndarray, shape (height, width)
+        Of the same type.
     """
     first, second, third = np.moveaxis(values, -1, 0)
     return np.asarray(np.maximum(np.maximum(first, second), third))
 
 
 def darkest(values: NDArray[np.generic]) -> NDArray[Any]:
-    """Give the least of a pixel's channels (height, width)."""
+    """Return the smallest channel of each pixel.
+
+    Parameters
+    ----------
+    values : ndarray, shape (height, width, 3)
+        Pixels or densities.
+
+    Returns
+    -------
+    ndarray, shape (height, width)
+        Of the same type.
+    """
     first, second, third = np.moveaxis(values, -1, 0)
     return np.asarray(np.minimum(np.minimum(first, second), third))
 
 
 def tint(density: Density) -> NDArray[np.float32]:
-    """Tell how far a pixel's channels lie apart (height, width): how coloured it is."""
+    """Return how coloured each pixel is: the range of its channels' densities.
+
+    Parameters
+    ----------
+    density : ndarray of float32, shape (height, width, 3)
+        Optical density above the glass.
+
+    Returns
+    -------
+    ndarray of float32, shape (height, width)
+        0 for grey.
+    """
     return np.asarray(lightest(density) - darkest(density), np.float32)
 
 
 def mean(density: Density) -> NDArray[np.float32]:
-    """Give the mean of a pixel's channels (height, width)."""
+    """Return the mean of each pixel's channels.
+
+    Parameters
+    ----------
+    density : ndarray of float32, shape (height, width, 3)
+        Optical density above the glass.
+
+    Returns
+    -------
+    ndarray of float32, shape (height, width)
+    """
     first, second, third = np.moveaxis(density, -1, 0)
     return np.asarray((first + second + third) / 3, np.float32)
 
@@ -182,7 +235,7 @@ def mean(density: Density) -> NDArray[np.float32]:
 def glass_colour(rgb: NDArray[np.uint8]) -> Density:
     """Estimate the colour of empty glass.
 
-    It is the most frequent colour among bright, nearly neutral pixels that are like
+    It is the most frequent colour among bright, nearly neutral pixels that resemble
     their neighbours.
 
     Parameters
@@ -193,7 +246,7 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Density:
     Returns
     -------
     ndarray of float32, shape (3,)
-        Near white where a crop shows no glass at all.
+        Grey levels; near white where a crop shows no glass at all.
     """
     glass = np.concatenate([_glass(rgb, top) for top in range(0, len(rgb), _BAND)])
     if len(glass) < max(_LEAST_GLASS * rgb[..., 0].size, 4):
@@ -205,8 +258,8 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Density:
 
 
 def _glass(rgb: NDArray[np.uint8], top: int) -> NDArray[np.uint8]:
-    """Give the pixels (n, 3) of a band of rows that may be glass."""
-    # A row more above, to tell how far its neighbours lie apart.
+    """Return the pixels (n, 3) of a band of rows that may be glass."""
+    # One row more above, to compare the first row with its neighbours.
     band = np.maximum(rgb[max(top - 1, 0) : top + _BAND], 1)
     least = darkest(band)
     green = band[..., 1].astype(np.int16)
@@ -220,7 +273,9 @@ def _glass(rgb: NDArray[np.uint8], top: int) -> NDArray[np.uint8]:
 
 
 def optical_density(rgb: NDArray[np.uint8], glass: Density) -> Density:
-    """Turn light into absorbance, 0 where it is the glass or brighter.
+    """Convert light to optical density, 0 where a pixel is glass or brighter.
+
+    ``-log10(rgb / glass)`` per channel, from a table of the 256 grey levels.
 
     Parameters
     ----------
@@ -228,6 +283,11 @@ def optical_density(rgb: NDArray[np.uint8], glass: Density) -> Density:
         Pixels.
     glass : ndarray of float32, shape (3,)
         See :func:`glass_colour`.
+
+    Returns
+    -------
+    ndarray of float32, shape (..., 3)
+        Optical density above the glass.
     """
     light = np.maximum(np.arange(256, dtype=np.float32), 1)[:, None]
     table = -np.log10(np.minimum(light / glass, 1))
@@ -238,23 +298,24 @@ def optical_density(rgb: NDArray[np.uint8], glass: Density) -> Density:
 
 
 def ink(density: Density, least: float = 0.4) -> NDArray[np.bool_]:
-    """Tell which pixels have the colour of a marker's ink.
+    """Find the pixels that have the colour of a marker's ink.
 
     Haematoxylin absorbs red and green alike, eosin and DAB absorb green and blue more
-    than red, but none of them all but spares a channel. Blue ink absorbs red far more
-    than green, green ink spares green, red ink absorbs green and blue alike and spares
-    red, and black ink absorbs all three alike and much.
+    than red, but each of them absorbs some light in every channel. Blue ink
+    absorbs red far more than green, green ink spares green, red ink absorbs green and
+    blue alike and spares red, and black ink absorbs all three alike and strongly.
 
     Parameters
     ----------
     density : ndarray of float32, shape (..., 3)
         Optical density above the glass.
-    least : float
+    least : float, optional
         Density from which blue ink counts. Pale blue may be haematoxylin.
 
     Returns
     -------
     ndarray of bool, shape (...)
+        True on ink.
     """
     red, green, blue = np.moveaxis(density, -1, 0)
     found = (red > least) & (red > 1.4 * green)
@@ -262,7 +323,7 @@ def ink(density: Density, least: float = 0.4) -> NDArray[np.bool_]:
     found |= (green > 1.4 * least) & (blue > 0.75 * green) & (red < 0.28 * green)
     low = darkest(density)
     found |= (low > 2 * least) & (lightest(density) < 1.25 * low)
-    # So dark that the ratios of what is left of the light say nothing.
+    # So little light is left that ratios of channels are noise.
     return np.asarray(found | (low > _PITCH_BLACK))
 
 
@@ -270,14 +331,27 @@ Mask = NDArray[np.bool_]
 
 
 _SHORT = 6.0
-"""Radius in pixels up to which growing by copies is quicker than by distances."""
+"""Radius in pixels up to which shifted copies are faster than a distance transform."""
 
 
 def grow(mask: Mask, radius: float) -> Mask:
-    """Add what is no farther than a radius from a mask."""
+    """Dilate a mask by a disc.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (height, width)
+        True inside.
+    radius : float
+        Of the disc, in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+        True where a pixel of the mask is within `radius`.
+    """
     if radius <= _SHORT:
         return _smear(mask, radius)
-    # Without anything to measure from, distances would be undefined.
+    # In an empty mask, distances would be undefined.
     if not mask.any():
         return mask
     from scipy import ndimage
@@ -286,7 +360,7 @@ def grow(mask: Mask, radius: float) -> Mask:
 
 
 def _smear(mask: Mask, radius: float) -> Mask:
-    """Grow by laying shifted copies over each other: quicker where they are few."""
+    """Dilate by combining shifted copies: faster where they are few."""
     reach = int(radius)
     padded = np.pad(mask, reach)
     height, width = mask.shape
@@ -300,25 +374,77 @@ def _smear(mask: Mask, radius: float) -> Mask:
 
 
 def shrink(mask: Mask, radius: float) -> Mask:
-    """Take away what is no farther than a radius from a mask's outside."""
+    """Erode a mask by a disc.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (height, width)
+        True inside.
+    radius : float
+        Of the disc, in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+        True where no pixel outside the mask is within `radius`.
+    """
     return ~grow(~mask, radius)
 
 
 def close(mask: Mask, radius: float) -> Mask:
-    """Fill gaps narrower than twice a radius."""
-    # Room around it, or what ends near the border would be drawn out to it.
+    """Fill gaps narrower than twice a radius: dilation, then erosion.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (height, width)
+        True inside.
+    radius : float
+        Of the disc, in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+        The closed mask.
+    """
+    # Padded, or what ends near the border would be extended to it.
     room = int(radius) + 1
     padded = np.pad(mask, room)
     return shrink(grow(padded, radius), radius)[room:-room, room:-room]
 
 
 def open_(mask: Mask, radius: float) -> Mask:
-    """Take away what is narrower than twice a radius."""
+    """Remove what is narrower than twice a radius: erosion, then dilation.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (height, width)
+        True inside.
+    radius : float
+        Of the disc, in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+        The opened mask.
+    """
     return grow(shrink(mask, radius), radius)
 
 
 def drop_small(mask: Mask, pixels: float) -> Mask:
-    """Drop pieces of fewer pixels; only sides connect them, not corners."""
+    """Remove connected pieces below a size; corners do not connect.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (height, width)
+        True inside.
+    pixels : float
+        Smallest number of pixels of a piece that stays.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+        The mask without small pieces.
+    """
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask)
