@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import fsspec
@@ -12,6 +13,7 @@ from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.errors import ConfigError, OutputError
 from napari_mcm.core.features import ExtractConfig, extract_slides, read_features
 from napari_mcm.core.features import slide_prefetch as ahead
+from napari_mcm.core.features.remote_store import RemoteFeatureStore
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.runtime.jobs import Note, run
 from napari_mcm.core.slides import open_slide
@@ -191,6 +193,21 @@ def test_other_features_take_the_place_of_published_ones(
         asked = config(tmp_path / str(side), slides[:1], publish=url, grid=grid)
         run(extract_slides(asked, [encoder]))
     assert published(url) == parts(tmp_path / "64")
+
+
+def test_a_name_with_brackets_replaces_its_own_copy_only(tmp_path, url):
+    names = ("S12 [A].features.zarr", "S12 A.features.zarr")
+    store = RemoteFeatureStore(url)
+    for identity in ("old", "new"):
+        for name in names[: 1 if identity == "new" else 2]:
+            file = tmp_path / identity / name
+            (file / "features" / "c").mkdir(parents=True)
+            (file / "features" / "c" / identity).write_text(identity)
+            marker = {"attributes": {"identity": identity, "complete": True}}
+            (file / "zarr.json").write_text(json.dumps(marker))
+            run(store.put(file, name))
+    (tmp_path / "old" / names[1]).rename(tmp_path / "new" / names[1])
+    assert published(url) == parts(tmp_path / "new")
 
 
 def test_a_place_that_cannot_be_reached_is_said_before_any_work(slides, tmp_path):

@@ -256,15 +256,16 @@ def test_feature_files_beside_are_asked(
     assert "another encoder" in ready.session.jobs.status.details
 
 
-def test_a_slide_is_found_beside_by_what_it_is(tmp_path: Path) -> None:
-    path = write_slide(tmp_path / "slide.tif")
+@pytest.mark.parametrize("name", ["slide", "S12 [A]", "a*?"])
+def test_a_slide_is_found_beside_by_what_it_is(tmp_path: Path, name: str) -> None:
+    path = write_slide(tmp_path / f"{name}.tif")
     (tmp_path / "slide.txt").write_text("no slide")
     write_slide(tmp_path / "slide2.tif", blank=True)
     with open_slide(path) as slide:
         fingerprint = slide.fingerprint
-    found = Found("slide", fingerprint, tmp_path / "f" / "x.features.zarr", 1, 1, 1)
+    found = Found(name, fingerprint, tmp_path / "f" / "x.features.zarr", 1, 1, 1)
     assert find_slide(found, [tmp_path]) == path
-    with pytest.raises(Exception, match="Open it by hand"):
+    with pytest.raises(Exception, match="Open it yourself"):
         find_slide(replace(found, fingerprint="other"), [tmp_path])
 
 

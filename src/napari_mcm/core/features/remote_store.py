@@ -132,7 +132,11 @@ class RemoteFeatureStore:
         try:
             marker = f"{target}/{_MARKER}"
             if self._fs.exists(marker):  # of another identity
-                self._fs.rm(target, recursive=True)
+                # Marker first: what is left of an interrupted removal is no feature
+                # file. One by one, as `rm` takes the brackets of a name for a pattern.
+                self._fs.rm_file(marker)
+                for part in self._fs.find(target):
+                    self._fs.rm_file(part)
             for start in range(0, len(parts), _AT_ONCE):
                 yield Progress(f"Publishing {name}", start, len(parts), "files")
                 some = parts[start : start + _AT_ONCE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ class CrossSlideSearch:
             self._slot, directions = shown[0], one.directions
             encoder = loaded.index.features.encoder
             session.jobs.start(
-                "Query on other slides",
+                "Searching other slides",
                 lambda: search(folder, encoder, directions, threshold),
                 self._arrived,
             )
@@ -198,9 +199,9 @@ def search(
     files = sorted(folder.glob("*.features.zarr"))
     found: list[Found] = []
     for number, file in enumerate(files):
-        yield Progress("Asking slides", number, len(files), "slides")
+        yield Progress("Searching slides", number, len(files), "slides")
         answer = yield from run_in_thread(
-            "Asking slides", _ask, file, encoder, directions, threshold
+            "Searching slides", _ask, file, encoder, directions, threshold
         )
         if isinstance(answer, str):
             yield Note(f"{file.name}: {answer}")
@@ -222,7 +223,7 @@ def find_slide(found: Found, folders: Sequence[Path]) -> Path:
 
     near = [found.features.parent, *found.features.parents[1:3], *folders]
     for folder in dict.fromkeys(near):
-        for file in sorted(folder.glob(f"{found.name}*")):
+        for file in sorted(folder.glob(f"{escape(found.name)}*")):
             if file.name.endswith(".features.zarr"):
                 continue
             try:
@@ -233,7 +234,7 @@ def find_slide(found: Found, folders: Sequence[Path]) -> Path:
                 continue
     raise FeatureError(
         f"slide {found.name} is not in {' or '.join(str(f) for f in folders)}",
-        hint="Open it by hand: the query is shown on it then",
+        hint="Open it yourself: the query is then shown on it",
     )
 
 
@@ -250,7 +251,7 @@ def _ask(
         features: FeatureSet = read_features(file)
         wanted = fingerprint_of(encoder)
         if not wanted or fingerprint_of(features.encoder) != wanted:
-            return "made with another encoder, left out"
+            return "made with another encoder, skipped"
         heatmap = heatmap_of(SimilarityIndex(features), directions, "")
     except McmError as error:
         return str(error)
