@@ -182,11 +182,14 @@ def test_three_encoders_and_one_can_be_drawn(study):
         ({"features": ()}, "nothing to compare"),
         ({"out": None}, "no output folder"),
         ({"labels": ()}, "--labels: are missing"),
-        ({"slides": ("a.svs",)}, "is given beside slides"),
+        ({"slides": ("a.svs",)}, "cannot be combined with slides"),
         ({"classes": ("tumour", "fat")}, "no patch is of class fat"),
         ({"classes": ("tumour",)}, "1 class"),
-        ({"protocol": ProtocolConfig(few_shot=80)}, "class stroma has 70 patches"),
-        ({"features": ("nowhere",)}, "no such folder of features"),
+        (
+            {"protocol": ProtocolConfig(few_shot=80)},
+            "class stroma has 70 training patches",
+        ),
+        ({"features": ("nowhere",)}, "folder of features does not exist"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_a_line(study, given, message):

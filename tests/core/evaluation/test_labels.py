@@ -202,7 +202,9 @@ def test_encoders_of_other_patches_are_refused():
 def test_classes_that_do_not_occur_are_named():
     sets = {"p": {"one": make_features(make_grid(), 1, 0)}}
     labels = {"one": ["a", "b"] * 40}
-    with pytest.raises(ConfigError, match="no patch is of class c. There are: a, b"):
+    with pytest.raises(
+        ConfigError, match="no patch is of class c. The classes are: a, b"
+    ):
         gather(sets, labels, classes=("a", "c"))
     with pytest.raises(FeatureError, match="no patch .* lies in a labelled region"):
         gather(sets, {"one": [""] * 80})
@@ -214,7 +216,7 @@ def test_classes_that_do_not_occur_are_named():
 def test_a_class_with_too_few_patches_is_named():
     labels, folds = np.array([0] * 20 + [1] * 6), np.arange(26) % 2
     check_counts(labels, ("many", "few"), folds, 3)
-    with pytest.raises(FeatureError, match="class few has 3 patches .* 4 are"):
+    with pytest.raises(FeatureError, match="class few has 3 training patches .* 4 are"):
         check_counts(labels, ("many", "few"), folds, 4)
 
 

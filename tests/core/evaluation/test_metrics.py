@@ -178,7 +178,7 @@ def test_encoders_are_tried_on_the_same_draws():
 
 
 def test_too_few_labels_are_told():
-    with pytest.raises(FeatureError, match="class 1 has 2 training patches, 5 are"):
+    with pytest.raises(FeatureError, match="class 1 has 2 training patches, and 5 are"):
         draw_labels(np.array([0] * 9 + [1] * 2), np.ones(11, bool), 5, (0,))
 
 

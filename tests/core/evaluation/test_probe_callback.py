@@ -82,7 +82,7 @@ def test_labels_that_do_not_fit_are_told():
     pixels, classes, groups = planted()
     with pytest.raises(FeatureError, match="120 patches with 119 classes"):
         HeldOutProbe(pixels, classes[1:], groups)
-    with pytest.raises(FeatureError, match="class a has 40 patches .* 50 are"):
+    with pytest.raises(FeatureError, match="class a has 40 training patches .* 50 are"):
         HeldOutProbe(pixels, classes, groups, k=50)
 
 
@@ -118,7 +118,7 @@ def test_it_is_read_from_labelled_slides(write_slide, tmp_path):
     without = run(read, heard.append)
     assert without.names == probe.names
     assert [e.text for e in heard if isinstance(e, Note)] == [
-        "the probe leaves out fat: under 5 labelled patches to learn from"
+        "the probe leaves out fat: fewer than 5 labelled patches for training"
     ]
     for slide in slides:
         slide.close()

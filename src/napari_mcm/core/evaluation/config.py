@@ -1,4 +1,4 @@
-"""Every option of an evaluation."""
+"""Options of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,103 +15,103 @@ from napari_mcm.core.tissue import TissueConfig
 
 
 class ProtocolConfig(BaseModel):
-    """The protocol: how classifiers are trained and intervals drawn."""
+    """How classifiers are trained and intervals are computed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     strength: Annotated[float, Field(gt=0)] | Literal["inner"] = Field(
         "inner",
         description="Inverse strength C of the linear probe's L2 penalty; inner "
-        "chooses among 0.1, 1, 10 and 100 in a split of the training groups.",
+        "chooses 0.1, 1, 10 or 100 by an inner split of the training groups.",
     )
     folds: int = Field(
         10,
         ge=2,
         le=1000,
-        description="Groups are left out one by one, or in this many folds where "
-        "there are more.",
+        description="Maximum number of folds; with fewer groups, each group is a fold.",
     )
     neighbours: int = Field(
-        20, ge=1, le=10_000, description="Neighbours that vote, by cosine similarity."
+        20,
+        ge=1,
+        le=10_000,
+        description="Number of nearest neighbours, by cosine similarity.",
     )
     few_shot: int = Field(
-        10, ge=1, le=10_000, description="Labels a class of the few-shot probe."
+        10, ge=1, le=10_000, description="Labels per class of the few-shot probe."
     )
     draws: int = Field(
         40,
         ge=1,
         le=10_000,
-        description="Draws of those labels, of which the mean counts.",
+        description="Number of few-shot draws averaged.",
     )
     candidates: Literal["other", "same", "all"] = Field(
         "other",
-        description="What a query is compared with: patches of other groups, of its "
-        "own, or all.",
+        description="Candidates of a similarity query: patches of other groups, of the "
+        "same group, or all.",
     )
     resamples: int = Field(
-        2000, ge=100, le=1_000_000, description="Bootstrap resamples of intervals."
+        2000, ge=100, le=1_000_000, description="Bootstrap resamples per interval."
     )
     block_um: float = Field(
         1000.0,
         gt=0,
-        description="Side in µm of the squares that are resampled where there are "
-        "fewer than 5 groups.",
+        description="Side in µm of the squares that are resampled if there are fewer "
+        "than 5 groups.",
     )
-    seed: int = Field(0, ge=0, description="Names the random draws.")
+    seed: int = Field(0, ge=0, description="Random seed.")
 
 
 class EvaluateConfig(BaseModel):
-    """Encoders side by side on labelled patches."""
+    """Comparison of encoders on labelled patches."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slides: tuple[Path, ...] = Field(
-        (), description="Slides to compute features of; none with --features."
+        (), description="Slides to compute features of; not with --features."
     )
     encoder: tuple[str, ...] = Field(
         (), description="Encoders to compare on the slides; the first is the reference."
     )
     features: tuple[str, ...] = Field(
         (),
-        description="Folders of feature files to compare, one an encoder: DIR or "
+        description="Folders of feature files to compare, one per encoder: DIR or "
         "NAME=DIR; the first is the reference.",
     )
     labels: tuple[Path, ...] = Field(
         (),
         description="Labels of the slides: a folder of SLIDE.geojson or SLIDE.csv, or "
-        "a file a slide in the slides' order.",
+        "one file per slide in the slides' order.",
     )
     label_pattern: str | None = Field(
         None,
-        description="Which files of that folder hold labels; by default *.geojson, "
+        description="Pattern of the label files in that folder; by default *.geojson, "
         "else *.csv.",
     )
     columns: tuple[str, str, str] = Field(
         ("x", "y", "label"),
-        description="Columns of a CSV of points, in level-0 pixels; with a column "
-        "radius, patches within it are labelled, else the one that holds the point.",
+        description="Columns of a CSV of points, in level-0 pixels. With a column "
+        "radius, all patches within it are labelled, else the one around the point.",
     )
-    classes: tuple[str, ...] = Field(
-        (), description="Classes to tell apart; by default all."
-    )
+    classes: tuple[str, ...] = Field((), description="Classes to use; by default all.")
     exclude: tuple[str, ...] = Field(
         ("undetermined",), description="Classes to leave out."
     )
     positive: str | None = Field(
         None,
-        description="Class whose AUROC against the others counts; by default the mean "
-        "over all classes.",
+        description="Class whose AUROC against the others is measured; by default the "
+        "mean over all classes.",
     )
     covered: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Least part of a patch that its class covers, 0 to 1; with 0 the "
-        "class at the patch's centre counts.",
+        description="Min. fraction of a patch that its class covers, 0 to 1; with 0 the "
+        "class at the patch's centre is used.",
     )
     centred: bool = Field(
         False,
-        description="Lay a patch centred on each labelled point, and its eight "
+        description="Place a patch centred on each labelled point, and its eight "
         "neighbours, instead of a lattice; for slides with a CSV of points.",
     )
     groups: Path | None = Field(
@@ -119,9 +119,9 @@ class EvaluateConfig(BaseModel):
         description="CSV with the columns slide and patient: patients are left out "
         "and resampled as a whole; by default slides are.",
     )
-    out: Path | None = Field(None, description="Folder of tables, figure and parts.")
+    out: Path | None = Field(None, description="Folder for tables, figure and parts.")
     batch_size: BatchSize = Field(
-        "auto", description="Patches a batch; auto is 16 on a CPU, 256 on a GPU."
+        "auto", description="Patches per batch; auto is 16 on a CPU, 256 on a GPU."
     )
     workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
     protocol: ProtocolConfig = ProtocolConfig()

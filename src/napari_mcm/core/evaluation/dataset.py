@@ -27,7 +27,7 @@ Sets = Mapping[str, FeatureSet]
 
 @dataclass(frozen=True, eq=False)
 class LabelledPatches:
-    """N patches of several slides with a class each, and what encoders make of them.
+    """N labelled patches of several slides, with the features of each encoder.
 
     Attributes
     ----------
@@ -36,20 +36,20 @@ class LabelledPatches:
     classes : tuple of str
         Names, in alphabetical order.
     groups : ndarray of int64, shape (N,)
-        Index into `group_names`: slides, or patients.
+        Index into `group_names`.
     group_names : tuple of str
-        What is left out together.
+        Slides or patients, whose patches are left out together.
     slides : ndarray of int64, shape (N,)
         Index into `slide_names`.
     slide_names : tuple of str
-        Names.
+        Names of the slides.
     places_um : ndarray of float64, shape (N, 2)
-        Centres on their slide, in microns.
+        Centres (x, y) on their slide, in microns.
     features : mapping of str to ndarray of float32, shape (N, D)
-        By encoder.
+        Features by encoder.
     surroundings : mapping of str to ndarray of float32, shape (N, D)
-        By encoder: each patch averaged with those of its eight neighbours that are
-        there.
+        By encoder, each patch's features averaged with those of its neighbours, up to
+        eight.
     """
 
     labels: Labels
@@ -66,7 +66,13 @@ class LabelledPatches:
         return len(self.labels)
 
     def counts(self) -> dict[str, int]:
-        """Count the patches of each class."""
+        """Count the patches of each class.
+
+        Returns
+        -------
+        dict of str to int
+            Number by class.
+        """
         found = np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, found.tolist(), strict=True))
 
@@ -78,25 +84,30 @@ def gather(
     exclude: Sequence[str] = (),
     patients: Mapping[str, str] | None = None,
 ) -> LabelledPatches:
-    """Take the labelled patches that every encoder has features of.
+    """Select the labelled patches that every encoder has features of.
 
     Parameters
     ----------
     encoders : mapping of str to mapping of str to FeatureSet
         Features by encoder and slide, on the same grids.
     labels : mapping of str to sequence of str
-        By slide, a class a patch; empty for none.
-    classes, exclude : sequence of str
-        Classes to keep (all, if none are named), and to leave out.
+        By slide, one class per patch; empty for none.
+    classes, exclude : sequence of str, optional
+        Classes to use (by default all), and to leave out.
     patients : mapping of str to str, optional
-        Group of each slide; by default each is its own.
+        Group of each slide; by default each slide is its own.
+
+    Returns
+    -------
+    LabelledPatches
+        The patches, slide by slide.
 
     Raises
     ------
     FeatureError
-        If nothing is labelled, or encoders have other patches.
+        If nothing is labelled, or encoders have different patches.
     ConfigError
-        If a class to keep does not occur, or a slide has no group.
+        If a class to use does not occur, or a slide has no group.
     """
     check_grids(encoders)
     rows = {s: _rows(encoders, s, n, classes, exclude) for s, n in labels.items()}
@@ -107,23 +118,28 @@ def gather(
             raise ConfigError(
                 f"no patch is of class {name}",
                 "--classes",
-                f"There are: {', '.join(named) or 'none'}",
+                f"The classes are: {', '.join(named) or 'none'}",
             )
     if not rows:
         raise FeatureError(
             "no patch with features lies in a labelled region",
-            hint="Are the labels of these slides, in pixels of the finest level?",
+            hint="Are the labels of these slides, in level-0 pixels?",
         )
     return _assemble(encoders, labels, rows, patients)
 
 
 def check_grids(encoders: Mapping[str, Sets]) -> None:
-    """See that all encoders looked at the same patches.
+    """Check that all encoders have features of the same patches.
+
+    Parameters
+    ----------
+    encoders : mapping of str to mapping of str to FeatureSet
+        Features by encoder and slide.
 
     Raises
     ------
     FeatureError
-        If they did not, naming slide and encoder.
+        If they differ; the message names slide and encoder.
     """
     first, *others = encoders
     for name in others:
@@ -131,13 +147,13 @@ def check_grids(encoders: Mapping[str, Sets]) -> None:
             other = encoders[name][slide]
             if other.grid.fingerprint != one.grid.fingerprint:
                 raise FeatureError(
-                    f"{slide}: {name} has other patches ({_said(other.grid)}) than "
-                    f"{first} ({_said(one.grid)})",
+                    f"{slide}: {name} has other patches ({_describe(other.grid)}) than "
+                    f"{first} ({_describe(one.grid)})",
                     hint="Extract with one --mpp and --patch-size for all encoders",
                 )
 
 
-def _said(grid: PatchGrid) -> str:
+def _describe(grid: PatchGrid) -> str:
     return f"{len(grid)} of {grid.patch_size} px at {grid.mpp:g} µm"
 
 
@@ -148,7 +164,7 @@ def _rows(
     classes: Sequence[str],
     exclude: Sequence[str],
 ) -> NDArray[np.int64]:
-    """Tell which patches of a slide are labelled and have features everywhere."""
+    """Return the patches of a slide that are labelled and have features of all encoders."""
     wanted = [
         bool(name) and name not in exclude and (not classes or name in classes)
         for name in names
@@ -205,18 +221,19 @@ def _group(slide: str, patients: Mapping[str, str] | None) -> str:
 
 
 def neighbour_means(features: FeatureSet, rows: NDArray[np.int64]) -> Matrix:
-    """Average patches with those of their eight neighbours that have features.
+    """Average the features of patches with those of their eight neighbours.
 
     Parameters
     ----------
     features : FeatureSet
-        All patches of a slide.
+        Features of all patches of a slide.
     rows : ndarray of int64, shape (M,)
-        Which of them.
+        The patches to average.
 
     Returns
     -------
     ndarray of float32, shape (M, D)
+        Means over the patch and those neighbours that have features.
     """
     lattice = features.grid.lattice.astype(np.int64) + 1
     shape = np.asarray(features.grid.shape) + 2
@@ -228,14 +245,24 @@ def neighbour_means(features: FeatureSet, rows: NDArray[np.int64]) -> Matrix:
     for step in np.ndindex(3, 3):
         at = lattice[rows] + np.asarray(step) - 1
         near = index[at[:, 0], at[:, 1]]
-        there = near >= 0
-        total[there] += features.features[near[there]]
-        count += there
+        exists = near >= 0
+        total[exists] += features.features[near[exists]]
+        count += exists
     return np.asarray(total / np.maximum(count, 1)[:, None], np.float32)
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """Read which patient each slide is of: a CSV with columns slide and patient.
+    """Read the patient of each slide.
+
+    Parameters
+    ----------
+    path : Path
+        CSV with the columns slide and patient.
+
+    Returns
+    -------
+    dict of str to str
+        Patient by slide.
 
     Raises
     ------
@@ -259,23 +286,33 @@ Files = Mapping[str, Mapping[str, Path]]
 
 
 def read_sources(config: EvaluateConfig) -> Job[dict[str, Sets]]:
-    """Read, or first compute, the features of each encoder.
+    """Read, or first compute, the features of each encoder, as a job.
+
+    Parameters
+    ----------
+    config : EvaluateConfig
+        Folders of features, or slides and encoders.
+
+    Yields
+    ------
+    Event
+        Progress of extraction and reading; notes on slides that are left out.
 
     Returns
     -------
     dict of str to mapping of str to FeatureSet
-        By encoder and slide; slides that all encoders have.
+        By encoder and slide; only slides that all encoders have.
 
     Raises
     ------
     ConfigError
-        If there are no or contradictory inputs, or no common slide.
+        If inputs are missing or contradict each other, or no slide is common to all.
     FeatureError
         If a file is damaged or incomplete.
     """
     if config.features and (config.slides or config.encoder):
         raise ConfigError(
-            "is given beside slides and encoders",
+            "cannot be combined with slides and encoders",
             "--features",
             "Give features, or slides with --encoder",
         )
@@ -318,7 +355,7 @@ def _given(features: tuple[str, ...]) -> Files:
             raise ConfigError(
                 f"holds no feature files (*{SUFFIX})",
                 folder,
-                "Make them with napari-mcm extract",
+                "Run napari-mcm extract",
             )
         if name in files:
             raise ConfigError(
@@ -342,22 +379,34 @@ def _of_slides(paths: list[Path]) -> dict[str, Path]:
 
 
 def _named(text: str) -> tuple[str, Path]:
-    """Take ``NAME=DIR`` apart; a folder by itself is named as it is called."""
+    """Split ``NAME=DIR``; a folder alone has its own name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such folder.
+    """
     name, mark, folder = text.partition("=")
     if not mark or Path(text).is_dir():
         name, folder = Path(text).resolve().name, text
     if not Path(folder).is_dir():
-        raise ConfigError("no such folder of features", folder)
+        raise ConfigError("folder of features does not exist", folder)
     return _clean(name), Path(folder)
 
 
 def _clean(name: str) -> str:
-    """Make a name that files can have."""
+    """Return a name that a file can have."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "encoder"
 
 
 def _extracted(config: EvaluateConfig) -> Job[Files]:
-    """Extract into ``out/features``; what is there is taken as it is."""
+    """Extract features into ``out/features``; complete files are kept.
+
+    Raises
+    ------
+    ConfigError
+        If slides or encoders are missing, or no slide could be extracted.
+    """
     from napari_mcm.core.features.batch_extraction import extract_slides
 
     if not config.slides or not config.encoder:
@@ -372,9 +421,9 @@ def _extracted(config: EvaluateConfig) -> Job[Files]:
 
         return _by_folder((yield from extract_spots(config, names)))
     out = config.out / "features"
-    if len(names) == 1:  # several get a folder each by themselves
+    if len(names) == 1:  # extract_slides makes one folder per encoder for several
         out /= names[config.encoder[0]]
-    asked = ExtractConfig(
+    extraction = ExtractConfig(
         slides=config.slides,
         encoder=config.encoder,
         out=out,
@@ -385,32 +434,44 @@ def _extracted(config: EvaluateConfig) -> Job[Files]:
         tissue=config.tissue,
         compute=config.compute,
     )
-    done = yield from extract_slides(asked)
+    done = yield from extract_slides(extraction)
     if not done.files:
         raise ConfigError("no slide could be extracted", hint="; ".join(done.failed))
     return _by_folder(done.files)
 
 
 def _encoder_names(encoders: Sequence[str]) -> dict[str, str]:
-    """Name a folder for each encoder."""
+    """Return a folder name for each encoder.
+
+    Raises
+    ------
+    ConfigError
+        If two encoders have the same name.
+    """
     names = {}
     for spec in encoders:
         path = Path(spec)
         known = path.exists()
-        # A run holds its encoder in a folder of that name.
+        # A run keeps its encoder in a folder named "encoder".
         own = path.resolve().parent.name if path.stem == "encoder" else path.stem
         names[spec] = _clean(own if known else spec)
     if len(set(names.values())) < len(encoders):
         raise ConfigError(
-            "names two encoders alike",
+            "gives two encoders the same name",
             "--encoder",
-            "Extract them into folders of their own, and use --features NAME=DIR",
+            "Extract them into separate folders, and use --features NAME=DIR",
         )
     return names
 
 
 def _by_folder(paths: Sequence[Path]) -> Files:
-    """Sort feature files by encoder and slide."""
+    """Sort feature files by encoder and slide.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
     files: dict[str, dict[str, Path]] = {}
     for path in paths:
         files.setdefault(path.parent.name, {})[slide_of(path)] = path

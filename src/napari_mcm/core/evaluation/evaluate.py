@@ -1,4 +1,9 @@
-"""The job: features of each encoder, labels, measures, intervals, tables and figure."""
+"""Comparison of encoders on labelled patches: features, labels, measures, intervals, figure.
+
+Each encoder's measures are computed on the same patches, folds and draws, and kept in
+``parts`` under a hash of everything that they depend on, so that a repeated evaluation
+computes only what changed.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +47,7 @@ _VERSION = 1
 
 
 def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
-    """Compare encoders on labelled patches.
+    """Compare encoders on labelled patches, as a job.
 
     Parameters
     ----------
@@ -57,16 +62,16 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
     Returns
     -------
     Evaluation
-        Also written to the output folder, with a figure. What was measured before, on
-        the same features and in the same way, is taken from its ``parts``.
+        Also written to the output folder, with a figure. Earlier measurements on the same
+        features with the same protocol are reused from ``parts``.
 
     Raises
     ------
     ConfigError
         If inputs are missing or do not fit each other.
     FeatureError
-        If features are damaged or incomplete, or of other patches, or too few
-        patches are labelled.
+        If features are damaged, incomplete or of other patches, or too few patches are
+        labelled.
     """
     began = time.monotonic()
     if config.out is None:
@@ -97,7 +102,7 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
         patches.group_names,
         resampling.note,
         resampling.level,
-        _said(config, encoders),
+        _describe_protocol(config, encoders),
         time.monotonic() - began,
     )
     yield Progress("Writing tables and figure", 0, None)
@@ -128,8 +133,8 @@ def _label(
             )
     left = Counter(n for names in labels.values() for n in names if n in config.exclude)
     if left:
-        told = ", ".join(f"{count} {name}" for name, count in sorted(left.items()))
-        yield Note(f"patches left out by their class: {told}")
+        text = ", ".join(f"{count} {name}" for name, count in sorted(left.items()))
+        yield Note(f"patches left out by their class: {text}")
     patients = read_patients(config.groups) if config.groups else None
     return gather(encoders, labels, config.classes, config.exclude, patients)
 
@@ -141,13 +146,13 @@ def _task(config: EvaluateConfig, patches: LabelledPatches) -> Task:
             raise ConfigError(
                 f"no patch is of class {config.positive}",
                 "--positive",
-                f"There are: {', '.join(patches.classes)}",
+                f"The classes are: {', '.join(patches.classes)}",
             )
         positive = patches.classes.index(config.positive)
     if len(patches.group_names) < 2:
         raise ConfigError(
-            f"all labelled patches are of one group ({patches.group_names[0]}): one is "
-            "learned from and another tested on",
+            f"all labelled patches are of one group ({patches.group_names[0]}): "
+            "training and testing need different groups",
             hint="Label a second slide",
         )
     folds = deal_folds(patches.groups, config.protocol.folds)
@@ -156,14 +161,14 @@ def _task(config: EvaluateConfig, patches: LabelledPatches) -> Task:
 
 
 def _measure(name: str, task: Task, parts: Path) -> Job[dict[str, Measured]]:
-    """Take all measures of an encoder, those that are kept from where they are."""
+    """Compute all measures of an encoder, or read those that are stored."""
     found: dict[str, Measured] = {}
     for kind, part in PARTS.items():
         data = getattr(task.patches, part.source)[name]
         path = parts / f"{name}-{kind}-{_key(kind, data.tobytes(), task)}.json"
-        kept = _take(path)
+        kept = _read_part(path)
         if kept is None:
-            # Products this small are slower on several threads, far so on a busy machine.
+            # Products this small are slower on several threads, on a busy machine by far.
             with threadpool_limits(1, "blas"):
                 kept = yield from _named(part.make(data, task), name)
             write_text(path, json.dumps(to_json(kept)) + "\n")
@@ -191,11 +196,11 @@ def _named(job: Job[dict[str, Measured]], name: str) -> Job[dict[str, Measured]]
 
 
 def _key(kind: str, data: bytes, task: Task) -> str:
-    """Hash all that a part depends on, 16 hex digits."""
+    """Hash everything that a part depends on; 16 hex digits."""
     patches = task.patches
     digest = hashlib.blake2b(digest_size=8)
     protocol = task.protocol.model_dump(include=set(PARTS[kind].protocol))
-    told = [
+    settings = [
         _VERSION,
         kind,
         task.positive,
@@ -203,21 +208,23 @@ def _key(kind: str, data: bytes, task: Task) -> str:
         patches.group_names,
         protocol,
     ]
-    digest.update(json.dumps(told, sort_keys=True).encode())
+    digest.update(json.dumps(settings, sort_keys=True).encode())
     for array in (patches.labels, patches.groups, task.folds):
         digest.update(array.tobytes())
     digest.update(data)
     return digest.hexdigest()
 
 
-def _take(path: Path) -> dict[str, Measured] | None:
+def _read_part(path: Path) -> dict[str, Measured] | None:
     try:
         return from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # not there, or damaged: it is made anew
+        return None  # missing or damaged: it is computed again
 
 
-def _said(config: EvaluateConfig, encoders: Mapping[str, Sets]) -> dict[str, object]:
+def _describe_protocol(
+    config: EvaluateConfig, encoders: Mapping[str, Sets]
+) -> dict[str, object]:
     first = next(iter(next(iter(encoders.values())).values()))
     return {
         **config.protocol.model_dump(),
@@ -233,7 +240,7 @@ def _said(config: EvaluateConfig, encoders: Mapping[str, Sets]) -> dict[str, obj
 
 
 def _write(out: Path, result: Evaluation) -> None:
-    # matplotlib takes long to import: only once there is something to draw.
+    # matplotlib is slow to import: do it only once there is something to draw.
     from napari_mcm.core.evaluation.figure import draw_evaluation, save_figure
 
     write_results(out, result)

@@ -1,4 +1,4 @@
-"""The figure of an evaluation: encoders side by side, their differences below."""
+"""The figure of an evaluation: encoders side by side, with their differences below."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_mcm.core.evaluation.metrics import BY_CHANCE, TITLES
 from napari_mcm.core.evaluation.result import Evaluation, Row
 from napari_mcm.core.runtime.files import atomic_path
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
+# Okabe and Ito's palette, which is distinguishable with any colour vision.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _COLUMNS = 4
 _DPI, _SIZE = 150, 8.0
@@ -24,7 +24,7 @@ _QUIET = "#8a8a8a"
 
 
 def draw_evaluation(result: Evaluation) -> Figure:
-    """Draw each measure in a panel: values above, differences to the first below.
+    """Draw one panel per measure: values above, differences to the reference below.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ def draw_evaluation(result: Evaluation) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
+        One colour per encoder.
     """
     names = result.measures()
     bands = -(-len(names) // _COLUMNS)
@@ -62,7 +63,15 @@ def draw_evaluation(result: Evaluation) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
+    """Write a figure as PNG, atomically.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    path : Path
+        File to write.
+    """
     with atomic_path(path) as part:
         figure.savefig(part, dpi=_DPI, facecolor="white")
 
@@ -81,8 +90,8 @@ def _draw_differences(axis: Axes, rows: list[Row]) -> None:
     ends = [0.0]
     for place, row in enumerate(rows):
         if row.difference is not None and row.difference_interval is not None:
-            told = f"{row.difference:{'+.3f' if abs(row.difference) < 1 else '+.1f'}}"
-            _mark(axis, place, row.difference, row.difference_interval, told)
+            text = f"{row.difference:{'+.3f' if abs(row.difference) < 1 else '+.1f'}}"
+            _mark(axis, place, row.difference, row.difference_interval, text)
             ends += [row.difference, *row.difference_interval]
     _prepare(axis, len(rows), np.asarray(ends))
 

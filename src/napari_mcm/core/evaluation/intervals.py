@@ -1,4 +1,20 @@
-"""Bootstrap intervals: whole groups are drawn where there are enough, else blocks."""
+"""AUROC and accuracy as means of contributions, and their bootstrap intervals.
+
+The AUROC is the mean placement of the positives: the fraction of negatives with a lower
+score, ties by half. With every measure comes its influence function, what each patch
+adds when it counts once more. A resample b that draws unit u n_bu times then has, to
+first order,::
+
+    value_b = value + Σ_u (n_bu - 1) · sqrt(m / (m - 1)) · influence_u
+
+Units are whole groups where there are at least five, else squares of tissue. Resamples are
+shared by all encoders, so that differences are paired.
+
+References
+----------
+Efron and Tibshirani, "An introduction to the bootstrap", 1993; DeLong, DeLong and
+Clarke-Pearson, Biometrics 44, 1988, for placements.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +30,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A measure over N patches.
+    """A measure over N patches, with the contribution of each.
 
     Attributes
     ----------
     value : float
-        NaN where it cannot be told.
+        NaN where it is not defined.
     influence : ndarray of float64, shape (N,)
         What each patch adds to `value` when it counts once more.
     by_group : ndarray of float64, shape (G,), or None
-        The measure in each group, where it is the mean over groups; NaN in groups
-        that do not count.
+        The measure in each group, where it is the mean over groups; NaN in groups without a
+        value.
     """
 
     value: float
@@ -32,20 +48,55 @@ class Estimate:
     by_group: Floats | None = None
 
     def of_groups(self, groups: NDArray[np.int64]) -> Floats:
-        """Give what each group adds when it counts once more (G,)."""
+        """Return what each group adds when it counts once more.
+
+        Parameters
+        ----------
+        groups : ndarray of int64, shape (N,)
+            Group of each patch, 0 to G - 1.
+
+        Returns
+        -------
+        ndarray of float64, shape (G,)
+            Influence of each group.
+        """
         if self.by_group is None:
             return np.bincount(groups, self.influence).astype(np.float64)
         counts = np.isfinite(self.by_group)
-        apart = np.where(counts, self.by_group - self.value, 0)
-        return np.asarray(apart / max(counts.sum(), 1))
+        deviations = np.where(counts, self.by_group - self.value, 0)
+        return np.asarray(deviations / max(counts.sum(), 1))
 
     def minus(self, other: Estimate) -> Estimate:
-        """Give the difference of two measures on the same patches."""
+        """Return the difference of two measures on the same patches.
+
+        Parameters
+        ----------
+        other : Estimate
+            The measure to subtract.
+
+        Returns
+        -------
+        Estimate
+            Value and influence of the difference.
+        """
         return combine([self, other], [1.0, -1.0])
 
 
 def combine(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
-    """Give a weighted sum of measures on the same patches."""
+    """Return a weighted sum of measures on the same patches.
+
+    Parameters
+    ----------
+    parts : sequence of Estimate
+        The measures.
+    weights : sequence of float
+        One per measure.
+
+    Returns
+    -------
+    Estimate
+        Value and influence of the sum.
+    """
     pairs = list(zip(weights, parts, strict=True))
     groups = [(w, part.by_group) for w, part in pairs if part.by_group is not None]
     shared = len(groups) == len(pairs) and _agree([group for _, group in groups])
@@ -57,25 +108,25 @@ def combine(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
 
 
 def _agree(groups: Sequence[Floats]) -> bool:
-    """Tell whether measures count the same groups."""
+    """Return whether measures have values in the same groups."""
     known = [np.isfinite(group) for group in groups]
     return all((one == known[0]).all() for one in known)
 
 
 def placements(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
-    """Tell for each patch what part of the other side it is on the right side of.
+    """Return for each patch the fraction of the other class that it is ranked correctly to.
 
     Parameters
     ----------
-    scores : ndarray of float, shape (N,)
-        Higher means rather positive.
+    scores : ndarray of floating, shape (N,)
+        Higher means more likely positive.
     positive : ndarray of bool, shape (N,)
         The truth; both kinds must occur.
 
     Returns
     -------
     ndarray of float64, shape (N,)
-        0 to 1; ties count half. The mean over either side is the AUROC.
+        0 to 1; ties count half. The mean over either class is the AUROC.
     """
     placed = np.empty(len(scores))
     placed[positive] = _below(scores[~positive], scores[positive])
@@ -84,7 +135,7 @@ def placements(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> Flo
 
 
 def _below(others: NDArray[np.floating], scores: NDArray[np.floating]) -> Floats:
-    """Give the part of `others` below each score, ties by half."""
+    """Return the fraction of `others` below each score; ties count half."""
     ordered = np.sort(others)
     low = np.searchsorted(ordered, scores, "left")
     high = np.searchsorted(ordered, scores, "right")
@@ -92,7 +143,20 @@ def _below(others: NDArray[np.floating], scores: NDArray[np.floating]) -> Floats
 
 
 def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Give the area under the ROC curve; NaN where one kind is missing."""
+    """Return the area under the ROC curve.
+
+    Parameters
+    ----------
+    scores : ndarray of floating, shape (N,)
+        Higher means more likely positive.
+    positive : ndarray of bool, shape (N,)
+        The truth.
+
+    Returns
+    -------
+    float
+        NaN where one kind is missing.
+    """
     if positive.all() or not positive.any():
         return float("nan")
     return float(placements(scores, positive)[positive].mean())
@@ -103,7 +167,7 @@ def grouped_auroc(
     positive: NDArray[np.bool_],
     groups: NDArray[np.int64],
 ) -> Estimate:
-    """Give the AUROC within each group, averaged over groups.
+    """Compute the AUROC within each group, averaged over groups.
 
     Scores of different folds need not share a scale, so patches are compared within
     their group. Where fewer than half of the groups hold both kinds, all patches are
@@ -111,10 +175,17 @@ def grouped_auroc(
 
     Parameters
     ----------
-    scores, positive
-        As for :func:`placements`.
+    scores : ndarray of floating, shape (N,)
+        Higher means more likely positive.
+    positive : ndarray of bool, shape (N,)
+        The truth.
     groups : ndarray of int64, shape (N,)
-        0 to G - 1.
+        Group of each patch, 0 to G - 1.
+
+    Returns
+    -------
+    Estimate
+        The mean AUROC and its influence.
     """
     total = int(groups.max()) + 1
     rows = [np.flatnonzero(groups == group) for group in range(total)]
@@ -150,18 +221,23 @@ def macro_auroc(
     groups: NDArray[np.int64],
     positive: int | None = None,
 ) -> Estimate:
-    """Give the AUROC of each class against the others, averaged over classes.
+    """Compute the AUROC of each class against the others, averaged over classes.
 
     Parameters
     ----------
-    scores : ndarray of float, shape (N, K)
-        How well each class fits.
+    scores : ndarray of floating, shape (N, K)
+        Score of each class.
     labels : ndarray of int64, shape (N,)
         The truth, 0 to K - 1.
     groups : ndarray of int64, shape (N,)
-        As for :func:`grouped_auroc`.
+        Group of each patch, as for :func:`grouped_auroc`.
     positive : int, optional
-        The one class to look at, instead of all.
+        Use this class only, instead of all.
+
+    Returns
+    -------
+    Estimate
+        The mean AUROC and its influence.
     """
     classes = range(scores.shape[1]) if positive is None else [positive]
     parts = [grouped_auroc(scores[:, k], labels == k, groups) for k in classes]
@@ -171,7 +247,20 @@ def macro_auroc(
 def balanced_accuracy(
     scores: NDArray[np.floating], labels: NDArray[np.int64]
 ) -> Estimate:
-    """Give the part of each class that is found, averaged over classes."""
+    """Compute the recall averaged over classes.
+
+    Parameters
+    ----------
+    scores : ndarray of floating, shape (N, K)
+        Score of each class.
+    labels : ndarray of int64, shape (N,)
+        The truth, 0 to K - 1.
+
+    Returns
+    -------
+    Estimate
+        The mean recall over the classes that occur, and its influence.
+    """
     hits = scores.argmax(axis=1) == labels
     influence, found = np.zeros(len(labels)), []
     classes = np.unique(labels)
@@ -189,21 +278,21 @@ PERCENTILES = (2.5, 97.5)
 
 @dataclass(frozen=True, eq=False)
 class Resampling:
-    """Resamples that all measures of all encoders share, which pairs them.
+    """Bootstrap resamples that all measures of all encoders share, which pairs them.
 
     Attributes
     ----------
     level : {"group", "block"}
         What is drawn with replacement.
     units : ndarray of int64, shape (N,)
-        The unit that each patch belongs to.
+        Unit of each patch.
     groups : ndarray of int64, shape (N,)
-        The group that each patch belongs to.
+        Group of each patch.
     extra : ndarray of float64, shape (B, U)
-        How many times more than once each unit is drawn, by resample. Widened by the
-        root of m / (m - 1) for m units, as m draws vary less than m new units.
+        How many times more than once each unit is drawn, by resample. Scaled by the root of
+        m / (m - 1) for m units, because m draws vary less than m new units.
     note : str
-        What is drawn, and what that leaves out.
+        What is drawn, and what the interval does not cover.
     """
 
     level: Literal["group", "block"]
@@ -213,7 +302,18 @@ class Resampling:
     note: str
 
     def interval(self, estimate: Estimate) -> tuple[float, float]:
-        """Give the 95 % interval of a measure, or of a difference of two."""
+        """Return the 95 % interval of a measure, or of a difference of two.
+
+        Parameters
+        ----------
+        estimate : Estimate
+            The measure.
+
+        Returns
+        -------
+        tuple of float
+            Lower and upper end; NaN where the value is not finite.
+        """
         if not np.isfinite(estimate.value):
             return float("nan"), float("nan")
         by_unit = (
@@ -234,21 +334,26 @@ def make_resampling(
     count: int = 2000,
     seed: int = 0,
 ) -> Resampling:
-    """Decide what is drawn, and draw it.
+    """Choose the units to resample, and draw the resamples.
 
     Parameters
     ----------
     groups, slides : ndarray of int64, shape (N,)
         Group (patient or slide) and slide of each patch, counted from 0.
     places_um : ndarray of float64, shape (N, 2)
-        Where each patch lies on its slide.
-    block_um : float
-        Side of the squares that are drawn where there are fewer than
+        Centre of each patch on its slide, in microns.
+    block_um : float, optional
+        Side in microns of the squares that are drawn where there are fewer than
         `LEAST_GROUPS` groups.
-    count : int
-        Resamples.
-    seed : int
-        Names the random numbers.
+    count : int, optional
+        Number of resamples.
+    seed : int, optional
+        Random seed.
+
+    Returns
+    -------
+    Resampling
+        Whole groups where there are enough, else squares within each slide.
     """
     rng = np.random.default_rng((seed, 31))
     total = int(groups.max()) + 1
@@ -258,9 +363,9 @@ def make_resampling(
         return Resampling("group", groups, groups, extra, note)
     units, strata = _blocks(slides, places_um, block_um)
     note = (
-        f"squares of {block_um:g} µm drawn within each slide, as there are fewer than "
-        f"{LEAST_GROUPS} groups ({total}): too narrow, it leaves out how slides and "
-        "patients differ"
+        f"squares of {block_um:g} µm drawn within each slide, because there are fewer "
+        f"than {LEAST_GROUPS} groups ({total}); intervals are too narrow, they do not "
+        "cover differences between slides and patients"
     )
     return Resampling("block", units, groups, _draw(strata, count, rng), note)
 
@@ -268,7 +373,7 @@ def make_resampling(
 def _blocks(
     slides: NDArray[np.int64], places_um: NDArray[np.float64], block_um: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cut slides into squares; give each patch's square and each square's slide."""
+    """Divide slides into squares; return each patch's square and each square's slide."""
     cells = np.floor(places_um / block_um).astype(np.int64)
     kinds, units = np.unique(
         np.column_stack([slides, cells]), axis=0, return_inverse=True
@@ -277,7 +382,7 @@ def _blocks(
 
 
 def _draw(strata: NDArray[np.int64], count: int, rng: np.random.Generator) -> Floats:
-    """Draw units with replacement within their stratum (count, U)."""
+    """Draw units with replacement within their stratum; the result has shape (count, U)."""
     extra = np.zeros((count, len(strata)))
     for stratum in np.unique(strata):
         (columns,) = np.nonzero(strata == stratum)

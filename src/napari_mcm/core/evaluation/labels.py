@@ -1,4 +1,4 @@
-"""Labels of patches, from regions drawn on a slide or from labelled points."""
+"""Labels of patches, from regions outlined on a slide or from labelled points."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def label_patches(
     columns: tuple[str, str, str] = ("x", "y", "label"),
     one_a_point: bool = False,
 ) -> list[str]:
-    """Give each patch the class of the region it lies in.
+    """Return the class of the region that each patch lies in.
 
     Parameters
     ----------
@@ -56,23 +56,25 @@ def label_patches(
         GeoJSON of regions (QuPath), or a CSV of points, in level-0 pixels.
     grid : PatchGrid
         Patches of this slide.
-    least_covered : float
-        Least part of a patch that a class must cover, 0 to 1. With 0 the class at the
-        patch's centre counts; of regions within one another the smallest.
-    columns : tuple of str
+    least_covered : float, optional
+        Smallest fraction of a patch that a class must cover, 0 to 1. With 0 the class
+        at the patch's centre is used; of nested regions the smallest.
+    columns : tuple of str, optional
         The CSV's columns of x, y and class.
-    one_a_point : bool
-        Heed no radius: a point labels the nearest patch that holds it.
+    one_a_point : bool, optional
+        Ignore radii: a point labels the nearest patch that holds it.
 
     Returns
     -------
     list of str
-        A class a patch, empty where there is none.
+        One class per patch; empty where there is none.
 
     Raises
     ------
-    GridError, ConfigError
-        If the file is missing, damaged, or has other columns.
+    ConfigError
+        If the file is missing, damaged, or lacks a column.
+    GridError
+        If a geometry is damaged.
     """
     if path.suffix.lower() in (".csv", ".tsv"):
         return _by_points(path, grid, columns, one_a_point)
@@ -98,7 +100,7 @@ def _by_regions(path: Path, grid: PatchGrid, least_covered: float) -> list[str]:
             labels[patch] = names[int(parts[:, patch].argmax())]
         return labels
     x, y = grid.centres.T
-    # The smallest last: it overrules what it is drawn in.
+    # The smallest comes last: it overrides the regions around it.
     for name, area in sorted(regions, key=lambda region: -region[1].area):
         shapely.prepare(area)
         for patch in np.flatnonzero(shapely.contains_xy(area, x, y)):
@@ -109,7 +111,7 @@ def _by_regions(path: Path, grid: PatchGrid, least_covered: float) -> list[str]:
 def _covered(
     areas: Sequence[object], boxes: NDArray[np.object_]
 ) -> NDArray[np.float64]:
-    """Tell how much of each box some areas cover together, 0 to 1."""
+    """Return the fraction of each box that some areas cover together, 0 to 1."""
     import shapely
 
     whole = shapely.union_all(areas)
@@ -129,11 +131,11 @@ def _by_points(
     best = np.full(len(grid), np.inf)
     half = np.asarray(grid.patch_size_level0) / 2
     for x, y, radius, name in read_points(path, columns):
-        apart = np.abs(grid.centres - (x, y))
-        distance = np.hypot(*apart.T)
+        offsets = np.abs(grid.centres - (x, y))
+        distance = np.hypot(*offsets.T)
         if radius is None or one_a_point:
-            # One patch a point: the one that holds it.
-            inside = (apart <= half).all(axis=1)
+            # One patch per point: the one that holds it.
+            inside = (offsets <= half).all(axis=1)
             hit = np.arange(len(grid)) == np.where(inside, distance, np.inf).argmin()
             hit &= inside
         else:
@@ -146,7 +148,19 @@ def _by_points(
 def read_points(
     path: Path, columns: tuple[str, str, str]
 ) -> list[tuple[float, float, float | None, str]]:
-    """Read labelled points: x, y, radius where there is such a column, class.
+    """Read labelled points.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or TSV; a column ``radius`` is optional.
+    columns : tuple of str
+        Columns of x, y and class.
+
+    Returns
+    -------
+    list of tuple
+        x, y and radius (None without one) in level-0 pixels, and class.
 
     Raises
     ------
@@ -191,24 +205,24 @@ def find_label_files(
     Parameters
     ----------
     given : sequence of Path
-        One folder, in which files are found by the slides' names, or a file a slide
-        in the slides' order.
+        One folder, in which files are found by the slides' names, or one file per slide in
+        the slides' order.
     slides : sequence of str
         Names of the slides.
     pattern : str, optional
-        Which files of the folder are looked at; by default ``*.geojson``, or
-        ``*.csv`` where there are none.
+        Pattern of the folder's label files; by default ``*.geojson``, or ``*.csv`` where
+        there are none.
 
     Returns
     -------
     dict of str to Path
-        Slides without labels are left out.
+        File by slide; slides without labels are left out.
 
     Raises
     ------
     ConfigError
-        If several files fit a slide or several slides fit a file, if their numbers
-        differ, or if there are none at all.
+        If several files fit a slide or several slides fit a file, if their numbers differ,
+        or if there are none at all.
     """
     if not given:
         raise ConfigError("are missing", "--labels", "Name a folder or files of labels")
@@ -261,15 +275,15 @@ def _in_folder(folder: Path, pattern: str | None) -> list[Path]:
 
 
 def _best_fits(slide: str, files: Sequence[Path]) -> list[Path]:
-    """Find the files whose name says most of a slide's, word for word."""
+    """Find the files whose name shares the most words with a slide's."""
     words = _WORDS.findall(slide.lower())
     fits: dict[Path, int] = {}
     for file in files:
-        said = _WORDS.findall(file.name.split(".")[0].lower())
-        while len(said) > 1 and said[-1] in _OF_LABELS:
-            said.pop()
-        span = len(said)
-        if any(words[i : i + span] == said for i in range(len(words))):
+        own = _WORDS.findall(file.name.split(".")[0].lower())
+        while len(own) > 1 and own[-1] in _OF_LABELS:
+            own.pop()
+        span = len(own)
+        if any(words[i : i + span] == own for i in range(len(words))):
             fits[file] = span
     return [file for file in fits if fits[file] == max(fits.values())]
 
@@ -277,7 +291,20 @@ def _best_fits(slide: str, files: Sequence[Path]) -> list[Path]:
 def smallest_class_count(
     labels: NDArray[np.int64], folds: NDArray[np.int64]
 ) -> tuple[int, ...]:
-    """Count each class' patches that are left when its worst fold is tested on."""
+    """Count each class's training patches in the fold that leaves the fewest.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (N,)
+        Class of each patch, 0 to K - 1.
+    folds : ndarray of int64, shape (N,)
+        Fold in which each patch is tested.
+
+    Returns
+    -------
+    tuple of int
+        K counts.
+    """
     left = [
         np.bincount(labels[folds != f], minlength=labels.max() + 1)
         for f in np.unique(folds)
@@ -288,7 +315,18 @@ def smallest_class_count(
 def check_counts(
     labels: NDArray[np.int64], classes: Sequence[str], folds: NDArray[np.int64], k: int
 ) -> None:
-    """See that there is something to learn and to tell.
+    """Check that there are enough classes, and enough patches of each.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (N,)
+        Class of each patch.
+    classes : sequence of str
+        Names of the classes.
+    folds : ndarray of int64, shape (N,)
+        Fold in which each patch is tested.
+    k : int
+        Labels per class of the few-shot probe.
 
     Raises
     ------
@@ -304,8 +342,8 @@ def check_counts(
     for name, least in zip(classes, smallest_class_count(labels, folds), strict=True):
         if least < k:
             raise FeatureError(
-                f"class {name} has {least} patches to learn from where "
-                f"{k} are to be drawn",
+                f"class {name} has {least} training patches in a fold, and {k} are to "
+                "be drawn",
                 hint="Leave it out with --classes, label more of it, or draw fewer "
                 "with --few-shot",
             )
@@ -317,14 +355,14 @@ _BLOCK, _PITCH = 3, 4
 def spot_grid(
     slide: Slide, centres: NDArray[np.float64], patch_size: int, mpp: float
 ) -> PatchGrid:
-    """Lay a block of three by three patches around each point.
+    """Place a block of three by three patches around each point.
 
     Parameters
     ----------
     slide : Slide
-        Open.
+        The slide, open.
     centres : ndarray of float64, shape (M, 2)
-        Points x, y in level-0 pixels.
+        Points (x, y) in level-0 pixels.
     patch_size : int
         Side of a patch, in pixels of `mpp`.
     mpp : float
@@ -333,8 +371,8 @@ def spot_grid(
     Returns
     -------
     PatchGrid
-        Those that lie wholly inside the slide; blocks whose middle does not are left
-        out.
+        Patches that lie wholly inside the slide; blocks whose central patch does not are
+        left out.
     """
     step = patch_size * mpp / np.asarray(slide.mpp)
     wide = max(int(np.ceil(np.sqrt(len(centres)))), 1)
@@ -375,14 +413,19 @@ def _inside(
 
 
 def extract_spots(config: EvaluateConfig, names: Mapping[str, str]) -> Job[list[Path]]:
-    """Compute the features of patches centred on points.
+    """Compute the features of patches centred on points, as a job.
 
     Parameters
     ----------
     config : EvaluateConfig
         Slides, and their tables of points.
     names : mapping of str to str
-        Folder, in ``out/centred``, of each encoder.
+        Folder in ``out/centred`` of each encoder.
+
+    Yields
+    ------
+    Event
+        Progress of the extraction; notes on slides without labels.
 
     Returns
     -------
@@ -435,7 +478,7 @@ def _points(
     pattern = config.label_pattern or "*.csv"
     for slide, path in find_label_files(config.labels, slides, pattern).items():
         if path.suffix.lower() not in (".csv", ".tsv"):
-            raise ConfigError("is no table of points", path, "Leave out --centred")
+            raise ConfigError("is not a table of points", path, "Leave out --centred")
         rows = read_points(path, config.columns)
         found[slide] = np.asarray([row[:2] for row in rows if row[3]], np.float64)
         found[slide] = found[slide].reshape(-1, 2)

@@ -1,4 +1,13 @@
-"""What features look like without a classifier: who is like whom, in how many directions."""
+"""Measures of features: similarity, geometry, and the probes' scores.
+
+Similarity takes each patch q as a query and ranks candidates by the cosine of their
+features; geometry describes the features without labels, by the mean cosine over pairs
+and by the effective rank of the singular values σ (Roy and Vetterli, EUSIPCO 2007)::
+
+    similarity AUROC = mean over q of AUROC( cos(x_q, x_c), class(c) = class(q) )
+    anisotropy       = mean over pairs of cos(x_i, x_j)
+    effective rank   = exp( - Σ_k p_k log p_k ),   p_k = σ_k / Σ σ
+"""
 
 from __future__ import annotations
 
@@ -40,22 +49,22 @@ def similarity_auroc(
     candidates: Candidates = "other",
     queries: NDArray[np.bool_] | None = None,
 ) -> Job[tuple[Estimate, NDArray[np.float64]]]:
-    """Tell whether what looks alike to an encoder is of one class, query by query.
+    """Measure how well cosine similarity finds patches of the query's class, as a job.
 
     Each patch in turn is the query, as a click on a slide would make it. All candidates
-    are ordered by their cosine similarity to it, and the AUROC says how well this tells
-    those of its class from the others.
+    are ordered by their cosine similarity to it, and the AUROC measures how well this
+    separates those of its class from the others.
 
     Parameters
     ----------
     features : ndarray of float32, shape (N, D)
-        One row a patch.
+        One row per patch.
     labels, groups : ndarray of int64, shape (N,)
         Class, and patient or slide.
-    candidates : {"other", "same", "all"}
+    candidates : {"other", "same", "all"}, optional
         Patches of other groups, of the query's own, or all; never the query itself.
     queries : ndarray of bool, shape (N,), optional
-        Which patches are asked with; all by default.
+        Which patches are queries; all by default.
 
     Yields
     ------
@@ -65,27 +74,27 @@ def similarity_auroc(
     Returns
     -------
     estimate : Estimate
-        Mean over queries. A patch counts as query and as candidate.
+        Mean over queries. A patch contributes as a query and as a candidate.
     by_query : ndarray of float64, shape (N,)
         AUROC of each query, NaN where it has none.
     """
     unit = directions(features)
     by_query = np.full(len(labels), np.nan)
     influence = np.zeros(len(labels))
-    asked = np.flatnonzero(queries) if queries is not None else np.arange(len(labels))
-    meter = Meter("Similarity", len(asked), "queries")
-    for group in np.unique(groups[asked]):
-        mine = asked[groups[asked] == group]
-        there = _candidates(groups, int(group), candidates)
-        known = unit[there].T
+    chosen = np.flatnonzero(queries) if queries is not None else np.arange(len(labels))
+    meter = Meter("Similarity", len(chosen), "queries")
+    for group in np.unique(groups[chosen]):
+        mine = chosen[groups[chosen] == group]
+        others = _candidates(groups, int(group), candidates)
+        known = unit[others].T
         for start in range(0, len(mine), _ROWS):
             rows = mine[start : start + _ROWS]
-            cosines = unit[rows] @ known
-            found, parts = _ask(
-                cosines, labels[rows], labels[there], there == rows[:, None]
+            cosines = unit[rows] @ known  # (R, M)
+            found, parts = _query_auroc(
+                cosines, labels[rows], labels[others], others == rows[:, None]
             )
             by_query[rows] = found
-            influence[there] += parts
+            influence[others] += parts
             yield meter.advance(len(rows))
     return _mean_over_queries(by_query, influence), by_query
 
@@ -96,13 +105,13 @@ def _candidates(groups: Labels, group: int, which: Candidates) -> Labels:
     return np.flatnonzero((groups == group) == (which == "same"))
 
 
-def _ask(
+def _query_auroc(
     cosines: Matrix, wanted: Labels, labels: Labels, itself: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the AUROC of R queries (R,), and what each candidate (M,) adds to the sum."""
-    alike = labels == wanted[:, None]
-    # The query itself is of neither kind: wherever it is sorted, it counts nowhere.
-    positive, negative = alike & ~itself, ~alike
+    """Return the AUROC of R queries (R,), and what each candidate (M,) adds to the sum."""
+    same_class = labels == wanted[:, None]
+    # The query itself is neither positive nor negative, so its rank does not matter.
+    positive, negative = same_class & ~itself, ~same_class
     order = np.argsort(cosines, axis=1)
     below = np.cumsum(np.take_along_axis(negative, order, 1), axis=1)
     passed = np.cumsum(np.take_along_axis(positive, order, 1), axis=1)
@@ -137,10 +146,20 @@ def _mean_over_queries(
 
 
 def anisotropy(features: Matrix) -> Estimate:
-    """Give the mean cosine similarity over all pairs of patches.
+    """Compute the mean cosine similarity over all pairs of patches.
 
     Near 1, all features point the same way and a heatmap shows one colour; 0 for
-    features that point everywhere.
+    features that point in all directions.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (N, D)
+        One row per patch.
+
+    Returns
+    -------
+    Estimate
+        The mean and its influence.
     """
     unit = directions(features).astype(np.float64)
     n, total = len(unit), unit.sum(axis=0)
@@ -150,12 +169,25 @@ def anisotropy(features: Matrix) -> Estimate:
 
 
 def effective_rank(features: Matrix) -> Estimate:
-    """Tell in how many directions features spread.
+    """Compute the number of directions in which features spread.
 
     The exponential of the entropy of the singular values' shares, after centring: 1
     where all lie on a line, at most the number of patches or of dimensions.
 
-    Roy & Vetterli, "The effective rank", EUSIPCO 2007.
+    Parameters
+    ----------
+    features : ndarray of float32, shape (N, D)
+        One row per patch.
+
+    Returns
+    -------
+    Estimate
+        The rank and its influence.
+
+    References
+    ----------
+    Roy and Vetterli, "The effective rank: a measure of effective dimensionality",
+    EUSIPCO 2007.
     """
     centred = features.astype(np.float64)
     centred -= centred.mean(axis=0)
@@ -178,7 +210,18 @@ def effective_rank(features: Matrix) -> Estimate:
 
 
 def feature_spread(features: Matrix) -> Estimate:
-    """Give the standard deviation of a feature over patches, mean over features."""
+    """Compute the standard deviation of a feature over patches, averaged over features.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (N, D)
+        One row per patch.
+
+    Returns
+    -------
+    Estimate
+        The mean and its influence.
+    """
     centred = features.astype(np.float64)
     centred -= centred.mean(axis=0)
     variance = (centred**2).mean(axis=0)
@@ -207,19 +250,19 @@ TITLES = {
 
 
 BY_CHANCE = {name: 0.5 for name in TITLES if name.endswith("auroc")}
-"""What an encoder that knows nothing gets."""
+"""Value of each measure at chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A measure and what stands behind it.
+    """A measure with its details.
 
     Attributes
     ----------
     estimate : Estimate
-        Its value, and each patch's part in it.
+        Its value, and each patch's contribution.
     details : mapping
-        By class or by draw; ready for JSON.
+        By class, group or draw; ready for JSON.
     """
 
     estimate: Estimate
@@ -228,18 +271,18 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is asked of an encoder: the same for all of them.
+    """What every encoder is measured on.
 
     Attributes
     ----------
     patches : LabelledPatches
-        With their classes.
+        The patches and their classes.
     folds : ndarray of int64, shape (N,)
-        Where each patch is tested.
+        Fold in which each patch is tested.
     positive : int or None
-        The class that counts, None for the mean over all.
+        The class to measure; None for the mean over all.
     protocol : ProtocolConfig
-        How.
+        How classifiers are trained.
     """
 
     patches: LabelledPatches
@@ -248,7 +291,18 @@ class Task:
     protocol: ProtocolConfig
 
     def auroc(self, scores: NDArray[np.float64]) -> Estimate:
-        """Give the AUROC that counts, within folds' groups."""
+        """Compute the AUROC of scores, within groups.
+
+        Parameters
+        ----------
+        scores : ndarray of float64, shape (N, K)
+            Score of each class.
+
+        Returns
+        -------
+        Estimate
+            Of the positive class, or the mean over all.
+        """
         labels, groups = self.patches.labels, self.patches.groups
         return macro_auroc(scores, labels, groups, self.positive)
 
@@ -263,11 +317,11 @@ class Part:
     Attributes
     ----------
     source : {"features", "surroundings"}
-        What it is computed from.
+        The features it uses.
     make : callable
-        The computation.
+        The computation, a job.
     protocol : frozenset of str
-        What it heeds of the protocol.
+        Options of the protocol that it depends on.
     """
 
     source: Literal["features", "surroundings"]
@@ -276,7 +330,18 @@ class Part:
 
 
 def neighbour_gain(probe: Measured, surroundings: Measured) -> Measured:
-    """Tell how much averaging neighbours adds to the linear probe."""
+    """Return how much averaging neighbours adds to the linear probe's AUROC.
+
+    Parameters
+    ----------
+    probe, surroundings : Measured
+        AUROC of single patches, and of means over neighbours.
+
+    Returns
+    -------
+    Measured
+        The difference.
+    """
     return Measured(surroundings.estimate.minus(probe.estimate))
 
 
@@ -345,9 +410,9 @@ def _few_shot(features: Matrix, task: Task) -> Made:
 
 def _similarity(features: Matrix, task: Task) -> Made:
     labels = task.patches.labels
-    asked = None if task.positive is None else labels == task.positive
+    queries = None if task.positive is None else labels == task.positive
     estimate, by_query = yield from similarity_auroc(
-        features, labels, task.patches.groups, task.protocol.candidates, asked
+        features, labels, task.patches.groups, task.protocol.candidates, queries
     )
     by_class = {
         name: _mean(by_query[labels == label])

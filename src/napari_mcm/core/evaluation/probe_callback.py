@@ -1,4 +1,4 @@
-"""A probe for use inside a training: how good is the encoder by now, on labelled patches."""
+"""A probe for use during training: measures an encoder on labelled patches again and again."""
 
 from __future__ import annotations
 
@@ -32,29 +32,39 @@ _HALVES = 2
 
 
 class HeldOutProbe:
-    """Labelled patches that an encoder is tried on again and again.
+    """Labelled patches on which an encoder is measured repeatedly.
 
-    The two figures are those that an evaluation calls primary, on the same draws at
-    every call, so that a curve over a training shows the encoder and not the draw.
+    The two metrics are the primary ones of an evaluation, with the same draws at every
+    call, so that a curve over a training shows the encoder and not the draw.
 
     Parameters
     ----------
     pixels : ndarray of uint8, shape (N, h, w, 3)
         Patches; they are kept, not copied.
     classes : sequence of str
-        The class of each.
+        Class of each patch.
     groups : sequence of str
-        Slide or patient of each. Labels are drawn from all groups but one, and tested
-        on that one; in a single group, half of the patches are tested on.
-    k, draws : int
-        Labels a class, and draws of them.
-    seed : int
-        Names the draws.
+        Slide or patient of each patch. Labels are drawn from all groups but one, and tested
+        on that one; with a single group, half of the patches are tested on.
+    k : int, optional
+        Labels per class.
+    draws : int, optional
+        Draws of those labels.
+    seed : int, optional
+        Random seed of the draws.
+
+    Attributes
+    ----------
+    names, group_names : tuple of str
+        Names of the classes, and of the groups.
+    labels, groups : ndarray of int64, shape (N,)
+        Class and group of each patch, as indices into these.
 
     Raises
     ------
     FeatureError
-        If numbers do not fit, or a class has too few patches.
+        If the numbers of patches, classes and groups differ, or a class has too few
+        patches.
     """
 
     def __init__(
@@ -84,7 +94,7 @@ class HeldOutProbe:
         return len(self.pixels)
 
     def __call__(self, encode: Encode) -> dict[str, float]:
-        """Try an encoder.
+        """Measure an encoder.
 
         Parameters
         ----------
@@ -94,24 +104,49 @@ class HeldOutProbe:
         Returns
         -------
         dict of str to float
-            ``few_shot_auroc`` and ``similarity_auroc``; NaN where features are not
-            finite.
+            ``few_shot_auroc`` and ``similarity_auroc``; NaN where features are not finite.
         """
         return run(self.steadily(encode))
 
     def of_features(self, features: NDArray[np.float32]) -> dict[str, float]:
-        """Judge features of the patches (N, D) that are there already."""
+        """Measure given features of the patches.
+
+        Parameters
+        ----------
+        features : ndarray of float32, shape (N, D)
+            One row per patch.
+
+        Returns
+        -------
+        dict of str to float
+            ``few_shot_auroc`` and ``similarity_auroc``; NaN where features are not finite.
+
+        Raises
+        ------
+        FeatureError
+            If the number of rows differs from that of patches.
+        """
         return run(self._judge(features))
 
     def steadily(self, encode: Encode, batch: int = _BATCH) -> Job[dict[str, float]]:
-        """Try an encoder as calling the probe does, a batch and a draw at a time.
+        """Measure an encoder as a call does, as a job that yields after each batch and draw.
 
         Parameters
         ----------
         encode : callable
-            As for a call.
-        batch : int
-            Patches that it is called with.
+            Maps uint8 (n, h, w, 3) to float32 (n, D).
+        batch : int, optional
+            Patches per call of `encode`.
+
+        Yields
+        ------
+        Progress
+            In patches, then in draws and queries.
+
+        Returns
+        -------
+        dict of str to float
+            ``few_shot_auroc`` and ``similarity_auroc``; NaN where features are not finite.
         """
         parts, meter = [], Meter("Probing", len(self))
         for start in range(0, len(self), batch):
@@ -171,26 +206,30 @@ def read_probe(
     draws: int = 20,
     seed: int = 0,
 ) -> Job[HeldOutProbe]:
-    """Read labelled patches of slides for a probe.
+    """Read labelled patches of slides for a probe, as a job.
 
-    A class with too few patches to draw from is left out, which is said: the training
-    beside which the probe runs is worth more than one class of it.
+    A class with too few patches to draw from is left out with a warning, so that the
+    training beside which the probe runs does not fail because of it.
 
     Parameters
     ----------
     slides : sequence of Slide
-        Open, none of those that are trained on. Each is a group.
+        Open slides, none of them in the training set. Each is a group.
     grids : sequence of PatchGrid
-        Patches of each.
+        Patches of each slide.
     labels : sequence of Path
-        A folder of label files, or one a slide, as for
+        A folder of label files, or one file per slide, as for
         :func:`~napari_mcm.core.evaluation.labels.find_label_files`.
-    exclude : sequence of str
+    exclude : sequence of str, optional
         Classes to leave out.
-    most : int
-        Patches of a class that are taken of each slide, drawn by the seed.
-    k, draws, seed
-        As for :class:`HeldOutProbe`.
+    most : int, optional
+        Maximum number of patches per class and slide, drawn by the seed.
+    k : int, optional
+        Labels per class.
+    draws : int, optional
+        Draws of those labels.
+    seed : int, optional
+        Random seed.
 
     Yields
     ------
@@ -199,10 +238,19 @@ def read_probe(
     Note
         If classes are left out.
 
+    Returns
+    -------
+    HeldOutProbe
+        The probe.
+
     Raises
     ------
-    ConfigError, GridError, FeatureError
-        If labels do not fit, or are too few.
+    ConfigError
+        If label files are missing or damaged, or do not fit the slides.
+    GridError
+        If a geometry is damaged.
+    FeatureError
+        If no patch is labelled, or too few are.
     """
     files = find_label_files(labels, [slide.name for slide in slides])
     pixels: list[NDArray[np.uint8]] = []
@@ -228,8 +276,8 @@ def read_probe(
     kept = [row for row, name in enumerate(classes) if name not in rare]
     if rare and kept:
         yield Note(
-            f"the probe leaves out {', '.join(rare)}: under {k} labelled patches to "
-            "learn from",
+            f"the probe leaves out {', '.join(rare)}: fewer than {k} labelled patches "
+            "for training",
             "warning",
         )
     kept = kept or list(range(len(classes)))
@@ -246,7 +294,7 @@ def read_probe(
 def _rare(
     classes: Sequence[str], groups: Sequence[str], k: int, seed: int
 ) -> tuple[str, ...]:
-    """Classes of which some fold leaves fewer than `k` patches to draw from."""
+    """Return the classes of which some fold leaves fewer than `k` patches to draw from."""
     (names, labels), (_, held) = _numbered(classes), _numbered(groups)
     least = smallest_class_count(labels, _folds(labels, held, seed))
     return tuple(name for name, n in zip(names, least, strict=True) if n < k)
@@ -255,7 +303,7 @@ def _rare(
 def _some(
     named: NDArray[np.str_], exclude: Sequence[str], most: int, key: tuple[int, ...]
 ) -> list[int]:
-    """Draw up to so many patches of each class."""
+    """Draw up to `most` patches of each class."""
     rng = np.random.default_rng((*key, 43))
     rows: list[int] = []
     for name in sorted(set(named.tolist()) - {"", *exclude}):

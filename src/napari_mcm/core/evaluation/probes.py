@@ -1,8 +1,15 @@
-"""What a simple classifier makes of features: linear probe, neighbours, few labels.
+"""Probes of features: logistic regression, nearest neighbours, few-shot.
 
 Every score of a patch comes from a classifier that saw no patch of the same fold, and a
-group (a patient, a slide) lies in one fold. All draws depend on labels, folds and seed
-only, so that encoders are compared on the same ones.
+group (a patient or a slide) lies in one fold. The linear probe is an L2-penalised
+logistic regression on standardised features z, with balanced class weights w and
+inverse strength C::
+
+    min_W  1/2 ||W||² + C Σ_i w_{y_i} · ( - log softmax(W z_i)_{y_i} )
+
+The few-shot probe is the same with C = 1 on k labels per class, for several draws. All
+draws depend on labels, folds and seed only, so that encoders are compared on the same
+ones.
 """
 
 from __future__ import annotations
@@ -24,17 +31,29 @@ Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 GRID = (0.1, 1.0, 10.0, 100.0)
-"""Inverse strengths of the penalty among which the inner split chooses."""
+"""Inverse strengths of the penalty that the inner split chooses from."""
 INNER_FOLDS = 3
 _ITERATIONS, _TOLERANCE = 200, 1e-4
 _QUERIES = 256
 
 
 def deal_folds(groups: Labels, most: int = 10) -> Labels:
-    """Give each patch the fold in which it is tested (N,): each group its own.
+    """Assign groups to folds; each group is its own fold if there are few.
 
     With more than `most` groups, several share a fold: the largest are dealt first,
     each to the fold with the fewest patches so far.
+
+    Parameters
+    ----------
+    groups : ndarray of int64, shape (N,)
+        Group of each patch, counted from 0.
+    most : int, optional
+        Maximum number of folds.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        Fold in which each patch is tested.
     """
     sizes = np.bincount(groups)
     if len(sizes) <= most:
@@ -48,15 +67,16 @@ def deal_folds(groups: Labels, most: int = 10) -> Labels:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What brings features to mean 0 and standard deviation 1.
+    """Standardisation of features to mean 0 and standard deviation 1.
 
-    They are then divided by the root of their number, so that one strength of penalty
-    means the same for encoders with few and with many. Those that do not vary become 0.
+    They are then divided by the root of their number, so that one penalty strength
+    means the same for encoders with few and with many features. Constant features
+    become 0.
 
     Attributes
     ----------
     mean, factor : ndarray of float32, shape (D,)
-        What is taken away, and what is multiplied with then.
+        What is subtracted, and what is multiplied with afterwards.
     """
 
     mean: Matrix
@@ -64,10 +84,21 @@ class Scale:
 
     @classmethod
     def of(cls, train: Matrix) -> Scale:
-        """Measure a training set."""
+        """Measure mean and standard deviation on a training set.
+
+        Parameters
+        ----------
+        train : ndarray of float32, shape (N, D)
+            Features of the training set.
+
+        Returns
+        -------
+        Scale
+            The standardisation.
+        """
         mean = train.mean(axis=0, dtype=np.float64)
         std = train.std(axis=0, dtype=np.float64)
-        # What is left by rounding is no variation.
+        # Rounding alone is not variation.
         varies = std > 1e-6 * np.abs(mean)
         factor = np.where(varies, 1 / np.where(varies, std, 1), 0)
         return cls(
@@ -76,7 +107,7 @@ class Scale:
         )
 
     def __call__(self, features: Matrix) -> Matrix:
-        """Bring features to this scale."""
+        """Standardise features of shape (N, D)."""
         return np.asarray((features - self.mean) * self.factor, np.float32)
 
 
@@ -87,32 +118,35 @@ def linear_probe(
     strength: float | None = None,
     what: str = "Linear probe",
 ) -> Job[tuple[NDArray[np.float64], list[float]]]:
-    """Score each patch by logistic regression trained on the other folds.
+    """Score each patch by logistic regression trained on the other folds, as a job.
 
     Parameters
     ----------
     features : ndarray of float32, shape (N, D)
-        One row a patch.
+        One row per patch.
     labels : ndarray of int64, shape (N,)
-        0 to K - 1; classes count alike in training, however many patches each has.
+        Class of each patch, 0 to K - 1; classes have the same weight in training, however
+        many patches each has.
     folds : ndarray of int64, shape (N,)
-        Where each patch is tested.
+        Fold in which each patch is tested.
     strength : float, optional
-        scikit-learn's C, the inverse strength of the L2 penalty. Without one it is
-        chosen among `GRID` for each fold, by macro AUROC in an inner split of the
-        training folds (1 where there is only one of them).
+        scikit-learn's C, the inverse strength of the L2 penalty. By default it is chosen
+        from `GRID` for each fold, by macro AUROC in an inner split of the training folds
+        (1 where there is only one training fold).
+    what : str, optional
+        Text of the progress.
 
     Yields
     ------
     Progress
-        A fit at a time.
+        In fits.
 
     Returns
     -------
     scores : ndarray of float64, shape (N, K)
         Higher for the likelier class.
     strengths : list of float
-        What was chosen in each fold.
+        The strength used in each fold.
     """
     strengths = []
     scores = np.zeros((len(labels), int(labels.max()) + 1))
@@ -136,7 +170,7 @@ def linear_probe(
 def _choose(
     features: Matrix, labels: Labels, folds: Labels, meter: Meter
 ) -> Job[float]:
-    """Choose the penalty by an inner split; of equals the strongest."""
+    """Choose the penalty by an inner split; of equally good ones the strongest."""
     if len(np.unique(folds)) < 2:
         return 1.0
     classes = int(labels.max()) + 1
@@ -151,19 +185,19 @@ def _choose(
             scored = model.fit(strength).scores(outside, classes)
             quality[number] += _mean_auroc(scored, labels[test])
             yield meter.advance()
-    # Where no inner fold holds two classes there is nothing to choose by.
+    # Where no inner fold holds two classes there is no AUROC to compare.
     return GRID[int(np.argmax(np.round(quality, 6)))] if quality.any() else 1.0
 
 
 def _mean_auroc(scores: NDArray[np.float64], labels: Labels) -> float:
-    """Average the AUROC over the classes that can be told from others; 0 for none."""
+    """Average the AUROC over the classes for which it is defined; 0 for none."""
     found = [auroc(scores[:, k], labels == k) for k in range(scores.shape[1])]
     known = [value for value in found if np.isfinite(value)]
     return float(np.mean(known)) if known else 0.0
 
 
 class _Model:
-    """Logistic regression that goes on from its last fit, which is quicker."""
+    """Logistic regression that starts from its last fit, which is quicker."""
 
     def __init__(self, features: Matrix, labels: Labels) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -177,17 +211,17 @@ class _Model:
         )
 
     def fit(self, strength: float) -> _Model:
-        """Fit with a penalty; of a row of them, the strongest first."""
+        """Fit with a penalty; of several, the strongest comes first."""
         from sklearn.exceptions import ConvergenceWarning
 
         with warnings.catch_warnings():
-            # Weak penalties need more steps than are worth taking.
+            # Weak penalties converge slowly, and more steps hardly change the scores.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.set_params(C=strength).fit(*self._data)
         return self
 
     def scores(self, features: Matrix, classes: int) -> NDArray[np.float64]:
-        """Give log-odds or log-probabilities (N, K), which never tie at 0 or 1."""
+        """Return log-odds or log-probabilities (N, K), which never tie at 0 or 1."""
         raw = np.asarray(self._model.decision_function(features), np.float64)
         raw = np.column_stack([-raw, raw]) if raw.ndim == 1 else log_softmax(raw, 1)
         found = np.full((len(features), classes), -np.inf)
@@ -198,31 +232,58 @@ class _Model:
 def nearest_neighbours(
     features: Matrix, labels: Labels, folds: Labels, k: int = 20
 ) -> Job[NDArray[np.float64]]:
-    """Score each patch by the classes of its k most similar ones in other folds.
+    """Score each patch by the classes of its k most similar ones in other folds, as a job.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (N, D)
+        One row per patch.
+    labels : ndarray of int64, shape (N,)
+        Class of each patch, 0 to K - 1.
+    folds : ndarray of int64, shape (N,)
+        Fold in which each patch is tested.
+    k : int, optional
+        Number of neighbours, by cosine similarity.
+
+    Yields
+    ------
+    Progress
+        In patches.
 
     Returns
     -------
     ndarray of float64, shape (N, K)
-        The part of the k neighbours, by cosine similarity, that is of each class.
+        Fraction of the k neighbours that is of each class.
     """
     unit = directions(features)
     kinds = np.eye(int(labels.max()) + 1)[labels]
     scores = np.zeros(kinds.shape)
     meter = Meter("Nearest neighbours", len(labels))
     for fold in np.unique(folds):
-        known, asked = unit[folds != fold], np.flatnonzero(folds == fold)
-        there = kinds[folds != fold]
+        known, tested = unit[folds != fold], np.flatnonzero(folds == fold)
+        known_kinds = kinds[folds != fold]
         least = min(k, len(known))
-        for start in range(0, len(asked), _QUERIES):
-            rows = asked[start : start + _QUERIES]
+        for start in range(0, len(tested), _QUERIES):
+            rows = tested[start : start + _QUERIES]
             near = np.argpartition(-(unit[rows] @ known.T), least - 1, axis=1)
-            scores[rows] = there[near[:, :least]].mean(axis=1)
+            scores[rows] = known_kinds[near[:, :least]].mean(axis=1)
             yield meter.advance(len(rows))
     return scores
 
 
 def directions(features: Matrix) -> Matrix:
-    """Give the features' directions; zero where there is none."""
+    """Return features scaled to unit length.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (N, D)
+        One row per patch.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, D)
+        Zero where a feature vector is zero.
+    """
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.where(lengths > 0, lengths, 1), np.float32)
 
@@ -235,30 +296,50 @@ def few_shot(
     draws: int = 40,
     seed: int = 0,
 ) -> Iterator[NDArray[np.float64]]:
-    """Score all patches by probes that know k labels a class, draw after draw.
+    """Score all patches by probes trained on k labels per class, draw by draw.
 
-    The features are standardised by all training patches, whose labels are not needed
-    for it; the penalty is C = 1.
+    Features are standardised by all training patches, which needs no labels; the
+    penalty is C = 1.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (N, D)
+        One row per patch.
+    labels : ndarray of int64, shape (N,)
+        Class of each patch, 0 to K - 1.
+    folds : ndarray of int64, shape (N,)
+        Fold in which each patch is tested.
+    k : int, optional
+        Labels per class.
+    draws : int, optional
+        Number of draws.
+    seed : int, optional
+        Random seed.
 
     Yields
     ------
     ndarray of float64, shape (N, K)
         Scores of one draw: for each fold, from labels of the other folds.
+
+    Raises
+    ------
+    FeatureError
+        If a class has fewer than k training patches.
     """
     classes = int(labels.max()) + 1
     tested = [int(fold) for fold in np.unique(folds)]
     scales = {fold: Scale.of(features[folds != fold]) for fold in tested}
-    asked = {fold: features[folds == fold] for fold in tested}
+    tests = {fold: features[folds == fold] for fold in tested}
     for draw in range(draws):
         scores = np.zeros((len(labels), classes))
         for fold, scale in scales.items():
             rows = draw_labels(labels, folds != fold, k, (seed, fold, draw))
             known = scale(features[rows])
-            # What is learned lies in the span of the few rows: few numbers do.
+            # The weights lie in the span of the few rows: fit in that basis.
             basis = np.linalg.qr(known.T)[0]
             model = _Model(known @ basis, labels[rows]).fit(1.0)
             basis *= scale.factor[:, None]
-            part = asked[fold] @ basis - scale.mean @ basis
+            part = tests[fold] @ basis - scale.mean @ basis
             scores[folds == fold] = model.scores(part, classes)
         yield scores
 
@@ -266,7 +347,23 @@ def few_shot(
 def draw_labels(
     labels: Labels, known: NDArray[np.bool_], k: int, key: tuple[int, ...]
 ) -> Labels:
-    """Draw k known patches of each class, by the key.
+    """Draw k known patches of each class.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (N,)
+        Class of each patch, 0 to K - 1.
+    known : ndarray of bool, shape (N,)
+        Patches to draw from.
+    k : int
+        Labels per class.
+    key : tuple of int
+        Key of the random generator.
+
+    Returns
+    -------
+    ndarray of int64, shape (K · k,)
+        Rows of the drawn patches, class by class.
 
     Raises
     ------
@@ -276,10 +373,11 @@ def draw_labels(
     rng = np.random.default_rng((*key, 17))
     rows = []
     for label in range(int(labels.max()) + 1):
-        there = np.flatnonzero(known & (labels == label))
-        if len(there) < k:
+        candidates = np.flatnonzero(known & (labels == label))
+        if len(candidates) < k:
             raise FeatureError(
-                f"class {label} has {len(there)} training patches, {k} are to be drawn"
+                f"class {label} has {len(candidates)} training patches, and {k} are to "
+                "be drawn"
             )
-        rows.append(rng.choice(there, k, replace=False))
+        rows.append(rng.choice(candidates, k, replace=False))
     return np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""What an evaluation finds, and how it is kept."""
+"""The result of an evaluation, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Row:
     Attributes
     ----------
     measure, encoder : str
-        Which; measures are the keys of `TITLES`.
+        Which measure, a key of `TITLES`, and which encoder.
     value : float
-        What was measured.
+        The measured value.
     interval : tuple of float
         Its 95 % interval.
     difference : float or None
-        To the first encoder; None for the first.
+        Difference to the reference; None for the reference itself.
     difference_interval : tuple of float, or None
         Its paired 95 % interval.
     details : mapping
@@ -63,17 +63,17 @@ class Evaluation:
     rows : tuple of Row
         By measure, then encoder.
     classes : mapping of str to int
-        Patches by class.
+        Number of patches by class.
     groups : tuple of str
-        What was left out together.
+        Names of the groups that were left out in turn.
     resampling : str
-        What the intervals are drawn from, and what they leave out.
+        What the intervals are drawn from, and what they do not cover.
     level : str
         ``group`` or ``block``.
     protocol : mapping
-        How it was measured, ready for JSON.
+        Options of the measurement, ready for JSON.
     seconds : float
-        How long it took, extraction included.
+        Duration, extraction included.
     """
 
     encoders: tuple[str, ...]
@@ -87,24 +87,47 @@ class Evaluation:
 
     @property
     def majority(self) -> float:
-        """Accuracy of naming the most frequent class every time."""
+        """Return the accuracy of the majority-class baseline.
+
+        Returns
+        -------
+        float
+            Frequency of the most frequent class.
+        """
         return max(self.classes.values()) / sum(self.classes.values())
 
     def row(self, measure: str, encoder: str) -> Row:
-        """Find a measure of an encoder."""
+        """Return a measure of an encoder.
+
+        Parameters
+        ----------
+        measure, encoder : str
+            Which measure of which encoder.
+
+        Returns
+        -------
+        Row
+            Value, interval and difference.
+        """
         return next(
             row for row in self.rows if (row.measure, row.encoder) == (measure, encoder)
         )
 
     def measures(self) -> list[str]:
-        """Name what was measured, in order."""
+        """Return the names of the measures, in order.
+
+        Returns
+        -------
+        list of str
+            Each name once.
+        """
         return list(dict.fromkeys(row.measure for row in self.rows))
 
 
 def compare(
     measured: Mapping[str, Mapping[str, Measured]], resampling: Resampling
 ) -> tuple[Row, ...]:
-    """Set encoders side by side, with intervals of values and of differences.
+    """Compare encoders, with intervals of values and of differences.
 
     Parameters
     ----------
@@ -112,6 +135,11 @@ def compare(
         By encoder and measure; the first encoder is the reference.
     resampling : Resampling
         The resamples that all of them share.
+
+    Returns
+    -------
+    tuple of Row
+        By measure, then encoder.
     """
     reference = next(iter(measured))
     rows = []
@@ -131,7 +159,7 @@ def _row(
     resampling: Resampling,
 ) -> Row:
     difference = None if first is None else found.estimate.minus(first.estimate)
-    # Linear to first order, a resample may pass the ends that the measure has.
+    # Resamples are a first-order approximation: they may leave the measure's range.
     low, high = resampling.interval(found.estimate)
     if name in BY_CHANCE or name.endswith("accuracy"):
         low, high = max(low, 0.0), min(high, 1.0)
@@ -147,7 +175,20 @@ def _row(
 
 
 def write_results(out: Path, result: Evaluation) -> list[Path]:
-    """Write ``evaluation.json`` and ``evaluation.csv`` into a folder."""
+    """Write ``evaluation.json`` and ``evaluation.csv`` into a folder.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    result : Evaluation
+        The result.
+
+    Returns
+    -------
+    list of Path
+        The two files.
+    """
     paths = [out / "evaluation.json", out / "evaluation.csv"]
     content = json.dumps(plain(describe(result)), indent=2, ensure_ascii=False)
     write_text(paths[0], content + "\n")
@@ -156,7 +197,18 @@ def write_results(out: Path, result: Evaluation) -> list[Path]:
 
 
 def describe(result: Evaluation) -> dict[str, Any]:
-    """Give a result for JSON."""
+    """Return a result as nested dicts and lists for JSON.
+
+    Parameters
+    ----------
+    result : Evaluation
+        The result.
+
+    Returns
+    -------
+    dict of str to Any
+        May hold NaN; see :func:`plain`.
+    """
     return {
         "encoders": list(result.encoders),
         "classes": dict(result.classes),
@@ -185,7 +237,18 @@ def describe(result: Evaluation) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn what JSON has no word for, NaN, into null."""
+    """Replace NaN, which JSON does not have, by None.
+
+    Parameters
+    ----------
+    value : Any
+        Nested dicts, lists and numbers.
+
+    Returns
+    -------
+    Any
+        The same structure.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -198,15 +261,26 @@ def _as_csv(rows: Sequence[Row]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
     for row in rows:
-        apart = row.difference_interval or ("", "")
-        numbers = [row.value, *row.interval, row.difference, *apart]
+        ends = row.difference_interval or ("", "")
+        numbers = [row.value, *row.interval, row.difference, *ends]
         cells = [f"{v:.6g}" if isinstance(v, float) else "" for v in numbers]
         table.writerow([row.measure, row.encoder, *cells])
     return text.getvalue()
 
 
 def to_json(measured: Mapping[str, Measured]) -> dict[str, Any]:
-    """Give measures in full, to be taken up again."""
+    """Return measures in full, for reuse by a later evaluation.
+
+    Parameters
+    ----------
+    measured : mapping of str to Measured
+        By measure.
+
+    Returns
+    -------
+    dict of str to Any
+        Ready for JSON.
+    """
     return {
         name: {
             "value": plain(one.estimate.value),
@@ -221,7 +295,23 @@ def to_json(measured: Mapping[str, Measured]) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> dict[str, Measured]:
-    """Take measures up again; raises ValueError, KeyError or TypeError if damaged."""
+    """Return the measures that :func:`to_json` stored.
+
+    Parameters
+    ----------
+    content : mapping
+        Content of the file.
+
+    Returns
+    -------
+    dict of str to Measured
+        By measure.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the content is damaged.
+    """
     return {
         str(name): Measured(
             Estimate(
