@@ -221,7 +221,7 @@ def test_the_other_slides_are_asked_by_a_line_each(
     session = known.session
     click(centre_um(known, 5))
     assert copied(known.cross_slide.command) == ""
-    assert "Ask other slides first" in known.problem.text()
+    assert "Search other slides first" in known.problem.text()
     folder = session.features("first").path.parent
     made = named(loaded, "alpha").index.features
     moved = replace(made.grid, slide=made.grid.slide | {"name": "b"})

@@ -112,7 +112,10 @@ def test_a_result_that_cannot_be_shown_does_not_hold_up_the_next_job(
         jobs.start("Count", lambda: counting(1), show)
         qtbot.waitUntil(lambda: bool(raised))
     assert jobs.status.state is JobState.FAILED
-    assert jobs.status.message == "It ended, but cannot be shown: the layer is gone"
+    assert (
+        jobs.status.message
+        == "The job ended, but its result cannot be shown: the layer is gone"
+    )
     assert "Traceback" in jobs.status.details
     # Nor is it hidden: it is reported like any other mistake of ours.
     assert "the layer is gone" in str(raised[0][1])

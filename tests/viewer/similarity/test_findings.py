@@ -21,7 +21,13 @@ from napari_mcm.viewer.similarity.query import load_query, save_query
 from napari_mcm.viewer.similarity.shortcuts import KEYS
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.core.evaluation.conftest import write_features
-from tests.viewer.conftest import Click, features_of, wait_until, write_slide
+from tests.viewer.conftest import (
+    Click,
+    features_of,
+    finish,
+    wait_until,
+    write_slide,
+)
 from tests.viewer.similarity.test_maps import centre_um, map_of, ready
 from tests.viewer.similarity.test_query import again, press, values
 
@@ -267,6 +273,36 @@ def test_a_slide_is_found_beside_by_what_it_is(tmp_path: Path, name: str) -> Non
     assert find_slide(found, [tmp_path]) == path
     with pytest.raises(Exception, match="Open it yourself"):
         find_slide(replace(found, fingerprint="other"), [tmp_path])
+
+
+def test_an_open_slide_of_the_same_name_is_another(
+    ready: SimilarityWidget, click: Click, viewer: Any, loaded: Loaded, tmp_path: Path
+) -> None:
+    session = ready.session
+    take(ready, named(loaded, "alpha"))
+    click(centre_um(ready, 5))
+    (tmp_path / "away").mkdir()
+    path = write_slide(tmp_path / "away" / "slide.tif", mpp=0.6)
+    there = named(features_of(path, patch_size=60, mpp=0.6), "alpha").index.features
+    file = tmp_path / "away" / "f" / "slide.features.zarr"
+    write_features(file, there)
+    with open_slide(path) as slide:
+        found = Found("slide", slide.fingerprint, file, 1, 1, 1)
+    first, search = session.slide, context_of(session).cross_slide
+    for _ in range(2):
+        search.open(found)
+        wait_until(lambda: session.metadata.path == str(path))
+        wait_until(lambda: session.features("first") is not None)
+        wait_until(lambda: context_of(session).query is not None)
+        assert not context_of(session).query.here and session.slide is not first
+        session.choose_slide(first)
+    # The second time it was open already.
+    assert len(session.layers.slides()) == 2
+    # Nor does another name of an open slide's file hide what it is.
+    search.open(replace(found, name="renamed"))
+    wait_until(lambda: session.slide is not first)
+    assert len(session.layers.slides()) == 2
+    finish(ready)
 
 
 def test_a_search_can_be_cancelled_between_slides(tmp_path: Path) -> None:

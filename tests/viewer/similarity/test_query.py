@@ -142,7 +142,7 @@ def test_shift_adds_and_ctrl_takes_away(
 def test_unlike_alone_is_no_query(ready: SimilarityWidget, click: Click) -> None:
     click(centre_um(ready, 5), modifiers=["Control"])
     assert context_of(ready.session).query is None
-    assert "like" in ready.problem.text()
+    assert "similar" in ready.problem.text()
 
 
 def test_backspace_takes_back_and_escape_clears(

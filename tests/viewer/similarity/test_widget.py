@@ -54,7 +54,7 @@ def test_a_missing_resolution_is_asked_for(viewer: Any, tmp_path: Path) -> None:
     _, widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
     (layer,) = viewer.open(path, plugin="napari-mcm")
     assert "no resolution" in widget.slide.metadata.text()
-    assert "resolution is not known" in widget.first.compute.toolTip()
+    assert "resolution is unknown" in widget.first.compute.toolTip()
     widget.slide.mpp.setValue(0.25)
     widget.slide.set_mpp.click()
     assert layer.scale.tolist() == [0.25, 0.25]

@@ -95,7 +95,7 @@ def test_too_many_patches_are_told_not_drawn(
 ) -> None:
     monkeypatch.setattr("napari_mcm.viewer.slide.grid_preview.MOST_PLACES", 100)
     shown.grid.fields.patch_size.setValue(64)
-    wait_until(lambda: "too many to be shown" in shown.grid.count.text())
+    wait_until(lambda: "too many to show" in shown.grid.count.text())
 
 
 def test_patches_larger_than_the_slide_are_told(shown: SlideWidget) -> None:

@@ -40,7 +40,7 @@ def test_it_says_what_is_known(slide_widget: SlideWidget) -> None:
     assert rows["Size"] == "1,200 × 1,000 px\n0.6 × 0.5 mm"
     assert rows["Resolution"] == "0.5 µm/px, from the file"
     assert rows["Levels"] == "2 (1×, 2×)"
-    assert rows["Read by"] == "tifffile"
+    assert rows["Read with"] == "tifffile"
     assert rows["Objective"] == rows["Vendor"] == "not stated"
     assert rows["Patches"] == "0.5 µm/px: level 0, as stored"
 
@@ -77,7 +77,7 @@ def test_a_resolution_is_asked_for_once(
     widget = dock(viewer)
     (layer,) = viewer.open(path, plugin="napari-mcm")
     assert widget.properties.rows["Resolution"].text() == "not stated"
-    assert "resolution is not known" in widget.tissue.search.toolTip()
+    assert "resolution is unknown" in widget.tissue.search.toolTip()
     widget.slide.mpp.setValue(0.25)
     widget.slide.set_mpp.click()
     assert widget.properties.rows["Resolution"].text() == "0.25 µm/px, as you stated"

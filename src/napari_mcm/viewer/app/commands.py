@@ -110,7 +110,7 @@ def open_slide(session: Session) -> SlideMetadata:
     if (metadata := session.metadata) is None:
         raise ValueError("No slide is open")
     if metadata.mpp is None:
-        raise ValueError(f"The resolution of {metadata.name} is not known: give it")
+        raise ValueError(f"The resolution of {metadata.name} is unknown: enter it")
     return metadata
 
 

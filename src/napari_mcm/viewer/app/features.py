@@ -137,8 +137,8 @@ def find_mask(slide: Slide) -> Job[TissueMask]:
     from napari_mcm.core.tissue import find_tissue
     from napari_mcm.viewer.layers.overlays import warm_up
 
-    mask = yield from run_in_thread("Searching for tissue", find_tissue, slide)
-    yield from run_in_thread("Making it a layer", warm_up)
+    mask = yield from run_in_thread("Finding tissue", find_tissue, slide)
+    yield from run_in_thread("Showing the mask", warm_up)
     return mask
 
 
@@ -189,12 +189,14 @@ def load_features(
         raise FeatureError(
             "holds no patches: no tissue was found",
             path,
-            "Look at the slide, or use smaller patches",
+            "Check the tissue mask, or use smaller patches",
         )
     from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
 
-    index = yield from run_in_thread("Preparing the search", SimilarityIndex, features)
-    limits = yield from run_in_thread("Looking at the range", usual_range, index)
+    index = yield from run_in_thread("Normalising features", SimilarityIndex, features)
+    limits = yield from run_in_thread(
+        "Measuring the range of similarities", usual_range, index
+    )
     return Loaded(label or _name(features.encoder, path), index, path, limits)
 
 
@@ -211,7 +213,7 @@ def _read(path: Path, slide: Path, mpp: float | None) -> Any:
             f"holds features of another slide ({features.grid.slide.get('name')}), "
             f"not of {slide.name}",
             path,
-            "Load the file that was made from this slide, or compute features",
+            "Load the file that belongs to this slide, or compute features",
         )
     return features
 

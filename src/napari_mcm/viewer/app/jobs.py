@@ -170,7 +170,7 @@ class JobRunner:
             self.status.message = result.message
             self.status.state = JobState.FAILED
         elif isinstance(result, JobCancelled) or on_result is None:
-            self.status.message = "Cancelled. What was finished is kept."
+            self.status.message = "Cancelled. Finished work is kept."
             self.status.state = JobState.CANCELLED
             self._see_it_kept()
         else:
@@ -195,7 +195,9 @@ class JobRunner:
         except Exception as error:
             # Raised on, it is reported; but the next job must not wait for this one.
             self._add_details(traceback.format_exc())
-            self.status.message = f"It ended, but cannot be shown: {error}"
+            self.status.message = (
+                f"The job ended, but its result cannot be shown: {error}"
+            )
             self.status.state = JobState.FAILED
             raise
         self.status.state = JobState.DONE

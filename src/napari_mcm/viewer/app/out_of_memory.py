@@ -106,7 +106,7 @@ BAGS = Batch(
 PATCHES = Batch(
     "patches",
     f"a smaller encoder, {_WITHOUT_GPU}",
-    "Patches a batch (--batch-size)",
+    "Patches per batch (--batch-size)",
     "batch_size",
     fallback=8,
 )

@@ -108,7 +108,7 @@ def remember_folder(folder: Path) -> None:
     try:
         _update(_recent_file(), lambda kept: {_FOLDER: str(folder)})
     except (OSError, McmError) as error:
-        _log.warning("%s is not kept: %s", folder, error)
+        _log.warning("Cannot save %s: %s", folder, error)
 
 
 def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -140,7 +140,7 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        _log.warning("%s cannot be read and is left out: %s", file, error)
+        _log.warning("Ignoring %s, which cannot be read: %s", file, error)
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -47,7 +47,7 @@ class Preferences:
                 {"device": self.device, "precision": self.precision}
             )
         except ValueError as error:
-            _log.warning("Preferences of napari-mcm are left out: %s", error)
+            _log.warning("Ignoring napari-mcm preferences: %s", error)
             return ComputeConfig()
 
 

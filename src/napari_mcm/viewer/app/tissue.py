@@ -211,7 +211,7 @@ class TissueController:
             if np.array_equal(now, drawing.mask.mask):
                 continue
             drawing.mask = TissueMask(now, drawing.mask.downsample, "drawn")
-            drawing.drawn, drawing.note = True, "corrected by hand"
+            drawing.drawn, drawing.note = True, "edited"
             self._keep(slide)
             self.changed.emit()
 
@@ -232,7 +232,7 @@ class TissueController:
         def tell(kept: Path | None) -> None:
             drawing = self.drawing(layer)
             if kept is not None and drawing is not None and not drawing.drawn:
-                drawing.note = f"as found; what was drawn before is kept in {kept}"
+                drawing.note = f"as found; the earlier drawing is kept in {kept}"
                 self.changed.emit()
 
         return tell

@@ -24,17 +24,17 @@ from napari_mcm.viewer.training.slide_picker import SlidePicker
 MORE: Labels = (
     ("compute.device", "Device"),
     ("compute.precision", "Precision"),
-    ("batch_size", "Patches a batch"),
+    ("batch_size", "Patches per batch"),
     ("workers", "Reading threads"),
-    ("block", "Patches written at a time"),
+    ("block", "Patches per write"),
     ("grid.allow_upsampling", "Enlarge coarse slides"),
     ("read.icc", "Colours by the slide's profile"),
     ("tissue.tissue_mpp", "Tissue at (µm/px)"),
-    ("beside", "Keep both if made otherwise"),
+    ("beside", "Keep incompatible files too"),
 )
 _EXTRACT = (
-    "Find tissue, lay patches over it and encode them, in the background. What is there "
-    "already is taken as it is, and what was broken off is gone on with"
+    "Find tissue, cover it with patches and encode them, in the background. Complete "
+    "files are kept; interrupted files resume"
 )
 
 

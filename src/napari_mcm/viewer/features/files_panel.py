@@ -29,8 +29,8 @@ class FeatureFilesPanel(QGroupBox):
         self.place = narrow(QComboBox())
         self.place.addItems(list(NAMES))
         self.place.setToolTip(
-            "Where the Similarity widget takes features that are extracted or opened "
-            "next: it compares what stands in several places"
+            "Place in the Similarity widget for the features extracted or opened "
+            "next; features in several places are compared"
         )
         self.load = LoadButton("Ope&n features…")
         self.load.chosen.connect(self.open_file)
@@ -93,7 +93,9 @@ class FeatureFilesPanel(QGroupBox):
                 line.setText(f"{name}: {loaded.label}, {loaded.describe()}.")
                 line.setToolTip(str(loaded.path))
         self.none.setVisible(not any(found.values()))
-        self.none.setText("None yet. Then click on the slide: see Similarity.")
+        self.none.setText(
+            "None yet. With features, click on the slide: see Similarity."
+        )
 
     def _offer(self) -> None:
         self.load.offer(self._session.recent.features)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from napari_mcm.core.errors import SlideError
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -72,6 +75,30 @@ def slide_of(layer: Layer | None) -> Slide | None:
     """Give the open slide that a layer shows; None where it is not of this plugin."""
     described = layer.metadata.get(KEY) if layer is not None else None
     return described.get("slide") if isinstance(described, dict) else None
+
+
+def layer_with(fingerprint: str, layers: Sequence[Layer]) -> Layer | None:
+    """Find the layer that shows a slide, whatever its name and its file's.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Fingerprint of the slide. Reads the slides, so call it in a thread.
+    layers : sequence of Layer
+        Layers of slides, the uppermost last.
+
+    Returns
+    -------
+    Layer or None
+        The uppermost; None where no layer shows the slide.
+    """
+    for layer in reversed(layers):
+        slide = slide_of(layer)
+        # A file that is gone since is no longer known to be that slide.
+        with suppress(SlideError):
+            if slide is not None and slide.fingerprint == fingerprint:
+                return layer
+    return None
 
 
 def with_mpp(slide: Slide, mpp: float) -> Slide:

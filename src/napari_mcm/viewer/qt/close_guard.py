@@ -25,9 +25,9 @@ def ask_to_stop(parent: QWidget, title: str) -> bool:
     box = QMessageBox(parent)
     box.setWindowTitle("A job is running")
     box.setText(f"{title} is still running. Stop it?")
-    box.setInformativeText("What is finished is kept, and it can be gone on with.")
-    stop = box.addButton("&Stop and close", QMessageBox.ButtonRole.AcceptRole)
-    stay = box.addButton("&Go on", QMessageBox.ButtonRole.RejectRole)
+    box.setInformativeText("Finished work is kept, and the job can be resumed.")
+    stop = box.addButton("&Stop and keep", QMessageBox.ButtonRole.AcceptRole)
+    stay = box.addButton("&Keep running", QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(stay)
     box.exec()
     return box.clickedButton() is stop

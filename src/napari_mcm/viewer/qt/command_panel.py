@@ -21,8 +21,8 @@ from napari_mcm.viewer.qt.helpers import note
 from napari_mcm.viewer.qt.path_field import ask_save
 
 _COPY = (
-    "Copy the line that does exactly this without a window: on this machine, a server "
-    "or a cluster. Options that have their usual values are left out"
+    "Copy the command that does the same without a window: here, on a server or on a "
+    "cluster. Options at their defaults are omitted"
 )
 _SAVE = "Save all options as a file that --config takes on the command line"
 
@@ -70,12 +70,12 @@ class CommandActions:
         """Write all options to a file."""
         command = self._command()
         if not isinstance(command, Command):
-            self._show_error("These are several commands: copy them")
+            self._show_error("This takes several commands: copy them")
             return
         try:
             command.save(path)
         except (OSError, McmError) as error:
-            self._show_error(f"The configuration is not saved: {error}")
+            self._show_error(f"The configuration cannot be saved: {error}")
             return
         verb = command.verb
         self._say(f"Saved: napari-mcm {verb} --config {path.name}", str(path))
@@ -84,7 +84,7 @@ class CommandActions:
         """Ask for a file, and write all options to it."""
         command = self._command()
         if command is not None and not isinstance(command, Command):
-            self._show_error("These are several commands: copy them")
+            self._show_error("This takes several commands: copy them")
         if not isinstance(command, Command):
             return
         path = ask_save(

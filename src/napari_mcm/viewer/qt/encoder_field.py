@@ -19,7 +19,7 @@ ENCODERS = (
 )
 BROWSE = "Browse run…"
 LOAD_TIP = (
-    "Open features of this slide: ours, or those of TRIDENT, CLAM, STAMP, AtlasPatch "
+    "Open features of this slide: napari-mcm's, or those of TRIDENT, CLAM, STAMP, AtlasPatch "
     "or AnnData"
 )
 _FOREIGN = "*.h5 *.hdf5 *.pt *.h5ad"

@@ -153,7 +153,9 @@ def _widen(combo: QComboBox) -> None:
     frame.setMinimumWidth(width)
 
 
-def connect_deferred(method: Callable[[], None], *signals: Any) -> None:
+def connect_deferred(
+    method: Callable[[], None], *signals: Any, wait_ms: int = 0
+) -> None:
     """Call a widget's method once, when the window has painted what came before.
 
     Words and sliders of the dock take as long to lay out as the map takes to be drawn,
@@ -165,6 +167,8 @@ def connect_deferred(method: Callable[[], None], *signals: Any) -> None:
         A method of a widget, called without arguments; once for many signals.
     *signals : psygnal.SignalInstance
         That may outlive the widget.
+    wait_ms : int
+        Shortest time between two calls, for signals that come many times a second.
     """
     reference, waiting = WeakMethod(method), [False]
     widget: QWidget = method.__self__  # type: ignore[attr-defined]
@@ -177,7 +181,7 @@ def connect_deferred(method: Callable[[], None], *signals: Any) -> None:
     # A child of the widget, which goes away with it.
     soon = QTimer(widget)
     soon.setSingleShot(True)
-    soon.setInterval(0)
+    soon.setInterval(wait_ms)
     soon.timeout.connect(call)
 
     def relay(*_: object) -> None:

@@ -35,7 +35,7 @@ class JobBar(QWidget):
         self.bar = QProgressBar()
         self.bar.setAccessibleName("Progress of the running job")
         self.cancel = QPushButton(_CANCEL)
-        self.cancel.setToolTip("Stop the running job; what is finished is kept")
+        self.cancel.setToolTip("Stop the running job; finished work is kept")
         self.cancel.clicked.connect(jobs.cancel)
         self.line = QLabel()
         self.line.setWordWrap(True)

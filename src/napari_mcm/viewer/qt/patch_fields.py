@@ -53,7 +53,7 @@ class PatchFields(QWidget):
         self.patch_size.setToolTip(str(fields["patch_size"].description))
         self.min_tissue = _spin(0, 100, " %")
         self.min_tissue.setSingleStep(5)
-        self.min_tissue.setToolTip("Least part of a patch that is tissue")
+        self.min_tissue.setToolTip("Smallest fraction of a patch that must be tissue")
         self._lay_out()
         self.refresh()
         self.mpp.editTextChanged.connect(self._edited)
@@ -67,7 +67,7 @@ class PatchFields(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Resolution (µm/px)", self.mpp)
         form.addRow("Patch si&ze", self.patch_size)
-        form.addRow("Least tissue", self.min_tissue)
+        form.addRow("Min. tissue fraction", self.min_tissue)
 
     def grid(self) -> GridConfig:
         """Give the options as the engine takes them.
@@ -137,18 +137,18 @@ class PatchOptions(QWidget):
         self.folder = QLineEdit()
         self.folder.setPlaceholderText("beside the slide")
         self.folder.setToolTip(
-            "Folder for feature files. Left empty: that of the preferences, or "
-            "napari-mcm/<encoder> beside the slide, or in your home folder where that "
-            "cannot be written to"
+            "Folder for feature files. Empty: the preferred folder, else "
+            "napari-mcm/<encoder> beside the slide, or in your home folder if that is "
+            "read-only"
         )
         self.browse = QPushButton("…")
         self.browse.setToolTip("Choose the folder for feature files")
         self.browse.setAccessibleName("Choose the folder for feature files")
         self.browse.clicked.connect(self._browse)
-        self.overwrite = QCheckBox("Replace files made otherwise")
+        self.overwrite = QCheckBox("Overwrite incompatible files")
         self.overwrite.setToolTip(
-            "Files of the same name but other patches or weights are otherwise left as "
-            "they are, with an error (--overwrite on the command line)"
+            "Replace files of the same name that have other patches or weights; "
+            "without this they stay, with an error (--overwrite on the command line)"
         )
         self._lay_out()
 

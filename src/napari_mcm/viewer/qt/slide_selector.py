@@ -40,7 +40,7 @@ class SlideSelector(QGroupBox):
         super().__init__("Slide")
         self._session, self._brief = session, brief
         self.choice = narrow(QComboBox())
-        self.choice.setAccessibleName("Slide to work on")
+        self.choice.setAccessibleName("Active slide")
         self.choice.activated.connect(self._chosen)
         self.open = QPushButton("&Open slide…")
         self.open.setToolTip("Open a whole-slide image with this plugin")
@@ -54,7 +54,7 @@ class SlideSelector(QGroupBox):
         self.mpp.setRange(0.01, 100)
         self.mpp.setValue(0.5)
         self.mpp.setSuffix(" µm per pixel")
-        self.mpp.setToolTip("Resolution of level 0: 0.25 is usual for 40×, 0.5 for 20×")
+        self.mpp.setToolTip("Resolution of level 0: typically 0.25 at 40×, 0.5 at 20×")
         self.set_mpp = QPushButton("S&et")
         self.set_mpp.setToolTip("Use this resolution for the slide")
         self.set_mpp.clicked.connect(lambda: session.state_mpp(self.mpp.value()))
@@ -85,7 +85,7 @@ class SlideSelector(QGroupBox):
         if self._session.slide in slides:
             self.choice.setCurrentIndex(slides.index(self._session.slide))
         reason = "" if slides else "no slide is open"
-        set_enabled_with_reason(self.choice, "The slide that is searched", reason)
+        set_enabled_with_reason(self.choice, "The slide that the docks work on", reason)
         metadata = self._session.metadata
         self.metadata.setText(_describe(metadata))
         shown_elsewhere = (
@@ -123,8 +123,8 @@ def _describe(metadata: SlideMetadata | None) -> str:
     size = f"{width:,} × {height:,} px"
     if metadata.mpp is None:
         return (
-            f"{size}. The file states no resolution: give it in µm per pixel, "
-            "then features can be computed."
+            f"{size}. The file states no resolution: enter it in µm per pixel to "
+            "compute features."
         )
     stated = " (as you stated)" if metadata.mpp_override else ""
     return f"{size}, {metadata.mpp[0]:.4g} µm per pixel{stated}"

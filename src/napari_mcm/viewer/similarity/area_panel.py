@@ -43,7 +43,7 @@ class AreaPanel(QGroupBox):
         self.threshold.setDecimals(3)
         lower, higher = KEYS["lower"], KEYS["higher"]
         self.threshold.setToolTip(
-            "Least cosine that counts as alike "
+            "Smallest cosine that counts as similar "
             f"(keys {lower} and {higher} on the slide)"
         )
         self.threshold.setAccessibleName("Threshold of similarity")
@@ -51,7 +51,7 @@ class AreaPanel(QGroupBox):
         self.area = note()
         self.make = QPushButton("&Make labels")
         self.make.setToolTip(
-            with_key("Outline what is at least so much alike, as a layer", "area")
+            with_key("Outline the area above the threshold, as a layer", "area")
         )
         self.make.clicked.connect(self._controller.make_labels)
         self.export = QPushButton("E&xport…")

@@ -74,7 +74,9 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
     """
     metadata, found = open_slide(context.session), context.cross_slide.found
     if not found:
-        raise ValueError("Ask other slides first: the command names each that answered")
+        raise ValueError(
+            "Search other slides first: the command names each slide found"
+        )
     _shown_slot(context)
     query, folder = _keep_query(context, metadata), output_folder(metadata)
     configs = [

@@ -13,7 +13,7 @@ from psygnal import Signal
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.features import load_features
-from napari_mcm.viewer.layers.metadata import SlideMetadata
+from napari_mcm.viewer.layers.metadata import SlideMetadata, layer_with
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -75,7 +75,7 @@ class CrossSlideSearch:
         self._session = session
         self.found: list[Found] = []
         self._slot = "first"
-        self._awaited: Found | None = None
+        self._awaited: tuple[Found, Path] | None = None
         session.slide_changed.connect(self._slide_changed)
 
     def folder(self) -> Path | None:
@@ -112,41 +112,40 @@ class CrossSlideSearch:
         slide : Path, optional
             Its pixels, where the user has said; otherwise looked for.
         """
-        layer = self._open_layer(found)
-        if layer is not None:
-            self._session.layers.bring_up(layer)
-            self._session.choose_slide(layer)
-            self._load(found)
-            return
-        folders = [Path(metadata.path).parent for metadata in self._metadata()]
-        self._awaited = found
+        layers = self._session.layers.slides()
+        facts = [SlideMetadata.of_layer(layer) for layer in layers]
+        folders = [Path(one.path).parent for one in facts if one is not None]
         self._session.disk.submit(
             "similar slide",
-            lambda: slide or find_slide(found, folders),
-            lambda path: self._session.open(str(path), self._forget),
+            lambda: (
+                layer_with(found.fingerprint, layers)
+                or slide
+                or find_slide(found, folders)
+            ),
+            lambda where: self._located(found, where),
             self._failed,
         )
 
-    def _metadata(self) -> list[SlideMetadata]:
-        layers = self._session.layers.slides()
-        return [
-            metadata for layer in layers if (metadata := SlideMetadata.of_layer(layer))
-        ]
-
-    def _open_layer(self, found: Found) -> Layer | None:
-        for layer in reversed(self._session.layers.slides()):
-            metadata = SlideMetadata.of_layer(layer)
-            if metadata is not None and metadata.name == found.name:
-                return layer
-        return None
+    def _located(self, found: Found, where: Layer | Path) -> None:
+        """Show the query on a layer, or open the file it is to be shown on."""
+        session = self._session
+        if isinstance(where, Path):
+            self._awaited = found, where.absolute()
+            session.open(str(where), self._forget)
+        elif where in session.layers.slides():
+            session.layers.bring_up(where)
+            session.choose_slide(where)
+            self._load(found)
 
     def _slide_changed(self) -> None:
-        found = self._awaited
-        if found is None or (layer := self._open_layer(found)) is None:
+        layer, metadata = self._session.slide, self._session.metadata
+        if self._awaited is None or layer is None or metadata is None:
             return
-        self._awaited = None
-        self._session.layers.bring_up(layer)
-        self._load(found)
+        found, path = self._awaited
+        if Path(metadata.path) == path:
+            self._awaited = None
+            self._session.layers.bring_up(layer)
+            self._load(found)
 
     def _load(self, found: Found) -> None:
         session, metadata = self._session, self._session.metadata

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 _ASK = (
-    "Ask the slides whose features lie beside those of this one, by the same encoder "
-    "(Alt+K)"
+    "Search the slides whose features lie beside those of this one, by the same "
+    "encoder (Alt+I)"
 )
 
 
@@ -50,10 +50,10 @@ class CrossSlidePanel(QGroupBox):
         self._context = context
         super().__init__("Other slides")
         self._session, self._controller = session, context.cross_slide
-        self.ask = QPushButton("As&k other slides")
+        self.ask = QPushButton("Search other sl&ides")
         self.ask.clicked.connect(self._ask)
         self.browse = QPushButton("Folder…")
-        self.browse.setToolTip("Ask the feature files of a folder")
+        self.browse.setToolTip("Search the feature files of a folder")
         self.browse.clicked.connect(self._browse)
         self.command = CommandMenu(
             "Other slides",
@@ -61,10 +61,10 @@ class CrossSlidePanel(QGroupBox):
             session.report_error,
             saves=False,
         )
-        self.hint = note("Open slides with features of the same encoder follow.")
+        self.hint = note("Finds slides with features of the same encoder.")
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["Slide", "Best", "mm²"])
-        self.table.setAccessibleName("Slides that the query was asked of")
+        self.table.setAccessibleName("Slides found by the query")
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setTabKeyNavigation(False)
@@ -101,7 +101,7 @@ class CrossSlidePanel(QGroupBox):
         reason = "another job is running" if session.jobs.status.busy else ""
         set_enabled_with_reason(self.ask, _ASK, reason)
         set_enabled_with_reason(
-            self.browse, "Ask the feature files of a folder", reason
+            self.browse, "Search the feature files of a folder", reason
         )
 
     def show_found(self) -> None:

@@ -28,9 +28,9 @@ from napari_mcm.viewer.training.slide_picker import open_slides
 _BUTTONS = {
     "first": "Compute featu&res",
     "second": "Compu&te features",
-    "third": "Comp&ute features",
+    "third": "Comput&e features",
 }
-_COMPUTE = "Find tissue, lay patches over it and encode them, in the background"
+_COMPUTE = "Find tissue, cover it with patches and encode them, in the background"
 
 
 class EncoderPanel(QGroupBox):
@@ -92,7 +92,7 @@ class EncoderPanel(QGroupBox):
         reason = self._reason(metadata)
         set_enabled_with_reason(self.load, LOAD_TIP, reason)
         if not reason and metadata is not None and metadata.mpp is None:
-            reason = "the slide's resolution is not known: give it above"
+            reason = "the slide's resolution is unknown: enter it above"
         if not reason and not self.encoder.spec:
             reason = "no encoder is chosen"
         set_enabled_with_reason(self.compute, _COMPUTE, reason)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 RANGES: dict[str, Limits] = {
-    "Usual of the encoder": "encoder",
+    "Typical of the encoder": "encoder",
     "Range of each map": "robust",
     "Fixed, −1 to 1": "fixed",
 }
@@ -62,8 +62,8 @@ class MapsPanel(QGroupBox):
         self.pair = narrow(QComboBox())
         self.pair.setToolTip(
             with_key(
-                "Draw what one encoder finds more alike than another: cosine less "
-                f"cosine, in colours from −{MOST:g} to {MOST:g}",
+                "Show where one encoder sees more similarity than another: the "
+                f"difference of cosines, in colours from −{MOST:g} to {MOST:g}",
                 "difference",
             )
         )
@@ -73,8 +73,8 @@ class MapsPanel(QGroupBox):
         self.range = narrow(QComboBox())
         self.range.addItems(list(RANGES))
         self.range.setToolTip(
-            "From the 2nd to the 98th percentile, of many queries to this encoder or "
-            "of each map, so that structure shows; or the same for all encoders"
+            "From the 2nd to the 98th percentile: of many queries to this encoder, or "
+            "of each map; or fixed, the same for all encoders"
         )
         self.range.activated.connect(self._use_range)
         self._lay_out()

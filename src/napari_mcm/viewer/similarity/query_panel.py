@@ -53,7 +53,7 @@ class QueryPanel(QGroupBox):
         super().__init__("Query")
         self._session = session
         self.where = note()
-        self.back = QPushButton("Take &back")
+        self.back = QPushButton("&Undo")
         self.back.clicked.connect(context.queries.undo)
         self.clear = QPushButton("Cle&ar")
         self.clear.clicked.connect(context.queries.clear)
@@ -70,9 +70,9 @@ class QueryPanel(QGroupBox):
         for text, pool in POOLS.items():
             self.pool.addItem(text, pool)
         self.pool.setToolTip(
-            "Of several examples, or of a region's patches, the mean direction counts "
-            "(Rocchio), or for each patch the example that is nearest to it, of at "
-            f"most {MOST_NEAREST}"
+            "How several examples, or a region's patches, combine: their mean "
+            "direction (Rocchio), or for each patch its nearest example, of at most "
+            f"{MOST_NEAREST}"
         )
         self.pool.activated.connect(
             lambda _: context.queries.use_pool(self.pool.currentData())
@@ -98,7 +98,8 @@ class QueryPanel(QGroupBox):
         column.addLayout(buttons)
         column.addWidget(self.command.said)
         form = QFormLayout()
-        label = QLabel("Counts")
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        label = QLabel("Combine examples by")
         label.setBuddy(self.pool)
         form.addRow(label, self.pool)
         column.addLayout(form)
@@ -114,13 +115,13 @@ class QueryPanel(QGroupBox):
         query = self._context.query
         none = "" if query else "there is no query"
         set_enabled_with_reason(
-            self.back, with_key("Take the newest example away", "back"), none
+            self.back, with_key("Remove the newest example", "back"), none
         )
         set_enabled_with_reason(
-            self.clear, with_key("Take all examples away", "clear"), none
+            self.clear, with_key("Remove all examples", "clear"), none
         )
         reason = "" if self._context.queries.has_features() else "there are no features"
-        tip = "Draw round patches to be like, or take what is selected in a layer of "
+        tip = "Draw around similar patches, or use the selection in a layer of "
         set_enabled_with_reason(self.region, with_key(tip + "shapes", "region"), reason)
         away = "" if query is None or query.here else "of another slide"
         tip = "Save the query in a small file, for other slides and the command line"
@@ -128,7 +129,7 @@ class QueryPanel(QGroupBox):
         self.command.setEnabled(query is not None)
         reason = "" if session.slide is not None else "no slide is open"
         set_enabled_with_reason(
-            self.open, "Ask what was saved before, of this slide (Alt+N)", reason
+            self.open, "Run a saved query on this slide (Alt+N)", reason
         )
 
     def _describe(self) -> str:
@@ -137,8 +138,8 @@ class QueryPanel(QGroupBox):
         query = self._context.query
         if query is None:
             return (
-                "Click on the slide: similar patches light up. Shift adds an example, "
-                "Ctrl one to be unlike; hold Q and move to look around."
+                "Click on the slide: similar patches light up. Shift adds a similar "
+                "example, Ctrl a dissimilar one; hold Q and move to explore."
             )
         if not query.here:
             return f"Query of slide {query.question.name}, asked of this slide."

@@ -33,17 +33,17 @@ KEYS = {
 
 
 KEY_HELP = """<table cellspacing="4">
-<tr><td>Click</td><td>find what is like this patch</td></tr>
-<tr><td>Shift+click</td><td>one more example, ☐</td></tr>
-<tr><td>Ctrl+click</td><td>one to be unlike, ✕</td></tr>
+<tr><td>Click</td><td>find similar patches</td></tr>
+<tr><td>Shift+click</td><td>add a similar example, ☐</td></tr>
+<tr><td>Ctrl+click</td><td>add a dissimilar example, ✕</td></tr>
 <tr><td>Q, held</td><td>the map follows the cursor</td></tr>
-<tr><td>Enter</td><td>the middle of the view, as a click; Shift, Ctrl as above</td></tr>
-<tr><td>Backspace, Esc</td><td>take back the newest, all</td></tr>
+<tr><td>Enter</td><td>click in the middle of the view; Shift, Ctrl as above</td></tr>
+<tr><td>Backspace, Esc</td><td>remove the newest example, all</td></tr>
 <tr><td>R</td><td>draw a region</td></tr>
 <tr><td>N</td><td>next map</td></tr>
 <tr><td>D</td><td>difference of two encoders</td></tr>
 <tr><td>, and .</td><td>lower, higher threshold</td></tr>
-<tr><td>T</td><td>layer of what is above it</td></tr>
+<tr><td>T</td><td>layer of the area above it</td></tr>
 <tr><td>G, Shift+G</td><td>go to the next most similar patch, back</td></tr>
 </table>"""
 

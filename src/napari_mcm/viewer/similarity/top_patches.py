@@ -135,7 +135,7 @@ class TopPatchesPanel(QGroupBox):
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
         self._context = context
-        super().__init__("Most similar: click to go there")
+        super().__init__("Most similar patches: click to go there")
         self._session = session
         self.strip = ThumbnailStrip("Most similar patches, best first", "cosine")
         self.strip.setToolTip(with_key("Click or Enter goes there; the next", "best"))

@@ -41,7 +41,7 @@ class SimilarityWidget(DockedWidget):
         self.second.encoder.setCurrentIndex(1)
         self.third.encoder.setCurrentIndex(2)
         more = CollapsibleSection("A third encoder")
-        more.setToolTip("The teacher, say, beside a student before and after")
+        more.setToolTip("For example the teacher, beside a student before and after")
         more.addWidget(self.third)
         self.query, self.maps = QueryPanel(context), MapsPanel(context)
         self.area, self.gallery = AreaPanel(context), TopPatchesPanel(context)

@@ -140,7 +140,7 @@ def lay(
         raise GridError(f"A patch of {step:,.4g} µm is larger than the slide")
     if columns * rows > MOST_PLACES:
         raise GridError(
-            f"{columns:,} × {rows:,} patches are too many to be shown: take larger ones"
+            f"{columns:,} × {rows:,} patches are too many to show: use larger ones"
         )
     grid = make_grid(slide, mask, config)
     return grid, chequered(grid)
@@ -157,7 +157,7 @@ def describe(grid: PatchGrid) -> str:
     )
 
 
-_SHOW = "Show where patches lie; it follows the mask and the fields above"
+_SHOW = "Show the patch grid; it follows the mask and the fields above"
 
 
 class GridPanel(QGroupBox):
@@ -202,6 +202,9 @@ class GridPanel(QGroupBox):
         )
         text = self.preview.problem or (describe(grid) if grid is not None else "")
         if grid is not None and not len(grid):
-            text = "No patches: none holds enough tissue. Take smaller ones, or less."
+            text = (
+                "No patches: none has enough tissue. Use smaller patches, or a lower "
+                "minimum tissue fraction."
+            )
         self.count.setText(text)
         self.count.setVisible(bool(text))

@@ -24,7 +24,7 @@ from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.qt.helpers import connect, note
 
-ROWS = ("Size", "Resolution", "Objective", "Vendor", "Levels", "Read by", "Patches")
+ROWS = ("Size", "Resolution", "Objective", "Vendor", "Levels", "Read with", "Patches")
 
 UNKNOWN = "not stated"
 
@@ -167,7 +167,7 @@ class LabelImages(QWidget):
         self.button = QPushButton(SHOW)
         self.button.setCheckable(True)
         self.button.setToolTip(
-            "They are read now, shown here only, and neither kept nor added as layers"
+            "Read now and shown only here; they are neither saved nor added as layers"
         )
         self.button.toggled.connect(self._toggled)
         self._column = QVBoxLayout(self)

@@ -20,10 +20,10 @@ from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import ask_file, ask_save
 from napari_mcm.viewer.slide.commands import tissue_command
 
-_FIND = "Search the slide for tissue, in the background"
-_CORRECT = "Paint on the mask with napari's brush; press again to look around"
+_FIND = "Find tissue on the slide, in the background"
+_CORRECT = "Paint on the mask with napari's brush; press again to pan and zoom"
 _SAVE = "Write the mask as GeoJSON (for QuPath) or PNG"
-_LOAD = "Read a mask from GeoJSON or a picture of the whole slide"
+_LOAD = "Read a mask from GeoJSON or an image of the whole slide"
 _KEYS = "Brush 2, eraser 1, fill 4, undo Ctrl+Z. [ and ] change its size; Space pans."
 _WRITE = "GeoJSON (*.geojson);;PNG (*.png)"
 _READ = "Masks (*.geojson *.json *.png *.tif *.tiff)"
@@ -78,7 +78,7 @@ class TissuePanel(QGroupBox):
         slide, drawing = slide_of(session.slide), session.tissue.drawing(session.slide)
         reason = "" if slide else "no slide is open"
         if slide is not None and slide.stated_mpp is None:
-            reason = "the slide's resolution is not known: give it above"
+            reason = "the slide's resolution is unknown: enter it above"
         busy = "another job is running" if session.jobs.status.busy else ""
         set_enabled_with_reason(self.search, _FIND, reason or busy)
         set_enabled_with_reason(self.load, _LOAD, reason)
@@ -129,5 +129,5 @@ class TissuePanel(QGroupBox):
 def describe(drawing: Drawing | None) -> str:
     """Say how much tissue there is, and where the mask comes from."""
     if drawing is None:
-        return "No mask yet. Without one, features are computed where tissue is found."
+        return "No mask yet. Without one, tissue is found automatically."
     return f"{drawing.mask.fraction:.1%} of the slide is tissue; {drawing.note}."
