@@ -60,19 +60,19 @@ class SlideMetadata:
 
 
 def kind_of(layer: Layer) -> str:
-    """Tell what a layer is to this plugin; nothing where it is none of its own."""
+    """Return what a layer is to this plugin; nothing where it is none of its own."""
     described = layer.metadata.get(KEY)
     return described.get("kind", "") if isinstance(described, dict) else ""
 
 
 def metadata_of(slide: Slide) -> dict[str, Any]:
-    """Give what goes into the ``metadata`` of a slide's layer."""
+    """Return what goes into the ``metadata`` of a slide's layer."""
     metadata = SlideMetadata.of_slide(slide)
     return {KEY: {"kind": "slide", **asdict(metadata), "slide": slide}}
 
 
 def slide_of(layer: Layer | None) -> Slide | None:
-    """Give the open slide that a layer shows; None where it is not of this plugin."""
+    """Return the open slide that a layer shows; None where it is not of this plugin."""
     described = layer.metadata.get(KEY) if layer is not None else None
     return described.get("slide") if isinstance(described, dict) else None
 
@@ -102,7 +102,7 @@ def layer_with(fingerprint: str, layers: Sequence[Layer]) -> Layer | None:
 
 
 def with_mpp(slide: Slide, mpp: float) -> Slide:
-    """Give the same open slide with the resolution that the user states."""
+    """Return the same open slide with the resolution that the user states."""
     return replace(slide, asked=replace(slide.asked, mpp=mpp))
 
 
@@ -112,7 +112,7 @@ CORNER, PIXEL = (0.0, 0.0), (1.0, 1.0)
 
 
 def placed(slide: Layer | None, origin: Pair, step: Pair) -> tuple[Any, Any]:
-    """Tell where a picture lies in a slide's world.
+    """Return where a picture lies in a slide's world.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def on_slide(
     step: Pair = PIXEL,
     **metadata: str,
 ) -> dict[str, Any]:
-    """Give what a new layer is made with: its place, and how it is known again.
+    """Return what a new layer is made with: its place, and how it is known again.
 
     Units and axes are the slide's: one layer of others would have napari ignore all.
     """

@@ -79,13 +79,13 @@ class CrossSlideSearch:
         session.slide_changed.connect(self._slide_changed)
 
     def folder(self) -> Path | None:
-        """Tell where the features lie that the map was made from."""
+        """Return where the features lie that the map was made from."""
         shown = self._context.queries.shown_map()
         loaded = self._session.features(shown[0]) if shown else None
         return loaded.path.parent if loaded is not None else None
 
     def search(self, folder: Path, threshold: float) -> None:
-        """Ask all feature files of a folder, in the background."""
+        """Search all feature files of a folder, in the background."""
         session = self._session
         shown = self._context.queries.shown_map()
         query = self._context.query
@@ -150,7 +150,7 @@ class CrossSlideSearch:
     def _load(self, found: Found) -> None:
         session, metadata = self._session, self._session.metadata
         if session.features(self._slot) is not None or metadata is None:
-            self._context.queries.again()
+            self._context.queries.rerun()
             return
         path, mpp = Path(metadata.path), metadata.mpp_override
         if not session.jobs.status.busy:
@@ -200,7 +200,7 @@ def search(
     for number, file in enumerate(files):
         yield Progress("Searching slides", number, len(files), "slides")
         answer = yield from run_in_thread(
-            "Searching slides", _ask, file, encoder, directions, threshold
+            "Searching slides", _run_query, file, encoder, directions, threshold
         )
         if isinstance(answer, str):
             yield Note(f"{file.name}: {answer}")
@@ -237,7 +237,7 @@ def find_slide(found: Found, folders: Sequence[Path]) -> Path:
     )
 
 
-def _ask(
+def _run_query(
     file: Path, encoder: dict[str, object], directions: Directions, threshold: float
 ) -> Found | str:
     """Ask one file; gives a line where it cannot be asked."""
