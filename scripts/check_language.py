@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 INSTEAD = {
-    r"\bg(?:o|oes|one|oing|o) on with\b": "resume, continue",
+    r"\bg(?:o|oes|one|oing) on with\b": "resume, continue",
     r"\bwent on with\b": "resumed, continued",
     r"\bbroken off\b": "interrupted",
     r"\b(?:is|are|was|were|be|been) told\b": "is reported",

@@ -1,8 +1,8 @@
-"""What more labelled data buys, by what a classifier starts from.
+"""Measure what more labels bring, for each start of a classifier.
 
-Trains a classifier for each start (--arms), part of the data (--percent) and seed, all
-with the same steps, and writes ablation.md, ablation.csv and figures. What was broken
-off goes on when the same command is run again.
+Trains a classifier for each start (--arms), label fraction (--percent) and seed, all
+with the same steps, and writes ablation.md, ablation.csv and figures. The same command
+resumes an interrupted ablation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OPTIONS, POSITIONAL = AblationConfig, "data"
 
 
 def run(options: AblationConfig) -> Outcome:
-    """Run what is not done yet."""
+    """Run the trials that are not done yet."""
     from napari_mcm.core.studies.ablation import ablate
 
     done = drive(ablate(options))
@@ -31,7 +31,7 @@ def run(options: AblationConfig) -> Outcome:
         "seconds": done.seconds,
     }
     rows = [
-        ("cells", str(done.cells)),
+        ("trials", str(done.cells)),
         ("table", str(done.table)),
         ("csv", str(done.csv)),
         *(("figure", str(figure)) for figure in done.figures),

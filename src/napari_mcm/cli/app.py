@@ -1,7 +1,7 @@
-"""From the words on the line to an exit status.
+"""Run one command: from its arguments to an exit status.
 
-Nothing heavy is imported before a verb is known: ``napari-mcm --help`` must answer at
-once. What a verb's module offers is :class:`Verb`.
+Nothing heavy is imported before the verb is known, because ``napari-mcm --help`` must
+answer at once. Each verb is a module that offers what :class:`Verb` names.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 VERBS = {
-    "demo": "the whole main job on a sample or your slides, with a report",
-    "sample": "write a generated cohort of slides to try things on",
-    "info": "what a slide file holds, and how it would be read",
+    "demo": "run the whole main job on a sample or your slides, with a report",
+    "sample": "generate a cohort of slides to try things on",
+    "info": "show what a slide file holds, and how it would be read",
     "grid": "find the tissue, lay patches over it, draw both",
-    "finetune": "fine-tune an encoder on slides by masked context modelling",
+    "finetune": "fine-tune an encoder on slides, without labels",
     "study": "compare arms of a fine-tuning over folds and seeds",
-    "extract": "compute the features of all patches, one file a slide",
-    "similarity": "show which patches look like the ones you point at",
+    "extract": "compute the features of all patches, one file per slide",
+    "similarity": "map which patches are similar to the ones you point at",
     "mil train": "train and test a classifier of slides on their features",
     "mil predict": "predict slides with a trained classifier",
-    "mil attention": "what a trained classifier looks at on a slide",
-    "mil compare": "compare encoders by the same classifier on the same folds",
+    "mil attention": "draw what a trained classifier attends to on a slide",
+    "mil compare": "compare encoders with the same classifier on the same folds",
     "evaluate": "compare encoders on labelled regions, with intervals",
     "mae pretrain": "pre-train a vision transformer on unlabelled images",
-    "mae reconstruct": "show what a masked autoencoder fills in, and its errors",
+    "mae reconstruct": "show reconstructions of a masked autoencoder, and their errors",
     "classify train": "train a classifier of cells or patches",
     "classify predict": "classify pictures with a trained classifier",
-    "classify cells": "classify the cells that are marked on a slide",
+    "classify cells": "classify the cells marked on a slide",
     "classify evaluate": "score a trained classifier on labelled images",
-    "ablate": "what more labelled cells buy, by what a classifier starts from",
-    "verify": "see that feature files are complete and undamaged",
-    "convert": "take patch features to other tools, and from them",
+    "ablate": "measure what more labels bring, for each start of a classifier",
+    "verify": "check that feature files are complete and undamaged",
+    "convert": "convert patch features to and from other tools",
     "export": "write an encoder as TorchScript, torch.export, ONNX or for a hub",
-    "bench": "measure reading and extraction here, and name what limits them",
+    "bench": "measure reading and extraction here, and what limits them",
     "doctor": "check this machine: software, device, precision, display, network",
     "view": "open slides in napari with the plugin",
 }
@@ -55,12 +55,11 @@ VERBS = {
 _HELP = """\
 usage: napari-mcm VERB [OPTIONS]
 
-Fine-tune patch encoders on whole-slide images by masked context modelling, and see
-what they find alike.
+Fine-tune patch encoders on whole-slide images, and see which tissue they find similar.
 
 {verbs}
 
-  napari-mcm VERB --help   every option of a verb, with its unit and default
+  napari-mcm VERB --help   all options of a verb, with units and defaults
   napari-mcm --version     the version
 
 Most verbs take --json (one JSON object as the last line of standard output) and
@@ -72,12 +71,12 @@ failed, 130 cancelled. NAPARI_MCM_DEBUG=1 shows the traceback of an error.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command and return its exit status.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The words after ``napari-mcm``; those of this process if not given.
+        The arguments after ``napari-mcm``; by default those of this process.
 
     Returns
     -------
@@ -95,10 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("cancelled; run the same command again", 130, prefix="")
     except BrokenPipeError:
-        # Whoever read our output is gone (`| head`): no complaint at exit either.
+        # The reader of our output has closed it (`| head`): no message at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001 - the last door: one line, whatever it is
+    except Exception as error:  # noqa: BLE001 - one line for any error
         hint = "" if _debugging() else ". NAPARI_MCM_DEBUG=1 shows the traceback"
         return _fail(f"unexpected {type(error).__name__}: {error}{hint}", 1)
 
@@ -118,10 +117,10 @@ def _dispatch(words: list[str]) -> int:
     module, parser = load_verb(verb), make_parser(verb)
     try:
         arguments = parser.parse_args(rest)
-    except SystemExit as end:  # --help has been answered
+    except SystemExit as end:  # --help was printed
         return int(end.code or 0)
     as_json = "json" in arguments
-    # What libraries print must not get between a script and its JSON.
+    # Output of libraries must not mix with the JSON.
     aside = contextlib.redirect_stdout(sys.stderr)
     with aside if as_json else contextlib.nullcontext():
         outcome = module.run(read_config(arguments, module.OPTIONS))
@@ -129,7 +128,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _find_verb(words: list[str]) -> tuple[str, list[str]]:
-    """Take the verb, of one word or two, from the line."""
+    """Return the verb, of one word or two, and the arguments after it."""
     for count in (1, 2):
         verb = " ".join(words[:count])
         if verb in VERBS and len(words) >= count:
@@ -148,13 +147,13 @@ def _seconds(family: list[str]) -> str:
 
 
 def load_verb(verb: str) -> Verb:
-    """Import a verb's module; that of ``mil train`` is ``mil_train``."""
+    """Import the module of a verb: ``mil_train`` for ``mil train``."""
     name = verb.replace(" ", "_")
     return cast(Verb, importlib.import_module(f"napari_mcm.cli.{name}"))
 
 
 def make_parser(verb: str) -> argparse.ArgumentParser:
-    """Make the parser of a verb, with all its options."""
+    """Return the argument parser of a verb, with all its options."""
     from napari_mcm.cli.options import add_options
 
     module = load_verb(verb)
@@ -170,13 +169,13 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
 
 
 class Verb(Protocol):
-    """What a verb's module offers; its docstring is the head of its help."""
+    """The interface of a verb's module; its docstring is the start of its help."""
 
     OPTIONS: type[BaseModel]
     POSITIONAL: str
 
     def run(self, options: Any) -> Outcome:
-        """Do it."""
+        """Run the verb and return its outcome."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -207,7 +206,7 @@ def _debugging() -> bool:
 
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Let a polite kill do what Ctrl-C does: the job cleans up and can be resumed."""
+    """Treat SIGTERM like Ctrl-C, so that the job cleans up and can be resumed."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Measure how fast slides are read or features extracted here, and what limits it."""
+"""Measure how fast this machine reads slides or extracts features, and what limits it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OPTIONS, POSITIONAL = BenchConfig, "what"
 
 
 def run(options: BenchConfig) -> Outcome:
-    """Measure, and name the bottleneck."""
+    """Measure the stages and name the bottleneck."""
     found = drive(bench(options))
     stages = {
         stage.name: {"seconds": stage.seconds, "threads": stage.threads}
@@ -31,9 +31,9 @@ def _rows(found: BenchResult) -> list[tuple[str, str]]:
     rows = [("slide", f"{found.slide}, {found.patches:,} patches")]
     for stage in found.stages:
         ms = 1000 * stage.seconds / found.patches
-        text = f"{ms:8.3f} ms a patch, {stage.seconds / whole:4.0%}"
+        text = f"{ms:8.3f} ms per patch, {stage.seconds / whole:4.0%}"
         if stage.threads > 1:
-            text += f", by {stage.threads} threads at a time"
+            text += f", by {stage.threads} threads at once"
         rows.append((stage.name, text))
     rows += [(name, f"{rate:,.0f} patches/s") for name, rate in found.rates.items()]
     rows.append(("bottleneck", found.bottleneck))

@@ -1,6 +1,6 @@
 """Classify the cells that are marked on a slide or a picture.
 
-They are marked by a GeoJSON file, as QuPath writes it, or by a table of points or boxes.
+Mark them with a GeoJSON file, as QuPath writes it, or with a table of points or boxes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ OPTIONS, POSITIONAL = MarkedCellsConfig, "slide"
 
 
 def run(options: MarkedCellsConfig) -> Outcome:
-    """Classify, and write the file."""
+    """Classify the cells and write the file."""
     from napari_mcm.core.cells.annotated_slides import classify_cells
 
     done = drive(classify_cells(options))

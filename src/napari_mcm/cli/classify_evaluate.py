@@ -1,6 +1,6 @@
 """Score a trained classifier on labelled images, beside a majority vote.
 
-Classes are the classifier's own, in its order, whichever of them the images lack.
+Classes are those of the classifier, in its order, even if the images lack some.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ OPTIONS, POSITIONAL = EvaluateCellsConfig, "paths"
 
 
 def run(options: EvaluateCellsConfig) -> Outcome:
-    """Predict and score."""
+    """Predict the images and score the predictions."""
     from napari_mcm.core.cells.metrics import score_lines
     from napari_mcm.core.cells.prediction import evaluate
 

@@ -11,7 +11,7 @@ _SHOWN = 20
 
 
 def run(options: PredictCellsConfig) -> Outcome:
-    """Classify, and write the table."""
+    """Classify the pictures and write the table."""
     from napari_mcm.core.cells.prediction import predict
 
     done = drive(predict(options))

@@ -1,9 +1,9 @@
 """Train a classifier of cells or patches.
 
 DATA is a folder of classes, a folder of splits of classes (Raabin-WBC, the course's
-layout), BCCD's frames with boxes, or a table with the columns path and label, and maybe
-split and group. --init says what the classifier starts from; a run that was cancelled or
-killed goes on with --resume DIR.
+layout), BCCD's frames with boxes, or a table with the columns path and label, and
+optionally split and group. --init chooses what the classifier starts from. --resume DIR
+resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ClassifyOptions(ClassifyConfig):
-    """A new training, or one to go on with."""
+    """A new training, or one to resume."""
 
     resume: Path | None = RESUME
 
@@ -31,7 +31,7 @@ OPTIONS, POSITIONAL = ClassifyOptions, "data"
 
 
 def run(options: ClassifyOptions) -> Outcome:
-    """Train, or go on with it."""
+    """Train a classifier, or resume a run."""
     from napari_mcm.core.cells.training import classify, resume_classify
 
     resume = run_to_resume(options)
@@ -60,7 +60,7 @@ def _outcome(done: ClassifyResult) -> Outcome:
     rows = [
         ("run", str(done.run_dir)),
         ("classes", ", ".join(done.classes)),
-        ("learned", f"{done.images:,} images in {done.steps:,} steps"),
+        ("trained", f"{done.images:,} images in {done.steps:,} steps"),
         ("loss", f"{done.loss_first:.4f} -> {done.loss_last:.4f}"),
         ("time", format_seconds(done.seconds)),
     ]

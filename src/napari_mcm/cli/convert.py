@@ -1,7 +1,7 @@
-"""Take patch features to another tool, or from another tool.
+"""Convert patch features to another tool's format, or from it.
 
 FEATURES is our own feature file or one of TRIDENT, CLAM, STAMP, AtlasPatch, AnnData or
-raw2features. Files that do not state a slide's resolution or the size of patches need
+raw2features. Files that do not state the slide's resolution or the patch size need
 --slide, --mpp or --patch-size-level0.
 """
 
@@ -38,45 +38,43 @@ Target = Literal["napari-mcm", "trident", "clam", "stamp", "anndata", "geojson"]
 
 
 class _Options(BaseModel):
-    """Features, what they become, and what their file does not say."""
+    """Features, the format to write, and what their file does not state."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     features: Path = Field(description="Feature file, ours or another tool's.")
     to: Target = Field(
         "napari-mcm",
-        description="Format to write; ours unless another is named. trident and clam "
-        "also write that tool's folders, where --out does not end in .h5.",
+        description="Format to write. trident and clam also write that tool's folders, if "
+        "--out does not end in .h5.",
     )
-    out: Path = Field(
-        description=f"File to write; ours ends in {SUFFIX}, which everything reads."
-    )
+    out: Path = Field(description=f"File to write. Our own files end in {SUFFIX}.")
     slide: Path | None = Field(
         None,
-        description="Slide that the patches are of: its identity, size and resolution.",
+        description="Slide of the patches: gives identity, size and resolution.",
     )
     patch_size_level0: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         None,
-        description="Side of a patch in level-0 pixels, where the file does not say.",
+        description="Side of a patch in level-0 pixels, if the file does not state it.",
     )
     mpp: Annotated[float, Field(gt=0, lt=1000)] | None = Field(
         None,
-        description="µm per level-0 pixel, where neither file nor slide says.",
+        description="µm per level-0 pixel, if neither file nor slide states it.",
     )
     encoder: str | None = Field(
         None,
-        description="Which features of a file with several; else the name they get.",
+        description="Which features to take from a file with several; else their name.",
     )
     coords: Path | None = Field(
-        None, description="File of patches, where features lie apart from them (CLAM)."
+        None, description="File of patches, if features are stored separately (CLAM)."
     )
     overwrite: bool = Field(
-        False, description="Replace a feature file of ours with other features."
+        False, description="Replace one of our feature files that holds other features."
     )
     read: ReadConfig = ReadConfig()
 
 
-# `from` is a word of Python: a field of that name can only be made this way.
+# `from` is a keyword of Python: a field of that name needs create_model.
 _FROM: Any = (Source, Field("auto", description="Format of the features to read."))
 ConvertOptions = create_model(
     "ConvertOptions", __base__=_Options, __doc__=_Options.__doc__, **{"from": _FROM}
@@ -85,7 +83,7 @@ OPTIONS, POSITIONAL = ConvertOptions, "features"
 
 
 def run(options: _Options) -> Outcome:
-    """Read, and write."""
+    """Read the features and write them in the other format."""
     _check_out(options)
     features = _read(options)
     for note in features.provenance.get("notes", ()):
@@ -105,7 +103,7 @@ def run(options: _Options) -> Outcome:
 
 
 def _check_out(options: _Options) -> None:
-    """Refuse a name before anything is read."""
+    """Refuse an unsuitable name before anything is read."""
     if options.to == "napari-mcm" and not options.out.name.endswith(SUFFIX):
         raise ConfigError(
             f"does not end in {SUFFIX}, as our feature files do",
@@ -115,9 +113,9 @@ def _check_out(options: _Options) -> None:
 
 
 def _read(options: _Options) -> FeatureSet:
-    """Read with the slide open, where there is one."""
+    """Read the features, with the slide open if one is given."""
     kind: Any = options.model_dump()["from"]
-    # What states no resolution can still be opened; --mpp then says it for both.
+    # A slide without resolution can still be opened; --mpp then states it for both.
     given = {"mpp_override": options.mpp} if options.mpp else {}
     reader = options.read.model_copy(update=given)
     with reader.open(options.slide) if options.slide else nullcontext() as slide:

@@ -1,7 +1,7 @@
-"""Do the whole main job: fine-tune, and see the same click before and after.
+"""Run the whole main job: fine-tune, and compare the same click before and after.
 
 Lays the grid, fine-tunes one epoch, extracts features before and after, draws
-similarity heatmaps and writes report.html; on a generated sample, or on your slides.
+similarity maps and writes report.html, on a generated sample or on your slides.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OPTIONS, POSITIONAL = DemoConfig, ""
 
 
 def run(options: DemoConfig) -> Outcome:
-    """Do the demo."""
+    """Run the demo."""
     config = options.model_copy(update={"slide": find_slides(options.slide)})
     done = drive(demo(config), "resume with the same command")
     result = {

@@ -1,6 +1,6 @@
-"""Check what this machine can do, and say what to do about what it cannot.
+"""Check what this machine can do, and how to fix what it cannot.
 
-Each line begins with ✓ (well), ! (limits what can be done) or ✗ (must be mended). Nothing
+Each line begins with ✓ (works), ! (limits what you can do) or ✗ (must be fixed). Nothing
 is installed, fetched or changed.
 """
 
@@ -20,7 +20,7 @@ _PLAIN_MARKS = {"ok": "+", "note": "!", "problem": "x"}
 
 
 def run(options: DoctorConfig) -> Outcome:
-    """Check, and fail if something must be mended."""
+    """Run the checks; fail if something must be fixed."""
     checks = drive(diagnose(options))
     well = all(check.state != "problem" for check in checks)
     width = max(len(check.name) for check in checks)
@@ -41,7 +41,7 @@ def _lines(check: Check, width: int) -> list[str]:
 
 
 def _can_print(text: str) -> bool:
-    """Tell whether standard output has some characters; not all terminals do."""
+    """Return whether standard output can encode a text; not all terminals can."""
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:

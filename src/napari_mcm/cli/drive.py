@@ -1,4 +1,4 @@
-"""One driver for all jobs: progress on standard error, and a clean end on Ctrl-C."""
+"""Run jobs with progress on standard error and a clean end on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def drive(job: Job[_T], go_on: str = "run the same command again") -> _T:
-    """Run a job to its end, showing how far it is.
+    """Run a job to its end and show its progress.
 
     Parameters
     ----------
     job : Job
-        Closed whatever happens, so that it leaves what can be resumed.
+        The job. It is always closed, so that it can resume later.
     go_on : str
-        What a person does to go on after a cancel: ``"resume with ..."``.
+        How to resume after a cancel: ``"resume with ..."``.
 
     Returns
     -------
     object
-        What the job returns.
+        The result of the job.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def drive(job: Job[_T], go_on: str = "run the same command again") -> _T:
 
 
 class _Lines(AbstractContextManager[Callable[[Event], None]]):
-    """Plain lines, every few seconds: for logs and pipes."""
+    """Show progress as plain lines every few seconds, for logs and pipes."""
 
     def __init__(self) -> None:
         self._stage, self._last, self._figures = "", float("-inf"), ""
@@ -74,7 +74,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
         if new:
             self._figures = ""
         elif progress.done == self._done:
-            return False  # it is alive, but there is nothing new to say
+            return False  # the job still runs, but there is nothing new to show
         now = time.monotonic()
         ended = progress.total is not None and progress.done >= progress.total
         if not (new or ended or now - self._last >= SECONDS_BETWEEN_LINES):
@@ -84,7 +84,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
 
 
 class _Bars(AbstractContextManager[Callable[[Event], None]]):
-    """A bar a stage, on a terminal."""
+    """Show one progress bar per stage, on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -111,7 +111,7 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Note):
-            # A note above the bars, without rich reading markup into file names.
+            # Without this, rich would read markup into file names.
             self._bars.console.print(_note(event), markup=False, highlight=False)
         elif isinstance(event, Metrics):
             self._figures = _figures(event)
@@ -131,15 +131,15 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
 
 
 def _amount(progress: Progress) -> str:
-    """Say how much is done, where there is something to count."""
+    """Describe how much is done, if there is something to count."""
     counted = progress.total is not None or progress.done
     return progress.describe() if counted else "..."
 
 
 def _figures(metrics: Metrics) -> str:
-    """Say the loss, the one figure that a person watches."""
+    """Return the loss as text, the figure that users follow."""
     loss = metrics.values.get("loss")
-    # Some trainings have none: batch-norm statistics are taken, not learned.
+    # Some trainings have none: batch-norm statistics are measured, not learned.
     known = loss is not None and math.isfinite(loss)
     return f", loss {loss:.4f}" if known else ""
 

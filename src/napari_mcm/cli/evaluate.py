@@ -1,7 +1,7 @@
 """Compare encoders on labelled regions of slides, with paired 95 % intervals.
 
-Give slides and encoders, or folders of feature files. What was extracted and measured
-before is kept in the output folder and used again.
+Give slides and encoders, or folders of feature files. Features and measures are kept in
+the output folder and reused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OPTIONS, POSITIONAL = EvaluateConfig, "slides"
 
 
 def run(options: EvaluateConfig) -> Outcome:
-    """Compare."""
+    """Compare the encoders."""
     from napari_mcm.core.evaluation.evaluate import evaluate
     from napari_mcm.core.evaluation.result import describe
 
@@ -36,7 +36,7 @@ def run(options: EvaluateConfig) -> Outcome:
 
 
 def _table(done: Evaluation) -> list[str]:
-    """Set measures in rows and encoders in columns, differences after each."""
+    """Lay out measures in rows, encoders and their differences in columns."""
     from napari_mcm.core.evaluation.metrics import TITLES
 
     first, *others = done.encoders

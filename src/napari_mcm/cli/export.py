@@ -1,8 +1,8 @@
 """Write an encoder for other tools.
 
 TorchScript, torch.export and ONNX files take RGB patches from 0 to 1 and normalise them
-themselves. The folder for a model hub is loaded by timm.create_model("local-dir:FOLDER",
-pretrained=True). What was written is loaded again and compared with the encoder.
+themselves. timm.create_model("local-dir:FOLDER", pretrained=True) loads the folder for a
+model hub. The result is loaded again and compared with the encoder.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ class ExportOptions(BaseModel):
         None, description="A run, an encoder's folder, or a timm name."
     )
     to: Literal["torchscript", "torch-export", "onnx", "hf-hub"] = Field(
-        "hf-hub", description="For what."
+        "hf-hub", description="Format to write."
     )
     out: Path | None = Field(None, description="Folder to write to.")
     side: int | None = Field(
         None,
         ge=16,
         le=4096,
-        description="Side of patches in pixels; by default what it was fine-tuned on, "
-        "else 224.",
+        description="Side of patches in pixels; by default that of its fine-tuning, else 224.",
     )
 
 
@@ -41,7 +40,7 @@ OPTIONS, POSITIONAL = ExportOptions, "encoder"
 
 
 def run(options: ExportOptions) -> Outcome:
-    """Write it and compare it."""
+    """Write the encoder and compare the result with it."""
     from napari_mcm.core.encoders import ComputeConfig, load_encoder
     from napari_mcm.core.encoders.export import export_encoder
 

@@ -1,7 +1,7 @@
-"""Compute the features of all patches, one feature file a slide.
+"""Compute the features of all patches, one feature file per slide.
 
-Slides whose feature file is complete and made the same way are skipped; a file that was
-broken off is gone on with.
+Slides with a complete feature file of the same options are skipped; interrupted files
+resume.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OPTIONS, POSITIONAL = ExtractConfig, "slides"
 
 
 def run(options: ExtractConfig) -> Outcome:
-    """Extract from each slide."""
+    """Extract features from each slide."""
     config = options.model_copy(update={"slides": find_slides(options.slides)})
     done = drive(
         extract_anywhere(config), "resume with the same command: what is done is kept"

@@ -1,9 +1,8 @@
 """Fine-tune an encoder on slides by distillation, or by masked context modelling.
 
---preset mcm-kd is masked context modelling with knowledge distillation, others are its
-controls. The run's directory keeps its configuration, figures and checkpoint; a run that
-was cancelled or killed goes on with --resume DIR. Under torchrun several processes share
-each step.
+--preset mcm-kd is masked context modelling with knowledge distillation, the others are
+its controls. The run's directory keeps its configuration, metrics and checkpoint.
+--resume DIR resumes an interrupted run. Under torchrun several processes share each step.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FinetuneOptions(FinetuneConfig):
-    """A new fine-tuning, or one to go on with."""
+    """A new fine-tuning, or one to resume."""
 
     resume: Path | None = RESUME
 
@@ -35,7 +34,7 @@ OPTIONS, POSITIONAL = FinetuneOptions, "slides"
 
 
 def run(options: FinetuneOptions) -> Outcome:
-    """Fine-tune, or go on with it."""
+    """Fine-tune an encoder, or resume a run."""
     resume = run_to_resume(options)
     if resume is None:
         return _outcome(_start(options))
@@ -43,7 +42,7 @@ def run(options: FinetuneOptions) -> Outcome:
 
 
 def preset_lines(config: FinetuneConfig) -> list[str]:
-    """Say what a preset has set, and what was given otherwise."""
+    """Describe what a preset sets, and which options override it."""
     if config.preset is None:
         return []
     found = preset_overrides(config, config.preset)
@@ -79,7 +78,7 @@ def _resume(run_dir: Path) -> FinetuneResult:
 
 
 def is_follower() -> bool:
-    """Whether `torchrun` started this process beside another one, which speaks."""
+    """Return whether this is a `torchrun` process that prints nothing."""
     return os.environ.get("RANK", "0") != "0"
 
 
@@ -114,7 +113,7 @@ def _outcome(done: FinetuneResult) -> Outcome:
         ("encoder", str(done.encoder)),
         ("loss", f"{done.loss_first:.4f} -> {done.loss_last:.4f}"),
         *_held_out_rows(done.held_out),
-        ("learned", f"{done.windows:,} windows in {done.steps:,} steps"),
+        ("trained", f"{done.windows:,} windows in {done.steps:,} steps"),
         ("time", format_seconds(done.seconds)),
         ("speed", f"{done.patches_per_s:.3g} patches/s"),
     ]
@@ -128,4 +127,4 @@ def _held_out_rows(found: dict[str, float]) -> list[tuple[str, str]]:
         f"{found['loss']:.4f} on {found['windows']} windows (best constant "
         f"{found['constant']:.4f}, mean of visible patches {found['visible_mean']:.4f})"
     )
-    return [("kept out", text)]
+    return [("held out", text)]

@@ -16,7 +16,7 @@ OPTIONS, POSITIONAL = GridOptions, "slide"
 
 
 def run(options: GridOptions) -> Outcome:
-    """Lay the grid, and draw it where a picture is asked for."""
+    """Lay the grid, and draw it if a picture is requested."""
     if options.out is not None and options.out.suffix.lower() not in _PICTURES:
         raise ConfigError(
             "is no picture that can be written",
@@ -69,7 +69,7 @@ def _outcome(tissue: TissueMask, grid: PatchGrid, options: GridOptions) -> Outco
 
 
 def _percent(fraction: float) -> str:
-    # Of a biopsy on a large slide, 0.2 % may be all there is.
+    # A biopsy on a large slide may cover only 0.2 %.
     return f"{fraction:.2%}" if fraction < 0.01 else f"{fraction:.1%}"
 
 

@@ -16,7 +16,7 @@ from napari_mcm.core.slides.paths import shown
 
 
 class InfoOptions(BaseModel):
-    """Which slide, and the patches whose reading is planned."""
+    """The slide, and the patches whose reading is planned."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +24,7 @@ class InfoOptions(BaseModel):
     mpp: float | Literal["auto"] = Field(
         "auto",
         description="Resolution of patches in µm per pixel; auto is 0.5, or the "
-        "slide's own where that is coarser.",
+        "slide's own if that is coarser.",
     )
     patch_size: int = Field(
         224, ge=16, le=4096, description="Side of a patch, in pixels of that mpp."
@@ -41,7 +41,7 @@ OPTIONS, POSITIONAL = InfoOptions, "slide"
 
 
 def run(options: InfoOptions) -> Outcome:
-    """Look at the slide."""
+    """Describe the slide."""
     with options.read.open(options.slide) as slide:
         plan = _plan(slide, options)
         result = _describe(slide) | {"plan": plan}
@@ -81,7 +81,7 @@ def _describe(slide: Slide) -> dict[str, Any]:
 
 
 def _plan(slide: Slide, options: InfoOptions) -> dict[str, Any] | None:
-    """Say how patches would be read; nothing for a slide of unknown resolution."""
+    """Describe how patches would be read; nothing for a slide of unknown resolution."""
     if slide.stated_mpp is None:
         return None
     asked = GridConfig(mpp=options.mpp, allow_upsampling=True)
@@ -90,7 +90,7 @@ def _plan(slide: Slide, options: InfoOptions) -> dict[str, Any] | None:
     side = [options.patch_size * mpp / own for own in slide.mpp]
     read = [math.ceil(options.patch_size * factor - 1e-6) for factor in plan.factor]
     tile = slide.levels[plan.level].source.tile_size
-    # However the patch lies to the tiles; all places are as likely.
+    # The mean over all positions of a patch relative to the tiles.
     tiles = [
         (pixels - 1) / length + 1 for pixels, length in zip(read, tile, strict=True)
     ]
@@ -107,7 +107,7 @@ def _plan(slide: Slide, options: InfoOptions) -> dict[str, Any] | None:
 
 
 def _write_images(slide: Slide, folder: Path) -> list[Path]:
-    """Write the associated images; plain pixels, without a profile or metadata."""
+    """Write the associated images as pixels, without colour profile or metadata."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

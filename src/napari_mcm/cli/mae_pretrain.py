@@ -1,8 +1,8 @@
 """Pre-train a Vision Transformer on unlabelled images by masked autoencoding.
 
 Images are pictures, tiles of pictures (--tiles), and tissue patches of slides (--slides).
-The run's directory keeps configuration, figures, encoder and decoder; a run that was
-cancelled or killed goes on with --resume DIR.
+The run's directory keeps configuration, metrics, encoder and decoder. --resume DIR
+resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PretrainOptions(PretrainConfig):
-    """A new pre-training, or one to go on with."""
+    """A new pre-training, or one to resume."""
 
     resume: Path | None = RESUME
 
@@ -31,7 +31,7 @@ OPTIONS, POSITIONAL = PretrainOptions, "pictures"
 
 
 def run(options: PretrainOptions) -> Outcome:
-    """Pre-train, or go on with it."""
+    """Pre-train a model, or resume a run."""
     resume = run_to_resume(options)
     if resume is None:
         return _outcome(_start(options))
@@ -73,7 +73,7 @@ def _outcome(done: PretrainResult) -> Outcome:
         ("run", str(done.run_dir)),
         ("encoder", str(done.encoder)),
         ("loss", f"{done.loss_first:.4f} -> {done.loss_last:.4f}"),
-        ("learned", f"{done.images:,} images in {done.steps:,} steps"),
+        ("trained", f"{done.images:,} images in {done.steps:,} steps"),
         ("skipped", f"{done.skipped:,} damaged or unreadable"),
         ("time", format_seconds(done.seconds)),
         ("speed", f"{done.images_per_s:.3g} images/s"),

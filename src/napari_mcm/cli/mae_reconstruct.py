@@ -1,8 +1,8 @@
-"""Show what a masked autoencoder fills in, and how wrong it is where.
+"""Show reconstructions of a masked autoencoder, and measure their errors.
 
-Errors of hidden and of visible patches are measured apart, for each --mask-ratio. The
-loss teaches hidden patches only: what the model makes of visible ones is no use. A blur
-of what is seen, over what is not, is what a model that learned no structure comes to.
+Errors of hidden and of visible patches are separate, for each --mask-ratio. The loss
+trains hidden patches only, so the output for visible ones means nothing. The blur of the
+visible pixels is the baseline: a model without structure reaches it, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ OPTIONS, POSITIONAL = ReconstructConfig, "paths"
 
 
 def run(options: ReconstructConfig) -> Outcome:
-    """Reconstruct, measure and draw."""
+    """Reconstruct the pictures, measure the errors and draw them."""
     from napari_mcm.core.mae.reconstruction import reconstruct_pictures
 
     done = drive(reconstruct_pictures(options))

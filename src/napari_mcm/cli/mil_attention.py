@@ -1,7 +1,7 @@
-"""Draw what a trained run looks at on a slide, and check that it counts.
+"""Draw what a trained run attends to on a slide, and check that it matters.
 
-Writes maps (PNG, OME-TIFF, GeoJSON), the patches' weights, the top patches as a gallery,
-and how the score changes when the top patches are removed.
+Writes maps (PNG, OME-TIFF, GeoJSON), the weights of the patches, the top patches as a
+gallery, and how the score changes without the top patches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OPTIONS, POSITIONAL = AttentionConfig, "run"
 
 
 def run(options: AttentionConfig) -> Outcome:
-    """Look, and write."""
+    """Compute the attention and write the files."""
     from napari_mcm.core.mil.attention import attention
 
     done = drive(attention(options))

@@ -1,7 +1,7 @@
-"""Compare encoders by what the same classifier makes of their features.
+"""Compare encoders by training the same classifier on their features.
 
-All are trained on the same folds of the same slides, so that differences are paired. The
-first folder is what the others are compared with. Started again, it goes on.
+All train on the same folds of the same slides, so that differences are paired. The
+first folder is the reference. The same command resumes an interrupted comparison.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OPTIONS, POSITIONAL = CompareConfig, "features"
 
 
 def run(options: CompareConfig) -> Outcome:
-    """Train on each, and compare."""
+    """Train on the features of each encoder and compare the figures."""
     from napari_mcm.core.mil.compare import compare
 
     done = drive(compare(options))

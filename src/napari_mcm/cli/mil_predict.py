@@ -1,7 +1,7 @@
 """Predict slides with a trained run: the mean of its folds' models.
 
-Without a table all slides of the folder are predicted. With labels in the table the
-predictions are scored too.
+Without a table, all slides of the folder are predicted. If the table has labels, the
+predictions are scored, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SHOWN = 20
 
 
 def run(options: PredictConfig) -> Outcome:
-    """Predict, and write the table."""
+    """Predict the slides and write the table."""
     from napari_mcm.core.mil.predict import predict
     from napari_mcm.core.mil.results import columns, figures_table
 

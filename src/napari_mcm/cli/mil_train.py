@@ -1,7 +1,7 @@
 """Train a classifier of slides on patch features, and test it on folds of patients.
 
-The table names slides and labels, and where there are any patients (`patient`, `case_id`)
-and a `split` or `fold`. A run that was cancelled or killed goes on with --resume DIR.
+The table names slides and labels, and optionally patients (`patient`, `case_id`) and a
+`split` or `fold`. --resume DIR resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MilTrainOptions(MilConfig):
-    """A new training, or one to go on with."""
+    """A new training, or one to resume."""
 
     resume: Path | None = RESUME
 
@@ -29,7 +29,7 @@ OPTIONS, POSITIONAL = MilTrainOptions, "cohort"
 
 
 def run(options: MilTrainOptions) -> Outcome:
-    """Train, or go on with it."""
+    """Train a classifier, or resume a run."""
     from napari_mcm.core.mil.train import resume_train, train
 
     resume = run_to_resume(options)

@@ -1,8 +1,8 @@
-"""Options of a command from the fields of its pydantic model, and back.
+"""Turn the fields of a pydantic model into command-line options, and back.
 
-Nested models become groups of options; names are unique over a model. Texts on the
-line go to pydantic as they are, so that one place decides what is valid, and only what
-was given on the line overrides what ``--config`` says.
+Nested models become groups of options; names are unique over a model. Text from the
+command line goes to pydantic unchanged, so that one place decides what is valid. Only
+options that are given override ``--config``.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def add_options(
     parser: argparse.ArgumentParser, model: type[BaseModel], positional: str = ""
 ) -> None:
-    """Give a parser an option for each field of a model, ``--config`` and ``--json``.
+    """Add an option for each field of a model, ``--config`` and ``--json``.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
-        Of the verb.
+        The parser of the verb.
     model : type of BaseModel
         All options of the verb.
     positional : str
-        The field that is given without a name.
+        The field whose value is given without a name.
     """
     parser.usage = "%(prog)s [OPTIONS]"
     groups: dict[str, Any] = {"": parser}
@@ -57,12 +57,12 @@ def add_options(
 
 
 def read_config(arguments: argparse.Namespace, model: type[_Model]) -> _Model:
-    """Build the configuration: defaults, then ``--config``, then the line.
+    """Build the configuration: defaults, then ``--config``, then the options given.
 
     Raises
     ------
     ConfigError
-        If a value is not allowed, naming its option.
+        If a value is not allowed; the message names its option.
     """
     options = list(walk(model))
     content = _read_file(arguments, model)
@@ -78,7 +78,7 @@ def read_config(arguments: argparse.Namespace, model: type[_Model]) -> _Model:
 
 
 def _add_positional(parser: argparse.ArgumentParser, option: Option) -> None:
-    # None at all is fine for the parser: --config may name them.
+    # The parser accepts none at all: --config may name them.
     name = option.positional_name
     dots = " ..." if option.many else ""
     parser.usage = f"%(prog)s {name}{dots} [OPTIONS]"
@@ -98,7 +98,7 @@ def _add_option(group: Any, option: Option, greedy: bool) -> None:
     else:
         settings["metavar"] = option.metavar
     if option.many:
-        # Several values after one name would swallow what is given without a name.
+        # Several values after one name would swallow the positional ones.
         settings |= (
             {"action": "extend", "nargs": "+"} if greedy else {"action": "append"}
         )
@@ -115,10 +115,10 @@ def _read_file(arguments: argparse.Namespace, model: type[BaseModel]) -> dict[st
         raise ConfigError(f"cannot be read as JSON ({error})", name) from None
     if not isinstance(content, dict):
         raise ConfigError("holds no configuration", name)
-    # A run of another verb shares its grid, say, but not all it has.
+    # The configuration of another verb has some of our options, not all.
     strange = sorted(set(content) - set(model.model_fields))
     if strange:
-        say(f"note: {name}: no options of this verb, left out: {', '.join(strange)}")
+        say(f"note: {name}: not options of this verb, ignored: {', '.join(strange)}")
     return {key: value for key, value in content.items() if key not in strange}
 
 
@@ -139,7 +139,7 @@ def _split(option: Option, given: Any) -> Any:
 
 
 def _split_one(kind: Any, text: Any) -> Any:
-    """Take ``X,Y`` apart where a pair is wanted."""
+    """Split ``X,Y`` if the option takes a pair."""
     return text.split(",") if get_origin(kind) is tuple else text
 
 
@@ -156,7 +156,7 @@ def _explain(
     name = option.positional_name if option.path == (positional,) else option.flag
     if first["type"] == "missing":
         return ConfigError("is missing", name)
-    # A union has one message for each of its types.
+    # A union gives one message per type.
     related = [e for e in error.errors() if e["loc"][: len(option.path)] == option.path]
     reasons = " or ".join(dict.fromkeys(e["msg"] for e in related))
     return ConfigError(f"{reasons}, not {first['input']!r}", name)

@@ -1,4 +1,4 @@
-"""What the command line says: results on standard output, else standard error."""
+"""Print results on standard output, and everything else on standard error."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SOME_FAILED = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb has done.
+    """The outcome of a verb.
 
     Attributes
     ----------
     result : mapping
-        For programs: what ``--json`` prints.
+        For programs: printed with ``--json``.
     lines : sequence of str
         For people.
     failed : sequence of str
-        One line a slide or patch that failed, where the rest went well.
+        One line per failed slide or patch, if the rest succeeded.
     status : int or None
-        The exit status, where it is not told by what failed.
+        The exit status, if it does not follow from ``failed``.
     """
 
     result: Mapping[str, Any]
@@ -36,11 +36,11 @@ class Outcome:
 
 
 class JobCancelledError(Exception):
-    """The user has stopped a job; the message says how to go on."""
+    """Raised when the user stops a job; the message says how to resume."""
 
 
 def emit(outcome: Outcome, as_json: bool) -> int:
-    """Print what was done and give the exit status."""
+    """Print an outcome and return the exit status."""
     for line in outcome.failed:
         say(f"failed: {one_line(line)}")
     for line in outcome.lines:
@@ -59,12 +59,12 @@ def say(text: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Join what may be several lines."""
+    """Join several lines into one."""
     return " ".join(text.split())
 
 
 def plain(value: Any) -> Any:
-    """Turn paths and numpy's numbers into what JSON has; NaN becomes null."""
+    """Convert paths and numpy numbers to JSON types; NaN becomes null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -79,6 +79,6 @@ def plain(value: Any) -> Any:
 
 
 def table(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Set names and values in two columns."""
+    """Lay out names and values in two columns."""
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{name:<{width}}  {value}".rstrip() for name, value in rows]

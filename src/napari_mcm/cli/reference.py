@@ -1,8 +1,8 @@
-"""The reference of all verbs, for the documentation, from the models themselves.
+"""Write the reference of all verbs into the documentation.
 
-``python -m napari_mcm.cli.reference docs/cli.md`` brings it up to date: the table of
-verbs in that page, and the options of each verb in its own page, in the folder ``cli``
-beside it. What is written lies between two markers; the rest of a page is anyone's.
+``python -m napari_mcm.cli.reference docs/cli.md`` updates the table of verbs in that
+page, and the options of each verb on its own page, in the folder ``cli`` beside it. It
+writes between two markers; the rest of a page is written by hand.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _EVERY = (
 
 
 def pages(index: Path) -> dict[str, Path]:
-    """Tell each verb's page; that of ``mil train`` is ``mil-train.md``."""
+    """Return the page of each verb: ``mil-train.md`` for ``mil train``."""
     folder = index.with_suffix("")
     return {verb: folder / f"{verb.replace(' ', '-')}.md" for verb in VERBS}
 
 
 def update(index: Path) -> dict[Path, str]:
-    """Give the text that the index and each verb's page should have.
+    """Return the text that the index and each verb's page should have.
 
     Raises
     ------
@@ -47,14 +47,14 @@ def update(index: Path) -> dict[Path, str]:
             raise ConfigError(
                 f"the verb '{verb}' has no page",
                 page,
-                f"Write what it is for, and the lines {BEGIN} and {END}",
+                f"Write its purpose, and the lines {BEGIN} and {END}",
             )
         texts[page] = _filled(page, options_tables(verb))
     return texts
 
 
 def verbs_table() -> str:
-    """Give a table of all verbs, each with its line and a link to its page."""
+    """Return a table of all verbs, each with its line and a link to its page."""
     rows = (
         f"| [{verb}](cli/{verb.replace(' ', '-')}.md) | {line} |"
         for verb, line in VERBS.items()
@@ -63,7 +63,7 @@ def verbs_table() -> str:
 
 
 def options_tables(verb: str) -> str:
-    """Give what ``--help`` says of a verb, with a table for each group of options."""
+    """Return the help of a verb, with a table for each group of options."""
     module = load_verb(verb)
     parts = [_with_code(inspect.getdoc(module) or "")]
     for group, options in groupby(walk(module.OPTIONS), lambda option: option.group):
@@ -82,7 +82,7 @@ def _filled(page: Path, content: str) -> str:
 
 
 def _table(options: list[Option], positional: str) -> Iterator[str]:
-    yield "| option | value | default | what it is |"
+    yield "| option | value | default | meaning |"
     yield "|---|---|---|---|"
     for option in options:
         yield _row(option, option.path == (positional,))
@@ -98,12 +98,12 @@ def _row(option: Option, positional: bool) -> str:
 
 
 def _with_code(text: str) -> str:
-    """Mark options as code: Markdown's typography makes one dash of two."""
+    """Mark options as code: Markdown turns two dashes into one."""
     return re.sub(r"(?<![\w`-])--[a-z][a-z0-9-]*", r"`\g<0>`", text)
 
 
 def main() -> None:
-    """Bring the index and all pages up to date."""
+    """Update the index and all pages."""
     try:
         for page, text in update(Path(sys.argv[1])).items():
             write_text(page, text)

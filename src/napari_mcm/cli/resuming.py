@@ -1,4 +1,4 @@
-"""Going on with a run: what the verbs that train have in common."""
+"""Resume a run: shared by the verbs that train."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from napari_mcm.core.errors import ConfigError
 
 RESUME: Any = Field(
     None,
-    description="Directory of a run to go on with; its options stay as they are.",
+    description="Directory of a run to resume. The run keeps its options.",
 )
 
 
 def run_to_resume(options: Any) -> Path | None:
-    """Give the run that a line with ``resume`` names, None where it starts a new one.
+    """Return the run to resume, or None to start a new one.
 
     Raises
     ------
     ConfigError
-        If the line names other options as well.
+        If other options are given as well.
     """
     resume: Path | None = options.resume
     if resume is None:

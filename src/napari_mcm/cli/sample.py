@@ -1,4 +1,4 @@
-"""Write the generated cohort: slides, region annotations and a table of labels."""
+"""Generate a cohort: slides, region annotations and a table of labels."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Show which patches look like the ones you point at.
+"""Map which patches are similar to the ones you point at.
 
-The format follows the ending of --out: .png (a figure), .ome.tif (a raster with its
+The ending of --out chooses the format: .png (a figure), .ome.tif (a raster with its
 size in µm) or .geojson (polygons for QuPath).
 """
 
@@ -32,12 +32,12 @@ OPTIONS, POSITIONAL = SimilarityConfig, "features"
 
 
 def run(options: SimilarityConfig) -> Outcome:
-    """Compare, and write the heatmap."""
+    """Compute the similarity map and write it."""
     _check(options)
-    heatmap, queries, against = _ask(options)
+    heatmap, queries, against = _search(options)
     if options.before is not None:
         usual = {"features": options.before, "save_query": None}
-        heatmap = difference(_ask(options.model_copy(update=usual))[0], heatmap)
+        heatmap = difference(_search(options.model_copy(update=usual))[0], heatmap)
     shown = heatmap if options.above is None else heatmap.above(options.above)
     _write(shown, options)
     low, high = _range(heatmap)
@@ -50,7 +50,7 @@ def run(options: SimilarityConfig) -> Outcome:
         "limits": heatmap.limits,
         "file": options.out,
     }
-    left_out = "the query itself left out" if heatmap.query is not None else "all"
+    left_out = "without the query itself" if heatmap.query is not None else "all"
     rows = [
         ("shows", shown.title),
         ("values", f"{low:.3f} to {high:.3f} ({left_out})"),
@@ -67,8 +67,8 @@ def run(options: SimilarityConfig) -> Outcome:
     return Outcome(result, table(rows))
 
 
-def _ask(options: SimilarityConfig) -> tuple[Heatmap, list[int], list[int]]:
-    """Ask the features; gives the patches that are meant, too."""
+def _search(options: SimilarityConfig) -> tuple[Heatmap, list[int], list[int]]:
+    """Query the features; return the map and the patches of the query."""
     features = read_features(options.features)
     if options.query is not None:
         return _carried(options, features), [], []

@@ -1,8 +1,8 @@
 """Compare arms of a fine-tuning over folds and seeds: one table and one figure.
 
-STUDY is a JSON file with slides, labels and arms; docs/study.md has an example. A study
-that was cancelled or killed goes on with the same command, at the cell and step where it
-was; the table is written anew after each cell.
+STUDY is a JSON file with slides, labels and arms; docs/study.md has an example. The same
+command resumes an interrupted study, at the trial and step where it stopped. The table
+is rewritten after each trial.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from napari_mcm.core.runtime.jobs import format_seconds
 
 
 class StudyOptions(BaseModel):
-    """A study to run or to go on with."""
+    """A study to run or to resume."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: Path | None = Field(None, description="The study's JSON file.")
     out: Path | None = Field(
-        None, description="Directory of the study; by default as its file says."
+        None, description="Directory of the study; by default the one in its file."
     )
     seeds: int | None = Field(
-        None, ge=1, le=100, description="Runs of each arm; by default as its file says."
+        None, ge=1, le=100, description="Seeds per arm; by default as in its file."
     )
     arms: tuple[str, ...] = Field((), description="Arms to run; by default all.")
 
@@ -36,7 +36,7 @@ OPTIONS, POSITIONAL = StudyOptions, "study"
 
 
 def run(options: StudyOptions) -> Outcome:
-    """Run what is not done yet."""
+    """Run the trials that are not done yet."""
     from napari_mcm.core.studies.study import run_study
     from napari_mcm.core.studies.study_config import read_study
 
@@ -68,7 +68,7 @@ def run(options: StudyOptions) -> Outcome:
         ("study", str(done.out)),
         ("table", str(done.table)),
         ("figure", str(done.figure)),
-        ("cells", str(done.cells)),
+        ("trials", str(done.cells)),
         ("time", format_seconds(done.seconds)),
     ]
     return Outcome(result, table(rows), done.failed)

@@ -1,7 +1,7 @@
-"""Verify feature files: complete, undamaged, and of the slides that they name.
+"""Check that feature files are complete, undamaged, and of the slides they name.
 
 Everything in a file is read and checked: its schema, checksums, lengths and ranges, and
-that what is stored is what its identity says. Files are never changed.
+its identity against its content. Files are never changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ OPTIONS, POSITIONAL = VerifyConfig, "files"
 def run(options: VerifyConfig) -> Outcome:
     """Verify each file."""
     if options.slide is not None and options.slides:
-        raise ConfigError("is given beside --slides", "--slide", "Give one of them")
+        raise ConfigError(
+            "cannot be given with --slides", "--slide", "Give one of them"
+        )
     config = options.model_copy(update={"slides": find_slides(options.slides)})
     verdicts = drive(verify_files(config))
     return Outcome(

@@ -19,7 +19,7 @@ _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
 class ViewOptions(BaseModel):
-    """What to open."""
+    """The slides to open."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +41,7 @@ def run(options: ViewOptions) -> Outcome:
         viewer.open([str(path) for path in slides], plugin=PLUGIN)
     for widget in ("Slide", "Similarity"):
         viewer.window.add_plugin_dock_widget(PLUGIN, widget, tabify=True)
-    # Qt's loop does not let Python act on a termination signal: take it as it comes.
+    # Qt's event loop keeps Python from handling SIGTERM: use the default action.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     napari.run()
     return Outcome({"slides": slides}, [])
@@ -57,7 +57,7 @@ def _require_qt() -> None:
 
 
 def _require_display() -> None:
-    # Qt would end the whole process, without a word that helps.
+    # Qt would end the whole process without a helpful message.
     named = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if sys.platform.startswith("linux") and not any(map(os.environ.get, named)):
         raise McmError(

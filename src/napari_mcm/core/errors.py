@@ -74,4 +74,4 @@ class RunError(McmError):
 
 
 class TrainingError(McmError):
-    """Training cannot continue: the loss diverged, or there is no data to learn from."""
+    """Training cannot continue: the loss diverged, or there is no training data."""

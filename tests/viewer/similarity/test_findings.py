@@ -13,6 +13,7 @@ import pytest
 
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.query import patches_within
+from napari_mcm.core.runtime.jobs import Note, Progress
 from napari_mcm.core.slides import open_slide
 from napari_mcm.viewer.app.features import Loaded
 from napari_mcm.viewer.similarity.context import context_of
@@ -258,7 +259,9 @@ def test_feature_files_beside_are_asked(
     assert {one.name for one in found} == {"a", "b"}
     best = np.sort(values(ready))[::-1][:16].mean()
     assert found[0].best == pytest.approx(best, abs=1e-5)
-    assert ready.cross_slide.table.item(0, 0).text() in ("a", "b")
+    # Both hold the same features: equal ones come in the order of their names.
+    names = [ready.cross_slide.table.item(row, 0).text() for row in range(2)]
+    assert names == [one.name for one in found] == ["a", "b"]
     assert "another encoder" in ready.session.jobs.status.details
 
 
@@ -306,10 +309,18 @@ def test_an_open_slide_of_the_same_name_is_another(
 
 
 def test_a_search_can_be_cancelled_between_slides(tmp_path: Path) -> None:
-    (tmp_path / "a.features.zarr").mkdir()
+    for name in "abc":
+        (tmp_path / f"{name}.features.zarr").mkdir()
     job = search(tmp_path, {"fingerprint": "x"}, np.ones((1, 2), np.float32), 0.5)
-    next(job)
+    events = [next(job)]
+    while not isinstance(events[-1], Note):
+        events.append(next(job))
     job.close()
+    assert isinstance(events[0], Progress)
+    assert (events[0].done, events[0].total) == (0, 3)
+    assert events[-1].text.startswith("a.features.zarr: ")
+    # The others are not read any more.
+    assert list(job) == []
 
 
 def test_maps_do_not_lie_over_each_other(

@@ -66,7 +66,7 @@ class Background(QObject):
         self._pool.submit(run)
 
     def drop(self, key: str) -> None:
-        """Forget about work of a key: it need not be done, or its result be told."""
+        """Drop the work of a key: it is not done, or its result is not reported."""
         self._newest[key] = self._newest.get(key, 0) + 1
 
     def wait(self) -> None:

@@ -28,7 +28,7 @@ _Config = TypeVar("_Config", bound=BaseModel)
 
 
 class Resume(BaseModel):
-    """A run to go on with."""
+    """The run that a command resumes."""
 
     resume: Path | None = None
 
@@ -69,7 +69,7 @@ def resume_command(verb: str, folder: Path) -> Command:
 
 
 def reserve_gui_core(config: _Config) -> _Config:
-    """Give a task as the window runs it: a core is left to the window itself.
+    """Return a task as the window runs it: a core is left to the window itself.
 
     That is no part of what is asked for, so it is neither copied nor saved.
 

@@ -70,13 +70,13 @@ class FeatureRequest:
     out : Path
         Folder for the feature file.
     overwrite : bool
-        Replace a file that was made in another way.
+        Replace a file that was made with other options.
     mask : TissueMask or None
         Tissue as somebody drew it; None has it searched for.
     compute : ComputeConfig or None
         Device and precision; by default what is fast here.
     beside : bool
-        Where there is a file that was made in another way, write beside it.
+        Keep a file that was made with other options, and write beside it.
     """
 
     slide: Path

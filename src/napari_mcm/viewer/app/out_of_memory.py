@@ -64,7 +64,7 @@ class Batch:
         return f"Set {self.option} to {most}{same}. Or take {self.otherwise}"
 
     def _size(self, config: Mapping[str, Any]) -> int | None:
-        """Tell how much was computed at once; None where that is automatic."""
+        """Return how much was computed at once; None where that is automatic."""
         size, step = _value(config, self.key), _value(config, self.step)
         if isinstance(size, int):
             return min(size, step) if isinstance(step, int) else size
@@ -149,7 +149,7 @@ def explain_out_of_memory(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error, of NumPy or PyTorch, is for lack of memory."""
+    """Return whether an error, of NumPy or PyTorch, is for lack of memory."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     text = str(error).lower()

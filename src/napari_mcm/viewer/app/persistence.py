@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 def known_mpp(fingerprint: str) -> float | None:
-    """Tell what was given for a slide before.
+    """Return what was given for a slide before.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def remember_mpp(fingerprint: str, mpp: float) -> None:
 
 
 def recent(kind: str) -> tuple[Path, ...]:
-    """Give the newest runs or files that are still there, the newest first.
+    """Return the newest runs or files that are still there, the newest first.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def remember_recent(kind: str, path: str) -> None:
 
 
 def last_folder() -> Path | None:
-    """Give the folder that a file was chosen in last; None where it is gone."""
+    """Return the folder that a file was chosen in last; None where it is gone."""
     kept = _read(_recent_file()).get(_FOLDER)
     folder = Path(kept) if isinstance(kept, str) and kept else None
     return folder if folder is not None and folder.is_dir() else None
@@ -157,7 +157,7 @@ def _recent_file() -> Path:
 
 
 def remembered_mil_folders() -> dict[str, str]:
-    """Give what was chosen last, by the name of its field; empty at first."""
+    """Return what was chosen last, by the name of its field; empty at first."""
     content = _read(_mil_file())
     return {k: v for k, v in content.items() if isinstance(v, str)}
 
@@ -193,7 +193,7 @@ def writable_base(slide: Path) -> Path:
 
 
 def drawn_mask_path(slide: Slide) -> Path:
-    """Tell where the tissue mask that was drawn on a slide is kept.
+    """Return where the tissue mask that was drawn on a slide is kept.
 
     Slides from several folders share the one at home: there each has its own.
     """

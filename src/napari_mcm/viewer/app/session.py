@@ -45,7 +45,7 @@ class Session:
     has_query : bool
         Whether maps show a query.
     patches_changed, error_reported : Signal
-        Patches are to be laid in another way; one line about what went wrong.
+        Other options for patches; one line about what went wrong.
     """
 
     slide_changed = Signal()
@@ -90,7 +90,7 @@ class Session:
                 self.tissue.flush()
 
     def is_last(self, user: int) -> bool:
-        """Tell whether all other widgets are closed."""
+        """Return whether all other widgets are closed."""
         return self._users <= {user}
 
     @property
@@ -105,7 +105,7 @@ class Session:
             self.slide_changed.emit()
 
     def state_mpp(self, mpp: float) -> None:
-        """Give the present slide the resolution that the user knows."""
+        """Return the present slide the resolution that the user knows."""
         if (slide := self.slide) is None or (opened := slide_of(slide)) is None:
             return
         self.disk.submit(
@@ -137,7 +137,7 @@ class Session:
         path : str
             The file or folder.
         ended : callable
-            Called when that failed, after the reason was told.
+            Called when that failed, after the reason was reported.
         """
         from napari_mcm.viewer.reader import read_slide
 
@@ -152,7 +152,7 @@ class Session:
         self.disk.submit(f"open {path}", lambda: read_slide(path), opened, failed)
 
     def features(self, slot: str) -> Loaded | None:
-        """Give the features of a slot for the present slide."""
+        """Return the features of a slot for the present slide."""
         if self.slide is None:
             return None
         return self._loaded.get(self.slide, {}).get(slot)
@@ -222,7 +222,7 @@ _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
 
 
 def session_of(viewer: ViewerModel) -> Session:
-    """Give the session of a viewer; all its widgets share one."""
+    """Return the session of a viewer; all its widgets share one."""
     # Widgets are given a proxy that hands out a new wrapper at each access.
     viewer = getattr(viewer, "__wrapped__", viewer)
     session = _sessions.get(id(viewer))

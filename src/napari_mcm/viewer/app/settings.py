@@ -70,5 +70,5 @@ def preferences() -> Preferences:
 
 
 def _word(value: Any) -> Any:
-    """Give a choice itself, which napari may hand over as a member of an enum."""
+    """Return a choice itself, which napari may hand over as a member of an enum."""
     return getattr(value, "value", value)

@@ -41,7 +41,7 @@ class Drawing:
     mask : TissueMask
         What the layer showed when it was last looked at.
     drawn : bool
-        Whether a person had a hand in it, or it is as it was found.
+        Whether a person edited it; False for a mask as it was found.
     note : str
         Where it came from, or is kept, for people.
     """
@@ -90,17 +90,17 @@ class TissueController:
         layers.viewer.layers.selection.events.active.connect(self._picked)
 
     def drawing(self, slide: Layer | None) -> Drawing | None:
-        """Give the mask of a slide; None where there is none."""
+        """Return the mask of a slide; None where there is none."""
         return None if slide is None else self._drawings.get(slide)
 
     def drawn_mask(self, slide: Layer | None) -> TissueMask | None:
-        """Give what a person drew on a slide, as it is now; None where nobody did."""
+        """Return what a person drew on a slide, as it is now; None where nobody did."""
         self._look()
         drawing = self.drawing(slide)
         return drawing.mask if drawing is not None and drawing.drawn else None
 
     def paints_on(self, slide: Layer | None) -> bool:
-        """Tell whether a click would paint on a slide's mask."""
+        """Return whether a click would paint on a slide's mask."""
         drawing, active = self.drawing(slide), self._layers.active
         if drawing is None or active is not drawing.layer:
             return False

@@ -121,7 +121,7 @@ class LevelArray:
 
 @lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
-    """Give the threads that decode tiles for all views."""
+    """Return the threads that decode tiles for all views."""
     return ThreadPoolExecutor(
         min(os.cpu_count() or 1, 8), thread_name_prefix="napari-mcm-tiles"
     )
@@ -150,7 +150,7 @@ def _slices(asked: list[Any], shape: tuple[int, ...]) -> list[slice]:
 
 
 def _ends(span: range) -> tuple[int, int]:
-    """Give the least and one beyond the greatest of a span."""
+    """Return the least and one beyond the greatest of a span."""
     if not span:
         return 0, 0
     return min(span[0], span[-1]), max(span[0], span[-1]) + 1

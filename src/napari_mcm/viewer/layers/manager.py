@@ -67,8 +67,8 @@ class Overlay:
 class LayerManager(LayerStack):
     """Adds, updates and finds the plugin's layers of one viewer.
 
-    Layers are told apart by identity: renamed ones keep their place, and those that the
-    user deleted are made again when there is something to show.
+    Layers are identified by object, not by name: renamed ones keep their place, and those
+    that the user deleted are made again when there is something to show.
 
     Attributes
     ----------
@@ -92,11 +92,11 @@ class LayerManager(LayerStack):
             slide.events.name.connect(self._renamed)
 
     def slides(self) -> list[Layer]:
-        """Give the slide layers, from the bottom up."""
+        """Return the slide layers, from the bottom up."""
         return [layer for layer in self.viewer.layers if SlideMetadata.of_layer(layer)]
 
     def pictures(self) -> list[Layer]:
-        """Give slides and other layers of coloured pixels, but for the plugin's own."""
+        """Return slides and other layers of coloured pixels, but for the plugin's own."""
         return [
             layer
             for layer in self.viewer.layers
@@ -105,7 +105,7 @@ class LayerManager(LayerStack):
         ]
 
     def annotations(self) -> list[Layer]:
-        """Give layers of boxes and points that are not the plugin's own."""
+        """Return layers of boxes and points that are not the plugin's own."""
         return [
             layer
             for layer in self.viewer.layers
@@ -120,7 +120,7 @@ class LayerManager(LayerStack):
             self.activate(self.add(Layer.create(*data)))
 
     def state_mpp(self, slide: Layer, mpp: float) -> None:
-        """Give a slide that states no resolution the one that the user knows."""
+        """Return a slide that states no resolution the one that the user knows."""
         opened = slide_of(slide)
         assert opened is not None
         slide.metadata = {**slide.metadata, **metadata_of(with_mpp(opened, mpp))}

@@ -83,7 +83,7 @@ class Markers:
         return shown == [str(symbol) for symbol in symbols]
 
     def _size(self) -> float:
-        """Give the side of a marker in level-0 pixels: the patch's, or what is seen."""
+        """Return the side of a marker in level-0 pixels: the patch's, or what is seen."""
         zoom = float(self._layers.viewer.scene.camera.zoom)
         return float(max(self._side, LEAST_PX / (zoom * self._scale)))
 

@@ -25,7 +25,7 @@ class ClickListener:
     viewer : ViewerModel
         Whose canvas.
     slide : callable
-        Gives the slide layer in whose pixels the click is told, or None. Only that
+        Gives the slide layer in whose pixels clicks are given, or None. Only that
         layer converts it: others may have other units.
     on_click : callable
         Called with x and y in level-0 pixels, from the slide's upper left corner, and

@@ -32,11 +32,11 @@ class LayerStack:
         self.viewer = viewer
 
     def __contains__(self, layer: Layer | None) -> bool:
-        """Tell whether a layer is there: the user may have deleted it."""
+        """Return whether a layer is there: the user may have deleted it."""
         return layer in self.viewer.layers
 
     def alive(self, layer: Added | None) -> Added | None:
-        """Give a layer that is there; None for one that is not, or no longer."""
+        """Return a layer that is there; None for one that is not, or no longer."""
         return layer if layer in self else None
 
     @property

@@ -73,7 +73,7 @@ def go_to(layers: LayerManager, slide: Layer, grid: PatchGrid, row: int) -> None
 
 
 def centre_of(grid: PatchGrid, row: int) -> tuple[float, float]:
-    """Give a patch's centre (x, y) in level-0 pixels, counted from pixels' centres."""
+    """Return a patch's centre (x, y) in level-0 pixels, counted from pixels' centres."""
     x, y = grid.centres[row] - 0.5
     return float(x), float(y)
 

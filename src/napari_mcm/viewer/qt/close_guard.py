@@ -34,7 +34,7 @@ def ask_to_stop(parent: QWidget, title: str) -> bool:
 
 
 def may_stop(session: Session, parent: QWidget) -> bool:
-    """Tell whether nothing runs, or what runs may be stopped; then it is cancelled."""
+    """Return whether nothing runs, or what runs may be stopped; then it is cancelled."""
     if not agrees(session, parent):
         return False
     session.jobs.cancel()
@@ -42,7 +42,7 @@ def may_stop(session: Session, parent: QWidget) -> bool:
 
 
 def agrees(session: Session, parent: QWidget) -> bool:
-    """Tell whether nothing runs, or what runs may be stopped; it runs on as yet."""
+    """Return whether nothing runs, or what runs may be stopped; it runs on as yet."""
     status = session.jobs.status
     # What is being cancelled was agreed to before.
     return status.state is not JobState.RUNNING or ask_to_stop(parent, status.title)
@@ -117,7 +117,7 @@ class CloseGuard(QObject):
         Parameters
         ----------
         close : callable
-            Closes the window, or not where napari asks and is told no.
+            Closes the window, unless napari asks and the user says no.
         quits : bool
             Whether the windows of all viewers are closed.
         """
@@ -158,7 +158,7 @@ def guard_window(window: Any, session: Session) -> None:
 
 
 def _closing(window: QMainWindow, guard: CloseGuard) -> Callable[..., Any]:
-    """Give what takes the place of a window's `close`; it holds neither of them."""
+    """Return what takes the place of a window's `close`; it holds neither of them."""
     known, guarding = ref(window), ref(guard)
 
     def close(quit_app: bool = False, confirm_need: bool = False) -> Any:
@@ -181,7 +181,7 @@ def _all_guards() -> list[CloseGuard]:
 
 def _wait_for(session: Session) -> None:
     end = time.monotonic() + _LONGEST_S
-    # Nobody is to begin anything in a window that goes.
+    # A window that closes takes no more input.
     untouched = QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
     while session.jobs.status.busy and time.monotonic() < end:
         QApplication.processEvents(untouched)

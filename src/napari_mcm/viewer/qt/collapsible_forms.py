@@ -115,7 +115,7 @@ class AllOptions:
         self._put_preferred()
 
     def values(self) -> dict[str, Any]:
-        """Give what is chosen, by the options' names."""
+        """Return what is chosen, by the options' names."""
         found: dict[str, Any] = {}
         for form in self.forms:
             found |= form.values()

@@ -196,7 +196,7 @@ def connect_deferred(
 
 
 def while_alive(method: Callable[..., None]) -> Callable[..., None]:
-    """Give a widget's method as one that does nothing once Qt has deleted the widget.
+    """Return a widget's method as one that does nothing once Qt has deleted the widget.
 
     Work in the background may end after the viewer was closed.
 

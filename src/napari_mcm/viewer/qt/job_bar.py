@@ -92,7 +92,7 @@ class JobBar(QWidget):
 
 
 def describe(status: JobStatus) -> str:
-    """Say in a line how the job goes, or how it ended."""
+    """Describe in one line how the job goes, or how it ended."""
     if status.state is JobState.IDLE:
         return ""
     if status.state is JobState.FAILED:

@@ -64,12 +64,12 @@ class OptionForm(QWidget):
         return self._values.keys()
 
     def field(self, name: str) -> Any:
-        """Give the widget of an option."""
+        """Return the widget of an option."""
         self.make_fields()
         return self._fields[name].widget
 
     def values(self) -> dict[str, Any]:
-        """Give what is chosen, by the options' names."""
+        """Return what is chosen, by the options' names."""
         if self._unmade:
             return dict(self._values)
         return {name: field.read() for name, field in self._fields.items()}
@@ -148,7 +148,7 @@ def make_config(
 
 
 def value_of(config: BaseModel, name: str) -> Any:
-    """Give an option of a configuration by its name with its group."""
+    """Return an option of a configuration by its name with its group."""
     value: Any = config
     for part in name.split("."):
         value = getattr(value, part)

@@ -70,7 +70,7 @@ class PatchFields(QWidget):
         form.addRow("Min. tissue fraction", self.min_tissue)
 
     def grid(self) -> GridConfig:
-        """Give the options as the engine takes them.
+        """Return the options as the engine takes them.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class PatchOptions(QWidget):
         column.addWidget(folded)
 
     def grid(self) -> GridConfig:
-        """Give the options as the engine takes them.
+        """Return the options as the engine takes them.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class PatchOptions(QWidget):
         return self.fields.grid()
 
     def out(self, slide: Path, encoder: str) -> Path:
-        """Give the folder for features of a slide made with an encoder."""
+        """Return the folder for features of a slide made with an encoder."""
         chosen = self.folder.text().strip()
         if chosen:
             return Path(chosen).expanduser() / folder_name(encoder)
@@ -210,7 +210,7 @@ def encoder_label(spec: str) -> str:
 def folder_name(spec: str) -> str:
     """Name a folder for an encoder's features.
 
-    Runs are told apart by where they lie: two of the same name do not share.
+    Runs are identified by their paths: two of the same name do not share a folder.
     """
     path = Path(spec)
     name = encoder_label(spec) if path.exists() else spec

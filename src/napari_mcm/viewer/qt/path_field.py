@@ -69,7 +69,7 @@ class PathField(QWidget):
             self.put(path)
 
     def take(self, path: str) -> None:
-        """Fill the line with what was browsed for; nothing if that was broken off."""
+        """Fill the line with the chosen path; keep it where the dialog was cancelled."""
         if path:
             self.line.setText(path)
             self.chosen.emit()
@@ -90,7 +90,7 @@ class PathField(QWidget):
 
 
 def ask_file(parent: QWidget, title: str, files: str, start: str = "") -> str:
-    """Ask for a file to open; empty where that was broken off.
+    """Ask for a file to open; empty where the user cancels.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def ask_file(parent: QWidget, title: str, files: str, start: str = "") -> str:
 
 
 def ask_files(parent: QWidget, title: str, files: str) -> list[str]:
-    """Ask for files to open; none where that was broken off."""
+    """Ask for files to open; none where the user cancels."""
     paths, _ = QFileDialog.getOpenFileNames(parent, title, _begin(""), files)
     for path in paths[:1]:
         _kept(path)
@@ -116,12 +116,12 @@ def ask_files(parent: QWidget, title: str, files: str) -> list[str]:
 
 
 def ask_folder(parent: QWidget, title: str, start: str = "") -> str:
-    """Ask for a folder; empty where that was broken off."""
+    """Ask for a folder; empty where the user cancels."""
     return _kept(QFileDialog.getExistingDirectory(parent, title, _begin(start)))
 
 
 def ask_save(parent: QWidget, title: str, start: str, files: str) -> str:
-    """Ask for a file to write; empty where that was broken off.
+    """Ask for a file to write; empty where the user cancels.
 
     Parameters
     ----------

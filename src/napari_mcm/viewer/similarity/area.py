@@ -1,4 +1,4 @@
-"""What is at least so much alike: its area, its layer and its file."""
+"""The area above a similarity threshold: its size, its layer and its file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class AreaController:
         self.threshold = float("nan")
         self._limits: tuple[float, float] | None = None
         self._layers: dict[int, Labels] = {}
-        context.query_changed.connect(self._asked)
+        context.query_changed.connect(self._query_changed)
         context.keys.on("lower", partial(self.step, -1))
         context.keys.on("higher", partial(self.step, 1))
         context.keys.on("area", self.make_labels)
@@ -126,7 +126,7 @@ class AreaController:
             self._session.report_error,
         )
 
-    def _asked(self) -> None:
+    def _query_changed(self) -> None:
         heatmap = self.heatmap
         if heatmap is not None and heatmap.limits != self._limits:
             # Three quarters up the colours: what is rather alike.
@@ -182,11 +182,11 @@ def _mask(heatmap: Heatmap, threshold: float) -> NDArray[np.uint8]:
 
 
 def _finer(heatmap: Heatmap) -> int:
-    """Give the pixels along a patch's side, so that outlines can be thin."""
+    """Return the pixels along a patch's side, so that outlines can be thin."""
     return max(min(FINEST // max(heatmap.grid.shape), 4), 1)
 
 
 def _step(heatmap: Heatmap) -> tuple[float, float]:
-    """Give a pixel's width and height in level-0 pixels."""
+    """Return a pixel's width and height in level-0 pixels."""
     width, height = heatmap.grid.patch_size_level0
     return width / _finer(heatmap), height / _finer(heatmap)

@@ -26,7 +26,7 @@ _FILTER = "QuPath (*.geojson);;Raster (*.ome.tif);;Figure (*.png)"
 
 
 class AreaPanel(QGroupBox):
-    """How much of the slide is at least so much alike.
+    """The area of the slide above the similarity threshold.
 
     Parameters
     ----------

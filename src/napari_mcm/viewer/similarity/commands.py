@@ -93,7 +93,7 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
 
 def _limits(context: SimilarityContext) -> Limits:
     """Name the range of colours that the maps really have."""
-    limits, examples = context.queries.limits, context.queries.question.examples
+    limits, examples = context.queries.limits, context.queries.spec.examples
     return "robust" if limits == "encoder" and examples.unlike else limits
 
 
@@ -126,24 +126,24 @@ def _keep_query(context: SimilarityContext, metadata: SlideMetadata) -> Path:
 
 
 def _query_file(context: SimilarityContext) -> QueryFile:
-    question = context.queries.question
+    spec = context.queries.spec
     loaded = [
         one for slot in SLOTS if (one := context.session.features(slot)) is not None
     ]
     labels = {fingerprint_of(one.index.features.encoder): one.label for one in loaded}
-    if not question.directions:
+    if not spec.directions:
         raise ValueError(
             "The features do not say which encoder made them: compute them here"
         )
-    examples = question.examples
+    examples = spec.examples
     return QueryFile(
-        slide=SlideIdentity(name=question.name, fingerprint=question.slide),
+        slide=SlideIdentity(name=spec.name, fingerprint=spec.slide),
         like=examples.like,
         unlike=examples.unlike,
         regions=examples.regions,
         pool=examples.pool,
         encoders=tuple(
             encoder_query(mark, labels.get(mark, ""), directions)
-            for mark, directions in question.directions.items()
+            for mark, directions in spec.directions.items()
         ),
     )

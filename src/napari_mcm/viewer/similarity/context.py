@@ -68,8 +68,8 @@ class SimilarityContext:
         return self.queries.query
 
     def _features_changed(self, slot: str) -> None:
-        """Ask the features that have come."""
-        self.queries.again()
+        """Run the query on new features."""
+        self.queries.rerun()
         if self.query is not None and self.query.maps.get(slot):
             self.queries.show(slot)
 

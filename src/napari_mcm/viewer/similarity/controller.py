@@ -37,7 +37,7 @@ class Query:
 
     Attributes
     ----------
-    question : QuerySpec
+    spec : QuerySpec
         The places, and what they are to encoders.
     here : bool
         Whether the places are on the slide that is shown.
@@ -47,7 +47,7 @@ class Query:
         Slot to answer; None where the slot has no features at the places.
     """
 
-    question: QuerySpec
+    spec: QuerySpec
     here: bool
     um: tuple[float, float] | None
     answers: Mapping[str, Answer | None]
@@ -55,7 +55,7 @@ class Query:
     @property
     def xy(self) -> Point:
         """The newest place, in level-0 pixels."""
-        return _newest(self.question.examples)
+        return _newest(self.spec.examples)
 
     @property
     def maps(self) -> dict[str, Heatmap | None]:
@@ -92,7 +92,7 @@ class SimilarityController:
         self.limits: Limits = "encoder"
         self.pool: Pool = "mean"
         self.drawn = QueryMaps(session)
-        self._question = QuerySpec()
+        self._spec = QuerySpec()
         self._before: list[Examples] = []
         self._expected = SpeculativeQuery()
         self._follower = LatestOnlyWorker(
@@ -112,15 +112,15 @@ class SimilarityController:
     @property
     def examples(self) -> Examples:
         """The places that make the query, on whichever slide."""
-        return self._question.examples
+        return self._spec.examples
 
     @property
-    def question(self) -> QuerySpec:
+    def spec(self) -> QuerySpec:
         """The query as it can be asked of other slides."""
-        return self._question
+        return self._spec
 
     def point(self, x: float, y: float, manner: ClickMode = "new") -> None:
-        """Ask for the patch at a place, or add it to what is asked.
+        """Query by the patch at a place, or add it to the examples.
 
         Parameters
         ----------
@@ -140,15 +140,15 @@ class SimilarityController:
         """Begin to look for what :meth:`point` will ask for, very likely."""
         examples, loaded = self._with(x, y, manner), self._loaded()
         if examples is not None and loaded:
-            question = QuerySpec(examples, *self._identity())
-            self._expected.begin(loaded, question, self.limits)
+            spec = QuerySpec(examples, *self._identity())
+            self._expected.begin(loaded, spec, self.limits)
 
     def cancel_speculation(self) -> None:
         """Drop what :meth:`speculate` began: the press was no click."""
         self._expected.cancel()
 
     def _with(self, x: float, y: float, manner: ClickMode) -> Examples | None:
-        """Give the examples with one more; None where it has nothing to add to."""
+        """Return the examples with one more; None where it has nothing to add to."""
         here = self.query is not None and self.query.here
         if manner == "unlike" and not (here and len(self.examples)):
             return None
@@ -156,11 +156,11 @@ class SimilarityController:
         return start.more((x, y), like=manner != "unlike")
 
     def use_regions(self, rings: Sequence[Polygon]) -> None:
-        """Ask for the patches in some outlines, beside the points there are."""
+        """Query by the patches in outlines, beside the present points."""
         here = self.query is not None and self.query.here
         points = self.examples if here else Examples(pool=self.pool)
         if points.regions == () and rings:
-            # A region that was drawn is meant by itself.
+            # A drawn region starts a query of its own.
             points = Examples(pool=self.pool)
         self._use(replace(points, regions=tuple(rings)))
 
@@ -173,12 +173,12 @@ class SimilarityController:
     def use_limits(self, limits: Limits) -> None:
         """Choose what the colours run over."""
         self.limits = limits
-        self.again()
+        self.rerun()
 
     def compare(self, pair: tuple[str, str] | None) -> None:
         """Draw the difference of two slots, or of none."""
         self.drawn.pair = pair
-        self.again()
+        self.rerun()
         slide = self._session.slide
         if slide is not None and pair is not None and not self.drawn.problem:
             self._session.layers.show_only(slide, DIFFERENCE)
@@ -198,11 +198,11 @@ class SimilarityController:
             self._session.report_error("A difference needs two encoders with features")
 
     def maps(self) -> dict[str, Heatmap | None]:
-        """Give the maps of the present query."""
+        """Return the maps of the present query."""
         return self.query.maps if self.query is not None else {}
 
     def has_features(self) -> bool:
-        """Tell whether there is an encoder to ask."""
+        """Return whether there is an encoder to ask."""
         return bool(self._loaded())
 
     def undo(self) -> None:
@@ -211,28 +211,28 @@ class SimilarityController:
             before = self._before.pop()
             if not len(before):
                 self.clear()
-            elif self._ask(replace(self._question, examples=before, directions={})):
+            elif self._run_query(replace(self._spec, examples=before, directions={})):
                 self._context.query_changed.emit()
 
     def clear(self) -> None:
         """Remove all examples, and their maps."""
         self._follower.stop()
-        self._question, self.query, self._before = QuerySpec(), None, []
+        self._spec, self.query, self._before = QuerySpec(), None, []
         self.drawn.clear()
         self._context.query_changed.emit()
 
-    def ask(self, question: QuerySpec) -> None:
-        """Ask what came from a file or another slide."""
-        self._before, self._question = [], question
+    def run(self, spec: QuerySpec) -> None:
+        """Run a query from a file or another slide."""
+        self._before, self._spec = [], spec
         self.query = None
         # Features that can answer may come later.
-        self._ask(question, quiet=True)
+        self._run_query(spec, quiet=True)
         self._context.query_changed.emit()
 
-    def again(self) -> None:
-        """Ask the same of what slide and features there are now."""
-        asked = len(self.examples) or self._question.directions
-        if asked and self._ask(self._question, quiet=True):
+    def rerun(self) -> None:
+        """Run the query again on the present slide and features."""
+        asked = len(self.examples) or self._spec.directions
+        if asked and self._run_query(self._spec, quiet=True):
             self._context.query_changed.emit()
 
     def slide_chosen(self) -> None:
@@ -240,10 +240,10 @@ class SimilarityController:
         self._follower.stop()
         self.query = self.drawn.difference = None
         self._session.layers.unmark()
-        self.again()
+        self.rerun()
 
     def connect(self, x: float, y: float) -> None:
-        """Have the map follow the cursor; only the newest place counts."""
+        """Let the map follow the cursor; only the newest position is computed."""
         loaded = self._loaded()
         visible = [slot for slot in self.drawn.shown() if slot in loaded]
         if self.drawn.pair is not None and DIFFERENCE in self.drawn.shown():
@@ -253,7 +253,7 @@ class SimilarityController:
             self._follower.connect(((x, y), asked))
 
     def shown_map(self) -> tuple[str, Heatmap] | None:
-        """Give the slot and similarity that is looked at: the uppermost visible one."""
+        """Return the slot and similarity that is looked at: the uppermost visible one."""
         maps = self.query.maps if self.query else {}
         for slot in [*reversed(self.drawn.shown()), *SLOTS]:
             if (heatmap := maps.get(slot)) is not None:
@@ -280,10 +280,10 @@ class SimilarityController:
             self.show(there[at % len(there)])
 
     def _use(self, examples: Examples) -> None:
-        """Ask for other examples; they stay as they were if nobody knows them."""
+        """Run with other examples; keep the present ones if no encoder has their patches."""
         before = self.examples if self.query is not None and self.query.here else None
-        question = QuerySpec(examples, *self._identity())
-        if not self._ask(question):
+        spec = QuerySpec(examples, *self._identity())
+        if not self._run_query(spec):
             return
         self._before = [] if before is None else [*self._before, before]
         del self._before[:-_REMEMBERED]
@@ -301,13 +301,13 @@ class SimilarityController:
         found = {slot: self._session.features(slot) for slot in SLOTS}
         return {slot: loaded for slot, loaded in found.items() if loaded is not None}
 
-    def _ask(self, question: QuerySpec, quiet: bool = False) -> bool:
-        """Ask all slots and draw; tells whether any of them knew an answer."""
+    def _run_query(self, spec: QuerySpec, quiet: bool = False) -> bool:
+        """Run a query on all slots and draw; return whether any slot has a map."""
         slide, loaded = self._session.slide, self._loaded()
         if slide is None or not loaded:
             return False
         try:
-            found = self._expected.answers(loaded, question, self.limits)
+            found = self._expected.answers(loaded, spec, self.limits)
         except McmError as error:
             self._session.report_error(str(error))
             return False
@@ -315,28 +315,23 @@ class SimilarityController:
             if not quiet:
                 self._context.no_patch_at_click.emit()
             return False
-        here = any(question.is_on(one) for one in loaded.values())
+        here = any(spec.is_on(one) for one in loaded.values())
         known = {
             fingerprint_of(loaded[slot].index.features.encoder): one.directions
             for slot, one in found.items()
             if one is not None
         }
         known.pop("", None)
-        self._question = replace(question, directions={**question.directions, **known})
-        self.drawn.draw(slide, loaded, found, question.examples)
-        self.query = Query(self._question, here, self._um(question, here), found)
+        self._spec = replace(spec, directions={**spec.directions, **known})
+        self.drawn.draw(slide, loaded, found, spec.examples)
+        self.query = Query(self._spec, here, self._um(spec, here), found)
         return True
 
-    def _um(self, question: QuerySpec, here: bool) -> tuple[float, float] | None:
+    def _um(self, spec: QuerySpec, here: bool) -> tuple[float, float] | None:
         metadata = self._session.metadata
-        if (
-            not here
-            or metadata is None
-            or not metadata.mpp
-            or not len(question.examples)
-        ):
+        if not here or metadata is None or not metadata.mpp or not len(spec.examples):
             return None
-        x, y = _newest(question.examples)
+        x, y = _newest(spec.examples)
         return x * metadata.mpp[0], y * metadata.mpp[1]
 
     def _look_ahead(
@@ -344,21 +339,21 @@ class SimilarityController:
     ) -> tuple[QuerySpec, Mapping[str, Loaded], dict[str, Answer | None]]:
         place, asked = at
         first = next(iter(asked.values()))
-        question = QuerySpec(Examples((place,)), slide_of_features(first))
-        return question, asked, answers(asked, question, self.limits)
+        spec = QuerySpec(Examples((place,)), slide_of_features(first))
+        return spec, asked, answers(asked, spec, self.limits)
 
     def _show_ahead(
         self, seen: tuple[QuerySpec, Mapping[str, Loaded], dict[str, Answer | None]]
     ) -> None:
-        question, loaded, found = seen
+        spec, loaded, found = seen
         slide = self._session.slide
         still = all(self._session.features(slot) is one for slot, one in loaded.items())
         if slide is not None and still and any(found.values()):
-            self.drawn.draw(slide, loaded, found, question.examples)
+            self.drawn.draw(slide, loaded, found, spec.examples)
 
 
 def _newest(examples: Examples) -> Point:
-    """Give the newest point, or the middle of the newest region."""
+    """Return the newest point, or the middle of the newest region."""
     for points in (examples.unlike, examples.like):
         if points:
             return points[-1]

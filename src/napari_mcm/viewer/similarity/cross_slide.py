@@ -38,7 +38,7 @@ class Found:
     best : float
         Mean cosine of the patches that are most alike, at most 16.
     area_mm2 : float
-        Area of what is at least so much alike as the threshold.
+        Area above the threshold, in mm².
     patches : int
         How many it has.
     """

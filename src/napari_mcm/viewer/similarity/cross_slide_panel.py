@@ -51,7 +51,7 @@ class CrossSlidePanel(QGroupBox):
         super().__init__("Other slides")
         self._session, self._controller = session, context.cross_slide
         self.ask = QPushButton("Search other sl&ides")
-        self.ask.clicked.connect(self._ask)
+        self.ask.clicked.connect(self._run_query)
         self.browse = QPushButton("Folder…")
         self.browse.setToolTip("Search the feature files of a folder")
         self.browse.clicked.connect(self._browse)
@@ -120,7 +120,7 @@ class CrossSlidePanel(QGroupBox):
                     )
                 self.table.setItem(row, column, item)
 
-    def _ask(self) -> None:
+    def _run_query(self) -> None:
         if (folder := self._controller.folder()) is not None:
             self._controller.search(folder, self._context.areas.threshold)
 

@@ -121,7 +121,7 @@ class EncoderPanel(QGroupBox):
         self._session.run_features(title, self._slot, lambda: compute_features(request))
 
     def request(self) -> FeatureRequest:
-        """Give what the button asks for.
+        """Return what the button asks for.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class EncoderPanel(QGroupBox):
         )
 
     def as_command(self) -> Command:
-        """Give what the button would do, for the command line."""
+        """Return what the button would do, for the command line."""
         config, session = self.request().config, self._session
         # A mask that is drawn is written beside the slide, exact to its pixels.
         drawn = open_slides(session, [session.slide] if session.slide else []).tissue

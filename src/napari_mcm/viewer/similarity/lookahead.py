@@ -88,17 +88,16 @@ class SpeculativeQuery:
         self._begun: tuple[object, dict[str, Future[Answer | None]]] | None = None
 
     def begin(
-        self, loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
+        self, loaded: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
     ) -> None:
         """Compute the answers in threads, in place of those that were begun before."""
         self.cancel()
         pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm-speculative")
         futures = {
-            slot: pool.submit(answer, one, question, limits)
-            for slot, one in loaded.items()
+            slot: pool.submit(answer, one, spec, limits) for slot, one in loaded.items()
         }
         pool.shutdown(wait=False)
-        self._begun = _same(loaded, question, limits), futures
+        self._begun = _same(loaded, spec, limits), futures
 
     def cancel(self) -> None:
         """Drop what was begun; nothing waits for what is being computed."""
@@ -107,9 +106,9 @@ class SpeculativeQuery:
             future.cancel()
 
     def answers(
-        self, loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
+        self, loaded: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
     ) -> _Answers:
-        """Give the answers, those that were begun where they are to the same question.
+        """Return the answers, those that were begun where they are to the same question.
 
         Raises
         ------
@@ -117,17 +116,17 @@ class SpeculativeQuery:
             If the examples cancel each other out.
         """
         begun = self._begun
-        if begun is None or begun[0] != _same(loaded, question, limits):
+        if begun is None or begun[0] != _same(loaded, spec, limits):
             self.cancel()
-            return answers(loaded, question, limits)
+            return answers(loaded, spec, limits)
         self._begun = None
         return {slot: future.result() for slot, future in begun[1].items()}
 
 
 def _same(
-    loaded: Mapping[str, Loaded], question: QuerySpec, limits: Limits
+    loaded: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
 ) -> tuple[object, ...]:
-    """Give what tells questions apart; features by who they are, not what they hold."""
+    """Return what tells questions apart; features by who they are, not what they hold."""
     asked = tuple((slot, id(one)) for slot, one in loaded.items())
-    known = tuple(sorted(question.directions))
-    return asked, question.examples, question.slide, known, limits
+    known = tuple(sorted(spec.directions))
+    return asked, spec.examples, spec.slide, known, limits

@@ -1,4 +1,4 @@
-"""The maps of a query on the slide: one an encoder, their difference, the markers."""
+"""The maps of a query on the slide: one per encoder, their difference, the markers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class QueryMaps:
         self._soon.timeout.connect(self._refresh_thumbnails)
 
     def shown(self) -> list[str]:
-        """Give the slots whose maps can be seen."""
+        """Return the slots whose maps can be seen."""
         slide, layers = self._session.slide, self._session.layers
         if slide is None:
             return []

@@ -54,13 +54,13 @@ class QuerySpec:
 
     @classmethod
     def of_file(cls, saved: QueryFile) -> QuerySpec:
-        """Take a question from a file."""
+        """Make a query from a saved one."""
         directions = {query.fingerprint: query.unit for query in saved.encoders}
         slide = saved.slide
         return cls(saved.examples, slide.fingerprint, slide.name, directions)
 
     def is_on(self, loaded: Loaded) -> bool:
-        """Tell whether features are of the slide that the places are on."""
+        """Return whether features are of the slide that the places are on."""
         return self.slide == slide_of_features(loaded)
 
 
@@ -89,8 +89,8 @@ class Answer:
         return (*self.like, *self.unlike)
 
 
-def answer(loaded: Loaded, question: QuerySpec, limits: Limits) -> Answer | None:
-    """Ask one encoder; None where it has no features at the places.
+def answer(loaded: Loaded, spec: QuerySpec, limits: Limits) -> Answer | None:
+    """Run the query on one encoder; None where it has no features at the places.
 
     Raises
     ------
@@ -103,18 +103,18 @@ def answer(loaded: Loaded, question: QuerySpec, limits: Limits) -> Answer | None
     index = loaded.index
     like: list[int] = []
     unlike: list[int] = []
-    found = question.examples.directions(index) if question.is_on(loaded) else None
+    found = spec.examples.directions(index) if spec.is_on(loaded) else None
     if found is not None:
         directions, like, unlike = found
-        title = title_of(like, unlike, question.examples.pool)
-    elif question.is_on(loaded) and len(question.examples):
+        title = title_of(like, unlike, spec.examples.pool)
+    elif spec.is_on(loaded) and len(spec.examples):
         return None
     else:
-        known = question.directions.get(fingerprint_of(index.features.encoder))
+        known = spec.directions.get(fingerprint_of(index.features.encoder))
         if known is None or known.shape[1] != index.features.dim:
             return None
-        directions, title = known, f"cosine similarity to a query on {question.name}"
-    if limits == "encoder" and question.examples.unlike:
+        directions, title = known, f"cosine similarity to a query on {spec.name}"
+    if limits == "encoder" and spec.examples.unlike:
         # What is taken away leaves less: the usual range of plain queries is not its.
         limits = "robust"
     # The encoder's range is known: it is not looked for with each click.
@@ -127,9 +127,9 @@ def answer(loaded: Loaded, question: QuerySpec, limits: Limits) -> Answer | None
 
 
 def answers(
-    asked: Mapping[str, Loaded], question: QuerySpec, limits: Limits
+    asked: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
 ) -> dict[str, Answer | None]:
-    """Ask several encoders at a time, as far as there are cores for them.
+    """Run the query on several encoders, in parallel as far as there are cores.
 
     Parameters
     ----------
@@ -139,21 +139,21 @@ def answers(
         As :func:`answer` takes them.
     """
     if len(asked) < 2:
-        return {s: answer(loaded, question, limits) for s, loaded in asked.items()}
+        return {s: answer(loaded, spec, limits) for s, loaded in asked.items()}
     jobs = {
-        slot: _pool.submit(answer, loaded, question, limits)
+        slot: _pool.submit(answer, loaded, spec, limits)
         for slot, loaded in asked.items()
     }
     return {slot: job.result() for slot, job in jobs.items()}
 
 
 def slide_of_features(loaded: Loaded) -> str:
-    """Give the fingerprint of the slide that features are of."""
+    """Return the fingerprint of the slide that features are of."""
     return str(loaded.index.features.grid.slide.get("fingerprint") or "")
 
 
 def suggested_path(session: Session) -> Path:
-    """Tell where a query would be saved: beside the slide, or at home."""
+    """Return where a query would be saved: beside the slide, or at home."""
     metadata = session.metadata
     if metadata is None:
         return Path.home() / f"query{ENDING}"
@@ -192,7 +192,7 @@ def save_query(
         session.report_error("This query is of another slide: save it there")
         return
     try:
-        made = make_query(query.question.examples, asked)
+        made = make_query(query.spec.examples, asked)
     except McmError as error:
         session.report_error(str(error))
         return
@@ -204,11 +204,11 @@ def save_query(
 
 
 def load_query(context: SimilarityContext, path: Path) -> None:
-    """Make the query of a file the present one."""
+    """Load a query from a file and run it."""
     session = context.session
 
     def arrived(saved: QueryFile) -> None:
-        context.queries.ask(QuerySpec.of_file(saved))
+        context.queries.run(QuerySpec.of_file(saved))
         if context.query is None:
             names = ", ".join(one.label or one.fingerprint for one in saved.encoders)
             session.report_error(

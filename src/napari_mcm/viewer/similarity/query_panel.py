@@ -142,9 +142,9 @@ class QueryPanel(QGroupBox):
                 "example, Ctrl a dissimilar one; hold Q and move to explore."
             )
         if not query.here:
-            return f"Query of slide {query.question.name}, asked of this slide."
-        lines = [_count(query.question.examples)]
-        if query.um or not query.question.examples.regions:
+            return f"Query of slide {query.spec.name}, asked of this slide."
+        lines = [_count(query.spec.examples)]
+        if query.um or not query.spec.examples.regions:
             unit, at = ("µm", query.um) if query.um else ("px", query.xy)
             lines.append(f"x {at[0]:,.1f} {unit}, y {at[1]:,.1f} {unit}")
         for heatmap in query.maps.values():
@@ -173,7 +173,7 @@ class QueryPanel(QGroupBox):
 
 
 def _count(examples: object) -> str:
-    """Say how many examples there are; nothing of one alone."""
+    """Describe how many examples there are; nothing of one alone."""
     parts = []
     for name, text in (("like", "like"), ("unlike", "unlike"), ("regions", "region")):
         number = len(getattr(examples, name))

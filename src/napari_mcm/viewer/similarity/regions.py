@@ -65,7 +65,7 @@ class RegionController:
             rings = tuple(
                 _ring(active, i, slide) for i in chosen if _is_area(active, i)
             )
-            self._ask(rings)
+            self._run_query(rings)
             return
         layer = self._ready(slide)
         self._layers.activate(layer)
@@ -114,9 +114,9 @@ class RegionController:
             layer.mode = "pan_zoom"
             self._layers.activate(slide)
             self._last = rings
-            self._ask(rings)
+            self._run_query(rings)
 
-    def _ask(self, rings: tuple[Polygon, ...]) -> None:
+    def _run_query(self, rings: tuple[Polygon, ...]) -> None:
         if rings or self._context.queries.examples.regions:
             self._context.queries.use_regions(rings)
 
@@ -147,7 +147,7 @@ def _is_area(layer: Any, number: int) -> bool:
 
 
 def _ring(layer: Any, number: int, slide: Layer) -> Polygon:
-    """Give an outline in level-0 pixels (x, y)."""
+    """Return an outline in level-0 pixels (x, y)."""
     corners = np.asarray(layer.data[number], float)[:, -2:]
     if str(layer.shape_type[number]) == "ellipse":
         middle = corners.mean(axis=0)

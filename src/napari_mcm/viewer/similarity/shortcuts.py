@@ -49,7 +49,7 @@ KEY_HELP = """<table cellspacing="4">
 
 
 def with_key(tip: str, action: str) -> str:
-    """Say in a tooltip which key does the same."""
+    """Describe in a tooltip which key does the same."""
     key = KEYS[action].replace("Control", "Ctrl").replace("-", "+")
     return f"{tip} (key {key} on the slide)"
 
@@ -73,7 +73,7 @@ class QueryShortcuts:
         self._mine: dict[Any, Any] = {}
 
     def on(self, action: str, call: Callable[[], None]) -> None:
-        """Say what an action does."""
+        """Describe what an action does."""
         self._actions[action] = call
 
     def bind(self, queries: SimilarityController) -> None:

@@ -60,8 +60,8 @@ class TopPatches:
         self._soon.setSingleShot(True)
         self._soon.setInterval(WAIT_MS)
         self._soon.timeout.connect(self._read)
-        context.query_changed.connect(self._asked)
-        session.slide_changed.connect(self._asked)
+        context.query_changed.connect(self._query_changed)
+        session.slide_changed.connect(self._query_changed)
         context.keys.on("best", partial(self.step, 1))
         context.keys.on("previous", partial(self.step, -1))
 
@@ -78,7 +78,7 @@ class TopPatches:
             start = self._at if self._at >= 0 or by > 0 else 0
             self.go_to(self.tops[(start + by) % len(self.tops)])
 
-    def _asked(self) -> None:
+    def _query_changed(self) -> None:
         shown = self._context.queries.shown_map()
         heatmap = shown[1] if shown else None
         if heatmap is self._of:
@@ -120,7 +120,7 @@ class TopPatches:
 
 
 def _quiet(_problem: str) -> None:
-    """Leave it: a slide that cannot be read is told by its own layer."""
+    """Ignore the error: the slide's layer reports that it cannot be read."""
 
 
 class TopPatchesPanel(QGroupBox):
