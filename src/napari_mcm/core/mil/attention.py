@@ -26,23 +26,13 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import read_foreign
 from napari_mcm.core.heatmaps import Heatmap, write_heatmap
-from napari_mcm.core.mil.attention_maps import (
-    attention_map,
-    draw_gallery,
-    effective_number,
-    top_patches,
-    usable,
-)
-from napari_mcm.core.mil.bags import Vectors, find_files, source_of
+from napari_mcm.core.mil.attention_maps import draw_gallery
+from napari_mcm.core.mil.bags import Vectors, find_files
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.core.mil.config import AttentionConfig
-from napari_mcm.core.mil.ensemble import (
-    AttentionOutput,
-    Ensemble,
-    load_ensemble,
-    was_trained_on,
-)
+from napari_mcm.core.mil.ensemble import Ensemble
 from napari_mcm.core.mil.results import read_folds
+from napari_mcm.core.mil.slide_prediction import SlidePrediction, predict_slide
 from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import report_while_running
@@ -218,40 +208,24 @@ def attention(config: AttentionConfig) -> Job[AttentionResult]:
     run_dir, name, out = _needed(config)
     name, file = _which_slide(config, name)
     features = _read(config, name, file)
-    ensemble = load_ensemble(run_dir, config.fold, name, config.compute)
     assert config.features is not None
-    ensemble.check(source_of(features.dim, features.encoder), config.features)
-    if name in was_trained_on(run_dir, ensemble.folds):
-        yield Note(
-            f"{name} was in the training set of models that are used here; their "
-            "prediction is optimistic",
-            "warning",
-        )
-    vectors = features.features[usable(features)]
-    if not len(vectors):
-        raise ConfigError(
-            f"slide {name} has no patch with features",
-            config.features,
-            "Extract its features again",
-        )
-    progress = Progress(f"Computing attention on {name}", 0, None, "patches")
-    output = yield from report_while_running(
-        ensemble.predict_with_attention(vectors), progress
+    prediction, ensemble = yield from predict_slide(
+        run_dir, name, features, config.features, config.fold, config.compute
     )
-    number = _class_number(config, ensemble, output)
-    weights = (
-        output.attention if output.attention.ndim == 1 else output.attention[number]
-    )
+    number = _class_number(config, prediction)
     check = occlude(
-        ensemble, vectors, weights, number, config.occlude, config.random_draws
+        ensemble,
+        prediction.vectors,
+        prediction.weights_of(number),
+        number,
+        config.occlude,
+        config.random_draws,
     )
+    progress = Progress(f"Removing patches of {name}", 0, None, "patches")
     occlusion = yield from report_while_running(check, progress)
-    caveat = ensemble.models[0].caveat
-    if caveat:
-        yield Note(caveat)
-    report = _AttentionReport(
-        config, name, features, ensemble, output, number, occlusion, caveat
-    )
+    if prediction.caveat:
+        yield Note(prediction.caveat)
+    report = _AttentionReport(config, prediction, ensemble, number, occlusion)
     with _opened(config, file) as slide:
         return (yield from report.write(out, slide))
 
@@ -261,63 +235,46 @@ class _AttentionReport:
     """Everything about a slide that is about to be written."""
 
     config: AttentionConfig
-    name: str
-    features: FeatureSet
+    prediction: SlidePrediction
     ensemble: Ensemble
-    output: AttentionOutput
     number: int
     occlusion: Occlusion | None
-    caveat: str
 
     def write(self, out: Path, slide: Slide | None) -> Job[AttentionResult]:
         """Write all files; the map of the chosen class comes first."""
-        classes = self.ensemble.classes
+        prediction, classes = self.prediction, self.prediction.classes
         numbers = [self.number]
-        if self.output.attention.ndim == 2:
+        if prediction.per_class:
             numbers += [n for n in range(len(classes)) if n != self.number]
         maps: list[Heatmap] = []
         files: list[Path] = []
         for number in numbers:
-            heatmap = self._map(number)
+            heatmap = prediction.heatmap(self.config.scaling, number)
             maps.append(heatmap)
             stem = "attention"
-            if self.output.attention.ndim == 2:
+            if prediction.per_class:
                 stem = f"attention_{_safe(classes[number])}"
             for ending in _MAPS:
                 yield Progress("Writing maps", len(files), None, "files")
                 files.append(write_heatmap(heatmap, out / f"{stem}.{ending}", slide))
-        weights = self._weights(self.number)
-        shown = np.full(len(self.features), np.nan)
-        shown[usable(self.features)] = weights
-        top = top_patches(shown, self.config.top)
+        shown = prediction.grid_weights(self.number)
+        top = prediction.top(self.number, self.config.top)
         files += self._write_gallery(out, slide, shown, top)
         files += self._write_table(out, shown)
         result = AttentionResult(
-            self.name,
+            prediction.slide,
             maps[0],
-            weights,
+            prediction.weights_of(self.number),
             classes[self.number],
-            dict(zip(classes, map(float, self.output.probabilities), strict=True)),
-            effective_number(weights),
+            dict(zip(classes, map(float, prediction.probabilities), strict=True)),
+            prediction.effective(self.number),
             tuple(top),
             self.occlusion,
-            self.caveat,
+            prediction.caveat,
             (),
         )
         files.append(self._write_report(out, result))
         return AttentionResult(**{**vars(result), "files": tuple(files)})
-
-    def _weights(self, number: int) -> Floats:
-        attention = self.output.attention
-        return attention if attention.ndim == 1 else attention[number]
-
-    def _map(self, number: int) -> Heatmap:
-        name = self.ensemble.models[0].shown
-        if self.output.attention.ndim == 2:
-            name += f" to {self.ensemble.classes[number]}"
-        return attention_map(
-            self.features, self._weights(number), self.config.scaling, name
-        )
 
     def _write_gallery(
         self, out: Path, slide: Slide | None, shown: Floats, top: list[int]
@@ -329,8 +286,9 @@ class _AttentionReport:
         captions = [
             f"{rank}: patch {row}, {shown[row]:.3g}" for rank, row in enumerate(top, 1)
         ]
-        title = f"{self.name}: greatest {self.ensemble.models[0].shown}"
-        figure = draw_gallery(slide, self.features.grid, top, captions, title)
+        title = f"{self.prediction.slide}: greatest {self.prediction.shown}"
+        grid = self.prediction.features.grid
+        figure = draw_gallery(slide, grid, top, captions, title)
         return [save_figure(figure, out / "top_patches.png")]
 
     def _write_table(self, out: Path, shown: Floats) -> list[Path]:
@@ -338,16 +296,16 @@ class _AttentionReport:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["patch", "x", "y", "weight"])
         for row in np.flatnonzero(np.isfinite(shown)):
-            x, y = self.features.grid.xy[row]
+            x, y = self.prediction.features.grid.xy[row]
             writer.writerow([int(row), int(x), int(y), f"{shown[row]:.8g}"])
         write_text(out / "patches.csv", text.getvalue())
         return [out / "patches.csv"]
 
     def _write_report(self, out: Path, result: AttentionResult) -> Path:
         described: dict[str, Any] = {
-            "slide": self.name,
+            "slide": result.slide,
             "model": self.ensemble.saved[0].config.model,
-            "models": len(self.ensemble.models),
+            "models": self.prediction.models,
             "folds": self.ensemble.folds,
             "class": result.class_name,
             "probabilities": result.probabilities,
@@ -356,7 +314,7 @@ class _AttentionReport:
             "effective_patches": result.effective,
             "top_patches": list(result.top),
             "occlusion": None if self.occlusion is None else asdict(self.occlusion),
-            "note": self.caveat,
+            "note": result.caveat,
         }
         write_json(out / "attention.json", described)
         return out / "attention.json"
@@ -407,18 +365,16 @@ def _opened(config: AttentionConfig, file: Path | None) -> Iterator[Slide | None
         yield slide
 
 
-def _class_number(
-    config: AttentionConfig, ensemble: Ensemble, output: AttentionOutput
-) -> int:
+def _class_number(config: AttentionConfig, prediction: SlidePrediction) -> int:
     if config.class_name is None:
-        return int(output.probabilities.argmax())
-    if config.class_name not in ensemble.classes:
+        return prediction.winner
+    if config.class_name not in prediction.classes:
         raise ConfigError(
             f"there is no class {config.class_name}",
             "--class-name",
-            f"The run's classes are {', '.join(ensemble.classes)}",
+            f"The run's classes are {', '.join(prediction.classes)}",
         )
-    return ensemble.classes.index(config.class_name)
+    return prediction.classes.index(config.class_name)
 
 
 def _safe(name: str) -> str:
