@@ -1,8 +1,8 @@
-"""What a machine can do with this package, checked one thing at a time.
+"""Checks of what this machine can do with the package, one at a time.
 
-Each check gives one line: well, worth knowing, or wrong, and what to do about it. What
-may hang or crash (a display server, the network) is asked in a process or with a limit
-of its own.
+Each check gives one line: fine, worth knowing, or wrong, and what to do about it.
+Checks that may hang or crash (a display server, the network) run in a process of their
+own or with a time limit.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ print(API_NAME, app.platformName(), int(bool(drawn)))
 
 
 class DoctorConfig(BaseModel):
-    """What is checked beside the machine itself."""
+    """What is checked besides the machine itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: str | None = Field(
         None,
-        description="An encoder to check: whether its weights are here or can be "
-        "fetched, and which precision auto is for it.",
+        description="An encoder to check: whether its weights are on this machine or can "
+        "be downloaded, and which precision auto is for it.",
     )
     out: Path = Field(Path("."), description="Folder that results will be written to.")
     compute: ComputeConfig = ComputeConfig()
@@ -77,11 +77,11 @@ class Check:
     name : str
         What was checked.
     state : {"ok", "note", "problem"}
-        ``"note"`` limits what can be done, ``"problem"`` must be mended.
+        ``"note"`` limits what can be done, ``"problem"`` must be fixed.
     what : str
-        What was found, in one line.
+        The finding, in one line.
     hint : str
-        What to do; "" where nothing is to be done.
+        What to do; "" where nothing is needed.
     """
 
     name: str
@@ -91,22 +91,22 @@ class Check:
 
 
 def diagnose(config: DoctorConfig) -> Job[list[Check]]:
-    """Check this machine.
+    """Check this machine, as a job.
 
     Parameters
     ----------
     config : DoctorConfig
-        What to check beside it.
-
-    Yields
-    ------
-    Progress
-        Before each check.
+        What to check besides it.
 
     Returns
     -------
     list of Check
         Software, hardware, display, network and weights, in this order.
+
+    Yields
+    ------
+    Progress
+        Before each check.
     """
     encoder = config.encoder
     steps: dict[str, Callable[[], Iterator[Check]]] = {
@@ -129,7 +129,7 @@ def diagnose(config: DoctorConfig) -> Job[list[Check]]:
         except McmError as error:
             place = "" if error.where is None else f"{error.where}: "
             found.append(Check(name, "problem", place + error.what, error.hint))
-        # A doctor does not fall ill: what other people's code does here is a finding.
+        # An error of another library is a finding, and must not end the diagnosis.
         except Exception as error:  # noqa: BLE001
             found.append(Check(name, "problem", f"{type(error).__name__}: {error}"))
     yield Progress("Checked", len(steps), len(steps), "checks")
@@ -187,7 +187,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _lacks(requirement: Requirement) -> str | None:
-    """Say what is wrong with an installed requirement; None where all is well."""
+    """Return what is wrong with an installed requirement; None if nothing is."""
     version = _version(requirement.name)
     if version is None:
         return f"{requirement.name} is not installed"
@@ -253,7 +253,7 @@ def _precision(spec: str | None, compute: ComputeConfig) -> Iterator[Check]:
 
     given, device = automatic_precision(), choose_device(compute)
     if compute.precision != "auto":
-        yield Check("precision", "ok", f"{compute.precision}, as asked")
+        yield Check("precision", "ok", f"{compute.precision}, as requested")
         return
     if given is not None:
         yield Check("precision", "ok", f"auto is {given}, as {AUTO_VARIABLE} says")
@@ -267,10 +267,10 @@ def _precision(spec: str | None, compute: ComputeConfig) -> Iterator[Check]:
         yield Check(
             "precision",
             "ok",
-            "auto is measured for each encoder when it is first loaded",
+            "auto is chosen by a measurement when an encoder is first loaded",
         )
         return
-    # What is wrong with an encoder is found again, and told, where weights are checked.
+    # The check of the weights reports an encoder's errors.
     with suppress(WeightsError):
         encoder = load_encoder(spec, compute)
         yield Check("precision", "ok", f"auto: {encoder.precision_note}")
@@ -284,7 +284,7 @@ def _any_encoder() -> str | None:
 
 
 def _is_here(spec: str) -> bool:
-    """Tell whether an encoder can be loaded without fetching anything."""
+    """Return whether an encoder can be loaded without a download."""
     from napari_mcm.core.encoders.sources import is_cached, is_timm_name
 
     return not is_timm_name(spec) or is_cached(spec)
@@ -320,7 +320,9 @@ def _disk(out: Path) -> Iterator[Check]:
             yield Check(name, state, f"{folder} cannot be written to", hint)
             continue
         if shutil.disk_usage(there).free < _LEAST_DISK:
-            yield Check(name, "note", what, "Features take 5 kB a patch: make room")
+            yield Check(
+                name, "note", what, "Features take 5 kB per patch: free some space"
+            )
         else:
             yield Check(name, "ok", what)
 
@@ -329,7 +331,7 @@ def _display() -> Iterator[Check]:
     if _version("napari") is None or _version("qtpy") is None:
         yield Check("display", "problem", "napari is not installed")
         return
-    # Qt ends the process where it finds no display: not ours.
+    # Qt ends the process where it finds no display, so it runs in another one.
     command = [sys.executable, "-c", _DISPLAY_TEST]
     try:
         done = subprocess.run(
@@ -345,14 +347,16 @@ def _display() -> Iterator[Check]:
         if drawn == "1":
             yield Check("display", "ok", what)
         else:
-            hint = "Install OpenGL (libgl1 on Debian); the command line works without"
+            hint = (
+                "Install OpenGL (libgl1 on Debian); the command line works without it"
+            )
             yield Check("display", "note", f"{what}, without OpenGL", hint)
     elif "QtBindingsNotFoundError" in done.stderr:
-        hint = f'pip install "{_PACKAGE}[all]"; the command line works without'
+        hint = f'pip install "{_PACKAGE}[all]"; the command line works without it'
         yield Check("display", "note", "no Qt binding is installed", hint)
     else:
         reason = (done.stderr.strip().splitlines() or ["no display"])[0][:150]
-        hint = "The viewer needs a desktop or xvfb-run; the command line works without"
+        hint = "The viewer needs a desktop or xvfb-run; the command line does not"
         yield Check("display", "note", reason, hint)
 
 
@@ -362,7 +366,7 @@ def _hub() -> Iterator[Check]:
     from napari_mcm.core.encoders.sources import is_reachable
 
     if constants.HF_HUB_OFFLINE:
-        yield Check("hub", "note", "not asked: HF_HUB_OFFLINE is set")
+        yield Check("hub", "note", "not checked: HF_HUB_OFFLINE is set")
     elif is_reachable():
         yield Check("hub", "ok", f"{constants.ENDPOINT} answers")
     else:
@@ -383,7 +387,7 @@ def _weights(spec: str | None) -> Iterator[Check]:
         return
     if not _is_here(spec):
         check_access(spec)
-        yield Check("weights", "ok", f"{spec} can be fetched")
+        yield Check("weights", "ok", f"{spec} can be downloaded")
         return
     encoder = load_encoder(spec, ComputeConfig(device="cpu", precision="float32"))
     yield Check("weights", "ok", f"{spec}: {encoder.architecture}, {encoder.dim}-d")

@@ -258,16 +258,16 @@ def test_a_damaged_tile_costs_its_own_cells(trained, write_slide, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "x,y\n1,2", "marks no cells.*Use .geojson"),
-        ("a.geojson", "{", "is no GeoJSON"),
-        ("a.geojson", '{"type": "FeatureCollection", "features": []}', "marks no cells"),
+        ("a.txt", "x,y\n1,2", "is not a file of annotations.*Use .geojson"),
+        ("a.geojson", "{", "is not GeoJSON"),
+        ("a.geojson", '{"type": "FeatureCollection", "features": []}', "annotates no cells"),
         ("a.geojson", '[{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}]', "no p"),
         ("a.geojson", '{"type": "Point", "coordinates": [1]}', "object 1: is a damaged P"),
         ("a.geojson", '{"type": "Point", "coordinates": [1, NaN]}', "1: has coord.*finite"),
         ("a.geojson", '{"type": "Polygon", "coordinates": [[[1, 2]]]}', "damaged Polygon"),
         ("a.csv", "", "neither points nor boxes, but nothing.*columns x,y"),
         ("a.csv", "x,left\n1,2", "neither points nor boxes, but x, left"),
-        ("a.csv", "x,y\n", "marks no cells"),
+        ("a.csv", "x,y\n", "annotates no cells"),
         ("a.csv", "x,y\n1,2\n1,two", "line 3 lacks a number"),
         ("a.csv", "x,y\n1", "line 2 lacks a number"),
         ("a.csv", "x,y\n1,inf", "line 2 .*not finite"),
@@ -306,7 +306,7 @@ def test_cells_of_another_slide_and_what_cannot_be_written_are_told_first(
         ask(marks)
     for out, message in (
         ("out.txt", "Use .geojson or .csv"),
-        ("in.csv", "is the file that marks"),
+        ("in.csv", "is the file of the annotations"),
         ("a.csv", "is a folder"),
     ):
         (tmp_path / "a.csv").mkdir(exist_ok=True)
@@ -335,7 +335,7 @@ def test_no_cell_is_as_large_as_a_field_or_as_small_as_a_dot(trained, tmp_path):
     done = run(marked.classify_cells(config), events.append)
     assert done.found.names == ["", "", "Neutrophil"]
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert "a box of 4,150 px a side is no cell" in notes[0]
+    assert "a box of 4,150 px per side is not a cell" in notes[0]
 
 
 def test_it_is_cancelled_between_a_few_cells_and_leaves_no_file(

@@ -79,7 +79,7 @@ def test_regions_without_a_class_are_an_error(tmp_path):
     with pytest.raises(ConfigError, match="none with a class"):
         label_patches(path, make_grid())
     path.write_text("{")
-    with pytest.raises(GridError, match="is no GeoJSON"):
+    with pytest.raises(GridError, match="is not GeoJSON"):
         label_patches(path, make_grid())
 
 

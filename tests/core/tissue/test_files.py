@@ -213,8 +213,8 @@ def test_overlapping_and_crossing_lines_are_no_holes(slide, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "no GeoJSON"),
-        ("[" * 100_000, "no GeoJSON"),
+        ("{", "not GeoJSON"),
+        ("[" * 100_000, "not GeoJSON"),
         ("3", "no polygons"),
         ("{}", "no polygons"),
         ('{"type": "FeatureCollection"}', "no polygons"),

@@ -1,4 +1,4 @@
-"""Large files that are written in the background: only who needs one waits for it."""
+"""Large files written in the background; only code that needs a file waits for it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _Write:
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Write, after what was begun before."""
+        """Write, after earlier writes of the same file."""
         if self.before is not None:
             self.before.ended.wait()
             self.before = None
         try:
             self.write()
-        except Exception as error:  # noqa: BLE001 - raised again by who settles
-            # At a program's end there may be nobody left who asks.
+        except Exception as error:  # noqa: BLE001 - raised by wait_for_write
+            # At a program's end nothing may wait for the file any more.
             _log.error("%s", error)
             self.error = error
         finally:
@@ -39,14 +39,15 @@ class _Write:
 def begin(path: Path, write: Callable[[], None]) -> None:
     """Begin to write a file, in a thread of its own.
 
-    The thread is no daemon: a program's end waits for it.
+    The thread is not a daemon: the program's end waits for it.
 
     Parameters
     ----------
     path : Path
-        The file; what was begun of it before is finished first, and replaced.
+        The file. An earlier write of it finishes first, and is replaced.
     write : callable
-        Writes it. What it holds must not change any more until the file is settled.
+        Writes the file. The data that it holds must not change until the write
+        ends.
     """
     key = path.absolute()
     with _lock:
@@ -54,24 +55,40 @@ def begin(path: Path, write: Callable[[], None]) -> None:
     try:
         threading.Thread(target=one.run, name="write").start()
     except RuntimeError:
-        # No thread is to be had, as when the program is ending: it is written here.
+        # No thread can be started while the program is ending: write here.
         one.run()
 
 
 def is_under_way(path: Path) -> bool:
-    """Tell whether a file is being written."""
+    """Return whether a file is being written.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+    """
     with _lock:
         write = _begun.get(path.absolute())
     return write is not None and not write.ended.is_set()
 
 
 def wait_for_write(path: Path) -> None:
-    """Wait until a file is written, if it is being written.
+    """Wait until a background write of a file has ended, if there is one.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
 
     Raises
     ------
-    McmError, or what else went wrong
-        If it could not be written; once.
+    McmError
+        If it could not be written. An error is raised once; it may be any exception
+        that the writing function raises.
     """
     error = _outcome(path.absolute())
     if error is not None:
@@ -79,20 +96,31 @@ def wait_for_write(path: Path) -> None:
 
 
 def has_pending_writes() -> bool:
-    """Tell whether something is being written, or failed and nobody was told."""
+    """Return whether any file is being written, or failed without a report of its error.
+
+    Returns
+    -------
+    bool
+    """
     with _lock:
         return any(not w.ended.is_set() or w.error for w in _begun.values())
 
 
 def wait_for_all_writes() -> list[Exception]:
-    """Wait for all files; gives what went wrong."""
+    """Wait for all background writes and return their errors.
+
+    Returns
+    -------
+    list of Exception
+        Empty if all succeeded.
+    """
     with _lock:
         paths = [*_begun]
     return [error for path in paths if (error := _outcome(path)) is not None]
 
 
 def _outcome(key: Path) -> Exception | None:
-    """Wait for a file, and forget it; gives what went wrong."""
+    """Wait for a file, remove its record, and return its error."""
     with _lock:
         write = _begun.get(key)
     if write is None:

@@ -1,7 +1,8 @@
-"""A task as the line that does it on the command line, and as its ``config.json``.
+"""A task as a command line and as a ``config.json`` file.
 
-The viewer's forms end in a model of options; ``napari-mcm`` reads the same model from its
-line. So what was set up in a window can be run on a machine without one.
+The viewer's forms end in a model of options, and ``napari-mcm`` parses its command line
+into the same model. So a task that was set up in the viewer can run on a machine
+without a display.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class Command:
     Attributes
     ----------
     verb : str
-        Of one word or two: ``mil train``.
+        One word or two: ``mil train``.
     config : BaseModel
         The verb's options.
     positional : str
-        The option that is given without a name, as the verb has it; empty for none.
+        Name of the option that the verb takes without a flag; empty for none.
     """
 
     verb: str
@@ -43,12 +44,18 @@ class Command:
 
     @property
     def words(self) -> list[str]:
-        """The program, the verb and all options that differ from their defaults."""
-        usual = _usual(self.config)
+        """The program, the verb and all options that differ from their defaults.
+
+        Returns
+        -------
+        list of str
+            One argument each, not quoted.
+        """
+        defaults = _defaults(self.config)
         named, unnamed = [], []
         for option in walk(type(self.config)):
             value = _value(self.config, option)
-            if value == _value(usual, option):
+            if value == _value(defaults, option):
                 continue
             if option.path == (self.positional,):
                 unnamed = [_bare(text) for text in _texts(option, value)]
@@ -58,27 +65,37 @@ class Command:
 
     @property
     def line(self) -> str:
-        """The same in one line, quoted for this system's shell."""
+        """The command as one line, quoted for this system's shell.
+
+        Returns
+        -------
+        str
+        """
         if os.name == "nt":
             return subprocess.list2cmdline(self.words)
         return shlex.join(self.words)
 
     def save(self, path: Path) -> None:
-        """Write every option to a file that ``--config`` takes.
+        """Write all options to a file that ``--config`` accepts.
+
+        Parameters
+        ----------
+        path : Path
+            The JSON file.
 
         Raises
         ------
-        OSError
+        McmError
             If it cannot be written.
         """
         write_json(path, self.config.model_dump(mode="json"))
 
 
-def _usual(config: BaseModel) -> BaseModel:
-    """Give what an empty line means; under a preset, a line that only names it."""
+def _defaults(config: BaseModel) -> BaseModel:
+    """Return the options of a command without arguments, or with a preset only."""
     preset = getattr(config, "preset", None)
     if any(field.is_required() for field in type(config).model_fields.values()):
-        # What must be given has no usual value.
+        # Required options have no default.
         return type(config).model_construct()
     if preset is None:
         return type(config)()
@@ -101,7 +118,7 @@ def _named(option: Option, value: Any, greedy: bool) -> Iterator[str]:
         yield from (option.flag, *map(_bare, texts))
         return
     for text in texts:
-        # A value that begins as an option does would be taken for one.
+        # A value that begins with a dash would be parsed as an option.
         yield from (
             [f"{option.flag}={text}"] if text.startswith("-") else (option.flag, text)
         )
@@ -120,5 +137,5 @@ def _text(value: Any) -> str:
 
 
 def _bare(text: str) -> str:
-    """Write a path so that it cannot be taken for an option."""
+    """Return a path in a form that is not parsed as an option."""
     return f"./{text}" if text.startswith("-") else text

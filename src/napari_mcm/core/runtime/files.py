@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Atomic writing of files: readers never see a file that is half-written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ from napari_mcm.core.errors import McmError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` when the block ends well.
+    """Provide a temporary path that becomes `path` when the block succeeds.
 
     The temporary file lies in the same folder, keeps the same ending (writers choose
     their format by it), is flushed to the disk before it is renamed, and is removed
     when the block fails.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write; its folder is created.
+
+    Yields
+    ------
+    Path
+        Where the block must write.
 
     Raises
     ------
@@ -50,30 +60,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """See that a file is on the disk, and not in the system's memory only.
+    """Flush a file to the disk, from the system's memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
 
     Raises
     ------
     OSError
-        If it is not, as where the disk is full.
+        If that fails, for example because the disk is full.
     """
     with path.open("rb") as written:
         try:
             os.fsync(written.fileno())
         except OSError as error:
-            # Some network file systems know no such thing.
+            # Some network file systems do not support it.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
 
 
 def cache_folder(name: str) -> Path:
-    """Name the folder for what can be made again; it need not exist yet.
+    """Return the folder for data that can be recomputed or downloaded; it may not exist yet.
 
     Parameters
     ----------
     name : str
-        What is kept in it. All lie in ``$NAPARI_MCM_CACHE``, or where this system keeps
-        caches of its user.
+        Name of the subfolder. All are in ``$NAPARI_MCM_CACHE``, or in the user's
+        cache folder of this system.
+
+    Returns
+    -------
+    Path
     """
     given = os.environ.get("NAPARI_MCM_CACHE")
     if given:
@@ -82,11 +101,37 @@ def cache_folder(name: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8."""
+    """Write a text file atomically, as UTF-8.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str
+        Its content.
+
+    Raises
+    ------
+    McmError
+        If it cannot be written.
+    """
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically, indented for people and diffs."""
+    """Write a JSON file atomically, indented for people and diffs.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : object
+        Anything that JSON can hold.
+
+    Raises
+    ------
+    McmError
+        If it cannot be written.
+    """
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,7 +1,7 @@
-"""What a long job is: a generator of typed events that returns its result.
+"""Long jobs: generators of typed events that return their result.
 
-Whoever iterates a job drives it, and closing it cancels it. The command line iterates it
-under a progress bar, the viewer in one worker thread, a test by hand::
+Iterating a job drives it, and closing it cancels it. The command line iterates it under a
+progress bar, the viewer in one worker thread, a test step by step::
 
     job = extract(slide, grid, encoder, path)
     for event in job:
@@ -9,7 +9,7 @@ under a progress bar, the viewer in one worker thread, a test by hand::
     features = run(job)         # or: drive it to its end and take the result
 
 Inside a job, clean-up belongs in ``finally``: it runs when the job ends, fails or is
-closed. A job yields several times a second, so that a cancel is acted on at once.
+closed. A job yields several times per second, so that a cancel takes effect at once.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ class Progress:
     Attributes
     ----------
     stage : str
-        What is being done, for people: ``"Extracting slide_00"``.
-    done, total : int
-        Units done and in all; ``total`` is None while it is unknown.
+        What is being done, in plain words: ``"Extracting slide_00"``.
+    done : int
+        Units done.
+    total : int or None
+        Units in all; None while unknown.
     unit : str
         What is counted, in the plural.
     rate : float or None
-        Units a second over the last seconds, None before it can be told.
+        Units per second over the last seconds; None while unknown.
     """
 
     stage: str
@@ -49,13 +51,24 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at the present rate, None where that cannot be told."""
+        """Estimated seconds left at the present rate.
+
+        Returns
+        -------
+        float or None
+            None while the rate or the total is unknown.
+        """
         if not self.rate or self.total is None:
             return None
         return max(self.total - self.done, 0) / self.rate
 
     def describe(self) -> str:
-        """Say it in one short line: ``128/512 patches, 43/s, 9 s left``."""
+        """Describe the progress in one short line: ``128/512 patches, 43/s, 9 s left``.
+
+        Returns
+        -------
+        str
+        """
         total = f"/{self.total}" if self.total is not None else ""
         parts = [f"{self.done}{total} {self.unit}"]
         if self.rate:
@@ -67,7 +80,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Figures of one training step: loss, rates, gauges."""
+    """Values measured at one training step: loss, learning rates, monitored quantities.
+
+    Attributes
+    ----------
+    step : int
+        Number of the step.
+    values : mapping of str to float
+        Name of each metric to its value.
+    """
 
     step: int
     values: Mapping[str, float]
@@ -75,7 +96,15 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line that a person should see: what was assumed, skipped or went wrong."""
+    """A message for the user: what was assumed, skipped or went wrong.
+
+    Attributes
+    ----------
+    text : str
+        One line.
+    level : {"info", "warning"}
+        How serious it is.
+    """
 
     text: str
     level: Literal["info", "warning"] = "info"
@@ -86,19 +115,24 @@ Job = Generator[Event, None, _T]
 
 
 def run(job: Job[_T], on_event: Callable[[Event], None] | None = None) -> _T:
-    """Drive a job to its end.
+    """Drive a job to its end and return its result.
 
     Parameters
     ----------
     job : Job
-        The job; it is closed, so that it cleans up, whatever happens.
+        The job. It is always closed, so that it cleans up.
     on_event : callable, optional
         Called with each event.
 
     Returns
     -------
     object
-        What the job returns. What it leaves to be resumed is written by then.
+        What the job returns. Background writes of its state are finished by then.
+
+    Raises
+    ------
+    Exception
+        What the job raises, or the first error of a background write.
     """
     try:
         while True:
@@ -113,23 +147,36 @@ def run(job: Job[_T], on_event: Callable[[Event], None] | None = None) -> _T:
         job.close()
         if writes.has_pending_writes():
             if on_event is not None:
-                on_event(Note("writing what was learned so far"))
+                on_event(Note("writing the training state"))
             for error in writes.wait_for_all_writes():
                 raise error
 
 
 class Meter:
-    """Count units and turn them into :class:`Progress` with a rate.
+    """Count units and report them as :class:`Progress` with a rate.
 
-    The rate is taken over a sliding window, so that it follows a slow slide or a busy
-    machine rather than remembering the start.
+    The rate is measured over a sliding window, so that it follows a slow slide or a
+    busy machine instead of averaging over the whole stage.
 
     Parameters
     ----------
-    stage, total, unit
-        As in :class:`Progress`.
+    stage : str
+        What is being done.
+    total : int or None
+        Units in all; None if unknown.
+    unit : str, optional
+        What is counted, in the plural.
+    done : int, optional
+        Units that an earlier run has done; they do not count for the rate.
+
+    Attributes
+    ----------
+    stage, unit : str
+        As given.
+    total : int or None
+        As given.
     done : int
-        Units that an earlier run has done already; they do not count for the rate.
+        Units done.
     """
 
     def __init__(
@@ -139,20 +186,47 @@ class Meter:
         self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), done)], 64)
 
     def advance(self, units: int = 1) -> Progress:
-        """Count some more units and say where the stage stands."""
+        """Count some more units and return the progress.
+
+        Parameters
+        ----------
+        units : int, optional
+            Units done since the last call.
+
+        Returns
+        -------
+        Progress
+            The progress now.
+        """
         self.done += units
         self._marks.append((time.monotonic(), self.done))
         return self.progress()
 
     def progress(self) -> Progress:
-        """Say where the stage stands."""
+        """Return the progress without counting.
+
+        Returns
+        -------
+        Progress
+            The progress now.
+        """
         (first, had), (last, has) = self._marks[0], self._marks[-1]
         rate = (has - had) / (last - first) if has > had and last > first else None
         return Progress(self.stage, self.done, self.total, self.unit, rate)
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a duration as people do: ``9 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Format a duration: ``9 s``, ``3 min 20 s``, ``2 h 05 min``.
+
+    Parameters
+    ----------
+    seconds : float
+        The duration in seconds.
+
+    Returns
+    -------
+    str
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

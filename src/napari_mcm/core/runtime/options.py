@@ -1,6 +1,7 @@
 """The options of a task: the leaves of its pydantic model.
 
-The command line makes its options of them, the viewer its forms, the docs their tables.
+The command line builds its options from them, the viewer its forms, the docs their
+tables.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class Option:
     field : FieldInfo
         Its type, default, bounds and description.
     group : str
-        What its model says of itself; empty at the top.
+        First line of its model's docstring; empty for the task's own model.
     default : object
-        What it is unless it is given; a task may have another than the model's own.
+        Its default value. A task may override the model's own.
     """
 
     path: tuple[str, ...]
@@ -39,54 +40,107 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option's name on the line: ``--patch-size``."""
+        """The option's flag on the command line: ``--patch-size``.
+
+        Returns
+        -------
+        str
+        """
         return "--" + self.path[-1].replace("_", "-")
 
     @property
     def positional_name(self) -> str:
-        """What stands for it in the usage where it has no flag: ``SLIDE``."""
+        """The placeholder in the usage line where it has no flag: ``SLIDE``.
+
+        Returns
+        -------
+        str
+        """
         name = self.path[-1].upper()
         return name.removesuffix("S") if self.many else name
 
     @property
     def name(self) -> str:
-        """Its name with the groups it belongs to: ``grid.patch_size``."""
+        """The dotted path: ``grid.patch_size``.
+
+        Returns
+        -------
+        str
+        """
         return ".".join(self.path)
 
     @property
     def kind(self) -> Any:
-        """Its type without None and annotations; a union where there is one."""
+        """The type without None and annotations.
+
+        Returns
+        -------
+        type
+            A union where there are several.
+        """
         kinds = [k for k in _alternatives(self.field.annotation) if k is not type(None)]
         return kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]  # noqa: UP007
 
     @property
     def optional(self) -> bool:
-        """Whether it may be none."""
+        """Whether the value may be None.
+
+        Returns
+        -------
+        bool
+        """
         return type(None) in _alternatives(self.field.annotation)
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """What it can be, where it is one of a few words; empty where it is not."""
+        """The allowed values, where the type is a `Literal`.
+
+        Returns
+        -------
+        tuple
+            Empty for other types.
+        """
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     @property
     def many(self) -> bool:
-        """Whether it takes any number of values."""
+        """Whether it takes any number of values.
+
+        Returns
+        -------
+        bool
+        """
         return get_origin(self.kind) is tuple and get_args(self.kind)[-1] is ...
 
     @property
     def metavar(self) -> str:
-        """What stands for its value in the help."""
+        """The placeholder for its value in the help: ``N``, ``PATH``.
+
+        Returns
+        -------
+        str
+        """
         return _metavar(get_args(self.kind)[0] if self.many else self.kind)
 
     @property
     def described(self) -> str:
-        """What it is, with its unit."""
+        """The description, with its unit and without a final full stop.
+
+        Returns
+        -------
+        str
+        """
         return (self.field.description or "").rstrip(".")
 
     @property
     def shown_default(self) -> str:
-        """Its default as a person would write it; empty where there is none."""
+        """The default as a user would write it.
+
+        Returns
+        -------
+        str
+            Empty where there is none.
+        """
         default = self.default
         if default in (PydanticUndefined, None, (), ""):
             return ""
@@ -98,7 +152,12 @@ class Option:
 
     @property
     def help(self) -> str:
-        """Its description with the default."""
+        """The description followed by the default.
+
+        Returns
+        -------
+        str
+        """
         default = self.shown_default
         return f"{self.described} (default: {default})" if default else self.described
 
@@ -106,16 +165,22 @@ class Option:
 def walk(
     model: type[BaseModel], path: tuple[str, ...] = (), usual: Any = None
 ) -> Iterator[Option]:
-    """Give every option of a model, those of nested models after its own.
+    """Yield every option of a model; those of nested models come last.
 
     Parameters
     ----------
     model : type of BaseModel
-        The task's.
-    path : tuple of str
-        Where it stands in the task's.
+        The task's model, or a nested one.
+    path : tuple of str, optional
+        Field names from the task's model to this one.
     usual : BaseModel, optional
-        What stands there by default; what was set in it wins over the model's own.
+        The value of this model by default; fields set in it override the model's
+        own defaults.
+
+    Yields
+    ------
+    Option
+        In the order of the fields.
     """
     nested = []
     for name, field in model.model_fields.items():

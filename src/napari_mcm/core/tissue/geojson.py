@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 LARGEST_FILE = 256 * 2**20
-"""Bytes beyond which a file is no drawing by hand and is not read."""
+"""Largest size in bytes of a file drawn by hand; larger files are not read."""
 
 
 LONGEST_MASK = 8192
-"""Bound in pixels on the longer side of a mask."""
+"""Largest number of pixels along the longer side of a mask."""
 
 
 _CUT_OUT = re.compile(r"(ignore|background|arte?[fi]+act|pen|hole)s?\b", re.IGNORECASE)
@@ -41,7 +41,21 @@ _LEAST_INSIDE = 0.5
 
 
 def read_geojson(path: Path, slide: Slide, mpp: float) -> NDArray[np.bool_]:
-    """Draw the annotations of a GeoJSON file as a mask of a slide.
+    """Rasterise the annotations of a GeoJSON file as a mask of a slide.
+
+    Parameters
+    ----------
+    path : Path
+        GeoJSON with polygons in level-0 pixels.
+    slide : Slide
+        The slide that the annotations belong to.
+    mpp : float
+        Resolution of the mask in µm per pixel.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+        True on tissue; covers the whole slide.
 
     Raises
     ------
@@ -57,7 +71,7 @@ def read_geojson(path: Path, slide: Slide, mpp: float) -> NDArray[np.bool_]:
         if is_drawn(feature):
             where = cut if _is_cut_out(feature) else tissue
             where += polygons_in(feature.get("geometry"), f"{path}: object {number}")
-    # A mask without tissue is written as an empty collection, and is one.
+    # An empty collection is a valid mask without tissue.
     if not tissue and _of_nothing(content):
         return np.zeros(_mask_size(slide, mpp)[::-1], bool)
     if not tissue:
@@ -68,13 +82,19 @@ def read_geojson(path: Path, slide: Slide, mpp: float) -> NDArray[np.bool_]:
 
 
 def read_regions(path: Path) -> list[tuple[str, BaseGeometry]]:
-    """Read annotated regions and the class of each, in level-0 pixels.
+    """Read annotated regions and the class of each.
+
+    Parameters
+    ----------
+    path : Path
+        GeoJSON with polygons in level-0 pixels.
 
     Returns
     -------
-    list of (str, shapely geometry)
-        In the order of the file; the class is empty where none is given. Nested
-        classes are joined as QuPath shows them: ``"Tumor: Necrosis"``.
+    list of tuple of str and shapely geometry
+        Class and polygon, in the order of the file; the class is empty where none
+        is given. Nested classes are joined as QuPath shows them: ``"Tumor:
+        Necrosis"``.
 
     Raises
     ------
@@ -93,7 +113,22 @@ def read_regions(path: Path) -> list[tuple[str, BaseGeometry]]:
 
 
 def write_geojson(path: Path, mask: TissueMask, name: str) -> None:
-    """Write a mask's outlines as annotations of the class Tissue, atomically."""
+    """Write a mask's outlines as annotations of the class Tissue, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    mask : TissueMask
+        The tissue.
+    name : str
+        Name of the slide; annotations are numbered after it.
+
+    Raises
+    ------
+    McmError
+        If it cannot be written.
+    """
     import shapely
 
     features = [
@@ -115,21 +150,26 @@ def load_geojson(
     what: str = "mask",
     if_large: str = "Export annotations only, without detections",
 ) -> Any:
-    """Read a file's content, whatever it says.
+    """Parse a GeoJSON file without checking its content.
 
     Parameters
     ----------
     path : Path
-        Of at most :data:`LARGEST_FILE` bytes.
-    what : str
-        What it should be, for people.
-    if_large : str
-        What to do where it is larger.
+        At most :data:`LARGEST_FILE` bytes.
+    what : str, optional
+        What the file should be, for messages.
+    if_large : str, optional
+        Hint for a file that is too large.
+
+    Returns
+    -------
+    object
+        The parsed JSON.
 
     Raises
     ------
     GridError
-        If it is missing, too large or no JSON.
+        If it is missing, too large or not JSON.
     """
     try:
         if path.stat().st_size > LARGEST_FILE:
@@ -139,7 +179,7 @@ def load_geojson(
     except FileNotFoundError:
         raise GridError(f"no such {what}", path, "Check the path") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise GridError(f"is no GeoJSON ({error})", path, _DAMAGED_HINT) from error
+        raise GridError(f"is not GeoJSON ({error})", path, _DAMAGED_HINT) from error
 
 
 def _of_nothing(content: Any) -> bool:
@@ -147,7 +187,18 @@ def _of_nothing(content: Any) -> bool:
 
 
 def features_in(content: Any) -> Iterator[Mapping[str, Any]]:
-    """Find the features in a collection, a list, or one by itself."""
+    """Yield the features in a collection, a list, or a single feature or geometry.
+
+    Parameters
+    ----------
+    content : object
+        Parsed JSON.
+
+    Yields
+    ------
+    mapping
+        Features; a bare geometry is wrapped as one.
+    """
     if isinstance(content, Mapping) and content.get("type") == "FeatureCollection":
         content = content.get("features")
     for item in content if isinstance(content, list) else [content]:
@@ -157,7 +208,19 @@ def features_in(content: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def is_drawn(feature: Mapping[str, Any]) -> bool:
-    """Tell annotations from what a program detected; older QuPaths say it in the id."""
+    """Return whether a feature was drawn by hand, not detected by a program.
+
+    Older versions of QuPath state it in the feature's id.
+
+    Parameters
+    ----------
+    feature : mapping
+        A GeoJSON feature.
+
+    Returns
+    -------
+    bool
+    """
     kind = _of(feature, "properties").get("objectType") or feature.get("id")
     return not any(word in str(kind).lower() for word in _NOT_DRAWN)
 
@@ -182,7 +245,19 @@ def _of(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def polygons_in(geometry: Any, where: str) -> list[BaseGeometry]:
-    """Turn a geometry into valid polygons; points and lines are none.
+    """Convert a geometry to valid polygons; points and lines give none.
+
+    Parameters
+    ----------
+    geometry : object
+        A GeoJSON geometry.
+    where : str
+        File and object, for messages.
+
+    Returns
+    -------
+    list of shapely geometry
+        Valid polygons.
 
     Raises
     ------
@@ -216,7 +291,13 @@ def _rings(part: Any) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
 
 
 def _check_place(drawn: BaseGeometry, slide: Slide, path: Path) -> None:
-    """Refuse what was drawn on another slide, or at another resolution."""
+    """Check that a drawing lies on the slide.
+
+    Raises
+    ------
+    GridError
+        If it was drawn on another slide, or at another resolution.
+    """
     import shapely
 
     inside = shapely.intersection(drawn, shapely.box(0, 0, *slide.size)).area
@@ -226,7 +307,8 @@ def _check_place(drawn: BaseGeometry, slide: Slide, path: Path) -> None:
             f"lies mostly outside of {slide.name}: x {left:.0f} to {right:.0f}, y "
             f"{top:.0f} to {bottom:.0f} on {slide.size[0]} x {slide.size[1]} px",
             path,
-            "Is it another slide's? Coordinates must be pixels of the finest level",
+            "Check that it belongs to this slide; coordinates must be pixels of the "
+            "finest level",
         )
 
 
@@ -237,7 +319,12 @@ def _mask_size(slide: Slide, mpp: float) -> tuple[int, int]:
 
 
 def outline(tissue: TissueMask) -> list[Polygon]:
-    """Draw polygons around a mask's pixels.
+    """Return polygons around a mask's pixels.
+
+    Parameters
+    ----------
+    tissue : TissueMask
+        The mask.
 
     Returns
     -------
@@ -247,11 +334,11 @@ def outline(tissue: TissueMask) -> list[Polygon]:
     import shapely
 
     edges = np.diff(np.pad(tissue.mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    # Both lists go through the rows from left to right: runs begin and end in turn.
+    # Both lists follow the rows from left to right, so that starts and stops pair up.
     rows, starts = np.nonzero(edges > 0)
     stops = np.nonzero(edges < 0)[1]
     runs = shapely.box(starts, rows, stops, rows + 1)
-    # In whole numbers the union is exact, and what is straight can be told to be so.
+    # Integer coordinates make the union exact, and collinear points recognisable.
     merged = shapely.simplify(shapely.union_all(runs), 0)
     to_level0 = np.asarray(tissue.downsample)
     scaled = shapely.transform(merged, lambda xy: xy * to_level0)
@@ -261,12 +348,15 @@ def outline(tissue: TissueMask) -> list[Polygon]:
 def burn(
     drawn: BaseGeometry, extent: tuple[float, float], size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Draw polygons as a mask: pixels whose centre lies inside.
+    """Rasterise polygons: a pixel is set when its centre lies inside.
+
+    Even-odd rule: a centre is inside when the line from the left crosses an odd number
+    of edges.
 
     Parameters
     ----------
     drawn : shapely geometry
-        Valid; parts that are no polygons are left out.
+        Valid; parts that are not polygons are ignored.
     extent : tuple of float
         Width and height that the mask covers, from 0, in the polygons' units.
     size : tuple of int
@@ -280,7 +370,7 @@ def burn(
     crossings = np.zeros((size[1], size[0] + 1), np.uint8)
     for ring in _polygon_rings(drawn):
         _cross(crossings, ring * scale)
-    # A pixel is inside when lines were crossed an odd number of times on the way to it.
+    # The parity of the crossings to the left of each pixel.
     return np.bitwise_xor.accumulate(crossings, axis=1)[:, :-1].astype(bool)
 
 
