@@ -14,13 +14,12 @@ from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import similarity
 from napari_mcm.core.heatmaps.figures import (
-    View,
     draw_grid,
     draw_heatmap,
     draw_heatmaps,
     draw_loss,
-    round_length,
 )
+from napari_mcm.core.heatmaps.panels import View, round_length
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueMask
 

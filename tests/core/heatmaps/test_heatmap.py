@@ -45,7 +45,7 @@ def test_a_difference_is_after_less_before(features: FeatureSet) -> None:
 def test_a_difference_needs_the_same_patches(features: FeatureSet) -> None:
     before = similarity(features, 0)
     moved = replace(features.grid, xy=features.grid.xy + 1)
-    with pytest.raises(GridError, match="other patches"):
+    with pytest.raises(GridError, match="different patches"):
         difference(before, replace(before, grid=moved))
     # The same patches, read from another file.
     again = replace(features.grid, xy=features.grid.xy.copy())

@@ -132,7 +132,7 @@ def test_on_its_slide_the_places_serve_any_encoder(
 def test_features_that_name_no_encoder_make_no_file(features: FeatureSet) -> None:
     unnamed = replace(features, encoder={})
     directions = SimilarityIndex(unnamed).directions(2)
-    with pytest.raises(FeatureError, match="which encoder"):
+    with pytest.raises(FeatureError, match="fingerprint of their encoder"):
         make_query(Examples(), {"": (unnamed, directions)})
 
 

@@ -24,7 +24,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from napari_mcm.core.heatmaps.figures import DPI, FONT
+from napari_mcm.core.heatmaps.panels import DPI, FONT
 
 UNRELIABLE = 10
 """Metrics of a class with fewer test images than this are marked as unreliable."""

@@ -1,4 +1,4 @@
-"""Similarity and attention as values on the grid, as pictures and as files."""
+"""Similarity and attention maps: one value per patch, as figures and as files."""
 
 from napari_mcm.core.heatmaps.heatmap import Heatmap, difference
 from napari_mcm.core.heatmaps.query import (

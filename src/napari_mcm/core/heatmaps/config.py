@@ -1,4 +1,4 @@
-"""Options of a similarity map."""
+"""The options of a similarity map."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ Point = tuple[float, float]
 
 
 class SimilarityConfig(BaseModel):
-    """Features, query points or a saved query, and where the heatmap goes."""
+    """Compute a heatmap of the similarity to query points, or to a saved query."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     features: Path = Field(description="Feature file of a slide.")
     at: tuple[Point, ...] = Field(
         (),
-        description="Point of the query patch in level-0 pixels; see --pool for "
-        "several.",
+        description="Point in a similar example patch, in level-0 pixels; --pool "
+        "combines several.",
     )
     not_at: tuple[Point, ...] = Field(
-        (), description="Point of a patch to be unlike, in level-0 pixels."
+        (), description="Point in a dissimilar example patch, in level-0 pixels."
     )
     query: Path | None = Field(
         None,
-        description="Saved query (.query.json) in place of --at: of this slide, or of "
-        "another one and this encoder.",
+        description="Saved query (.query.json) in place of --at, made on this slide or "
+        "with this encoder.",
     )
     pool: Pool = Field(
         "mean",
-        description="Of several points, their mean direction counts (Rocchio), or the "
-        "nearest of them.",
+        description="How to combine several points: by their mean direction (Rocchio), "
+        "or by the nearest of them.",
     )
     save_query: Path | None = Field(
-        None, description="File to save the query in, for other slides."
+        None, description="File to save the query to, for use on other slides."
     )
     above: float | None = Field(
         None,
         ge=-1,
         le=1,
-        description="Write only patches of at least this cosine, and say their area.",
+        description="Write only patches of at least this cosine, and report their area.",
     )
     out: Path = Field(description="File to write: .png, .ome.tif or .geojson.")
     slide: Path | None = Field(
@@ -51,12 +51,12 @@ class SimilarityConfig(BaseModel):
     )
     limits: Limits = Field(
         "fixed",
-        description="Range of the colours: -1 to 1; the 2nd to the 98th percentile of "
-        "the map; or those of many queries to this encoder.",
+        description="Range of the colours: -1 to 1 (fixed); the 2nd to the 98th "
+        "percentile of the map (robust), or of many queries to this encoder (encoder).",
     )
     before: Path | None = Field(
         None,
-        description="Feature file of another encoder, of the same patches: the map shows "
-        "what the first finds more alike, and less.",
+        description="Feature file of another encoder, of the same patches; the map shows "
+        "the similarity by the first encoder less that by this one.",
     )
     read: ReadConfig = ReadConfig()

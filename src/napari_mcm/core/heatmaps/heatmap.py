@@ -1,4 +1,4 @@
-"""The noun `Heatmap`: one value a patch, and how to show it."""
+"""The `Heatmap`: one value per patch, with its title, colours and limits."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from napari_mcm.core.errors import GridError
 from napari_mcm.core.grid import PatchGrid
 
 DIFFERENCE = 0.5
-"""Colours of a difference of cosines run from less by so much to more by as much."""
+"""Limit of the colours of a difference of cosines, on both sides of 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """Values on a grid's patches.
+    """One value per patch of a grid.
 
     Attributes
     ----------
     values : ndarray of float32, shape (N,)
         NaN where a patch has none.
     grid : PatchGrid
-        Where the patches lie.
+        Positions of the patches.
     limits : tuple of float
         Values at the two ends of the colour map.
     title : str
@@ -32,7 +32,7 @@ class Heatmap:
     colormap : str
         A name that matplotlib and napari both know.
     query : int or None
-        Index of the patch that it was asked for, where there is one.
+        Index of the query patch, where there is one.
     """
 
     values: NDArray[np.float32]
@@ -44,61 +44,106 @@ class Heatmap:
 
     @property
     def raster(self) -> NDArray[np.float32]:
-        """The values as a picture of the lattice, NaN where there is no tissue."""
+        """Return the values as an image of the lattice.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, columns)
+            NaN where there is no tissue.
+        """
         return self.grid.raster(self.values)
 
     def above(self, threshold: float) -> Heatmap:
-        """Give the same map of those patches alone that have at least a value."""
+        """Return the same map, restricted to patches at or above a threshold.
+
+        Parameters
+        ----------
+        threshold : float
+            Smallest value that is kept.
+
+        Returns
+        -------
+        Heatmap
+            NaN at all other patches.
+        """
         with np.errstate(invalid="ignore"):
             kept = np.where(self.values >= threshold, self.values, np.nan)
         title = f"{self.title}, at least {threshold:.3g}"
         return replace(self, values=kept.astype(np.float32), title=title)
 
     def count_above(self, threshold: float) -> int:
-        """Count the patches that have at least a value."""
+        """Count the patches at or above a threshold.
+
+        Parameters
+        ----------
+        threshold : float
+            Smallest value that counts.
+
+        Returns
+        -------
+        int
+            Patches.
+        """
         with np.errstate(invalid="ignore"):
             return int(np.count_nonzero(self.values >= threshold))
 
     def area_mm2(self, threshold: float) -> float:
-        """Give the area of the patches that have at least a value, in mm²."""
+        """Return the area of the patches at or above a threshold.
+
+        Parameters
+        ----------
+        threshold : float
+            Smallest value that counts.
+
+        Returns
+        -------
+        float
+            Area in mm².
+        """
         step, mpp = self.grid.patch_size_level0, self.grid.slide["mpp"]
         patch_um2 = step[0] * mpp[0] * step[1] * mpp[1]
         return float(self.count_above(threshold) * patch_um2 / 1e6)
 
     def best(self, count: int, besides: Sequence[int] = ()) -> NDArray[np.int64]:
-        """Give the patches of greatest value, greatest first.
+        """Return the patches with the largest values, largest first.
 
         Parameters
         ----------
         count : int
-            How many at most.
-        besides : sequence of int
-            Patches that are left out: those that were asked for.
+            Number of patches, at most.
+        besides : sequence of int, optional
+            Patches to leave out, such as the query.
+
+        Returns
+        -------
+        ndarray of int64, shape (count,)
+            Indices of patches; fewer where fewer have values.
         """
         values = np.nan_to_num(self.values, nan=-np.inf)
         values[list(besides)] = -np.inf
-        found = np.argpartition(-values, min(count, len(values) - 1))[:count]
-        found = found[np.argsort(-values[found], kind="stable")]
-        return np.asarray(found[np.isfinite(values[found])], np.int64)
+        # Partition first: sorting all of a slide's patches would be slower.
+        rows = np.argpartition(-values, min(count, len(values) - 1))[:count]
+        rows = rows[np.argsort(-values[rows], kind="stable")]
+        return np.asarray(rows[np.isfinite(values[rows])], np.int64)
 
 
 def difference(before: Heatmap, after: Heatmap) -> Heatmap:
-    """Show what one map has more than another.
+    """Return the difference of two maps of the same patches.
 
     Parameters
     ----------
     before, after : Heatmap
-        Of the same patches.
+        Maps of the same patches, by two encoders.
 
     Returns
     -------
     Heatmap
-        `after` less `before`, in colours from :data:`DIFFERENCE` below to above.
+        `after` less `before`, with limits of plus and minus :data:`DIFFERENCE`.
 
     Raises
     ------
     GridError
-        If they are of other patches.
+        If the maps have different patches.
     """
     if before.grid is not after.grid and not (
         before.grid.slide == after.grid.slide
@@ -106,7 +151,7 @@ def difference(before: Heatmap, after: Heatmap) -> Heatmap:
         and before.grid.patch_size_level0 == after.grid.patch_size_level0
     ):
         raise GridError(
-            "the two encoders have features of other patches",
+            "the two encoders have features of different patches",
             hint="Compute both with the same patch size and resolution",
         )
     values = np.asarray(after.values - before.values, np.float32)

@@ -1,16 +1,22 @@
-"""How alike patches look to an encoder: cosine of examples to all other patches.
+"""Similarity maps: the cosine of every patch of a slide to a query.
 
-Several examples are put together by the rule of Rocchio (1971), *Relevance feedback in
-information retrieval*, in *The SMART Retrieval System*, pages 313-323, as Manning,
-Raghavan and Schütze write it (2008, *Introduction to Information Retrieval*, equation
-9.3), without an older query and with both weights 1, on features of length 1::
+A query consists of similar and, optionally, dissimilar example patches. Features are
+scaled to unit length, u(p) = f(p) / |f(p)|. The examples are combined by Rocchio's rule
+without a previous query and with both weights 1, and each patch is scored by its cosine::
 
-    q = mean of u(p) over patches to be like - mean of u(n) over patches to be unlike
-    score of a patch = cosine of its features and q
+    q = mean of u(p) over similar examples - mean of u(n) over dissimilar examples
+    score(x) = u(x) · q / |q|
 
-For a given query the cosine puts patches in the same order as their mean cosine to the
-patches to be like less their mean cosine to those to be unlike, of which it is a
-multiple, and it stays between -1 and 1.
+For a given query the score orders patches as their mean cosine to the similar examples
+less their mean cosine to the dissimilar ones does, of which it is a multiple, and it stays
+between -1 and 1. Where the nearest example counts instead of the mean, the score is the
+largest cosine to any of the similar examples, each less the mean of the dissimilar ones.
+
+References
+----------
+Rocchio (1971), *Relevance feedback in information retrieval*, in *The SMART Retrieval
+System*, pages 313-323; in the form of Manning, Raghavan and Schütze (2008), *Introduction
+to Information Retrieval*, equation 9.3.
 """
 
 from __future__ import annotations
@@ -32,17 +38,17 @@ from napari_mcm.core.heatmaps.heatmap import Heatmap
 Patches = int | Sequence[int]
 
 Directions = NDArray[np.float32]
-"""What a query is to one encoder: K unit vectors (K, D); the nearest one counts."""
+"""A query in one encoder's feature space: unit vectors (K, D); the nearest counts."""
 
 
 Cosines = NDArray[np.float32]
 
 Pool = Literal["mean", "max"]
-"""Of several patches to be like, their mean counts, or whichever is nearest."""
+"""How similar examples are combined: by their mean, or by the nearest of them."""
 
 
 MOST_NEAREST = 64
-"""Where the nearest counts, no more patches are compared with, drawn evenly."""
+"""Largest number of examples where the nearest counts; more are thinned evenly."""
 
 
 _NOWHERE = 1e-5
@@ -51,31 +57,31 @@ _ROWS = 8192
 
 _THREADS = min(4, os.cpu_count() or 1)
 
-_A_THREAD_S_WORK = 4_000_000
+_VALUES_PER_THREAD = 4_000_000
 
 _NAMED = 6
 
 
 class SimilarityIndex:
-    """Features made ready for queries: normalised once, then one product a query.
+    """Features prepared for queries: normalised once, then one product per query.
 
     Parameters
     ----------
     features : FeatureSet
-        N patches with D features. They are copied, and left as they are.
+        N patches with D features. They are copied.
 
     Attributes
     ----------
     features : FeatureSet
-        What the index was made from.
+        The features of the index, unchanged.
     valid : ndarray of bool, shape (N,)
         Patches that have a direction: status ``OK``, finite and not all zero.
     """
 
     def __init__(self, features: FeatureSet) -> None:
         self.features = features
-        unit = np.array(features.features, np.float32, order="C")
-        lengths = np.sqrt(np.einsum("nd,nd->n", unit, unit))
+        unit = np.array(features.features, np.float32, order="C")  # (N, D)
+        lengths = np.sqrt(np.einsum("nd,nd->n", unit, unit))  # (N,)
         self.valid = features.ok & np.isfinite(lengths) & (lengths > 0)
         unit /= np.where(self.valid, lengths, 1)[:, None]
         unit[~self.valid] = 0
@@ -84,18 +90,18 @@ class SimilarityIndex:
     def query(
         self, index: Patches, against: Patches = (), pool: Pool = "mean"
     ) -> NDArray[np.float32]:
-        """Compare all patches with one or several.
+        """Return the cosine similarity of every patch to one or several examples.
 
         Parameters
         ----------
         index : int or sequence of int
-            Patches to be like.
-        against : int or sequence of int
-            Patches to be unlike. Their mean direction is taken away from that of
-            `index`, and the cosine to what is left is given.
-        pool : {"mean", "max"}
-            Whether the mean of the directions of `index` counts, or, patch by patch,
-            that which is nearest.
+            Similar example patches.
+        against : int or sequence of int, optional
+            Dissimilar example patches. Their mean direction is subtracted from that of
+            `index`.
+        pool : {"mean", "max"}, optional
+            Whether the mean direction of `index` counts, or, for every patch, the
+            nearest one.
 
         Returns
         -------
@@ -105,50 +111,55 @@ class SimilarityIndex:
         Raises
         ------
         FeatureError
-            If a patch asked for does not exist or has no features, or if together they
-            cancel out: those to be like and unlike are the same, say.
+            If an example does not exist or has no features, or if the examples cancel
+            out, for example because the same patch is similar and dissimilar.
         """
         return self.compare(self.directions(index, against, pool))
 
     def directions(
         self, index: Patches, against: Patches = (), pool: Pool = "mean"
     ) -> Directions:
-        """Say what a query is to this encoder: it can be asked of other slides.
+        """Return a query as unit vectors, which can be compared on other slides.
 
         Parameters
         ----------
-        index, against, pool
-            As :meth:`query` takes them.
+        index : int or sequence of int
+            Similar example patches.
+        against : int or sequence of int, optional
+            Dissimilar example patches.
+        pool : {"mean", "max"}, optional
+            As for :meth:`query`.
 
         Returns
         -------
         ndarray of float32, shape (K, D)
-            Unit vectors; one, unless the nearest of several patches counts.
+            Unit vectors: one for ``"mean"``, one per example for ``"max"``.
 
         Raises
         ------
         FeatureError
-            As :meth:`query` does.
+            As for :meth:`query`.
         """
-        found = self._units(index)
+        vectors = self._units(index)  # (examples, D)
         if pool == "max":
-            kept = np.linspace(0, len(found) - 1, min(len(found), MOST_NEAREST))
-            found = found[np.unique(np.rint(kept).astype(int))]
+            kept = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_NEAREST))
+            vectors = vectors[np.unique(np.rint(kept).astype(int))]  # (K, D)
         else:
-            found = found.mean(axis=0, keepdims=True)
+            vectors = vectors.mean(axis=0, keepdims=True)  # (1, D)
         if _listed(against):
-            found = found - self._units(against).mean(axis=0)
-        lengths = np.linalg.norm(found, axis=1)
-        found = found[lengths >= _NOWHERE]
-        if not len(found):
+            vectors = vectors - self._units(against).mean(axis=0)
+        lengths = np.linalg.norm(vectors, axis=1)  # (K,)
+        # Below this length a direction is rounding error.
+        vectors = vectors[lengths >= _NOWHERE]
+        if not len(vectors):
             raise FeatureError(
-                "the features of the patches asked for cancel each other out",
+                "the features of the example patches cancel each other out",
                 hint="Choose other patches",
             )
-        return np.asarray(found / lengths[lengths >= _NOWHERE, None], np.float32)
+        return np.asarray(vectors / lengths[lengths >= _NOWHERE, None], np.float32)
 
     def compare(self, directions: Directions) -> NDArray[np.float32]:
-        """Give the cosine of each patch to the nearest of some directions.
+        """Return the cosine of every patch to the nearest of several directions.
 
         Parameters
         ----------
@@ -158,26 +169,29 @@ class SimilarityIndex:
         Returns
         -------
         ndarray of float32, shape (N,)
-            -1 to 1; NaN for patches without features.
+            Cosine similarity, -1 to 1; NaN for patches without features.
 
         Raises
         ------
         FeatureError
-            If they are of another encoder, so that their length differs.
+            If the length D differs, as it does between encoders.
         """
         if directions.ndim != 2 or directions.shape[1] != self._unit.shape[1]:
             raise FeatureError(
-                f"a query of {directions.shape[-1]} values was asked of features that "
-                f"have {self._unit.shape[1]}",
-                hint="Ask the encoder that the query was made with",
+                f"a query of {directions.shape[-1]} values does not fit features of "
+                f"{self._unit.shape[1]} values",
+                hint="Use features of the encoder that the query was made with",
             )
         if len(directions) == 1:
             cosine = _dot(self._unit, directions[0])
         else:
+            # By parts, so that no product (N, K) is in memory.
             cosine = np.empty(len(self._unit), np.float32)
             for start in range(0, len(cosine), _ROWS):
-                rows = self._unit[start : start + _ROWS]
+                rows = self._unit[start : start + _ROWS]  # (rows, D)
+                # (rows, D) @ (D, K), then the largest of K
                 (rows @ directions.T).max(axis=1, out=cosine[start : start + _ROWS])
+        # Rounding may exceed 1 by an ulp.
         np.clip(cosine, -1, 1, out=cosine)
         cosine[~self.valid] = np.nan
         return cosine
@@ -190,19 +204,19 @@ class SimilarityIndex:
             if not self.valid[patch]:
                 raise FeatureError(
                     f"patch {patch} has no features to compare with",
-                    hint="Choose a patch that could be read and is not blank",
+                    hint="Choose a patch that is neither blank nor damaged",
                 )
         return np.asarray(self._unit[listed])
 
 
 def _dot(unit: NDArray[np.float32], direction: NDArray[np.float32]) -> Cosines:
-    """Multiply, a part a thread: what it costs is reading the features.
+    """Multiply (N, D) by (D,) in threads, as reading the features takes the time.
 
-    A matrix product does it as fast, but its threads go on spinning for a while, and
-    compete with whoever paints the answer.
+    A matrix product is as fast, but its threads spin for a while afterwards and compete
+    with the one that paints the result.
     """
     cosine = np.empty(len(unit), np.float32)
-    parts = min(_THREADS, -(-unit.size // _A_THREAD_S_WORK)) or 1
+    parts = min(_THREADS, -(-unit.size // _VALUES_PER_THREAD)) or 1
     edges = np.linspace(0, len(unit), parts + 1).astype(int)
 
     def part(first: int, last: int) -> None:
@@ -227,38 +241,58 @@ def similarity(
     limits: Limits = "fixed",
     pool: Pool = "mean",
 ) -> Heatmap:
-    """Show how like a query patch all others are.
+    """Map the cosine similarity of all patches of a slide to example patches.
 
     Parameters
     ----------
     features : FeatureSet or SimilarityIndex
         N patches of one slide. Pass an index for many queries on the same features.
-    query, against : int or sequence of int
-        Patches to be like, and unlike (:meth:`SimilarityIndex.query`).
-    limits : {"fixed", "robust", "encoder"}
-        Range of the colours: -1 to 1, which lets encoders be compared; the 2nd to
-        the 98th percentile of all patches but the queries, which shows the structure
-        of features that all point much the same way; or that of many queries to this
-        encoder, which lets its maps be compared.
-    pool : {"mean", "max"}
-        Of several patches to be like, the mean counts, or the nearest.
+    query : int or sequence of int
+        Similar example patches.
+    against : int or sequence of int, optional
+        Dissimilar example patches.
+    limits : {"fixed", "robust", "encoder"}, optional
+        Range of the colours: -1 to 1, which makes encoders comparable; the 2nd to the
+        98th percentile of all patches but the examples, which shows structure where all
+        features point in similar directions; or the range of many queries to this
+        encoder, which makes its maps comparable.
+    pool : {"mean", "max"}, optional
+        Whether the mean of several similar examples counts, or the nearest one.
 
     Returns
     -------
     Heatmap
-        Its ``query`` is the first patch asked for.
+        Its ``query`` is the first similar example.
+
+    Raises
+    ------
+    FeatureError
+        As for :meth:`SimilarityIndex.query`.
     """
     index = (
         features if isinstance(features, SimilarityIndex) else SimilarityIndex(features)
     )
-    shown = _listed(query)
-    title = title_of(shown, _listed(against), pool)
+    similar = _listed(query)
+    title = title_of(similar, _listed(against), pool)
     directions = index.directions(query, against, pool)
-    return heatmap_of(index, directions, title, limits, shown)
+    return heatmap_of(index, directions, title, limits, similar)
 
 
 def title_of(like: list[int], unlike: list[int], pool: Pool = "mean") -> str:
-    """Say what a map shows: ``cosine similarity to patch 7, away from patch 9``."""
+    """Return the title of a map: ``cosine similarity to patch 7, away from patch 9``.
+
+    Parameters
+    ----------
+    like, unlike : list of int
+        Similar and dissimilar example patches.
+    pool : {"mean", "max"}, optional
+        How similar examples are combined.
+
+    Returns
+    -------
+    str
+        It names up to six patches of each kind, and counts more.
+    """
     title = f"cosine similarity to {_name(like, pool)}"
     return f"{title}, away from {_name(unlike)}" if unlike else title
 
@@ -270,24 +304,30 @@ def heatmap_of(
     limits: Limits = "fixed",
     queries: Sequence[int] = (),
 ) -> Heatmap:
-    """Show how like a query all patches are, one that came from another slide, say.
+    """Map the cosine similarity of all patches of a slide to given directions.
 
     Parameters
     ----------
     index : SimilarityIndex
         N patches of one slide.
     directions : ndarray of float32, shape (K, D)
-        The query, as :meth:`SimilarityIndex.directions` gives it.
+        The query, from :meth:`SimilarityIndex.directions`, possibly of another slide.
     title : str
-        What the map shows.
-    limits : {"fixed", "robust", "encoder"}
-        As :func:`similarity` takes them.
-    queries : sequence of int
-        Patches of this slide that were asked for; the first is marked.
+        Title of the map.
+    limits : {"fixed", "robust", "encoder"}, optional
+        As for :func:`similarity`.
+    queries : sequence of int, optional
+        Example patches on this slide; the first is marked.
 
     Returns
     -------
     Heatmap
+        With values, limits and title.
+
+    Raises
+    ------
+    FeatureError
+        If the query is of another encoder.
     """
     values = index.compare(directions)
     ends = (-1.0, 1.0)
@@ -313,7 +353,7 @@ def _name(patches: list[int], pool: Pool = "mean") -> str:
 
 
 Limits = Literal["fixed", "robust", "encoder"]
-"""From -1 to 1; by the map's own values; or by many queries to the same encoder."""
+"""Colour range: -1 to 1; the map's own values; or many queries to the same encoder."""
 
 
 PERCENTILES = (2.0, 98.0)
@@ -324,14 +364,14 @@ _LEAST = 1e-3
 def robust_range(
     values: NDArray[np.float32], queries: Sequence[int] = ()
 ) -> tuple[float, float]:
-    """Give the range of a map's own values.
+    """Return the range of a map's own values, without outliers.
 
     Parameters
     ----------
     values : ndarray of float32, shape (N,)
         NaN where there are none.
-    queries : sequence of int
-        Patches that were asked for: left out, as they are 1 to themselves.
+    queries : sequence of int, optional
+        Example patches to leave out, as their own cosine is 1.
 
     Returns
     -------
@@ -347,9 +387,16 @@ def robust_range(
 
 
 def usual_range(index: SimilarityIndex, queries: int = 32) -> tuple[float, float]:
-    """Tell between which values most similarities lie, over queries taken at random.
+    """Return the range of similarities over random queries on a slide.
 
-    One range for an encoder lets its maps be compared from query to query.
+    One range per encoder makes its maps comparable between queries.
+
+    Parameters
+    ----------
+    index : SimilarityIndex
+        N patches of one slide.
+    queries : int, optional
+        Number of random query patches.
 
     Returns
     -------
@@ -366,7 +413,18 @@ def usual_range(index: SimilarityIndex, queries: int = 32) -> tuple[float, float
 
 
 def rounded(low: float, high: float) -> tuple[float, float]:
-    """Widen a range to round numbers, which can be read off a colour bar."""
+    """Widen a range to round numbers, for the ends of a colour bar.
+
+    Parameters
+    ----------
+    low, high : float
+        The range, within -1 to 1.
+
+    Returns
+    -------
+    tuple of float
+        Multiples of 0.05, or of 0.01 for a narrow range.
+    """
     step = 20 if high - low > 0.25 else 100
     low, high = math.floor(low * step) / step, math.ceil(high * step) / step
     return max(low, -1.0), min(high, 1.0)

@@ -1,4 +1,4 @@
-"""Writing heatmaps: pictures for people, rasters and polygons for programs."""
+"""Writing heatmaps as figures, and as rasters and polygons for other programs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def write_heatmap(heatmap: Heatmap, path: Path, slide: Slide | None = None) -> P
     Parameters
     ----------
     heatmap : Heatmap
-        What is written.
+        The heatmap.
     path : Path
         ``.png``: a figure with colour bar and scale bar. ``.ome.tif``, ``.ome.tiff``:
-        one float32 pixel a patch, NaN without a value, with its size and the position
-        of the upper left corner in µm. ``.geojson``: one polygon a patch in level-0
+        one float32 pixel per patch, NaN without a value, with its size and the position
+        of the upper left corner in µm. ``.geojson``: one polygon per patch in level-0
         pixels, as QuPath imports it.
     slide : Slide, optional
         Shown underneath in a figure.
@@ -53,14 +53,14 @@ def write_heatmap(heatmap: Heatmap, path: Path, slide: Slide | None = None) -> P
             write(heatmap, path, slide)
             return path
     raise ConfigError(
-        "has an ending that no heatmap writer has",
+        "has an ending that is not a heatmap format",
         path,
         f"Use one of {', '.join(_WRITERS)}",
     )
 
 
 def _write_png(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
-    # matplotlib takes long to import: only who asks for a picture pays for it.
+    # matplotlib is slow to import, and only figures need it.
     from napari_mcm.core.heatmaps.figures import draw_heatmap, save_figure
 
     save_figure(draw_heatmap(heatmap, slide), path)
@@ -119,13 +119,13 @@ def _write_geojson(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
 
 
 def _rings(heatmap: Heatmap) -> NDArray[np.int64]:
-    """Give each patch's outline (N, 5, 2), closed; neighbours share their edges."""
+    """Return each patch's closed outline (N, 5, 2); neighbours share their edges."""
     grid = heatmap.grid
     step, origin = np.asarray(grid.patch_size_level0), np.asarray(grid.origin)
     low, place = grid.xy, grid.lattice[:, ::-1]
-    # Patches of other tools need not lie on the lattice to the pixel.
-    beside = low - np.rint(origin + place * step)
-    high = np.rint(origin + (place + 1) * step + beside).astype(np.int64)
+    # Patches of other tools may be some pixels off the lattice.
+    offset = low - np.rint(origin + place * step)
+    high = np.rint(origin + (place + 1) * step + offset).astype(np.int64)
     return rectangle_rings(low, high)
 
 
@@ -133,8 +133,8 @@ def _colours(heatmap: Heatmap) -> NDArray[np.uint8]:
     from matplotlib import colormaps
 
     low, high = heatmap.limits
-    part = np.clip((np.nan_to_num(heatmap.values, nan=low) - low) / (high - low), 0, 1)
-    colours: NDArray[Any] = colormaps[heatmap.colormap](part, bytes=True)
+    scaled = (np.nan_to_num(heatmap.values, nan=low) - low) / (high - low)
+    colours: NDArray[Any] = colormaps[heatmap.colormap](scaled.clip(0, 1), bytes=True)
     return np.asarray(colours[:, :3], np.uint8)
 
 

@@ -30,7 +30,7 @@ from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.encoders.compute import choose_device, choose_dtype
 from napari_mcm.core.encoders.recipe import WEIGHTS_FILE
 from napari_mcm.core.errors import McmError, RunError, TrainingError
-from napari_mcm.core.heatmaps.figures import DPI, FONT
+from napari_mcm.core.heatmaps.panels import DPI, FONT
 from napari_mcm.core.mae.augment import resized
 from napari_mcm.core.mae.config import AugmentConfig, PretrainConfig, ReconstructConfig
 from napari_mcm.core.mae.export import DECODER_FILE

@@ -17,14 +17,8 @@ from matplotlib.patches import Patch
 
 from napari_mcm.core.cells.datasets import TRAIN, VALIDATION, CellSet
 from napari_mcm.core.cells.metrics import UNRELIABLE
-from napari_mcm.core.heatmaps.figures import (
-    BLUE,
-    DPI,
-    FONT,
-    QUIET,
-    VERMILION,
-    save_figure,
-)
+from napari_mcm.core.heatmaps.figures import BLUE, VERMILION, save_figure
+from napari_mcm.core.heatmaps.panels import DPI, FONT, QUIET
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.studies.ablation_config import (
     AblationConfig,

@@ -1,4 +1,4 @@
-"""GeoJSON for QuPath: one tile a patch, in level-0 pixels; written only."""
+"""GeoJSON for QuPath: one tile per patch, in level-0 pixels; written only."""
 
 from __future__ import annotations
 
@@ -17,13 +17,25 @@ from napari_mcm.core.runtime.geojson import (
 )
 
 MOST_NUMBERS = 2_000_000
-"""Features beyond which they are left out: QuPath keeps a name for each in memory."""
+"""Largest number of feature values written: QuPath stores a name for each of them."""
 
 
 def write(rows: Rows, path: Path) -> list[Path]:
-    """Write one file: outlines, and features and quality as measurements.
+    """Write patches as tiles, with features and quality as measurements.
 
-    Of large slides only the quality: QuPath would not open a million measurements.
+    Large slides get only the quality, as QuPath cannot open that many measurements.
+
+    Parameters
+    ----------
+    rows : Rows
+        Patches with features.
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list of Path
+        The file.
     """
     with_features = rows.features.size <= MOST_NUMBERS
     high = np.rint(rows.xy + np.asarray(rows.size)).astype(np.int64)
@@ -38,11 +50,11 @@ def _tile(
 ) -> dict[str, Any]:
     row = rows.features[i] if with_features else ()
     measured = {n: round(float(v[i]), 6) for n, v in rows.quality.items()}
-    # The shortest text that gives the same float32 again.
+    # The shortest text from which the same float32 is read.
     measured |= {f"feature {k}": float(str(v)) for k, v in enumerate(row)}
     x, y = rows.xy[i]
     key = f"{rows.slide['fingerprint']}/{rows.slide['name']}/{x},{y}/{rows.encoder}"
-    # TIAToolbox puts the type beside the properties, where QuPath does not look.
+    # The type goes into the properties: beside them, QuPath does not read it.
     properties = {
         "objectType": "tile",
         "name": f"patch {i}",
