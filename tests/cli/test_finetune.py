@@ -47,7 +47,7 @@ def test_a_preset_on_the_line(tmp_path, capsys, monkeypatch):
     assert main(words) == 0
     said = capsys.readouterr()
     assert "preset distill: --context-mode none" in said.err
-    assert "kept out" in said.err
+    assert "held out" in said.err
     found = json.loads(said.out.splitlines()[-1])["held_out"]
     assert found["windows"] > 0 and found["loss"] > 0
     config = json.loads((tmp_path / "r" / "config.json").read_text())

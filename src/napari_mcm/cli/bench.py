@@ -1,4 +1,4 @@
-"""Measure how fast this machine reads slides or extracts features, and what limits it."""
+"""Measure how fast slides are read or features extracted, and what limits it."""
 
 from __future__ import annotations
 

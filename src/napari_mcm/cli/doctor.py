@@ -1,7 +1,7 @@
 """Check what this machine can do, and how to fix what it cannot.
 
-Each line begins with ✓ (works), ! (limits what you can do) or ✗ (must be fixed). Nothing
-is installed, fetched or changed.
+Each line begins with ✓ (works), ! (limits what you can do) or ✗ (must be fixed).
+Nothing is installed, fetched or changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write an encoder for other tools.
 
-TorchScript, torch.export and ONNX files take RGB patches from 0 to 1 and normalise them
-themselves. timm.create_model("local-dir:FOLDER", pretrained=True) loads the folder for a
-model hub. The result is loaded again and compared with the encoder.
+TorchScript, torch.export and ONNX files take RGB patches from 0 to 1 and normalise
+them themselves. timm.create_model("local-dir:FOLDER", pretrained=True) loads the
+folder for a model hub. The result is loaded again and compared with the encoder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class ExportOptions(BaseModel):
         None,
         ge=16,
         le=4096,
-        description="Side of patches in pixels; by default that of its fine-tuning, else 224.",
+        description="Side of patches in pixels; by default that of its fine-tuning, "
+        "else 224.",
     )
 
 

@@ -1,8 +1,8 @@
 """Pre-train a Vision Transformer on unlabelled images by masked autoencoding.
 
-Images are pictures, tiles of pictures (--tiles), and tissue patches of slides (--slides).
-The run's directory keeps configuration, metrics, encoder and decoder. --resume DIR
-resumes an interrupted run.
+Images are pictures, tiles of pictures (--tiles), and tissue patches of slides
+(--slides). The run's directory keeps configuration, metrics, encoder and decoder.
+--resume DIR resumes an interrupted run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Show reconstructions of a masked autoencoder, and measure their errors.
 
 Errors of hidden and of visible patches are separate, for each --mask-ratio. The loss
-trains hidden patches only, so the output for visible ones means nothing. The blur of the
-visible pixels is the baseline: a model without structure reaches it, too.
+trains hidden patches only, so the output for visible ones means nothing. The blur of
+the visible pixels is the baseline: a model without structure reaches it, too.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def run(options: ReconstructConfig) -> Outcome:
         "figure": done.figure,
     }
     lines = [
-        f"{done.images} images, {done.skipped} pictures skipped; mean squared error on the "
-        "loss's scale, and root mean square in grey levels",
+        f"{done.images} images, {done.skipped} pictures skipped; mean squared error on "
+        "the loss's scale, and root mean square in grey levels",
         "hidden  error hidden  error visible  grey hidden  grey visible  grey blur",
     ]
     lines += [

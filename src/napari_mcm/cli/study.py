@@ -1,8 +1,8 @@
 """Compare arms of a fine-tuning over folds and seeds: one table and one figure.
 
-STUDY is a JSON file with slides, labels and arms; docs/study.md has an example. The same
-command resumes an interrupted study, at the trial and step where it stopped. The table
-is rewritten after each trial.
+STUDY is a JSON file with slides, labels and arms; docs/study.md has an example. The
+same command resumes an interrupted study, at the trial and step where it stopped. The
+table is rewritten after each trial.
 """
 
 from __future__ import annotations
