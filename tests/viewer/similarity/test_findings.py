@@ -13,11 +13,10 @@ import pytest
 
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.query import patches_within
-from napari_mcm.core.runtime.jobs import Note, Progress
+from napari_mcm.core.search import SlideMatch, find_slide
 from napari_mcm.core.slides import open_slide
 from napari_mcm.viewer.app.features import Loaded
 from napari_mcm.viewer.similarity.context import context_of
-from napari_mcm.viewer.similarity.cross_slide import Found, find_slide, search
 from napari_mcm.viewer.similarity.query import load_query, save_query
 from napari_mcm.viewer.similarity.shortcuts import KEYS
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
@@ -272,7 +271,7 @@ def test_a_slide_is_found_beside_by_what_it_is(tmp_path: Path, name: str) -> Non
     write_slide(tmp_path / "slide2.tif", blank=True)
     with open_slide(path) as slide:
         fingerprint = slide.fingerprint
-    found = Found(name, fingerprint, tmp_path / "f" / "x.features.zarr", 1, 1, 1)
+    found = SlideMatch(name, fingerprint, tmp_path / "f" / "x.features.zarr", 1, 1, 1)
     assert find_slide(found, [tmp_path]) == path
     with pytest.raises(Exception, match="Open it yourself"):
         find_slide(replace(found, fingerprint="other"), [tmp_path])
@@ -290,7 +289,7 @@ def test_an_open_slide_of_the_same_name_is_another(
     file = tmp_path / "away" / "f" / "slide.features.zarr"
     write_features(file, there)
     with open_slide(path) as slide:
-        found = Found("slide", slide.fingerprint, file, 1, 1, 1)
+        found = SlideMatch("slide", slide.fingerprint, file, 1, 1, 1)
     first, search = session.slide, context_of(session).cross_slide
     for _ in range(2):
         search.open(found)
@@ -306,21 +305,6 @@ def test_an_open_slide_of_the_same_name_is_another(
     wait_until(lambda: session.slide is not first)
     assert len(session.layers.slides()) == 2
     finish(ready)
-
-
-def test_a_search_can_be_cancelled_between_slides(tmp_path: Path) -> None:
-    for name in "abc":
-        (tmp_path / f"{name}.features.zarr").mkdir()
-    job = search(tmp_path, {"fingerprint": "x"}, np.ones((1, 2), np.float32), 0.5)
-    events = [next(job)]
-    while not isinstance(events[-1], Note):
-        events.append(next(job))
-    job.close()
-    assert isinstance(events[0], Progress)
-    assert (events[0].done, events[0].total) == (0, 3)
-    assert events[-1].text.startswith("a.features.zarr: ")
-    # The others are not read any more.
-    assert list(job) == []
 
 
 def test_maps_do_not_lie_over_each_other(
@@ -352,7 +336,9 @@ def test_all_of_it_fits_a_narrow_dock(
     context_of(ready.session).queries.compare(("first", "second"))
     wait_until(lambda: context_of(ready.session).gallery.tops)
     context_of(ready.session).cross_slide.found = [
-        Found("a long name of a slide, as they often are", "x", Path("f"), 0.9, 1.5, 9)
+        SlideMatch(
+            "a long name of a slide, as they often are", "x", Path("f"), 0.9, 1.5, 9
+        )
     ]
     context_of(ready.session).cross_slide.changed.emit()
     wait_until(lambda: not ready.cross_slide.table.isHidden())

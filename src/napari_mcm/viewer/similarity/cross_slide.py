@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_mcm.core.runtime.jobs import Job, Note, Progress
-from napari_mcm.core.runtime.threads import run_in_thread
+from napari_mcm.core.heatmaps.query import fingerprint_of
+from napari_mcm.core.search import (
+    CrossSlideConfig,
+    CrossSlideResult,
+    SlideMatch,
+    find_slide,
+    search_slides,
+)
 from napari_mcm.viewer.app.features import load_features
 from napari_mcm.viewer.layers.metadata import SlideMetadata, layer_with
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_mcm.core.features.feature_set import FeatureSet
-    from napari_mcm.core.heatmaps.similarity import Directions
     from napari_mcm.viewer.similarity.context import SimilarityContext
-
-_TOP = 16
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a query finds on a slide.
-
-    Attributes
-    ----------
-    name, fingerprint : str
-        The slide.
-    features : Path
-        Its feature file.
-    best : float
-        Mean cosine of the patches that are most alike, at most 16.
-    area_mm2 : float
-        Area above the threshold, in mm².
-    patches : int
-        How many it has.
-    """
-
-    name: str
-    fingerprint: str
-    features: Path
-    best: float
-    area_mm2: float
-    patches: int
 
 
 class CrossSlideSearch:
@@ -61,7 +35,7 @@ class CrossSlideSearch:
 
     Attributes
     ----------
-    found : list of Found
+    found : sequence of SlideMatch
         The slides, those with the most alike patches first.
     changed : Signal
         Others were found.
@@ -73,9 +47,9 @@ class CrossSlideSearch:
         session = context.session
         self._context = context
         self._session = session
-        self.found: list[Found] = []
+        self.found: Sequence[SlideMatch] = ()
         self._slot = "first"
-        self._awaited: tuple[Found, Path] | None = None
+        self._awaited: tuple[SlideMatch, Path] | None = None
         session.slide_changed.connect(self._slide_changed)
 
     def folder(self) -> Path | None:
@@ -95,19 +69,23 @@ class CrossSlideSearch:
             session.report_error("There is no map yet: click on the slide")
         elif not session.jobs.status.busy:
             self._slot, directions = shown[0], one.directions
-            encoder = loaded.index.features.encoder
+            encoder = fingerprint_of(loaded.index.features.encoder)
             session.jobs.start(
                 "Searching other slides",
-                lambda: search(folder, encoder, directions, threshold),
+                lambda: search_slides(
+                    CrossSlideConfig(features=folder, above=threshold),
+                    encoder,
+                    directions,
+                ),
                 self._arrived,
             )
 
-    def open(self, found: Found, slide: Path | None = None) -> None:
+    def open(self, found: SlideMatch, slide: Path | None = None) -> None:
         """Show the query on a slide, which is opened if it is not yet.
 
         Parameters
         ----------
-        found : Found
+        found : SlideMatch
             The slide.
         slide : Path, optional
             Its pixels, where the user has said; otherwise looked for.
@@ -126,7 +104,7 @@ class CrossSlideSearch:
             self._failed,
         )
 
-    def _located(self, found: Found, where: Layer | Path) -> None:
+    def _located(self, found: SlideMatch, where: Layer | Path) -> None:
         """Show the query on a layer, or open the file it is to be shown on."""
         session = self._session
         if isinstance(where, Path):
@@ -147,7 +125,7 @@ class CrossSlideSearch:
             self._session.layers.bring_up(layer)
             self._load(found)
 
-    def _load(self, found: Found) -> None:
+    def _load(self, found: SlideMatch) -> None:
         session, metadata = self._session, self._session.metadata
         if session.features(self._slot) is not None or metadata is None:
             self._context.queries.rerun()
@@ -160,8 +138,8 @@ class CrossSlideSearch:
                 lambda: load_features(found.features, path, mpp),
             )
 
-    def _arrived(self, found: list[Found]) -> None:
-        self.found = found
+    def _arrived(self, result: CrossSlideResult) -> None:
+        self.found = found = result.matches
         plural = "slide has" if len(found) == 1 else "slides have"
         self._session.jobs.status.message = f"{len(found)} {plural} an answer"
         self.changed.emit()
@@ -172,97 +150,3 @@ class CrossSlideSearch:
     def _failed(self, problem: str) -> None:
         self._forget()
         self._session.report_error(problem)
-
-
-def search(
-    folder: Path, encoder: dict[str, object], directions: Directions, threshold: float
-) -> Job[list[Found]]:
-    """Ask all feature files of a folder that were made with an encoder.
-
-    Parameters
-    ----------
-    folder : Path
-        Of ``.features.zarr`` files.
-    encoder : mapping
-        What the features must have been made with.
-    directions : ndarray of float32, shape (K, D)
-        What is looked for.
-    threshold : float
-        What counts as alike, for the area.
-
-    Returns
-    -------
-    list of Found
-        Most alike first.
-    """
-    files = sorted(folder.glob("*.features.zarr"))
-    found: list[Found] = []
-    for number, file in enumerate(files):
-        yield Progress("Searching slides", number, len(files), "slides")
-        answer = yield from run_in_thread(
-            "Searching slides", _run_query, file, encoder, directions, threshold
-        )
-        if isinstance(answer, str):
-            yield Note(f"{file.name}: {answer}")
-        else:
-            found.append(answer)
-    return sorted(found, key=lambda one: -one.best)
-
-
-def find_slide(found: Found, folders: Sequence[Path]) -> Path:
-    """Find the pixels that features were made from, beside slides that are open.
-
-    Raises
-    ------
-    FeatureError
-        If no file there is that slide.
-    """
-    from napari_mcm.core.errors import FeatureError, McmError
-    from napari_mcm.core.slides import open_slide
-
-    near = [found.features.parent, *found.features.parents[1:3], *folders]
-    for folder in dict.fromkeys(near):
-        for file in sorted(folder.glob(f"{escape(found.name)}*")):
-            if file.name.endswith(".features.zarr"):
-                continue
-            try:
-                with open_slide(file) as slide:
-                    if slide.fingerprint == found.fingerprint:
-                        return file
-            except McmError:
-                continue
-    raise FeatureError(
-        f"slide {found.name} is not in {' or '.join(str(f) for f in folders)}",
-        hint="Open it yourself: the query is then shown on it",
-    )
-
-
-def _run_query(
-    file: Path, encoder: dict[str, object], directions: Directions, threshold: float
-) -> Found | str:
-    """Ask one file; gives a line where it cannot be asked."""
-    from napari_mcm.core.errors import McmError
-    from napari_mcm.core.features import read_features
-    from napari_mcm.core.heatmaps import SimilarityIndex, heatmap_of
-    from napari_mcm.core.heatmaps.query import fingerprint_of
-
-    try:
-        features: FeatureSet = read_features(file)
-        wanted = fingerprint_of(encoder)
-        if not wanted or fingerprint_of(features.encoder) != wanted:
-            return "made with another encoder, skipped"
-        heatmap = heatmap_of(SimilarityIndex(features), directions, "")
-    except McmError as error:
-        return str(error)
-    best = heatmap.values[heatmap.best(_TOP)]
-    if not len(best):
-        return "has no features"
-    slide = heatmap.grid.slide
-    return Found(
-        str(slide.get("name", file.name)),
-        str(slide.get("fingerprint", "")),
-        file,
-        float(best.mean()),
-        heatmap.area_mm2(threshold),
-        len(features),
-    )
