@@ -13,7 +13,7 @@ from napari_mcm.core.cells import LabelsConfig
 from napari_mcm.core.cells.datasets import Cell, group_of, read_cells, square
 from napari_mcm.core.cells.splits import grouped_part, labelled_images
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.mae.images import PictureCache
+from napari_mcm.core.mae.pictures import PictureCache
 from tests.core.cells.conftest import COLOURS, write_cell, write_classes
 
 ANY = LabelsConfig()

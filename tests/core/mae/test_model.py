@@ -8,13 +8,8 @@ import torch
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mae import MaskingConfig, ModelConfig
-from napari_mcm.core.mae.model import (
-    MaskedAutoencoder,
-    kept_count,
-    make_vit,
-    patchify,
-    unpatchify,
-)
+from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
+from napari_mcm.core.mae.patches import kept_count, patchify, unpatchify
 from tests.core.mae.conftest import LIGHT, SMALL
 
 

@@ -22,7 +22,7 @@ from napari_mcm.core.errors import ConfigError, RunError, TrainingError, Weights
 from napari_mcm.core.features import ExtractConfig, extract_slides
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.mae import ImagesConfig, PretrainConfig
-from napari_mcm.core.mae.model import grid_positions
+from napari_mcm.core.mae.patches import grid_positions
 from napari_mcm.core.mae.pretraining import build_model, pretrain, resume_pretrain
 from napari_mcm.core.runtime import async_writes as writes
 from napari_mcm.core.runtime.jobs import Metrics, Note, Progress, run
@@ -324,7 +324,7 @@ def test_threads_are_gone_after_a_cancel(config):
 
 def test_a_cancel_is_acted_on_while_pictures_are_read(config, monkeypatch, tmp_path):
     """Slow pictures of a large batch do not keep a cancel waiting."""
-    from napari_mcm.core.mae import images as module
+    from napari_mcm.core.mae import pictures as module
 
     plain = module.read_picture
 
@@ -352,7 +352,7 @@ def test_a_cancel_is_acted_on_while_pictures_are_read(config, monkeypatch, tmp_p
 
 
 def test_greyscale_and_transparent_pictures_are_read(tmp_path):
-    from napari_mcm.core.mae.images import read_picture
+    from napari_mcm.core.mae.pictures import read_picture
 
     Image.new("L", (20, 10), 7).save(tmp_path / "grey.png")
     Image.new("RGBA", (20, 10), (9, 9, 9, 0)).save(tmp_path / "clear.png")

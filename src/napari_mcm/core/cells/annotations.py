@@ -1,4 +1,4 @@
-"""Cells that are marked on a slide, by outlines, boxes or points, in a file or not."""
+"""Cells annotated on a slide by outlines, boxes or points, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_mcm.core.cells.datasets import Box, square
 from napari_mcm.core.errors import ConfigError, TileError
-from napari_mcm.core.mae.images import Pixels
+from napari_mcm.core.mae.pictures import Pixels
 from napari_mcm.core.runtime.geojson import (
     make_feature,
     make_polygon,
@@ -33,7 +33,7 @@ Crop = Callable[[Box], Pixels]
 Feature = Mapping[str, Any]
 
 SMALLEST, LARGEST = 4, 4096
-"""Sides in pixels of what can be a cell."""
+"""Smallest and largest side of a cell's box, in level-0 pixels."""
 
 GEOJSON, TABLES = (".geojson", ".json"), (".csv", ".tsv")
 _POINT, _BOX = ("x", "y"), ("left", "top", "right", "bottom")
@@ -43,16 +43,16 @@ _HINT = "It needs the columns x,y (points) or left,top,right,bottom (boxes)"
 
 @dataclass(frozen=True)
 class CellAnnotation:
-    """One marked cell.
+    """One annotated cell.
 
     Attributes
     ----------
     bounds : tuple of float
         Left, top, right, bottom in level-0 pixels.
     is_point : bool
-        Whether it has a place only: all of `bounds` is it.
+        Whether it is a point, without a size: left equals right, and top equals bottom.
     feature : mapping
-        What a GeoJSON file says of it, or would.
+        Its GeoJSON feature, from the file or made for it.
     """
 
     bounds: Bounds
@@ -60,16 +60,21 @@ class CellAnnotation:
     feature: Feature
 
     def box(self, size: tuple[int, int], side: int, margin: float) -> Box:
-        """Give the square that is classified.
+        """Return the square to classify.
 
         Parameters
         ----------
         size : tuple of int
-            Width and height of the slide.
+            Width and height of the slide, in level-0 pixels.
         side : int
-            Of the box around a point, in pixels.
+            Side of the box around a point, in level-0 pixels.
         margin : float
-            Rim around others, in parts of their longer side.
+            Margin around other annotations, as a fraction of their longer side.
+
+        Returns
+        -------
+        tuple of int
+            Left, top, right, bottom in level-0 pixels.
         """
         if not self.is_point:
             return square_around(self.bounds, size, margin)
@@ -80,14 +85,14 @@ class CellAnnotation:
 
 @dataclass(frozen=True)
 class CellAnnotations:
-    """What a file marks.
+    """Annotations of a file.
 
     Attributes
     ----------
-    cells : tuple of Mark
+    cells : tuple of CellAnnotation
         In the file's order.
     others : tuple of mapping
-        Features that are no cells: annotations around cells, lines.
+        Features that are not cells: annotations around cells, lines.
     """
 
     cells: tuple[CellAnnotation, ...]
@@ -95,9 +100,23 @@ class CellAnnotations:
 
 
 def square_around(bounds: Bounds, size: tuple[int, int], margin: float) -> Box:
-    """Make a cell's bounds a square of whole pixels with a rim, inside the slide.
+    """Return a cell's bounds as a square of whole pixels with a margin, inside the slide.
 
-    What has its middle outside of the slide stays there, where it cannot be read.
+    Bounds whose centre is outside of the slide stay there, where they cannot be read.
+
+    Parameters
+    ----------
+    bounds : tuple of float
+        Left, top, right, bottom in level-0 pixels.
+    size : tuple of int
+        Width and height of the slide, in level-0 pixels.
+    margin : float
+        Margin as a fraction of the longer side.
+
+    Returns
+    -------
+    tuple of int
+        Left, top, right, bottom in level-0 pixels.
     """
     left, top, right, bottom = (round(float(v)) for v in bounds)
     x, y = (left + right) / 2, (top + bottom) / 2
@@ -107,7 +126,18 @@ def square_around(bounds: Bounds, size: tuple[int, int], margin: float) -> Box:
 
 
 def crop_of(slide: Slide) -> Crop:
-    """Give a function that reads a box of a slide, as :func:`checked` has it."""
+    """Return a function that reads a box of a slide.
+
+    Parameters
+    ----------
+    slide : Slide
+        The slide, open.
+
+    Returns
+    -------
+    callable
+        Maps a box to pixels; raises TileError as :func:`checked` does.
+    """
     return checked(
         slide.size,
         lambda box: slide.read_level(0, *box[:2], box[2] - box[0], box[3] - box[1]),
@@ -115,12 +145,20 @@ def crop_of(slide: Slide) -> Crop:
 
 
 def checked(size: tuple[int, int], read: Crop) -> Crop:
-    """Have boxes be looked at before they are read.
+    """Return a function that checks a box before it reads it.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Width and height of the image, in pixels.
+    read : callable
+        Maps a box to pixels.
 
     Returns
     -------
     callable
-        Raises TileError for a box that is no cell's, or not on the slide.
+        Maps a box to pixels; raises TileError for a box that is too small or large for a
+        cell, or not on the image.
     """
 
     def crop(box: Box) -> Pixels:
@@ -129,32 +167,41 @@ def checked(size: tuple[int, int], read: Crop) -> Crop:
         if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
             raise TileError(f"lies outside of {size[0]} x {size[1]} px")
         if not SMALLEST <= side <= LARGEST:
-            raise TileError(f"a box of {side:,} px a side is no cell")
+            raise TileError(
+                f"a box of {side:,} px per side is not a cell "
+                f"({SMALLEST} to {LARGEST:,} px are)"
+            )
         return read(box)
 
     return crop
 
 
 def read_annotations(path: Path) -> CellAnnotations:
-    """Read which cells are marked.
+    """Read the annotated cells of a file.
 
     Parameters
     ----------
     path : Path
-        GeoJSON with polygons or points, as QuPath and this program write it; where it
-        holds cells, detections or tiles, the annotations around them are none. Or a
-        CSV with the columns x and y, or left, top, right and bottom. All in level-0
-        pixels.
+        GeoJSON with polygons or points, as QuPath and this program write it. Where it holds
+        cells, detections or tiles, the annotations around them are not cells. Or a CSV with
+        the columns x and y, or left, top, right and bottom. All in level-0 pixels.
+
+    Returns
+    -------
+    CellAnnotations
+        At least one cell.
 
     Raises
     ------
-    ConfigError, GridError
-        If it is missing, damaged or marks nothing.
+    ConfigError
+        If the file is missing or damaged, or annotates no cells.
+    GridError
+        If a geometry is damaged.
     """
     ending = path.suffix.lower()
     if ending not in (*GEOJSON, *TABLES):
         raise ConfigError(
-            "marks no cells", path, f"Use {' '.join((*GEOJSON, *TABLES))}"
+            "is not a file of annotations", path, f"Use {' '.join((*GEOJSON, *TABLES))}"
         )
     marks = (
         _of_geojson(path)
@@ -163,32 +210,42 @@ def read_annotations(path: Path) -> CellAnnotations:
     )
     if not marks.cells:
         raise ConfigError(
-            "marks no cells: it holds no polygons and no points", path, "Mark some"
+            "annotates no cells: it holds no polygons and no points",
+            path,
+            "Outline cells, or mark them by points",
         )
     return marks
 
 
 def write_boxes(path: Path, boxes: Sequence[Box]) -> None:
-    """Write boxes as GeoJSON, from which :func:`read_annotations` reads the same ones."""
+    """Write boxes as GeoJSON that :func:`read_annotations` reads back unchanged.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    boxes : sequence of tuple of int
+        Left, top, right, bottom in level-0 pixels.
+    """
     write_features(path, [_feature(box, is_point=False) for box in boxes])
 
 
 def _of_geojson(path: Path) -> CellAnnotations:
     features = list(features_in(load_geojson(path, "file of marks", _IF_LARGE)))
-    # What a program found is what is meant, not the regions it was looked for in.
-    found = any(not is_drawn(feature) for feature in features)
+    # Detected objects are the cells, not the regions in which they were detected.
+    has_detections = any(not is_drawn(feature) for feature in features)
     cells: list[CellAnnotation] = []
     others = []
     for number, feature in enumerate(features, 1):
-        meant = not (found and is_drawn(feature))
-        marks = _marks_of(feature, f"{path}: object {number}") if meant else []
+        is_cell = not (has_detections and is_drawn(feature))
+        marks = _marks_of(feature, f"{path}: object {number}") if is_cell else []
         cells += marks
         others += [] if marks else [feature]
     return CellAnnotations(tuple(cells), tuple(others))
 
 
 def _marks_of(feature: Feature, where: str) -> list[CellAnnotation]:
-    """Give the cells of a feature: several where it holds several points."""
+    """Return the cells of a feature: several where it holds several points."""
     import shapely
 
     geometry = feature.get("geometry")
@@ -199,7 +256,7 @@ def _marks_of(feature: Feature, where: str) -> list[CellAnnotation]:
         places = _places(geometry, where)
         if kind == "Point":
             return [CellAnnotation((*places[0], *places[0]), True, feature)]
-        # Each gets a class of its own; one name for all of them would be none.
+        # Each point gets its own class, so they must not share an id.
         shared = {key: value for key, value in feature.items() if key != "id"}
         return [
             CellAnnotation(

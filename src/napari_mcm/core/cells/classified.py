@@ -1,4 +1,4 @@
-"""Classes of annotated cells: what was found, its colours, and files of it."""
+"""Classes of annotated cells, their colours, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.runtime.geojson import write_features
 
-# Okabe and Ito's palette, those first that stand out from stained tissue.
+# Okabe and Ito's palette; colours that stand out from stained tissue come first.
 COLOURS = (
     *("#0072B2", "#E69F00", "#009E73", "#F0E442"),
     *("#D55E00", "#56B4E9", "#CC79A7", "#000000"),
@@ -43,6 +43,7 @@ class Classified:
     Attributes
     ----------
     classes : tuple of str
+        Names of the classes.
     probabilities : ndarray of float32, shape (N, C)
         NaN where a cell could not be read.
     """
@@ -52,28 +53,58 @@ class Classified:
 
     @property
     def failed(self) -> int:
-        """Number of cells that could not be read."""
+        """Return the number of cells that could not be read.
+
+        Returns
+        -------
+        int
+            0 if all were read.
+        """
         return int((self.winners < 0).sum())
 
     @property
     def winners(self) -> NDArray[np.int64]:
-        """Each cell's class as a number (N,); -1 where it could not be read."""
+        """Return each cell's class as a number.
+
+        Returns
+        -------
+        ndarray of int64, shape (N,)
+            -1 where it could not be read.
+        """
         unread = np.isnan(self.probabilities).any(axis=1)
         best = np.nan_to_num(self.probabilities).argmax(axis=1)
         return np.where(unread, -1, best)
 
     @property
     def names(self) -> list[str]:
-        """Each cell's class; empty where it could not be read."""
+        """Return the name of each cell's class.
+
+        Returns
+        -------
+        list of str
+            Empty where a cell could not be read.
+        """
         return [self.classes[n] if n >= 0 else "" for n in self.winners]
 
     @property
     def confidence(self) -> NDArray[np.float32]:
-        """Each cell's highest probability (N,)."""
+        """Return each cell's highest probability.
+
+        Returns
+        -------
+        ndarray of float32, shape (N,)
+            NaN where it could not be read.
+        """
         return np.asarray(self.probabilities.max(axis=1))
 
     def describe(self) -> list[tuple[int, str]]:
-        """Give the number of each class that was found, and a line."""
+        """Return a line of text for each class that occurs.
+
+        Returns
+        -------
+        list of tuple of int and str
+            Number of the class; its name, number of cells and mean confidence.
+        """
         found, winners = [], self.winners
         for number, name in enumerate(self.classes):
             own = self.confidence[winners == number]
@@ -84,24 +115,42 @@ class Classified:
 
 
 def colour_of(number: int) -> str:
-    """Give a class's colour."""
+    """Return the colour of a class.
+
+    Parameters
+    ----------
+    number : int
+        Number of the class; -1 for a cell that could not be read.
+
+    Returns
+    -------
+    str
+        Such as ``"#0072B2"``.
+    """
     return COLOURS[number % len(COLOURS)] if number >= 0 else UNKNOWN
 
 
 def check_out(path: Path, marks: Path) -> None:
-    """See that classes can be written to a file, before anything takes time.
+    """Check that classes can be written to a file, before anything takes time.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    marks : Path
+        File of the annotations.
 
     Raises
     ------
     ConfigError
-        If it is of another kind, a folder, or the file that marks the cells.
+        If it has another suffix, is a folder, or is the file of the annotations.
     """
     if path.suffix.lower() not in (*GEOJSON, ".csv"):
-        raise ConfigError("is no file of cells that can be written", path, _ENDINGS)
+        raise ConfigError("cannot be written as a file of cells", path, _ENDINGS)
     if path.is_dir():
         raise ConfigError("is a folder", path, "Name a file in it")
     if path.exists() and marks.exists() and path.samefile(marks):
-        raise ConfigError("is the file that marks the cells", path, "Name another one")
+        raise ConfigError("is the file of the annotations", path, "Name another one")
 
 
 def write_classified(
@@ -112,14 +161,15 @@ def write_classified(
     Parameters
     ----------
     path : Path
-        ``.geojson``: all that the marks' file held, each cell with its class, the
-        class's colour and the probabilities as QuPath reads them. ``.csv``: a row a
-        cell with its box, class and probabilities.
-    marks : Marks
+        ``.geojson``: everything in the file of annotations, and for each cell its
+        class, the class's colour and the probabilities, as QuPath reads them. ``.csv``:
+        one row per cell with its box, class and probabilities.
+    marks : CellAnnotations
+        The annotations.
     boxes : sequence of tuple of int
-        What was classified, in level-0 pixels.
+        The classified boxes, in level-0 pixels.
     found : Classified
-        In the marks' order.
+        Classes in the same order.
     """
     if path.suffix.lower() == ".csv":
         write_text(path, _table(boxes, found))
@@ -143,7 +193,7 @@ def _table(boxes: Sequence[Box], found: Classified) -> str:
 def _painted(
     feature: Feature, number: int, row: NDArray[np.float32], classes: Sequence[str]
 ) -> Feature:
-    """Give a cell its class; one that could not be read has none, whatever it had."""
+    """Return a cell's feature with its class; none, if it could not be read."""
     given = feature.get("properties")
     kept = dict(given) if isinstance(given, dict) else {}
     kept.pop("classification", None)
@@ -156,7 +206,7 @@ def _painted(
 
 
 def _measured(given: Any, more: dict[str, float]) -> Any:
-    """Add measurements: a list of names and values in older QuPaths, else a mapping."""
+    """Add measurements: a list in older QuPath versions, else a mapping."""
     if isinstance(given, list):
         rest = [m for m in given if not (isinstance(m, dict) and m.get("name") in more)]
         return [*rest, *({"name": name, "value": v} for name, v in more.items())]
@@ -168,5 +218,5 @@ def _rgb(number: int) -> list[int]:
 
 
 def _written(value: np.float32) -> str:
-    """Write a number so that it gives the same float32 again."""
+    """Format a number so that parsing gives the same float32."""
     return str(np.float32(value))

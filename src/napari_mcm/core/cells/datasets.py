@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from napari_mcm.core.cells.config import LabelsConfig
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mae.augment import Pixels
-from napari_mcm.core.mae.images import ENDINGS, PictureCache, picture_size
+from napari_mcm.core.mae.pictures import ENDINGS, PictureCache, picture_size
 
 _IMAGES = ("images", "JPEGImages")
-
 _ANNOTATIONS = ("annotations", "Annotations")
-
 _WHITE = "WBC"
-
 _LARGEST = 2**20
 
 
@@ -39,7 +36,6 @@ def is_bccd(data: Path) -> bool:
     Returns
     -------
     bool
-        True if all three exist.
     """
     return bool(
         _inside(data, _IMAGES)
@@ -102,7 +98,6 @@ def square(box: Box, size: tuple[int, int], margin: float) -> Box:
     Returns
     -------
     tuple of int
-        Left, top, right, bottom in pixels.
     """
     left, top, right, bottom = box
     side = round(max(right - left, bottom - top) * (1 + 2 * margin))
@@ -117,13 +112,6 @@ def _inside(data: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _labels(file: Path) -> dict[int, str]:
-    """Read the kind of white cell that each frame shows; frames of several are left out.
-
-    Raises
-    ------
-    ConfigError
-        If the table is damaged.
-    """
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             rows = [(row["Image"], row["Category"]) for row in csv.DictReader(opened)]
@@ -132,6 +120,7 @@ def _labels(file: Path) -> dict[int, str]:
         raise ConfigError(
             f"is not BCCD's table of Image and Category ({error})", file
         ) from None
+    # A frame with several kinds does not say which of its cells is which.
     return {n: kind.lower() for n, kind in pairs.items() if kind and "," not in kind}
 
 
@@ -203,7 +192,6 @@ class Cell:
         Returns
         -------
         ndarray of uint8, shape (height, width, 3)
-            A view of the picture.
 
         Raises
         ------
@@ -242,7 +230,6 @@ class CellSet:
         Returns
         -------
         ndarray of int64, shape (N,)
-            Index of the class.
         """
         number = {name: n for n, name in enumerate(self.classes)}
         return np.array([number[cell.label] for cell in self.cells], np.int64)
@@ -254,7 +241,6 @@ class CellSet:
         Returns
         -------
         tuple of str
-            Each name once.
         """
         return tuple(sorted({cell.split for cell in self.cells}))
 
@@ -265,7 +251,6 @@ class CellSet:
         Returns
         -------
         dict of str to int
-            All classes, in order.
         """
         counts = Counter(cell.label for cell in self.cells)
         return {name: counts[name] for name in self.classes}
@@ -277,7 +262,6 @@ class CellSet:
         Returns
         -------
         str
-            16 hex digits.
         """
         digest = hashlib.blake2b(digest_size=8)
         digest.update("|".join(self.classes).encode())
@@ -296,7 +280,6 @@ class CellSet:
         Returns
         -------
         CellSet
-            The images, in the same order.
         """
         kept = [cell for cell in self.cells if cell.split in splits]
         return CellSet(kept, self.classes)
@@ -312,7 +295,6 @@ class CellSet:
         Returns
         -------
         CellSet
-            The images, in the order of `rows`.
         """
         return CellSet([self.cells[int(row)] for row in rows], self.classes)
 
@@ -330,7 +312,6 @@ def make_set(cells: Sequence[Cell], classes: Sequence[str] = ()) -> CellSet:
     Returns
     -------
     CellSet
-        The set.
 
     Raises
     ------
@@ -355,9 +336,7 @@ def make_set(cells: Sequence[Cell], classes: Sequence[str] = ()) -> CellSet:
 
 
 _SPLITS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION}
-
 _SPLITS |= {"valid": VALIDATION, "validation": VALIDATION}
-
 _TEST = re.compile(r"^test\w*$", re.IGNORECASE)
 
 # Some data sets keep images in data/ beside masks/.
@@ -371,7 +350,6 @@ _COLUMNS = {
 }
 
 _TIME = re.compile(r"^(\d{8}_\d{6})")
-
 _FRAME = re.compile(r"^(BloodImage_\d+)")
 
 
@@ -390,7 +368,6 @@ def read_cells(data: Path, config: LabelsConfig) -> list[Cell]:
     Returns
     -------
     list of Cell
-        The images.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from napari_mcm.core.cells.metrics import Scores, score
 from napari_mcm.core.cells.model import CellClassifier, load_classifier
 from napari_mcm.core.errors import ConfigError, McmError, TrainingError
 from napari_mcm.core.mae.augment import resized
-from napari_mcm.core.mae.images import PictureCache, find_pictures
+from napari_mcm.core.mae.pictures import PictureCache, find_pictures
 from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
 

@@ -31,7 +31,7 @@ from napari_mcm.core.cells.splits import labelled_images
 from napari_mcm.core.errors import ConfigError, McmError
 from napari_mcm.core.mae.augment import augment, resized
 from napari_mcm.core.mae.config import AugmentConfig
-from napari_mcm.core.mae.images import PictureCache
+from napari_mcm.core.mae.pictures import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.training import Run
 from napari_mcm.core.training.images import (

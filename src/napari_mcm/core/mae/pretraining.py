@@ -21,13 +21,10 @@ from napari_mcm.core.errors import ConfigError, WeightsError
 from napari_mcm.core.mae.augment import augment
 from napari_mcm.core.mae.config import PretrainConfig
 from napari_mcm.core.mae.export import export_pretraining
-from napari_mcm.core.mae.images import ImageSet, PictureCache, gather
-from napari_mcm.core.mae.model import (
-    MaskedAutoencoder,
-    architecture,
-    kept_count,
-    make_vit,
-)
+from napari_mcm.core.mae.images import ImageSet, gather
+from napari_mcm.core.mae.model import MaskedAutoencoder, architecture, make_vit
+from napari_mcm.core.mae.patches import kept_count
+from napari_mcm.core.mae.pictures import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Note
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.training import Run

@@ -6,8 +6,7 @@ loss does not train, are pasted unchanged unless requested otherwise::
 
     x̂_i = ŷ_i · sqrt(σ_i² + 1e-6) + μ_i
 
-Errors of hidden patches are reported beside those of a blur of the visible surroundings, a
-baseline without learned structure.
+Errors of hidden patches are reported beside those of a blur of the visible ones.
 """
 
 from __future__ import annotations
@@ -34,14 +33,10 @@ from napari_mcm.core.heatmaps.panels import DPI, FONT
 from napari_mcm.core.mae.augment import resized
 from napari_mcm.core.mae.config import AugmentConfig, PretrainConfig, ReconstructConfig
 from napari_mcm.core.mae.export import DECODER_FILE
-from napari_mcm.core.mae.images import PictureCache, Tile, find_pictures, read_around
-from napari_mcm.core.mae.model import (
-    MaskedAutoencoder,
-    make_vit,
-    patch_statistics,
-    patchify,
-    unpatchify,
-)
+from napari_mcm.core.mae.images import Tile, read_around
+from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
+from napari_mcm.core.mae.patches import patch_statistics, patchify, unpatchify
+from napari_mcm.core.mae.pictures import PictureCache, find_pictures
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.training import Run
 from napari_mcm.core.training.images import to_images
@@ -133,7 +128,6 @@ def reconstruct(
     Returns
     -------
     list of Reconstruction
-        One per image.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -180,7 +174,6 @@ def denormalise(
     Returns
     -------
     Tensor, shape (B, N, values)
-        Patches.
     """
     if not model.config.norm_targets:
         return predictions
@@ -201,7 +194,6 @@ def precision(model: MaskedAutoencoder, compute: ComputeConfig) -> torch.autocas
     Returns
     -------
     torch.autocast
-        bfloat16, or disabled for float32.
     """
     device = next(model.parameters()).device
     enabled = choose_dtype(compute, device) != torch.float32
@@ -291,7 +283,6 @@ def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
     Returns
     -------
     ReconstructResult
-        Mean errors by mask ratio.
 
     Raises
     ------
@@ -328,15 +319,9 @@ def reconstruct_pictures(config: ReconstructConfig) -> Job[ReconstructResult]:
 def _read(
     config: ReconstructConfig, trained: PretrainConfig
 ) -> Job[tuple[list[Pixels], int]]:
-    """Read images in an order that takes other pictures before other tiles of one.
-
-    Raises
-    ------
-    TrainingError
-        If none of the pictures can be read.
-    """
     tiles, side = config.tiles or trained.images.tiles, trained.model.image_size
     files, cache = find_pictures(config.pictures), PictureCache(256)
+    # One tile of every picture comes before a second tile of any.
     refs = [
         Tile(file, (start + tiles // 2) % tiles, (column + tiles // 2) % tiles, tiles)
         for start in range(tiles)
@@ -435,7 +420,6 @@ def _to_pixels(image: Tensor, scaling: AugmentConfig) -> Pixels:
 
 NEAR = 0.5
 """Width of the nearer Gaussian, in patches; the best of several on pathology images."""
-
 _FAR_WEIGHT = 1e-4
 
 
@@ -456,7 +440,6 @@ def blur_over(image: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
     Returns
     -------
     ndarray of uint8, shape (side, side, 3)
-        Visible patches unchanged.
     """
     patch = len(image) // len(hidden)
     seen = np.asarray(np.kron(~hidden, np.ones((patch, patch))), np.float32)
@@ -474,7 +457,6 @@ def _spread(values: NDArray[np.float32], patch: int, side: int) -> NDArray[np.fl
 
 
 _INCHES = 1.5
-
 _SMALL = {**FONT, "size": 6.0}
 
 

@@ -16,7 +16,7 @@ from napari_mcm.core.cells.classified import (
     Classified,
     colour_of,
 )
-from napari_mcm.core.mae.images import on_white
+from napari_mcm.core.mae.pictures import on_white
 from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_mcm.core.cells.annotations import Crop
     from napari_mcm.core.cells.datasets import Box
-    from napari_mcm.core.mae.images import Pixels
+    from napari_mcm.core.mae.pictures import Pixels
 
 
 _CHANNELS = (3, 4)

@@ -9,7 +9,7 @@ from psygnal import Signal
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_mcm.core.mae.config import PRESETS, PretrainConfig
-from napari_mcm.core.mae.images import ENDINGS
+from napari_mcm.core.mae.pictures import ENDINGS
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
 from napari_mcm.viewer.qt.helpers import connect

@@ -15,7 +15,7 @@ from napari_mcm.viewer.layers.manager import Overlay
 
 if TYPE_CHECKING:
     from napari_mcm.core.mae.config import PretrainConfig
-    from napari_mcm.core.mae.images import Pixels
+    from napari_mcm.core.mae.pictures import Pixels
     from napari_mcm.core.mae.reconstruction import Reconstruction
     from napari_mcm.core.slides import Slide
 
@@ -172,7 +172,8 @@ class ReconstructionModelCache:
 
 def read_picture_file(path: Path, config: PretrainConfig) -> Source:
     """Read a picture as the pre-training did: the tile in its middle, where it is cut."""
-    from napari_mcm.core.mae.images import PictureCache, Tile
+    from napari_mcm.core.mae.images import Tile
+    from napari_mcm.core.mae.pictures import PictureCache
 
     tiles = config.images.tiles
     tile = Tile(path, tiles // 2, tiles // 2, tiles)
@@ -193,7 +194,8 @@ def read_place(slide: Slide, x: float, y: float) -> Read:
 
 def first_image(config: PretrainConfig) -> Source:
     """Read the first picture that is learned from, or a patch of the first slide."""
-    from napari_mcm.core.mae.images import PictureCache, find_pictures, gather
+    from napari_mcm.core.mae.images import gather
+    from napari_mcm.core.mae.pictures import PictureCache, find_pictures
     from napari_mcm.core.runtime.jobs import run
 
     if config.pictures:
