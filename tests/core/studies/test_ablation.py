@@ -176,7 +176,7 @@ def test_a_test_split_is_scored_on_where_there_is_one(config, tmp_path):
     assert (len(images.only(TRAIN)), len(images.only(VALIDATION))) == (15, 5)
     other = study_images(config.model_copy(update={"test_split": "testb"}))
     assert len(other.only(VALIDATION)) == 2 and len(other.classes) == 5
-    with pytest.raises(ConfigError, match="nothing to score"):
+    with pytest.raises(ConfigError, match="no test images"):
         study_images(config.model_copy(update={"test_split": "val"}))
 
 
@@ -190,7 +190,7 @@ def test_runs_are_called_by_their_folder_unless_two_are_called_alike():
 
 def test_options_survive_json(config):
     assert AblationConfig.model_validate_json(config.model_dump_json()) == config
-    with pytest.raises(ValueError, match="at most at 100"):
+    with pytest.raises(ValueError, match="at most 100"):
         AblationConfig(percent=(101,))
     cell = AblationTrial(arm="mae:/a/b c", percent=1, seed=0)
     assert cell.folder.parts == ("cells", "mae_a_b_c", "1pc", "seed0")

@@ -135,10 +135,10 @@ def test_a_study_ends_in_a_table_and_a_figure(study_file):
     assert "| A |" in page and "| F − A |" in page
     assert page.index("few_shot_auroc") < page.index("similarity_auroc")
     assert result.figure.stat().st_size > 5000
-    counted = [e for e in events if isinstance(e, Progress) and e.unit == "cells"]
+    counted = [e for e in events if isinstance(e, Progress) and e.unit == "trials"]
     assert [e.done for e in counted if e.total == 6][-1] == 6
     assert any(
-        "Cell 2/6, fold s0, seed 0, E: Fine-tuning" in e.stage
+        "Trial 2/6, fold s0, seed 0, E: Fine-tuning" in e.stage
         for e in events
         if isinstance(e, Progress)
     )

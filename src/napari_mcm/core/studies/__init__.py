@@ -1,1 +1,1 @@
-"""Whole studies: many encoders or arms on the same slides, one table."""
+"""Studies: many encoders or arms, several seeds, the same slides, one table."""

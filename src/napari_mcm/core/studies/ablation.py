@@ -1,7 +1,7 @@
-"""What more labelled data buys: classifiers from several starts on nested subsets.
+"""Data-set-size ablation: classifiers from several starts on nested subsets of the labels.
 
-Every cell, whatever its arm and its number of images, takes the same number of steps
-with the same augmentation and batch; its figures are of the same test images.
+All trials take the same number of steps with the same augmentation and batch size, and are
+scored on the same test images: arms differ in their starting weights only.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ from napari_mcm.core.training import Run
 if TYPE_CHECKING:
     from distributed import Client
 
-
 _WEIGHTS = ("encoder", "checkpoint")
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class AblationResult:
-    """What an ablation leaves.
+    """Result of an ablation.
 
     Attributes
     ----------
     out : Path
         Its directory.
     table, csv : Path
-        Means and spreads for people; a row a cell for programs.
+        Means and spreads as Markdown; one row per trial as CSV.
     figures : tuple of Path
         Learning curves, and confidence by class.
     cells, images, test_images : int
-        Cells done, training images in all, and images scored on.
+        Number of finished trials, of training images in total, and of test images.
     failed : tuple of str
-        A line for each cell that failed.
+        One line for each trial that failed.
     seconds : float
         Time spent in this process.
     """
@@ -79,20 +79,19 @@ class AblationResult:
 
 
 def ablate(config: AblationConfig) -> Job[AblationResult]:
-    """Run what is not done yet of an ablation, cell by cell, and write its tables.
+    """Run the unfinished trials of an ablation and write its tables, as a job.
 
-    A cell that is done is its ``summary.json``; one that was broken off goes on from its
-    checkpoint.
+    A finished trial has a ``summary.json``; an interrupted one resumes from its checkpoint.
 
     Parameters
     ----------
     config : AblationConfig
-        Data, arms, parts, seeds.
+        Data, arms, fractions and seeds.
 
     Yields
     ------
     Event
-        Progress in cells and within them, metrics, notes.
+        Progress in trials and within them, metrics, notes.
 
     Returns
     -------
@@ -101,7 +100,7 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
     Raises
     ------
     ConfigError
-        If data or the directory are missing, or there is nothing to score on.
+        If data or the directory are missing, or there are no test images.
     RunError
         If the directory holds another ablation.
     """
@@ -110,7 +109,7 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
     began = time.monotonic()
-    yield Progress("Looking at images", 0, None, "images")
+    yield Progress("Checking images", 0, None, "images")
     images = study_images(config)
     out = config.out
     config = config.model_copy(update={"augment": common_augmentation(config)})
@@ -141,7 +140,7 @@ def _run_here(
 ) -> Job[list[str]]:
     failed = []
     for number, cell in enumerate(cells):
-        yield Progress("Ablation", number, len(cells), "cells")
+        yield Progress("Ablation", number, len(cells), "trials")
         try:
             yield from _named(run_trial(config, cell, images), cell)
         except ConfigError:
@@ -150,12 +149,22 @@ def _run_here(
             failed.append(f"{cell.describe()}: {error}")
             yield Note(failed[-1], "warning")
         write_tables(run.path, config, _rows(run.path, cells), images)
-    yield Progress("Ablation", len(cells), len(cells), "cells")
+    yield Progress("Ablation", len(cells), len(cells), "trials")
     return failed
 
 
 def study_images(config: AblationConfig) -> CellSet:
-    """Find the images: ``train`` to take subsets of, ``val`` to score on.
+    """Find the images: ``train`` to draw subsets from, ``val`` to score on.
+
+    Parameters
+    ----------
+    config : AblationConfig
+        Data and test split.
+
+    Returns
+    -------
+    CellSet
+        Training images, and test images in the split ``val``.
 
     Raises
     ------
@@ -169,7 +178,7 @@ def study_images(config: AblationConfig) -> CellSet:
     known = {name.lower(): name for name in cells.splits}
     if wanted.lower() not in known or wanted.lower() == TRAIN:
         raise ConfigError(
-            f"there is nothing to score on in {wanted!r}",
+            f"there are no test images in split {wanted!r}",
             config.data,
             f"Splits are {', '.join(cells.splits)}; --validation takes one from train",
         )
@@ -183,32 +192,62 @@ def study_images(config: AblationConfig) -> CellSet:
 
 
 def common_augmentation(config: AblationConfig) -> AugmentConfig:
-    """Settle how all arms treat images: as the first mae:RUN did, where there is one."""
+    """Return the augmentation that all arms share.
+
+    Parameters
+    ----------
+    config : AblationConfig
+        Arms and augmentation.
+
+    Returns
+    -------
+    AugmentConfig
+        That of the first ``mae:`` run, if there is one and no other was given.
+    """
     runs = [arm for arm in config.arms if arm.startswith("mae:")]
     if not runs or config.augment != AugmentConfig():
         return config.augment
     compute = settle_training(config.compute)
     recipe = load_encoder(runs[0].removeprefix("mae:"), compute).recipe
-    told = recipe.get("pretraining", {}).get("options", {}).get("augment")
-    return AugmentConfig.model_validate(told) if told else config.augment
+    recorded = recipe.get("pretraining", {}).get("options", {}).get("augment")
+    return AugmentConfig.model_validate(recorded) if recorded else config.augment
 
 
 def run_trial(
     config: AblationConfig, cell: AblationTrial, images: CellSet
 ) -> Job[None]:
-    """Train and score one cell, or what is left of it."""
+    """Train and score one trial, or finish it, as a job.
+
+    Parameters
+    ----------
+    config : AblationConfig
+        Options of the ablation.
+    cell : AblationTrial
+        The trial.
+    images : CellSet
+        All images of the ablation.
+
+    Yields
+    ------
+    Event
+
+    Raises
+    ------
+    TrainingError
+        If the loss diverges.
+    """
     assert config.out is not None
-    asked = trial_config(config, cell)
+    options = trial_config(config, cell)
     folder = config.out / cell.folder
     started = (folder / "config.json").is_file()
     run = (
         Run.open(folder)
         if started
-        else Run.create(folder, asked.model_dump(mode="json"))
+        else Run.create(folder, options.model_dump(mode="json"))
     )
     if run.summary() is not None:
         return
-    yield from classify_cells(run, asked, trial_images(cell, images))
+    yield from classify_cells(run, options, trial_images(cell, images))
     if not config.keep_weights:
         for name in _WEIGHTS:
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -216,14 +255,38 @@ def run_trial(
 
 
 def trial_images(cell: AblationTrial, images: CellSet) -> CellSet:
-    """Give a cell's training images and all test images."""
+    """Return a trial's training images and all test images.
+
+    Parameters
+    ----------
+    cell : AblationTrial
+        The trial.
+    images : CellSet
+        All images of the ablation.
+
+    Returns
+    -------
+    CellSet
+    """
     training, test = images.only(TRAIN), images.only(VALIDATION)
     subset = training.take(nested_subset(training.targets, cell.percent, cell.seed))
     return CellSet([*subset.cells, *test.cells], images.classes)
 
 
 def trial_config(config: AblationConfig, cell: AblationTrial) -> ClassifyConfig:
-    """Give a cell's options; only its start, its images and its seed are its own."""
+    """Return the training options of a trial.
+
+    Parameters
+    ----------
+    config : AblationConfig
+        Options of the ablation.
+    cell : AblationTrial
+        The trial; only start, images and seed are its own.
+
+    Returns
+    -------
+    ClassifyConfig
+    """
     assert config.out is not None
     return ClassifyConfig(
         data=config.data,
@@ -242,13 +305,13 @@ def trial_config(config: AblationConfig, cell: AblationTrial) -> ClassifyConfig:
 
 
 def _open(out: Path, config: AblationConfig, images: CellSet) -> Run:
-    asked = {**config.same_study(), "images": images.fingerprint}
+    wanted = {**config.same_study(), "images": images.fingerprint}
     if not (out / "config.json").is_file():
-        return Run.create(out, asked)
+        return Run.create(out, wanted)
     run = Run.open(out)
     before = run.config()
-    changed = sorted(name for name in asked if before.get(name) != asked[name])
-    # More parts, seeds or arms add cells; the others stay what they are.
+    changed = sorted(name for name in wanted if before.get(name) != wanted[name])
+    # More fractions, seeds or arms add trials; the finished ones remain valid.
     if set(changed) - {"percent", "seeds", "arms", "keep_weights"}:
         raise RunError(
             f"holds another ablation ({', '.join(changed)} differ)",
@@ -259,7 +322,7 @@ def _open(out: Path, config: AblationConfig, images: CellSet) -> Run:
 
 
 def _named(job: Job[None], cell: AblationTrial) -> Job[None]:
-    """Say of which cell events are."""
+    """Pass a job's events on, with the name of the trial."""
     try:
         for event in job:
             yield _renamed(event, cell)
@@ -301,26 +364,29 @@ def _draw(
     return curves, draw_confidence(run.path, rows, config, images.classes, file)
 
 
-_POLL_S = 0.2
-
-
 def run_on_cluster(
     config: AblationConfig, cells: Sequence[AblationTrial]
 ) -> Job[list[str]]:
-    """Hand out cells, and wait for them; a cancel stops workers at their next step.
+    """Run trials on a cluster and wait for them, as a job.
 
-    Workers see the same files under the same paths.
+    Cancelling stops workers at their next step. Workers must see the same files under
+    the same paths.
 
     Parameters
     ----------
     config : AblationConfig
-        With the scheduler's address.
+        Options, with the scheduler's address.
     cells : sequence of AblationTrial
+        Trials to run.
+
+    Yields
+    ------
+    Event
 
     Returns
     -------
     list of str
-        A line for each cell that failed.
+        One line for each trial that failed.
 
     Raises
     ------
@@ -328,11 +394,11 @@ def run_on_cluster(
         If the cluster cannot be reached, or its library is missing.
     """
     assert config.data is not None and config.out is not None
-    # Workers have working directories of their own.
+    # Workers run in other working directories: relative paths would not be found.
     paths = {"data": config.data.absolute(), "out": config.out.absolute()}
     settings = config.model_copy(update=paths).model_dump(mode="json")
     with ExitStack() as stack:
-        yield Progress("Looking for the cluster", 0, None, "workers")
+        yield Progress("Connecting to the cluster", 0, None, "workers")
         client = stack.enter_context(_connect(str(config.scheduler)))
         return (yield from _distribute(client, settings, cells))
 
@@ -354,8 +420,8 @@ def _distribute(
     try:
         while waiting:
             done = len(futures) - len(waiting)
-            yield Progress("Ablation on the cluster", done, len(futures), "cells")
-            time.sleep(_POLL_S)
+            yield Progress("Ablation on the cluster", done, len(futures), "trials")
+            time.sleep(_POLL_SECONDS)
             for future in [future for future in waiting if future.done()]:
                 problem = _problem(future)
                 cell = waiting.pop(future)
@@ -370,34 +436,34 @@ def _distribute(
 
 
 def run_one_trial(settings: dict[str, Any], cell: dict[str, Any], stop: str) -> str:
-    """Run one cell on a worker.
+    """Run one trial on a worker.
 
     Parameters
     ----------
     settings : dict
-        An :class:`AblationConfig`, as JSON has it.
+        An :class:`AblationConfig` as JSON.
     cell : dict
-        An :class:`AblationTrial`, likewise.
+        An :class:`AblationTrial` as JSON.
     stop : str
         Name of the cluster's event that stops it.
 
     Returns
     -------
     str
-        What failed; "" where all went well.
+        The error; "" if there was none.
     """
     from distributed import Event
 
     config = AblationConfig.model_validate(settings)
-    stopped, asked = Event(stop), time.monotonic()
+    stopped, checked = Event(stop), time.monotonic()
     try:
         job = run_trial(
             config, AblationTrial.model_validate(cell), study_images(config)
         )
         try:
             for _ in job:
-                if time.monotonic() - asked > 1:
-                    asked = time.monotonic()
+                if time.monotonic() - checked > 1:
+                    checked = time.monotonic()
                     if stopped.is_set():
                         return "was cancelled"
         finally:
@@ -408,7 +474,7 @@ def run_one_trial(settings: dict[str, Any], cell: dict[str, Any], stop: str) -> 
 
 
 def _problem(future: Any) -> str:
-    # What failed on a worker may be anything, a lost worker among them.
+    # Workers can raise anything, also because they were lost.
     try:
         return str(future.result())
     except Exception as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""Options of the data-set-size ablation, and its cells."""
+"""Options of the data-set-size ablation, and its trials."""
 
 from __future__ import annotations
 
@@ -19,36 +19,39 @@ _SUBSETS = 29
 
 
 class AblationConfig(BaseModel):
-    """What more labelled data buys, by what a classifier starts from."""
+    """Classifiers from several starts, trained on fractions of the labelled images."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path | None = Field(None, description="Folder or table of labelled images.")
     out: Path | None = Field(
-        None, description="Directory of the ablation; what is done there is kept."
+        None, description="Directory of the ablation; finished trials in it are kept."
     )
     arms: tuple[str, ...] = Field(
         ("scratch",),
         min_length=1,
-        description="What classifiers start from: scratch, mae:RUN, or an encoder. With a "
-        "mae:RUN, scratch is the same network without its weights.",
+        description="Starts to compare: scratch, mae:RUN, or an encoder. With a mae:RUN, "
+        "scratch is the same network with random weights.",
     )
     percent: tuple[float, ...] = Field(
         (1.0, 10.0, 50.0, 100.0),
         min_length=1,
-        description="Parts of the training images, in percent; each holds the smaller "
-        "ones, and one image of each class at least.",
+        description="Label fractions: percentages of the training images. Each subset "
+        "contains the smaller ones, and at least one image of each class.",
     )
     seeds: int = Field(
-        3, ge=1, le=100, description="Repetitions: other subsets, order and weights."
+        3,
+        ge=1,
+        le=100,
+        description="Repetitions with other subsets, order and random weights.",
     )
     test_split: str = Field(
         "",
-        description="Split to score on; by default a test split where there is one, else "
+        description="Split to score on; by default a test split if there is one, else "
         "the validation split, which is used for nothing else.",
     )
     keep_weights: bool = Field(
-        False, description="Keep each cell's classifier, not only its predictions."
+        False, description="Keep each trial's classifier, not only its predictions."
     )
     labels: LabelsConfig = LabelsConfig()
     model: ModelConfig = ModelConfig(model="tiny")
@@ -56,16 +59,15 @@ class AblationConfig(BaseModel):
     augment: AugmentConfig = AugmentConfig()
     compute: ExactComputeConfig = ComputeConfig(precision="float32")
     workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
-    cache_mb: int = Field(
-        256, ge=0, description="Decoded pictures kept in memory, in MB."
-    )
+    cache_mb: int = Field(256, ge=0, description="Memory for decoded pictures, in MB.")
     chunk_images: Chunk = Field(
         "auto",
-        description="Images computed at once within a step; auto keeps a cancel under a "
-        "second on a CPU.",
+        description="Images computed at once within a step; auto keeps cancelling under "
+        "a second on a CPU.",
     )
     scheduler: str | None = Field(
-        None, description="Address of a dask.distributed scheduler to hand cells to."
+        None,
+        description="Address of a dask.distributed scheduler that runs the trials.",
     )
 
     @model_validator(mode="before")
@@ -77,7 +79,7 @@ class AblationConfig(BaseModel):
     @classmethod
     def _parts(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if any(not 0 < value <= 100 for value in values):
-            raise ValueError("a percentage lies above 0 and at most at 100")
+            raise ValueError("a percentage must lie above 0 and be at most 100")
         return tuple(sorted(set(values)))
 
     @field_validator("arms")
@@ -86,20 +88,47 @@ class AblationConfig(BaseModel):
         return tuple(dict.fromkeys(values))
 
     def same_study(self) -> dict[str, object]:
-        """Give the options that results depend on, ready for JSON."""
+        """Return the options that results depend on, ready for JSON.
+
+        Returns
+        -------
+        dict of str to object
+            Without paths, machine and speed options.
+        """
         how = {"out", "compute", "workers", "cache_mb", "chunk_images", "scheduler"}
         return self.model_dump(mode="json", exclude=how)
 
 
 def arm_names(arms: Sequence[str]) -> dict[str, str]:
-    """Name arms for tables and figures: a run by its folder, where that tells it."""
+    """Return short names of arms for tables and figures.
+
+    Parameters
+    ----------
+    arms : sequence of str
+        Arms as given: ``scratch``, ``mae:RUN`` or an encoder.
+
+    Returns
+    -------
+    dict of str to str
+        By arm; a run by its folder's name, where that is unique.
+    """
     short = {arm: re.sub(r"^mae:.*[/\\]", "mae:", arm.rstrip("/\\")) for arm in arms}
     taken = list(short.values())
     return {arm: s if taken.count(s) == 1 else arm for arm, s in short.items()}
 
 
 class AblationTrial(BaseModel):
-    """One classifier of the ablation."""
+    """One classifier of the ablation.
+
+    Attributes
+    ----------
+    arm : str
+        What it starts from.
+    percent : float
+        Percentage of the training images.
+    seed : int
+        Random seed of subset, order and weights.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -109,17 +138,40 @@ class AblationTrial(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Where it lies in the ablation's directory."""
+        """Return the trial's folder, relative to the ablation's directory.
+
+        Returns
+        -------
+        Path
+            Such as ``cells/scratch/10pc/seed0``.
+        """
         arm = re.sub(r"[^A-Za-z0-9_.-]+", "_", self.arm).strip("_.")[-60:]
         return Path("cells") / arm / f"{self.percent:g}pc" / f"seed{self.seed}"
 
     def describe(self) -> str:
-        """Name it for people."""
+        """Return the trial's name for display.
+
+        Returns
+        -------
+        str
+            Such as ``"scratch, 10 %, seed 0"``.
+        """
         return f"{self.arm}, {self.percent:g} %, seed {self.seed}"
 
 
 def ablation_trials(config: AblationConfig) -> list[AblationTrial]:
-    """List all cells: small subsets first, all arms of a subset after each other."""
+    """List all trials: small subsets first, all arms of a subset after each other.
+
+    Parameters
+    ----------
+    config : AblationConfig
+        Fractions, seeds and arms.
+
+    Returns
+    -------
+    list of AblationTrial
+        In the order in which they run.
+    """
     return [
         AblationTrial(arm=arm, percent=percent, seed=seed)
         for percent in config.percent
@@ -129,7 +181,20 @@ def ablation_trials(config: AblationConfig) -> list[AblationTrial]:
 
 
 def arm_start(arm: str, arms: Sequence[str]) -> str:
-    """Tell what an arm starts from; scratch has the network of the first mae:RUN."""
+    """Return what an arm starts from.
+
+    Parameters
+    ----------
+    arm : str
+        The arm.
+    arms : sequence of str
+        All arms.
+
+    Returns
+    -------
+    str
+        As ``--init``; ``scratch`` has the network of the first ``mae:`` run.
+    """
     runs = [other for other in arms if other.startswith("mae:")]
     if arm == "scratch" and runs:
         return f"scratch:{runs[0].removeprefix('mae:')}"
@@ -139,21 +204,21 @@ def arm_start(arm: str, arms: Sequence[str]) -> str:
 def nested_subset(
     targets: NDArray[np.int64], percent: float, seed: int
 ) -> NDArray[np.int64]:
-    """Choose a part of the images, class by class.
+    """Choose a percentage of the images, class by class.
 
     Parameters
     ----------
     targets : ndarray of int64, shape (N,)
-        Their classes.
+        Class of each image.
     percent : float
-        Part of each class; one image at least where it has any.
+        Percentage of each class; at least one image where it has any.
     seed : int
-        Of the choice; subsets of one seed hold each other.
+        Random seed; of two subsets with the same seed, the larger contains the smaller.
 
     Returns
     -------
     ndarray of int64
-        Numbers of the images, in order.
+        Indices of the chosen images, sorted.
     """
     chosen = []
     for name in np.unique(targets):

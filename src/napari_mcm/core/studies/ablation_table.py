@@ -1,4 +1,4 @@
-"""Tables of an ablation: a row a cell for programs, means and gains for people."""
+"""Tables and figures of an ablation: one row per trial as CSV, means and gains as Markdown."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ _FEW = "\\*"
 
 @dataclass(frozen=True)
 class Row:
-    """A cell that is done.
+    """Metrics of a finished trial.
 
     Attributes
     ----------
     cell : AblationTrial
+        The trial.
     images : int
-        Trained on.
+        Number of training images.
     scores, majority : mapping of str to float
-        Of the test images; and of calling all of them the commonest class.
+        Metrics on the test images, and those of the majority-class baseline.
     """
 
     cell: AblationTrial
@@ -61,7 +62,20 @@ class Row:
 
 
 def make_row(cell: AblationTrial, summary: Mapping[str, Any]) -> Row:
-    """Make a row of a finished cell's summary."""
+    """Return the row of a finished trial.
+
+    Parameters
+    ----------
+    cell : AblationTrial
+        The trial.
+    summary : mapping
+        Its ``summary.json``.
+
+    Returns
+    -------
+    Row
+        Its metrics.
+    """
     scores = summary["scores"]
     return Row(cell, summary["images"], scores["scores"], scores["majority"])
 
@@ -69,14 +83,46 @@ def make_row(cell: AblationTrial, summary: Mapping[str, Any]) -> Row:
 def write_tables(
     out: Path, config: AblationConfig, rows: Sequence[Row], images: CellSet
 ) -> tuple[Path, Path]:
-    """Write ``ablation.md`` and ``ablation.csv``; gives both paths."""
+    """Write ``ablation.md`` and ``ablation.csv``.
+
+    Parameters
+    ----------
+    out : Path
+        Directory of the ablation.
+    config : AblationConfig
+        Its options.
+    rows : sequence of Row
+        Finished trials.
+    images : CellSet
+        All images.
+
+    Returns
+    -------
+    tuple of Path
+        The Markdown file and the CSV file.
+    """
     write_text(out / "ablation.csv", _csv(rows))
     write_text(out / "ablation.md", ablation_page(config, rows, images))
     return out / "ablation.md", out / "ablation.csv"
 
 
 def ablation_page(config: AblationConfig, rows: Sequence[Row], images: CellSet) -> str:
-    """Write an ablation as Markdown: set-up, table, gains, and what is unreliable."""
+    """Return an ablation as Markdown: set-up, metrics, gains, unreliable classes.
+
+    Parameters
+    ----------
+    config : AblationConfig
+        Options of the ablation.
+    rows : sequence of Row
+        Finished trials.
+    images : CellSet
+        All images.
+
+    Returns
+    -------
+    str
+        The page.
+    """
     parts = [_about(config, images), _table(config, rows), _gains(config, rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -100,16 +146,19 @@ def _about(config: AblationConfig, images: CellSet) -> str:
         for name, count in test.support.items()
     )
     lines = [
-        "# What more labelled data buys",
+        "# Label-fraction ablation",
         "",
         f"{len(training)} images to train on, {len(test)} to test on "
-        f"({support}; training/test). Each cell: {fit.steps} steps of "
+        f"({support}; training/test). Each trial: {fit.steps} steps of "
         f"{fit.batch_size} images, {fit.learn}, {config.seeds} seed(s); mean ± standard "
         "deviation over seeds (subset, order and random weights). Precision, recall and "
-        "F1 are macro averages over classes that the test has.",
+        "F1 are macro averages over classes with test images.",
     ]
     if few:
-        lines += ["", f"\\* under {UNRELIABLE} test images: its scores say nothing."]
+        lines += [
+            "",
+            f"\\* fewer than {UNRELIABLE} test images: scores are unreliable.",
+        ]
     return "\n".join(lines)
 
 
@@ -184,11 +233,26 @@ _COLOURS = ("#595959", BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E
 
 
 Answers = dict[str, tuple[list[float], list[float]]]
-"""By class: confidences of right and of wrong answers."""
+"""By class: confidences of right and of wrong predictions."""
 
 
 def draw_curves(rows: Sequence[Row], arms: Sequence[str], path: Path) -> Path:
-    """Draw scores against training images: means, spreads over seeds, each seed."""
+    """Draw metrics against the number of training images: means, spreads, each seed.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Finished trials, at least one.
+    arms : sequence of str
+        The arms, in order.
+    path : Path
+        File to write.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     figure = Figure(figsize=(3.2 * len(_SHOWN), 3.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     called = arm_names(arms)
@@ -236,9 +300,27 @@ def draw_confidence(
     classes: Sequence[str],
     path: Path,
 ) -> Path:
-    """Draw box plots of confidence by true class, for right and for wrong answers.
+    """Draw box plots of confidence by true class, for right and for wrong predictions.
 
-    Rows are parts of the data, columns are arms; all seeds together.
+    Rows are fractions of the data, columns are arms; all seeds together.
+
+    Parameters
+    ----------
+    out : Path
+        Directory of the ablation.
+    rows : sequence of Row
+        Finished trials.
+    config : AblationConfig
+        Options of the ablation.
+    classes : sequence of str
+        Names of the classes.
+    path : Path
+        File to write.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     shape = (len(config.percent), len(config.arms))
     size = (max(2.2, 0.55 * len(classes)) * shape[1] + 0.6, 1.9 * shape[0] + 0.8)

@@ -1,4 +1,4 @@
-"""Where the time goes: each stage from the file to the feature file, measured alone."""
+"""Benchmark of reading and extraction: each stage measured alone, and the whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BYTES_AT_A_TIME = 2**20
 
 
 class BenchConfig(BaseModel):
-    """What is measured, and on which slide."""
+    """What to measure, and on which slide."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class BenchConfig(BaseModel):
         description="A timm name, offline:NAME, a run or a safetensors file.",
     )
     patches: int = Field(
-        256, ge=8, le=100_000, description="Neighbouring patches on tissue to take."
+        256, ge=8, le=100_000, description="Number of neighbouring tissue patches."
     )
     workers: int = Field(2, ge=1, le=64, description="Threads that read slides ahead.")
     read: ReadConfig = ReadConfig()
@@ -54,16 +54,16 @@ class BenchConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the way, done alone.
+    """One stage of the pipeline, measured alone.
 
     Attributes
     ----------
     name : str
-        What is done.
+        Name of the stage.
     seconds : float
-        For all patches, by one thread (`encode`: by all that it computes with).
+        Seconds for all patches on one thread (`encode`: on all threads that it uses).
     threads : int
-        How many may do it at a time in an extraction.
+        Number of threads that run it at the same time in an extraction.
     """
 
     name: str
@@ -73,18 +73,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What a measurement found.
+    """Result of a benchmark.
 
     Attributes
     ----------
     slide : str
-        Its name.
+        Name of the slide.
     patches : int
-        How many were measured.
+        Number of patches measured.
     stages : tuple of Stage
-        In the order in which a patch goes through them.
-    rates : mapping of str to float
-        Patches a second of whole runs.
+        In the order of the pipeline.
+    rates : dict of str to float
+        Patches per second of whole runs.
     """
 
     slide: str
@@ -94,9 +94,14 @@ class BenchResult:
 
     @property
     def bottleneck(self) -> str:
-        """The stage that takes longest where all of them overlap.
+        """Return the stage that takes longest where all of them overlap.
 
         Stages that readers do in turn count together, shared among their threads.
+
+        Returns
+        -------
+        str
+            Name of the stage.
         """
         reading = [stage for stage in self.stages if stage.threads > 1]
         shared = sum(stage.seconds / stage.threads for stage in reading)
@@ -111,21 +116,22 @@ class BenchResult:
 
 
 def bench(config: BenchConfig) -> Job[BenchResult]:
-    """Measure reading or extraction, stage by stage.
+    """Measure reading or extraction, stage by stage, as a job.
 
     Parameters
     ----------
     config : BenchConfig
-        What, and on which slide.
+        What to measure, and on which slide.
 
     Yields
     ------
     Event
-        Which stage is measured.
+        The stage that is measured.
 
     Returns
     -------
     BenchResult
+        Seconds by stage, and rates of whole runs.
 
     Raises
     ------
@@ -167,7 +173,7 @@ def _some_patches(slide: Slide, config: BenchConfig) -> PatchGrid:
 def _reading(
     path: Path, slide: Slide, grid: PatchGrid, config: BenchConfig
 ) -> Job[list[Stage]]:
-    """Time reading bytes, decoding tiles, and making patches of decoded tiles."""
+    """Time reading bytes, decoding tiles, and resampling decoded tiles to patches."""
     level = slide.levels[slide.plan(grid.mpp).level]
     needed = _tiles_under(slide, grid)
     yield Progress("Decoding", 0, len(needed), "tiles")
@@ -191,17 +197,17 @@ def _reading(
 def _encoding(
     slide: Slide, grid: PatchGrid, encoder: Encoder, config: BenchConfig
 ) -> Job[list[Stage]]:
-    """Time the measures of quality and the encoder, on pixels that are ready."""
+    """Time the quality measures and the encoder, on pixels in memory."""
     size = (grid.patch_size, grid.patch_size)
     some = [slide.read(xy, size, grid.mpp) for xy in grid.xy[: 4 * encoder.chunk]]
     pixels = np.stack(some)
-    looked = _timed(lambda: [measure(patch, grid.mpp) for patch in pixels])
+    measuring = _timed(lambda: [measure(patch, grid.mpp) for patch in pixels])
     encoder.encode(pixels[: encoder.chunk])
     yield Progress("Encoding", 0, None)
     seconds = _timed(lambda: encoder.encode(pixels))
     times = len(grid) / len(pixels)
     return [
-        Stage("quality", looked * times, config.workers),
+        Stage("quality", measuring * times, config.workers),
         Stage("encode", seconds * times),
     ]
 
@@ -209,7 +215,7 @@ def _encoding(
 def _extracting(
     path: Path, grid: PatchGrid, encoder: Encoder, config: BenchConfig, folder: str
 ) -> Job[dict[str, float]]:
-    """Time the whole way, the file opened anew."""
+    """Time the whole extraction, on a newly opened file."""
     with config.read.open(path) as slide:
         file = feature_path(Path(folder) / "features", slide)
         began = time.perf_counter()
@@ -218,7 +224,7 @@ def _extracting(
 
 
 def _read_rate(path: Path, grid: PatchGrid, config: BenchConfig, threads: int) -> float:
-    """Read all patches in order from a file opened anew, each thread a part of them."""
+    """Read all patches in order from a newly opened file, divided among threads."""
     corners = [(int(x), int(y)) for x, y in grid.xy]
     size, share = (grid.patch_size, grid.patch_size), -(-len(corners) // threads)
     parts = [corners[i : i + share] for i in range(0, len(corners), share)]
@@ -249,7 +255,7 @@ def _tiles_under(slide: Slide, grid: PatchGrid) -> list[tuple[int, int]]:
 
 
 def _time_to_read(path: Path) -> float:
-    """Time reading a slide's files from one end to the other; 0 for remote ones."""
+    """Time reading a slide's files from start to end; 0 for remote ones."""
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
 
     def read() -> None:

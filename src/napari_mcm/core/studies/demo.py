@@ -1,4 +1,4 @@
-"""The main job end to end: grid, fine-tuning, features, heatmaps and a report."""
+"""The main workflow end to end: grid, fine-tuning, features, heatmaps and a report."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from napari_mcm.core.training import Run
 
 
 class DemoConfig(BaseModel):
-    """The whole main job on the embedded sample, or on given slides."""
+    """The main workflow on a generated sample, or on given slides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    out: Path | None = Field(None, description="Directory for everything that is made.")
+    out: Path | None = Field(None, description="Directory for all output.")
     slide: tuple[Path, ...] = Field(
-        (), description="Slides to use in place of the generated sample."
+        (), description="Slides to use instead of a generated sample."
     )
     fast: bool = Field(False, description="A smaller sample and fewer windows.")
     student: str = Field(
@@ -62,27 +62,27 @@ class DemoConfig(BaseModel):
         None, description="Query point x,y in level-0 pixels of the first slide."
     )
     windows: int = Field(
-        120, ge=1, description="Context windows to learn from, about, in the one epoch."
+        120, ge=1, description="Approximate number of context windows to train on."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: int = Field(0, ge=0, description="Random seed.")
     read: ReadConfig = ReadConfig()
     compute: ComputeConfig = ComputeConfig()
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo leaves.
+    """Result of the demo.
 
     Attributes
     ----------
     run_dir, report : Path
-        The directory of everything, and the page that shows it.
+        The directory with all output, and the HTML report.
     figures : tuple of Path
-        Pictures.
-    metrics : mapping
-        Losses, rates, and how similar patches are on average.
+        Figures.
+    metrics : dict
+        Losses, rates, and mean similarities.
     seconds : float
-        Time of the whole job.
+        Duration of the whole job.
     """
 
     run_dir: Path
@@ -94,7 +94,7 @@ class DemoResult:
 
 @dataclass
 class _Stopwatch:
-    """Seconds by stage, in the order in which they came."""
+    """Seconds by stage, in order."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -106,12 +106,12 @@ class _Stopwatch:
 
 
 def demo(config: DemoConfig) -> Job[DemoResult]:
-    """Do the main job from end to end and write a report.
+    """Run the main workflow from end to end and write a report, as a job.
 
     Parameters
     ----------
     config : DemoConfig
-        Where to write, and which slides; the generated sample where none is given.
+        Output directory, and slides; by default a generated sample.
 
     Yields
     ------
@@ -121,6 +121,7 @@ def demo(config: DemoConfig) -> Job[DemoResult]:
     Returns
     -------
     DemoResult
+        Report, figures and metrics.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def demo(config: DemoConfig) -> Job[DemoResult]:
     GridError
         If the first slide holds no tissue.
     RunError
-        If the directory holds a demo already.
+        If the directory holds a demo with other options.
     """
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
@@ -181,18 +182,18 @@ def _lay_grid(
     tissue = find_tissue(slide, TissueConfig())
     grid = make_grid(slide, tissue, GridConfig(mpp=mpp))
     if len(grid) < 2:
-        raise GridError("holds no tissue to work on", slide.path)
+        raise GridError("holds no tissue", slide.path, "Choose another slide")
     return tissue, grid
 
 
 def _finetuning(
     config: DemoConfig, paths: tuple[Path, ...], grid: PatchGrid
 ) -> FinetuneConfig:
-    """Choose window placements so that the epoch has about the windows asked for."""
+    """Choose window placements so that the epoch has about as many windows as requested."""
     wanted = config.windows // 3 if config.fast else config.windows
     per_placement = max(len(grid) // 16 * len(paths), 1)
     return FinetuneConfig(
-        # What the demo is to show, though plain distillation is the default.
+        # The demo shows MCM-KD, although plain distillation is the default.
         preset="mcm-kd",
         slides=tuple(paths),
         student=config.student,
@@ -208,7 +209,13 @@ def _finetuning(
 
 
 def _learn(config: FinetuneConfig) -> Job[FinetuneResult]:
-    """Fine-tune, or go on where an earlier demo of the same options was stopped."""
+    """Fine-tune, or resume an interrupted demo with the same options.
+
+    Raises
+    ------
+    RunError
+        If the directory holds a demo with other options.
+    """
     run = Run(config.out or Path())
     if run.config_file.exists():
         if FinetuneConfig.model_validate(run.config()) != config:
@@ -237,15 +244,24 @@ def _extract(
 
 
 def _query(features: FeatureSet, config: DemoConfig) -> int:
-    """Take the patch asked for, or the one whose similarities differ most.
+    """Return the requested patch, or the one whose similarities vary most.
 
-    A patch to which some tissue is alike and other tissue is not makes the map that a
-    person would look for; it is chosen by the untouched student, for all three alike.
+    A patch that is similar to some tissue and dissimilar to other tissue gives an
+    informative map. It is chosen by the untouched student, and used for all three
+    encoders.
+
+    Raises
+    ------
+    GridError
+        If no patch with features lies at the requested place.
     """
     if config.at is not None:
         index = features.grid.index_at(*config.at)
         if index is None or not features.ok[index]:
-            raise GridError(f"no patch lies at {config.at[0]:g},{config.at[1]:g}")
+            raise GridError(
+                f"no patch lies at {config.at[0]:g},{config.at[1]:g}",
+                hint="Choose a place on tissue with --at X,Y",
+            )
         return index
     candidates = np.flatnonzero(features.ok)[:: max(len(features) // 256, 1)]
     similarities = SimilarityIndex(features)
@@ -306,22 +322,29 @@ def write_report(
     metrics: Mapping[str, Any],
     stages: Mapping[str, float],
 ) -> Path:
-    """Write the report as one HTML file that needs no other.
+    """Write the report as one self-contained HTML file.
 
     Parameters
     ----------
     path : Path
-        The page.
-    slide, grid
-        What was looked at.
+        File to write.
+    slide : Slide
+        The slide, open.
+    grid : PatchGrid
+        Its patches.
     config : DemoConfig
-        How.
+        Options of the demo.
     figures : mapping of str to Path
         PNG files: ``grid``, ``loss``, ``similarity``.
     metrics : mapping
-        Figures of the job.
+        Metrics of the demo.
     stages : mapping of str to float
         Seconds by stage.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     template = resources.files("napari_mcm.core.studies") / "report.html.jinja"
     # File names and options come from outside: everything is escaped.

@@ -1,4 +1,4 @@
-"""A grid of arms, seeds and folds as one long job that can be gone on with."""
+"""A grid of arms, seeds and folds as one long job that can be resumed."""
 
 from __future__ import annotations
 
@@ -42,39 +42,44 @@ class ArmEvaluator(Protocol):
         config: FinetuneConfig,
         options: Mapping[str, Any],
     ) -> Job[dict[str, float]]:
-        """Give figures by name.
+        """Measure an encoder, as a job.
 
         Parameters
         ----------
         encoder : str
             What :func:`load_encoder` takes.
         train, test : sequence of StudySlide
-            Slides that labels may be learned from, and that are judged.
+            Slides whose labels classifiers are trained on, and slides to test on.
         folder : Path
-            To keep features in.
+            Folder for features.
         config : FinetuneConfig
             Patches and tissue of the study.
         options : mapping
             The study's options of the evaluation.
+
+        Returns
+        -------
+        dict of str to float
+            Value by measure.
         """
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study leaves.
+    """Result of a study.
 
     Attributes
     ----------
     out : Path
         Its directory.
     table, csv : Path
-        Figures by arm, for people and for programs.
+        Metrics by arm as Markdown; one row per trial as CSV.
     figure : Path or None
-        The same drawn; None where there are no figures.
+        The same as a figure; None where there are no metrics.
     cells : int
-        Cells that are done.
+        Number of finished trials.
     failed : tuple of str
-        A line for each cell that failed.
+        One line for each trial that failed.
     seconds : float
         Time spent in this process.
     """
@@ -91,43 +96,43 @@ class StudyResult:
 def run_study(
     config: StudyConfig, judge: ArmEvaluator | None = None
 ) -> Job[StudyResult]:
-    """Run what is not done yet of a study, cell by cell, and write its table.
+    """Run the unfinished trials of a study and write its table, as a job.
 
-    A cell that is done is its ``summary.json``; one that was broken off goes on within
-    its fine-tuning. The table is written anew after each cell, so that it can be looked
-    at while the rest runs; the figure is drawn at the end.
+    A finished trial has a ``summary.json``; an interrupted one resumes its fine-tuning.
+    The table is written after each trial, so that you can read it while the rest runs;
+    the figure is drawn at the end.
 
     Parameters
     ----------
     config : StudyConfig
         Slides, arms, seeds, folds.
     judge : callable, optional
-        Measures an encoder; by default linear probe, retrieval and the rest of
-        ``napari-mcm evaluate``.
+        Measures an encoder; by default the measures of ``napari-mcm evaluate``.
 
     Yields
     ------
     Event
-        Progress in cells and within them, metrics, notes.
+        Progress in trials and within them, metrics, notes.
 
     Returns
     -------
     StudyResult
+        Table and figure.
 
     Raises
     ------
     ConfigError
         If slides, arms or the directory are missing, or an arm's options are wrong.
     RunError
-        If a cell that is done was made with other options.
+        If a finished trial was made with other options.
     """
     began = time.monotonic()
     cells = _checked_cells(config)
     assert config.out is not None
-    judge = judge or _usual_judge(config)
+    judge = judge or _default_evaluator(config)
     write_json(config.out / "study.json", config.model_dump(mode="json"))
     done = [summary for cell in cells if (summary := _summary(config, cell))]
-    meter = Meter("Study", len(cells), "cells", len(done))
+    meter = Meter("Study", len(cells), "trials", len(done))
     cache = TeacherCache(config.teacher_cache_mb)
     failed: list[str] = []
     for number, cell in enumerate(cells, 1):
@@ -137,7 +142,7 @@ def run_study(
         try:
             job = _run_cell(config, cell, judge, cache)
             done.append(
-                (yield from _inside(f"Cell {number}/{len(cells)}, {cell.name}", job))
+                (yield from _inside(f"Trial {number}/{len(cells)}, {cell.name}", job))
             )
         except (ConfigError, RunError):
             raise
@@ -158,7 +163,13 @@ def run_study(
 
 
 def _checked_cells(config: StudyConfig) -> list[Trial]:
-    """List the cells once all arms' options are known to be valid."""
+    """List the trials once all arms' options are known to be valid.
+
+    Raises
+    ------
+    ConfigError
+        If slides, arms or the directory are missing, or an option is wrong.
+    """
     if not config.slides or not config.arms:
         raise ConfigError("a study needs slides and arms")
     if config.out is None:
@@ -166,21 +177,24 @@ def _checked_cells(config: StudyConfig) -> list[Trial]:
     for slide in config.slides:
         for path in (slide.slide, slide.labels):
             if path is not None and not path.exists():
-                raise ConfigError("no such file", path, "Check the study's paths")
+                raise ConfigError(
+                    "file does not exist", path, "Check the study's paths"
+                )
     for name in config.arms:
         arm_config(config, name, 0, (), None)
     return make_trials(config, make_folds(config))
 
 
-def _usual_judge(config: StudyConfig) -> ArmEvaluator:
-    from napari_mcm.core.studies import study_evaluation as study_judge
+def _default_evaluator(config: StudyConfig) -> ArmEvaluator:
+    from napari_mcm.core.studies import study_evaluation
 
-    study_judge.evaluation_options(config.evaluation)
-    return study_judge.evaluate_arm
+    # Wrong options are reported before any trial runs.
+    study_evaluation.evaluation_options(config.evaluation)
+    return study_evaluation.evaluate_arm
 
 
 def _inside(stage: str, job: Job[dict[str, Any]]) -> Job[dict[str, Any]]:
-    """Pass on a cell's events, saying which cell's they are."""
+    """Pass a trial's events on, with its name."""
     try:
         while True:
             try:
@@ -214,7 +228,7 @@ def _run_cell(
         known = {"student": config.student, "teacher": config.teacher}
         encoder = known.get(arm.encoder, arm.encoder)
     trained = time.monotonic()
-    # An encoder that is taken as it is has the same features in all folds.
+    # An encoder that is not fine-tuned has the same features in all folds.
     shared = config.out / "features" / cell.arm
     features = folder / "features" if arm.encoder is None else shared
     figures: dict[str, float] = yield from judge(
@@ -258,24 +272,24 @@ def _options(config: StudyConfig, cell: Trial) -> FinetuneConfig:
 
 
 def _identity(config: StudyConfig, cell: Trial) -> dict[str, Any]:
-    """Tell what a cell's figures depend on, ready for JSON."""
+    """Return everything that a trial's metrics depend on, ready for JSON."""
     arm = config.arms[cell.arm]
     return {
-        "options": None if arm.encoder else _telling(_options(config, cell)),
+        "options": None if arm.encoder else _relevant(_options(config, cell)),
         "encoder": arm.encoder,
         "test": [slide.model_dump(mode="json") for slide in cell.fold.test],
         "evaluation": dict(config.evaluation),
     }
 
 
-def _telling(options: FinetuneConfig) -> dict[str, Any]:
-    """Give the options that figures depend on; a preset's name adds nothing to its options."""
-    idle = {"out", "workers", "checkpoint_seconds", "compute", "preset"}
-    return options.model_dump(mode="json", exclude=idle)
+def _relevant(options: FinetuneConfig) -> dict[str, Any]:
+    """Return the options that metrics depend on; a preset's name adds nothing to them."""
+    irrelevant = {"out", "workers", "checkpoint_seconds", "compute", "preset"}
+    return options.model_dump(mode="json", exclude=irrelevant)
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:
-    """Read what a cell was begun with; what an older program did not know is at default."""
+    """Read a trial's options; those that an older version did not have get their default."""
     begun = _read(folder / "cell.json")
     if begun is None or begun["options"] is None:
         return begun
@@ -283,25 +297,25 @@ def _begun(folder: Path) -> dict[str, Any] | None:
         options = FinetuneConfig.model_validate(begun["options"])
     except ValidationError:
         return begun
-    return begun | {"options": _telling(options)}
+    return begun | {"options": _relevant(options)}
 
 
 def _summary(config: StudyConfig, cell: Trial) -> dict[str, Any] | None:
-    """Read a cell's result, None where it is not done.
+    """Read a trial's result; None if it is not finished.
 
     Raises
     ------
     RunError
-        If it was begun with other options.
+        If it was started with other options.
     """
     assert config.out is not None
     folder = cell.folder(config.out)
     begun = _begun(folder)
     if begun is not None and begun != json.loads(json.dumps(_identity(config, cell))):
         raise RunError(
-            "was begun with other options or slides",
+            "was started with other options or slides",
             folder,
-            "Remove it to do it again, or choose another --out",
+            "Remove it to run it again, or choose another --out",
         )
     return _read(folder / "summary.json")
 
@@ -313,7 +327,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(
-            f"cannot be read ({error})", path, "Remove it to do its cell again"
+            f"cannot be read ({error})", path, "Remove it to run its trial again"
         ) from error
     return content
 

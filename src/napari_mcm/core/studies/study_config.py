@@ -1,4 +1,4 @@
-"""What a study compares: arms, on which slides, how often, and against what."""
+"""Options of a study: arms, slides, seeds, folds and controls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SET_BY_THE_STUDY = ("out", "slides", "preset")
 
 
 class StudySlide(BaseModel):
-    """A slide, and where its labels are."""
+    """A slide and its labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,26 +30,27 @@ class StudySlide(BaseModel):
     )
     fold: Name | None = Field(
         None,
-        description="Held out together with the slides of the same name; by default "
-        "each slide by itself.",
+        description="Name of the fold; slides of a fold are held out together. By "
+        "default each slide is a fold.",
     )
 
 
 class Arm(BaseModel):
-    """One way to get an encoder."""
+    """One way to get an encoder: take it as it is, or fine-tune one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: str | None = Field(
         None,
-        description="An encoder that is taken as it is: student, teacher, or any that "
-        "can be loaded. Without it one is fine-tuned.",
+        description="An encoder that is not fine-tuned: student, teacher, or any that "
+        "can be loaded. Without it, the arm fine-tunes the student.",
     )
     preset: PresetName | None = Field(
-        None, description="Options by name, over the study's own."
+        None, description="Named set of options; it overrides the study's options."
     )
     options: dict[str, Any] = Field(
-        {}, description="Options of finetune, nested as in config.json, over both."
+        {},
+        description="Options of finetune, nested as in config.json; they override both.",
     )
 
     @model_validator(mode="after")
@@ -66,31 +67,31 @@ class StudyConfig(BaseModel):
 
     out: Path | None = Field(None, description="Directory of the study.")
     slides: tuple[StudySlide, ...] = Field(
-        (), description="Slides to learn from and, in turn, to test on."
+        (), description="Slides to train on and, in turn, to test on."
     )
-    arms: dict[Name, Arm] = Field({}, description="What is compared, by name.")
+    arms: dict[Name, Arm] = Field({}, description="Arms to compare, by name.")
     base: dict[str, Any] = Field(
         {}, description="Options of finetune that all arms share, nested."
     )
-    seeds: int = Field(3, ge=1, le=100, description="Runs of each arm.")
-    first_seed: int = Field(0, ge=0, description="The first run's seed.")
+    seeds: int = Field(3, ge=1, le=100, description="Runs per arm.")
+    first_seed: int = Field(0, ge=0, description="Random seed of the first run.")
     folds: Literal["leave_one_out", "none"] = Field(
         "leave_one_out",
-        description="Learn from all slides but a fold's and test on those; or learn "
-        "from all and test on all.",
+        description="Train on all slides except a fold's and test on those "
+        "(leave_one_out); or train and test on all (none).",
     )
     against: dict[Name, Name] = Field(
         {}, description="For an arm, the control that it is compared with."
     )
     primary: tuple[str, ...] = Field(
-        (), description="Figures that were chosen before the runs; shown first."
+        (), description="Primary measures, chosen before the runs; shown first."
     )
     evaluation: dict[str, Any] = Field({}, description="Options of evaluate, nested.")
     teacher_cache_mb: int = Field(
         512,
         ge=0,
-        description="Memory in megabytes for the teacher's features, which arms share "
-        "that see the same windows.",
+        description="Memory in megabytes for the teacher's features, shared by arms that "
+        "see the same windows.",
     )
     keep_features: bool = Field(
         False, description="Keep the features of fine-tuned encoders, which are large."
@@ -105,18 +106,38 @@ class StudyConfig(BaseModel):
 
     @property
     def student(self) -> str:
-        """The encoder that arms begin with."""
+        """Return the encoder that arms fine-tune.
+
+        Returns
+        -------
+        str
+            Encoder specification.
+        """
         return str(self.base.get("student") or FinetuneConfig().student)
 
     @property
     def teacher(self) -> str:
-        """The encoder that gives the targets."""
+        """Return the encoder that gives the targets.
+
+        Returns
+        -------
+        str
+            Encoder specification.
+        """
         return str(self.base.get("teacher") or FinetuneConfig().teacher)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Slides to learn from, and slides to test on."""
+    """Slides to train on, and slides to test on.
+
+    Attributes
+    ----------
+    name : str
+        Name of the fold.
+    train, test : tuple of StudySlide
+        The slides.
+    """
 
     name: str
     train: tuple[StudySlide, ...]
@@ -125,7 +146,17 @@ class Fold:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of one arm: what is done in one go."""
+    """One run of one arm on one fold.
+
+    Attributes
+    ----------
+    fold : Fold
+        Slides to train and to test on.
+    seed : int
+        Random seed of the fine-tuning.
+    arm : str
+        Name of the arm.
+    """
 
     fold: Fold
     seed: int
@@ -133,21 +164,48 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """For people: ``fold C2, seed 0, F``."""
+        """Return the trial's name for display.
+
+        Returns
+        -------
+        str
+            Such as ``"fold C2, seed 0, F"``.
+        """
         return f"fold {self.fold.name}, seed {self.seed}, {self.arm}"
 
     def folder(self, out: Path) -> Path:
-        """Where its run and its figures are kept."""
+        """Return the folder of the trial's run and metrics.
+
+        Parameters
+        ----------
+        out : Path
+            Directory of the study.
+
+        Returns
+        -------
+        Path
+            Such as ``out/cells/C2/seed-0/F``.
+        """
         return out / "cells" / self.fold.name / f"seed-{self.seed}" / self.arm
 
 
 def read_study(path: Path) -> StudyConfig:
     """Read a study from a JSON file; its paths are relative to that file.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    StudyConfig
+        With absolute paths.
+
     Raises
     ------
     ConfigError
-        If it cannot be read, or an option is wrong: all arms are checked.
+        If it cannot be read, or an option is wrong.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -171,12 +229,22 @@ def read_study(path: Path) -> StudyConfig:
 
 
 def make_folds(config: StudyConfig) -> list[Fold]:
-    """Tell which slides are learned from and tested on, in the slides' order.
+    """Divide the slides into folds, in the slides' order.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        Slides, and how they are held out.
+
+    Returns
+    -------
+    list of Fold
+        One per held-out slide or group of slides; a single one for ``"none"``.
 
     Raises
     ------
     ConfigError
-        If there are too few slides, or two folds' slides have one name.
+        If there are too few slides, or two folds have the same name.
     """
     if config.folds == "none":
         return [Fold("all", config.slides, config.slides)]
@@ -188,7 +256,7 @@ def make_folds(config: StudyConfig) -> list[Fold]:
         by_name.setdefault(name, []).append(slide)
     if len(by_name) < 2:
         raise ConfigError(
-            "leaving one out takes two slides or more", hint='Or set "folds": "none"'
+            "leave_one_out needs two slides or more", hint='Or set "folds": "none"'
         )
     return [
         Fold(name, tuple(s for s in config.slides if s not in test), tuple(test))
@@ -197,9 +265,21 @@ def make_folds(config: StudyConfig) -> list[Fold]:
 
 
 def make_trials(config: StudyConfig, folds: Sequence[Fold]) -> list[Trial]:
-    """List all cells, so that each arm's first results come early.
+    """List all trials, in an order that gives each arm's first results early.
 
-    An encoder that is taken as it is has no seeds: it is done once a fold.
+    An encoder that is not fine-tuned has no seeds: it has one trial per fold.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        Arms and seeds.
+    folds : sequence of Fold
+        The folds.
+
+    Returns
+    -------
+    list of Trial
+        In the order in which they run.
     """
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     return [
@@ -214,12 +294,30 @@ def make_trials(config: StudyConfig, folds: Sequence[Fold]) -> list[Trial]:
 def arm_config(
     config: StudyConfig, name: str, seed: int, slides: Sequence[Path], out: Path | None
 ) -> FinetuneConfig:
-    """Put an arm's options together: its own, over its preset's, over the study's.
+    """Return an arm's fine-tuning options: its own, over its preset's, over the study's.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+    name : str
+        Name of the arm.
+    seed : int
+        Random seed.
+    slides : sequence of Path
+        Slides to train on.
+    out : Path or None
+        Directory of the run.
+
+    Returns
+    -------
+    FinetuneConfig
+        Valid options.
 
     Raises
     ------
     ConfigError
-        If one is wrong, naming the arm.
+        If an option is wrong; the message names the arm.
     """
     arm = config.arms[name]
     forbidden = [
@@ -232,7 +330,7 @@ def arm_config(
     own = merge_preset(PRESETS[arm.preset], arm.options) if arm.preset else arm.options
     options = merge_preset(config.base, own)
     options["optimiser"] = {**options.get("optimiser", {}), "seed": seed}
-    # Arms are compared with each other, and with what other machines found.
+    # The same precision on every machine keeps arms comparable.
     options["compute"] = {"precision": "float32", **options.get("compute", {})}
     try:
         return FinetuneConfig.model_validate({**options, "slides": slides, "out": out})

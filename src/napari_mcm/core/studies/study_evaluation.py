@@ -1,8 +1,7 @@
-"""The figures of a study's cell: one encoder, learned from some slides, tested on others.
+"""Metrics of a study's trial: an encoder trained on some slides, tested on others.
 
-The measures are those of ``napari-mcm evaluate``; only where labels come from is told
-differently: classifiers know labels of the training slides, and are asked about slides
-that neither they nor the encoder have seen.
+The measures are those of ``napari-mcm evaluate``. Classifiers are trained on labels of the
+training slides, and tested on slides that neither they nor the encoder have seen.
 """
 
 from __future__ import annotations
@@ -47,38 +46,68 @@ def evaluate_arm(
     config: FinetuneConfig,
     options: Mapping[str, Any],
 ) -> Job[dict[str, float]]:
-    """Measure an encoder on labelled slides; see :class:`Judge` for the parameters.
+    """Measure an encoder on labelled slides, as a job.
+
+    Parameters
+    ----------
+    encoder : str
+        What :func:`load_encoder` takes.
+    train, test : sequence of StudySlide
+        Slides whose labels classifiers are trained on, and slides to test on.
+    folder : Path
+        Folder for features.
+    config : FinetuneConfig
+        Patches and tissue of the study.
+    options : mapping
+        The study's options of the evaluation.
+
+    Yields
+    ------
+    Event
+        Progress of extraction and measures.
 
     Returns
     -------
     dict of str to float
         By the names of ``napari-mcm evaluate``. Where training and test slides are the
-        same, each is tested by classifiers that know the others.
+        same, each slide is tested by classifiers trained on the others.
 
     Raises
     ------
+    ConfigError
+        If an option is wrong, or a class has too few labels.
     FeatureError
         If a slide cannot be read, or nothing on it is labelled.
     """
-    asked = evaluation_options(options)
+    checked = evaluation_options(options)
     slides = [s for s in dict.fromkeys((*train, *test)) if s.labels is not None]
     sets = yield from _extract(encoder, [s.slide for s in slides], folder, config)
     labels = {}
     for slide, features in zip(slides, sets, strict=True):
         assert slide.labels is not None
         labels[_name(slide)] = label_patches(
-            slide.labels, features.grid, asked.covered, asked.columns
+            slide.labels, features.grid, checked.covered, checked.columns
         )
         yield Progress("Labelling patches", len(labels), len(slides), "slides")
     named = {_name(slide): found for slide, found in zip(slides, sets, strict=True)}
-    patches = gather({"encoder": named}, labels, asked.classes, asked.exclude)
+    patches = gather({"encoder": named}, labels, checked.classes, checked.exclude)
     tested = {_name(slide) for slide in test}
-    measuring = _Measuring(patches, tested, bool(set(train) - set(test)), asked)
+    measuring = _Measuring(patches, tested, bool(set(train) - set(test)), checked)
     return (yield from measuring.all())
 
 
 def evaluation_options(options: Mapping[str, Any]) -> EvaluateConfig:
     """Check a study's options of the evaluation.
+
+    Parameters
+    ----------
+    options : mapping
+        Options of evaluate, nested.
+
+    Returns
+    -------
+    EvaluateConfig
+        The options.
 
     Raises
     ------
@@ -100,7 +129,7 @@ def _name(slide: StudySlide) -> str:
 def _extract(
     encoder: str, slides: Sequence[Path], folder: Path, config: FinetuneConfig
 ) -> Job[list[FeatureSet]]:
-    asked = ExtractConfig(
+    extraction = ExtractConfig(
         slides=tuple(slides),
         encoder=(encoder,),
         out=folder,
@@ -111,45 +140,49 @@ def _extract(
         tissue=config.tissue,
         compute=config.compute,
     )
-    done = yield from extract_slides(asked)
+    done = yield from extract_slides(extraction)
     if len(done.files) < len(slides):
         raise FeatureError(f"slides could not be read: {'; '.join(done.failed)}")
     return [read_features(path) for path in done.files]
 
 
 class _Measuring:
-    """All measures of one encoder, of the patches on the tested slides."""
+    """All measures of one encoder on the patches of the test slides."""
 
     def __init__(
         self,
         patches: LabelledPatches,
         tested: set[str],
-        apart: bool,
-        asked: EvaluateConfig,
+        disjoint: bool,
+        options: EvaluateConfig,
     ) -> None:
-        self.patches, self.asked = patches, asked
+        self.patches, self.options = patches, options
         is_test = np.asarray([name in tested for name in patches.slide_names], bool)
         self.test: NDArray[np.bool_] = is_test[patches.slides]
         if not self.test.any():
-            raise FeatureError("no patch of the slides tested on lies in a region")
-        # With one penalty for all there is nothing to choose among training slides:
-        # they are one fold then, and far fewer fits are made.
-        chosen = asked.protocol.strength
-        whole = apart and chosen != "inner"
+            raise FeatureError("no patch of the test slides lies in a labelled region")
+        # A fixed penalty needs no inner split of the training slides: they are one
+        # fold then, which takes far fewer fits.
+        chosen = options.protocol.strength
+        whole = disjoint and chosen != "inner"
         self.strength = None if chosen == "inner" else float(chosen)
         self.folds = (~self.test).astype(np.int64) if whole else patches.slides
         self.can_learn = bool((~self.test).any()) or len(patches.slide_names) > 1
-        self.positive = self._index_of(asked.positive)
+        self.positive = self._index_of(options.positive)
 
     def _index_of(self, name: str | None) -> int | None:
         if name is None:
             return None
         if name not in self.patches.classes:
-            raise ConfigError(f"no patch is of class {name}", "evaluation: positive")
+            raise ConfigError(
+                f"no patch is of class {name}",
+                "evaluation: positive",
+                f"The classes are: {', '.join(self.patches.classes)}",
+            )
         return self.patches.classes.index(name)
 
     def all(self) -> Job[dict[str, float]]:
-        """Take all measures that labels allow."""
+        """Compute all measures that the labels allow."""
         patches = self.patches
         features, labels = patches.features["encoder"], patches.labels
         found: dict[str, float] = {}
@@ -163,7 +196,7 @@ class _Measuring:
             found["probe_auroc"] = self._auroc(scores)
             found["probe_accuracy"] = self._accuracy(scores)
             scores = yield from nearest_neighbours(
-                features, labels, self.folds, self.asked.protocol.neighbours
+                features, labels, self.folds, self.options.protocol.neighbours
             )
             found["knn_auroc"] = self._auroc(scores)
             around = patches.surroundings["encoder"]
@@ -180,8 +213,14 @@ class _Measuring:
         return found
 
     def _check_few_shot(self) -> None:
-        """See that each class has enough labels on slides that may be learned from."""
-        patches, least = self.patches, self.asked.protocol.few_shot
+        """Check that each class has enough labels on the training slides.
+
+        Raises
+        ------
+        ConfigError
+            If a class has too few.
+        """
+        patches, least = self.patches, self.options.protocol.few_shot
         for fold in np.unique(self.folds[self.test]):
             known = np.bincount(
                 patches.labels[self.folds != fold], minlength=len(patches.classes)
@@ -189,8 +228,8 @@ class _Measuring:
             for name, count in zip(patches.classes, known, strict=True):
                 if count < least:
                     raise ConfigError(
-                        f"class {name} has {count} labelled patches on the slides "
-                        f"learned from, the few-shot probe draws {least}",
+                        f"class {name} has {count} labelled patches on the training "
+                        f"slides, and the few-shot probe draws {least}",
                         "evaluation",
                         'Choose others by "classes" or "exclude", or a smaller '
                         '"few_shot"',
@@ -198,7 +237,7 @@ class _Measuring:
 
     def _few_shot(self) -> Job[dict[str, float]]:
         self._check_few_shot()
-        protocol, values = self.asked.protocol, []
+        protocol, values = self.options.protocol, []
         meter = Meter("Few-shot probe", protocol.draws, "draws")
         yield meter.progress()
         for scores in few_shot(
@@ -215,21 +254,21 @@ class _Measuring:
 
     def _similarity(self) -> Job[dict[str, float]]:
         patches = self.patches
-        asked = self.test
+        queries = self.test
         if self.positive is not None:
-            asked = asked & (patches.labels == self.positive)
+            queries = queries & (patches.labels == self.positive)
         found = {}
-        ways: dict[str, Candidates] = {
-            "similarity_auroc": self.asked.protocol.candidates,
+        candidates_of: dict[str, Candidates] = {
+            "similarity_auroc": self.options.protocol.candidates,
             "similarity_own_slide_auroc": "same",
         }
-        for name, candidates in ways.items():
+        for name, candidates in candidates_of.items():
             estimate, _ = yield from similarity_auroc(
                 patches.features["encoder"],
                 patches.labels,
                 patches.slides,
                 candidates,
-                asked,
+                queries,
             )
             found[name] = estimate.value
         return found

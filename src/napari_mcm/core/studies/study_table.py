@@ -1,4 +1,8 @@
-"""A study's figures as a table for people and one for programs."""
+"""Tables and figure of a study: one row per arm as Markdown, one per trial as CSV.
+
+Arms are compared with their controls in pairs of the same fold and seed. The interval is a
+bootstrap over folds and, within them, seeds; with few folds it is too narrow.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from napari_mcm.core.studies.study_config import StudyConfig
 DRAWS = 4000
 
 
-# What a run is like, rather than how good it is: of no interest as a difference.
+# Properties of a run that are not measures of quality: their differences mean nothing.
 _FACTS = {
     "held_out_constant",
     "held_out_loss_best",
@@ -33,7 +37,19 @@ _FACTS = {
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one cell."""
+    """Metrics of one trial.
+
+    Attributes
+    ----------
+    fold : str
+        Name of the fold.
+    seed : int
+        Random seed.
+    arm : str
+        Name of the arm.
+    figures : mapping of str to float
+        Value by measure; NaN where it is missing.
+    """
 
     fold: str
     seed: int
@@ -42,7 +58,18 @@ class Row:
 
     @classmethod
     def of_summary(cls, summary: Mapping[str, Any]) -> Row:
-        """Take what is compared out of a cell's ``summary.json``."""
+        """Return the row of a trial's ``summary.json``.
+
+        Parameters
+        ----------
+        summary : mapping
+            Content of the file.
+
+        Returns
+        -------
+        Row
+            Measures, and the figures of the training.
+        """
         training = summary["training"]
         figures = {k: _number(v) for k, v in summary["figures"].items()}
         for name, value in training.get("held_out", {}).items():
@@ -55,16 +82,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """How an arm differs from its control, cell by cell.
+    """Difference of an arm to its control, over trials.
 
     Attributes
     ----------
     mean : float
-        Over pairs of the same fold and seed.
+        Mean over pairs of the same fold and seed.
     low, high : float
         95 % bootstrap interval over folds and, within them, seeds.
     pairs, above : int
-        Pairs, and those in which the arm's figure is the higher one.
+        Number of pairs, and of those in which the arm's value is higher.
     """
 
     mean: float
@@ -75,7 +102,20 @@ class Difference:
 
 
 def figure_names(rows: Sequence[Row], config: StudyConfig) -> list[str]:
-    """Name all figures, those chosen beforehand first."""
+    """Return the names of all measures, the primary ones first.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Finished trials.
+    config : StudyConfig
+        Its primary measures.
+
+    Returns
+    -------
+    list of str
+        Each name once.
+    """
     found = dict.fromkeys(name for row in rows for name in row.figures)
     first = [name for name in config.primary if name in found]
     return [*first, *(name for name in found if name not in first)]
@@ -84,7 +124,22 @@ def figure_names(rows: Sequence[Row], config: StudyConfig) -> list[str]:
 def by_trial(
     rows: Sequence[Row], arm: str, figure: str
 ) -> dict[tuple[str, int], float]:
-    """Give an arm's values of a figure, by fold and seed."""
+    """Return an arm's values of a measure, by fold and seed.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Finished trials.
+    arm : str
+        Name of the arm.
+    figure : str
+        Name of the measure.
+
+    Returns
+    -------
+    dict of tuple to float
+        By fold and seed; only finite values.
+    """
     return {
         (row.fold, row.seed): row.figures[figure]
         for row in rows
@@ -97,8 +152,22 @@ def compare(
 ) -> Difference | None:
     """Compare an arm with its control, in pairs of the same fold and seed.
 
-    A control without seeds counts for all of them. The bootstrap resamples folds, then
-    seeds within them; with few folds its interval is too narrow rather than too wide.
+    A control without seeds is paired with all of them. The bootstrap resamples folds,
+    then seeds within them; with few folds its interval is too narrow.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Finished trials.
+    arm, control : str
+        Names of the two arms.
+    figure : str
+        Name of the measure.
+
+    Returns
+    -------
+    Difference or None
+        None where there is no pair.
     """
     ours, theirs = by_trial(rows, arm, figure), by_trial(rows, control, figure)
     fixed = {fold: value for (fold, _), value in theirs.items()}
@@ -133,7 +202,22 @@ def _interval(folds: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
 def write_tables(
     out: Path, rows: Sequence[Row], config: StudyConfig
 ) -> tuple[Path, Path]:
-    """Write ``study.md``, a row an arm, and ``study.csv``, a row a cell."""
+    """Write ``study.md``, one row per arm, and ``study.csv``, one row per trial.
+
+    Parameters
+    ----------
+    out : Path
+        Directory of the study.
+    rows : sequence of Row
+        Finished trials.
+    config : StudyConfig
+        The study.
+
+    Returns
+    -------
+    tuple of Path
+        The Markdown file and the CSV file.
+    """
     names = figure_names(rows, config)
     table, path = out / "study.md", out / "study.csv"
     text = io.StringIO(newline="")
@@ -151,8 +235,8 @@ def _page(rows: Sequence[Row], config: StudyConfig, names: Sequence[str]) -> lis
     lines = [
         "# Study",
         "",
-        f"{len(rows)} cells of {len(config.arms)} arms. Each value is the mean over "
-        "folds and seeds; in brackets the mean over folds of each seed, one by one.",
+        f"{len(rows)} trials of {len(config.arms)} arms. Each value is the mean over "
+        "folds and seeds; in brackets the mean over folds of each seed.",
         "",
         *_arms_table(rows, config, names),
     ]
@@ -227,12 +311,21 @@ _MARKERS = "osD^vP*X"
 
 
 def draw_study(path: Path, rows: Sequence[Row], config: StudyConfig) -> Path | None:
-    """Draw each arm's cells: colour is the fold, the bar is the mean.
+    """Draw each arm's trials: the colour is the fold, the bar is the mean.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    rows : sequence of Row
+        Finished trials.
+    config : StudyConfig
+        The study.
 
     Returns
     -------
     Path or None
-        The picture; None where there is nothing to draw.
+        The file; None where there is nothing to draw.
     """
     names = figure_names(rows, config)[:PANELS]
     if not names:
