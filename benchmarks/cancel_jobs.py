@@ -32,7 +32,8 @@ from napari_mcm.viewer.cells.training import ablate_run, classify_run, resume_cl
 from napari_mcm.viewer.features.jobs import extract_run
 from napari_mcm.viewer.finetune.controller import finetune_run, resume_run
 from napari_mcm.viewer.mae.controller import pretrain_run, resume_pretraining
-from napari_mcm.viewer.mil.controller import continue_run, train_run
+from napari_mcm.viewer.mil.controller import resume_run as resume_mil_run
+from napari_mcm.viewer.mil.controller import train_run
 from napari_mcm.viewer.mil.prediction import PredictionRequest, predict_slide
 
 STUDENT, TEACHER = "offline:efficientnet_lite0", "offline:efficientnet_lite2"
@@ -92,7 +93,7 @@ def fine_tuning(at: Place, out: Path) -> Make:
 
 def mil(at: Place, out: Path) -> Make:
     if (out / "config.json").exists():
-        return lambda: continue_run(out)
+        return lambda: resume_mil_run(out)
     config = MilConfig(
         cohort=at.root / "cohort.csv",
         features=at.root / "bags",

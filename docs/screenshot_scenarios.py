@@ -166,16 +166,16 @@ def mil(studio: Studio, home: Path) -> None:
     run("extract", *sorted(slides.glob("*.tif")), "--encoder", ENCODER, "--out", bags)
     widget = studio.dock("MIL")
     assert isinstance(widget, MilWidget)
-    status, train = studio.session.jobs.status, widget.train
+    status, form = studio.session.jobs.status, widget.form
     for field, path in (
-        (train.cohort, slides / "cohort.csv"),
-        (train.features, bags),
-        (train.out, home / "run"),
+        (form.cohort, slides / "cohort.csv"),
+        (form.features, bags),
+        (widget.start.out, home / "run"),
     ):
         field.put(path)
-    train.main.put("split.folds", 4)
-    wait(train.train.isEnabled)
-    train.train.click()
+    form.main.put("split.folds", 4)
+    wait(widget.start.start.isEnabled)
+    widget.start.start.click()
     wait(lambda: not status.busy or (2, 0) in widget.controller.curves)
     studio.take("mil-training")
     studio.finish()

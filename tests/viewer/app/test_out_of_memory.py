@@ -33,7 +33,8 @@ from napari_mcm.viewer.mae.reconstruction import (
     ReconstructionOptions,
 )
 from napari_mcm.viewer.mil import prediction as mil_look
-from napari_mcm.viewer.mil.controller import continue_run, train_run
+from napari_mcm.viewer.mil.controller import resume_run as resume_mil_run
+from napari_mcm.viewer.mil.controller import train_run
 
 HERE = Path(__file__).parent
 CUDA = RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\n(more)")
@@ -117,7 +118,7 @@ CASES: dict[str, tuple[str, Callable[[Path], Job[Any]], str]] = {
     ),
     "resumed slide classifier": (
         "core.mil.train:resume_train",
-        lambda out: continue_run(begun(out, MilConfig(features=HERE, out=out))),
+        lambda out: resume_mil_run(begun(out, MilConfig(features=HERE, out=out))),
         "Set Patches of a slide (--max-patches) to 5,000 or less",
     ),
     "features of many": (
@@ -128,12 +129,12 @@ CASES: dict[str, tuple[str, Callable[[Path], Job[Any]], str]] = {
             "",
             ready,
         ),
-        "64 patches at once. Set Patches a batch (--batch-size) to 32 or less",
+        "64 patches at once. Set Patches per batch (--batch-size) to 32 or less",
     ),
     "features of one": (
         "core.features:extract_slides",
         lambda out: compute_features(request(out)),
-        "for the patches. Set Patches a batch (--batch-size) to 8 or less",
+        "for the patches. Set Patches per batch (--batch-size) to 8 or less",
     ),
 }
 
@@ -182,11 +183,11 @@ def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
 
         def check(self, *_: Any) -> None: ...
 
-        def look(self, _: Any) -> Any:
+        def predict_with_attention(self, _: Any) -> Any:
             yield
             raise CPU
 
-    ensemble = "napari_mcm.core.mil.ensemble"
+    ensemble = "napari_mcm.core.mil.slide_prediction"
     monkeypatch.setattr(f"{ensemble}.load_ensemble", lambda *_: Fails())
     monkeypatch.setattr(f"{ensemble}.was_trained_on", lambda *_: set())
     monkeypatch.setattr(mil_look, "features_of", lambda _: tmp_path / "s.zarr")

@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.viewer.app.settings import Preferences
 from napari_mcm.viewer.mae import reconstruction as mae_looks
-from napari_mcm.viewer.mil import attention as mil_attention
+from napari_mcm.viewer.mil import attention_controller as mil_attention
 from tests.viewer.conftest import finish
 
 SLOW = 120_000
@@ -23,7 +23,11 @@ PREFERRED = Preferences(device="cpu", precision="bfloat16")
 @pytest.fixture(autouse=True)
 def preferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """The user prefers the processor, which no automatism chooses by that name."""
-    for module in ("mil.attention", "mae.reconstruct_controller", "mil.train_panel"):
+    for module in (
+        "mil.attention_controller",
+        "mae.reconstruct_controller",
+        "mil.form",
+    ):
         monkeypatch.setattr(
             f"napari_mcm.viewer.{module}.preferences", lambda: PREFERRED
         )
@@ -38,11 +42,11 @@ def test_a_classifier_of_slides_is_trained_there_in_its_own_precision(
     viewer: Any, tmp_path: Path
 ) -> None:
     mil = docked(viewer, "MIL")
-    mil.train.out.put(tmp_path / "run")
-    compute = mil.train.config().compute
+    mil.start.out.put(tmp_path / "run")
+    compute = mil.form.config().compute
     assert compute == ComputeConfig(device="cpu", precision="float32")
-    mil.train.more.put("compute.device", "auto")
-    assert mil.train.config().compute.device == "auto"
+    mil.form.more.put("compute.device", "auto")
+    assert mil.form.config().compute.device == "auto"
     finish(mil)
 
 
@@ -58,12 +62,12 @@ def test_a_run_is_asked_about_a_slide_there(
 
     monkeypatch.setattr(mil_attention, "predict_slide", asked.append)
     # Not by monkeypatch, which would hold the viewer for too long.
-    mil.controller.run = Run
+    mil.attention.run = Run
     mil.session.jobs.start = lambda title, make, then: make()
     mil.attention.predict()
     assert [one.compute for one in asked] == [PREFERRED.compute]
     del mil.session.jobs.start
-    mil.controller.run = None
+    mil.attention.run = None
     finish(mil)
 
 

@@ -27,7 +27,7 @@ from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.layers.metadata import placed
-from napari_mcm.viewer.mil.controller import find_slide
+from napari_mcm.viewer.mil.attention_controller import find_slide
 from napari_mcm.viewer.mil.run import read_run, state_of
 from napari_mcm.viewer.mil.widget import TABS, MilWidget
 from tests.core.mil.conftest import DIM, ENCODER, make_config, write_cohort
@@ -93,14 +93,14 @@ def mil(viewer: Any) -> Iterator[MilWidget]:
 @pytest.fixture
 def ready(mil: MilWidget, cohort: tuple[Path, Path], tmp_path: Path) -> MilWidget:
     """The widget, filled in for a training of a few seconds."""
-    mil.train.cohort.put(cohort[0])
-    mil.train.features.put(cohort[1])
-    mil.train.out.put(tmp_path / "run")
-    mil.train.main.field("split.folds").setValue(3)
+    mil.form.cohort.put(cohort[0])
+    mil.form.features.put(cohort[1])
+    mil.start.out.put(tmp_path / "run")
+    mil.form.main.field("split.folds").setValue(3)
     for name, value in (("epochs", 8), ("min_epochs", 4), ("patience", 4)):
-        mil.train.more.field(f"training.{name}").setValue(value)
-    mil.train.more.field("figures.resamples").setValue(20)
-    mil.train.more.field("training.lr").setText("0.001")
+        mil.form.more.field(f"training.{name}").setValue(value)
+    mil.form.more.field("figures.resamples").setValue(20)
+    mil.form.more.field("training.lr").setText("0.001")
     return mil
 
 
@@ -121,8 +121,8 @@ def wait_for_job(mil: MilWidget, qtbot: QtBot) -> None:
 
 
 def start(mil: MilWidget, qtbot: QtBot) -> None:
-    qtbot.waitUntil(mil.train.train.isEnabled, timeout=SLOW)
-    mil.train.train.click()
+    qtbot.waitUntil(mil.start.start.isEnabled, timeout=SLOW)
+    mil.start.start.click()
     qtbot.waitUntil(lambda: mil.session.jobs.status.busy, timeout=SLOW)
 
 
@@ -170,18 +170,18 @@ def test_a_cohort_is_trained_with_curves_and_its_results_are_shown(
 def test_a_run_is_broken_off_and_gone_on_with(
     ready: MilWidget, qtbot: QtBot, tmp_path: Path
 ) -> None:
-    ready.train.more.field("training.epochs").setValue(5000)
-    ready.train.more.field("training.min_epochs").setValue(300)
+    ready.form.more.field("training.epochs").setValue(5000)
+    ready.form.more.field("training.min_epochs").setValue(300)
     start(ready, qtbot)
     qtbot.waitUntil(lambda: bool(ready.controller.curves), timeout=SLOW)
     ready.job.cancel.click()
     qtbot.waitUntil(lambda: not ready.session.jobs.status.busy, timeout=3000)
     assert ready.session.jobs.status.state is JobState.CANCELLED
     assert state_of(tmp_path / "run").kind == "unfinished"
-    qtbot.waitUntil(lambda: "Continue" in plain(ready.train.train), timeout=SLOW)
+    qtbot.waitUntil(lambda: "Resume" in plain(ready.start.start), timeout=SLOW)
     first = len(ready.controller.curves[0, 0]["validation_loss"])
     drawn: list[int] = []
-    ready.controller.curves_changed.connect(
+    ready.controller.series_changed.connect(
         lambda: drawn.append(
             len(ready.controller.curves.get((0, 0), {}).get("step", []))
         )
@@ -204,12 +204,12 @@ def test_a_run_is_broken_off_and_gone_on_with(
 def test_the_copied_line_gives_the_very_same_options(
     ready: MilWidget, tmp_path: Path
 ) -> None:
-    model = ready.train.main.field("aggregator.model")
+    model = ready.form.main.field("aggregator.model")
     model.setCurrentIndex(model.findText("DSMIL"))
-    ready.train.more.field("training.balanced").setChecked(False)
-    command, config = ready.train.as_command(), ready.train.config()
+    ready.form.more.field("training.balanced").setChecked(False)
+    command, config = ready.start.as_command(), ready.form.config(ready.start.out.path)
     assert config.aggregator.model == "dsmil" and config.training.epochs == 8
-    ready.train.command.save_to(tmp_path / "config.json")
+    ready.start.command.save_to(tmp_path / "config.json")
     for words in (command.words[3:], ["--config", str(tmp_path / "config.json")]):
         arguments = make_parser("mil train").parse_args(words)
         options = read_config(arguments, load_verb("mil train").OPTIONS)
@@ -218,15 +218,15 @@ def test_the_copied_line_gives_the_very_same_options(
 
 
 def test_what_is_missing_is_said(mil: MilWidget, cohort: tuple[Path, Path]) -> None:
-    assert not mil.train.train.isEnabled()
-    assert "no run folder" in mil.train.train.toolTip()
+    assert not mil.start.start.isEnabled()
+    assert "no run folder" in mil.start.start.toolTip()
     assert "no trained run" in mil.looking.predict.toolTip()
 
 
 def test_a_wrong_option_is_named_in_place(ready: MilWidget, qtbot: QtBot) -> None:
-    ready.train.more.field("training.lr").setText("-3")
-    qtbot.waitUntil(ready.train.train.isEnabled, timeout=SLOW)
-    ready.train.train.click()
+    ready.form.more.field("training.lr").setText("-3")
+    qtbot.waitUntil(ready.start.start.isEnabled, timeout=SLOW)
+    ready.start.start.click()
     assert ready.problem.text().startswith("Learning rate:")
     assert not ready.session.jobs.status.busy
 
@@ -236,14 +236,14 @@ def test_a_table_that_is_none_is_told_at_once(
 ) -> None:
     table = tmp_path / "bad.csv"
     table.write_text("a,b\n1,2\n")
-    mil.train.cohort.put(table)
-    qtbot.waitUntil(lambda: bool(mil.train.cohort_note.text()), timeout=SLOW)
-    assert "no column of slides" in mil.train.cohort_note.text()
+    mil.form.cohort.put(table)
+    qtbot.waitUntil(lambda: bool(mil.form.cohort_note.text()), timeout=SLOW)
+    assert "no column of slides" in mil.form.cohort_note.text()
 
 
 def test_the_cohort_is_described(ready: MilWidget, qtbot: QtBot) -> None:
-    qtbot.waitUntil(lambda: bool(ready.train.cohort_note.text()), timeout=SLOW)
-    text = ready.train.cohort_note.text()
+    qtbot.waitUntil(lambda: bool(ready.form.cohort_note.text()), timeout=SLOW)
+    text = ready.form.cohort_note.text()
     assert text == "24 slides of 12 patients: 12 normal, 12 tumour."
 
 
@@ -324,7 +324,7 @@ def test_each_class_has_its_own_map_where_the_model_has_it(
     run(train(config.model_copy(update={"aggregator": several})))
     mil.controller.show_run(tmp_path / "clam")
     qtbot.waitUntil(lambda: mil.controller.run is not None, timeout=SLOW)
-    mil.controller.slides = cohort[0].parent / "slides"
+    mil.attention.slides = cohort[0].parent / "slides"
     open_with_attention(mil, qtbot, "s02")
     session, tops = mil.session, mil.attention.tops
     layer = session.layers.map_of(session.slide, "attention")
@@ -412,7 +412,7 @@ def test_the_line_looks_at_the_slide_as_the_window_does(
     assert words[:3] == ["napari-mcm", "mil", "attention"]
     arguments = make_parser("mil attention").parse_args(words[3:])
     config = read_config(arguments, load_verb("mil attention").OPTIONS)
-    asked = seen.prediction.request
+    asked = seen.request
     assert (config.run, Path(config.slide)) == (asked.run, asked.slide)
     assert config.features == asked.folders[0] and config.scaling == "raw"
     result = load_verb("mil attention").run(config).result
@@ -459,8 +459,8 @@ def test_deleted_layers_do_no_harm(shown: MilWidget, qtbot: QtBot) -> None:
 def test_closing_the_dock_stops_the_training(
     ready: MilWidget, qtbot: QtBot, tmp_path: Path
 ) -> None:
-    ready.train.more.field("training.epochs").setValue(5000)
-    ready.train.more.field("training.min_epochs").setValue(5000)
+    ready.form.more.field("training.epochs").setValue(5000)
+    ready.form.more.field("training.min_epochs").setValue(5000)
     start(ready, qtbot)
     qtbot.waitUntil(lambda: bool(ready.controller.curves), timeout=SLOW)
     ready.session.viewer.window.remove_dock_widget(ready)

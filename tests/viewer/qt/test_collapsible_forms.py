@@ -10,7 +10,7 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.mil.config import MilConfig
-from napari_mcm.viewer.mil.train_panel import MORE
+from napari_mcm.viewer.mil.form import MORE
 from napari_mcm.viewer.qt.collapsible_forms import CollapsibleForms
 from napari_mcm.viewer.qt.option_form import OptionForm
 

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mcm.viewer.mil.train_panel import CONTINUE, TrainPanel
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.training.start_panel import RESUME, StartPanel
 from tests.viewer.conftest import finish, unfold
@@ -40,12 +39,7 @@ def texts(part: QWidget) -> list[str]:
     """What may be underlined in a part, at one time or another."""
     if isinstance(part, StartPanel):
         return [RESUME, part.start.text()]
-    if isinstance(part, TrainPanel):
-        return [CONTINUE, part.train.text()]
-    if isinstance(part.parent(), (StartPanel, TrainPanel)) and part in (
-        getattr(part.parent(), "start", None),
-        getattr(part.parent(), "train", None),
-    ):
+    if isinstance(part.parent(), StartPanel) and part is part.parent().start:
         return []
     if isinstance(part, QAbstractButton):
         return [part.text()]

@@ -19,7 +19,7 @@ from napari_mcm.viewer.cells import form as ablation_form
 from napari_mcm.viewer.cells import form as cells_form
 from napari_mcm.viewer.finetune import form as finetune_form
 from napari_mcm.viewer.mae import form as mae_form
-from napari_mcm.viewer.mil import train_panel as mil_options
+from napari_mcm.viewer.mil import form as mil_options
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
 from napari_mcm.viewer.qt.option_form import OptionForm, make_config
 

@@ -1,9 +1,11 @@
-"""The tab *Slide*: what a trained run says of the open slide, and where it looks."""
+"""Show what a run predicts of the open slide, with its attention and top patches."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from psygnal import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -15,9 +17,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mcm.viewer.mil.attention import AttentionController, ShownAttention
-from napari_mcm.viewer.mil.commands import attention_command
-from napari_mcm.viewer.mil.controller import MilController
+from napari_mcm.core.runtime.command import Command
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.layers.thumbnails import TopPatch
+from napari_mcm.viewer.mil.attention_controller import ShownAttention
+from napari_mcm.viewer.mil.run import MilRun
 from napari_mcm.viewer.qt.color_strip import ColorStrip
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
@@ -25,65 +29,82 @@ from napari_mcm.viewer.qt.path_field import PathField
 from napari_mcm.viewer.qt.thumbnail_strip import ThumbnailStrip
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_mcm.core.mil.attention_maps import Scaling
 
 SCALINGS: dict[Scaling, str] = {
     "rank": "Rank: structure",
-    "minmax": "Least to greatest",
+    "minmax": "Min. to max.",
     "raw": "Raw weights",
 }
-_PREDICT = "Predict the class of the open slide, and draw where the models look"
+_PREDICT = "Predict the class of the open slide, and draw the attention"
 
 
 class AttentionPanel(QGroupBox):
-    """Predicts the open slide, and shows its attention and top patches.
+    """Show the prediction of the open slide, its attention and its top patches.
 
     Parameters
     ----------
-    controller : MilController
-        Which has the run.
-    attention : AttentionController
-        Which asks it.
+    session : Session
+        Session of the viewer.
+    as_command : callable
+        Returns the command that does the same.
+
+    Attributes
+    ----------
+    predict_requested : Signal
+        The open slide is to be predicted.
+    features_changed : Signal
+        Another folder of features (Path or None) is chosen.
+    class_chosen : Signal
+        The attention to a class (its index) is to be drawn.
+    scaling_chosen : Signal
+        Another scaling (its name) is to be drawn.
+    patch_chosen : Signal
+        The view is to go to a patch (TopPatch).
     """
 
-    def __init__(
-        self, controller: MilController, attention: AttentionController
-    ) -> None:
+    predict_requested = Signal()
+    features_changed = Signal(object)
+    class_chosen = Signal(int)
+    scaling_chosen = Signal(str)
+    patch_chosen = Signal(object)
+
+    def __init__(self, session: Session, as_command: Callable[[], Command]) -> None:
         super().__init__("Run on this slide")
-        self._controller, self._attention = controller, attention
+        self._session = session
+        self._run: MilRun | None = None
         self.run = note()
         self.features = PathField(
             "Folder of features",
-            "Has the slide's features, by the encoder that the run was trained on",
+            "Folder with the slide's features, from the encoder of the run",
         )
         self.predict = QPushButton("Predic&t this slide")
-        self.predict.clicked.connect(attention.predict)
-        self.command = CommandMenu(
-            "This slide",
-            lambda: attention_command(controller, attention),
-            controller.session.report_error,
-        )
+        self.predict.clicked.connect(lambda _: self.predict_requested.emit())
+        self.command = CommandMenu("This slide", as_command, session.report_error)
         self.result, self.caveat = note(), note()
         self.look_at = narrow(QComboBox())
         self.look_at.setToolTip("Class whose attention is drawn")
-        self.look_at.activated.connect(attention.use_class)
+        self.look_at.activated.connect(self.class_chosen.emit)
         self.scaling = narrow(QComboBox())
         for scaling, text in SCALINGS.items():
             self.scaling.addItem(text, scaling)
         self.scaling.setToolTip(
-            "Rank shows structure and hides strength; least to greatest shows values; "
-            "raw weights sum to 1 over the slide"
+            "Rank shows structure and hides strength; min. to max. shows values; raw "
+            "weights sum to 1 over the slide"
         )
         self.scaling.activated.connect(
-            lambda _: attention.use_scaling(self.scaling.currentData())
+            lambda _: self.scaling_chosen.emit(self.scaling.currentData())
         )
         self.low, self.colours, self.high = QLabel(), ColorStrip(), QLabel()
         self.strip = ThumbnailStrip(
-            "Patches of greatest attention, best first", "weight"
+            "Patches with the greatest attention, best first", "weight"
         )
-        self.strip.chosen.connect(attention.go_to)
+        self.strip.chosen.connect(self.patch_chosen.emit)
         self._lay_out()
         self._connect()
+        self.show_attention(None, "rank")
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -105,7 +126,7 @@ class AttentionPanel(QGroupBox):
         inner.addLayout(form)
         inner.addLayout(legend)
         inner.addWidget(self.caveat)
-        self._best = QLabel("Patches of greatest weight: click to go there")
+        self._best = QLabel("Patches with the greatest weight: click to go there")
         self._best.setWordWrap(True)
         inner.addWidget(self._best)
         inner.addWidget(self.strip)
@@ -120,17 +141,13 @@ class AttentionPanel(QGroupBox):
         column.addWidget(self.content)
 
     def _connect(self) -> None:
-        session = self._controller.session
-        connect(self._controller.run_changed, self._take_run)
-        connect(session.slide_changed, self.refresh)
-        connect(session.jobs.status.events.state, self.refresh)
+        connect(self._session.slide_changed, self.refresh)
+        connect(self._session.jobs.status.events.state, self.refresh)
         connect(self.features.changed, self._features_changed)
-        connect(self._attention.shown_changed, self.refresh)
-        connect(self._attention.tops_changed, self._show_tops)
 
     def refresh(self) -> None:
-        """Show the present slide's prediction, and which buttons can be used."""
-        run, session = self._controller.run, self._controller.session
+        """Update the button and the line on the run."""
+        run, session = self._run, self._session
         reason = ""
         if session.jobs.status.busy:
             reason = "another job is running"
@@ -145,23 +162,38 @@ class AttentionPanel(QGroupBox):
             else f"Run {run.path.name}: {run.model} on features of "
             f"{run.encoder or 'an unnamed encoder'}."
         )
-        shown = self._attention.shown
+
+    def show_run(self, run: MilRun, features: Path | None) -> None:
+        """Show the run that predicts, and its folder of features."""
+        self._run = run
+        self.features.put(features)
+        self.refresh()
+
+    def show_attention(self, shown: ShownAttention | None, scaling: Scaling) -> None:
+        """Show the attention that is drawn; None where none is.
+
+        Parameters
+        ----------
+        shown : ShownAttention or None
+            Prediction and map of the open slide.
+        scaling : {"rank", "minmax", "raw"}
+            Scaling of the map.
+        """
         self.content.setVisible(shown is not None)
         if shown is not None:
-            self._show(shown)
-        self._show_tops()
+            self._show(shown, scaling)
 
-    def _show(self, shown: ShownAttention) -> None:
-        look = shown.prediction
+    def _show(self, shown: ShownAttention, scaling: Scaling) -> None:
+        prediction = shown.prediction
         self.result.setText(describe(shown))
         self.caveat.setText(_caveat(shown))
         self.caveat.setVisible(bool(self.caveat.text()))
         self.look_at.clear()
-        self.look_at.addItems(list(look.classes))
+        self.look_at.addItems(list(prediction.classes))
         self.look_at.setCurrentIndex(shown.number)
         for part in (self.look_at, self._class_label):
-            part.setVisible(look.per_class)
-        self.scaling.setCurrentIndex(self.scaling.findData(self._attention.scaling))
+            part.setVisible(prediction.per_class)
+        self.scaling.setCurrentIndex(self.scaling.findData(scaling))
         low, high = shown.heatmap.limits
         self.low.setText(f"{low:.3g}")
         self.high.setText(f"{high:.3g}")
@@ -169,26 +201,23 @@ class AttentionPanel(QGroupBox):
         self.colours.setToolTip(shown.heatmap.title)
         self.colours.setAccessibleDescription(shown.heatmap.title)
 
-    def _show_tops(self) -> None:
-        tops = self._attention.tops
+    def show_tops(self, tops: Sequence[TopPatch]) -> None:
+        """Show the patches with the greatest attention."""
         self.strip.show_patches(tops)
         self._best.setVisible(bool(tops))
 
-    def _take_run(self) -> None:
-        self.features.put(self._controller.features)
-        self.refresh()
-
     def _features_changed(self) -> None:
-        self._controller.features = self.features.path
+        self.features_changed.emit(self.features.path)
 
 
 def describe(shown: ShownAttention) -> str:
-    """Say what is predicted: ``tumour 0.93, normal 0.07``, by how many models."""
-    look = shown.prediction
-    order = look.probabilities.argsort()[::-1]
-    each = ", ".join(f"{look.classes[i]} {look.probabilities[i]:.3f}" for i in order)
-    count = shown.prediction.weights.shape[-1]
-    models = f"{look.models} model{'s' if look.models > 1 else ''}"
+    """Return the prediction as text: ``tumour 0.93, normal 0.07 (3 models)``."""
+    prediction = shown.prediction
+    classes, probabilities = prediction.classes, prediction.probabilities
+    order = probabilities.argsort()[::-1]
+    each = ", ".join(f"{classes[i]} {probabilities[i]:.3f}" for i in order)
+    count = prediction.attention.shape[-1]
+    models = f"{prediction.models} model{'s' if prediction.models > 1 else ''}"
     effective = f"Effective number of attended patches: {shown.effective:,.3g}"
     return f"{each} ({models}). {effective} of {count:,}."
 
@@ -197,7 +226,7 @@ def _caveat(shown: ShownAttention) -> str:
     parts = (
         []
         if shown.prediction.unseen
-        else ["These models have learned from this slide."]
+        else ["This slide was in the training set; prediction is optimistic."]
     )
     if shown.prediction.caveat:
         parts.append(f"Note: {shown.prediction.caveat}.")

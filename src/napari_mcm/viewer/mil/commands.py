@@ -1,4 +1,4 @@
-"""What is done on the shown slide, as commands: its tissue, the query, a run's attention."""
+"""Return what the dock shows of a slide as a command."""
 
 from __future__ import annotations
 
@@ -13,29 +13,23 @@ from napari_mcm.viewer.app.commands import open_slide, output_folder
 from napari_mcm.viewer.app.settings import preferences
 
 if TYPE_CHECKING:
-    from napari_mcm.viewer.mil.attention import AttentionController
-    from napari_mcm.viewer.mil.controller import MilController
+    from napari_mcm.viewer.mil.attention_controller import AttentionController
 
 
-def attention_command(
-    controller: MilController, attention: AttentionController
-) -> Command:
-    """Name the verb that predicts the shown slide and draws where a run looks.
+def attention_command(attention: AttentionController) -> Command:
+    """Return the command that predicts the open slide and writes its attention.
 
     Raises
     ------
     ValueError
         With one line that names what is missing.
     """
-    metadata, run, shown = (
-        open_slide(controller.session),
-        controller.run,
-        attention.shown,
-    )
+    metadata = open_slide(attention.session)
+    run, shown = attention.run, attention.shown
     if run is None:
         raise ValueError("Choose a trained run first")
     name = slide_key(metadata.name)
-    folders = [folder for folder in (controller.features, run.features) if folder]
+    folders = [folder for folder in (attention.features, run.features) if folder]
     if not folders:
         raise ValueError("Choose the folder of features first")
     having = [f for f in folders if any(f.glob(f"{escape(name)}.*"))]

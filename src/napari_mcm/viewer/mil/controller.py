@@ -1,146 +1,109 @@
-"""What one *MIL* widget works on: a training, its curves, and a finished run."""
+"""Train slide classifiers, and keep the run that the *MIL* dock shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.mil.cohort import slide_key
-from napari_mcm.core.runtime.jobs import Job, Metrics
+from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.out_of_memory import BAGS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import (
     remember_mil_folders,
     remembered_mil_folders,
 )
-from napari_mcm.viewer.mil.run import Curves, MilRun, read_curves, read_run
+from napari_mcm.viewer.mil.run import MilRun, read_fold_curves, read_run, state_of
+from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.imports import LEARNING, import_modules
-from napari_mcm.viewer.training.run_folder import read_config
+from napari_mcm.viewer.training.metrics import Curves
+from napari_mcm.viewer.training.run_folder import MIL_RUNS, read_config
 
 if TYPE_CHECKING:
     from napari_mcm.core.mil.config import MilConfig
     from napari_mcm.viewer.app.session import Session
 
 
-class MilController:
-    """Starts the jobs of the *MIL* widget and keeps what came of them.
+class MilController(TrainingController):
+    """Train slide classifiers, and keep their curves and the run that is shown.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
 
     Attributes
     ----------
-    run_changed, curves_changed : Signal
-        Another run was read; a training went on.
     recalled : Signal
-        What was chosen last time is in `last`, by field.
+        The paths chosen last time are in `last`, by field.
     """
 
-    run_changed = Signal()
-    curves_changed = Signal()
     recalled = Signal()
+    run: MilRun | None
 
     def __init__(self, session: Session) -> None:
-        self.session = session
-        self.run: MilRun | None = None
-        self.curves: Curves = {}
+        super().__init__(session, "mil", MIL_RUNS)
         self.last: dict[str, str] = {}
-        self.features: Path | None = None
-        self.slides: Path | None = None
 
     def recall(self) -> None:
-        """Ask for what was chosen last time."""
-        self._in_background("mil recall", remembered_mil_folders, self._recalled)
+        """Read the paths that were chosen last time."""
+        self._in_background("recall", remembered_mil_folders, self._recalled)
 
-    def remember(self, chosen: Mapping[str, str]) -> None:
-        """Keep what was chosen for next time."""
-        kept = {name: text for name, text in chosen.items() if text}
+    def remember(self, chosen: Mapping[str, object]) -> None:
+        """Remember chosen paths for next time."""
+        kept = {name: str(path) for name, path in chosen.items() if path}
         # Only the newest work of a key is done, and other fields are other work.
-        key = f"mil keep {sorted(kept)}"
-        self._in_background(key, lambda: remember_mil_folders(kept), _ignore)
+        what = f"keep {sorted(kept)}"
+        self._in_background(what, lambda: remember_mil_folders(kept), lambda _: None)
 
-    def train(self, config: MilConfig) -> None:
-        """Train a new run, and show it."""
-        self._start(
-            f"Training {config.aggregator.model}",
-            lambda: train_run(reserve_gui_core(config)),
-            {},
-        )
+    def start(self, config: MilConfig) -> None:
+        """Train a new run."""
+        assert config.out is not None
+        paths = {"cohort": config.cohort, "features": config.features}
+        self.remember({**paths, "out": config.out})
+        title = f"Training {config.aggregator.model}"
+        self._start(title, lambda: train_run(reserve_gui_core(config)), config.out)
 
     def resume(self, folder: Path) -> None:
-        """Go on with an unfinished run, and show it."""
-        title = f"Going on with {folder.name}"
-        # What the first part of it has measured is drawn, too.
-        self._in_background(
-            "mil curves",
-            lambda: read_curves(folder),
-            lambda curves: self._start(title, lambda: continue_run(folder), curves),
-        )
+        """Resume an unfinished run."""
+        self._resume(lambda: resume_run(folder), folder)
 
-    def show_run(self, folder: Path) -> None:
-        """Read a finished run in the background."""
-        self._in_background("mil run", lambda: read_run(folder), self._take_run)
+    def read(self, folder: Path) -> MilRun | None:
+        """Read a finished run, in the background; None where it is unfinished."""
+        return None if state_of(folder).kind == "unfinished" else read_run(folder)
+
+    def read_curves(self, folder: Path) -> Curves:
+        """Read the curves of all folds of a run, finished or not."""
+        return read_fold_curves(folder)
+
+    def show_results(self, folder: Path) -> None:
+        """Show a finished run; report an error where it is unfinished."""
+        self._in_background(
+            "run",
+            lambda: (read_run(folder), read_fold_curves(folder)),
+            lambda found: self._take_run(folder, *found),
+        )
 
     def _recalled(self, last: dict[str, str]) -> None:
         self.last = last
         self.recalled.emit()
 
-    def is_busy(self) -> bool:
-        """Tell whether a job runs, and complain if so."""
-        busy = self.session.jobs.status.busy
-        if busy:
-            self.session.report_error(
-                "Another job is running: wait for it, or cancel it"
-            )
-        return busy
-
-    def _start(
-        self, title: str, make_job: Callable[[], Job[Path]], curves: Curves
-    ) -> None:
-        if self.is_busy():
-            return
-        self.curves = curves
-        self.curves_changed.emit()
-        self.session.jobs.start(title, make_job, self._trained, self._measured)
-
-    def _measured(self, metrics: Metrics) -> None:
-        values = dict(metrics.values)
-        key = int(values.pop("fold", 0)), int(values.pop("seed", 0))
-        series = self.curves.setdefault(key, {})
-        steps = series.setdefault("step", [])
-        # An epoch that was broken off is measured again when the run goes on.
-        keep = sum(step < metrics.step for step in steps)
-        for name, value in {"step": float(metrics.step), **values}.items():
-            series[name] = [*series.get(name, [])[:keep], float(value)]
-        self.curves_changed.emit()
+    def _forget_run(self) -> None:
+        """Keep showing the earlier run while another one trains."""
 
     def _trained(self, folder: Path) -> None:
         self.session.jobs.status.message = f"Trained and tested: {folder}"
         self.show_run(folder)
 
-    def _take_run(self, run: MilRun) -> None:
-        self.run = run
-        if run.features is not None:
-            self.features = run.features
-        self.remember({"run": str(run.path)})
-        self.curves = run.curves
-        self.curves_changed.emit()
-        self.run_changed.emit()
-
-    def _in_background(
-        self, key: str, work: Callable[[], object], then: Callable[..., None]
-    ) -> None:
-        self.session.disk.submit(key, work, then, self.session.report_error)
-
-
-def _ignore(_: object) -> None:
-    """Nothing need be done."""
+    def _take_run(self, folder: Path, run: MilRun | None, curves: Curves) -> None:
+        if run is None:
+            self.curves, self.folder = curves, folder
+            self.series_changed.emit()
+            return
+        self.remember({"run": run.path})
+        super()._take_run(folder, run, curves)
 
 
 _TRAINING = (
@@ -153,45 +116,16 @@ _TRAINING = (
 
 
 def train_run(config: MilConfig) -> Job[Path]:
-    """Train a new run; returns its folder."""
+    """Train a new run, and return its folder."""
     train = yield from import_modules(_TRAINING)
     with explain_out_of_memory(BAGS, config, config.out):
         result = yield from train.train(config)
     return Path(result.run_dir)
 
 
-def continue_run(folder: Path) -> Job[Path]:
-    """Go on with a run; returns its folder."""
+def resume_run(folder: Path) -> Job[Path]:
+    """Resume a run, and return its folder."""
     train = yield from import_modules(_TRAINING)
     with explain_out_of_memory(BAGS, read_config(folder), folder):
         result = yield from train.resume_train(folder)
     return Path(result.run_dir)
-
-
-def find_slide(name: str, known: Path | None, folder: Path | None) -> Path:
-    """Find a slide's pixels: as the cohort's table has it, or by name in a folder.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
-    if known is not None and known.exists():
-        return known
-    if folder is None:
-        raise ConfigError(f"where is slide {name}? Choose the folder of slides below")
-    outer = _listed(folder)
-    inner = [file for place in outer if place.is_dir() for file in _listed(place)]
-    found = [file for file in (*outer, *inner) if slide_key(file.name) == name]
-    if not found:
-        hint = "Choose another folder"
-        raise ConfigError(f"holds no slide called {name}", folder, hint)
-    # A folder of that name may be a slide (DICOM), or hold the file that is.
-    return min(found, key=Path.is_dir)
-
-
-def _listed(folder: Path) -> Sequence[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    except OSError:
-        return []

@@ -1,32 +1,25 @@
-"""Curves of a training of slide classifiers: a line for each fold."""
+"""Show the curves of a slide classifier in training, with one line per fold."""
 
 from __future__ import annotations
 
-import math
-
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.mil.controller import MilController
-from napari_mcm.viewer.mil.run import Curves
-from napari_mcm.viewer.qt.helpers import connect, narrow, note
-from napari_mcm.viewer.training.chart import Chart, Lines, describe
+from napari_mcm.viewer.qt.helpers import connect_deferred, narrow, note
+from napari_mcm.viewer.training.chart import Chart, Lines, describe, lines_of
+from napari_mcm.viewer.training.metrics import Curves
 
-NAMES = {
-    "validation_auroc": "Validation AUROC",
-    "validation_loss": "Validation loss",
-    "loss": "Training loss",
-}
+NAMES = {"validation_loss": "Validation loss", "loss": "Training loss"}
 _WAIT_MS = 100
 
 
 class CurvesPanel(QWidget):
-    """The chart, what it shows, and the last values as text.
+    """Draw one metric of all folds, with the last values as text.
 
     Parameters
     ----------
     controller : MilController
-        Whose curves.
+        Has the curves.
     """
 
     def __init__(self, controller: MilController) -> None:
@@ -34,7 +27,7 @@ class CurvesPanel(QWidget):
         self._controller = controller
         self.choice = narrow(QComboBox())
         self.choice.setAccessibleName("Curves")
-        self.choice.setToolTip("What the lines show, over the epochs")
+        self.choice.setToolTip("Metric that is shown for each epoch")
         self.choice.activated.connect(lambda _: self.refresh())
         self.chart = Chart()
         self.text = note()
@@ -42,17 +35,9 @@ class CurvesPanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         for part in (self.choice, self.chart, self.text):
             column.addWidget(part)
-        # Small cohorts go through a hundred epochs a second.
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_WAIT_MS)
-        self._soon.timeout.connect(self.refresh)
-        connect(controller.curves_changed, self._changed)
+        # Small cohorts take a hundred epochs per second.
+        connect_deferred(self.refresh, controller.series_changed, wait_ms=_WAIT_MS)
         self.refresh()
-
-    def _changed(self) -> None:
-        if not self._soon.isActive():
-            self._soon.start()
 
     def refresh(self) -> None:
         """Show the curves as they are now."""
@@ -60,7 +45,7 @@ class CurvesPanel(QWidget):
         self.setVisible(bool(curves))
         self._offer([n for n in NAMES if any(n in s for s in curves.values())])
         name = self.choice.currentData()
-        lines = lines_of(curves, name) if name else {}
+        lines = fold_lines(curves, name) if name else {}
         self.chart.show_lines(lines)
         text = describe(lines, "fold")
         self.text.setText(text)
@@ -77,21 +62,24 @@ class CurvesPanel(QWidget):
             self.choice.addItem(NAMES[name], name)
 
 
-def lines_of(curves: Curves, name: str) -> Lines:
-    """Give the lines of a figure: a fold's number, with the seed if there are several."""
+def fold_lines(curves: Curves, name: str) -> Lines:
+    """Return the lines of a metric, labelled by fold.
+
+    Parameters
+    ----------
+    curves : Curves
+        Metrics by fold and seed.
+    name : str
+        Name of the metric.
+
+    Returns
+    -------
+    Lines
+        A label has the fold's number from 1, and the seed if there are several.
+    """
     several = len({seed for _, seed in curves}) > 1
-    found = {}
+    lines: dict[str, tuple[list[float], list[float]]] = {}
     for (fold, seed), series in sorted(curves.items()):
-        values, steps = series.get(name, []), series.get("step", [])
-        kept = [
-            (step + 1, value)
-            for step, value in zip(steps, values, strict=False)
-            if math.isfinite(value) and math.isfinite(step)
-        ]
-        if kept:
-            epochs, shown = zip(*kept, strict=True)
-            found[f"{fold + 1}, seed {seed}" if several else f"{fold + 1}"] = (
-                epochs,
-                shown,
-            )
-    return found
+        label = f"{fold + 1}, seed {seed}" if several else f"{fold + 1}"
+        lines |= lines_of(series, {name: label})
+    return lines

@@ -1,10 +1,11 @@
-"""The tab *Results*: figures, plots and predictions of a finished run."""
+"""Show the figures, plots and predictions of a finished run."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
 
+from psygnal import Signal
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import (
     QComboBox,
@@ -16,8 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mcm.viewer.mil.attention import AttentionController
-from napari_mcm.viewer.mil.controller import MilController
+from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.mil.run import MilRun
 from napari_mcm.viewer.mil.tables import FiguresTable, PredictionTable, scored
 from napari_mcm.viewer.qt.helpers import (
     connect,
@@ -35,44 +36,54 @@ _PLOTS = {
     "reliability": "Reliability",
     "confusion": "Confusion",
 }
-_OPEN = "Open the selected slide, and draw what the models look at (also: double click)"
+_OPEN = "Open the selected slide and draw its attention (also: double click)"
 
 
 class MilResultsPanel(QWidget):
-    """A run's results, and its slides to be opened.
+    """Show the results of a run, with its slides to open.
 
     Parameters
     ----------
-    controller : MilController
-        Which reads the run.
-    attention : AttentionController
-        Which opens slides.
+    session : Session
+        Session of the viewer.
+
+    Attributes
+    ----------
+    run_requested : Signal
+        A run folder (Path) is to be read.
+    slide_requested : Signal
+        A slide (its name) is to be opened with its attention.
+    slides_changed : Signal
+        Another folder of slides (Path or None) is chosen.
     """
 
-    def __init__(
-        self, controller: MilController, attention: AttentionController
-    ) -> None:
+    run_requested = Signal(object)
+    slide_requested = Signal(str)
+    slides_changed = Signal(object)
+
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self._controller, self._attention = controller, attention
-        self.run = PathField("Run folder", "A finished run of mil train")
+        self._session = session
+        self._run: MilRun | None = None
+        self.run = PathField("Run folder", "Finished run of mil train")
         self.show_it = QPushButton("&Show")
         self.show_it.clicked.connect(self.read)
         self.about = note()
         self.figures = FiguresTable()
         self.plot = narrow(QComboBox())
         self.plot.setAccessibleName("Plot")
-        self.plot.setToolTip("Which of the run's plots is shown; see its folder plots")
+        self.plot.setToolTip("Plot to show; the run's folder plots has the files")
         self.plot.activated.connect(lambda _: self._read_plot())
         self.picture = Picture()
         self.filter = QLineEdit()
         self.filter.setPlaceholderText("Find a slide")
         self.filter.setAccessibleName("Find a slide")
-        self.filter.setToolTip("Show only slides whose names hold this")
+        self.filter.setToolTip("Show only slides whose names contain this")
         self.table = PredictionTable()
         self.filter.textChanged.connect(self.table.order.setFilterFixedString)
         self.slides = PathField(
             "Folder of slides",
-            "Where the cohort's slides lie, if its table does not say by a path",
+            "Folder of the cohort's slides, if its table has no paths",
         )
         self.open = QPushButton("Open with &attention")
         self.open.clicked.connect(self._open)
@@ -102,8 +113,7 @@ class MilResultsPanel(QWidget):
         column.addWidget(self.content)
 
     def _connect(self) -> None:
-        connect(self._controller.run_changed, self._show)
-        connect(self._controller.session.jobs.status.events.state, self.refresh)
+        connect(self._session.jobs.status.events.state, self.refresh)
         connect(self.run.changed, self.refresh)
         connect(self.run.chosen, self.read)
         connect(self.table.picked, self.refresh)
@@ -111,32 +121,30 @@ class MilResultsPanel(QWidget):
         connect(self.table.opened, self._open)
 
     def refresh(self) -> None:
-        """Show which buttons can be used."""
-        run = self._controller.run
-        self.content.setVisible(run is not None)
+        """Update the buttons."""
+        self.content.setVisible(self._run is not None)
         chosen = self.run.path is not None
         set_enabled_with_reason(
             self.show_it, "Read the run", "" if chosen else "no run is chosen"
         )
         reason = "" if self.table.slide() else "no slide is selected"
-        if self._controller.session.jobs.status.busy:
+        if self._session.jobs.status.busy:
             reason = "another job is running"
         set_enabled_with_reason(self.open, _OPEN, reason)
 
     def read(self) -> None:
-        """Read the chosen run in the background."""
+        """Request the run in the chosen folder."""
         if self.run.path is not None:
-            self._controller.show_run(self.run.path)
+            self.run_requested.emit(self.run.path)
 
-    def _show(self) -> None:
-        run = self._controller.run
-        if run is None:
-            return
+    def show_run(self, run: MilRun) -> None:
+        """Show the results of a run."""
+        self._run = run
         self.run.put(run.path)
         self.about.setText(
             f"{run.model}, {len(run.rows):,} slides, classes "
-            f"{', '.join(run.classes)}. Each slide by models that have not seen it; "
-            f"95 % intervals by {run.resampled}. Score: probability of "
+            f"{', '.join(run.classes)}. Each slide is predicted by models that have not "
+            f"seen it; 95 % intervals by {run.resampled}. Score: probability of "
             f"{scored(run.classes)}."
         )
         self.figures.show_run(run)
@@ -151,12 +159,12 @@ class MilResultsPanel(QWidget):
         self.refresh()
 
     def _read_plot(self) -> None:
-        run, name = self._controller.run, self.plot.currentData()
+        run, name = self._run, self.plot.currentData()
         if run is None or name is None:
             self.picture.show_image(QImage())
             return
         self.picture.setAccessibleName(f"{self.plot.currentText()} plot of the run")
-        session = self._controller.session
+        session = self._session
         session.disk.submit(
             "mil plot",
             partial(_read_image, run.plots[name]),
@@ -165,12 +173,11 @@ class MilResultsPanel(QWidget):
         )
 
     def _slides_changed(self) -> None:
-        self._controller.slides = self.slides.path
+        self.slides_changed.emit(self.slides.path)
 
     def _open(self) -> None:
         if name := self.table.slide():
-            self._controller.remember({"slides": self.slides.line.text()})
-            self._attention.open_slide(name)
+            self.slide_requested.emit(name)
 
 
 def _read_image(path: Path) -> QImage:

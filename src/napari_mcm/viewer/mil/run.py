@@ -1,21 +1,18 @@
-"""What lies in a run folder of `mil train`, read without PyTorch, which is slow to start."""
+"""Read a run folder of `mil train`, without PyTorch, which is slow to import."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_mcm.core.errors import RunError
 from napari_mcm.core.mil.metrics import MAIN
+from napari_mcm.viewer.training.metrics import Curves, read_series
 from napari_mcm.viewer.training.run_folder import RunState, run_state
-
-Series = dict[str, list[float]]
-Curves = dict[tuple[int, int], Series]
-"""Figures of each epoch by the fold's number and the seed."""
 
 PLOTS = ("roc", "precision_recall", "reliability", "confusion")
 _INTERVALS = {"by_patient": "patient", "by_slide": "slide"}
@@ -23,7 +20,7 @@ _INTERVALS = {"by_patient": "patient", "by_slide": "slide"}
 
 @dataclass(frozen=True)
 class SlideRow:
-    """The prediction of one slide by models that have not seen it."""
+    """Hold the prediction of one slide by models that have not seen it."""
 
     slide: str
     label: str
@@ -33,7 +30,7 @@ class SlideRow:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a run beside that of a model that knows how frequent classes are."""
+    """Hold one figure of a run, beside that of the majority-class baseline."""
 
     name: str
     value: float | None
@@ -44,32 +41,30 @@ class Figure:
 
 @dataclass(frozen=True)
 class MilRun:
-    """A finished run, ready to be shown.
+    """Hold a finished run, ready to be shown.
 
     Attributes
     ----------
     path : Path
-        Its folder.
+        Folder of the run.
     model : str
         Name of the aggregator.
     classes : tuple of str
-        In the order of probabilities.
+        Names, in the order of probabilities.
     rows : tuple of SlideRow
-        A slide each.
+        Predictions, one per slide.
     figures : tuple of Figure
-        In the order of :data:`~napari_mcm.core.mil.metrics.MAIN`.
+        Figures in the order of :data:`~napari_mcm.core.mil.metrics.MAIN`.
     resampled : str
-        What intervals are drawn over: ``"patient"`` or ``"slide"``.
+        Unit that intervals are resampled by: ``"patient"`` or ``"slide"``.
     plots : mapping
-        Name to PNG, of those that are there.
+        Names to PNG files, of those that exist.
     slides : mapping
-        Slide to its pixels' file, as the cohort's table has it.
+        Names of slides to their files, as the cohort's table has them.
     features : Path or None
-        Where it was trained.
+        Folder of the features that it was trained on.
     encoder : str
-        What the features are of, as far as files say.
-    curves : Curves
-        How it was trained.
+        Encoder of the features, or "" where files do not say.
     """
 
     path: Path
@@ -82,11 +77,10 @@ class MilRun:
     slides: Mapping[str, Path]
     features: Path | None
     encoder: str
-    curves: Curves = field(default_factory=dict)
 
 
 def state_of(folder: Path) -> RunState:
-    """Tell whether a folder is free for a run, or what it holds."""
+    """Return whether a folder is free for a run, or what it holds."""
     return run_state(folder, {"aggregator", "split"}, _done)
 
 
@@ -96,11 +90,11 @@ def read_run(folder: Path) -> MilRun:
     Raises
     ------
     RunError
-        If it is none, or damaged.
+        If it is no run, unfinished, or damaged.
     """
     state = state_of(folder)
     if state.kind == "unfinished":
-        hint = "Go on with it in Train: choose it as the run folder"
+        hint = "Resume it in Train: choose it as the run folder"
         raise RunError("is not finished", folder, hint)
     if state.kind != "finished":
         raise RunError("is no run of mil train", folder)
@@ -111,8 +105,8 @@ def read_run(folder: Path) -> MilRun:
         raise RunError(f"cannot be read ({reason})", folder) from error
 
 
-def read_curves(folder: Path) -> Curves:
-    """Read how far each fold of a run was trained, finished or not."""
+def read_fold_curves(folder: Path) -> Curves:
+    """Read the curves of all folds and seeds of a run, finished or not."""
     try:
         names = [str(fold["name"]) for fold in _json(folder / "folds.json")["folds"]]
     except (OSError, KeyError, TypeError, ValueError):
@@ -121,7 +115,7 @@ def read_curves(folder: Path) -> Curves:
     for file in sorted((folder / "models").glob("fold_*_seed_*/metrics.csv")):
         name, _, seed = file.parent.name.removeprefix("fold_").rpartition("_seed_")
         if name in names and seed.isdigit():
-            found[names.index(name), int(seed)] = _series(file)
+            found[names.index(name), int(seed)] = read_series(file.parent)
     return found
 
 
@@ -144,7 +138,6 @@ def _read(folder: Path) -> MilRun:
         {c["slide"]: beside / c["path"] for c in folds["cases"] if c["path"]},
         Path(features) if features else None,
         str(folds.get("features", {}).get("encoder", "")),
-        read_curves(folder),
     )
 
 
@@ -170,21 +163,6 @@ def _rows(file: Path, classes: tuple[str, ...]) -> list[SlideRow]:
             )
             for row in csv.DictReader(opened)
         ]
-
-
-def _series(file: Path) -> Series:
-    with file.open(newline="", encoding="utf-8") as opened:
-        header, *rows = list(csv.reader(opened)) or [[]]
-    # The last line of a run that was killed may be cut off.
-    whole = [row for row in rows if len(row) == len(header)]
-    return {name: [_float(row[i]) for row in whole] for i, name in enumerate(header)}
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def _json(file: Path) -> Any:

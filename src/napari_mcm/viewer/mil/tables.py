@@ -1,4 +1,4 @@
-"""A run's figures and its predictions as tables."""
+"""Show the figures and the predictions of a run as tables."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _TITLES = {
 _TIPS = {
     "auroc": "AUROC: each class against the rest, averaged; 0.5 is chance",
     "average_precision": "Average precision: area under precision and recall",
-    "balanced_accuracy": "Balanced accuracy: part of each class that is found",
+    "balanced_accuracy": "Balanced accuracy: mean recall of the classes",
     "f1": "F1: macro-averaged over classes",
-    "ece": "Calibration error: how far confidence and truth lie apart; 0 is best",
+    "ece": "Expected calibration error: confidence against accuracy; 0 is best",
 }
 Role = Qt.ItemDataRole
 
 
 class FiguresTable(QTableWidget):
-    """Each figure with its interval, beside the majority class's."""
+    """Show each figure with its interval, beside the majority-class baseline."""
 
     def __init__(self) -> None:
         super().__init__(0, 4)
@@ -68,7 +68,7 @@ class FiguresTable(QTableWidget):
 
 
 class PredictionModel(QAbstractTableModel):
-    """Slides with their labels and predictions."""
+    """Hold slides with their labels and predictions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,23 +76,23 @@ class PredictionModel(QAbstractTableModel):
         self._classes: tuple[str, ...] = ()
 
     def take(self, run: MilRun) -> None:
-        """Show another run."""
+        """Take the predictions of a run."""
         self.beginResetModel()
         self.rows, self._classes = run.rows, run.classes
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Count slides."""
+        """Return the number of slides."""
         return 0 if parent is not None and parent.isValid() else len(self.rows)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Count what is told of each."""
+        """Return the number of columns."""
         return 0 if parent is not None and parent.isValid() else 4
 
     def headerData(
         self, section: int, orientation: Any, role: int = Role.DisplayRole
     ) -> Any:
-        """Name the columns."""
+        """Return the title of a column, or its tool tip."""
         if orientation != Qt.Orientation.Horizontal:
             return None
         if role == Role.DisplayRole:
@@ -102,7 +102,7 @@ class PredictionModel(QAbstractTableModel):
         return None
 
     def data(self, index: QModelIndex, role: int = Role.DisplayRole) -> Any:
-        """Tell what stands in a cell; a wrong prediction is marked by a cross."""
+        """Return the content of a cell; a cross marks a wrong prediction."""
         row = self.rows[index.row()]
         score = self._score(row)
         if role == Role.UserRole:
@@ -115,7 +115,7 @@ class PredictionModel(QAbstractTableModel):
         if role == Role.ToolTipRole:
             pairs = zip(self._classes, row.probabilities, strict=True)
             each = ", ".join(f"{name} {p:.3f}" for name, p in pairs)
-            right = "as labelled" if row.label == row.predicted else "not as labelled"
+            right = "correct" if row.label == row.predicted else "wrong"
             return f"{row.slide}: {each}\nPredicted {row.predicted}, {right}"
         return None
 
@@ -126,14 +126,14 @@ class PredictionModel(QAbstractTableModel):
 
 
 class PredictionTable(QTableView):
-    """The slides of a run, sorted by a click on a header.
+    """Show the slides of a run, sorted by a click on a header.
 
     Attributes
     ----------
     opened : Signal
         A slide was double-clicked, or Enter was pressed on it.
     picked : Signal
-        Another slide is selected, or none.
+        The selection has changed.
     """
 
     opened = Signal(str)
@@ -164,13 +164,13 @@ class PredictionTable(QTableView):
         self.content.take(run)
         header = self.horizontalHeader()
         assert header is not None
-        # As wide as what stands in them; headers, which are padded, may be cut.
+        # As wide as the contents; headers, which are padded, may be cut.
         for column, least in ((1, 50), (2, 66), (3, 50)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
             header.resizeSection(column, max(self.sizeHintForColumn(column), least))
 
     def slide(self) -> str:
-        """Name the selected slide; empty where none is."""
+        """Return the name of the selected slide; empty where none is."""
         selection = self.selectionModel()
         rows = selection.selectedRows() if selection is not None else []
         if not rows:
@@ -183,12 +183,12 @@ class PredictionTable(QTableView):
 
 
 def scored(classes: Sequence[str]) -> str:
-    """Say of which class the score is."""
+    """Return the class that the score is the probability of."""
     return classes[1] if len(classes) == 2 else "the predicted class"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a figure; a dash where there is none."""
+    """Format a figure; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -197,12 +197,12 @@ def _tip(figure: Figure, resampled: str) -> str:
     return (
         f"{_TIPS.get(figure.name, '')}\nFolds: {folds}\n"
         f"Interval: bootstrap by {resampled}\n"
-        "Majority: a model that knows only how frequent the classes are"
+        "Majority: majority-class baseline"
     )
 
 
 def _fit(table: Any) -> None:
-    """Have a table fit into a narrow dock."""
+    """Fit a table into a narrow dock."""
     modes = QHeaderView.ResizeMode
     header = table.horizontalHeader()
     header.setSectionResizeMode(modes.ResizeToContents)

@@ -1,20 +1,24 @@
-"""The dock widget *MIL*: from labels of slides to attention on the slide."""
+"""The dock widget *MIL*: from labels of slides to attention on a slide."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QWidget
 
-from napari_mcm.viewer.mil.attention import AttentionController
+from napari_mcm.viewer.mil.attention_controller import AttentionController
 from napari_mcm.viewer.mil.attention_panel import AttentionPanel
+from napari_mcm.viewer.mil.commands import attention_command
 from napari_mcm.viewer.mil.controller import MilController
 from napari_mcm.viewer.mil.curves_panel import CurvesPanel
+from napari_mcm.viewer.mil.form import MilForm
 from napari_mcm.viewer.mil.results_panel import MilResultsPanel
-from napari_mcm.viewer.mil.train_panel import TrainPanel
+from napari_mcm.viewer.mil.task_spec import MIL
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.helpers import connect
 from napari_mcm.viewer.qt.slide_selector import SlideSelector
+from napari_mcm.viewer.training.start_panel import StartPanel
 
 if TYPE_CHECKING:
     import napari
@@ -23,7 +27,7 @@ TABS = ("Train", "Results", "Slide")
 
 
 class MilWidget(DockedWidget):
-    """Trains slide classifiers, shows their results, and draws what they look at.
+    """Train slide classifiers, show their results, and draw their attention.
 
     Parameters
     ----------
@@ -33,38 +37,73 @@ class MilWidget(DockedWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
-        self.controller = MilController(self.session)
-        self.attention = AttentionController(self.controller)
-        self.train, self.curves = (
-            TrainPanel(self.controller),
-            CurvesPanel(self.controller),
-        )
-        self.results = MilResultsPanel(self.controller, self.attention)
-        self.slide = SlideSelector(self.session, brief=True)
-        self.looking = AttentionPanel(self.controller, self.attention)
+        session = self.session
+        self.controller = MilController(session)
+        self.attention = attention = AttentionController(session)
+        self.form = MilForm(session)
+        self.start = StartPanel(self.controller, self.form, MIL)
+        self.curves = CurvesPanel(self.controller)
+        self.results = MilResultsPanel(session)
+        self.slide = SlideSelector(session, brief=True)
+        self.looking = AttentionPanel(session, lambda: attention_command(attention))
         parts: tuple[tuple[QWidget, ...], ...] = (
-            (self.train, self.curves),
+            (self.form, self.start, self.curves),
             (self.results,),
             (self.slide, self.looking),
         )
         self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
-        connect(self.controller.run_changed, self._show_results)
-        connect(self.attention.shown_changed, self._show_slide)
-        connect(self.controller.recalled, self._recalled)
+        self._connect()
         self.controller.recall()
 
-    def _show_results(self) -> None:
+    def _connect(self) -> None:
+        controller, attention = self.controller, self.attention
+        connect(controller.run_changed, self._show_run)
+        connect(controller.recalled, self._recalled)
+        connect(attention.shown_changed, self._show_attention)
+        connect(attention.tops_changed, self._show_tops)
+        self.results.run_requested.connect(controller.show_results)
+        self.results.slide_requested.connect(self._open_slide)
+        self.results.slides_changed.connect(self._use_slides)
+        self.looking.predict_requested.connect(attention.predict)
+        self.looking.features_changed.connect(self._use_features)
+        self.looking.class_chosen.connect(attention.use_class)
+        self.looking.scaling_chosen.connect(attention.use_scaling)
+        self.looking.patch_chosen.connect(attention.go_to)
+
+    def _show_run(self) -> None:
+        if (run := self.controller.run) is None:
+            return
+        self.attention.use_run(run)
+        self.results.show_run(run)
+        self.looking.show_run(run, self.attention.features)
         self.tabs.setCurrentIndex(TABS.index("Results"))
 
-    def _show_slide(self) -> None:
-        if self.attention.shown is not None:
+    def _show_attention(self) -> None:
+        attention = self.attention
+        self.looking.show_attention(attention.shown, attention.scaling)
+        self._show_tops()
+        if attention.shown is not None:
             self.tabs.setCurrentIndex(TABS.index("Slide"))
+
+    def _show_tops(self) -> None:
+        self.looking.show_tops(self.attention.tops)
+
+    def _open_slide(self, name: str) -> None:
+        self.controller.remember({"slides": self.attention.slides})
+        self.attention.open_slide(name)
+
+    def _use_slides(self, folder: Path | None) -> None:
+        self.attention.slides = folder
+
+    def _use_features(self, folder: Path | None) -> None:
+        self.attention.features = folder
 
     def _recalled(self) -> None:
         fields = {
-            "cohort": self.train.cohort,
-            "features": self.train.features,
-            "out": self.train.out,
+            # Before the cohort, beside which a run folder would be proposed.
+            "out": self.start.out,
+            "cohort": self.form.cohort,
+            "features": self.form.features,
             "run": self.results.run,
             "slides": self.results.slides,
         }

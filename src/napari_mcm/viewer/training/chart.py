@@ -1,4 +1,4 @@
-"""Lines over the steps of a training as it goes, told apart by label and dashes."""
+"""Draw the metrics of a training as lines, distinguished by label and dashes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
-from qtpy.QtWidgets import (
-    QSizePolicy,
-    QWidget,
-)
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_mcm.viewer.training.metrics import Series
 
 Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-"""A line's label to its steps, counted from 1, and values."""
+"""Label of a line to its steps, counted from 1, and its values."""
 
 # Okabe and Ito's colours that stand out from a dark and from a light background.
 _ON_DARK = ("#56B4E9", "#E69F00", "#2BCB9C", "#E79CC4", "#F0E442")
@@ -36,14 +33,14 @@ _LEFT, _BOTTOM, _TOP = 42, 20, 8
 
 
 class Chart(QWidget):
-    """Draws lines over epochs or steps, with a label at the end of each.
+    """Draw lines over epochs or steps, with a label at the end of each.
 
     Parameters
     ----------
     unit : str
-        What is counted along the axis.
+        Unit of the horizontal axis.
     height : int
-        In pixels.
+        Height in pixels.
     """
 
     def __init__(self, unit: str = "epoch", height: int = HEIGHT) -> None:
@@ -54,16 +51,16 @@ class Chart(QWidget):
         self.setSizePolicy(policy.Expanding, policy.Fixed)
 
     def sizeHint(self) -> QSize:
-        """Tell Qt how large the chart would like to be."""
+        """Return the preferred size."""
         return QSize(240, self._height)
 
     def show_lines(self, lines: Lines) -> None:
-        """Draw other lines."""
+        """Show these lines in place of the earlier ones."""
         self._lines = lines
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw axes and lines in the colours of the theme."""
+        """Draw axes and lines in the colors of the theme."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         font = painter.font()
@@ -91,7 +88,7 @@ class Chart(QWidget):
             )
             points = _decimated(x, y, int(area.width()))
             painter.drawPolyline(QPolygonF([QPointF(*point) for point in points]))
-            # A line of one epoch would not be seen without it.
+            # A line of one epoch would be invisible without it.
             painter.setBrush(pen.color())
             painter.drawEllipse(QPointF(*points[-1]), 2, 2)
             at = _free(float(points[-1][1]), taken)
@@ -100,7 +97,7 @@ class Chart(QWidget):
 
 
 def describe(lines: Lines, what: str) -> str:
-    """Say where each line stands: ``Now, by fold: 1: 0.123 · 2: 0.456``."""
+    """Return the last value of each line: ``Now, by fold: 1: 0.123 · 2: 0.456``."""
     if not lines:
         return ""
     return f"Now, by {what}: " + " · ".join(
@@ -109,7 +106,7 @@ def describe(lines: Lines, what: str) -> str:
 
 
 def _extent(lines: Lines) -> tuple[float, float, float]:
-    """Give the least and greatest value, and the last epoch."""
+    """Return the smallest and the greatest value, and the last epoch."""
     values = [value for _, line in lines.values() for value in line] or [0.0, 1.0]
     last = max((epochs[-1] for epochs, _ in lines.values()), default=1.0)
     low, high = min(values), max(values)
@@ -142,12 +139,12 @@ def _draw_axes(
 
 
 def _tick(value: float, span: float) -> str:
-    """Write a value as short as its neighbours on the axis allow."""
+    """Format a value with the digits that the axis needs."""
     return f"{value:.2f}" if 0.05 < span < 1000 else f"{value:.2g}"
 
 
 def _decimated(x: np.ndarray, y: np.ndarray, columns: int) -> np.ndarray:
-    """Keep at most one point a column of pixels, and the last: long lines are slow."""
+    """Keep one point per pixel column and the last one: long lines are slow to draw."""
     chosen = np.arange(len(x))
     if len(x) > max(columns, 2):
         chosen = np.unique(np.linspace(0, len(x) - 1, max(columns, 2)).astype(int))
@@ -162,8 +159,18 @@ def _free(y: float, taken: list[float]) -> float:
     return y
 
 
-def lines_of(series: Series, figures: Mapping[str, str]) -> Lines:
-    """Give the lines of a chart, of steps at which they were measured."""
+def lines_of(
+    series: Series, figures: Mapping[str, str]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the lines of a chart, at the steps where they were measured.
+
+    Parameters
+    ----------
+    series : Series
+        Metrics of each step.
+    figures : mapping
+        Metrics by name, and the labels of their lines.
+    """
     found = {}
     steps = np.asarray(series.get("step", ())) + 1
     for name, label in figures.items():

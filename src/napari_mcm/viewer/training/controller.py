@@ -1,4 +1,4 @@
-"""A training of one widget: started, gone on with, read again, and its curves."""
+"""Start and resume the trainings of one dock, and keep their curves and results."""
 
 from __future__ import annotations
 
@@ -10,30 +10,40 @@ from psygnal import Signal
 
 from napari_mcm.core.runtime.jobs import Job, Metrics
 from napari_mcm.viewer.app.persistence import remember_recent
-from napari_mcm.viewer.training.metrics import Series, add_step, read_series
+from napari_mcm.viewer.training.metrics import (
+    WHOLE,
+    Curves,
+    Series,
+    add_step,
+    read_curves,
+)
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 
 class TrainingController:
-    """Starts trainings of one kind and keeps what came of them.
+    """Start trainings of one kind, and keep their curves and results.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     kind : str
-        What is trained, for what is done in the background.
+        Kind of training; distinguishes its work in the background.
     recent : str
-        Under which its runs are remembered.
+        Key under which its run folders are remembered.
 
     Attributes
     ----------
     run_changed, series_changed : Signal
-        Another finished run is the present one; a training went on.
+        Another finished run is shown, or none; the curves have changed.
+    run : object or None
+        The finished run that is shown.
+    curves : Curves
+        Metrics of the training that is shown, by fold and seed.
     folder : Path or None
-        Of the training that the curves are of.
+        Folder of the training that is shown.
     """
 
     run_changed = Signal()
@@ -42,75 +52,85 @@ class TrainingController:
     def __init__(self, session: Session, kind: str, recent: str) -> None:
         self.session, self._kind, self._recent = session, kind, recent
         self.run: Any = None
-        self.series: Series = {}
+        self.curves: Curves = {}
         self.folder: Path | None = None
 
+    @property
+    def series(self) -> Series:
+        """Metrics of a training without folds."""
+        return self.curves.get(WHOLE, {})
+
     def start(self, config: Any) -> None:
-        """Train, into a new run."""
+        """Start a new run."""
         raise NotImplementedError
 
     def resume(self, folder: Path) -> None:
-        """Go on with an unfinished run."""
+        """Resume an unfinished run."""
         raise NotImplementedError
 
     def read(self, folder: Path) -> Any:
         """Read a finished run, in the background; None where there is none."""
         raise NotImplementedError
 
+    def read_curves(self, folder: Path) -> Curves:
+        """Read the curves of a run, in the background, finished or not."""
+        return read_curves(folder)
+
     def show_run(self, folder: Path) -> None:
-        """Read a run in the background: its curves, and what came of it."""
+        """Show a run: its curves, and its results where it is finished."""
         self._in_background(
             "run",
-            lambda: (self.read(folder), read_series(folder)),
+            lambda: (self.read(folder), self.read_curves(folder)),
             lambda found: self._take_run(folder, *found),
         )
 
     def is_busy(self) -> bool:
-        """Tell whether a job runs, and complain if so."""
-        busy = self.session.jobs.status.busy
-        if busy:
-            self.session.report_error(
-                "Another job is running: wait for it, or cancel it"
-            )
-        return busy
+        """Tell whether a job is running, and report an error if so."""
+        return report_busy(self.session)
 
     def _start(
         self,
         title: str,
         make_job: Callable[[], Job[Path]],
         folder: Path,
-        series: Series | None = None,
+        curves: Curves | None = None,
     ) -> None:
         if self.is_busy():
             return
-        self.run, self.series, self.folder = None, series or {}, folder
-        self.run_changed.emit()
+        self.curves, self.folder = curves or {}, folder
+        self._forget_run()
         self.series_changed.emit()
-        # Also of what is cancelled: it can be gone on with.
+        # A cancelled run can be resumed, so it is remembered from the start.
         self._in_background(
             "recent", lambda: remember_recent(self._recent, str(folder)), _ignore
         )
         self.session.jobs.start(title, make_job, self._trained, self._measured)
 
+    def _forget_run(self) -> None:
+        self.run = None
+        self.run_changed.emit()
+
     def _resume(self, make_job: Callable[[], Job[Path]], folder: Path) -> None:
-        title = f"Going on with {folder.name}"
-        # What the first part of it has measured is drawn, too.
+        title = f"Resuming {folder.name}"
+        # The curves include the steps before the interruption.
         self._in_background(
             "series",
-            lambda: read_series(folder),
-            lambda series: self._start(title, make_job, folder, series),
+            lambda: self.read_curves(folder),
+            lambda curves: self._start(title, make_job, folder, curves),
         )
 
     def _measured(self, metrics: Metrics) -> None:
-        add_step(self.series, metrics.step, metrics.values)
+        values = dict(metrics.values)
+        key = int(values.pop("fold", 0)), int(values.pop("seed", 0))
+        add_step(self.curves.setdefault(key, {}), metrics.step, values)
         self.series_changed.emit()
 
     def _trained(self, folder: Path) -> None:
         self.session.jobs.status.message = f"Trained: {folder}"
         self.show_run(folder)
 
-    def _take_run(self, folder: Path, run: Any, series: Series) -> None:
-        self.run, self.series, self.folder = run, series, folder
+    def _take_run(self, folder: Path, run: Any, curves: Curves) -> None:
+        self.run, self.curves, self.folder = run, curves, folder
         self.series_changed.emit()
         self.run_changed.emit()
 
@@ -121,5 +141,13 @@ class TrainingController:
         self.session.disk.submit(key, work, then, self.session.report_error)
 
 
+def report_busy(session: Session) -> bool:
+    """Tell whether a job is running, and report an error if so."""
+    busy = session.jobs.status.busy
+    if busy:
+        session.report_error("Another job is running: wait for it, or cancel it")
+    return busy
+
+
 def _ignore(_: object) -> None:
-    """Nothing need be done."""
+    """Do nothing with a result."""

@@ -1,4 +1,4 @@
-"""What lies in a run folder of `finetune`, read without PyTorch."""
+"""Read the metrics of a run folder, without PyTorch, which is slow to import."""
 
 from __future__ import annotations
 
@@ -8,32 +8,45 @@ from collections.abc import Mapping
 from pathlib import Path
 
 Series = dict[str, list[float]]
-"""Figures of each step by name, with the step itself; NaN where not measured."""
+"""Metrics of each step by name, with the step itself; NaN where not measured."""
+
+Curves = dict[tuple[int, int], Series]
+"""Series by fold and seed; a training without folds has the one at `WHOLE`."""
+
+WHOLE = (0, 0)
 
 
 def read_series(folder: Path) -> Series:
-    """Read what each step of a run has measured, finished or not."""
+    """Read the metrics of a run, finished or not; empty where there are none."""
     try:
         with (folder / "metrics.csv").open(newline="", encoding="utf-8") as opened:
             header, *rows = list(csv.reader(opened)) or [[]]
     except OSError:
         return {}
-    # The last line of a run that was killed may be cut off.
+    # The last line of a run that was killed may be incomplete.
     whole = [row for row in rows if len(row) == len(header)]
     return {name: [_float(row[i]) for row in whole] for i, name in enumerate(header)}
 
 
+def read_curves(folder: Path) -> Curves:
+    """Read the curves of a run without folds, finished or not."""
+    series = read_series(folder)
+    return {WHOLE: series} if series else {}
+
+
 def add_step(series: Series, step: int, values: Mapping[str, float]) -> None:
-    """Add what a step has measured; a step that comes again replaces the first one.
+    """Add the metrics of a step, in place of those from this step on.
+
+    A step is measured again where a run was interrupted between two checkpoints.
 
     Parameters
     ----------
     series : dict
-        Is changed; its lists are as long as each other.
+        Is changed; its lists have the same length.
     step : int
         Counted from 0.
     values : mapping
-        Figures by name.
+        Metrics by name.
     """
     steps = series.setdefault("step", [])
     while steps and steps[-1] >= step:

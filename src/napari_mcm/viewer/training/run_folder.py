@@ -1,4 +1,4 @@
-"""What the folder of a run is, looked at without PyTorch, which is slow to start."""
+"""Read the state of a run folder, without PyTorch, which is slow to import."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What a folder is, before anything is done with it.
+    """Describe whether a folder can take a run.
 
     Attributes
     ----------
     kind : {"free", "unfinished", "finished", "other"}
-        Nothing in the way; a training to go on with; one that has ended; no place for one.
+        Free for a new run; a run to resume; a finished run; not usable for a run.
     text : str
-        The same for people, in a line.
+        The same for people, in one line.
     """
 
     kind: Literal["free", "unfinished", "finished", "other"]
@@ -34,18 +31,22 @@ def run_state(folder: Path, keys: set[str], done: Callable[[Path], str]) -> RunS
     Parameters
     ----------
     folder : Path
-        Which may not be there yet.
+        May be missing.
     keys : set of str
-        What a configuration of this kind of run has.
+        Keys that the configuration of this kind of run has.
     done : callable
-        Says how far an unfinished run is; empty where nobody knows.
+        Returns how far an unfinished run has come; empty where that is unknown.
+
+    Returns
+    -------
+    RunState
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return RunState("free")
     if not folder.is_dir():
         return RunState("other", "Is a file: choose a folder.")
     if not (folder / "config.json").is_file():
-        return RunState("free", "Holds other files; the run is put beside them.")
+        return RunState("free", "Holds other files; the run is written beside them.")
     if not keys <= set(read_config(folder)):
         return RunState("other", "Holds a run of another kind: choose another folder.")
     if (folder / "summary.json").is_file():
@@ -56,7 +57,7 @@ def run_state(folder: Path, keys: set[str], done: Callable[[Path], str]) -> RunS
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read the options of a run; empty where they cannot be read."""
+    """Read the options of a run; empty where they are unreadable."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -65,4 +66,5 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 PRETRAININGS, CLASSIFIERS, ABLATIONS = "mae runs", "classifiers", "ablations"
-"""Kinds of runs as they are remembered."""
+MIL_RUNS = "mil runs"
+"""Keys under which run folders are remembered."""

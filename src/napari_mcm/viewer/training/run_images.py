@@ -1,4 +1,4 @@
-"""Pictures that a run has drawn, read in the background."""
+"""Show the figures of a run, which are read in the background."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from napari_mcm.viewer.qt.helpers import narrow, while_alive
 
 
 class RunImages(QWidget):
-    """One of a run's pictures, and a list to choose it from where there are several.
+    """Show one figure of a run, with a list to choose it from.
 
     Parameters
     ----------
     session : Session
-        Whose thread reads them.
+        Session of the viewer, which reads files in the background.
     key : str
-        Tells these pictures from those of other widgets.
+        Distinguishes these figures from those of other widgets.
     """
 
     def __init__(self, session: Session, key: str) -> None:
@@ -40,12 +40,12 @@ class RunImages(QWidget):
         self._session, self._key = session, key
         self._paths: Mapping[str, Path] = {}
         self.choice = narrow(QComboBox())
-        self.choice.setAccessibleName("Picture of the run")
-        self.choice.setToolTip("Which of the run's pictures is shown; see its folder")
+        self.choice.setAccessibleName("Figure of the run")
+        self.choice.setToolTip("Figure to show; the run folder has the file")
         self.choice.activated.connect(lambda _: self._read())
         self.picture = Picture()
         self.large = QPushButton("Larg&e…")
-        self.large.setToolTip("Show the picture in its full size, in a window")
+        self.large.setToolTip("Show the figure in full size, in a window")
         self.large.clicked.connect(self._enlarge)
         self.dialog: QDialog | None = None
         self._image = QImage()
@@ -59,7 +59,7 @@ class RunImages(QWidget):
         self.show_pictures({})
 
     def show_pictures(self, paths: Mapping[str, Path]) -> None:
-        """Show pictures, by title."""
+        """Show these figures, by title."""
         shown = self.choice.currentText()
         self._paths = paths
         self.choice.clear()
@@ -104,7 +104,7 @@ def _image(path: Path) -> QImage:
 
 
 class Picture(QWidget):
-    """Shows an image as large as there is room, and no larger than it is."""
+    """Show an image as large as fits, and at most in full size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,29 +114,29 @@ class Picture(QWidget):
         self.setSizePolicy(policy)
 
     def show_image(self, image: QImage) -> None:
-        """Show another image."""
+        """Show an image; a null image hides the widget."""
         self._image = image
         self.setVisible(not image.isNull())
         self.updateGeometry()
         self.update()
 
     def sizeHint(self) -> QSize:
-        """Tell Qt how large the picture would like to be."""
+        """Return the preferred size."""
         return QSize(280, self.heightForWidth(280))
 
     def hasHeightForWidth(self) -> bool:
-        """Keep the image's shape."""
+        """Tell Qt to keep the image's aspect ratio."""
         return True
 
     def heightForWidth(self, width: int) -> int:
-        """Give the height that the shape asks for."""
+        """Return the height for a width, at the image's aspect ratio."""
         if self._image.isNull():
             return 0
         wide = min(width, self._image.width())
         return round(wide * self._image.height() / self._image.width())
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Paint the image in the middle."""
+        """Paint the image, centred."""
         if self._image.isNull():
             return
         painter = QPainter(self)

@@ -1,4 +1,4 @@
-"""Where a training goes, and the button that starts it or goes on with it."""
+"""Choose the folder of a run, and start or resume its training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from napari_mcm.viewer.training.run_folder import RunState
 
 RESUME = "Res&ume"
 
-_RESUME_TIP = "Go on where it was broken off; its options stay as they are"
+_RESUME_TIP = "Resume where the run stopped; its options stay as they are"
+
+_RECENT_TIP = "Recent runs, finished or interrupted"
 
 _REASONS = {
     "other": "the run folder holds something else",
@@ -35,16 +37,16 @@ _REASONS = {
 
 
 class StartPanel(QWidget):
-    """The run's folder and the button.
+    """Choose a run folder, and start or resume its training.
 
     Parameters
     ----------
     controller : TrainingController
-        Which runs it.
+        Starts and resumes trainings.
     form : TaskForm
-        What is asked for.
+        Form with the options of a new training.
     kind : TrainingTaskSpec
-        What is trained.
+        Texts and functions of this kind of training.
     """
 
     def __init__(
@@ -61,18 +63,20 @@ class StartPanel(QWidget):
         self.out = PathField("Run folder", kind.holds)
         self.fresh = QPushButton("&New folder")
         self.fresh.setToolTip(
-            "Take the next run folder that is free, beside what is learned from"
+            "Propose the next free run folder, beside the training data"
         )
         self.fresh.clicked.connect(self.propose)
         self.recent = QPushButton("&Recent runs")
-        self.recent.setToolTip("Runs of before, finished or to be gone on with")
+        self.recent.setToolTip(_RECENT_TIP)
         self._menu = QMenu(self.recent)
         self.recent.setMenu(self._menu)
         self.state_note = note()
         self.start = QPushButton(kind.button)
         self.start.clicked.connect(self.run)
-        self.show_run = QPushButton("Show &it")
-        self.show_run.setToolTip("Show the curves of this run, and what came of it")
+        self.show_run = QPushButton("Show results")
+        # Each letter of its text is taken, by napari's menus or beside it.
+        self.show_run.setShortcut("Alt+I")
+        self.show_run.setToolTip("Show the curves and results of this run (Alt+I)")
         self.show_run.clicked.connect(self._show)
         self.command = CommandPanel(self.as_command, controller.session.report_error)
         self._lay_out()
@@ -96,10 +100,11 @@ class StartPanel(QWidget):
             form.addRow(part)
 
     def propose(self) -> None:
-        """Take the next free folder beside what is learned from."""
+        """Propose the next free run folder, beside the training data."""
         beside = self._form.beside()
         if beside is None:
-            self._controller.session.report_error(self._form.missing())
+            missing = self._form.missing() or "Choose a run folder"
+            self._controller.session.report_error(missing)
             return
         base = (preferences().output_folder or writable_base(beside)) / "runs"
         number, name = 1, self._kind.folder
@@ -108,7 +113,7 @@ class StartPanel(QWidget):
         self.out.put(base / f"{name}-{number}")
 
     def look(self) -> None:
-        """Look again, in the background, at what the run folder holds."""
+        """Check, in the background, what the run folder holds."""
         folder, self._state = self.out.path, None
         disk, key = self._controller.session.disk, f"{self._kind.verb} state {id(self)}"
         if folder is None:
@@ -123,7 +128,7 @@ class StartPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show which buttons can be used."""
+        """Update the buttons and the note on the run folder."""
         state = self._state
         kind = state.kind if state is not None else ""
         resume = kind == "unfinished"
@@ -137,7 +142,7 @@ class StartPanel(QWidget):
         self.show_run.setEnabled(not self._jobs.status.busy)
 
     def run(self) -> None:
-        """Train, or go on with an unfinished run."""
+        """Start a new run, or resume an unfinished one."""
         if self._resumes():
             assert self.out.path is not None
             self._controller.resume(self.out.path)
@@ -150,7 +155,7 @@ class StartPanel(QWidget):
         self._controller.start(config)
 
     def as_command(self) -> Command:
-        """Give what the button would do, for the command line."""
+        """Return the command that does what the button would do."""
         if self._resumes():
             assert self.out.path is not None
             if self._kind.resume is not None:
@@ -167,7 +172,7 @@ class StartPanel(QWidget):
         if self.out.path is None:
             return "no run folder is chosen"
         if self._state is None:
-            return "the run folder is being looked at"
+            return "the run folder is being checked"
         if self._resumes():
             return ""
         if self._state.kind in _REASONS:
@@ -202,46 +207,46 @@ class StartPanel(QWidget):
             self._menu.addAction(text, lambda path=path: self.out.put(path))
         set_enabled_with_reason(
             self.recent,
-            "Runs of before, finished or to be gone on with",
+            _RECENT_TIP,
             "" if runs else "there are none yet",
         )
 
 
 class TaskForm(Protocol):
-    """What a form of a training offers."""
+    """Describe the form that a start panel takes options from."""
 
     changed: Any
 
     def config(self, out: Path | None = None) -> Any:
-        """Give what the form says, with the run's folder."""
+        """Return the options of the form, with the run's folder."""
 
     def beside(self) -> Path | None:
-        """Give a path beside which runs go."""
+        """Return the path beside which run folders are proposed."""
 
     def missing(self) -> str:
-        """Say what is still to be chosen; empty where nothing is."""
+        """Name what is still to be chosen; empty where nothing is."""
 
 
 @dataclass(frozen=True)
 class TrainingTaskSpec:
-    """What is trained.
+    """Describe one kind of training to a start panel.
 
     Attributes
     ----------
     verb : str
-        Of the command line.
+        Verb of the command line.
     button, tip : str
-        What starts it, and what that does.
+        Text of the start button, and its tool tip.
     folder, holds : str
-        What a run's folder is called, and what goes into it.
+        Name of a run folder, and what is written into it.
     recent : str
-        Under which its runs are remembered.
+        Key under which its run folders are remembered.
     state_of : callable
-        Tells what a folder is.
+        Returns the state of a folder.
     command : callable
-        Gives a configuration as a command.
+        Returns the command of a configuration.
     resume : callable or None
-        Gives the command that goes on with a run; None for the verb's ``--resume``.
+        Returns the command that resumes a run; None for the verb's ``--resume``.
     """
 
     verb: str

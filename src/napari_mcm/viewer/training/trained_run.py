@@ -1,6 +1,6 @@
-"""What lies in run folders of masked autoencoders, classifiers and ablations.
+"""Read the runs of masked autoencoders and classifiers.
 
-Read without PyTorch, which is slow to start.
+PyTorch, which is slow to import, is not needed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CLASSIFIER_KEYS = {"init", "fit", "labels"}
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished pre-training, or a trained classifier.
+    """Hold a finished pre-training or a trained classifier.
 
     Attributes
     ----------
     path : Path
-        Its folder.
+        Folder of the run.
     config, summary : mapping
-        Its options, and how it ended.
+        Its options, and its final figures.
     """
 
     path: Path
@@ -36,8 +36,8 @@ class TrainedRun:
     summary: Mapping[str, Any]
 
     def describe(self) -> str:
-        """Say in a line what came of it."""
-        text = f"{self.summary.get('images', 0):,} images learned from"
+        """Return the result in one line."""
+        text = f"{self.summary.get('images', 0):,} training images"
         first, last = self.summary.get("loss_first"), self.summary.get("loss_last")
         if isinstance(first, float) and isinstance(last, float):
             text += f", loss {first:.3f} → {last:.3f}"
@@ -45,13 +45,13 @@ class TrainedRun:
 
     @property
     def scores(self) -> Mapping[str, Any]:
-        """What a classifier scores on validation images; empty where nothing is."""
+        """Scores of a classifier on validation images; empty where there are none."""
         found = self.summary.get("scores")
         return found if isinstance(found, dict) else {}
 
     @property
     def confusion(self) -> Path:
-        """The picture of a classifier's confusion matrix."""
+        """File of a classifier's confusion matrix."""
         return self.path / "validation" / "confusion.png"
 
 
