@@ -1,4 +1,4 @@
-"""The generated cohort: whole-slide images with a known ground truth, from nothing.
+"""The generated cohort: whole-slide images with a known ground truth, without any data.
 
 ::
 

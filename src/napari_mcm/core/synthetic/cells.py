@@ -1,7 +1,7 @@
-"""Where every nucleus goes.
+"""Placement of every nucleus on a slide.
 
-The solid sheets of the tumour and of the ducts are packed by one function with one kind
-of nucleus: nothing about a cell says which of the two it belongs to.
+The solid sheets of the tumour and of the ducts are filled by one function with one kind
+of nucleus, so that no cell reveals which of the two it belongs to.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from napari_mcm.core.synthetic.stamps import (
 from napari_mcm.core.synthetic.textures import Field, Texture
 
 Points = NDArray[np.floating[Any]]
-"""(N, 2) positions, x and y in µm; or N angles in radians."""
+"""Positions (x, y) in µm, shape (n, 2); or angles in radians, shape (n,)."""
 
 SHEET_SPACING = 12.6
 """Mean distance in µm between neighbouring nuclei of a solid sheet."""
@@ -35,7 +35,19 @@ SHEET_SPACING = 12.6
 
 @dataclass(frozen=True)
 class Palette:
-    """All that slides of a cohort have in common: stamps and textures."""
+    """Stamps and textures that all slides of a cohort share.
+
+    Attributes
+    ----------
+    nuclei : mapping of str to Bank
+        Drawn nuclei of each kind.
+    bodies : ndarray of float32, shape (variants, side, side)
+        Cell bodies.
+    red_cells : ndarray of float32, shape (variants, side, side)
+        Red blood cells.
+    white, fine, mid, bundles : Texture
+        Noise, smooth over 0, 0.5, 2.5 and 0.8 µm.
+    """
 
     nuclei: Mapping[str, Bank]
     bodies: Field
@@ -47,7 +59,20 @@ class Palette:
 
 
 def mix_palette(mpp: float, rng: np.random.Generator) -> Palette:
-    """Draw the stamps and textures of a cohort."""
+    """Draw the stamps and textures of a cohort.
+
+    Parameters
+    ----------
+    mpp : float
+        Microns per level-0 pixel.
+    rng : Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    Palette
+        Shared by all slides.
+    """
     nuclei = {name: draw_nuclei(kind, mpp, rng) for name, kind in KINDS.items()}
     return Palette(
         nuclei,
@@ -62,7 +87,17 @@ def mix_palette(mpp: float, rng: np.random.Generator) -> Palette:
 
 @dataclass(frozen=True)
 class Cells:
-    """Stamps to paste: level-0 pixels of their centres, which one, and how strong."""
+    """Stamps to paste onto a slide.
+
+    Attributes
+    ----------
+    x, y : ndarray of int32, shape (n,)
+        Centres in level-0 pixels.
+    stamp : ndarray of int16, shape (n,)
+        Index of the stamp in its bank.
+    gain : ndarray of float32, shape (n,)
+        Strength of the stain, about 1.
+    """
 
     x: NDArray[np.int32]
     y: NDArray[np.int32]
@@ -70,7 +105,18 @@ class Cells:
     gain: NDArray[np.float32]
 
     def within(self, left: int, top: int, right: int, bottom: int) -> Cells:
-        """Those whose centre lies in a box."""
+        """Select the stamps whose centre lies in a box.
+
+        Parameters
+        ----------
+        left, top, right, bottom : int
+            The box in level-0 pixels; right and bottom are excluded.
+
+        Returns
+        -------
+        Cells
+            Those stamps.
+        """
         inside = (self.x >= left) & (self.x < right)
         inside &= (self.y >= top) & (self.y < bottom)
         return Cells(
@@ -92,10 +138,10 @@ def place_cells(
         The plan.
     palette : Palette
         The stamps to choose from.
-    fibres : tuple of Field
-        What :func:`lay_fibres` gave.
-    adipocytes : ndarray
-        (N, 2) centres of fat cells in µm.
+    fibres : tuple of ndarray of float32, shape (rows, columns)
+        Direction of collagen, see :func:`lay_fibres`.
+    adipocytes : ndarray, shape (n, 2)
+        Centres of fat cells in µm (x, y).
 
     Returns
     -------
@@ -120,10 +166,26 @@ def place_cells(
 
 
 def pack(chart: Chart, depth: Field, spacing: float, least: float = 0.0) -> Points:
-    """Fill a region with points about `spacing` µm apart, without order.
+    """Fill a region with irregular points of a given spacing.
 
-    A jittered hexagonal lattice gives the density; letting neighbours push each other
-    apart takes away both the lattice and the collisions.
+    A jittered hexagonal lattice gives the density; repulsion between neighbours then
+    removes both the lattice and collisions.
+
+    Parameters
+    ----------
+    chart : Chart
+        The grid, and the randomness.
+    depth : ndarray of float32, shape (rows, columns)
+        Signed depth in µm inside the region.
+    spacing : float
+        Mean distance between neighbours in µm.
+    least : float, optional
+        Depth in µm from which points are allowed.
+
+    Returns
+    -------
+    ndarray, shape (n, 2)
+        Points (x, y) in µm.
     """
     where = np.argwhere(depth > least)
     if not len(where):
@@ -148,7 +210,7 @@ def pack(chart: Chart, depth: Field, spacing: float, least: float = 0.0) -> Poin
 def _settle(
     chart: Chart, depth: Field, points: Points, least: float, reach: float
 ) -> Points:
-    """Draw points just outside a region in, so that its border is lined with them."""
+    """Move points just outside a region inwards, so that they line its border."""
     here = chart.at(depth, *points.T)
     outside = np.flatnonzero((here > least - reach) & (here < least + 0.5))
     steep = np.gradient(depth)
@@ -174,7 +236,7 @@ def _push_apart(points: Points, apart: float) -> Points:
 
 
 def _sheet_points(layout: Layout) -> tuple[Points, Points]:
-    """Nuclei and cell bodies of the solid sheets, tumour and ducts alike."""
+    """Place nuclei and cell bodies of the solid sheets, tumour and ducts alike."""
     chart = layout.chart
     solid = np.minimum(layout.solid, -layout.lumens - 2)
     bodies = pack(chart, solid, SHEET_SPACING, 3.0)
@@ -186,7 +248,7 @@ def _sheet_points(layout: Layout) -> tuple[Points, Points]:
 
 
 def _ring(rng: np.random.Generator, acinus: Blob) -> tuple[Points, Points]:
-    """Line an acinus: one layer, each nucleus pointing at the lumen."""
+    """Line an acinus with one layer of nuclei that point at the lumen."""
     count = max(6, round(2 * math.pi * (acinus.radius - 4.5) / 6.0))
     angle = np.linspace(0, 2 * math.pi, count, endpoint=False)
     angle += rng.normal(0, 0.7 / count, count)
@@ -196,7 +258,7 @@ def _ring(rng: np.random.Generator, acinus: Blob) -> tuple[Points, Points]:
 
 
 def _sleeve(rng: np.random.Generator, blob: Blob) -> tuple[Points, Points]:
-    """Flat nuclei around an acinus or in a vessel's wall."""
+    """Place flat nuclei around an acinus or in a vessel's wall."""
     count = max(3, round(2 * math.pi * blob.radius / 21))
     angle = rng.uniform(0, 2 * math.pi, count)
     x, y, outward = blob.outline(angle, 0.5)
@@ -206,7 +268,7 @@ def _sleeve(rng: np.random.Generator, blob: Blob) -> tuple[Points, Points]:
 def _stroma_points(
     layout: Layout, fibres: tuple[Field, Field]
 ) -> tuple[Points, Points]:
-    """Fibroblasts along the collagen, more of them close to epithelium."""
+    """Place fibroblasts along the collagen, more of them close to epithelium."""
     chart = layout.chart
     taken = np.maximum(layout.solid, np.maximum(layout.glands, layout.fat))
     taken = np.maximum(taken, layout.vessels)
@@ -218,7 +280,7 @@ def _stroma_points(
 
 
 def _fat_points(layout: Layout, adipocytes: Points) -> tuple[Points, Points]:
-    """Flattened nuclei in the membranes between fat cells."""
+    """Place flattened nuclei in the membranes between fat cells."""
     if len(adipocytes) < 2:
         return np.empty((0, 2)), np.empty(0)
     chart = layout.chart
@@ -237,7 +299,7 @@ def _lymph_points(layout: Layout) -> Points:
 
 
 def _red_cells(layout: Layout) -> Points:
-    """Blood in two vessels of three."""
+    """Place red blood cells in two vessels of three."""
     chart = layout.chart
     inside = chart.empty()
     for blob in layout.vessel_blobs:
@@ -248,7 +310,7 @@ def _red_cells(layout: Layout) -> Points:
 
 
 class _Placer:
-    """Collects points in µm and turns them into stamps on pixels."""
+    """Collects points in µm and converts them to stamps on pixels."""
 
     def __init__(self, layout: Layout, palette: Palette) -> None:
         self._chart, self._tissue, self._palette = layout.chart, layout.tissue, palette
@@ -267,7 +329,7 @@ class _Placer:
         self._append(kind, points, chosen.astype(np.int16))
 
     def cells(self) -> dict[str, Cells]:
-        """All that was added, by kind."""
+        """Return all stamps that were added, by kind."""
         return {
             kind: Cells(
                 np.concatenate([part.x for part in parts]),

@@ -1,4 +1,4 @@
-"""The coarse map that a slide is planned on, and the shapes drawn on it."""
+"""The coarse grid on which a slide is planned, and the shapes drawn on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_mcm.core.synthetic.textures import Field, smooth_noise
 Mask = NDArray[np.bool_]
 
 FAR = 160.0
-"""Depths in µm are cut off here: nothing looks further."""
+"""Depths are clipped at this distance in µm."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Blob:
         Mean radius.
     squash, turn : float
         Ratio of the long axis to the mean radius, and its direction in radians.
-    waves : tuple of (float, float)
-        Amplitude (share of the radius) and phase of the harmonics from 2 on.
+    waves : tuple of tuple of float
+        Amplitude (fraction of the radius) and phase of the harmonics from 2 on.
     """
 
     x: float
@@ -42,7 +42,18 @@ class Blob:
     waves: tuple[tuple[float, float], ...]
 
     def depth(self, x: Field, y: Field) -> Field:
-        """Measure how far points lie inside the outline, nearly, in µm."""
+        """Return how far points lie inside the outline, approximately.
+
+        Parameters
+        ----------
+        x, y : ndarray of float32
+            Points in µm.
+
+        Returns
+        -------
+        ndarray of float32
+            Depth in µm, negative outside, in the shape of `x`.
+        """
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         u = ((x - self.x) * cos + (y - self.y) * sin) / self.squash
         v = ((y - self.y) * cos - (x - self.x) * sin) * self.squash
@@ -50,7 +61,20 @@ class Blob:
         return (outline - np.hypot(u, v)).astype(np.float32)
 
     def outline(self, angle: Field, inset: float) -> tuple[Field, Field, Field]:
-        """Find points `inset` µm inside the outline, and the way out there."""
+        """Return points inside the outline, and the outward direction there.
+
+        Parameters
+        ----------
+        angle : ndarray, shape (n,)
+            Polar angles in radians.
+        inset : float
+            Distance of the points from the outline in µm.
+
+        Returns
+        -------
+        x, y, outward : ndarray, shape (n,)
+            Points in µm, and directions in radians.
+        """
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         radius = self.radius * self._shape(angle) - inset
         u = radius * np.cos(angle) * self.squash
@@ -68,7 +92,24 @@ class Blob:
 def draw_blob(
     x: float, y: float, radius: float, wobble: float, rng: np.random.Generator
 ) -> Blob:
-    """Draw a blob whose harmonics fall off with their order."""
+    """Draw a random blob, whose harmonics decrease with their order.
+
+    Parameters
+    ----------
+    x, y : float
+        Centre in µm.
+    radius : float
+        Mean radius in µm.
+    wobble : float
+        Irregularity of the outline, as a fraction of the radius.
+    rng : Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    Blob
+        The shape.
+    """
     waves = tuple(
         (float(rng.normal(0, wobble / order)), float(rng.uniform(0, 2 * math.pi)))
         for order in range(2, 7)
@@ -78,7 +119,7 @@ def draw_blob(
 
 
 class Chart:
-    """A coarse grid over a slide, whose samples lie `pitch` µm apart.
+    """A coarse grid over a slide.
 
     Parameters
     ----------
@@ -86,10 +127,26 @@ class Chart:
         Side of the slide in level-0 pixels.
     mpp : float
         Microns per level-0 pixel.
-    rng : numpy.random.Generator
-        Where the randomness comes from.
+    rng : Generator
+        Source of the randomness.
     check : callable, optional
-        Called before each slow step; what it raises stops the planning.
+        Called before each slow operation; an exception that it raises stops the
+        planning.
+
+    Attributes
+    ----------
+    step : int
+        Level-0 pixels between samples, a power of two.
+    pitch : float
+        Microns between samples, about 4.
+    extent : float
+        Side of the slide in µm.
+    shape : tuple of int
+        Rows and columns of the grid.
+    rng : Generator
+        As given.
+    x, y : ndarray of float32, shape (rows, columns)
+        Positions of the samples in µm.
     """
 
     def __init__(
@@ -112,16 +169,43 @@ class Chart:
         self.y: Field = np.broadcast_to(line[:, None], self.shape)
 
     def noise(self, length: float) -> Field:
-        """Draw noise of unit variance, smooth over `length` µm."""
+        """Draw noise of unit variance, smooth at one length scale.
+
+        Parameters
+        ----------
+        length : float
+            Smoothing length in µm.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, columns)
+        """
         self._check()
         return smooth_noise(self.shape, max(length / self.pitch, 0.5), self.rng)
 
     def empty(self) -> Field:
-        """Make a field of depths with nothing in it."""
+        """Return a field of depths with nothing in it.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, columns)
+            ``-FAR`` everywhere.
+        """
         return np.full(self.shape, -FAR, np.float32)
 
     def depth(self, mask: Mask) -> Field:
-        """Measure the signed distance to a mask's border in µm, smoothed."""
+        """Compute the smoothed signed distance to a mask's border.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (rows, columns)
+            True inside.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, columns)
+            Depth in µm, negative outside, clipped to ±FAR.
+        """
         self._check()
         inside = ndimage.distance_transform_edt(mask)
         outside = ndimage.distance_transform_edt(~mask)
@@ -132,20 +216,53 @@ class Chart:
         return smooth
 
     def share(self, values: Field, where: Mask, share: float) -> Mask:
-        """Select the highest `share` of the values within a mask."""
+        """Select the highest values within a mask.
+
+        Parameters
+        ----------
+        values : ndarray of float32, shape (rows, columns)
+            Values to rank.
+        where : ndarray of bool, shape (rows, columns)
+            The mask.
+        share : float
+            Fraction of the mask to select.
+
+        Returns
+        -------
+        ndarray of bool, shape (rows, columns)
+        """
         if not where.any():
             return where
         return where & (values > np.quantile(values[where], 1 - min(share, 1.0)))
 
     def stamp(self, field: Field, blob: Blob) -> None:
-        """Unite a field of depths with a blob, in place."""
+        """Unite a field of depths with a blob, in place.
+
+        Parameters
+        ----------
+        field : ndarray of float32, shape (rows, columns)
+            Depths in µm; changed.
+        blob : Blob
+            The shape to add.
+        """
         reach = blob.radius * blob.squash * 1.4 + FAR
         rows, cols = self._span(blob.y, reach), self._span(blob.x, reach)
         depth = blob.depth(self.x[rows, cols], self.y[rows, cols])
         np.maximum(field[rows, cols], depth, out=field[rows, cols])
 
     def pick(self, where: Mask) -> tuple[float, float]:
-        """Choose a random point (x, y) of a mask, in µm."""
+        """Choose a random point of a mask.
+
+        Parameters
+        ----------
+        where : ndarray of bool, shape (rows, columns)
+            The mask; not empty.
+
+        Returns
+        -------
+        tuple of float
+            x and y in µm.
+        """
         inside = np.flatnonzero(where)
         chosen = int(inside[self.rng.integers(len(inside))])
         row, col = divmod(chosen, self.shape[1])
@@ -153,7 +270,20 @@ class Chart:
         return (col + jitter[0]) * self.pitch, (row + jitter[1]) * self.pitch
 
     def at(self, field: Field, x: Field, y: Field) -> Field:
-        """Look a field up at points in µm, at the nearest sample."""
+        """Sample a field at points, at the nearest grid sample.
+
+        Parameters
+        ----------
+        field : ndarray of float32, shape (rows, columns)
+            Any field on the grid.
+        x, y : ndarray, shape (n,)
+            Points in µm.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Values there.
+        """
         col = np.rint(x / self.pitch).astype(np.int64).clip(0, self.shape[1] - 1)
         row = np.rint(y / self.pitch).astype(np.int64).clip(0, self.shape[0] - 1)
         values: Field = field[row, col]
@@ -162,7 +292,22 @@ class Chart:
     def scatter(
         self, centres: Mask, apart: float, most: int
     ) -> list[tuple[float, float]]:
-        """Throw up to `most` points into a mask, `apart` µm or more between them."""
+        """Choose random points of a mask at a minimum distance.
+
+        Parameters
+        ----------
+        centres : ndarray of bool, shape (rows, columns)
+            The mask.
+        apart : float
+            Minimum distance in µm.
+        most : int
+            Largest number of points.
+
+        Returns
+        -------
+        list of tuple of float
+            x and y in µm.
+        """
         free = centres.copy()
         points: list[tuple[float, float]] = []
         while len(points) < most and free.any():

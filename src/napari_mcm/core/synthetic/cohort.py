@@ -29,11 +29,11 @@ from napari_mcm.core.synthetic.pyramid import write_pyramid
 from napari_mcm.core.synthetic.render import BLOCK, draw_block, set_scene
 
 TUMOUR_SHARES = (0.42, 0.14, 0.28, 0.10, 0.20)
-"""Share of the tissue taken by tumour on successive tumour slides: large to small."""
+"""Tumour as a fraction of the tissue on successive tumour slides."""
 
 
 class SampleConfig(BaseModel):
-    """What to generate."""
+    """The cohort to generate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +59,7 @@ class SampleConfig(BaseModel):
         default=None,
         gt=0,
         le=0.6,
-        description="Part of the tissue that is tumour on slides that have one; by "
+        description="Tumour as a fraction of the tissue, on slides with tumour; by "
         "default from 0.1 to 0.42 in turn",
     )
     workers: int = Field(
@@ -72,7 +72,7 @@ class SampleConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Cohort:
-    """What was generated.
+    """The files of a generated cohort.
 
     Attributes
     ----------
@@ -87,38 +87,43 @@ class Cohort:
 
 
 def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort]:
-    """Generate slides with a known ground truth.
+    """Generate slides with a known ground truth, as a job.
 
-    Slides look like sections of breast stained with haematoxylin and eosin. Every
-    second patient has an invasive tumour on both slides (label ``tumour``), the others
-    have none (``normal``); tumours take from a tenth to two fifths of the tissue.
+    Slides resemble sections of breast stained with haematoxylin and eosin. Every second
+    patient has an invasive tumour on both slides (label ``tumour``), the others have
+    none (``normal``); tumours take from a tenth to two fifths of the tissue.
 
-    Two classes of region can be told apart by their surroundings only. ``Tumour`` and
-    ``Ductal hyperplasia`` are sheets of the same nuclei, equally dense, in the same
-    cytoplasm, with the same septa and lumens. But a duct is a round island about 370 µm
-    across, alone in stroma, and the tumour is broad connected sheets: a patch of 112 µm
-    inside either looks alike, a window of 448 µm around it does not. Slides of both
-    labels have ducts, so that nothing can tell a tumour by its cells.
+    Two classes of region differ in their surroundings only. ``Tumour`` and ``Ductal
+    hyperplasia`` are sheets of the same nuclei, equally dense, in the same cytoplasm,
+    with the same septa and lumens. But a duct is a round island about 370 µm across,
+    isolated in stroma, and the tumour consists of broad connected sheets: a patch of
+    112 µm inside either has the same appearance, a window of 448 µm around it does not.
+    Slides of both labels have ducts, so that cells alone do not reveal a tumour.
 
     Started again in the same folder with the same options, it keeps the slides that are
-    finished; with others, it draws them anew.
+    finished; with other options, it draws all slides again.
 
     Parameters
     ----------
     out : Path
-        Folder for the files; made if need be.
+        Folder for the files; created if necessary.
     config : SampleConfig, optional
-        What to generate.
-
-    Yields
-    ------
-    Progress
-        Squares of slides drawn, several times a second.
+        The cohort to generate.
 
     Returns
     -------
     Cohort
         The files.
+
+    Yields
+    ------
+    Progress
+        Squares of slides drawn, several times per second.
+
+    Raises
+    ------
+    McmError
+        If a file cannot be written.
     """
     config = config or SampleConfig()
     out = Path(out)
@@ -148,37 +153,37 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
 
 
 def _files(out: Path, index: int) -> tuple[Path, Path]:
-    """Name a slide and its regions, which are written last."""
+    """Return the paths of a slide and its regions, which are written last."""
     return out / f"slide_{index:02d}.ome.tif", out / f"slide_{index:02d}.geojson"
 
 
 def _is_drawn(path: Path, regions: Path, size: int) -> bool:
-    """Tell whether a slide is finished, and still the one that was written."""
+    """Return whether a slide is finished, and intact."""
     if not regions.exists():
         return False
     try:
         with tifffile.TiffFile(path) as slide:
-            # All levels: they lie behind one another, whichever was written last.
+            # All levels, in whatever order they lie in the file.
             levels = [slide.pages.first, *(slide.pages.first.pages or ())]
             ends = [p.dataoffsets[-1] + p.databytecounts[-1] for p in levels]
             whole = max(ends) <= slide.filehandle.size
             return whole and slide.pages.first.shape == (size, size, 3)
     except (OSError, ValueError, IndexError, struct.error):
-        # Gone, or cut short by a copy or a full disk.
+        # Missing, or truncated by a copy or a full disk.
         return False
 
 
 def _keep_or_begin(out: Path, config: SampleConfig) -> None:
-    """Leave what was drawn with these options; see that nothing else counts as drawn."""
+    """Keep slides drawn with these options; mark those of other options as unfinished."""
     marker = out / "sample.json"
-    asked = config.model_dump_json(exclude={"slides", "workers"})
-    if marker.exists() and marker.read_text(encoding="utf-8") == asked:
+    options = config.model_dump_json(exclude={"slides", "workers"})
+    if marker.exists() and marker.read_text(encoding="utf-8") == options:
         return
-    # All of an earlier sample, not only as many as are asked for now: more may be later.
+    # All of an earlier sample, because a later run may request more slides.
     for regions in out.glob("slide_*.geojson"):
         if regions.with_suffix(".ome.tif").exists():
             regions.unlink()
-    write_text(marker, asked)
+    write_text(marker, options)
 
 
 def plan_sample(
@@ -191,19 +196,19 @@ def plan_sample(
     config : SampleConfig
         The cohort.
     index : int
-        Which slide, from 0.
+        Index of the slide, from 0.
     check : callable, optional
-        Called now and then; what it raises stops the planning.
+        Called regularly; an exception that it raises stops the planning.
 
     Returns
     -------
     Layout
         The plan.
     """
-    # Its own stream per slide: who draws it, and when, makes no difference.
+    # One random stream per slide: the order and number of threads do not matter.
     rng = np.random.default_rng([config.seed, 1, index])
     share = _tumour_share(index, rng, config.tumour_share)
-    # Every third slide bears a pen mark, of whatever label.
+    # Every third slide has a pen mark, independent of its label.
     marked = index % 3 == 1
     return plan_slide(Chart(config.size, config.mpp, rng, check), share, marked)
 
@@ -216,7 +221,13 @@ def _make_slide(
     done: queue.SimpleQueue[None],
     stop: threading.Event,
 ) -> Path:
-    """Plan, draw and write one slide; runs in a worker thread."""
+    """Plan, draw and write one slide; runs in a worker thread.
+
+    Raises
+    ------
+    _Stopped
+        If the job was closed.
+    """
 
     def check() -> None:
         if stop.is_set():
@@ -268,7 +279,7 @@ def _table(slides: tuple[Path, ...]) -> str:
 
 
 def _drain(done: queue.SimpleQueue[None]) -> int:
-    """Wait a moment for squares, then count those that are there."""
+    """Wait briefly for finished squares, then count them."""
     try:
         done.get(timeout=0.2)
     except queue.Empty:

@@ -1,4 +1,8 @@
-"""Where the compartments of a slide lie: the plan, before anything is drawn."""
+"""Plan of a slide: where its compartments lie, before anything is drawn.
+
+Tissue, tumour, ducts, lobules, vessels and fat are placed one after the other, each in
+the room that the earlier ones leave, as signed depths in µm on a coarse grid.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,35 @@ INKS = {
 
 @dataclass(frozen=True)
 class Pen:
-    """A stroke: the amount of ink on the chart's grid, and the ink's densities."""
+    """A stroke of a marker pen.
+
+    Attributes
+    ----------
+    amount : ndarray of float32, shape (rows, columns)
+        Amount of ink on the chart's grid.
+    colour : tuple of float
+        Absorbance of red, green and blue for one unit of ink.
+    """
 
     amount: Field
     colour: tuple[float, float, float]
 
 
 def draw_pen(chart: Chart, tissue: Field) -> Pen:
-    """Draw a stroke along part of the tissue's outline."""
+    """Draw a stroke along part of the tissue's outline.
+
+    Parameters
+    ----------
+    chart : Chart
+        The grid, and the randomness.
+    tissue : ndarray of float32, shape (rows, columns)
+        Signed depth in µm inside the tissue.
+
+    Returns
+    -------
+    Pen
+        The stroke.
+    """
     rng = chart.rng
     ink = INKS[str(rng.choice(sorted(INKS)))]
     angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.uniform(0.9, 2.0), 4000)
@@ -51,7 +76,7 @@ def draw_pen(chart: Chart, tissue: Field) -> Pen:
 
 
 def _reach(chart: Chart, tissue: Field, angle: Field) -> Field:
-    """Measure from the centre to the tissue's border at each angle, smoothed."""
+    """Return the smoothed distance from the centre to the tissue's border, in µm."""
     some = angle[:: max(len(angle) // 150, 1)]
     far = np.linspace(0, 0.49 * chart.extent, 200)[:, None]
     centre = chart.extent / 2
@@ -62,30 +87,32 @@ def _reach(chart: Chart, tissue: Field, angle: Field) -> Field:
 
 
 DUCT_RADIUS = 185.0
-"""Mean radius in µm of a duct: holds a patch of 112 µm, not a window of 448 µm."""
+"""Mean radius in µm of a duct: a patch of 112 µm fits in, a window of 448 µm does not."""
 
 SEPTUM = 1.7
-"""Half the width in µm of the septa between nests, where they are drawn fully."""
+"""Half the width in µm of the septa between nests."""
 
 GAP = 110.0
-"""Stroma in µm between one duct and the next."""
+"""Smallest distance in µm between ducts."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """The plan of one slide, as signed depths in µm on the chart's grid.
 
+    All fields are ndarrays of float32, shape (rows, columns).
+
     Attributes
     ----------
     chart : Chart
         The grid.
-    tissue, tumour, ducts, glands, lumens, lobules, fat, vessels : Field
-        Depth inside each compartment, negative outside. `tumour` and `ducts` are filled
-        with the same cells.
-    nests : Field
-        Distance from the hair-thin septa that part cell sheets into nests.
-    lymph : Field
-        Lymphocytes as a share of the densest packing, 0 to 1.
+    tissue, tumour, ducts, glands, lumens, lobules, fat, vessels : ndarray of float32
+        Depth inside each compartment, negative outside. `tumour` and `ducts` are
+        filled with the same cells.
+    nests : ndarray of float32
+        Distance from the thin septa that divide cell sheets into nests.
+    lymph : ndarray of float32
+        Density of lymphocytes relative to the densest packing, 0 to 1.
     acini, vessel_blobs : tuple of Blob
         Small round structures whose lining is placed cell by cell.
     pen : Pen or None
@@ -109,26 +136,36 @@ class Layout:
 
     @property
     def sheets(self) -> Field:
-        """Depth inside the cell sheets, of tumour and ducts alike."""
+        """Depth inside the cell sheets, of tumour and ducts alike, in µm.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, columns)
+        """
         return np.maximum(self.tumour, self.ducts)
 
     @property
     def solid(self) -> Field:
-        """Depth inside the nests that the sheets consist of."""
+        """Depth inside the nests that the sheets consist of, in µm.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, columns)
+        """
         return np.minimum(self.sheets, np.abs(self.nests) - SEPTUM)
 
 
 def plan_slide(chart: Chart, tumour_share: float, marked: bool) -> Layout:
-    """Lay out one slide.
+    """Plan one slide.
 
     Parameters
     ----------
     chart : Chart
         The grid, and the randomness.
     tumour_share : float
-        Share of the tissue that the invasive tumour takes; 0 for none.
+        Fraction of the tissue that the invasive tumour takes; 0 for none.
     marked : bool
-        Whether a pen has left a mark.
+        Whether the slide has a pen mark.
 
     Returns
     -------
@@ -201,7 +238,7 @@ def _tumour(chart: Chart, tissue: Field, share: float) -> Field:
     row, col = (round(v / chart.pitch) for v in (y, x))
     if labels[row, col]:
         region = labels == labels[row, col]
-    # Septa: the low quarter of a field with waves as long as the sheets are broad.
+    # Septa: the lowest values of a field whose waves are as long as sheets are broad.
     septa = chart.noise(72) + 0.32 * chart.noise(16)
     sheets = chart.share(septa, region, 0.83)
     rim = inner & ~region & (chart.depth(region) > -70)
@@ -210,14 +247,14 @@ def _tumour(chart: Chart, tissue: Field, share: float) -> Field:
 
 
 def _nests(chart: Chart) -> Field:
-    """Measure the distance to septa that come and go, alike in every sheet."""
+    """Return the distance to septa of varying width, with the same statistics everywhere."""
     width = np.exp(1.1 * np.clip(chart.noise(60), -0.5, None) + 0.5)
     nests: Field = chart.noise(34) * 34 * width
     return nests
 
 
 def _without_specks(chart: Chart, mask: Mask, least: float) -> Mask:
-    """Drop pieces and fill holes smaller than `least` µm²."""
+    """Remove pieces and fill holes smaller than `least` µm²."""
     for keep in (True, False):
         labels, _ = ndimage.label(mask == keep)
         small = np.bincount(labels.ravel()) * chart.pitch**2 < least
@@ -227,7 +264,7 @@ def _without_specks(chart: Chart, mask: Mask, least: float) -> Mask:
 
 
 def _ducts(chart: Chart, free: Field, area: float) -> Field:
-    """Draw round hyperplastic ducts, each alone in stroma."""
+    """Draw round hyperplastic ducts, each isolated in stroma."""
     rng, ducts = chart.rng, chart.empty()
     room = _room(chart, free)
     radius = min(DUCT_RADIUS, 0.75 * float(room.max()))
@@ -252,7 +289,7 @@ def _sheet_lumens(chart: Chart, sheets: Field) -> Field:
 
 
 def _room(chart: Chart, free: Field) -> Field:
-    """Measure the distance to the nearest thing in the way, in µm, unclipped."""
+    """Return the distance to the nearest occupied point, in µm, unclipped."""
     room: Field = ndimage.distance_transform_edt(free > 0) * chart.pitch
     return room
 
@@ -298,7 +335,7 @@ def _vessels(
 
 
 def _fat(chart: Chart, free: Field, tissue: Field) -> Field:
-    """Draw fat towards one side of the tissue, in what room is left."""
+    """Draw fat towards one side of the tissue, in the room that is left."""
     rng = chart.rng
     turn = rng.uniform(0, 2 * np.pi)
     slope = chart.x * np.cos(turn) + chart.y * np.sin(turn)

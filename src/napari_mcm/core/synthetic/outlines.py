@@ -1,4 +1,4 @@
-"""Region annotations as QuPath's GeoJSON."""
+"""Region annotations of a generated slide, as QuPath's GeoJSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLOURS = {
     "Lymphocytes": (40, 90, 200),
     "Pen mark": (90, 90, 90),
 }
-"""The region classes and the colours that QuPath shows them in."""
+"""Region classes and their colours in QuPath."""
 
 PAD = 3
 Ring = list[list[float]]
@@ -37,7 +37,7 @@ def outline_regions(layout: Layout, key: str) -> list[dict[str, Any]]:
     layout : Layout
         The plan.
     key : str
-        Names the slide; the features' ids are made from it.
+        Unique name of the slide; the features' ids are derived from it.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def outline_regions(layout: Layout, key: str) -> list[dict[str, Any]]:
 
 def _regions(layout: Layout) -> dict[str, Mask]:
     tissue = layout.tissue > 0
-    # Whoever outlines a tumour draws over its thin septa.
+    # An annotation of a tumour includes its thin septa.
     wide = layout.chart.depth(layout.tumour > -14) > 14
     masks = {
         "Tumour": wide & tissue,
@@ -70,7 +70,7 @@ def _regions(layout: Layout) -> dict[str, Mask]:
 
 
 def _polygons(mask: Mask, layout: Layout) -> Iterator[list[Ring]]:
-    """Yield the outer ring and the holes of every piece worth a polygon."""
+    """Yield the outer ring and the holes of every piece above a minimum area."""
     chart = layout.chart
     least = 1200.0 / chart.pitch**2
     labels, _ = ndimage.label(mask)
@@ -78,7 +78,7 @@ def _polygons(mask: Mask, layout: Layout) -> Iterator[list[Ring]]:
         piece = np.pad(labels[box] == label, PAD).astype(np.float32)
         if piece.sum() < least:
             continue
-        # Smoothed first, or outlines would be staircases.
+        # Smoothed first, or outlines would follow the pixels' edges.
         piece = ndimage.gaussian_filter(piece, 1.0)
         corner = np.array([box[0].start - PAD, box[1].start - PAD])
         contours = measure.find_contours(piece, 0.5)

@@ -1,4 +1,4 @@
-"""Writing a slide as a tiled pyramid while it is being drawn."""
+"""Writing a slide as a tiled pyramid while it is drawn."""
 
 from __future__ import annotations
 
@@ -27,18 +27,24 @@ def write_pyramid(
     mpp: float,
     draw: Callable[[int, int], Pixels],
 ) -> None:
-    """Write an OME-TIFF of JPEG tiles with its levels as SubIFDs.
+    """Write an OME-TIFF of JPEG tiles whose coarser levels are SubIFDs.
 
     Parameters
     ----------
     path : Path
-        The file; it appears when it is whole.
+        The file; it appears when it is complete.
     size : int
         Side in level-0 pixels.
     mpp : float
         Microns per level-0 pixel.
     draw : callable
-        Gives the (BLOCK, BLOCK, 3) square at (y, x); what it raises stops the writing.
+        Returns the square at (y, x), shape (BLOCK, BLOCK, 3); an exception that it
+        raises stops the writing.
+
+    Raises
+    ------
+    McmError
+        If the file cannot be written.
     """
     levels = 0
     while size >> levels > SMALLEST:
@@ -72,7 +78,7 @@ def _options(mpp: float) -> dict[str, Any]:
         "compressionargs": {"level": QUALITY},
         "resolution": (1e4 / mpp, 1e4 / mpp),
         "resolutionunit": "CENTIMETER",
-        # Slides are drawn side by side; each keeps to its own thread.
+        # Slides are drawn in parallel; each uses its own thread only.
         "maxworkers": 1,
     }
 
@@ -80,7 +86,7 @@ def _options(mpp: float) -> dict[str, Any]:
 def _draw_tiles(
     size: int, draw: Callable[[int, int], Pixels], half: Pixels
 ) -> Iterator[Pixels]:
-    """Tiles in the file's order; fills the next level on the way."""
+    """Yield tiles in the file's order, and fill `half` with the next level."""
     tiles = -(-size // TILE)
     width = -(-size // BLOCK) * BLOCK
     for top in range(0, size, BLOCK):
@@ -96,7 +102,7 @@ def _draw_tiles(
 
 
 def _halve(pixels: Pixels) -> Pixels:
-    """Mean of each two by two pixels."""
+    """Average blocks of 2×2 pixels: (H, W, 3) -> (H // 2, W // 2, 3)."""
     even = pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2]
     total = even[::2, ::2].astype(np.uint16)
     total += even[1::2, ::2]

@@ -1,4 +1,15 @@
-"""Drawing a planned slide, one square at a time, so that memory stays small."""
+"""Drawing a planned slide one square at a time, so that memory use stays small.
+
+A square is rendered as two images, the amounts of haematoxylin and eosin: stroma, cell
+sheets and fat are painted from the plan's signed depths, nuclei are pasted as stamps,
+and :func:`~napari_mcm.core.synthetic.stain.develop` turns the dyes into colour.
+Collagen is drawn by line integral convolution [1]_.
+
+References
+----------
+.. [1] B. Cabral, L. C. Leedom, "Imaging vector fields using line integral
+   convolution", SIGGRAPH 1993.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +28,34 @@ from napari_mcm.core.synthetic.stain import Stain, develop, draw_stain
 from napari_mcm.core.synthetic.textures import Field, enlarge, soften
 
 BLOCK = 512
-"""Side of a square in level-0 pixels: its fields fit a processor's cache."""
+"""Side of a square in level-0 pixels, small enough for a processor's cache."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A slide that is ready to be drawn."""
+    """A slide that is ready to be drawn.
+
+    Attributes
+    ----------
+    layout : Layout
+        The plan.
+    palette : Palette
+        Stamps and textures of the cohort.
+    stain : Stain
+        How the slide is stained.
+    fibres : tuple of ndarray of float32, shape (rows, columns)
+        Direction of collagen, see :func:`lay_fibres`.
+    adipocytes : ndarray, shape (n, 2)
+        Centres of fat cells in µm (x, y).
+    cells : dict of str to Cells
+        Stamps to paste, by kind.
+    ground : ndarray of float32, shape (rows, columns)
+        Relative thickness of the section.
+    shade : ndarray of float32, shape (rows, columns)
+        Fraction of the light that the optics transmit.
+    shift : tuple of int
+        Offset (y, x) of the textures in pixels.
+    """
 
     layout: Layout
     palette: Palette
@@ -36,7 +69,20 @@ class Scene:
 
 
 def set_scene(layout: Layout, palette: Palette) -> Scene:
-    """Place everything that a plan leaves open: fibres, fat cells, nuclei, stain."""
+    """Place what a plan leaves open: fibres, fat cells, nuclei and stain.
+
+    Parameters
+    ----------
+    layout : Layout
+        The plan; its chart supplies the randomness.
+    palette : Palette
+        Stamps and textures of the cohort.
+
+    Returns
+    -------
+    Scene
+        The slide, ready for :func:`draw_block`.
+    """
     chart = layout.chart
     guide = np.maximum(layout.sheets, np.maximum(layout.lobules, layout.fat))
     guide = np.maximum(guide, np.maximum(layout.vessels, layout.glands))
@@ -60,18 +106,25 @@ def set_scene(layout: Layout, palette: Palette) -> Scene:
 
 
 def draw_block(scene: Scene, y: int, x: int) -> NDArray[np.uint8]:
-    """Draw the square at (y, x), multiples of `BLOCK`.
+    """Draw one square of a slide.
+
+    Parameters
+    ----------
+    scene : Scene
+        The slide.
+    y, x : int
+        Upper left corner in level-0 pixels, multiples of `BLOCK`.
 
     Returns
     -------
-    ndarray
-        (BLOCK, BLOCK, 3) uint8.
+    ndarray of uint8, shape (BLOCK, BLOCK, 3)
+        RGB pixels.
     """
     return _Square(scene, y, x).draw()
 
 
 class _Square:
-    """One square with the margin that stamps and blurring need."""
+    """One square and the margin that stamps and blurring need."""
 
     def __init__(self, scene: Scene, y: int, x: int) -> None:
         self.scene, self.chart = scene, scene.layout.chart
@@ -98,11 +151,11 @@ class _Square:
         return develop(self.scene.stain, h, e, ink, shade, grain)
 
     def field(self, field: Field) -> Field:
-        """Enlarge a field of the chart to full resolution."""
+        """Interpolate a field of the chart to full resolution, shape (side, side)."""
         return enlarge(field, self.y, self.x, self.side, self.chart.step)
 
     def texture(self, name: str) -> Field:
-        """Cut a window of one of the palette's textures."""
+        """Return a window, shape (side, side), of one of the palette's textures."""
         dy, dx = self.scene.shift
         texture = getattr(self.scene.palette, name)
         window: Field = texture.window(self.y + dy, self.x + dx, self.shape)
@@ -139,7 +192,7 @@ class _Square:
         return h, e
 
     def _stroma(self, sheets: Field, mid: Field, fine: Field) -> tuple[Field, Field]:
-        """Collagen: fibres in bundles, pale cracks between, loose near lobules."""
+        """Draw collagen: fibres in bundles, pale cracks between, loose near lobules."""
         thin, thick = self._fibres()
         broad = self.field(self.scene.ground)
         loose = soften(self.field(self.scene.layout.lobules), 30) * 0.4
@@ -155,7 +208,7 @@ class _Square:
         return np.maximum(h, 0).astype(np.float32), e.astype(np.float32)
 
     def _fibres(self) -> tuple[Field, Field]:
-        """Thin fibres and thick bundles, drawn at half resolution."""
+        """Draw thin fibres and thick bundles at half resolution."""
         edge = -(-REACH // self.chart.step) * self.chart.step
         step, side = self.chart.step // 2, self.side // 2 + 2 * edge
         y, x = self.y // 2 - edge, self.x // 2 - edge
@@ -175,7 +228,7 @@ class _Square:
         return drawn[0], drawn[1]
 
     def _line(self, e: Field, sheets: Field, glands: Field, vessels: Field) -> None:
-        """Basement membranes and vessel walls: thin dense lines."""
+        """Draw basement membranes and vessel walls: thin dense lines."""
         border = np.minimum(np.abs(sheets + 0.8), np.abs(glands + 0.8))
         e += 0.10 * soften(0.9 - border, 1.2)
         e += 0.22 * soften(2.2 - np.abs(vessels - 1.0), 2.0)
@@ -183,7 +236,7 @@ class _Square:
     def _epithelium(
         self, h: Field, e: Field, inside: Field, mid: Field, fine: Field
     ) -> None:
-        """Cytoplasm of cells in sheets and acini, paler where cells meet."""
+        """Draw the cytoplasm of sheets and acini, paler where cells meet."""
         if inside.max() < -2:
             return
         cover = soften(inside, 1.4)
@@ -197,7 +250,7 @@ class _Square:
         e += cover * (cytoplasm - e)
 
     def _fat(self, h: Field, e: Field, fat: Field) -> None:
-        """Fat cells: empty, with thin membranes that thicken where three meet."""
+        """Draw fat cells: empty, with thin membranes that thicken where three meet."""
         coarse = 4
         line = (np.arange(self.side // coarse + 1) * coarse).astype(np.float64)
         gx, gy = np.meshgrid(line + self.x, line + self.y)
@@ -207,7 +260,7 @@ class _Square:
         near, _ = tree.query(points, k=3)
         second = np.maximum(near[:, 1] - near[:, 0], 1e-3)
         third = np.maximum(near[:, 2] - near[:, 0], 1e-3)
-        # A harmonic mean rounds the corners off, as surface tension does.
+        # A harmonic mean rounds the corners, as surface tension does.
         wall = (1 / (1 / second + 1 / third)).reshape(gx.shape).astype(np.float32)
         wall = enlarge(wall, 0, 0, self.side, coarse)
         membrane = soften(1.7 - wall, 1.6)
@@ -232,7 +285,7 @@ class _Square:
     def _stamps(
         self, kind: str, *stamps: Field
     ) -> Iterator[tuple[tuple[slice, slice], float, list[Field]]]:
-        """Where each stamp of a kind falls on the square, its strength, its pixels."""
+        """Yield where each stamp of a kind lies on the square, its strength, its pixels."""
         half, side = stamps[0].shape[1] // 2, self.side
         low, high = -half, side + half
         if kind not in self.scene.cells:
@@ -258,7 +311,7 @@ class _Square:
 
 
 def _blur(field: Field) -> Field:
-    """Blur as the microscope does: a 1-2-1 kernel either way."""
+    """Blur as the microscope does, with a 1-2-1 kernel along both axes."""
     out = field.copy()
     out[1:-1] = 0.5 * field[1:-1] + 0.25 * (field[:-2] + field[2:])
     done = out.copy()
@@ -274,19 +327,19 @@ REACH = sum(STAGES) + len(STAGES)
 def draw_out(noise: Field, cos: Field, sin: Field) -> Field:
     """Smear noise along streamlines, as line integral convolution does.
 
-    Each stage averages two copies moved along the direction, twice as far as the stage
-    before: five stages sum 32 samples of a bent line at the cost of ten.
+    Each stage averages two copies moved along the direction, twice as far as the
+    previous stage: five stages sum 32 samples of a curved line at the cost of ten.
 
     Parameters
     ----------
-    noise : Field
+    noise : ndarray of float32, shape (height, width)
         Noise of unit variance; pixels within `REACH` of its border become invalid.
-    cos, sin : Field
-        Unit vectors along x and y, of the same shape.
+    cos, sin : ndarray of float32, shape (height, width)
+        Unit vectors along x and y.
 
     Returns
     -------
-    Field
+    ndarray of float32, shape (height, width)
         Fibres, of roughly unit variance.
     """
     width = noise.shape[1]
@@ -316,16 +369,16 @@ def lay_fibres(chart: Chart, guide: Field) -> tuple[Field, Field]:
     ----------
     chart : Chart
         The grid, and the randomness.
-    guide : Field
-        Signed depth in µm inside whatever the fibres run around.
+    guide : ndarray of float32, shape (rows, columns)
+        Signed depth in µm inside the structures that fibres surround.
 
     Returns
     -------
-    cos2, sin2 : Field
-        Unit vectors of twice the angle: fibres have no head, so only these can be
-        interpolated.
+    cos2, sin2 : ndarray of float32, shape (rows, columns)
+        Unit vectors of twice the angle: fibres have no direction along their axis,
+        so only these can be interpolated.
     """
-    # Bands that swing slowly, with crimp on a shorter wave.
+    # Slow waves, with crimp on a shorter wave.
     swing = np.pi * (0.35 * chart.noise(150) + 0.13 * chart.noise(28))
     swing += chart.rng.uniform(0, np.pi)
     dy, dx = np.gradient(ndimage.gaussian_filter(guide, 2.0))

@@ -1,4 +1,11 @@
-"""From dye on glass to colour: Beer-Lambert's law for haematoxylin and eosin."""
+"""From amounts of dye to colour: the Beer-Lambert law for haematoxylin and eosin.
+
+A pixel's channel c is
+
+    I_c = shade * light_c * exp(-(h * H_c + e * E_c + ink * K_c)) + grain,
+
+with amounts h, e and ink of each dye, and absorbances H, E and K per unit of dye.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +27,9 @@ class Stain:
     Attributes
     ----------
     haematoxylin, eosin : tuple of float
-        Optical density (natural logarithm) of red, green and blue for one unit of dye.
+        Absorbance (natural logarithm) of red, green and blue for one unit of dye.
     light : tuple of float
-        Colour of the bare glass, 0 to 255.
+        Colour of bare glass, 0 to 255.
     """
 
     haematoxylin: tuple[float, float, float]
@@ -31,7 +38,18 @@ class Stain:
 
 
 def draw_stain(rng: np.random.Generator) -> Stain:
-    """Draw a slide's stain: hue and strength vary from batch to batch."""
+    """Choose a random stain: hue and strength vary from slide to slide.
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    Stain
+        The slide's stain.
+    """
 
     def vary(vector: tuple[float, ...], strength: float) -> tuple[float, float, float]:
         colour = np.array(vector) + rng.normal(0, 0.024, 3)
@@ -54,25 +72,26 @@ def develop(
     shade: Field,
     grain: Field,
 ) -> NDArray[np.uint8]:
-    """Turn dye into pixels.
+    """Convert amounts of dye to pixels.
 
     Parameters
     ----------
     stain : Stain
         The slide's stain.
-    haematoxylin, eosin : Field
-        Amounts of dye, (height, width).
-    ink : (Field, tuple of float) or None
-        Amount of marker ink, and the optical density of one unit of it.
-    shade : Field
-        Share of the light that the optics let through.
-    grain : Field
-        Sensor noise in grey levels, at least three rows taller than the picture.
+    haematoxylin, eosin : ndarray of float32, shape (height, width)
+        Amounts of dye.
+    ink : tuple of ndarray and tuple of float, or None
+        Amount of marker ink, shape (height, width), and the absorbance of one unit
+        of it.
+    shade : ndarray of float32, shape (height, width)
+        Fraction of the light that the optics transmit.
+    grain : ndarray of float32, shape (height + 3, width)
+        Sensor noise in grey levels; each channel reads it one row lower.
 
     Returns
     -------
-    ndarray
-        (height, width, 3) uint8.
+    ndarray of uint8, shape (height, width, 3)
+        RGB pixels.
     """
     height = haematoxylin.shape[0]
     pixels = np.empty((*haematoxylin.shape, 3), np.uint8)

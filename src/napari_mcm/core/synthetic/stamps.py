@@ -2,7 +2,7 @@
 
 A bank holds a few hundred variants of one kind of nucleus as two small images: how much
 haematoxylin it binds, and where it is. Oriented kinds (spindle, columnar) are drawn at
-evenly spaced angles so that tissue can line them up.
+evenly spaced angles so that they can follow the tissue.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from napari_mcm.core.synthetic.textures import Field
 
 @dataclass(frozen=True)
 class NucleusKind:
-    """What nuclei of one kind look like; lengths in µm.
+    """Appearance of nuclei of one kind; lengths in µm.
 
     Attributes
     ----------
     diameter, diameter_sd : float
-        Mean and spread of the diameter of a circle of the same area.
+        Mean and standard deviation of the diameter of a circle of the same area.
     aspect, aspect_sd : float
-        Mean and spread of length over width.
+        Mean and standard deviation of length over width.
     wobble : float
-        How far the outline strays from an ellipse, as a share of the radius.
+        Deviation of the outline from an ellipse, as a fraction of the radius.
     density, density_sd : float
-        Mean and spread of the haematoxylin bound.
+        Mean and standard deviation of the haematoxylin bound.
     clumps : float
         Contrast of the chromatin.
     rim : float
@@ -119,14 +119,37 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Bank:
-    """Drawn nuclei: `stain` and `cover`, each (variants, side, side) float32."""
+    """Drawn nuclei of one kind.
+
+    Attributes
+    ----------
+    stain : ndarray of float32, shape (variants, side, side)
+        Haematoxylin bound.
+    cover : ndarray of float32, shape (variants, side, side)
+        Fraction of each pixel inside the nucleus.
+    angles : int
+        Number of orientations among the variants.
+    """
 
     stain: Field
     cover: Field
     angles: int
 
     def pick(self, angle: Field, rng: np.random.Generator) -> NDArray[np.int16]:
-        """Choose a variant for each angle (radians, x to y)."""
+        """Choose a random variant for each angle.
+
+        Parameters
+        ----------
+        angle : ndarray, shape (n,)
+            Orientations in radians, from x towards y.
+        rng : Generator
+            Source of the randomness.
+
+        Returns
+        -------
+        ndarray of int16, shape (n,)
+            Indices of variants.
+        """
         each = len(self.stain) // self.angles
         turn = np.rint(angle / math.pi * self.angles).astype(np.int64) % self.angles
         chosen = turn * each + rng.integers(0, each, turn.shape)
@@ -134,7 +157,22 @@ class Bank:
 
 
 def draw_nuclei(kind: NucleusKind, mpp: float, rng: np.random.Generator) -> Bank:
-    """Draw the bank of one kind of nucleus at a resolution in µm per pixel."""
+    """Draw the bank of one kind of nucleus.
+
+    Parameters
+    ----------
+    kind : NucleusKind
+        Its appearance.
+    mpp : float
+        Microns per pixel.
+    rng : Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    Bank
+        ``kind.angles * kind.variants`` nuclei.
+    """
     count = kind.angles * kind.variants
     turn = np.repeat(np.arange(kind.angles), kind.variants) * math.pi / kind.angles
     if kind.angles == 1:
@@ -158,9 +196,23 @@ def draw_nuclei(kind: NucleusKind, mpp: float, rng: np.random.Generator) -> Bank
 
 
 def draw_bodies(radius: float, mpp: float, rng: np.random.Generator) -> Field:
-    """Draw cell bodies: cones, highest at the nucleus and 0 at `radius` µm.
+    """Draw cell bodies: cones, 1 at the nucleus and 0 at `radius`.
 
     Pasted with a maximum, neighbouring cones meet in valleys, which are cell borders.
+
+    Parameters
+    ----------
+    radius : float
+        Radius of a cell in µm.
+    mpp : float
+        Microns per pixel.
+    rng : Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    ndarray of float32, shape (48, side, side)
+        0 to 1.
     """
     count, half = 48, math.ceil(radius * 1.2 / mpp)
     y, x = _coordinates(half)
@@ -171,7 +223,22 @@ def draw_bodies(radius: float, mpp: float, rng: np.random.Generator) -> Field:
 
 
 def draw_disc(radius: float, mpp: float, rng: np.random.Generator) -> Field:
-    """Draw red blood cells: dented discs with a pale centre."""
+    """Draw red blood cells: discs with a pale centre.
+
+    Parameters
+    ----------
+    radius : float
+        Radius of a cell in µm.
+    mpp : float
+        Microns per pixel.
+    rng : Generator
+        Source of the randomness.
+
+    Returns
+    -------
+    ndarray of float32, shape (24, side, side)
+        0 to 1.
+    """
     half = math.ceil(radius * 1.4 / mpp)
     y, x = _coordinates(half)
     angle = np.broadcast_to(np.arctan2(y, x)[None], (24, *y.shape))
@@ -193,11 +260,11 @@ def _ellipses(
     kind: NucleusKind,
     rng: np.random.Generator,
 ) -> tuple[Field, Field]:
-    """Radial coordinate (1 on the outline) and angle of every pixel of every stamp."""
+    """Return radial coordinate (1 on the outline) and angle, (count, side, side) each."""
     y, x = _coordinates(half)
     cos, sin = (f(turn).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
     u, v = x * cos + y * sin, y * cos - x * sin
-    # Long nuclei are bent: bananas and waves, not rods.
+    # Long nuclei are bent, not straight.
     bend = rng.normal(0, 0.03 * max(kind.aspect - 1.2, 0), len(radius))
     long = (radius * stretch).astype(np.float32)[:, None, None]
     v = v + bend.astype(np.float32)[:, None, None] * u * u / long
@@ -207,7 +274,7 @@ def _ellipses(
 
 
 def _wobble(angle: Field, share: float, rng: np.random.Generator) -> Field:
-    """Low harmonics that make an outline irregular; about 1."""
+    """Return a factor of about 1 whose low harmonics make an outline irregular."""
     count = len(angle)
     outline = np.ones_like(angle)
     for order in (2, 3, 4, 5):
@@ -220,13 +287,13 @@ def _wobble(angle: Field, share: float, rng: np.random.Generator) -> Field:
 def _chromatin(
     depth: Field, kind: NucleusKind, mpp: float, rng: np.random.Generator
 ) -> Field:
-    """Stain inside: an uneven ground, clumps, and a darker rim at the membrane."""
+    """Draw the chromatin: an uneven ground, clumps, and a darker rim at the membrane."""
     noise = rng.standard_normal(depth.shape, dtype=np.float32)
     fine = ndimage.gaussian_filter(noise, (0, 0.45 / mpp, 0.45 / mpp))
     broad = ndimage.gaussian_filter(noise[::-1], (0, 1.1 / mpp, 1.1 / mpp))
     clumps = 0.65 * fine / fine.std() + 0.6 * broad / broad.std()
     rim = np.exp(-np.square((depth * mpp - 0.45) / 0.5))
-    # Some nuclei are open (pale centre, sharp rim), some are dark all through.
+    # Some nuclei are open (pale centre, sharp rim), some are dark throughout.
     open_ = rng.uniform(0.2, 1, len(depth)).astype(np.float32)[:, None, None]
     ground = 1 + kind.clumps * clumps + kind.rim * open_ * (1.6 * rim - 0.55)
     return np.asarray(ground.clip(0.25, 2.0), np.float32)
