@@ -74,6 +74,7 @@ def figures(source: Path) -> dict[str, str]:
     return {
         "modules": f"{len(lines):,}",
         "lines": f"{sum(lines.values()):,}",
+        "lines of code": f"{sum(map(_code_lines, texts.values())):,}",
         "median module, lines": f"{statistics.median(lines.values()):.0f}",
         "largest module": f"{lines[largest]} ({largest.relative_to(source)})",
         "modules over 500 lines": str(sum(n > 500 for n in lines.values())),
@@ -85,8 +86,8 @@ def figures(source: Path) -> dict[str, str]:
         ),
         "longest function, lines of code": str(max(long)),
         "circles of packages that import each other": str(len(_circles(importers))),
-        "comments per 100 lines of core": (
-            f"{100 * comments / sum(lines[path] for path in core):.1f}"
+        "comments per 100 lines of code in core": (
+            f"{100 * comments / sum(map(_code_lines, core.values())):.1f}"
         ),
     }
 
@@ -97,6 +98,20 @@ def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
         return 0
     assert first.end_lineno is not None
     return first.end_lineno - first.lineno + 1
+
+
+def _code_lines(text: str) -> int:
+    """Count the lines that hold code: no docstrings, comments or blank lines."""
+    docstrings: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        string = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if string and isinstance(node.value.value, str):
+            docstrings |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#")
+        for number, line in enumerate(text.splitlines(), 1)
+        if number not in docstrings
+    )
 
 
 def _comments(text: str) -> int:
