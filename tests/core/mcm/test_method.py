@@ -10,12 +10,12 @@ from torch.testing import assert_close
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mcm.config import ContextConfig, OptimiserConfig, TargetConfig
 from napari_mcm.core.mcm.model import ContextModel, Target, sincos_positions
-from napari_mcm.core.mcm.trainer import (
-    McmTrainer,
+from napari_mcm.core.mcm.student import (
     parameter_groups,
     prepare_student,
     rate_factor,
 )
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.runtime.jobs import run
 from tests.core.mcm.conftest import make_window
 

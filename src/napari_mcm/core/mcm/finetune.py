@@ -1,4 +1,4 @@
-"""Fine-tuning by masked context modelling, as a long job."""
+"""Fine-tuning by masked context modelling, as a job: start, resume, export."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CACHE_MB = 256
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a fine-tuning leaves.
+    """Where a fine-tuning wrote its results, and what it measured.
 
     Attributes
     ----------
@@ -39,14 +39,14 @@ class FinetuneResult:
         Mean loss over the first and the last tenth of the steps; NaN where there is no
         loss, as only batch-norm statistics moved.
     patches_per_s : float
-        Patches of windows, seen and masked, a second.
+        Patches of windows, visible and masked, per second.
     steps, windows : int
-        Optimiser steps, and context windows learned from.
+        Optimiser steps, and context windows that were trained on.
     seconds : float
-        Time spent in this process.
+        Time that the steps of this process took.
     held_out : dict
-        Loss and cosine on windows kept out of training, and what guesses reach that need
-        no student; empty where none were kept out.
+        Loss and cosine on held-out windows, and the loss of predictions that need no
+        student; empty where no window is held out.
     """
 
     run_dir: Path
@@ -65,7 +65,7 @@ def finetune(
     probe: Probe | None = None,
     cache: TeacherCache | None = None,
 ) -> Job[FinetuneResult]:
-    """Fine-tune a student on slides by MCM-KD, or by one of its controls.
+    """Fine-tune a student on slides by MCM-KD or one of its controls, as a job.
 
     Under ``torchrun`` the processes share each step's windows, and the first one writes.
 
@@ -74,19 +74,20 @@ def finetune(
     config : FinetuneConfig
         Slides, student, teacher, run directory and options.
     probe : callable, optional
-        Measures the student on labelled data from time to time; given a function that
-        encodes patches, it gives figures by name.
+        Measures the student on labelled data now and then: takes a function that
+        encodes patches, returns metrics by name.
     cache : TeacherCache, optional
         Keeps the teacher's features for other runs that see the same windows.
 
     Yields
     ------
     Event
-        Progress in windows, one `Metrics` a step, notes.
+        Progress in windows, one `Metrics` per step, notes.
 
     Returns
     -------
     FinetuneResult
+        Where the encoder is, and what was measured.
 
     Raises
     ------
@@ -95,10 +96,10 @@ def finetune(
     RunError
         If the directory holds a run already.
     TrainingError
-        If there is no window to learn from, or the loss diverges.
+        If there is no window to train on, or the loss diverges.
     """
     if not config.slides:
-        raise ConfigError("no slides given to learn from")
+        raise ConfigError("no slides given to train on")
     if config.out is None:
         raise ConfigError("no run directory given", hint="Choose one with --out")
     with join_process_group() as team:
@@ -111,16 +112,23 @@ def finetune(
 def resume_finetune(
     run_dir: Path, probe: Probe | None = None, cache: TeacherCache | None = None
 ) -> Job[FinetuneResult]:
-    """Go on with a fine-tuning that was cancelled or killed.
+    """Resume a fine-tuning that was cancelled or killed, as a job.
 
-    The final weights are those of an undisturbed run, bit for bit on a CPU.
+    The final weights are those of an uninterrupted run, bit for bit on a CPU.
 
     Parameters
     ----------
     run_dir : Path
         Directory of the run.
-    probe, cache
+    probe : callable, optional
         As for :func:`finetune`.
+    cache : TeacherCache, optional
+        As for :func:`finetune`.
+
+    Returns
+    -------
+    FinetuneResult
+        Where the encoder is, and what was measured.
 
     Raises
     ------

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from napari_mcm.core.encoders.seeding import SeededSteps
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.trainer import McmTrainer, parameter_groups, rate_factor
+from napari_mcm.core.mcm.student import parameter_groups, rate_factor
+from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.windows import Window, WindowRef, choose_masked, read_window
 from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.runtime.jobs import Job, Meter, Note

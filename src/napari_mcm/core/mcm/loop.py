@@ -67,7 +67,13 @@ class WindowPlan:
 
     @property
     def windows(self) -> int:
-        """Number of windows that are trained on, counted once per epoch."""
+        """Number of windows that are trained on, counted once per epoch.
+
+        Returns
+        -------
+        int
+            Sum over all steps.
+        """
         return sum(map(len, self.batches))
 
     def spread(self, count: int) -> list[WindowRef]:
@@ -205,10 +211,10 @@ class FinetuneLoop(Loop[McmTrainer]):
     def read_ahead(self) -> Generator[list[Window], None, None]:
         """Read the windows of the steps that are left, in threads.
 
-        Yields
-        ------
-        list of Window
-            This process' part of a step.
+        Returns
+        -------
+        generator of list of Window
+            This process' part of each step.
         """
         left = self.windows.batches[self.step :]
         return prefetch(self._read, left, self.config.workers, ahead=3)

@@ -9,34 +9,25 @@ gradient of the mean over all masked patches of the step, whatever the chunks::
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from timm.models import group_parameters
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from napari_mcm.core.encoders import Encoder
 from napari_mcm.core.encoders.seeding import seeded
-from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
+from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.model import ContextModel, PatchModel, Target
+from napari_mcm.core.mcm.student import parameter_groups, prepare_student, set_mode
 from napari_mcm.core.mcm.teacher import TeacherCache
 from napari_mcm.core.mcm.windows import Window
 from napari_mcm.core.training.distributed import DistributedContext
 from napari_mcm.core.training.monitor import effective_rank
-from napari_mcm.core.training.trainer import (
-    ChunkSums,
-    Groups,
-    Trainer,
-    by_prefix,
-    decay_groups,
-)
+from napari_mcm.core.training.trainer import ChunkSums, Trainer, by_prefix
 
 CPU_CHUNK = 1
 
@@ -124,7 +115,13 @@ class McmTrainer(Trainer):
 
     @property
     def precision(self) -> dict[str, str]:
-        """The number formats of student and teacher, by role."""
+        """The number formats it computes in.
+
+        Returns
+        -------
+        dict of str to str
+            ``float32`` or ``bfloat16`` of ``student`` and ``teacher``.
+        """
         pair = {"student": self.student, "teacher": self.teacher}
         return {name: encoder.precision for name, encoder in pair.items()}
 
@@ -232,13 +229,22 @@ class McmTrainer(Trainer):
         Masked pixels never enter: their features would be replaced by the mask token,
         so the student is not run on them at all, which halves its cost.
 
+        Parameters
+        ----------
+        windows : sequence of Window
+            Windows with V visible and M masked patches in total.
+        learning : bool, optional
+            Whether gradients reach the student.
+
         Returns
         -------
-        tuple of Tensor
-            The student's features (V, student_dim); predictions (M, teacher_dim) for the
-            masked patches, or without context (V, teacher_dim) for the visible ones.
+        features : Tensor, shape (V, student_dim)
+            The student's features of the visible patches.
+        predictions : Tensor, shape (M, teacher_dim)
+            Of the masked patches; without context (V, teacher_dim), of the visible ones.
         """
-        device = self.student.device
+        device = self.device
+        # (W, n) each, where n = s² places
         visible = torch.from_numpy(np.stack([w.visible for w in windows])).to(device)
         masked = torch.from_numpy(np.stack([w.masked for w in windows])).to(device)
         with self._autocast():
@@ -258,14 +264,25 @@ class McmTrainer(Trainer):
 
     def _autocast(self) -> torch.autocast:
         mixed = self.student.dtype != torch.float32
-        return torch.autocast(self.student.device.type, torch.bfloat16, enabled=mixed)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
 
     def _taught(self, window: Window) -> NDArray[np.bool_]:
-        """Tell whose features are predicted: masked patches, or those that are seen."""
+        """Return whose features are predicted: masked patches, or the visible ones."""
         return window.visible if self.by_itself else window.masked
 
     def targets_of(self, windows: Sequence[Window]) -> Tensor:
-        """Encode by the teacher what is to be predicted, and scale it."""
+        """Encode by the teacher what is to be predicted, and scale it.
+
+        Parameters
+        ----------
+        windows : sequence of Window
+            Windows with M masked patches in total.
+
+        Returns
+        -------
+        Tensor, shape (M, teacher_dim)
+            The targets, on the device.
+        """
         return self.target.scale(self._teach(windows))
 
     def _teach(self, windows: Sequence[Window]) -> Tensor:
@@ -279,12 +296,27 @@ class McmTrainer(Trainer):
         self, pixels: NDArray[np.uint8], keys: Sequence[bytes]
     ) -> Tensor:
         features = self.cache.encode(self.teacher, pixels, keys)
-        return torch.from_numpy(features).to(self.student.device)
+        return torch.from_numpy(features).to(self.device)
 
     def encode_by_both(
         self, pixels: NDArray[np.uint8], keys: Sequence[bytes]
     ) -> tuple[Tensor, Tensor]:
-        """Encode patches by the student as it is, and by the teacher, unscaled."""
+        """Encode patches by the student as it is, and by the teacher.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n_patches, side, side, 3)
+            RGB patches.
+        keys : sequence of bytes
+            Identify the patches in the cache; empty where they are not to be kept.
+
+        Returns
+        -------
+        student : Tensor, shape (n_patches, student_dim)
+            Features, on the CPU.
+        teacher : Tensor, shape (n_patches, teacher_dim)
+            Features, not scaled.
+        """
         self.student.module.eval()
         seen = self.cache.encode(self.student, pixels, keys)
         return torch.from_numpy(seen), self._encode_by_teacher(pixels, keys)
@@ -296,7 +328,7 @@ class McmTrainer(Trainer):
         masked: NDArray[np.bool_],
         taught: Tensor,
     ) -> Tensor:
-        """Give the head's mean loss on features of the student that are known.
+        """Return the head's mean loss on features of the student that are known.
 
         Parameters
         ----------
@@ -305,9 +337,14 @@ class McmTrainer(Trainer):
         visible, masked : ndarray of bool, shape (W, n)
             Where they belong, and which places to predict.
         taught : Tensor, shape (M, teacher_dim)
-            The teacher's features of what is predicted, unscaled.
+            The teacher's features of what is predicted, not scaled.
+
+        Returns
+        -------
+        Tensor, shape ()
+            Mean over the M predicted patches.
         """
-        device = self.student.device
+        device = self.device
         places = (torch.from_numpy(where).to(device) for where in (visible, masked))
         with self._autocast():
             predictions = self.head(features.to(device), *places).float()
@@ -315,12 +352,36 @@ class McmTrainer(Trainer):
         return self.target.loss(predictions, targets) / len(targets)
 
     def visible_targets(self, window: Window) -> Tensor:
-        """Encode a window's visible patches by the teacher, scaled as targets are."""
+        """Encode a window's visible patches by the teacher, scaled as targets are.
+
+        Parameters
+        ----------
+        window : Window
+            With V visible patches.
+
+        Returns
+        -------
+        Tensor, shape (V, teacher_dim)
+            Scaled features.
+        """
         return self.target.scale(self._encode_by_teacher(*_visible(window)))
 
     @torch.no_grad()
     def judge(self, window: Window, targets: Tensor) -> Tensor:
-        """Predict a window without learning from it: sums of loss and cosine."""
+        """Measure the predictions of a window without training on it.
+
+        Parameters
+        ----------
+        window : Window
+            With M masked patches.
+        targets : Tensor, shape (M, teacher_dim)
+            As :meth:`targets_of` returns them.
+
+        Returns
+        -------
+        Tensor of float64, shape (2,)
+            Sums of loss and cosine over the patches.
+        """
         self.student.module.eval()
         self.head.eval()
         _, predictions = self.predict([window])
@@ -333,11 +394,21 @@ class McmTrainer(Trainer):
         return self.move_weights(factor, idle=None if learning else "student")
 
     def measure_targets(self, windows: Iterable[Window]) -> Generator[None, None, None]:
-        """Look at some windows' targets before the first step.
+        """Measure the targets of some windows before the first step.
 
         Takes the statistics that scaled targets need, and lets the predictions begin at
         the targets' median. That is the best constant under an l1 loss: a short run need
-        not spend its steps on finding it. Yields after each window.
+        not spend its steps on finding it.
+
+        Parameters
+        ----------
+        windows : iterable of Window
+            Windows from all over the run.
+
+        Yields
+        ------
+        None
+            After each window.
         """
         if self.adapts_only:
             return
@@ -385,131 +456,9 @@ def _masked(window: Window) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
 
 
 def _gauges(features: Sequence[Tensor]) -> tuple[float, float]:
-    """Tell how far a step's features spread, and in how many directions."""
+    """Return how far a step's features spread, and in how many directions."""
     if not features:
         return float("nan"), float("nan")
     together = torch.cat(list(features)).float()
     spread = together.std(dim=0, correction=0).mean()
     return float(spread), effective_rank(together)
-
-
-def prepare_student(module: nn.Module, config: OptimiserConfig) -> None:
-    """Choose which of a student's weights learn.
-
-    Parameters
-    ----------
-    module : nn.Module
-        A timm model; its weights are made trainable, but for the stages to freeze.
-    config : OptimiserConfig
-        Its ``freeze_stages`` counts timm's own layer groups, the stem being the first.
-
-    Raises
-    ------
-    ConfigError
-        If nothing would be left to learn.
-    """
-    module.requires_grad_(config.moves_student)
-    if config.learn == "statistics":
-        _forget_statistics(module)
-    if not config.freeze_stages:
-        return
-    timm_module: Any = module
-    matcher = timm_module.group_matcher(coarse=True)
-    groups = group_parameters(module, matcher)
-    if config.freeze_stages >= len(groups):
-        raise ConfigError(
-            f"--freeze-stages {config.freeze_stages} leaves nothing to learn: this "
-            f"student has {len(groups)} groups of layers"
-        )
-    parameters = dict(module.named_parameters())
-    for number in sorted(groups)[: config.freeze_stages]:
-        for name in groups[number]:
-            parameters[name].requires_grad_(False)
-
-
-def set_mode(module: nn.Module, config: OptimiserConfig, learning: bool) -> None:
-    """Put a student in training mode, as the batch-norm policy has it.
-
-    With frozen statistics a patch's features do not depend on the patches beside it in
-    the batch, and few slides cannot spoil what many photographs taught. A student that
-    does not learn yet does not re-estimate its statistics either.
-    """
-    if config.learn == "statistics":
-        module.eval()
-        for layer in _batch_norms(module):
-            layer.train()
-        return
-    module.train(learning)
-    frozen = config.batch_norm == "frozen"
-    for layer in _batch_norms(module):
-        if frozen or not _learns(layer):
-            layer.eval()
-
-
-def parameter_groups(
-    student: nn.Module, head: nn.Module, config: OptimiserConfig
-) -> Groups:
-    """Group all weights that are trained by rate and decay.
-
-    Parameters
-    ----------
-    student, head : nn.Module
-        Weights that require no gradient are left out.
-    config : OptimiserConfig
-        Rates and decay.
-
-    Returns
-    -------
-    list of dict
-        For AdamW; ``part`` is ``student`` or ``head``, ``peak_lr`` the rate that the
-        schedule scales. Biases, norms and other 1-D weights do not decay.
-    """
-    factor = rate_factor(config)
-    parts = [("student", student, config.student_lr), ("head", head, config.head_lr)]
-    return [
-        {**group, "peak_lr": group["lr"], "part": part}
-        for part, module, rate in parts
-        for group in decay_groups(module, rate * factor, config.weight_decay)
-    ]
-
-
-def rate_factor(config: OptimiserConfig) -> float:
-    """Tell how learning rates follow the batch; the configured ones are for 64 windows.
-
-    The square root keeps the noise that Adam adds to the weights the same (Malladi et
-    al., 2022); the linear rule is the one for plain gradient descent.
-    """
-    ratio = config.batch_windows / 64
-    factors = {"none": 1.0, "linear": ratio, "sqrt": float(ratio**0.5)}
-    return factors[config.lr_scaling]
-
-
-def _forget_statistics(module: nn.Module) -> None:
-    """Let batch norms average over all batches to come, each counting the same.
-
-    Li et al., "Adaptive batch normalization", Pattern Recognition 2018: statistics of
-    the new domain take the place of the old ones', and weights stay.
-
-    Raises
-    ------
-    ConfigError
-        If there is no batch norm.
-    """
-    layers = list(_batch_norms(module))
-    if not layers:
-        raise ConfigError(
-            "--learn statistics: this student has no batch norms",
-            hint="Choose another student, or another --learn",
-        )
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
-
-
-def _batch_norms(module: nn.Module) -> Iterator[_BatchNorm]:
-    return (layer for layer in module.modules() if isinstance(layer, _BatchNorm))
-
-
-def _learns(layer: nn.Module) -> bool:
-    parameters: Iterable[nn.Parameter] = layer.parameters()
-    return any(p.requires_grad for p in parameters)

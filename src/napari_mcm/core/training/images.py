@@ -188,7 +188,13 @@ class ImageTrainer(Trainer, ABC, Generic[Sample]):
 
     @property
     def precision(self) -> str:
-        """The number format it computes in."""
+        """The number format it computes in.
+
+        Returns
+        -------
+        str
+            ``float32`` or ``bfloat16``.
+        """
         return self._precision
 
     def compute_in(self, precision: str) -> None:
@@ -320,9 +326,9 @@ class ImageLoop(Loop[ImageTrainer[Sample]], Generic[Sample]):
     def read_ahead(self) -> Generator[Sample | Damage, None, None]:
         """Read the images of the steps that are left, in threads.
 
-        Yields
-        ------
-        object
+        Returns
+        -------
+        generator of object
             One sample per image, or `Damage`.
         """
         plan, size = self.plan, self.plan.batch_size

@@ -87,12 +87,24 @@ class DivergenceMonitor:
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss is far above its first values."""
+        """Whether the loss is far above its first values.
+
+        Returns
+        -------
+        bool
+            Whether it is more than `DIVERGED` times as high.
+        """
         return self._ratio("loss", 0.0) > DIVERGED
 
     @property
     def healthy(self) -> bool:
-        """Whether the loss is low enough for a checkpoint to be worth resuming from."""
+        """Whether the loss is low enough for a checkpoint to be worth resuming from.
+
+        Returns
+        -------
+        bool
+            Whether it is less than 1.5 times as high as at first.
+        """
         return self._ratio("loss", 0.0) < 1 + (DIVERGED - 1) / 4
 
     def collapse(self) -> str:

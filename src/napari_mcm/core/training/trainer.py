@@ -71,7 +71,13 @@ class Trainer:
 
     @property
     def precision(self) -> Any:
-        """The number formats it computes in, ready for JSON."""
+        """The number formats it computes in, ready for JSON.
+
+        Returns
+        -------
+        object
+            None where it has no choice.
+        """
         return None
 
     def compute_in(self, precision: Any) -> None:
