@@ -1,8 +1,15 @@
-"""Cross-validated training of a slide classifier, as a long job."""
+"""Cross-validated training of a slide classifier.
+
+On each fold, and with each seed, a model is trained epoch by epoch on the training slides.
+The epoch with the lowest validation loss is kept; training stops where none has been better
+for some epochs. The kept model is tested on the slides of the fold that it has never seen,
+so that in the end every slide is predicted once.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_mcm.core.errors import ConfigError, RunError, TrainingError
+from napari_mcm.core.errors import ConfigError, RunError
 from napari_mcm.core.mil.bags import FeatureFolder, FeatureSource, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import MilConfig
@@ -19,15 +26,16 @@ from napari_mcm.core.mil.ensemble import save_model
 from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import MilResult, read_folds, result_of, write_results
 from napari_mcm.core.mil.splits import Fold, make_folds
-from napari_mcm.core.mil.trainer import Labelled, MilTrainer
+from napari_mcm.core.mil.trainer import Best, Labelled, MilTrainer
 from napari_mcm.core.runtime.files import write_json
-from napari_mcm.core.runtime.jobs import Job, Metrics, Note, Progress
+from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import report_while_running
 from napari_mcm.core.training import Run
+from napari_mcm.core.training.loop import Loop, LoopPlan
 
 
 def train(config: MilConfig) -> Job[MilResult]:
-    """Train and test a slide classifier on each fold of a cohort.
+    """Train and test a slide classifier on each fold of a cohort, as a job.
 
     Parameters
     ----------
@@ -37,11 +45,12 @@ def train(config: MilConfig) -> Job[MilResult]:
     Yields
     ------
     Event
-        Progress in epochs, one `Metrics` an epoch, notes.
+        Progress in epochs, one `Metrics` per epoch, notes.
 
     Returns
     -------
     MilResult
+        Metrics of the predictions, and where they are.
 
     Raises
     ------
@@ -61,9 +70,19 @@ def train(config: MilConfig) -> Job[MilResult]:
 
 
 def resume_train(run_dir: Path) -> Job[MilResult]:
-    """Go on with a training that was cancelled or killed.
+    """Resume a training that was cancelled or killed, as a job.
 
-    The final weights are those of an undisturbed run, bit for bit on a CPU.
+    The final weights are those of an uninterrupted run, bit for bit on a CPU.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Directory of the run.
+
+    Returns
+    -------
+    MilResult
+        Metrics of the predictions, and where they are.
 
     Raises
     ------
@@ -94,9 +113,15 @@ def _train(run: Run, config: MilConfig, prepared: Prepared) -> Job[MilResult]:
     found: dict[str, list[NDArray[np.float64]]] = {}
     for number in range(len(prepared.folds)):
         for seed in range(config.training.seed, config.training.seed + config.seeds):
-            training = FoldTraining(run, config, prepared, number, seed)
-            probabilities = yield from training.learn()
-            found.setdefault(prepared.folds[number].name, []).append(probabilities)
+            fold = prepared.folds[number].name
+            own = Run(run.path / "models" / f"fold_{fold}_seed_{seed}")
+            done = own.summary()
+            if done is None:
+                training = FoldTraining(own, config, prepared, number, seed)
+                yield from training.learn()
+                done = yield from training.test()
+            probabilities = np.asarray(done["test_probabilities"], np.float64)
+            found.setdefault(fold, []).append(probabilities)
     predictions = _together(prepared, found)
     seconds = time.monotonic() - began
     summary = yield from write_results(run, config, predictions, seconds)
@@ -125,127 +150,179 @@ CHECKPOINT_SECONDS = 5.0
 """Epochs that take less than this together share a checkpoint."""
 
 
-class FoldTraining:
-    """One fold's training with one seed, in a directory of its own."""
+class FoldTraining(Loop[MilTrainer]):
+    """Train one fold with one seed, in a directory of its own; its steps are epochs.
+
+    Parameters
+    ----------
+    run : Run
+        Of this fold and seed.
+    config : MilConfig
+        All options.
+    prepared : Prepared
+        Cohort, folds and features.
+    number : int
+        Index of the fold.
+    seed : int
+        Seed of weights, order and dropout.
+    """
 
     def __init__(
         self, run: Run, config: MilConfig, prepared: Prepared, number: int, seed: int
     ) -> None:
-        fold = prepared.folds[number]
-        self.run = Run(run.path / "models" / f"fold_{fold.name}_seed_{seed}")
-        self.run.path.mkdir(parents=True, exist_ok=True)
-        self.config, self.prepared, self.fold, self.seed = config, prepared, fold, seed
-        self.number = number
+        run.path.mkdir(parents=True, exist_ok=True)
+        self.config, self.prepared, self.seed = config, prepared, seed
+        self.number, self.fold = number, prepared.folds[number]
         self.training = config.training.settled(config.aggregator.model)
-        self.least = min(self.training.min_epochs, self.training.epochs)
-        labels = {case.slide: case.label for case in prepared.cohort.cases}
-        place = {name: i for i, name in enumerate(prepared.cohort.classes)}
+        classes = prepared.cohort.classes
+        labels = {
+            case.slide: classes.index(case.label) for case in prepared.cohort.cases
+        }
         self.parts = {
-            part: [Labelled(s, place[labels[s]]) for s in getattr(fold, part)]
+            part: [Labelled(slide, labels[slide]) for slide in getattr(self.fold, part)]
             for part in ("train", "validation", "test")
         }
-        self.epoch = self._saved_epoch = 0
-        self._settled = True
-        self._saved_at = time.monotonic()
+        stage = f"Fold {number + 1} of {len(prepared.folds)}"
+        plan = LoopPlan(
+            stage=f"{stage}, seed {seed}" if config.seeds > 1 else stage,
+            unit="epochs",
+            steps=self.training.epochs,
+            data="slides",
+            identity=None,
+            checkpoint_seconds=CHECKPOINT_SECONDS,
+            advice="Try a lower --lr",
+            # Early stopping copes with a loss that rises.
+            least_loss=float("inf"),
+            step_name="epoch",
+            saves_last=True,
+        )
+        trainer = MilTrainer(
+            config.aggregator,
+            self.training,
+            config.compute,
+            prepared.origin.dim,
+            len(classes),
+            (seed, number),
+        )
+        super().__init__(run, trainer, plan)
 
     @property
-    def stage(self) -> str:
-        """What progress says."""
-        text = f"Fold {self.number + 1} of {len(self.prepared.folds)}"
-        return f"{text}, seed {self.seed}" if self.config.seeds > 1 else text
+    def is_over(self) -> bool:
+        """Whether validation has not improved for too many epochs.
 
-    def learn(self) -> Job[NDArray[np.float64]]:
-        """Train, keep the best, test it; gives probabilities of the test slides."""
-        done = self.run.summary()
-        if done is not None:
-            return np.asarray(done["test_probabilities"], np.float64)
-        self._prepare()
-        began = self.epoch
-        if began:
-            yield Note(f"{self.stage}: going on at epoch {began + 1}")
-        try:
-            while self.epoch < self.training.epochs and not self._is_over():
-                yield from self._one_epoch()
-        finally:
-            # An epoch that was broken off is run again from its start.
-            if self._settled and 0 < self.epoch != self._saved_epoch:
-                self._save()
-        self.learner.use_best()
-        return (yield from self._finish())
+        Returns
+        -------
+        bool
+            True to stop early.
+        """
+        least = min(self.training.min_epochs, self.training.epochs)
+        waited = self.step - 1 - self.trainer.best.epoch
+        return self.step >= least and waited >= self.training.patience
 
-    def _prepare(self) -> None:
-        self.learner = MilTrainer(
-            self.config.aggregator,
-            self.training,
-            self.config.compute,
-            self.prepared.origin.dim,
-            len(self.prepared.cohort.classes),
-            (self.seed, self.number),
-        )
-        checkpoint = self.run.load_checkpoint()
-        if checkpoint is not None:
-            tensors, state = checkpoint
-            best = (float(state["best_loss"]), int(state["best_epoch"]))
-            self.learner.load_state(tensors, best)
-            self.epoch = self._saved_epoch = int(state["epoch"])
-        self.run.trim_metrics(self.epoch)
+    def progress(self) -> Progress:
+        """Return the number of epochs done.
 
-    def _is_over(self) -> bool:
-        best = self.learner.best.epoch
-        waited = self.epoch - 1 - best
-        return self.epoch >= self.least and waited >= self.training.patience
+        Returns
+        -------
+        Progress
+            Without the time that is left, as training may stop early.
+        """
+        return Progress(self.plan.stage, self.step, self.plan.steps, "epochs")
 
-    def _one_epoch(self) -> Job[None]:
-        learner, bags = self.learner, self.prepared.bags
-        progress = Progress(self.stage, self.epoch, self.training.epochs, "epochs")
-        yield progress
+    def state(self) -> dict[str, Any]:
+        """Collect what a checkpoint holds beside tensors.
+
+        Returns
+        -------
+        dict
+            Ready for JSON. ``folds.json`` tells whether the slides are the same.
+        """
+        best = self.trainer.best
+        return {"epoch": self.step, "best_loss": best.loss, "best_epoch": best.epoch}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what a checkpoint holds beside tensors.
+
+        Parameters
+        ----------
+        state : mapping
+            As :meth:`state` returned it.
+        """
+        self.step = int(state["epoch"])
+        self.trainer.best = Best(float(state["best_loss"]), int(state["best_epoch"]))
+
+    def take_step(self, reading: Generator[Any, None, None]) -> Job[dict[str, float]]:
+        """Train for one epoch, as a job.
+
+        Parameters
+        ----------
+        reading : generator
+            Not used: features of small cohorts stay in memory.
+
+        Yields
+        ------
+        Event
+            Progress in epochs.
+
+        Returns
+        -------
+        dict of str to float
+            Mean loss of the epoch, loss on the validation slides, rate.
+        """
+        trainer, bags = self.trainer, self.prepared.bags
         began, losses = time.monotonic(), []
-        self._settled = False
-        for number, batch in enumerate(learner.plan(self.parts["train"], self.epoch)):
-            step = learner.step(batch, bags, self.epoch, number)
-            losses.append((yield from report_while_running(step, progress)))
-            self._check(losses[-1])
+        for number, batch in enumerate(trainer.plan(self.parts["train"], self.step)):
+            step = trainer.step(batch, bags, self.step, number)
+            losses.append((yield from report_while_running(step, self.progress())))
+            self.check(losses[-1])
         rate = len(self.parts["train"]) / max(time.monotonic() - began, 1e-9)
-        check = learner.evaluate(self.parts["validation"], bags)
-        held, _ = yield from report_while_running(check, progress)
-        self._check(held)
-        learner.keep_if_best(held, self.epoch)
-        values = {
+        check = trainer.evaluate(self.parts["validation"], bags)
+        held_out, _ = yield from report_while_running(check, self.progress())
+        self.check(held_out)
+        trainer.keep_if_best(held_out, self.step)
+        return {
             "loss": float(np.mean(losses)),
-            "validation_loss": held,
-            "lr": learner.optimiser.param_groups[0]["lr"],
+            "validation_loss": held_out,
+            "lr": trainer.optimiser.param_groups[0]["lr"],
             "bags_per_s": rate,
         }
-        self.run.append_metrics(self.epoch, values)
-        self.epoch += 1
-        self._settled = True
-        if time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
-            self._save()
-        yield Metrics(
-            self.epoch - 1, {**values, "fold": self.number, "seed": self.seed}
-        )
 
-    def _save(self) -> None:
-        best = self.learner.best
-        state = {"epoch": self.epoch, "best_loss": best.loss, "best_epoch": best.epoch}
-        self.run.save_checkpoint(self.learner.state(), state)
-        self._saved_at, self._saved_epoch = time.monotonic(), self.epoch
+    def describe(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Add fold and seed to the metrics of an epoch, for those who follow the job.
 
-    def _check(self, loss: float) -> None:
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f"the loss diverged in epoch {self.epoch + 1} of {self.stage}",
-                self.run.path,
-                "Try a lower --lr; the last checkpoint is kept",
-            )
+        Parameters
+        ----------
+        values : mapping of str to float
+            Metrics of the epoch.
 
-    def _finish(self) -> Job[NDArray[np.float64]]:
-        progress = Progress(self.stage, self.epoch, self.training.epochs, "epochs")
-        test = self.learner.evaluate(self.parts["test"], self.prepared.bags)
-        loss, probabilities = yield from report_while_running(test, progress)
+        Returns
+        -------
+        dict of str to float
+            With ``fold`` and ``seed``.
+        """
+        return {**values, "fold": self.number, "seed": self.seed}
+
+    def test(self) -> Job[dict[str, Any]]:
+        """Test the best weights on the fold's test slides and write them, as a job.
+
+        Yields
+        ------
+        Event
+            Progress in epochs.
+
+        Returns
+        -------
+        dict
+            The summary of the fold; ``test_probabilities`` are in the order of
+            ``test_slides``.
+        """
+        best = self.trainer.best
+        self.trainer.use_best()
+        test = self.trainer.evaluate(self.parts["test"], self.prepared.bags)
+        loss, probabilities = yield from report_while_running(test, self.progress())
         save_model(
             self.run.path,
-            self.learner.best.weights,
+            best.weights,
             self.config.aggregator,
             self.prepared.cohort.classes,
             self.prepared.origin,
@@ -253,22 +330,34 @@ class FoldTraining:
             self.seed,
         )
         summary = {
-            "epochs": self.epoch,
-            "best_epoch": self.learner.best.epoch,
-            "validation_loss": self.learner.best.loss,
+            "epochs": self.step,
+            "best_epoch": best.epoch,
+            "validation_loss": best.loss,
             "test_loss": loss,
             "test_slides": list(self.fold.test),
             "test_probabilities": probabilities.tolist(),
         }
         self.run.finish(summary)
         self.run.remove_checkpoint()
-        yield Progress(self.stage, self.epoch, self.epoch, "epochs")
-        return np.asarray(probabilities, np.float64)
+        yield Progress(self.plan.stage, self.step, self.step, "epochs")
+        return summary
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """All that is settled before the first epoch."""
+    """The cohort of a run, its folds and its features.
+
+    Attributes
+    ----------
+    cohort : Cohort
+        Slides with their classes.
+    folds : list of Fold
+        Training, validation and test slides of each.
+    bags : FeatureFolder
+        Reads the features of a slide.
+    origin : FeatureSource
+        The encoder that computed them.
+    """
 
     cohort: Cohort
     folds: list[Fold]
@@ -276,7 +365,13 @@ class Prepared:
     origin: FeatureSource
 
     def describe(self) -> dict[str, Any]:
-        """Give it ready for JSON: what a resumed run must find again."""
+        """Describe what a resumed run must find again.
+
+        Returns
+        -------
+        dict
+            Classes, slides, folds and source of the features, ready for JSON.
+        """
         cases = [
             {"slide": c.slide, "label": c.label, "patient": c.patient, "path": c.path}
             for c in self.cohort.cases
@@ -294,12 +389,28 @@ class Prepared:
 
 
 def prepare(config: MilConfig) -> Job[Prepared]:
-    """Read the table, find the features and part the slides.
+    """Read the cohort, find the features and divide the slides into folds, as a job.
+
+    Parameters
+    ----------
+    config : MilConfig
+        Cohort, features and options.
+
+    Yields
+    ------
+    Event
+        Notes on the cohort, and on each slide without features.
+
+    Returns
+    -------
+    Prepared
+        All that the training needs.
 
     Raises
     ------
     ConfigError
-        If slides have no features and that was not allowed; a note names each.
+        If something is not given, or slides have no features and that is not allowed; a
+        note names each.
     """
     if config.cohort is None:
         raise ConfigError("no cohort given", hint="Name a table of slides (CSV)")

@@ -1,9 +1,13 @@
-"""One model in training: its weights, its optimiser, and the best it has been."""
+"""One aggregator in training: steps over bags, scores of slides, the best weights so far.
+
+A step averages the cross-entropy of some slides' bags, mixed with the method's auxiliary
+loss where it has one; bags are computed one after the other, or padded to one batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,9 +22,11 @@ from napari_mcm.core.mil.bags import Bags, Vectors
 from napari_mcm.core.mil.config import AggregatorConfig, TrainingConfig
 from napari_mcm.core.mil.models import Aggregator, make_aggregator, seed_dropout
 from napari_mcm.core.runtime.threads import run_cancellable
+from napari_mcm.core.training.schedule import cosine
+from napari_mcm.core.training.trainer import ChunkSums, Trainer, by_prefix
 
 LONG_BAG = 20_000
-"""Patches from which a step is done in a thread, so that a cancel is acted on."""
+"""Number of patches from which a step runs in a thread, so that it can be cancelled."""
 
 _OPTIMISERS: dict[str, Any] = {
     "adam": torch.optim.Adam,
@@ -32,7 +38,15 @@ _BETAS = {"dsmil": (0.5, 0.9)}
 
 @dataclass(frozen=True)
 class Labelled:
-    """A slide to learn from."""
+    """A slide with its class.
+
+    Attributes
+    ----------
+    slide : str
+        Its name.
+    label : int
+        Index of its class.
+    """
 
     slide: str
     label: int
@@ -40,16 +54,16 @@ class Labelled:
 
 @dataclass
 class Best:
-    """The best state so far.
+    """The epoch with the lowest validation loss so far.
 
     Attributes
     ----------
     loss : float
         Its validation loss.
     epoch : int
-        When it was, from 0; -1 before the first.
+        Its number, from 0; -1 before the first.
     weights : dict of str to Tensor
-        The model's.
+        Weights of the model after it.
     """
 
     loss: float = float("inf")
@@ -57,22 +71,33 @@ class Best:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
-class MilTrainer:
-    """Everything that an epoch changes or needs.
+class MilTrainer(Trainer):
+    """Train one aggregator on one fold.
 
     Parameters
     ----------
     aggregator : AggregatorConfig
         Which model.
     training : TrainingConfig
-        With every ``auto`` settled.
+        Options with every ``auto`` settled.
     compute : ComputeConfig
-        Where and how exactly.
-    dim, classes : int
-        Length of a feature vector; number of classes.
+        Device and precision.
+    dim : int
+        Length of a feature vector.
+    classes : int
+        Number of classes.
     key : tuple of int
         Seed and fold: all that is random depends on them, the epoch and the slide only.
+
+    Attributes
+    ----------
+    model : Aggregator
+        Trained in place.
+    best : Best
+        The best epoch so far.
     """
+
+    moments = "moments"
 
     def __init__(
         self,
@@ -84,21 +109,37 @@ class MilTrainer:
         key: tuple[int, int],
     ) -> None:
         self.training, self.key, self.classes = training, key, classes
-        self.device = choose_device(compute)
-        self.mixed = choose_dtype(compute, self.device) != torch.float32
+        device = choose_device(compute)
+        self.mixed = choose_dtype(compute, device) != torch.float32
         seed = int(np.random.default_rng([*key, 1]).integers(2**31))
         model = make_aggregator(aggregator, dim, classes, seed)
-        self.model: Aggregator = model.to(self.device)
-        self.optimiser = _OPTIMISERS[training.optimiser](
+        self.model: Aggregator = model.to(device)
+        optimiser = _OPTIMISERS[training.optimiser](
             self.model.parameters(),
             lr=training.lr,
             weight_decay=training.weight_decay,
             betas=_BETAS.get(aggregator.model, (0.9, 0.999)),
         )
+        super().__init__({"model": self.model}, optimiser, None, device)
+        # A checkpoint is of a whole epoch, which begins with the first pass.
+        self.moves_in_forward = True
         self.best = Best()
 
     def plan(self, slides: Sequence[Labelled], epoch: int) -> list[list[Labelled]]:
-        """Draw an epoch's slides, in steps; balanced, classes come equally often."""
+        """Draw the slides of an epoch, in steps.
+
+        Parameters
+        ----------
+        slides : sequence of Labelled
+            The training set.
+        epoch : int
+            Number of the epoch, from 0.
+
+        Returns
+        -------
+        list of list of Labelled
+            As many slides as there are; balanced, each class comes equally often.
+        """
         rng = np.random.default_rng([*self.key, 2, epoch])
         if self.training.balanced:
             labels = np.array([slide.label for slide in slides])
@@ -113,11 +154,29 @@ class MilTrainer:
     def step(
         self, batch: Sequence[Labelled], bags: Bags, epoch: int, number: int
     ) -> Generator[None, None, float]:
-        """Take one step; yields between slides. Returns the mean loss."""
+        """Take one optimiser step, yielding between slides.
+
+        Parameters
+        ----------
+        batch : sequence of Labelled
+            The slides of the step.
+        bags : Bags
+            Their features.
+        epoch, number : int
+            Numbers of the epoch, and of the step in it, from 0.
+
+        Yields
+        ------
+        None
+            Between slides, and during long ones.
+
+        Returns
+        -------
+        float
+            Mean loss over the slides; NaN where the gradient is not finite.
+        """
         self.model.train()
         seed_dropout(self.model, *self.key, 3, epoch, number)
-        self._set_rate(epoch)
-        self.optimiser.zero_grad(set_to_none=True)
         drawn = [
             self._draw(bags.read(slide.slide), epoch, number, place)
             for place, slide in enumerate(batch)
@@ -125,15 +184,22 @@ class MilTrainer:
         groups = [range(len(batch))]
         if not self.training.padded:
             groups = [range(i, i + 1) for i in range(len(batch))]
-        loss = 0.0
-        for group in groups:
-            chosen = [drawn[i] for i in group]
-            labels = [batch[i].label for i in group]
-            work = partial(self._learn_from, chosen, labels, len(chosen) / len(batch))
-            long = sum(map(len, chosen)) >= LONG_BAG
-            loss += yield from run_cancellable(work, long, "training step")
-        self.optimiser.step()
-        return loss
+        chunks = (
+            self._chunk(
+                [drawn[i] for i in group], [batch[i].label for i in group], len(batch)
+            )
+            for group in groups
+        )
+        sums = yield from self.sum_gradients(chunks)
+        norm = self.move_weights(self.rate_factor(epoch))
+        return sums["loss"] if np.isfinite(norm) else float("nan")
+
+    def _chunk(
+        self, vectors: Sequence[Vectors], labels: Sequence[int], slides: int
+    ) -> ChunkSums:
+        work = partial(self._learn_from, vectors, labels, len(vectors) / slides)
+        long = sum(map(len, vectors)) >= LONG_BAG
+        return {"loss": (yield from run_cancellable(work, long, "training step"))}
 
     def _learn_from(
         self, vectors: Sequence[Vectors], labels: Sequence[int], part: float
@@ -156,18 +222,47 @@ class MilTrainer:
         # In their order, which TransMIL sees.
         return vectors[np.sort(rng.choice(count, wanted, replace=False))]
 
-    def _set_rate(self, epoch: int) -> None:
-        rate = self.training.lr
-        assert rate != "auto"
-        if self.training.schedule == "cosine":
-            rate *= 0.5 * (1 + np.cos(np.pi * epoch / self.training.epochs))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+    def rate_factor(self, epoch: int) -> float:
+        """Return the schedule's factor on the learning rate.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch, from 0.
+
+        Returns
+        -------
+        float
+            1 without a schedule; from 1 to 0 along half a cosine.
+        """
+        if self.training.schedule != "cosine":
+            return 1.0
+        return cosine(epoch, self.training.epochs)
 
     def evaluate(
         self, slides: Sequence[Labelled], bags: Bags
     ) -> Generator[None, None, tuple[float, NDArray[np.float64]]]:
-        """Score slides with all their patches: mean loss, probabilities (S, C)."""
+        """Score slides with all their patches.
+
+        Parameters
+        ----------
+        slides : sequence of Labelled
+            S slides.
+        bags : Bags
+            Their features.
+
+        Yields
+        ------
+        None
+            Between slides, and during long ones.
+
+        Returns
+        -------
+        loss : float
+            Mean cross-entropy.
+        probabilities : ndarray of float64, shape (S, n_classes)
+            Probability of each class.
+        """
         logits = []
         for slide in slides:
             vectors = bags.read(slide.slide)
@@ -178,7 +273,20 @@ class MilTrainer:
         return loss, scores.softmax(dim=1).numpy()
 
     def keep_if_best(self, loss: float, epoch: int) -> bool:
-        """Remember these weights where they are better than before."""
+        """Keep a copy of the weights where they are better than ever.
+
+        Parameters
+        ----------
+        loss : float
+            Validation loss.
+        epoch : int
+            Number of the epoch, from 0.
+
+        Returns
+        -------
+        bool
+            Whether they are.
+        """
         if not loss < self.best.loss:
             return False
         weights = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
@@ -186,38 +294,52 @@ class MilTrainer:
         return True
 
     def use_best(self) -> None:
-        """Go back to the best weights."""
+        """Put the best weights back into the model."""
         self.model.load_state_dict(self.best.weights)
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors from which training can go on."""
-        tensors = {f"model/{n}": t for n, t in self.model.state_dict().items()}
-        tensors |= {f"best/{n}": t for n, t in self.best.weights.items()}
-        for number, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"moments/{number}/{n}": t for n, t in values.items()}
-        return tensors
+        """Collect all tensors from which the training can resume.
 
-    def load_state(self, tensors: dict[str, Tensor], best: tuple[float, int]) -> None:
-        """Go on from what :meth:`state` gave."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "moments": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        weights = {n: t.to(self.device) for n, t in parts["best"].items()}
-        self.best = Best(*best, weights)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["moments"].items():
-            number, _, key = name.partition("/")
-            moments.setdefault(int(number), {})[key] = tensor
-        whole = {**self.optimiser.state_dict(), "state": moments}
-        self.optimiser.load_state_dict(whole)
+        Returns
+        -------
+        dict of str to Tensor
+            Weights now and at their best, and moments of the optimiser, by name.
+        """
+        return super().state() | {f"best/{n}": t for n, t in self.best.weights.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors of a checkpoint.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            As :meth:`state` returned them.
+        """
+        super().load_state(tensors)
+        saved = by_prefix(tensors).get("best", {})
+        weights = {n: t.to(self.device) for n, t in saved.items()}
+        self.best = replace(self.best, weights=weights)
 
 
 def pad(
     vectors: Sequence[Vectors], device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """Put bags into one batch (B, N, D) with its mask (B, N); one needs no mask."""
+    """Put bags into one batch.
+
+    Parameters
+    ----------
+    vectors : sequence of ndarray, shape (n_patches, n_features)
+        B bags of up to N patches.
+    device : torch.device
+        The device of the batch.
+
+    Returns
+    -------
+    bag : Tensor of float32, shape (B, N, n_features)
+        Bags, padded with zeros.
+    mask : Tensor of bool, shape (B, N), or None
+        True where there is a patch; None for a single bag.
+    """
     tensors = [torch.from_numpy(np.ascontiguousarray(v)) for v in vectors]
     if len(tensors) == 1:
         return tensors[0].to(device).float()[None], None
@@ -230,7 +352,24 @@ def pad(
 def bag_loss(
     model: Aggregator, bag: Tensor, mask: Tensor | None, labels: Tensor
 ) -> Tensor:
-    """Mix the bag's cross-entropy with the method's auxiliary loss, where it has one."""
+    """Compute the loss of bags, with the method's auxiliary loss where it has one.
+
+    Parameters
+    ----------
+    model : Aggregator
+        Its ``auxiliary_weight`` w mixes the two: ``(1 - w) * loss + w * auxiliary``.
+    bag : Tensor, shape (B, N, n_features)
+        As :func:`pad` returns it.
+    mask : Tensor of bool, shape (B, N), or None
+        Likewise.
+    labels : Tensor of int64, shape (B,)
+        Indices of the classes.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Mean over the bags.
+    """
     state = model.aggregate(bag, mask)
     loss = F.cross_entropy(state.logits, labels)
     auxiliary = model.auxiliary_loss(state, labels, mask)
@@ -243,7 +382,27 @@ def bag_loss(
 def score(
     model: Aggregator, vectors: Vectors, device: torch.device
 ) -> Generator[None, None, Tensor]:
-    """Score one slide with all its patches: logits (C,), on the CPU."""
+    """Score one slide with all its patches.
+
+    Parameters
+    ----------
+    model : Aggregator
+        A trained model.
+    vectors : ndarray, shape (n_patches, n_features)
+        Features of the slide.
+    device : torch.device
+        The device of the model.
+
+    Yields
+    ------
+    None
+        While it computes a long bag.
+
+    Returns
+    -------
+    Tensor of float32, shape (n_classes,)
+        Logits, on the CPU.
+    """
 
     def work() -> Tensor:
         model.eval()

@@ -157,9 +157,30 @@ class Loop(ABC, Generic[AnyTrainer]):
         yield from ()
         return {}
 
+    def describe(self, values: Mapping[str, float]) -> Mapping[str, float]:
+        """Prepare the metrics of a step for those who follow the job.
+
+        Parameters
+        ----------
+        values : mapping of str to float
+            Metrics as they are written.
+
+        Returns
+        -------
+        mapping of str to float
+            Metrics as they are reported.
+        """
+        return values
+
     @property
     def is_over(self) -> bool:
-        """Whether training stops before its last step."""
+        """Whether training stops before its last step.
+
+        Returns
+        -------
+        bool
+            True to stop.
+        """
         return False
 
     def progress(self) -> Progress:
@@ -323,7 +344,7 @@ class Loop(ABC, Generic[AnyTrainer]):
         self.step += 1
         self.trainer.settled = True
         if writes:
-            yield Metrics(self.step - 1, values)
+            yield Metrics(self.step - 1, self.describe(values))
         yield from self.judge(values)
 
     def _is_time_to_save(self) -> bool:
