@@ -256,7 +256,7 @@ def find_label_files(
 def _in_order(given: Sequence[Path], slides: Sequence[str]) -> dict[str, Path]:
     missing = [path for path in given if not path.is_file()]
     if missing:
-        raise ConfigError("no such file", missing[0])
+        raise ConfigError("file of labels does not exist", missing[0], "Check the path")
     if len(given) != len(slides):
         raise ConfigError(
             f"{len(given)} label files for {len(slides)} slides",

@@ -204,7 +204,7 @@ def find_files(path: Path) -> dict[str, Path]:
         If there are none, or two of the same slide.
     """
     if not path.is_dir():
-        raise FeatureError("is no folder of feature files", path)
+        raise FeatureError("is not a folder of feature files", path)
     for folder in (path, *(path / name for name in _INNER)):
         found = _in_folder(folder)
         if found:

@@ -429,7 +429,7 @@ def _read_recipe(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise WeightsError(f"cannot be read ({error})", file) from error
     if not isinstance(recipe, dict) or recipe.get("schema") != SCHEMA:
-        raise WeightsError("is no slide classifier of napari-mcm", file)
+        raise WeightsError("is not a slide classifier of napari-mcm", file)
     if recipe.get("version") != VERSION:
         raise WeightsError(
             f"has version {recipe.get('version')}, this program reads {VERSION}",

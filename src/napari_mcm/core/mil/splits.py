@@ -148,8 +148,8 @@ def _hold_out(
     cases: Sequence[Case], cohort: Cohort, config: SplitConfig, number: int
 ) -> tuple[list[Case], list[Case]]:
     """Hold out a stratified part of the patients for early stopping."""
-    people = {(case.label, case.patient) for case in cases}
-    counts = Counter(label for label, _ in people)
+    pairs = {(case.label, case.patient) for case in cases}
+    counts = Counter(label for label, _ in pairs)
     # A small cohort holds out a larger part, so that each class is in it.
     parts = max(min(round(1 / config.validation), *counts.values()), 2)
     seed = config.split_seed * 1009 + number
