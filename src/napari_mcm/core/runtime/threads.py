@@ -1,4 +1,10 @@
-"""Long computations that can be walked away from."""
+"""Helpers that run long computations in threads, so that jobs stay responsive.
+
+- :func:`run_cancellable` yields while a computation runs; the caller can stop waiting.
+- :func:`report_while_running` turns such yields into progress events of a job.
+- :func:`run_in_thread` is both in one: a job that runs a function in a thread.
+- :func:`prefetch` prepares items in threads, in order and a few in advance.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +19,45 @@ from napari_mcm.core.runtime.jobs import Job, Progress
 _T = TypeVar("_T")
 
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
+"""Seconds between two yields while a thread works."""
 
-_WAIT_S = 0.7
+_CLOSE_S = 0.7
+"""Seconds for which closing waits for the thread, before leaving it to finish."""
 
 
 def run_cancellable(
     work: Callable[[], _T], long: bool, name: str
 ) -> Generator[None, None, _T]:
-    """Do some work and yield now and then meanwhile, so that it can be cancelled.
+    """Run a function and yield meanwhile, so that the caller can cancel.
 
-    What is closed is waited for shortly, then left to end by itself, its result unused:
-    a bag of hundreds of thousands of patches takes seconds that nothing interrupts.
+    Closing the generator waits briefly, then leaves the thread to finish with its
+    result unused: nothing interrupts a bag of hundreds of thousands of patches, which
+    takes seconds.
 
     Parameters
     ----------
     work : callable
-        What is done; in a thread of its own where `long`.
+        The function; it runs in a thread of its own if `long`.
     long : bool
         Whether it may take more than a moment.
     name : str
-        What is done; the thread is called so.
+        What is done, for the thread's name.
 
     Returns
     -------
     object
         What `work` returns.
+
+    Yields
+    ------
+    None
+        Several times per second if `long`, else once.
+
+    Raises
+    ------
+    BaseException
+        What `work` raises.
     """
     if not long:
         yield
@@ -49,7 +68,7 @@ def run_cancellable(
     def body() -> None:
         try:
             done.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+        except BaseException as error:  # noqa: BLE001 - raised again by the generator
             failed.append(error)
 
     thread = threading.Thread(target=body, name=f"napari-mcm: {name}", daemon=True)
@@ -57,9 +76,9 @@ def run_cancellable(
     try:
         while thread.is_alive():
             yield
-            thread.join(_LOOK_S)
+            thread.join(_POLL_S)
     finally:
-        thread.join(_WAIT_S)
+        thread.join(_CLOSE_S)
     if failed:
         raise failed[0]
     return done[0]
@@ -68,7 +87,25 @@ def run_cancellable(
 def report_while_running(
     work: Generator[None, None, _T], progress: Progress
 ) -> Job[_T]:
-    """Say that it is alive as often as some work comes up for air."""
+    """Turn the yields of a running computation into progress events, as a job.
+
+    Parameters
+    ----------
+    work : generator
+        See :func:`run_cancellable`.
+    progress : Progress
+        The event to yield each time.
+
+    Returns
+    -------
+    object
+        What `work` returns.
+
+    Yields
+    ------
+    Progress
+        `progress`, whenever `work` yields.
+    """
     while True:
         try:
             next(work)
@@ -79,14 +116,34 @@ def report_while_running(
 
 
 def run_in_thread(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
-    """Do a step that cannot be interrupted in a thread of its own.
+    """Run a function that cannot be interrupted in a thread of its own, as a job.
 
-    A cancel need not wait for it: the thread ends by itself, its result is dropped.
+    Cancelling the job does not wait for the thread, which finishes with its result
+    unused.
+
+    Parameters
+    ----------
+    stage : str
+        What is done, for the progress and the thread's name.
+    work : callable
+        The function.
+    *args : object
+        Its arguments.
+
+    Returns
+    -------
+    object
+        What `work` returns.
+
+    Yields
+    ------
+    Progress
+        Without a total, several times per second.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix=f"napari-mcm: {stage}")
     try:
         future = pool.submit(work, *args)
-        while not wait([future], timeout=_LOOK_S).done:
+        while not wait([future], timeout=_POLL_S).done:
             yield Progress(stage, 0, None)
         return future.result()
     finally:
@@ -104,9 +161,9 @@ def prefetch(
     workers: int = 2,
     ahead: int = 4,
 ) -> Generator[_Out, None, None]:
-    """Prepare items in threads, a few ahead of whoever takes them.
+    """Prepare items in threads, a few in advance of the consumer.
 
-    Decoding and numpy release the interpreter's lock, so threads overlap with each
+    Decoding and numpy release the interpreter's lock, so that threads overlap with each
     other and with the encoder. The order is kept.
 
     Parameters
@@ -114,11 +171,11 @@ def prefetch(
     prepare : callable
         Makes one result from one item; runs in a thread.
     items : iterable
-        What to prepare.
-    workers : int
-        Threads; with 0 everything happens in the caller's own thread.
-    ahead : int
-        How many items may wait at a time, which bounds the memory.
+        Items to prepare.
+    workers : int, optional
+        Number of threads; with 0 everything happens in the caller's own thread.
+    ahead : int, optional
+        Number of prepared items that may wait, which limits memory use.
 
     Yields
     ------
@@ -138,6 +195,6 @@ def prefetch(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # Whoever stops early does not wait for what is no longer wanted, but the threads
-        # are gone when this returns: nothing reads a slide that is being closed.
+        # Stopping early drops items that have not started, but waits for running threads:
+        # nothing may read a slide after it is closed.
         pool.shutdown(wait=True, cancel_futures=True)
