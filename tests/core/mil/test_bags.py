@@ -51,7 +51,7 @@ def test_a_pickle_is_never_opened(tmp_path):
             return (print, ("run",))
 
     torch.save(Evil(), tmp_path / "A.pt")
-    with pytest.raises(FeatureError, match="bare tensor"):
+    with pytest.raises(FeatureError, match="file of one tensor"):
         FeatureFolder(tmp_path).read("A")
 
 

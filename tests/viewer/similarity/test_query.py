@@ -219,5 +219,5 @@ def test_no_difference_of_different_patches(
     other = features_of(slide_path, patch_size=80)
     session.set_features(session.slide, "second", other)
     context_of(session).queries.compare(("first", "second"))
-    assert "other patches" in context_of(session).queries.drawn.problem
+    assert "different patches" in context_of(session).queries.drawn.problem
     assert map_of(ready, "difference") is None
