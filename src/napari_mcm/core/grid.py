@@ -270,6 +270,7 @@ class PatchGrid:
         rows = -(-(self.shape[0] + s) // s)
         columns = -(-(self.shape[1] + s) // s)
         padded = np.full((rows * s, columns * s), -1, np.int64)
+        # Padding by up to one window turns the offset into a shift of whole cells.
         at = self.lattice + (s - np.asarray(offset)) % s
         padded[at[:, 0], at[:, 1]] = np.arange(len(self))
         # Blocks of the padded lattice: (rows, s, columns, s) -> (W, s, s).
@@ -331,12 +332,14 @@ def make_grid(
         config.patch_size * mpp / slide.mpp[0],
         config.patch_size * mpp / slide.mpp[1],
     )
+    # Whole patches only; the small term absorbs rounding in exact fits.
     columns = max(int((slide.size[0] - origin[0]) / step[0] + 1e-9), 0)
     rows = max(int((slide.size[1] - origin[1]) / step[1] + 1e-9), 0)
     lattice = np.indices((rows, columns)).reshape(2, -1).T.astype(np.int32)
     xy = np.rint(np.asarray(origin) + lattice[:, ::-1] * np.asarray(step)).astype(
         np.int64
     )
+    # A minimum of 0 still requires some tissue.
     keep = tissue.coverage(xy, step) >= max(config.min_tissue, 1e-9)
     identity: dict[str, Any] = {
         "name": slide.name,

@@ -1,1 +1,1 @@
-"""How long work runs: jobs, threads, files, options and commands."""
+"""Support for long computations: jobs, threads, files, options and commands."""

@@ -1,7 +1,7 @@
-"""Write GeoJSON as QuPath reads it: the only place where files are put together.
+"""Writing GeoJSON as QuPath reads it; all GeoJSON files are written here.
 
-Every file is a FeatureCollection in UTF-8, its coordinates level-0 pixels (x, y). What
-is read is checked in :mod:`napari_mcm.core.tissue.geojson`.
+Every file is a FeatureCollection in UTF-8, with coordinates in level-0 pixels (x, y).
+:mod:`napari_mcm.core.tissue.geojson` reads and checks such files.
 """
 
 from __future__ import annotations
@@ -28,11 +28,16 @@ def write_features(
     path : Path
         The file.
     features : iterable of mapping
-        As :func:`make_feature` gives them. They are taken one by one, so that a slide's
-        patches need not be in memory together.
-    one_per_line : bool
-        Whether each feature starts a line: a file of 100,000 patches can still be
-        read by people and compared. Otherwise the whole collection is one line.
+        Features, see :func:`make_feature`. They are written one by one, so that
+        those of all patches of a slide need not be in memory together.
+    one_per_line : bool, optional
+        Whether each feature starts a line, so that people and diffs can read a file
+        of 100,000 patches. Otherwise the whole collection is one line.
+
+    Raises
+    ------
+    McmError
+        If it cannot be written.
     """
     newline, between = ("\n", ",\n") if one_per_line else ("", ", ")
     with atomic_path(path) as part, part.open("w", encoding="utf-8") as out:
@@ -46,21 +51,24 @@ def write_features(
 def make_feature(
     geometry: Mapping[str, Any], properties: Mapping[str, Any], key: str = ""
 ) -> dict[str, Any]:
-    """Put a feature together.
+    """Build a GeoJSON feature.
 
     Parameters
     ----------
     geometry : mapping
         A GeoJSON geometry.
     properties : mapping
-        What QuPath shows: ``objectType``, ``name``, ``classification``, ``measurements``.
+        Shown by QuPath: ``objectType``, ``name``, ``classification``,
+        ``measurements``.
     key : str, optional
-        Names the object. QuPath wants a UUID as ``id``; the same key always gives the
-        same one, so that the object can be found again. Without a key there is none.
+        Unique name of the object, from which its ``id`` is derived. QuPath requires
+        a UUID; the same key always gives the same one. Without a key there is no
+        id.
 
     Returns
     -------
     dict
+        A GeoJSON feature.
     """
     ident = {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, key))} if key else {}
     return {
@@ -72,7 +80,7 @@ def make_feature(
 
 
 def make_polygon(rings: list[Any]) -> dict[str, Any]:
-    """Make a polygon geometry.
+    """Build a GeoJSON polygon.
 
     Parameters
     ----------
@@ -82,22 +90,23 @@ def make_polygon(rings: list[Any]) -> dict[str, Any]:
     Returns
     -------
     dict
+        A GeoJSON geometry.
     """
     return {"type": "Polygon", "coordinates": rings}
 
 
 def rectangle_rings(low: ArrayLike, high: ArrayLike) -> NDArray[Any]:
-    """Draw the closed outlines of rectangles, clockwise from the upper left corner.
+    """Return the closed outlines of rectangles, clockwise from the upper left corner.
 
     Parameters
     ----------
-    low, high : array_like, shape (N, 2)
+    low, high : array_like, shape (n, 2)
         Upper left and lower right corners (x, y).
 
     Returns
     -------
-    ndarray, shape (N, 5, 2)
-        Corners (x, y) in the type of the input; the last is the first.
+    ndarray, shape (n, 5, 2)
+        Corners (x, y) in the type of the input; the last equals the first.
     """
     (left, top), (right, bottom) = np.asarray(low).T, np.asarray(high).T
     x = np.stack([left, right, right, left, left], axis=1)

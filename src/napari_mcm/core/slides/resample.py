@@ -94,6 +94,7 @@ def _area_average(image: Pixels, rows: Span, columns: Span, size: Size) -> Pixel
     # Rounded, so that neighbours share a matrix and agree bit for bit.
     low, high = (round(edge - first, 6) for edge in columns)
     down = weights(round(rows[0], 6), round(rows[1], 6), size[1], height, 1)
+    # Along x, each weight is repeated for the three interleaved channels.
     across = weights(low, high, size[0], width, 3)
     shrunk = _product(down, flat.reshape(height, width * 3), 0.0, "shrunk")
     # Transposed, because the product runs along contiguous memory.

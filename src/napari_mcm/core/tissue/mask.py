@@ -113,6 +113,7 @@ class TissueMask:
         right = left + size[0] / self.downsample[0]
         bottom = top + size[1] / self.downsample[1]
         area = (right - left) * (bottom - top)
+        # Inclusion-exclusion on the summed-area table.
         inside = (
             _integral(sums, bottom, right)
             - _integral(sums, top, right)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.slides.tiles import DAMAGED, Pixels
 from napari_mcm.core.tissue.mask import TissueConfig
 
-# Lengths in µm: about a nucleus, a group of cells, the walls of a fat cell apart.
+# Lengths in µm: about a nucleus, a group of cells, and the gap that a fat cell leaves.
 _NUCLEUS, _CELLS, _GAP = 8.0, 40.0, 24.0
 
 _STROKE, _INK_REACH = 25.0, 200.0
@@ -65,6 +65,7 @@ def search(rgb: Pixels, mpp: float, config: TissueConfig) -> Mask:
     density = _density(rgb)
     foreign = _pen(density, mpp) | _dull(density, mpp)
     mask = _absorbs(density, mpp) & ~foreign
+    # Closing makes fat one piece with the tissue around it; ink must not return by it.
     mask = close(mask, _GAP / mpp) & ~foreign
     mask = open_(mask, _NUCLEUS / mpp)
     mask = _drop_colourless(mask, density)
@@ -72,6 +73,7 @@ def search(rgb: Pixels, mpp: float, config: TissueConfig) -> Mask:
         return mask
     mask = ~drop_small(~mask, (config.max_hole_um / mpp) ** 2)
     mask = _trim(mask, density, mpp) & ~foreign
+    # Last, because trimming and ink may cut pieces into small ones.
     return drop_small(mask, (config.min_object_um / mpp) ** 2)
 
 
@@ -93,6 +95,7 @@ def _absorbs(density: Density, mpp: float) -> Mask:
     stain = ndimage.gaussian_filter(tint(density), sigma)
     dense = ndimage.gaussian_filter(absorbed, sigma)
     side = max(round(_CELLS / mpp), 3)
+    # Var(D) = E(D²) - E(D)², from two box filters.
     variance = ndimage.uniform_filter(absorbed * absorbed, side)
     variance -= ndimage.uniform_filter(absorbed, side) ** 2
     rough = (variance > _ROUGH**2) & (dense > _FAINT)
@@ -114,6 +117,7 @@ def _pen(density: Density, mpp: float) -> Mask:
         return strokes
     near = grow(strokes, _INK_REACH / mpp)
     fringe = near & ink(density, _FAINT_INK)
+    # Only faint ink that is connected to a stroke: stained tissue nearby is not.
     grown = ndimage.binary_propagation(strokes, mask=fringe | strokes)
     return grow(grown, _GAP / mpp)
 
@@ -134,7 +138,8 @@ def _drop_colourless(mask: Mask, density: Density) -> Mask:
     from scipy import ndimage
 
     labels, count = ndimage.label(mask)
-    which, inside = labels[mask], density[mask]
+    which, inside = labels[mask], density[mask]  # (n,), (n, 3)
+    # Sums per piece; index 0 is the background.
     sizes = np.bincount(which, minlength=count + 1)
     tints = np.bincount(which, tint(inside), count + 1)
     densities = np.bincount(which, mean(inside), count + 1)
@@ -252,6 +257,7 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Density:
     if len(glass) < max(_LEAST_GLASS * rgb[..., 0].size, 4):
         return np.full(3, _WHITE, np.float32)
     levels = np.bincount(glass[:, 1], minlength=256)
+    # The mode of a smoothed histogram of green: few pixels per level make it noisy.
     common = np.convolve(levels, np.ones(5), "same").argmax()
     near = abs(glass[:, 1].astype(np.int16) - common) <= 4
     return np.asarray(np.median(glass[near], axis=0), np.float32)
@@ -289,6 +295,7 @@ def optical_density(rgb: NDArray[np.uint8], glass: Density) -> Density:
     ndarray of float32, shape (..., 3)
         Optical density above the glass.
     """
+    # At least 1, because the logarithm of 0 is infinite. (256, 1) / (3,) -> (256, 3)
     light = np.maximum(np.arange(256, dtype=np.float32), 1)[:, None]
     table = -np.log10(np.minimum(light / glass, 1))
     density = np.empty(rgb.shape, np.float32)
@@ -318,6 +325,7 @@ def ink(density: Density, least: float = 0.4) -> NDArray[np.bool_]:
         True on ink.
     """
     red, green, blue = np.moveaxis(density, -1, 0)
+    # Blue, green, red and black ink, one line each.
     found = (red > least) & (red > 1.4 * green)
     found |= (red > 0.7 * least) & (green < 0.75 * np.minimum(red, blue))
     found |= (green > 1.4 * least) & (blue > 0.75 * green) & (red < 0.28 * green)

@@ -151,13 +151,6 @@ class PlaneTiles:
     blank : bool, optional
         Whether a missing tile is white.
 
-    Attributes
-    ----------
-    size : tuple of int
-        Width and height of the level in pixels.
-    tile_size : tuple of int
-        Width and height of a tile or strip in pixels.
-
     Raises
     ------
     SlideError
@@ -282,7 +275,7 @@ def _check_covers(tile: Pixels, height: int, width: int) -> None:
 
 
 class RowBlocks:
-    """A page of uncompressed strips, read in blocks of rows.
+    """A :class:`TileSource` of uncompressed strips, read in blocks of rows.
 
     One strip may be the whole image; a block of rows need not read all of it.
 
@@ -292,13 +285,6 @@ class RowBlocks:
         Of the file.
     page : TiffPage or TiffFrame
         Uncompressed strips.
-
-    Attributes
-    ----------
-    size : tuple of int
-        Width and height of the level in pixels.
-    tile_size : tuple of int
-        Width of the level, and number of rows in a block.
     """
 
     def __init__(self, reader: PageReader, page: Page) -> None:
@@ -356,19 +342,12 @@ class RowBlocks:
 
 
 class ChannelTiles:
-    """A level whose red, green and blue are stored separately.
+    """A :class:`TileSource` whose red, green and blue are stored separately.
 
     Parameters
     ----------
     channels : sequence of TileSource
         Three grey levels with the same tiles.
-
-    Attributes
-    ----------
-    size : tuple of int
-        Width and height of the level in pixels.
-    tile_size : tuple of int
-        Width and height of a tile in pixels.
     """
 
     def __init__(self, channels: Sequence[TileSource]) -> None:
