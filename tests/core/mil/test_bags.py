@@ -112,5 +112,5 @@ def test_two_files_of_a_slide_are_an_error(tmp_path, features):
 def test_an_empty_folder_says_what_to_do(tmp_path):
     with pytest.raises(FeatureError, match="extract"):
         find_files(tmp_path)
-    with pytest.raises(FeatureError, match="no folder"):
+    with pytest.raises(FeatureError, match="not a folder"):
         find_files(tmp_path / "nowhere")

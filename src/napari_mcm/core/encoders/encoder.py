@@ -145,16 +145,19 @@ class Encoder:
             On the device, in channels-last layout; H' and W' equal `input_size` where
             that is set, else H and W.
         """
+        # (B, H, W, 3) -> (B, 3, H, W)
         images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
         side = self.input_size
         if side is not None and images.shape[2:] != (side, side):
             mode = self.recipe["preprocessing"]["interpolation"]
             images = F.interpolate(images, (side, side), mode=mode, antialias=True)
+            # (B, 3, H', W'); bicubic interpolation overshoots at edges
             images = images.clamp_(0, 255)
         mean, std = (
             torch.tensor(values, device=self.device).reshape(1, 3, 1, 1)
             for values in (self.mean, self.std)
         )
+        # (x / 255 - mean) / std in two passes over the memory, both in place
         images = images.sub_(255 * mean).div_(255 * std)
         return images.contiguous(memory_format=torch.channels_last)
 
