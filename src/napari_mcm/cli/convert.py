@@ -45,8 +45,8 @@ class _Options(BaseModel):
     features: Path = Field(description="Feature file, ours or another tool's.")
     to: Target = Field(
         "napari-mcm",
-        description="Format to write. trident and clam also write that tool's folders, if "
-        "--out does not end in .h5.",
+        description="Format to write. trident and clam also write that tool's folders, "
+        "if --out does not end in .h5.",
     )
     out: Path = Field(description=f"File to write. Our own files end in {SUFFIX}.")
     slide: Path | None = Field(
