@@ -148,6 +148,7 @@ def calibration_error(
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == targets
+    # Bins are open on the left, as in Guo et al.
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     error = 0.0
     for number in range(bins):

@@ -201,6 +201,7 @@ class Head(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
         self.linear = nn.Linear(dim, classes)
+        # Near-zero weights: training starts from uniform probabilities, as in MAE.
         nn.init.trunc_normal_(self.linear.weight, std=_HEAD_STD)
         nn.init.zeros_(self.linear.bias)
 

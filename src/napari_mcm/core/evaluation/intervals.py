@@ -98,6 +98,7 @@ def combine(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
         Value and influence of the sum.
     """
     pairs = list(zip(weights, parts, strict=True))
+    # Group values add up only if every part has them, for the same groups.
     groups = [(w, part.by_group) for w, part in pairs if part.by_group is not None]
     shared = len(groups) == len(pairs) and _agree([group for _, group in groups])
     return Estimate(
@@ -191,6 +192,7 @@ def grouped_auroc(
     rows = [np.flatnonzero(groups == group) for group in range(total)]
     by_group = np.asarray([auroc(scores[row], positive[row]) for row in rows])
     counts = np.isfinite(by_group)
+    # Too few groups with both classes would make the mean over groups unstable.
     if 2 * counts.sum() < total:
         return _pooled_auroc(scores, positive)
     influence = np.zeros(len(scores))
@@ -211,6 +213,7 @@ def _pooled_auroc(
 
 def _influence(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> Floats:
     placed = placements(scores, positive)
+    # Each class contributes through its own mean, hence the division by its own size.
     share = np.where(positive, positive.sum(), (~positive).sum())
     return np.asarray((placed - placed[positive].mean()) / share)
 
@@ -321,7 +324,8 @@ class Resampling:
             if self.level == "group"
             else np.bincount(self.units, estimate.influence)
         )
-        drawn = estimate.value + self.extra @ by_unit
+        # First-order bootstrap: one matrix product instead of recomputing the measure.
+        drawn = estimate.value + self.extra @ by_unit  # (B,)
         low, high = (float(v) for v in np.percentile(drawn, PERCENTILES))
         return low, high
 
@@ -355,6 +359,7 @@ def make_resampling(
     Resampling
         Whole groups where there are enough, else squares within each slide.
     """
+    # A key of its own keeps these draws independent of the few-shot draws.
     rng = np.random.default_rng((seed, 31))
     total = int(groups.max()) + 1
     if total >= LEAST_GROUPS:

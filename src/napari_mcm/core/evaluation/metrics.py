@@ -125,6 +125,7 @@ def _query_auroc(
     )
     np.put_along_axis(ranked, order, right, 1)
     ordered = np.take_along_axis(cosines, order, 1)
+    # The ranks above ignore ties; rows that have any are computed exactly.
     for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(1) & both[:, 0]):
         real = ~itself[row]
         ranked[row, real] = placements(cosines[row, real], positive[row, real])
@@ -163,6 +164,7 @@ def anisotropy(features: Matrix) -> Estimate:
     """
     unit = directions(features).astype(np.float64)
     n, total = len(unit), unit.sum(axis=0)
+    # The sum over all pairs takes one product; a patch's pair with itself is removed.
     mean = unit @ total - (unit**2).sum(axis=1)
     value = float(mean.sum() / (n * (n - 1)))
     return Estimate(value, 2 * (mean / (n - 1) - value) / n)
@@ -198,6 +200,7 @@ def effective_rank(features: Matrix) -> Estimate:
     values = np.sqrt(np.clip(squares, 0, None))
     if values.max() < 1e-12:
         return Estimate(0.0, np.zeros(n))
+    # Singular values at rounding level are not directions.
     real = values > 1e-7 * values.max()
     values, axes = values[real], axes[:, real]
     shares = values / values.sum()

@@ -87,6 +87,7 @@ class HeldOutProbe:
         self._k, self._draws, self._seed = k, draws, seed
         alone = len(self.group_names) < 2
         self._folds = _folds(self.labels, self.groups, seed)
+        # A single group has no other groups to search in.
         self._candidates: Candidates = "all" if alone else "other"
         check_counts(self.labels, self.names, self._folds, k)
 
@@ -158,6 +159,7 @@ class HeldOutProbe:
     def _judge(self, features: NDArray[np.float32]) -> Job[dict[str, float]]:
         if len(features) != len(self):
             raise FeatureError(f"{len(features)} features of {len(self)} patches")
+        # A diverging encoder must not stop the training that it is measured in.
         if not np.isfinite(features).all():
             return {"few_shot_auroc": float("nan"), "similarity_auroc": float("nan")}
         drawn = few_shot(
@@ -280,6 +282,7 @@ def read_probe(
             "for training",
             "warning",
         )
+    # If every class is too rare, HeldOutProbe raises the error that names one.
     kept = kept or list(range(len(classes)))
     return HeldOutProbe(
         np.stack([pixels[row] for row in kept]),

@@ -97,6 +97,7 @@ def random_box(
     """
     if least >= 1:
         return None
+    # Drawn at once: the number of draws must not depend on which try fits.
     draws = rng.random((_TRIES, 4))
     for area, aspect, x, y in draws:
         size = width * height * (least + (1 - least) * area)

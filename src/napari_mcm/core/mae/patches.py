@@ -30,6 +30,7 @@ def kept_count(patches: int, mask_ratio: float) -> int:
     int
         At least 1; at least one patch is hidden.
     """
+    # The encoder needs a token, and the loss a hidden patch.
     return min(max(int(patches * (1 - mask_ratio)), 1), patches - 1)
 
 
@@ -86,6 +87,7 @@ def patchify(images: Tensor, patch: int) -> Tensor:
         Patches in row-major order; values by row, column, channel.
     """
     batch, channels, height, width = images.shape
+    # (B, C, rows, p, columns, p)
     parts = images.reshape(
         batch, channels, height // patch, patch, width // patch, patch
     )
@@ -129,6 +131,7 @@ def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
         Over the values of a patch; the root of the unbiased variance plus 1e-6.
     """
     mean = patches.mean(dim=-1, keepdim=True)
+    # Unbiased, as in the authors' code.
     variance = patches.var(dim=-1, keepdim=True)
     return mean, (variance + PATCH_EPS).sqrt()
 
@@ -155,7 +158,7 @@ def grid_positions(side: int, width: int) -> Tensor:
         torch.arange(width // 4, dtype=torch.float64) / (width // 4)
     )
     angle = torch.arange(side, dtype=torch.float64)[:, None] * frequency
-    wave = torch.cat([angle.sin(), angle.cos()], dim=1)
+    wave = torch.cat([angle.sin(), angle.cos()], dim=1)  # (side, width / 2)
     column = wave[None].expand(side, side, -1)
     row = wave[:, None].expand(side, side, -1)
     return torch.cat([column, row], dim=2).reshape(side * side, width).float()

@@ -87,6 +87,7 @@ class Validation:
 
     def _judge_guesses(self, means: list[Tensor]) -> dict[str, float]:
         targets = torch.cat([t for t in self._targets if t is not None])
+        # The median minimises the l1 loss over constants.
         constant = targets.median(dim=0).values.expand_as(targets)
         judge = self._learner.target.loss
         return {
@@ -175,6 +176,7 @@ def read_probe_slides(
                 f"--probe-slides {path}",
                 hint="Probe on slides that are not trained on",
             )
+    # The probe must see patches at the resolution of the training set.
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
     slides = [stack.enter_context(config.read.open(p)) for p in held_out.probe_slides]
     grids: list[PatchGrid] = []

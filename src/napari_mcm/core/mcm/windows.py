@@ -172,6 +172,7 @@ def _place(
 ) -> list[WindowRef]:
     row, column = (int(n) for n in rng.integers(0, context.s, 2))
     windows = grid.windows(context.s, (row, column), context.window_tissue)
+    # One patch to mask and one to see are the least.
     usable = windows.index[(windows.index >= 0).sum(axis=(1, 2)) >= 2]
     return [
         WindowRef(source, grid, index, (*key, number))
@@ -213,6 +214,7 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
         return None
     masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
     patches = {slot: int(index[slot]) for slot in pixels}
+    # The control without layout: patches and masks move together to random places.
     if config.context.context_mode == "shuffled":
         places = np.random.default_rng((*ref.key, _SHUFFLE)).permutation(len(masked))
         pixels, keys = _moved(pixels, places), _moved(keys, places)
@@ -220,6 +222,7 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
         masked = masked[np.argsort(places)]
     tissue = np.zeros(len(index), bool)
     tissue[list(pixels)] = True
+    # Student and teacher see the same recoloured pixels.
     table = _brightness_table(rng, config.optimiser.jitter)
     if config.optimiser.jitter:
         keys = {}
@@ -424,6 +427,7 @@ def hold_out_blocks(
         order = [blocks[i] for i in rng.permutation(len(blocks))]
         while order and sum(len(block.refs) for block in chosen) < wanted:
             chosen.append(order.pop())
+        # Training needs at least one block, too.
         if not order:
             raise TrainingError(
                 f"too little tissue to hold out {part:.0%} of it",

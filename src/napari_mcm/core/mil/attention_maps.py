@@ -59,6 +59,7 @@ def attention_map(
     Heatmap
         Overlapping patches are averaged where they overlap, before scaling.
     """
+    # Averaging comes first: the mean of ranks is not the rank of means.
     values = average_overlaps(features, weights)
     scaled = scale(values, scaling)
     shown = np.full(len(features), np.nan, np.float32)
@@ -125,6 +126,7 @@ def effective_number(weights: Floats) -> float:
     float
         Between 1 and N.
     """
+    # 0 · log 0 is 0: patches without weight drop out of the sum.
     part = weights[weights > 0] / weights.sum()
     return float(np.exp(-(part * np.log(part)).sum()))
 
@@ -159,6 +161,7 @@ def average_overlaps(features: FeatureSet, weights: Floats) -> Floats:
     np.add.at(sums, (rows, columns), weights)
     np.add.at(counts, (rows, columns), 1.0)
     kernel = np.outer(*kernels)
+    # Dividing by the same convolution of counts makes it a mean at borders and gaps.
     smooth = [convolve(field, kernel, mode="constant") for field in (sums, counts)]
     return np.asarray(smooth[0][rows, columns] / smooth[1][rows, columns])
 

@@ -124,6 +124,7 @@ class Ensemble:
             If they are of another encoder, as far as the files record it.
         """
         trained = self.saved[0].origin
+        # Files of other tools record no fingerprint: then only the length can be checked.
         both = trained.fingerprint and origin.fingerprint
         if origin.dim != trained.dim or (both and both != trained.fingerprint):
             raise FeatureError(
@@ -397,6 +398,7 @@ def load_model(folder: Path) -> SavedModel:
         raise WeightsError(
             f"is incomplete ({reason})", folder / "recipe.json"
         ) from None
+    # A damaged recipe must not make the network allocate any amount of memory.
     if not (1 <= origin.dim <= _MOST and 2 <= len(classes) <= _MOST):
         raise WeightsError("states impossible sizes", folder / "recipe.json")
     model = make_aggregator(config, origin.dim, len(classes))

@@ -228,6 +228,7 @@ def calibration(labels: Labels, probabilities: Floats, bins: int) -> Calibration
         correct, confidence = calibration_curve(
             right, sure, n_bins=bins, strategy="uniform", pos_label=1
         )
+    # calibration_curve does not return counts: bin as it does, and drop empty bins.
     edges = np.linspace(0, 1, bins + 1)
     counts = np.bincount(np.searchsorted(edges[1:-1], sure), minlength=bins)
     counts = counts[counts > 0]

@@ -152,6 +152,7 @@ def _hold_out(
     counts = Counter(label for label, _ in pairs)
     # A small cohort holds out a larger part, so that each class is in it.
     parts = max(min(round(1 / config.validation), *counts.values()), 2)
+    # Every fold holds out other patients; 1009 keeps the seeds of runs apart.
     seed = config.split_seed * 1009 + number
     held = {case.slide for case in _stratified(cases, parts, seed)[0]}
     train = [case for case in cases if case.slide not in held]

@@ -139,8 +139,8 @@ def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is not None:
         shape = (mask.shape[0], *[1] * (scores.ndim - 2), mask.shape[1])
-        scores = scores.masked_fill(~mask.view(shape), float("-inf"))
-    return scores.softmax(dim=-1)
+        scores = scores.masked_fill(~mask.view(shape), float("-inf"))  # (B, ..., N)
+    return scores.softmax(dim=-1)  # (B, ..., N)
 
 
 class Dropout(nn.Module):
@@ -187,6 +187,7 @@ class Dropout(nn.Module):
         if self._bytes is None:
             self.seed((0,))
             assert self._bytes is not None
+        # NumPy's generator, because torch's gives other numbers on each device.
         drawn = np.frombuffer(self._bytes.bytes(values.numel()), np.uint8)
         kept = torch.from_numpy(drawn >= level).to(values.device)
         return values * kept.view(values.shape) * (256 / (256 - level))
