@@ -8,8 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig
-from napari_mcm.core.mae.config import AugmentConfig, Chunk, ModelConfig
+from napari_mcm.core.mae.config import AugmentConfig, ModelConfig
 from napari_mcm.core.slides import ReadConfig
+from napari_mcm.core.training.options import (
+    CheckpointSeconds,
+    Chunk,
+    RunFolder,
+    TrainingOptions,
+    Workers,
+)
 
 BOX_MARGIN = 0.1
 BoxMargin = Annotated[
@@ -141,13 +148,11 @@ def tiny_unless_named(given: Any) -> Any:
     return {**given, "model": {"model": "tiny", **model}}
 
 
-class ClassifyConfig(BaseModel):
+class ClassifyConfig(TrainingOptions):
     """Training of a classifier of cells or patches."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     data: Path | None = Field(None, description="Folder or table of labelled images.")
-    out: Path | None = Field(None, description="Directory of the run; new or empty.")
+    out: RunFolder = None
     init: str = Field(
         "scratch",
         description="Initial weights: scratch (a ViT by the model options), "
@@ -164,16 +169,10 @@ class ClassifyConfig(BaseModel):
     fit: FitConfig = FitConfig()
     augment: AugmentConfig = AugmentConfig()
     compute: ComputeConfig = ComputeConfig()
-    workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
+    workers: Workers = 2
     cache_mb: int = Field(256, ge=0, description="Memory for decoded pictures, in MB.")
-    chunk_images: Chunk = Field(
-        "auto",
-        description="Images computed at once within a step; auto keeps cancelling under "
-        "a second on a CPU.",
-    )
-    checkpoint_seconds: float = Field(
-        60.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
-    )
+    chunk_images: Chunk = "auto"
+    checkpoint_seconds: CheckpointSeconds = 60.0
 
     @model_validator(mode="before")
     @classmethod

@@ -33,7 +33,6 @@ from napari_mcm.core.mae.augment import augment, resized
 from napari_mcm.core.mae.config import AugmentConfig
 from napari_mcm.core.mae.pictures import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
-from napari_mcm.core.training import Run
 from napari_mcm.core.training.images import (
     Draw,
     ImageLoop,
@@ -43,6 +42,7 @@ from napari_mcm.core.training.images import (
     to_images,
 )
 from napari_mcm.core.training.monitor import first_and_last, median
+from napari_mcm.core.training.run import Run
 from napari_mcm.core.training.schedule import rate_factor
 
 _BALANCING = 3

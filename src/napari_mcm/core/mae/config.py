@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,6 +13,13 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.heatmaps.config import Point
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
+from napari_mcm.core.training.options import (
+    CheckpointSeconds,
+    Chunk,
+    RunFolder,
+    TrainingOptions,
+    Workers,
+)
 
 PresetName = Literal["reference", "experiment1", "experiment2", "experiment3"]
 
@@ -51,39 +58,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 assert set(PRESETS) == set(get_args(PresetName))
 
 
-def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a preset's options with explicitly given ones.
-
-    Parameters
-    ----------
-    preset : mapping
-        Options by name; groups of options are nested mappings.
-    given : mapping
-        Options by name, nested likewise. A group may be a pydantic model, of which only the
-        fields that were set count.
-
-    Returns
-    -------
-    dict
-        All options; a given option overrides the preset's.
-    """
-    filled = dict(given)
-    for name, value in preset.items():
-        if not isinstance(value, Mapping):
-            filled.setdefault(name, value)
-            continue
-        group = given.get(name, {})
-        if isinstance(group, BaseModel):
-            group = group.model_dump(include=group.model_fields_set)
-        if isinstance(group, Mapping):
-            filled[name] = {**value, **group}
-    return filled
-
-
 Rgb = tuple[float, float, float]
-
-Chunk = Annotated[int, Field(ge=1)] | Literal["auto"]
-
 
 NORMALISATIONS: dict[str, tuple[Rgb, Rgb]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -275,10 +250,10 @@ class RecipeConfig(BaseModel):
         return self.base_lr * self.batch_size / 256
 
 
-class PretrainConfig(BaseModel):
+class PretrainConfig(TrainingOptions):
     """Masked autoencoding on unlabelled images."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    presets = PRESETS
 
     preset: PresetName = Field(
         "reference", description="Named set of options; explicit options override it."
@@ -286,7 +261,7 @@ class PretrainConfig(BaseModel):
     pictures: tuple[Path, ...] = Field(
         (), description="Pictures, or folders that are searched with all subfolders."
     )
-    out: Path | None = Field(None, description="Directory of the run; new or empty.")
+    out: RunFolder = None
     start: str | None = Field(
         None,
         description="Encoder of the same ViT to start from, such as timm's "
@@ -301,22 +276,9 @@ class PretrainConfig(BaseModel):
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
     compute: ComputeConfig = ComputeConfig()
-    workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
-    chunk_images: Chunk = Field(
-        "auto",
-        description="Images computed at once within a step; auto keeps cancelling under "
-        "a second on a CPU.",
-    )
-    checkpoint_seconds: float = Field(
-        60.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("preset") not in PRESETS:
-            return given
-        return merge_preset(PRESETS[given["preset"]], given)
+    workers: Workers = 2
+    chunk_images: Chunk = "auto"
+    checkpoint_seconds: CheckpointSeconds = 60.0
 
 
 class ReconstructConfig(BaseModel):

@@ -27,7 +27,6 @@ from napari_mcm.core.mae.patches import kept_count
 from napari_mcm.core.mae.pictures import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Note
 from napari_mcm.core.runtime.threads import run_in_thread
-from napari_mcm.core.training import Run
 from napari_mcm.core.training.images import (
     Draw,
     ImageLoop,
@@ -38,6 +37,7 @@ from napari_mcm.core.training.images import (
     to_images,
 )
 from napari_mcm.core.training.monitor import first_and_last, median
+from napari_mcm.core.training.run import Run
 from napari_mcm.core.training.schedule import rate_factor
 from napari_mcm.core.training.trainer import decay_groups
 

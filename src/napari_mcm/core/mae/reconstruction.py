@@ -38,8 +38,8 @@ from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
 from napari_mcm.core.mae.patches import patch_statistics, patchify, unpatchify
 from napari_mcm.core.mae.pictures import PictureCache, find_pictures
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
-from napari_mcm.core.training import Run
 from napari_mcm.core.training.images import to_images
+from napari_mcm.core.training.run import Run
 
 Pixels = NDArray[np.uint8]
 

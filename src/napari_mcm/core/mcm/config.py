@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,13 @@ from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
+from napari_mcm.core.training.options import (
+    CheckpointSeconds,
+    Chunk,
+    RunFolder,
+    TrainingOptions,
+    Workers,
+)
 
 PresetName = Literal[
     "recommended",
@@ -67,35 +74,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 assert set(PRESETS) == set(get_args(PresetName))
-
-
-def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a preset's options with explicitly given ones.
-
-    Parameters
-    ----------
-    preset : mapping
-        Options by name; groups of options are nested mappings.
-    given : mapping
-        Options by name, nested likewise. A group may be a pydantic model, of which only the
-        fields that were set count.
-
-    Returns
-    -------
-    dict
-        All options; a given option overrides the preset's.
-    """
-    merged = dict(given)
-    for name, value in preset.items():
-        if not isinstance(value, Mapping):
-            merged.setdefault(name, value)
-            continue
-        group = given.get(name, {})
-        if isinstance(group, BaseModel):
-            group = {key: getattr(group, key) for key in group.model_fields_set}
-        if isinstance(group, Mapping):
-            merged[name] = merge_preset(value, group)
-    return merged
 
 
 def preset_overrides(config: BaseModel, preset: str) -> dict[str, tuple[Any, Any]]:
@@ -308,10 +286,10 @@ class HeldOutConfig(BaseModel):
         return self
 
 
-class FinetuneConfig(BaseModel):
+class FinetuneConfig(TrainingOptions):
     """Masked context modelling with knowledge distillation on a set of slides."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    presets = PRESETS
 
     preset: PresetName | None = Field(
         None, description="Named set of options; explicit options override it."
@@ -330,7 +308,7 @@ class FinetuneConfig(BaseModel):
         description="Folder of features that the teacher extracted earlier, reused where "
         "the patches are the same. Needs aligned, and neither flips nor jitter.",
     )
-    out: Path | None = Field(None, description="Directory of the run; new or empty.")
+    out: RunFolder = None
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
@@ -339,22 +317,9 @@ class FinetuneConfig(BaseModel):
     optimiser: OptimiserConfig = OptimiserConfig()
     held_out: HeldOutConfig = HeldOutConfig()
     compute: ComputeConfig = ComputeConfig()
-    workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
-    chunk_windows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto",
-        description="Windows computed at once within a step; auto keeps cancelling under "
-        "a second on a CPU, and takes the whole step on a GPU.",
-    )
-    checkpoint_seconds: float = Field(
-        30.0, ge=0, description="Seconds between checkpoints; 0 saves after every step."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("preset") not in PRESETS:
-            return given
-        return merge_preset(PRESETS[given["preset"]], given)
+    workers: Workers = 2
+    chunk_windows: Chunk = "auto"
+    checkpoint_seconds: CheckpointSeconds = 30.0
 
     @model_validator(mode="after")
     def _patches_as_extracted(self) -> FinetuneConfig:

@@ -19,8 +19,8 @@ from napari_mcm.core.mcm.validation import read_probe_slides
 from napari_mcm.core.mcm.windows import Source
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.tissue import find_tissue
-from napari_mcm.core.training import Run
 from napari_mcm.core.training.distributed import DistributedContext, join_process_group
+from napari_mcm.core.training.run import Run
 
 _CACHE_MB = 256
 

@@ -29,7 +29,7 @@ from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.windows import Window, WindowRef, choose_masked, read_window
 from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
-from napari_mcm.core.training import warmup_cosine
+from napari_mcm.core.training.schedule import warmup_cosine
 
 BATCH = 16
 """Windows per step."""

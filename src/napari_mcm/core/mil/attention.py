@@ -37,7 +37,7 @@ from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import report_while_running
 from napari_mcm.core.slides import Slide
-from napari_mcm.core.training import Run
+from napari_mcm.core.training.run import Run
 
 Floats = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from napari_mcm.core.mil.results import MilResult, plain, read_predictions
 from napari_mcm.core.mil.train import resume_train, train
 from napari_mcm.core.runtime.files import atomic_path, write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Note
-from napari_mcm.core.training import Run
+from napari_mcm.core.training.run import Run
 
 
 @dataclass(frozen=True)

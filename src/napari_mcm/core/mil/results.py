@@ -25,7 +25,7 @@ from napari_mcm.core.mil.metrics import (
 from napari_mcm.core.mil.plots import write_plots
 from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job
-from napari_mcm.core.training import Run
+from napari_mcm.core.training.run import Run
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from napari_mcm.core.mil.trainer import Best, Labelled, MilTrainer
 from napari_mcm.core.runtime.files import write_json
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import report_while_running
-from napari_mcm.core.training import Run
 from napari_mcm.core.training.loop import Loop, LoopPlan
+from napari_mcm.core.training.run import Run
 
 
 def train(config: MilConfig) -> Job[MilResult]:

@@ -38,7 +38,7 @@ from napari_mcm.core.studies.ablation_table import (
     make_row,
     write_tables,
 )
-from napari_mcm.core.training import Run
+from napari_mcm.core.training.run import Run
 
 if TYPE_CHECKING:
     from distributed import Client

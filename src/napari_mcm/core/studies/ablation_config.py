@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from napari_mcm.core.cells.config import FitConfig, LabelsConfig, tiny_unless_named
 from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
-from napari_mcm.core.mae.config import AugmentConfig, Chunk, ModelConfig
+from napari_mcm.core.mae.config import AugmentConfig, ModelConfig
+from napari_mcm.core.training.options import Chunk, Workers
 
 _SUBSETS = 29
 
@@ -58,13 +59,9 @@ class AblationConfig(BaseModel):
     fit: FitConfig = FitConfig()
     augment: AugmentConfig = AugmentConfig()
     compute: ExactComputeConfig = ComputeConfig(precision="float32")
-    workers: int = Field(2, ge=0, le=64, description="Threads that read images ahead.")
+    workers: Workers = 2
     cache_mb: int = Field(256, ge=0, description="Memory for decoded pictures, in MB.")
-    chunk_images: Chunk = Field(
-        "auto",
-        description="Images computed at once within a step; auto keeps cancelling under "
-        "a second on a CPU.",
-    )
+    chunk_images: Chunk = "auto"
     scheduler: str | None = Field(
         None,
         description="Address of a dask.distributed scheduler that runs the trials.",

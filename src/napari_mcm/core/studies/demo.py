@@ -38,7 +38,7 @@ from napari_mcm.core.runtime.jobs import Job, Note, format_seconds
 from napari_mcm.core.slides import ReadConfig, Slide
 from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue
-from napari_mcm.core.training import Run
+from napari_mcm.core.training.run import Run
 
 
 class DemoConfig(BaseModel):

@@ -27,7 +27,7 @@ from napari_mcm.core.studies.study_config import (
     make_trials,
 )
 from napari_mcm.core.studies.study_table import Row, draw_study, write_tables
-from napari_mcm.core.training import Run
+from napari_mcm.core.training.run import Run
 
 
 class ArmEvaluator(Protocol):

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mcm import FinetuneConfig
-from napari_mcm.core.mcm.config import PRESETS, PresetName, merge_preset
+from napari_mcm.core.mcm.config import PRESETS, PresetName
+from napari_mcm.core.training.options import merge_preset
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
 

@@ -1,6 +1,14 @@
-"""What every training shares: run directories, checkpoints, schedules."""
+"""What every training shares: options, run directory, loop, trainer, monitor, schedules.
 
-from napari_mcm.core.training.run import Run
-from napari_mcm.core.training.schedule import warmup_cosine
+A method derives its options from `options.TrainingOptions`, its steps from `trainer.Trainer`
+and its loop from `loop.Loop`. `images` has both for trainings on single images, and
+`distributed` joins several processes.
+"""
 
-__all__ = ["Run", "warmup_cosine"]
+import lazy_loader
+
+# Options can be read without torch, which takes seconds to import.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"run": ["Run"], "schedule": ["warmup_cosine"]},
+)
