@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -303,6 +305,44 @@ def no_network(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     return asked
+
+
+def with_status(error: OSError, status: int) -> OSError:
+    error.response = SimpleNamespace(status_code=status)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/cache/x"),
+            r"/cache/x: weights cannot be stored or read \(Permission denied\)",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "free space on the disk"),
+        (
+            with_status(OSError("busy"), 503),
+            r"resnet10t: the hub answers with an error \(HTTP 503\)\. Try again later",
+        ),
+    ],
+)
+def test_a_download_that_fails_is_not_always_the_network(monkeypatch, error, message):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(WeightsError, match=message) as raised:
+        load_encoder("resnet10t")
+    assert "cannot be fetched" not in str(raised.value)
+
+
+def test_weights_that_cannot_be_read_are_not_called_damaged(saved, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("napari_mcm.core.encoders.load.load_file", refuse)
+    with pytest.raises(WeightsError, match=r"cannot be read \(Permission denied\)"):
+        load_encoder(saved)
 
 
 @pytest.mark.parametrize("spec", ["resnet10t", "hf-hub:someone/some-model"])

@@ -253,7 +253,13 @@ def _build_from_file(file: Path) -> tuple[nn.Module, Recipe]:
 def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        raise WeightsError(
+            f"cannot be read ({error.strerror or error})",
+            file,
+            "Check that it is there, and its permissions",
+        ) from error
+    except (SafetensorError, ValueError) as error:
         raise WeightsError(f"is damaged ({error})", file, "Copy it again") from error
 
 

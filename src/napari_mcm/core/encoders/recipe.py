@@ -111,5 +111,11 @@ def read_recipe(path: Path) -> Recipe:
         raise WeightsError(
             f"is not a valid recipe ({at}: {first['msg']})", path
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise WeightsError(
+            f"cannot be read ({error.strerror or error})",
+            path,
+            "Check its permissions",
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"is not a valid recipe ({error})", path) from error

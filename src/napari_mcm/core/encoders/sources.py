@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,6 +144,15 @@ OFFLINE_HINT = (
 
 _UNREACHABLE = "weights are not on this computer and cannot be fetched"
 
+_OF_THE_DISK = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+)
+
 _PROBE_SECONDS = 5.0
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -200,11 +210,33 @@ def _errors_of_the_hub(name: str) -> Iterator[None]:
             "Check the name, or log in with: hf auth login",
         ) from error
     except OSError as error:
-        raise WeightsError(_UNREACHABLE, name, OFFLINE_HINT) from error
+        failure = _failure(error, name)
+        raise failure from error
     # timm and checkpoints raise many kinds of errors; the user needs one.
     except Exception as error:  # noqa: BLE001
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"weights cannot be loaded ({reason})", name) from error
+
+
+def _failure(error: OSError, name: str) -> WeightsError:
+    """Return what went wrong: this computer's disk, the hub's answer, or the network."""
+    if error.errno in _OF_THE_DISK:
+        return WeightsError(
+            f"weights cannot be stored or read ({error.strerror})",
+            error.filename or constants.HF_HUB_CACHE,
+            "Check the folder's permissions and the free space on the disk, or name "
+            "another folder in the environment variable HF_HUB_CACHE",
+        )
+    response = getattr(error, "response", None)
+    if response is not None:
+        return WeightsError(
+            f"the hub answers with an error (HTTP {response.status_code})",
+            name,
+            "Log in with: hf auth login"
+            if response.status_code in (401, 403)
+            else "Try again later",
+        )
+    return WeightsError(_UNREACHABLE, name, OFFLINE_HINT)
 
 
 def is_timm_name(name: str) -> bool:
