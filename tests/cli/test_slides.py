@@ -169,6 +169,17 @@ def test_folders_stand_for_the_slides_in_them(slide: Path, tmp_path: Path) -> No
     assert find_slides([folder / "thumbnail.png"]) == (folder / "thumbnail.png",)
 
 
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SlideError, match=r"cannot be read \(Permission denied\)\. Ask"):
+        find_slides([tmp_path])
+
+
 def test_a_folder_without_slides_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match="holds no slides of a known format"):
         find_slides([tmp_path])

@@ -51,6 +51,22 @@ def test_what_is_no_slide_is_left_to_others(tmp_path: Path) -> None:
     assert get_reader([str(text), str(text)]) is None
 
 
+def test_a_file_that_may_not_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_slide(tmp_path / "slide.tif")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    read = get_reader(path)
+    assert read is not None
+    with pytest.raises(SlideError, match=r"cannot be read \(Permission denied\)"):
+        read(path)
+
+
 def write_zarr(path: Path) -> Path:
     """Write an OME-Zarr 0.4 of 300 × 200 px at 0.5 µm per pixel."""
     zarr = pytest.importorskip("zarr")

@@ -1,4 +1,4 @@
-"""Slides as napari layers: multiscale, lazy, in microns."""
+"""The plugin's reader: slides as multiscale, lazy napari layers, scaled in microns."""
 
 from __future__ import annotations
 
@@ -18,27 +18,32 @@ _ONLY_OPENSLIDE = (".mrxs", ".vms", ".vmu", ".svslide")
 
 
 def get_reader(path: str | Path | list[str]) -> ReaderFunction | None:
-    """Say whether this plugin reads a file or folder, by a quick look into it.
+    """Return the reader function for a slide, or None for any other file or folder.
+
+    Only the first bytes are checked, so the call is fast.
 
     Parameters
     ----------
     path : str, Path or list of str
-        A file or folder. A list asks for a stack, which slides do not make.
+        A file or folder. A list stands for a stack of images, which is not supported.
 
     Returns
     -------
     callable or None
-        :func:`read_slide` for what looks like a slide.
+        :func:`read_slide` if a slide format is recognised.
     """
     from napari_mcm.core.slides import backend_for
 
     if not isinstance(path, str | Path):
         return None
-    return read_slide if backend_for(path) or _named_like_one(path) else None
+    return read_slide if backend_for(path) or _needs_openslide(path) else None
 
 
-def _named_like_one(path: str | Path) -> bool:
-    """Tell whether only OpenSlide can say what a file is; it tells why it cannot."""
+def _needs_openslide(path: str | Path) -> bool:
+    """Return whether a file has the suffix of a format that only OpenSlide reads.
+
+    The reader takes it even if OpenSlide is missing: opening then explains why it fails.
+    """
     path = Path(path)
     return path.suffix.lower() in _ONLY_OPENSLIDE and path.is_file()
 
@@ -51,19 +56,19 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     path : str or Path
         The file or folder.
     mpp : float, optional
-        Microns per level-0 pixel, where the file states none or a wrong one. What was
-        given before for a file that states none is remembered.
+        Microns per level-0 pixel, if the file states none or a wrong one. Without it, the
+        value that was entered earlier for a file that states none is used.
 
     Returns
     -------
     list of tuple
-        One image layer of lazy RGB levels. Its world is in microns; where nobody states
-        the resolution it is in pixels, and the *Slide* widget asks for it.
+        One image layer of lazy RGB levels. World coordinates are microns; without a known
+        resolution they are pixels, and the *Slide* widget asks for it.
 
     Raises
     ------
     SlideError
-        If the file cannot be read: one line that says why.
+        If the file cannot be read; the message is one line with the reason.
     """
     from napari_mcm.core.slides import open_slide
 

@@ -53,6 +53,23 @@ def test_a_folder_is_a_slide_with_its_levels_and_pictures(tmp_path, noise):
     assert slide.icc_profile is None
 
 
+def test_a_file_of_the_series_that_cannot_be_read_is_named(
+    tmp_path, noise, monkeypatch
+):
+    path = write_dicom_slide(tmp_path / "d", noise)
+    coarse, read = next(path.glob("*.1.dcm")), Path.open
+
+    def refuse(self, *args, **kwargs):
+        if self == coarse:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    slide = open_slide(path)
+    assert f"{coarse.name} cannot be read (Permission denied)" in slide.warnings
+    np.testing.assert_array_equal(whole(slide), noise)
+
+
 def test_nothing_of_the_patient_is_kept(tmp_path, noise):
     slide = open_slide(write_dicom_slide(tmp_path / "d", noise))
     assert slide.properties == {

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numcodecs
@@ -172,6 +173,47 @@ def test_a_server_that_has_no_such_slide_is_one_line(tmp_path):
     assert f"{url}/nothing.zarr: holds no zarr group" in str(error.value)
     with pytest.raises(SlideError, match="Check the network"):
         open_slide(f"{url}/gone.zarr")
+
+
+def test_a_server_that_does_not_answer_is_said(tmp_path, noise):
+    write_ome_zarr(tmp_path / "a", noise)
+    with served(tmp_path) as url:
+        pass
+    with pytest.raises(SlideError, match=r"/a: its server cannot be reached \(.*Check"):
+        open_slide(f"{url}/a")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(403, "its server refuses access"), (503, "its server answers with an error")],
+)
+def test_a_server_that_refuses_is_said(tmp_path, noise, monkeypatch, status, said):
+    write_ome_zarr(tmp_path / "a", noise)
+    monkeypatch.setattr(
+        SimpleHTTPRequestHandler, "send_head", lambda self: self.send_error(status)
+    )
+    with served(tmp_path) as url, pytest.raises(SlideError, match=said):
+        open_slide(f"{url}/a")
+
+
+def test_a_server_that_fails_at_the_names_of_images_is_a_warning(
+    tmp_path, noise, monkeypatch
+):
+    group = zarr.open_group(tmp_path / "c", mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    write_ome_zarr(tmp_path / "c" / "0", noise)
+    send_head = SimpleHTTPRequestHandler.send_head
+
+    def fail(self):
+        if self.path.endswith("METADATA.ome.xml"):
+            return self.send_error(503)
+        return send_head(self)
+
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "send_head", fail)
+    with served(tmp_path) as url, open_slide(f"{url}/c") as slide:
+        assert slide.mpp == (0.5, 0.5)
+        (warning,) = slide.warnings
+        assert warning.startswith("its server answers with an error (503")
 
 
 def test_a_server_that_knows_no_byte_ranges_is_said(tmp_path, noise, monkeypatch):

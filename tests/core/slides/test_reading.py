@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -204,6 +206,67 @@ def test_asking_for_a_profile_that_is_not_there_is_one_line(write_slide, tmp_pat
     path = write_with_profile(tmp_path / "slide.tif", b"\0" * 200)
     with pytest.raises(SlideError, match="its ICC profile cannot be used"):
         open_slide(path, icc=True)
+
+
+def test_a_slide_with_a_damaged_profile_opens_and_says_so(tmp_path, monkeypatch):
+    sound = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert open_slide(write_with_profile(tmp_path / "a.tif", sound)).warnings == ()
+    slide = open_slide(write_with_profile(tmp_path / "b.tif", sound[:100] + b"\0" * 99))
+    (warning,) = slide.warnings
+    assert warning.startswith("its ICC profile cannot be used (")
+    assert warning.endswith("; colours are as stored")
+    assert_array_equal(slide.read_level(0, 0, 0, 1200, 900), IMAGE)
+
+    def fail(page):
+        raise ValueError("tag is\ndamaged")
+
+    monkeypatch.setattr("napari_mcm.core.slides.backends.tiff.backend._profile", fail)
+    slide = open_slide(tmp_path / "a.tif")
+    assert slide.icc_profile is None and "(tag is damaged)" in slide.warnings[0]
+    with pytest.raises(SlideError, match=r"cannot be used \(tag is damaged\)\. Leave"):
+        open_slide(tmp_path / "a.tif", icc=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.EACCES, "Ask for permission"), (errno.ESTALE, "network drive")],
+)
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
+    write_slide, monkeypatch, number, hint
+):
+    path = write_slide(IMAGE)
+
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(tifffile, "TiffFile", fail)
+    with pytest.raises(SlideError) as error:
+        open_slide(path, backend="tifffile")
+    message = str(error.value)
+    assert f"cannot be read ({os.strerror(number)}). " in message and hint in message
+    assert "copy it again" not in message and "TIFF" not in message
+
+
+def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path, monkeypatch):
+    def fail(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "a.zarr").mkdir()
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(
+        SlideError, match=r"a\.zarr: cannot be read \(Permission denied"
+    ):
+        open_slide(tmp_path / "a.zarr")
+
+
+def test_a_backend_that_cannot_look_into_a_file_reports_it(tmp_path, monkeypatch):
+    def fail(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", fail)
+    assert backend_for(tmp_path) is None
+    with pytest.raises(SlideError, match=r"cannot be read \(Permission denied\)\. Ask"):
+        open_slide(tmp_path)
 
 
 def test_what_is_no_slide_says_what_was_looked_for(tmp_path):

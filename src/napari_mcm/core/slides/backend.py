@@ -7,6 +7,7 @@ resolution, reading) is done once, above the backends.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,13 +66,37 @@ class Place:
             return cls(path, url, False, b"")
         try:
             if path.is_dir():
-                return cls(path, None, True, b"")
+                with os.scandir(path):
+                    return cls(path, None, True, b"")
             with path.open("rb") as file:
                 return cls(path, None, False, file.read(HEAD_BYTES))
         except FileNotFoundError:
             raise SlideError("no such file", path, "Check the path") from None
         except OSError as error:
-            raise SlideError(f"cannot be read ({error.strerror})", path) from error
+            failure = unreadable(error, path)
+            raise failure from error
+
+
+def unreadable(error: OSError, path: Path) -> SlideError:
+    """Return the error for a file or folder that the system does not let us read.
+
+    Parameters
+    ----------
+    error : OSError
+        The system's error.
+    path : Path
+        The file or folder.
+
+    Returns
+    -------
+    SlideError
+        One line with what to do next.
+    """
+    if isinstance(error, PermissionError):
+        hint = "Ask for permission to read it, or copy it to a folder of your own"
+    else:
+        hint = "Check the disk or network drive that it lies on, and try again"
+    return SlideError(f"cannot be read ({error.strerror or error})", path, hint)
 
 
 @dataclass(frozen=True, slots=True)

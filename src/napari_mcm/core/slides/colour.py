@@ -78,7 +78,13 @@ class ManagedTiles:
         SlideError
             If it holds no usable profile.
         """
-        convert = to_srgb(file.icc_profile(), where)
+        try:
+            profile = file.icc_profile()
+        # Each backend's library raises errors of its own for damaged profiles.
+        except Exception as error:  # noqa: BLE001
+            failure = _unusable(error, where)
+            raise failure from error
+        convert = to_srgb(profile, where)
         levels = [cls(level, convert) for level in file.levels]
         return replace(file, levels=levels)
 
@@ -113,9 +119,8 @@ def to_srgb(profile: bytes | None, where: str) -> Callable[[Pixels], Pixels]:
             "RGB",
         )
     except (ImageCms.PyCMSError, OSError) as error:
-        raise SlideError(
-            f"its ICC profile cannot be used ({error})", where, "Leave --icc out"
-        ) from error
+        failure = _unusable(error, where)
+        raise failure from error
     # One transform must not be used by two threads at a time.
     lock = threading.Lock()
 
@@ -126,3 +131,35 @@ def to_srgb(profile: bytes | None, where: str) -> Callable[[Pixels], Pixels]:
         return np.asarray(converted)
 
     return convert
+
+
+def profile_problem(read: Callable[[], bytes | None]) -> str:
+    """Say what is wrong with an ICC profile; a slide is useful without it.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the profile; returns None where there is none.
+
+    Returns
+    -------
+    str
+        Empty for a profile that can be used, or none.
+    """
+    try:
+        profile = read()
+        if profile is not None:
+            to_srgb(profile, "")
+    except SlideError as error:
+        return error.what
+    # Each backend's library raises errors of its own for damaged profiles.
+    except Exception as error:  # noqa: BLE001
+        return _unusable(error, "").what
+    return ""
+
+
+def _unusable(error: Exception, where: str) -> SlideError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return SlideError(
+        f"its ICC profile cannot be used ({reason})", where, "Leave --icc out"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from napari_mcm.core.errors import SlideError
+from napari_mcm.core.slides.backend import unreadable
 from napari_mcm.core.slides.open import backend_for
 from napari_mcm.core.slides.paths import url_of
 
@@ -53,7 +54,11 @@ def find_slides(paths: Iterable[Path]) -> tuple[Path, ...]:
         if not path.is_dir() or backend_for(path) is not None:
             found.append(path)
             continue
-        inside = sorted(child for child in path.iterdir() if _is_slide(child))
+        try:
+            inside = sorted(child for child in path.iterdir() if _is_slide(child))
+        except OSError as error:
+            failure = unreadable(error, path)
+            raise failure from error
         if not inside:
             raise SlideError("holds no slides of a known format", path)
         found += inside

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from importlib import import_module
 from pathlib import Path
 
 from napari_mcm.core.errors import SlideError
-from napari_mcm.core.slides.backend import Backend, Place, SlideFile
+from napari_mcm.core.slides.backend import Backend, Place, SlideFile, unreadable
 from napari_mcm.core.slides.colour import ManagedTiles
 from napari_mcm.core.slides.levels import Opening
 from napari_mcm.core.slides.paths import shown
@@ -23,6 +24,19 @@ _MODULES = (
     "image",
 )
 """Backends in the order in which they are tried; OpenSlide reads files of any vendor."""
+
+_NOT_DAMAGE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+)
+"""Errors of rights, disks and network drives, which say nothing about the file."""
 
 
 def open_slide(
@@ -103,7 +117,7 @@ def backend_for(path: str | Path) -> str | None:
         place = Place.look(Path(path))
     except SlideError:
         return None
-    return next((b.name for b in _backends() if b.claims(place)), None)
+    return next((b.name for b in _backends() if _claims(b, place, [])), None)
 
 
 def _backends() -> list[Backend]:
@@ -130,7 +144,8 @@ def _open(place: Place, backends: list[Backend]) -> tuple[str, SlideFile]:
         If none can open it.
     """
     alone = len(backends) == 1
-    claiming = [b for b in backends if alone or b.claims(place)]
+    errors: list[OSError] = []
+    claiming = [b for b in backends if alone or _claims(b, place, errors)]
     local = place.url is None and not place.is_dir
     spare = [b for b in backends if local and b.last_resort and b not in claiming]
     tried: list[tuple[str, SlideError]] = []
@@ -139,8 +154,32 @@ def _open(place: Place, backends: list[Backend]) -> tuple[str, SlideFile]:
             return backend.name, backend.open(place)
         except SlideError as error:
             tried.append((backend.name, error))
-    failure = _failure(place, claiming, tried)
+    if place.url is None:
+        errors += filter(None, (_unreadable(error) for _, error in tried))
+    # What cannot be read is neither damaged nor of an unknown format.
+    failure = (
+        unreadable(errors[-1], place.path)
+        if errors
+        else _failure(place, claiming, tried)
+    )
     raise failure
+
+
+def _claims(backend: Backend, place: Place, errors: list[OSError]) -> bool:
+    try:
+        return backend.claims(place)
+    except OSError as error:
+        errors.append(error)
+        return False
+
+
+def _unreadable(error: BaseException | None) -> OSError | None:
+    """Find the error of the file system or disk behind an error of a backend."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
+            return error
+        error = error.__cause__
+    return None
 
 
 def _failure(

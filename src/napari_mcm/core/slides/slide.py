@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.backend import Mpp, SlideFile
+from napari_mcm.core.slides.colour import profile_problem
 from napari_mcm.core.slides.levels import (
     Corners,
     Level,
@@ -127,7 +128,12 @@ class Slide:
         -------
         tuple of str
         """
-        return tuple(self.file.warnings)
+        return (*self.file.warnings, *self._profile_warnings)
+
+    @cached_property
+    def _profile_warnings(self) -> tuple[str, ...]:
+        problem = profile_problem(self.file.icc_profile)
+        return (f"{problem}; colours are as stored",) if problem else ()
 
     @property
     def associated(self) -> tuple[str, ...]:
@@ -177,7 +183,8 @@ class Slide:
         Returns
         -------
         bytes or None
-            None where the file holds none, or none that can be read.
+            None where the file holds none, or none that can be read: then
+            :attr:`warnings` says why.
         """
         try:
             return self.file.icc_profile()

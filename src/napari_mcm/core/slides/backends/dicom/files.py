@@ -84,7 +84,7 @@ def looks_like_dicom(place: Place) -> bool:
     """
     if place.is_dir:
         try:
-            return any(_has_magic(file) for file in islice(_files_in(place.path), _FEW))
+            return any(map(_may_be_dicom, islice(_files_in(place.path), _FEW)))
         except OSError:
             return False
     return place.head[_AT : _AT + len(_MAGIC)] == _MAGIC
@@ -145,7 +145,12 @@ def files_of(place: Place, pydicom: Any) -> Found:
 def _headers(folder: Path, pydicom: Any) -> tuple[list[Header], list[str]]:
     found, warnings = [], []
     for file in _files_in(folder):
-        if not _has_magic(file):
+        try:
+            is_dicom = _has_magic(file)
+        except OSError as error:
+            warnings.append(f"{file.name} cannot be read ({error.strerror})")
+            continue
+        if not is_dicom:
             if file.suffix.lower() == ".dcm":
                 warnings.append(f"{file.name} is not a DICOM file, or damaged")
             continue
@@ -204,10 +209,15 @@ def _files_in(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.iterdir()) if path.is_file())
 
 
-def _has_magic(file: Path) -> bool:
+def _may_be_dicom(file: Path) -> bool:
     try:
-        with file.open("rb") as opened:
-            opened.seek(_AT)
-            return opened.read(len(_MAGIC)) == _MAGIC
+        return _has_magic(file)
     except OSError:
-        return False
+        # By its ending, where it cannot be read: opening the slide says why.
+        return file.suffix.lower() == ".dcm"
+
+
+def _has_magic(file: Path) -> bool:
+    with file.open("rb") as opened:
+        opened.seek(_AT)
+        return opened.read(len(_MAGIC)) == _MAGIC

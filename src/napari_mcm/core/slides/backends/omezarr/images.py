@@ -131,8 +131,13 @@ def _all_in(
     location: StoreLocation, series: Iterator[str]
 ) -> tuple[list[Image], list[SlideError]]:
     """Open the images of a series, and collect the errors of those that cannot be opened."""
-    stated = ome_xml(location.read("OME/METADATA.ome.xml"))
     images, errors = [], []
+    try:
+        stated = ome_xml(location.read("OME/METADATA.ome.xml"))
+    except SlideError as error:
+        # It states names and resolutions only: the images open without it.
+        stated = []
+        errors.append(error)
     for index, group in zip(range(_MOST_IMAGES), series, strict=False):
         try:
             described = _described(

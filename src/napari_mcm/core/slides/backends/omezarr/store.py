@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,13 +89,8 @@ class StoreLocation:
             return None
         # Damaged JSON, an array in its place, a server that is down: no common base.
         except Exception as error:  # noqa: BLE001
-            raise SlideError(
-                f"the metadata of group {path or '/'} cannot be read ({one_line(error)})",
-                self.where,
-                "Check the network and the address"
-                if self.remote
-                else "Copy the file again from its source",
-            ) from error
+            what = f"the metadata of group {path or '/'} cannot be read"
+            raise self._failure(what, error) from error
 
     def array(self, path: str) -> zarr.Array[Any]:
         """Open an array.
@@ -120,14 +116,19 @@ class StoreLocation:
         try:
             array = zarr.open_array(store, path=self._full(path), mode="r")
         except Exception as error:  # noqa: BLE001
-            raise SlideError(
-                f"array {path} cannot be opened ({one_line(error)})",
-                self.where,
-                "Copy the file again from its source",
-            ) from error
+            what = f"array {path} cannot be opened"
+            raise self._failure(what, error) from error
         store.blosc = "blosc" in codecs_of(array)
         store.sharded = array.shards is not None
         return array
+
+    def _failure(self, what: str, error: Exception) -> SlideError:
+        if self.remote and (failure := _server_failure(error, self.where)):
+            return failure
+        hint = "Copy the file again from its source"
+        if self.remote:
+            hint = "Check the network and the address"
+        return SlideError(f"{what} ({one_line(error)})", self.where, hint)
 
     def _full(self, path: str) -> str:
         return "/".join(part for part in (self.root, path) if part)
@@ -197,7 +198,12 @@ def _folder(path: Path) -> StoreLocation:
 
     def read(key: str) -> bytes | None:
         file = path / key
-        return file.read_bytes() if file.is_file() else None
+        try:
+            return file.read_bytes() if file.is_file() else None
+        except OSError as error:
+            raise SlideError(
+                f"{key} cannot be read ({error.strerror})", path
+            ) from error
 
     return StoreLocation(str(path), LocalStore(path, read_only=True), "", read)
 
@@ -212,7 +218,10 @@ def _zip(path: Path) -> StoreLocation:
     """
     from zarr.storage import ZipStore
 
-    root = _root_in_zip(path)
+    try:
+        root = _root_in_zip(path)
+    except OSError as error:
+        raise SlideError(f"cannot be read ({error.strerror})", path) from error
     if root is None:
         raise SlideError("is not a zip archive that holds OME-Zarr", path)
 
@@ -227,12 +236,23 @@ def _zip(path: Path) -> StoreLocation:
 
 
 def _root_in_zip(path: Path) -> str | None:
-    """Find the outermost group: an archive holds a folder's content, or the folder itself."""
+    """Find the outermost group: an archive holds a folder's content, or the folder itself.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (ValueError, zipfile.BadZipFile, NotImplementedError):
         return None
+    except OSError as error:
+        # A damaged directory leads to places that no file has.
+        if error.errno == errno.EINVAL:
+            return None
+        raise
     groups = [name for name in names if name.rpartition("/")[2] in MARKERS]
     outermost = min(groups, key=lambda name: name.count("/"), default=None)
     return None if outermost is None else outermost.rpartition("/")[0]
@@ -257,12 +277,47 @@ def _remote(url: str, path: Path) -> StoreLocation:
     def read(key: str) -> bytes | None:
         try:
             found: bytes = files.cat_file(f"{url.rstrip('/')}/{key}")
-        # These documents are optional, and a server may not serve them.
-        except Exception:  # noqa: BLE001
-            return None
+        except Exception as error:  # noqa: BLE001
+            # These documents are optional, and a server may not serve them.
+            if _is_refusal(error):
+                return None
+            failure = _server_failure(error, shown(path)) or SlideError(
+                f"{key} cannot be read ({one_line(error)})", shown(path)
+            )
+            raise failure from error
         return found
 
     return StoreLocation(shown(path), store, "", read, remote=True)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether a server answered that there is no such file, or none for us."""
+    missing = FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError
+    return isinstance(error, missing) or 400 <= getattr(error, "status", 0) < 500
+
+
+def _server_failure(error: Exception, where: str) -> SlideError | None:
+    """Return the error of a server that refuses or does not answer; else None."""
+    status = getattr(error, "status", 0)
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return SlideError(
+            f"its server refuses access ({one_line(error)})",
+            where,
+            "Check the address, and that your login may read it",
+        )
+    if status >= 500:
+        return SlideError(
+            f"its server answers with an error ({one_line(error)})",
+            where,
+            "Try again later",
+        )
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        return SlideError(
+            f"its server cannot be reached ({one_line(error)})",
+            where,
+            "Check the network and the address",
+        )
+    return None
 
 
 def _options(scheme: str, path: Path) -> dict[str, Any]:

@@ -150,13 +150,10 @@ class Handle:
         Returns
         -------
         bytes or None
-            None where there is none, or none that can be used.
+            None where there is none. Pillow and LittleCMS raise errors of their own
+            for damaged profiles.
         """
-        try:
-            profile = self.get().color_profile
-        # Pillow and LittleCMS raise errors of their own for damaged profiles.
-        except Exception:  # noqa: BLE001
-            return None
+        profile = self.get().color_profile
         return None if profile is None else bytes(profile.tobytes())
 
     def close(self) -> None:
