@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ def get_reader(path: str | Path | list[str]) -> ReaderFunction | None:
     Returns
     -------
     callable or None
-        :func:`read_slide` if a slide format is recognised.
+        :func:`read_slide` if a slide format is recognised, or the file may not be read.
     """
     from napari_mcm.core.slides import backend_for
 
     if not isinstance(path, str | Path):
         return None
-    return read_slide if backend_for(path) or _needs_openslide(path) else None
+    known = backend_for(path) or _needs_openslide(path) or _is_unreadable(Path(path))
+    return read_slide if known else None
 
 
 def _needs_openslide(path: str | Path) -> bool:
@@ -46,6 +48,14 @@ def _needs_openslide(path: str | Path) -> bool:
     """
     path = Path(path)
     return path.suffix.lower() in _ONLY_OPENSLIDE and path.is_file()
+
+
+def _is_unreadable(path: Path) -> bool:
+    """Return whether a file may not be read: opening it then explains why."""
+    try:
+        return path.exists() and not os.access(path, os.R_OK)
+    except OSError:
+        return True
 
 
 def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
