@@ -8,13 +8,10 @@ import time
 import pytest
 
 from napari_mcm.core.errors import ConfigError, McmError
+from napari_mcm.core.mil.trainer import LONG_BAG, run_step
 from napari_mcm.core.runtime.files import atomic_path, write_json
 from napari_mcm.core.runtime.jobs import Meter, Note, Progress, format_seconds, run
-from napari_mcm.core.runtime.threads import (
-    prefetch,
-    run_cancellable,
-    run_in_thread,
-)
+from napari_mcm.core.runtime.threads import prefetch, run_in_thread
 from napari_mcm.core.training import warmup_cosine
 
 
@@ -119,11 +116,38 @@ def test_a_thread_is_called_after_what_it_does():
 
     here = name()
     assert (
-        run(run_in_thread("Reading features", name)) == "napari-mcm: Reading features_0"
+        run(run_in_thread("Reading features", name)) == "napari-mcm: Reading features"
     )
-    assert run(run_cancellable(name, True, "predict")) == "napari-mcm: predict"
+    assert run(run_step("predict", name, LONG_BAG)) == "napari-mcm: predict"
     # What takes a moment only needs no thread.
-    assert run(run_cancellable(name, False, "predict")) == here
+    assert run(run_step("predict", name, LONG_BAG - 1)) == here
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+def test_a_step_in_a_thread_is_left_when_its_job_is_cancelled(abandon):
+    release, ended = threading.Event(), threading.Event()
+
+    def step(number):
+        release.wait(60)
+        ended.set()
+        return number
+
+    progress = Progress("Computing", 3, 9, "cells")
+    job = run_in_thread(progress, step, 7, abandon=abandon)
+    assert next(job) is progress
+    job.close()
+    assert not ended.is_set()
+    release.set()
+    assert run(run_in_thread("again", step, 7, abandon=abandon)) == 7
+
+
+def test_an_error_of_a_step_in_a_thread_reaches_its_job():
+    def fail():
+        raise McmError("no luck")
+
+    for job in (run_in_thread("step", fail), run_step("step", fail, LONG_BAG)):
+        with pytest.raises(McmError, match="no luck"):
+            run(job)
 
 
 def test_schedule_warms_up_then_falls_to_zero():

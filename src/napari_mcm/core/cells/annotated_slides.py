@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +27,6 @@ from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides import Slide
 
 _AT_ONCE = 4
-
-_POLL_SECONDS = 0.1
 
 _MAX_WARNINGS = 20
 """Number of skipped cells that are reported one by one."""
@@ -138,17 +135,12 @@ def classify_boxes(
     classifier = yield from run_in_thread(
         "Loading the classifier", load_classifier, run, compute
     )
-    pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm: classify")
-    try:
-        found = yield from _few_by_few(classifier, crop, boxes, pool)
-    finally:
-        # A large network takes long for a few cells: cancelling does not wait for them.
-        pool.shutdown(wait=False, cancel_futures=True)
+    found = yield from _few_by_few(classifier, crop, boxes)
     return Classified(tuple(classifier.classes), found)
 
 
 def _few_by_few(
-    classifier: CellClassifier, crop: Crop, boxes: Sequence[Box], pool: Executor
+    classifier: CellClassifier, crop: Crop, boxes: Sequence[Box]
 ) -> Job[NDArray[np.float32]]:
     """Return the probabilities of boxes, computed in a thread; NaN where one is unreadable."""
     found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
@@ -165,10 +157,10 @@ def _few_by_few(
                 continue
             rows.append(row)
         if rows:
-            computed = pool.submit(classifier.probabilities, np.stack(images))
-            while not wait([computed], timeout=_POLL_SECONDS).done:
-                yield meter.progress()
-            found[rows] = computed.result()
+            # A large network takes long for a few cells: cancelling does not wait.
+            found[rows] = yield from run_in_thread(
+                meter.progress(), classifier.probabilities, np.stack(images)
+            )
         yield meter.advance(min(_AT_ONCE, len(boxes) - first))
     if failed > _MAX_WARNINGS:
         yield Note(f"skipped {failed - _MAX_WARNINGS:,} more cells", "warning")

@@ -7,7 +7,7 @@ process is writing are put back and tried again later.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from napari_mcm.core.features.remote_store import RemoteFeatureStore
 from napari_mcm.core.features.write_lock import WriteLockHeldError, held_by
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.runtime.jobs import Event, Progress
+from napari_mcm.core.runtime.threads import Prefetcher
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import find_tissue
 
@@ -237,9 +238,8 @@ class SlidePrefetcher:
 
     def __init__(self, paths: Sequence[Path], plan: Plan) -> None:
         self._plan = plan
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="slides-ahead")
+        self._coming = Prefetcher(self._prepare, 1, "napari-mcm: next slide")
         self._left = list(paths)
-        self._coming: list[tuple[Path, Future[Ready]]] = []
         self._start()
 
     @property
@@ -269,7 +269,7 @@ class SlidePrefetcher:
             An error where it cannot be prepared; a `WriteLockHeldError` where another
             process is writing its features.
         """
-        path, future = self._coming.pop(0)
+        path, future = self._coming.take()
         self._start()
         while not wait([future], timeout=_POLL_S).done:
             yield Progress(f"Finding tissue on {path.name}", 0, None)
@@ -287,20 +287,16 @@ class SlidePrefetcher:
             The slide.
         """
         self._left.append(path)
-        if not self._coming:
+        if not len(self._coming):
             self._start()
 
     def close(self) -> None:
         """Drop the slides that were not taken, and close them once they are open."""
-        for _, future in self._coming:
-            if not future.cancel():
-                future.add_done_callback(_close)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._coming.close(wait=False, discard=_close)
 
     def _start(self) -> None:
         if self._left:
-            path = self._left.pop(0)
-            self._coming.append((path, self._pool.submit(self._prepare, path)))
+            self._coming.add(self._left.pop(0))
 
     def _prepare(self, path: Path) -> Ready:
         plan, config = self._plan, self._plan.config

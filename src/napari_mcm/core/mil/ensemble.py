@@ -27,9 +27,8 @@ from napari_mcm.core.mil.bags import FeatureSource, Vectors
 from napari_mcm.core.mil.config import AggregatorConfig
 from napari_mcm.core.mil.models import Aggregator, make_aggregator
 from napari_mcm.core.mil.results import read_folds
-from napari_mcm.core.mil.trainer import LONG_BAG, pad
+from napari_mcm.core.mil.trainer import pad, run_step
 from napari_mcm.core.runtime.files import atomic_path, write_json
-from napari_mcm.core.runtime.threads import run_cancellable
 
 Floats = NDArray[np.float64]
 
@@ -203,7 +202,7 @@ class Ensemble:
                 row = None if weights is None else weights[0].float().cpu()
                 return state.logits[0].float().cpu(), row
 
-        return (yield from run_cancellable(work, len(vectors) >= LONG_BAG, "predict"))
+        return (yield from run_step("predict", work, len(vectors)))
 
 
 def load_ensemble(

@@ -6,10 +6,10 @@ loss where it has one; bags are computed one after the other, or padded to one b
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from napari_mcm.core.encoders.compute import ComputeConfig, choose_device, choos
 from napari_mcm.core.mil.bags import Bags, Vectors
 from napari_mcm.core.mil.config import AggregatorConfig, TrainingConfig
 from napari_mcm.core.mil.models import Aggregator, make_aggregator, seed_dropout
-from napari_mcm.core.runtime.threads import run_cancellable
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.training.schedule import cosine
 from napari_mcm.core.training.trainer import ChunkSums, Trainer, by_prefix
 
@@ -198,8 +198,8 @@ class MilTrainer(Trainer):
         self, vectors: Sequence[Vectors], labels: Sequence[int], slides: int
     ) -> ChunkSums:
         work = partial(self._learn_from, vectors, labels, len(vectors) / slides)
-        long = sum(map(len, vectors)) >= LONG_BAG
-        return {"loss": (yield from run_cancellable(work, long, "training step"))}
+        patches = sum(map(len, vectors))
+        return {"loss": (yield from run_step("training step", work, patches))}
 
     def _learn_from(
         self, vectors: Sequence[Vectors], labels: Sequence[int], part: float
@@ -410,4 +410,47 @@ def score(
             bag, _ = pad([vectors], device)
             return model.aggregate(bag).logits[0].float().cpu()
 
-    return (yield from run_cancellable(work, len(vectors) >= LONG_BAG, "evaluate"))
+    return (yield from run_step("evaluate", work, len(vectors)))
+
+
+_T = TypeVar("_T")
+
+
+def run_step(
+    name: str, work: Callable[[], _T], patches: int
+) -> Generator[None, None, _T]:
+    """Run a step on bags; in a thread where they are long, so that it can be cancelled.
+
+    Parameters
+    ----------
+    name : str
+        What the thread is called.
+    work : callable
+        The step.
+    patches : int
+        Number of patches that it computes with.
+
+    Yields
+    ------
+    None
+        Once before a short step, and ten times per second during a long one.
+
+    Returns
+    -------
+    object
+        What `work` returns.
+    """
+    if patches < LONG_BAG:
+        yield
+        return work()
+    job = run_in_thread(name, work, abandon=True)
+    try:
+        while True:
+            try:
+                next(job)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
+            yield
+    finally:
+        job.close()

@@ -1,9 +1,9 @@
-"""Helpers that run long computations in threads, so that jobs stay responsive.
+"""Threads of the engine: one step of a job, and items that are prepared in advance.
 
-- :func:`run_cancellable` yields while a computation runs; the caller can stop waiting.
-- :func:`report_while_running` turns such yields into progress events of a job.
-- :func:`run_in_thread` is both in one: a job that runs a function in a thread.
-- :func:`prefetch` prepares items in threads, in order and a few in advance.
+:func:`run_in_thread` runs what cannot be interrupted, so that a job goes on reporting and
+is cancelled at once. :func:`prefetch` prepares the next items while one is used;
+:class:`Prefetcher` is the same for items that become known later. Files that are written
+while work goes on have a module of their own, :mod:`.async_writes`.
 """
 
 from __future__ import annotations
@@ -12,99 +12,100 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from napari_mcm.core.runtime.jobs import Job, Progress
 
 _T = TypeVar("_T")
 
-
 _POLL_S = 0.1
-"""Seconds between two yields while a thread works."""
+"""Seconds between two events while a thread works."""
 
-_CLOSE_S = 0.7
-"""Seconds for which closing waits for the thread, before leaving it to finish."""
+_GRACE_S = 0.7
+"""Seconds for which a cancelled computation is waited for."""
 
 
-def run_cancellable(
-    work: Callable[[], _T], long: bool, name: str
-) -> Generator[None, None, _T]:
-    """Run a function and yield meanwhile, so that the caller can cancel.
+def run_in_thread(
+    progress: str | Progress,
+    work: Callable[..., _T],
+    *args: Any,
+    abandon: bool = False,
+) -> Job[_T]:
+    """Run a step that cannot be interrupted in a thread of its own, as a job.
 
-    Closing the generator waits briefly, then leaves the thread to finish with its
-    result unused: nothing interrupts a bag of hundreds of thousands of patches, which
-    takes seconds.
+    Cancelling the job leaves the thread to end on its own; its result is dropped.
 
     Parameters
     ----------
+    progress : str or Progress
+        What to report ten times per second; a text is the name of the stage.
     work : callable
-        The function; it runs in a thread of its own if `long`.
-    long : bool
-        Whether it may take more than a moment.
-    name : str
-        What is done, for the thread's name.
+        The step.
+    *args
+        Its arguments.
+    abandon : bool
+        Whether the program may end during the step, for computations: a bag of hundreds
+        of thousands of patches takes seconds. After a cancel, 0.7 s are left to it, as
+        what comes next needs the same processor. Otherwise the program's end waits for
+        the step: it may be writing a file.
+
+    Yields
+    ------
+    Progress
+        While the step runs.
 
     Returns
     -------
     object
         What `work` returns.
-
-    Yields
-    ------
-    None
-        Several times per second if `long`, else once.
 
     Raises
     ------
     BaseException
         What `work` raises.
     """
-    if not long:
-        yield
-        return work()
-    done: list[_T] = []
-    failed: list[BaseException] = []
+    shown = Progress(progress, 0, None) if isinstance(progress, str) else progress
+    done: Future[_T] = Future()
 
     def body() -> None:
         try:
-            done.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again by the generator
-            failed.append(error)
+            done.set_result(work(*args))
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            done.set_exception(error)
 
-    thread = threading.Thread(target=body, name=f"napari-mcm: {name}", daemon=True)
+    name = f"napari-mcm: {shown.stage}"
+    thread = threading.Thread(target=body, name=name, daemon=abandon)
     thread.start()
     try:
-        while thread.is_alive():
-            yield
-            thread.join(_POLL_S)
+        while not wait([done], timeout=_POLL_S).done:
+            yield shown
+        return done.result()
     finally:
-        thread.join(_CLOSE_S)
-    if failed:
-        raise failed[0]
-    return done[0]
+        if abandon:
+            thread.join(_GRACE_S)
 
 
 def report_while_running(
-    work: Generator[None, None, _T], progress: Progress
+    work: Generator[object, None, _T], progress: Progress
 ) -> Job[_T]:
-    """Turn the yields of a running computation into progress events, as a job.
+    """Turn work that yields between its parts into a job that reports its progress.
 
     Parameters
     ----------
     work : generator
-        See :func:`run_cancellable`.
+        The work; what it yields is not looked at.
     progress : Progress
-        The event to yield each time.
+        What to report in its place.
+
+    Yields
+    ------
+    Progress
+        As often as `work` yields.
 
     Returns
     -------
     object
         What `work` returns.
-
-    Yields
-    ------
-    Progress
-        `progress`, whenever `work` yields.
     """
     while True:
         try:
@@ -113,41 +114,6 @@ def report_while_running(
             result: _T = end.value
             return result
         yield progress
-
-
-def run_in_thread(stage: str, work: Callable[..., _T], *args: Any) -> Job[_T]:
-    """Run a function that cannot be interrupted in a thread of its own, as a job.
-
-    Cancelling the job does not wait for the thread, which finishes with its result
-    unused.
-
-    Parameters
-    ----------
-    stage : str
-        What is done, for the progress and the thread's name.
-    work : callable
-        The function.
-    *args : object
-        Its arguments.
-
-    Returns
-    -------
-    object
-        What `work` returns.
-
-    Yields
-    ------
-    Progress
-        Without a total, several times per second.
-    """
-    pool = ThreadPoolExecutor(1, thread_name_prefix=f"napari-mcm: {stage}")
-    try:
-        future = pool.submit(work, *args)
-        while not wait([future], timeout=_POLL_S).done:
-            yield Progress(stage, 0, None)
-        return future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 _In = TypeVar("_In")
@@ -161,9 +127,9 @@ def prefetch(
     workers: int = 2,
     ahead: int = 4,
 ) -> Generator[_Out, None, None]:
-    """Prepare items in threads, a few in advance of the consumer.
+    """Prepare items in threads, a few ahead of the one that is used.
 
-    Decoding and numpy release the interpreter's lock, so that threads overlap with each
+    Decoding and NumPy release the interpreter's lock, so threads overlap with each
     other and with the encoder. The order is kept.
 
     Parameters
@@ -171,11 +137,11 @@ def prefetch(
     prepare : callable
         Makes one result from one item; runs in a thread.
     items : iterable
-        Items to prepare.
-    workers : int, optional
+        What to prepare.
+    workers : int
         Number of threads; with 0 everything happens in the caller's own thread.
-    ahead : int, optional
-        Number of prepared items that may wait, which limits memory use.
+    ahead : int
+        Maximum number of items that wait at a time, which bounds the memory.
 
     Yields
     ------
@@ -185,16 +151,79 @@ def prefetch(
     if workers < 1:
         yield from map(prepare, items)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
-    waiting: deque[Future[_Out]] = deque()
+    coming = Prefetcher(prepare, workers)
     try:
         for item in items:
-            waiting.append(pool.submit(prepare, item))
-            if len(waiting) > max(ahead, workers):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            coming.add(item)
+            if len(coming) > max(ahead, workers):
+                yield coming.take()[1].result()
+        while len(coming):
+            yield coming.take()[1].result()
     finally:
-        # Stopping early drops items that have not started, but waits for running threads:
-        # nothing may read a slide after it is closed.
-        pool.shutdown(wait=True, cancel_futures=True)
+        # The threads have ended when this returns: nothing reads a slide that is closed.
+        coming.close(wait=True)
+
+
+class Prefetcher(Generic[_In, _Out]):
+    """Prepare items in threads, in the order in which they are added.
+
+    Parameters
+    ----------
+    prepare : callable
+        Makes one result from one item; runs in a thread.
+    workers : int
+        Number of threads.
+    name : str
+        What the threads are called.
+    """
+
+    def __init__(
+        self, prepare: Callable[[_In], _Out], workers: int, name: str = "prefetch"
+    ) -> None:
+        self._prepare = prepare
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        self._coming: deque[tuple[_In, Future[_Out]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._coming)
+
+    def add(self, item: _In) -> None:
+        """Begin to prepare an item as soon as a thread is free.
+
+        Parameters
+        ----------
+        item : object
+            What to prepare.
+        """
+        self._coming.append((item, self._pool.submit(self._prepare, item)))
+
+    def take(self) -> tuple[_In, Future[_Out]]:
+        """Return the item that was added first, and its result to come.
+
+        Returns
+        -------
+        item : object
+            The item.
+        future : Future
+            Its result, or the error of `prepare`.
+        """
+        return self._coming.popleft()
+
+    def close(
+        self, wait: bool, discard: Callable[[Future[_Out]], object] | None = None
+    ) -> None:
+        """Drop the items that were not taken, and end the threads.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait for what is being prepared.
+        discard : callable, optional
+            Called with the future of each dropped item that was prepared, or is being
+            prepared, once it is done.
+        """
+        for _, future in self._coming:
+            if not future.cancel() and discard is not None:
+                future.add_done_callback(discard)
+        self._coming.clear()
+        self._pool.shutdown(wait=wait, cancel_futures=True)
