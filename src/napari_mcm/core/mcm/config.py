@@ -50,6 +50,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The context added nothing that our studies could measure.
     "recommended": {"context": {"context_mode": "none"}, **_OURS},
     "mcm-kd": {"context": _MASKED, **_OURS},
+    # What the article publishes: one epoch, plain l1, and no head warm-up.
     "paper": {
         "context": _MASKED,
         "target": {"target_norm": "none", "start_at_median": False, "loss": "l1"},
@@ -60,14 +61,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "head_epochs": 0,
         },
     },
+    # Control: re-estimated batch-norm statistics may explain a gain without learning.
     "adabn": {
         "context": _MASKED,
         "optimiser": {"learn": "statistics", "batch_norm": "train"},
     },
+    # Control without context: what a small student gains from the teacher alone.
     "distill": {"context": {"context_mode": "none"}},
+    # Control without a larger teacher: the student predicts its own frozen copy.
     "self": {"context": _MASKED, "teacher": "student"},
+    # Control without layout: the same patches, in random places.
     "shuffled": {"context": {"context_mode": "shuffled"}},
+    # Control: how far a head gets on a student that does not change.
     "head": {"context": _MASKED, "optimiser": {"learn": "head"}},
+    # GPFM's loss in place of the article's.
     "cosine": {"context": _MASKED, "target": {"loss": "cosine_smooth_l1"}},
 }
 """Options by preset, nested as in ``FinetuneConfig``."""
@@ -248,6 +255,7 @@ class OptimiserConfig(BaseModel):
 
     @model_validator(mode="after")
     def _statistics_can_move(self) -> OptimiserConfig:
+        # AdaBN with frozen statistics would train nothing at all.
         if self.learn == "statistics" and self.batch_norm == "frozen":
             raise ValueError("learn statistics needs batch_norm train")
         return self

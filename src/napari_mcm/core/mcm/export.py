@@ -43,6 +43,7 @@ def export_student(
     """
     recipe = {
         **student.recipe,
+        # Everything that is needed to repeat the training, beside the student's own recipe.
         "fine_tuning": {
             "method": method_name(config),
             "student": config.student,

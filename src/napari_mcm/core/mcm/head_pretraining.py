@@ -33,7 +33,9 @@ from napari_mcm.core.training.schedule import warmup_cosine
 
 BATCH = 16
 """Windows per step."""
+# Windows per file: what an interruption costs at most.
 _PART = 16
+# Keeps these draws apart from those of the run's own epochs.
 _KEY = 15_485_863
 
 
@@ -107,6 +109,7 @@ class HeadPretraining:
             file = self._folder / f"{start:06d}.safetensors"
             refs = self._refs[start : start + _PART]
             part = _read(file)
+            # Encoding is the slow part: a resumed run reads the files that are complete.
             if part is None:
                 part = yield from self._encode_part(refs, meter)
                 with atomic_path(file) as path:
@@ -155,6 +158,7 @@ class HeadPretraining:
         """
         options = self._config.optimiser
         epochs = options.head_epochs
+        # An identity in place of the student, which has no weights to train here.
         groups = parameter_groups(torch.nn.Identity(), self._learner.head, options)
         # The rate is scaled by the windows of these steps, not by those of the run's.
         same = options.model_copy(update={"batch_windows": BATCH})
@@ -199,15 +203,18 @@ class HeadPretraining:
         masked = np.zeros_like(kept.tissue[rows])
         for number, row in enumerate(rows):
             tissue = np.flatnonzero(kept.tissue[row])
+            # A single patch has nothing to be predicted from: it stays visible.
             if len(tissue) > 1:
                 rng = np.random.default_rng((options.seed, _KEY, epoch, int(row)))
                 masked[number] = choose_masked(
                     tissue.tolist(), masked.shape[1], ratio, rng
                 )
         visible = kept.tissue[rows] & ~masked
+        # Distillation without context predicts each visible patch from itself.
         taught = visible if learner.by_itself else masked
         if not taught.any():
             return float("nan")
+        # Dropout depends on the batch only, not on what ran before it.
         seed = options.seed * 1_000_003 + epoch * 1_009 + int(rows[0])
         with self._seeding.seed(seed):
             loss = learner.head_loss(

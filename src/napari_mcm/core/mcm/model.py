@@ -60,6 +60,7 @@ class ContextModel(nn.Module):
     ) -> None:
         super().__init__()
         width = config.width
+        # Rows and columns have sines and cosines each: a quarter of the width for each wave.
         if width % config.heads or width % 4:
             raise ConfigError(
                 f"a Transformer of width {width} does not divide into {config.heads} "
@@ -69,6 +70,7 @@ class ContextModel(nn.Module):
         self.project = (
             nn.Identity() if width == student_dim else nn.Linear(student_dim, width)
         )
+        # (width,): one token for all masked places; only its position says which one it is.
         self.mask_token = nn.Parameter(torch.empty(width).normal_(0, 0.02))
         self._set_positions(config, width)
         block = nn.TransformerEncoderLayer(
@@ -80,16 +82,19 @@ class ContextModel(nn.Module):
             batch_first=True,
             norm_first=True,
         )
+        # PyTorch has nested tensors for post-norm blocks only, and warns without False.
         self.transformer = nn.TransformerEncoder(
             block, config.depth, nn.LayerNorm(width), enable_nested_tensor=False
         )
         self.predictor = Predictor(width, config.predictor_width, teacher_dim)
 
     def _set_positions(self, config: ContextConfig, width: int) -> None:
-        fixed = sincos_positions(config.s, width)
+        fixed = sincos_positions(config.s, width)  # (n, width)
         if config.position == "learned":
+            # Never zero: all masked tokens of a window would start as the same vector.
             self.positions = nn.Parameter(torch.randn_like(fixed) * 0.02)
         else:
+            # Not in checkpoints: the configuration determines them.
             self.register_buffer("positions", fixed, persistent=False)
 
     def forward(self, features: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
@@ -109,12 +114,14 @@ class ContextModel(nn.Module):
             Predictions for the M masked places, in the same order.
         """
         seen = self.project(features)  # (V, width)
+        # Under autocast the projection is bfloat16, but parameters stay float32.
         tokens = self.mask_token.to(seen.dtype).expand(*visible.shape, -1)
         # Row-major order of both sides puts each feature into its own place.
         tokens = tokens.masked_scatter(visible.unsqueeze(-1), seen)  # (W, n, width)
         tokens = tokens + self.positions.to(seen.dtype)  # (W, n, width)
         # Places without tissue are padding: no token attends to them.
         tokens = self.transformer(tokens, src_key_padding_mask=~(visible | masked))
+        # Visible places only carry context: the loss is over masked places.
         predictions: Tensor = self.predictor(tokens[masked])  # (M, teacher_dim)
         return predictions
 
@@ -189,6 +196,7 @@ class Predictor(nn.Sequential):
         """
         last = self[-1]
         assert isinstance(last, nn.Linear)
+        # With zero weights, tokens have no effect until the first step moves them.
         last.weight.zero_()
         last.bias.copy_(prediction)
 
@@ -214,13 +222,14 @@ def sincos_positions(s: int, width: int) -> Tensor:
     """
     quarter = width // 4
     rates = torch.exp(torch.arange(quarter) * (-math.log(10_000.0) / quarter))
-    along = torch.arange(s).unsqueeze(1) * rates
-    waves = torch.cat([along.sin(), along.cos()], dim=1)
-    rows = waves.repeat_interleave(s, dim=0)
-    columns = waves.repeat(s, 1)
+    along = torch.arange(s).unsqueeze(1) * rates  # (s, width/4)
+    waves = torch.cat([along.sin(), along.cos()], dim=1)  # (s, width/2)
+    rows = waves.repeat_interleave(s, dim=0)  # (s·s, width/2): 0 0 0 1 1 1 ...
+    columns = waves.repeat(s, 1)  # (s·s, width/2): 0 1 2 0 1 2 ...
     return torch.cat([rows, columns], dim=1)
 
 
+# Fraction of the variance whose directions are whitened; see `_whitening`.
 WHITENED_VARIANCE = 0.95
 
 
@@ -258,8 +267,9 @@ class Target:
         Target
             Itself where the scaling needs no statistics.
         """
-        mean = features.mean(dim=0)
+        mean = features.mean(dim=0)  # (teacher_dim,)
         if self.config.target_norm == "standardise":
+            # A dimension that is constant over these patches must not divide by 0.
             return replace(self, mean=mean, std=features.std(dim=0).clamp_min(1e-6))
         if self.config.target_norm == "whiten":
             return replace(self, mean=mean, whitening=_whitening(features - mean))
@@ -300,15 +310,16 @@ class Target:
             If the scaling needs statistics that were not measured.
         """
         if self.config.target_norm == "layernorm":
+            # Each vector on its own: no statistics that a checkpoint would have to hold.
             return F.layer_norm(features, features.shape[-1:])
         if self.config.target_norm == "standardise":
             if self.mean is None or self.std is None:
                 raise ValueError("standardised targets need statistics: call measured")
-            return (features - self.mean) / self.std
+            return (features - self.mean) / self.std  # (M, teacher_dim)
         if self.config.target_norm == "whiten":
             if self.mean is None or self.whitening is None:
                 raise ValueError("whitened targets need statistics: call measured")
-            return (features - self.mean) @ self.whitening
+            return (features - self.mean) @ self.whitening  # (M, teacher_dim)
         return features
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
@@ -327,7 +338,8 @@ class Target:
         if self.config.loss == "l1":
             # The article's only equation: the mean over dimensions of |ŷ - y|.
             return (predictions - targets).abs().mean(dim=1).sum()
-        angle = 1 - F.cosine_similarity(predictions, targets, dim=1)
+        # GPFM's loss on patch tokens (Ma et al., arXiv 2407.18449), with its weights.
+        angle = 1 - F.cosine_similarity(predictions, targets, dim=1)  # (M,)
         smooth = F.smooth_l1_loss(predictions, targets, reduction="none").mean(dim=1)
         return (0.9 * angle + 0.1 * smooth).sum()
 
@@ -339,10 +351,12 @@ def _whitening(centred: Tensor) -> Tensor:
     others are noise, which whitening would amplify. The result is rotated back and
     scaled to unit variance per dimension on average, so that targets keep their length.
     """
+    # centred (N, D) -> spread (k,), directions (k, D), with k = min(N, D).
     _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
     share = (spread**2).cumsum(0) / (spread**2).sum()
     count = int((share < WHITENED_VARIANCE).sum()) + 1
     basis = directions[:count]
+    # A singular value is √N times the spread along its direction.
     scale = (len(centred) * centred.shape[1] / count) ** 0.5
     whitening: Tensor = (basis.T / spread[:count]) @ basis * scale
     return whitening

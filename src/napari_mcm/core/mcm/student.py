@@ -35,6 +35,7 @@ def prepare_student(module: nn.Module, config: OptimiserConfig) -> None:
     if not config.freeze_stages:
         return
     timm_module: Any = module
+    # Coarse groups are the stem, then each stage of a CNN or block of a transformer.
     matcher = timm_module.group_matcher(coarse=True)
     groups = group_parameters(module, matcher)
     if config.freeze_stages >= len(groups):
@@ -65,6 +66,7 @@ def set_mode(module: nn.Module, config: OptimiserConfig, learning: bool) -> None
         False while only the head is trained.
     """
     if config.learn == "statistics":
+        # Only batch norms train: dropout would change what they average.
         module.eval()
         for layer in _batch_norms(module):
             layer.train()
@@ -72,6 +74,7 @@ def set_mode(module: nn.Module, config: OptimiserConfig, learning: bool) -> None
     module.train(learning)
     frozen = config.batch_norm == "frozen"
     for layer in _batch_norms(module):
+        # A frozen stage keeps its statistics with its weights, or its features would move.
         if frozen or not _learns(layer):
             layer.eval()
 
@@ -144,6 +147,7 @@ def _forget_statistics(module: nn.Module) -> None:
         )
     for layer in layers:
         layer.reset_running_stats()
+        # None is PyTorch's cumulative average, the same for any order of the batches.
         layer.momentum = None
 
 

@@ -82,6 +82,7 @@ class TeacherCache:
         """
         if not keys or not (self._limit or self._known):
             return teacher.encode(pixels)
+        # Features in another precision differ: a run must not depend on what ran before it.
         names = [(teacher.fingerprint, teacher.precision, key) for key in keys]
         known = {name: self._take(name) for name in names}
         missing = [i for i, name in enumerate(names) if known[name] is None]
@@ -91,6 +92,7 @@ class TeacherCache:
             made = teacher.encode(pixels[missing])
             for i, features in zip(missing, made, strict=True):
                 known[names[i]] = features
+                # A row is a view: without the copy it would keep its whole batch in memory.
                 self._keep(names[i], features.copy())
         return np.stack([f for name in names if (f := known[name]) is not None])
 
@@ -128,6 +130,7 @@ class TeacherCache:
         )
 
     def _take(self, name: _Key) -> NDArray[np.float32] | None:
+        # Features from files are outside of the bound: they are never dropped.
         if name in self._known:
             return self._known[name]
         if name in self._features:
@@ -192,6 +195,7 @@ def take_from_files(
         if path is None:
             left_out.append(source.slide.name)
             continue
+        # Keys hold the precision, so another precision is added under keys of its own.
         origin = f"{path}:{teacher.precision}"
         if origin not in cache.taken:
             # Compared with the bound before the file is read, not after.
@@ -226,6 +230,7 @@ def _find(
             and identity.get("encoder") == teacher.fingerprint
             and (made_on.get("patch_size"), made_on.get("mpp"))
             == (grid.patch_size, mpp)
+            # Colour correction changes pixels, and with them the features.
             and bool(_section(made_on, "slide").get("icc")) == bool(slide.asked.icc)
         )
         if matches:

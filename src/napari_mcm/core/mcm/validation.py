@@ -47,6 +47,7 @@ class Validation:
     def __init__(
         self, learner: McmTrainer, refs: Sequence[WindowRef], config: FinetuneConfig
     ) -> None:
+        # The same pixels in every measurement: only the student changes between them.
         plain = config.optimiser.model_copy(update={"flips": False, "jitter": 0.0})
         self._config = config.model_copy(update={"optimiser": plain})
         self._learner = learner
@@ -110,6 +111,7 @@ class Validation:
         """
         if not self._refs:
             return {}
+        # float64: rounding must not add up over many windows.
         sums, count = torch.zeros(2, dtype=torch.float64), 0
         for window, targets in zip(self._windows(), self._targets, strict=True):
             yield meter.progress()

@@ -75,6 +75,7 @@ _Item = TypeVar("_Item", np.uint8, np.int64)
 
 _Value = TypeVar("_Value")
 
+# Keeps the draws of the shuffle apart from those of the window, which have the same key.
 _SHUFFLE = 7_919
 
 
@@ -148,6 +149,7 @@ def plan_epoch(
             if held_out is not None:
                 grid = held_out.remove_from(grid, which)
             refs += _place(source, grid, config.context, key, rng)
+    # Windows of all slides are mixed, so that no batch is of one slide only.
     order = np.random.default_rng((config.optimiser.seed, epoch)).permutation(len(refs))
     return [refs[i] for i in order]
 
@@ -170,6 +172,7 @@ def _place(
     key: tuple[int, ...],
     rng: np.random.Generator,
 ) -> list[WindowRef]:
+    # Window borders move, too: over placements each patch meets other neighbours.
     row, column = (int(n) for n in rng.integers(0, context.s, 2))
     windows = grid.windows(context.s, (row, column), context.window_tissue)
     # One patch to mask and one to see are the least.
@@ -205,8 +208,10 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
         try:
             patch = _read_patch(ref, int(index[slot]))
         except TileError:
+            # A damaged tile leaves a hole in the window, like a place without tissue.
             damaged += 1
             continue
+        # Layout and pixels turn alike, so that neighbouring patches still fit together.
         pixels[int(slot)] = turn.apply(patch)
         shown = ref.source.slide, ref.grid, int(index[slot])
         keys[int(slot)] = patch_key(*shown, turn.quarters, turn.mirror)
@@ -219,12 +224,14 @@ def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
         places = np.random.default_rng((*ref.key, _SHUFFLE)).permutation(len(masked))
         pixels, keys = _moved(pixels, places), _moved(keys, places)
         patches = _moved(patches, places)
+        # Slot i moves to places[i], so the moved mask is read through the inverse.
         masked = masked[np.argsort(places)]
     tissue = np.zeros(len(index), bool)
     tissue[list(pixels)] = True
     # Student and teacher see the same recoloured pixels.
     table = _brightness_table(rng, config.optimiser.jitter)
     if config.optimiser.jitter:
+        # A key does not say how a patch was recoloured: nothing may be cached by it.
         keys = {}
     return Window(
         visible=tissue & ~masked,
@@ -259,6 +266,7 @@ def choose_masked(
     ndarray of bool, shape (slots,)
         True for masked patches.
     """
+    # At least one patch to predict, and one to predict it from.
     count = min(max(round(len(tissue) * ratio), 1), len(tissue) - 1)
     masked = np.zeros(slots, bool)
     masked[rng.permutation(np.asarray(tissue))[:count]] = True
@@ -299,6 +307,7 @@ def patch_key(
     """
     x, y = grid.xy[patch]
     description = (
+        # !r keeps all digits: patches of nearly equal resolution are not the same.
         f"{slide.fingerprint} {slide.asked.icc} {grid.mpp!r} {grid.patch_size} "
         f"{x} {y} {quarters} {mirror}"
     )
@@ -344,6 +353,7 @@ def _brightness_table(rng: np.random.Generator, strength: float) -> NDArray[np.u
 
 BLOCK_WINDOWS = 2
 
+# No epoch has this number: held-out windows do not repeat the draws of training.
 _KEY = 104_729
 
 
@@ -378,8 +388,9 @@ class HeldOut:
             The remaining patches.
         """
         left, top, right, bottom = self.boxes[which].T
+        # Training grids start at random corners, so their patches may straddle a block.
         start, stop = grid.xy[:, None], grid.xy[:, None] + grid.patch_size_level0
-        meets = (start[..., 0] < right) & (stop[..., 0] > left)
+        meets = (start[..., 0] < right) & (stop[..., 0] > left)  # (N, blocks)
         meets &= (start[..., 1] < bottom) & (stop[..., 1] > top)
         keep = ~meets.any(axis=1)
         return replace(grid, xy=grid.xy[keep], lattice=grid.lattice[keep])
@@ -450,7 +461,7 @@ def _blocks(
     side = grid_config.patch_size * mpp
     x, y = (int(rng.integers(0, max(int(side / own), 1))) for own in source.slide.mpp)
     grid = make_grid(source.slide, source.tissue, grid_config, (x, y))
-    across = config.context.s * BLOCK_WINDOWS
+    across = config.context.s * BLOCK_WINDOWS  # patches per side of a block
     blocks: dict[tuple[int, int], list[WindowRef]] = {}
     for number, (place, index) in enumerate(_windows_inside(grid, config, across)):
         ref = WindowRef(source, grid, index, (*key, number))
@@ -473,13 +484,16 @@ def _windows_inside(
             slots = np.argwhere(window >= 0)
             if len(slots) < 2:
                 continue
+            # The window's corner in the lattice, from any of its patches with tissue.
             corner = grid.lattice[window[tuple(slots[0])]] - slots[0]
             first, last = corner // across, (corner + s - 1) // across
+            # A window over two blocks would share pixels with training if one is chosen.
             if (first == last).all():
                 yield (int(first[0]), int(first[1])), window
 
 
 def _box(grid: PatchGrid, place: tuple[int, int], across: int) -> tuple[float, ...]:
     step = np.asarray(grid.patch_size_level0) * across
+    # Blocks are (row, column), origins are (x, y).
     start = np.asarray(grid.origin) + np.asarray(place[::-1]) * step
     return (*start.tolist(), *(start + step).tolist())
