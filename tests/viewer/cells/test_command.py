@@ -158,5 +158,5 @@ def test_what_cannot_be_named_or_is_not_what_is_shown_is_said(
     viewer.add_points([[50, 40]])
     viewer.layers[0].data = 255 - np.asarray(viewer.layers[0].data)
     config = copied(mae)
-    assert "is not what the layer turned shows" in mae.problem.text()
+    assert "differs from the layer turned" in mae.problem.text()
     assert not config.marks.exists()

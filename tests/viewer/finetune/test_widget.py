@@ -94,8 +94,8 @@ def test_a_training_runs_and_its_encoder_is_compared(
     # What was drawn live is what the run has written.
     written = read_series(tmp_path / "run")
     assert tuning.controller.series["loss"] == written["loss"]
-    assert tuning.results.charts["Loss"].isVisibleTo(tuning.results)
-    assert "patches a second" in tuning.results.text.text()
+    assert tuning.results.curves.charts["Loss"].isVisibleTo(tuning.results)
+    assert "patches per second" in tuning.results.curves.text.text()
     compare_with_one_click(tuning, qtbot, slide_path)
 
 
@@ -281,7 +281,7 @@ def test_slides_come_from_a_folder_or_a_table(
     for name in ("a", "b"):
         write_slide(folder / f"{name}.tif")
     choice.way.setCurrentIndex(FOLDER)
-    assert "none is chosen" in tuning.start._reason() or not tuning.start.out.path
+    assert "nothing is chosen" in tuning.start._reason() or not tuning.start.out.path
     choice.folder.put(folder)
     qtbot.waitUntil(lambda: "2 slides: a.tif, b.tif" in choice.said.text())
     assert choice.chosen().paths == (folder,)
@@ -308,8 +308,8 @@ def test_a_mask_that_was_drawn_is_learned_from(
     slide = slide_of(session.slide)
     session.tissue.show_found(session.slide, find_tissue(slide))
     assert tuning.form.config().tissue.masks is None
-    session.tissue.drawing(session.slide).layer.data = np.ones_like(
-        session.tissue.drawing(session.slide).layer.data
+    session.tissue.mask_of(session.slide).layer.data = np.ones_like(
+        session.tissue.mask_of(session.slide).layer.data
     )
     config = tuning.form.config()
     assert config.tissue.masks == drawn_mask_path(slide)

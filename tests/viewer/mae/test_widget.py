@@ -156,7 +156,7 @@ def test_a_pre_training_runs_with_curves_and_a_reconstruction(
     assert look.made.hidden.sum() == 12
     assert mae.looks.pictures.isVisibleTo(mae.looks)
     text = mae.looks.pictures.text.text()
-    assert f"Hidden patches: error {look.made.error_hidden:.3f}" in text
+    assert f"Masked patches: error {look.made.error_hidden:.3f}" in text
     assert f"Visible patches: error {look.made.error_visible:.3f}" in text
     # What comes next is offered.
     assert mae.reconstruct.run.path == tmp_path / "run"
@@ -166,7 +166,7 @@ def test_a_pre_training_runs_with_curves_and_a_reconstruction(
     mae.reconstruct.picture.put(tmp_path / "pictures" / "picture_01.png")
     mae.reconstruct.start.click()
     qtbot.waitUntil(lambda: mae.reconstruction.look is not None, timeout=SLOW)
-    assert mae.job.line.text() == "Filled in: picture_01.png"
+    assert mae.job.line.text() == "Reconstructed: picture_01.png"
 
 
 def test_a_pre_training_is_broken_off_looked_at_and_gone_on_with(
@@ -341,7 +341,7 @@ def test_a_picture_is_filled_in_as_layers(
     qtbot.waitUntil(lambda: controller.look is not before, timeout=SLOW)
     assert (
         controller.look.made.hidden.sum() == 4
-        and "25% hidden" in controller.look.describe()
+        and "25% masked" in controller.look.describe()
     )
     assert len(viewer.layers) == 3
     before = controller.look
@@ -419,7 +419,7 @@ def test_a_classifier_is_trained_and_its_confusion_is_shown(
     picture = mae.cells_results.confusion.picture
     qtbot.waitUntil(lambda: not picture._image.isNull(), timeout=SLOW)
     text = mae.cells_results.text.text()
-    assert "accuracy" in text and "majority" in text and "says nothing" in text
+    assert "accuracy" in text and "majority" in text and "Unreliable" in text
     assert len(mae.classifier.series["loss"]) == 24
     assert mae.marked.run.path == tmp_path / "run"
 

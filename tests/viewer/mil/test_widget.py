@@ -26,6 +26,7 @@ from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.app.jobs import JobState
+from napari_mcm.viewer.app.persistence import remember_recent
 from napari_mcm.viewer.layers.metadata import placed
 from napari_mcm.viewer.mil.attention_controller import find_slide
 from napari_mcm.viewer.mil.run import read_run, state_of
@@ -349,6 +350,42 @@ def test_the_keyboard_opens_a_slide_and_goes_to_a_patch(
     grid = shown.attention.shown.prediction.features.grid
     wanted = grid.centres[shown.attention.tops[1].row][::-1] * MPP
     np.testing.assert_allclose(camera.center[-2:], wanted, atol=MPP)
+
+
+def test_a_run_folder_is_proposed_beside_the_cohort(
+    mil: MilWidget, cohort: tuple[Path, Path]
+) -> None:
+    mil.start.fresh.click()
+    assert mil.problem.text() == "No table of slides is chosen"
+    mil.form.cohort.put(cohort[0])
+    runs = cohort[0].parent / "napari-mcm" / "runs"
+    assert mil.start.out.path == runs / "mil-1"
+
+
+def test_recent_runs_are_offered(mil: MilWidget, qtbot: QtBot, trained: Path) -> None:
+    remember_recent("mil runs", str(trained))
+    mil.start.out.put(trained.parent / "other")
+    qtbot.waitUntil(lambda: bool(mil.start.recent.menu().actions()), timeout=SLOW)
+    mil.start.recent.menu().actions()[0].trigger()
+    assert mil.start.out.path == trained
+    qtbot.waitUntil(lambda: not mil.start.show_run.isHidden(), timeout=SLOW)
+    mil.start.show_run.click()
+    qtbot.waitUntil(lambda: mil.controller.run is not None, timeout=SLOW)
+
+
+def test_an_unfinished_run_has_curves_but_no_results(
+    shown: MilWidget, qtbot: QtBot, trained: Path, tmp_path: Path
+) -> None:
+    copy, finished = tmp_path / "copy", shown.controller.run
+    shutil.copytree(trained, copy)
+    (copy / "summary.json").unlink()
+    shown.controller.show_run(copy)
+    qtbot.waitUntil(lambda: shown.controller.folder == copy, timeout=SLOW)
+    assert set(shown.controller.curves) == {(0, 0), (1, 0), (2, 0)}
+    assert shown.controller.run is finished
+    shown.results.run.put(copy)
+    shown.results.show_it.click()
+    qtbot.waitUntil(lambda: "is not finished" in shown.problem.text(), timeout=SLOW)
 
 
 def test_a_slide_is_found_by_the_table_or_by_name(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The half of the dock *MAE & cells* that classifies cells."""
+"""Classify cells, in the dock *MAE & cells*."""

@@ -1,4 +1,4 @@
-"""Cells that are marked on an image by boxes or points, and their pixels."""
+"""Read cells that are marked by boxes or points, and colour them by class."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ _CHANNELS = (3, 4)
 
 
 def is_points(layer: Layer) -> bool:
-    """Tell a layer of points from one of shapes."""
+    """Return whether a layer has points, not shapes."""
     return type(layer).__name__ == "Points"
 
 
 def boxes_of(layer: Layer, image: Layer, side: int, margin: float) -> list[Box]:
-    """Give a square box for each shape or point of a layer, in an image's pixels.
+    """Return a square box for each shape or point of a layer, in image pixels.
 
     Parameters
     ----------
     layer : Shapes or Points
-        What marks the cells.
+        Marks the cells.
     image : Layer
-        Whose pixels are meant.
+        Image with the cells.
     side : int
-        Of the boxes around points, in the image's pixels.
+        Side of boxes around points, in pixels of the image.
     margin : float
-        Rim around shapes, in parts of their longer side.
+        Margin around shapes, as a fraction of their longer side.
 
     Raises
     ------
     ValueError
-        With one line, where there is nothing, or the layers cannot be compared.
+        With one line, if nothing is marked, or the layers have different units.
     """
     if not len(layer.data):
         raise ValueError(f"{layer.name} is empty: draw boxes or points first")
     known = [str(unit) for own in (layer, image) for unit in own.units]
     if "pixel" not in known and len(set(known)) > 1:
-        raise ValueError(f"{layer.name} and {image.name} have other units: {known}")
+        raise ValueError(f"{layer.name} and {image.name} have different units: {known}")
     size = size_of(image)
     return [_box(layer, image, one, (side, margin), size) for one in layer.data]
 
 
 def size_of(image: Layer) -> tuple[int, int]:
-    """Give an image's width and height in its finest pixels."""
+    """Return the width and height of an image at full resolution, in pixels."""
     metadata = SlideMetadata.of_layer(image)
     if metadata is not None:
         return metadata.size
@@ -73,19 +73,19 @@ def size_of(image: Layer) -> tuple[int, int]:
 
 
 def crop_of(image: Layer) -> Crop:
-    """Give a function that reads a box of an image; for a thread.
+    """Return a function that reads a box of an image; for a thread.
 
     Raises
     ------
     ValueError
-        With one line, where its pixels are not of 8 bits.
+        With one line, if the pixels are not 8-bit colors.
     """
     slide = slide_of(image)
     if slide is not None:
         return marks.crop_of(slide)
     array = _array(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] not in _CHANNELS:
-        raise ValueError(f"{image.name} holds no colours of 8 bits")
+        raise ValueError(f"{image.name} is not an 8-bit color image")
 
     def read(box: Box) -> Pixels:
         left, top, right, bottom = box
@@ -124,25 +124,25 @@ def _place(layer: Layer, image: Layer, corner: Sequence[float]) -> tuple[float, 
 SYMBOLS = ("disc", "square", "diamond", "triangle_up", "star", "cross", "x", "ring")
 
 TEXTS = 500
-"""Of more boxes or points than this, points have symbols only: text is slow to draw."""
+"""With more boxes or points than this, points have no text, which is slow to draw."""
 
 _FRAME = 0.05
 
 
 def symbol_of(number: int) -> str:
-    """Give a class's symbol."""
+    """Return the symbol of a class."""
     return SYMBOLS[number % len(SYMBOLS)] if number >= 0 else "vbar"
 
 
 def paint(layer: Layer, found: Classified) -> None:
-    """Write classes into a layer's features table, and colour it by them.
+    """Write classes into a layer's features table, and color it by class.
 
     Parameters
     ----------
     layer : Shapes or Points
-        What was classified; its other features stay.
+        The classified layer; its other features stay.
     found : Classified
-        In the layer's order.
+        Classes in the order of the layer.
     """
     layer.features = _table(layer, found)
     colours = [colour_of(number) for number in found.winners]
@@ -153,7 +153,7 @@ def paint(layer: Layer, found: Classified) -> None:
             layer.border_color = ["white"] * len(colours)
             layer.symbol = [symbol_of(number) for number in found.winners]
         else:
-            # The cell itself is to be seen, and its frame from afar.
+            # The cell stays visible, and its frame from a distance.
             layer.face_color = "transparent"
             layer.edge_color = colours
             layer.edge_width = _FRAME * _side(layer)
@@ -168,7 +168,7 @@ def paint(layer: Layer, found: Classified) -> None:
 
 
 def _side(layer: Any) -> float:
-    """Give the usual side of a layer's boxes, in its own pixels."""
+    """Return the median side of a layer's boxes, in its pixels."""
     spans = [np.ptp(np.asarray(corners)[:, -2:], axis=0) for corners in layer.data]
     return float(np.median(spans)) if spans else 1.0
 

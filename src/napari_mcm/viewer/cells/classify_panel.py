@@ -1,4 +1,4 @@
-"""Classifies boxes or points on an open image."""
+"""Classify boxes or points on an open image."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _CLASSIFY = (
-    "Classify each box or point in the background: the layer is coloured by class, and "
-    "its features table gets class, confidence and all probabilities"
+    "Classify each box or point in the background: colors the layer by class, and adds "
+    "class, confidence and all probabilities to its features table"
 )
 
 
 class ClassifyPanel(QGroupBox):
-    """Chooses classifier, image and cells, and shows what was found.
+    """Choose classifier, image and cells, and show the classes.
 
     Parameters
     ----------
     controller : CellsController
-        Which classifies.
+        Classifies cells.
     training : ClassifierController
-        Whose run is proposed.
+        Proposes its run.
     """
 
     def __init__(
@@ -55,22 +55,22 @@ class ClassifyPanel(QGroupBox):
         self._controller, self._training = controller, training
         self._images: list[Layer] = []
         self._marks: list[Layer] = []
-        self.run = PathField("Classifier", "A finished run of a classifier")
+        self.run = PathField("Classifier", "Finished run of a classifier")
         self.image = narrow(QComboBox())
-        self.image.setToolTip("A slide or a picture that is open")
+        self.image.setToolTip("Open slide or picture")
         self.marks = narrow(QComboBox())
-        self.marks.setToolTip(
-            "A layer of shapes, a box a cell, or of points, one a cell"
-        )
+        self.marks.setToolTip("Layer with one box or one point per cell")
         self.side = QSpinBox()
         self.side.setRange(4, 2048)
         self.side.setValue(MarkedCellsConfig.model_fields["side"].default)
         self.side.setSuffix(" px")
         self.side.setToolTip(
-            "Side of the box around a point, in the image's finest pixels: as large as "
-            "the pictures that the classifier was trained on show"
+            "Side of the box around a point, in pixels at full resolution; it should "
+            "match the pictures that the classifier was trained on"
         )
-        self.rim = OptionForm(ClassifyConfig, (("labels.box_margin", "Rim of boxes"),))
+        self.rim = OptionForm(
+            ClassifyConfig, (("labels.box_margin", "Margin of boxes"),)
+        )
         self.start = QPushButton("Classif&y")
         self.start.clicked.connect(self.classify)
         self.command = CommandMenu(
@@ -102,11 +102,11 @@ class ClassifyPanel(QGroupBox):
         column.addLayout(form)
         column.addWidget(self.rim)
         column.addLayout(buttons)
-        for part in (self.command.said, self.result):
+        for part in (self.command.feedback, self.result):
             column.addWidget(part)
 
     def refresh(self) -> None:
-        """Show what was found, and whether there is something to classify."""
+        """Show the classes, and update the button."""
         set_enabled_with_reason(self.start, _CLASSIFY, self._reason())
         marks = self._chosen(self.marks, self._marks)
         self.side.setEnabled(marks is None or is_points(marks))
@@ -116,12 +116,12 @@ class ClassifyPanel(QGroupBox):
         self.result.setVisible(found is not None)
 
     def classify(self) -> None:
-        """Classify what is marked."""
+        """Classify the marked cells."""
         if not self._missing():
             self._controller.classify(*self._asked())
 
     def as_command(self) -> Command:
-        """Give what the button would do, for the command line."""
+        """Return the command that does what the button would do."""
         if missing := self._missing():
             raise ValueError(f"{missing[0].upper()}{missing[1:]}")
         run, image, marks, side, margin = self._asked()
@@ -166,7 +166,7 @@ class ClassifyPanel(QGroupBox):
 
 
 def legend(found: Classified) -> str:
-    """Write the classes that were found, each with its colour and symbol's name."""
+    """Return the classes as rich text, each with its color and symbol."""
     lines = [
         f'<span style="color:{colour_of(number)}">■</span> {escape(text)} '
         f"({symbol_of(number)})"
@@ -178,7 +178,7 @@ def legend(found: Classified) -> str:
 
 
 def _fill(combo: QComboBox, before: list[Layer], now: list[Layer]) -> list[Layer]:
-    """List layers by name; the chosen one stays, else it is the newest."""
+    """List layers by name, and keep the choice; the newest where it is gone."""
     number = combo.currentIndex()
     chosen = before[number] if 0 <= number < len(before) else None
     combo.blockSignals(True)

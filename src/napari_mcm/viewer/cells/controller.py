@@ -1,4 +1,4 @@
-"""Classifies the cells that are marked on an open image."""
+"""Classify the cells that are marked on an open image."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _MODULES = ("torch", "timm", "napari_mcm.core.cells.annotated_slides")
 
 
 class CellsController:
-    """Classifies boxes and points in the background, and colours them.
+    """Classify boxes and points in the background, and color them.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
 
     Attributes
     ----------
     changed : Signal
         Other cells are classified.
     found : Classified or None
-        The newest ones.
+        The newest classes.
     """
 
     changed = Signal()
@@ -64,20 +64,20 @@ class CellsController:
     def classify(
         self, run: Path, image: Layer, layer: Layer, side: int, margin: float
     ) -> None:
-        """Classify what a layer marks on an image.
+        """Classify the cells that a layer marks on an image.
 
         Parameters
         ----------
         run : Path
-            Of a trained classifier.
+            Run of a trained classifier.
         image : Layer
             A slide or a picture.
         layer : Shapes or Points
-            What marks cells.
+            Marks the cells.
         side : int
-            Of boxes around points, in the image's pixels.
+            Side of boxes around points, in pixels of the image.
         margin : float
-            Rim around shapes, in parts of their side.
+            Margin around shapes, as a fraction of their side.
         """
         try:
             boxes = boxes_of(layer, image, side, margin)
@@ -95,7 +95,9 @@ class CellsController:
     def _take(self, layer: Layer, found: Classified) -> None:
         status = self.session.jobs.status
         if len(layer.data) != len(found.probabilities):
-            status.message = f"{layer.name} was changed meanwhile: classify it again"
+            status.message = (
+                f"{layer.name} was changed in the meantime: classify it again"
+            )
             return
         paint(layer, found)
         self.found = found
@@ -106,7 +108,7 @@ class CellsController:
 def classify_boxes(
     run: Path, crop: Crop, boxes: Sequence[Box], compute: ComputeConfig
 ) -> Job[Classified]:
-    """Classify boxes of an image; see the job of the same name in the core."""
+    """Classify boxes of an image; see the engine's job of the same name."""
     marked = yield from import_modules(_MODULES)
     with explain_out_of_memory(CELLS):
         found: Classified = yield from marked.classify_boxes(run, crop, boxes, compute)
@@ -114,33 +116,33 @@ def classify_boxes(
 
 
 _COMPARED = 20
-"""Boxes of a picture in which the file is compared with what the layer shows."""
+"""Boxes of a picture in which its file is compared with the layer."""
 
 
 def cells_command(
     session: Session, run: Path, image: Layer, layer: Layer, how: tuple[int, float]
 ) -> Command:
-    """Name the verb that classifies the very boxes that the widget would.
+    """Return the command that classifies the same boxes as the widget.
 
-    The boxes are written to a file first, which the command takes.
+    The boxes are first written to a file, which the command reads.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     run : Path
-        Of a trained classifier.
+        Run of a trained classifier.
     image : Layer
         A slide or a picture.
     layer : Shapes or Points
-        What marks cells.
+        Marks the cells.
     how : tuple of int and float
-        Side of boxes around points, and rim around shapes.
+        Side of boxes around points, and margin around shapes.
 
     Raises
     ------
     ValueError
-        With one line, where there is nothing marked, or the image is no file.
+        With one line, if nothing is marked, or the image is not a file.
     """
     boxes = boxes_of(layer, image, *how)
     crop_of(image)
@@ -161,7 +163,7 @@ def cells_command(
         run=run,
         marks=marks,
         out=base / f"{name}.{run.name}.geojson",
-        # The boxes have their rim already.
+        # The boxes have their margin already.
         box_margin=0.0,
         compute=preferences().compute,
         read=ReadConfig(mpp_override=metadata.mpp_override if metadata else None),
@@ -175,7 +177,7 @@ def _file_of(image: Layer) -> Path:
     if not path:
         raise ValueError(
             f"{image.name} is in memory only: save it as a picture and open that, so "
-            "that a command can name its file"
+            "that a command can read its file"
         )
     return Path(path).absolute()
 
@@ -185,18 +187,18 @@ def _behind(session: Session, marks: Path, keep: Callable[[], None]) -> None:
 
 
 def _compare(image: Layer, file: Path, boxes: Sequence[Box]) -> None:
-    """See that a picture's file holds what its layer shows: some are turned as read."""
+    """Check that a picture's file holds what its layer shows: some are rotated."""
     shown = crop_of(image)
     with open_slide(file) as slide:
         same, read = slide.size == size_of(image), crop_of_slide(slide)
         for box in boxes[:_COMPARED] if same else ():
-            # What cannot be read here cannot be there.
+            # A box that is unreadable here is unreadable there, too.
             with suppress(TileError):
                 same = same and np.array_equal(shown(box), read(box))
     if not same:
         raise ConfigError(
-            f"is not what the layer {image.name} shows: the copied command would "
-            "classify other pixels",
+            f"differs from the layer {image.name}: the copied command would classify "
+            "other pixels",
             file,
             "Save the layer as a PNG, open that and mark its cells",
         )

@@ -1,4 +1,4 @@
-"""The form of a classifier of cells: labelled images, its start, and all options."""
+"""The forms of a classifier of cells and of an ablation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from napari_mcm.viewer.training.controller import TrainingController
 SCRATCH = "scratch"
 
 MAIN: Labels = (
-    ("fit.learn", "Learn"),
+    ("fit.learn", "Train"),
     ("fit.steps", "Steps"),
-    ("fit.batch_size", "Images a step"),
-    ("fit.base_lr", "Rate at 256 images"),
+    ("fit.batch_size", "Batch size (images)"),
+    ("fit.base_lr", "Base LR (batch 256)"),
     ("fit.balance", "Rare classes"),
-    ("labels.validation", "Validate on"),
+    ("labels.validation", "Validation fraction"),
 )
 
 GROUPS = {
@@ -37,39 +37,39 @@ GROUPS = {
 }
 
 _WORDS = {
-    "fit.learn": {"full": "all weights", "probe": "a linear layer (probe)"},
+    "fit.learn": {"full": "all weights", "probe": "linear probe"},
     "fit.balance": {
         "weights": "weighted in the loss",
-        "sampling": "drawn as often",
-        "none": "as they are",
+        "sampling": "balanced sampling",
+        "none": "not balanced",
     },
 }
 
 DATA = (
-    "A folder a class, a folder a split (Train, TestA, …) of folders a class, BCCD's "
-    "frames with boxes, or a table (CSV) of path and label: type its path"
+    "One folder per class, or per split (Train, TestA, …) and class; BCCD's frames with "
+    "boxes; or a table (CSV) with path and label: enter its path"
 )
 
 _INIT = (
-    "scratch: the ViT below; mae:RUN: a pre-training; scratch:ENCODER: its network "
-    "without its weights; or any encoder: offline:…, a timm model's name, a run"
+    "scratch: the ViT below; mae:RUN: a pre-training; scratch:ENCODER: the network of "
+    "an encoder with random weights; or any encoder: offline:…, a timm model, a run"
 )
 
 
 class CellsForm(QWidget):
-    """What a classifier learns from, and how.
+    """Choose training data, initial weights and options of a classifier.
 
     Parameters
     ----------
     pretraining : TrainingController
-        Whose runs are offered to start from.
+        Offers its runs as initial weights.
 
     Attributes
     ----------
     more : QWidget
-        Folded forms of all other options, to be put below.
+        Collapsible forms of all other options, to be placed below.
     changed : Signal
-        Something is chosen otherwise.
+        A choice has changed.
     """
 
     changed = Signal()
@@ -99,12 +99,12 @@ class CellsForm(QWidget):
         self._offer()
 
     def config(self, out: Path | None = None) -> ClassifyConfig:
-        """Give what the form says.
+        """Return the options of the form.
 
         Parameters
         ----------
         out : Path, optional
-            The run's folder.
+            Run folder.
 
         Raises
         ------
@@ -118,14 +118,14 @@ class CellsForm(QWidget):
         return make_config(ClassifyConfig, values, self.options.labels)
 
     def beside(self) -> Path | None:
-        """Give a path beside which runs go: not into the folder that is read."""
+        """Return the path beside which runs are proposed: the training data."""
         return self.data.path
 
     def missing(self) -> str:
-        """Say what is still to be chosen; empty where nothing is."""
+        """Name what is still to be chosen; empty where nothing is."""
         if self.data.path is None:
             return "No labelled images are chosen"
-        return "" if self.init.spec else "Nothing to start from is chosen"
+        return "" if self.init.spec else "No initial weights are chosen"
 
     def _offer(self) -> None:
         if (run := self._pretraining.run) is not None:
@@ -137,28 +137,29 @@ class CellsForm(QWidget):
 
 ABLATION_MAIN: Labels = (
     ("arms", "&Arms"),
-    ("percent", "Par&ts (%)"),
+    ("percent", "Label frac&tions (%)"),
     ("seeds", "See&ds"),
     ("test_split", "Test split"),
-    ("fit.steps", "&Steps of each"),
-    ("fit.batch_size", "Images a step"),
+    ("fit.steps", "&Steps each"),
+    ("fit.batch_size", "Batch size (images)"),
 )
 
 _HOW = (
-    "Arms and parts are separated by ; — scratch; mae:RUN; offline:efficientnet_lite0. "
-    "With a mae:RUN, scratch is the same network without its weights."
+    "Separate arms and label fractions by ; — scratch; mae:RUN; "
+    "offline:efficientnet_lite0. With a mae:RUN, scratch is the same network with random "
+    "weights."
 )
 
 
 class AblationForm(QWidget):
-    """What is compared on what.
+    """Choose initial weights, training data and options of an ablation.
 
     Attributes
     ----------
     more : QWidget
-        Folded forms of all other options, to be put below.
+        Collapsible forms of all other options, to be placed below.
     changed : Signal
-        Something is chosen otherwise.
+        A choice has changed.
     """
 
     changed = Signal()
@@ -184,12 +185,12 @@ class AblationForm(QWidget):
         self._edited()
 
     def config(self, out: Path | None = None) -> AblationConfig:
-        """Give what the form says.
+        """Return the options of the form.
 
         Parameters
         ----------
         out : Path, optional
-            The ablation's folder.
+            Folder of the ablation.
 
         Raises
         ------
@@ -201,11 +202,11 @@ class AblationForm(QWidget):
         return self._make(out)
 
     def beside(self) -> Path | None:
-        """Give a path beside which ablations go: not into the folder that is read."""
+        """Return the path beside which ablations are proposed: the training data."""
         return self.data.path
 
     def missing(self) -> str:
-        """Say what is still to be chosen; empty where nothing is."""
+        """Name what is still to be chosen; empty where nothing is."""
         return "" if self.data.path is not None else "No labelled images are chosen"
 
     def _make(self, out: Path | None) -> AblationConfig:

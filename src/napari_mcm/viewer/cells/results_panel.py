@@ -1,4 +1,4 @@
-"""What a trained classifier scores: figures, and its confusion matrix."""
+"""Show the scores of classifiers and the tables of ablations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FIGURES = {
 
 
 class CellsResultsPanel(QWidget):
-    """Scores on the validation images, beside what a majority vote would reach.
+    """Show scores on validation images, beside the majority-class baseline.
 
     Parameters
     ----------
     controller : ClassifierController
-        Whose run.
+        Has the run.
     """
 
     def __init__(self, controller: ClassifierController) -> None:
@@ -42,7 +42,7 @@ class CellsResultsPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the present run."""
+        """Show the current run."""
         run = self._controller.run
         self.text.setText(describe(run.scores) if run is not None else "")
         self.text.setVisible(run is not None)
@@ -53,9 +53,9 @@ class CellsResultsPanel(QWidget):
 
 
 def describe(scores: Mapping[str, Any]) -> str:
-    """Say what a classifier scores: ``Validation: accuracy 0.900 (majority 0.400)``."""
+    """Return scores as text: ``Validation: accuracy 0.900 (majority 0.400)``."""
     if not scores:
-        return "Nothing was kept to validate on."
+        return "There are no validation images."
     values, vote = scores.get("scores", {}), scores.get("majority", {})
     parts = []
     for name, title in _FIGURES.items():
@@ -64,31 +64,31 @@ def describe(scores: Mapping[str, Any]) -> str:
             parts.append(f"{title} {values[name]:.3f}{beside}")
     text = f"Validation: {', '.join(parts)}."
     few = ", ".join(scores.get("unreliable", []))
-    return text + (f" Under 10 images, so it says nothing: {few}." if few else "")
+    return text + (f" Unreliable, with fewer than 10 images: {few}." if few else "")
 
 
 _HEIGHT = 260
 
 
 class AblationResultsPanel(QWidget):
-    """Shows an ablation, finished or not.
+    """Show an ablation, finished or not.
 
     Parameters
     ----------
     controller : AblationController
-        Which reads it.
+        Reads ablations.
     """
 
     def __init__(self, controller: AblationController) -> None:
         super().__init__()
         self._controller = controller
-        self.folder = PathField("Ablation", "The folder of an ablation")
+        self.folder = PathField("Ablation", "Folder of an ablation")
         self.show_it = QPushButton("Sh&ow")
         self.show_it.clicked.connect(self.read)
         self.about = note()
         self.table = QTextBrowser()
         self.table.setAccessibleName("Table of the ablation")
-        self.table.setToolTip("ablation.md of its folder; ablation.csv has each cell")
+        self.table.setToolTip("The file ablation.md; ablation.csv has each classifier")
         self.table.setLineWrapMode(QTextBrowser.LineWrapMode.NoWrap)
         self.table.setMinimumWidth(100)
         self.table.setFixedHeight(_HEIGHT)
@@ -108,7 +108,7 @@ class AblationResultsPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the present ablation as far as it is."""
+        """Show the current ablation, finished or not."""
         run = self._controller.run
         for part in (self.about, self.table):
             part.setVisible(run is not None)

@@ -1,7 +1,4 @@
-"""What lies in run folders of masked autoencoders, classifiers and ablations.
-
-Read without PyTorch, which is slow to start.
-"""
+"""Read run folders of classifiers and ablations, without PyTorch."""
 
 from __future__ import annotations
 
@@ -18,16 +15,16 @@ _ABLATION_KEYS = {"arms", "percent", "fit"}
 
 @dataclass(frozen=True)
 class AblationRun:
-    """An ablation as far as it has come.
+    """Hold an ablation, finished or not.
 
     Attributes
     ----------
     path : Path
-        Its folder.
+        Folder of the ablation.
     table : str
         Its table as Markdown.
     figures : mapping
-        Titles to pictures.
+        Titles of figures to their files.
     """
 
     path: Path
@@ -35,20 +32,20 @@ class AblationRun:
     figures: Mapping[str, Path] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """Say how far it is."""
+        """Return the progress in one line."""
         done, asked = _done_and_asked(self.path)
         return f"{done:,} of {asked:,} classifiers done"
 
 
 def classifier_state(folder: Path) -> RunState:
-    """Tell whether a folder is free for a classifier, or what it holds."""
+    """Return whether a folder is free for a classifier, or what it holds."""
     return run_state(folder, CLASSIFIER_KEYS, steps_done)
 
 
 def ablation_state(folder: Path) -> RunState:
-    """Tell whether a folder is free for an ablation, or what it holds.
+    """Return whether a folder is free for an ablation, or what it holds.
 
-    One that is done takes more parts, seeds and arms: it is as good as free.
+    A finished one counts as free: more arms, fractions and seeds can be added.
     """
     state = run_state(folder, _ABLATION_KEYS, lambda _: "")
     if state.kind not in ("unfinished", "finished"):
@@ -57,14 +54,14 @@ def ablation_state(folder: Path) -> RunState:
     if done < asked:
         text = f"Holds an ablation, {done:,} of {asked:,} classifiers done."
         return RunState("unfinished", text)
-    text = f"Holds {done:,} classifiers: other arms, parts or seeds are added to them."
+    text = f"Holds {done:,} classifiers: other arms, fractions or seeds are added."
     return RunState("free", text)
 
 
 def ablation_options(folder: Path) -> dict[str, Any]:
-    """Give the options of an ablation that was begun, with its folder."""
+    """Return the options of an existing ablation, with its folder."""
     config = read_config(folder)
-    # The fingerprint of its images is kept beside them.
+    # The fingerprint of the images is no option.
     config.pop("images", None)
     return {**config, "out": folder}
 
@@ -77,7 +74,7 @@ def _done_and_asked(folder: Path) -> tuple[int, int]:
 
 
 def read_ablation(folder: Path) -> AblationRun | None:
-    """Read what an ablation has written so far; None where there is nothing."""
+    """Read the results of an ablation so far; None where there are none."""
     try:
         table = (folder / "ablation.md").read_text(encoding="utf-8")
     except OSError:

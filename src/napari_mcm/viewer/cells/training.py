@@ -1,4 +1,4 @@
-"""What one *MAE & cells* widget works on: its pre-training and its classifier."""
+"""Train classifiers of cells and run ablations, and keep their results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class ClassifierController(TrainingController):
-    """Trains classifiers of cells, and keeps their curves and results.
+    """Train classifiers of cells, and keep their curves and results.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     run: TrainedRun | None
@@ -35,13 +35,13 @@ class ClassifierController(TrainingController):
         super().__init__(session, "classifier", CLASSIFIERS)
 
     def start(self, config: ClassifyConfig) -> None:
-        """Train a classifier, into a new run."""
+        """Start a new training."""
         assert config.out is not None
         title = f"Training a classifier from {config.init}"
         self._start(title, lambda: classify_run(config), config.out)
 
     def resume(self, folder: Path) -> None:
-        """Go on with an unfinished run."""
+        """Resume an unfinished run."""
         self._resume(lambda: resume_classifier(folder), folder)
 
     def read(self, folder: Path) -> TrainedRun | None:
@@ -50,12 +50,12 @@ class ClassifierController(TrainingController):
 
 
 class AblationController(TrainingController):
-    """Runs ablations, and keeps their tables; curves are of the present classifier.
+    """Run ablations, and keep their tables; curves show the current classifier.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     run: AblationRun | None
@@ -64,18 +64,18 @@ class AblationController(TrainingController):
         super().__init__(session, "ablation", ABLATIONS)
 
     def start(self, config: AblationConfig) -> None:
-        """Run what is not done yet."""
+        """Train the classifiers that are not finished."""
         assert config.out is not None
         self._start("Ablation", lambda: ablate_run(config), config.out)
 
     def resume(self, folder: Path) -> None:
-        """Go on with an unfinished one, by its own options."""
+        """Resume an unfinished ablation, with its own options."""
         self._in_background(
             "options", lambda: read_options(folder), lambda config: self.start(config)
         )
 
     def read(self, folder: Path) -> AblationRun | None:
-        """Read what is written so far, in the background."""
+        """Read the results so far, in the background."""
         return read_ablation(folder)
 
     def _measured(self, metrics: Metrics) -> None:
@@ -90,7 +90,7 @@ class AblationController(TrainingController):
 
 
 def read_options(folder: Path) -> AblationConfig:
-    """Give the options of an ablation that was begun.
+    """Return the options of an existing ablation.
 
     Raises
     ------
@@ -108,7 +108,7 @@ _ABLATION = (*_CLASSIFIER, "napari_mcm.core.studies.ablation")
 
 
 def classify_run(config: ClassifyConfig) -> Job[Path]:
-    """Train a classifier; returns the run's folder."""
+    """Train a classifier, and return the run's folder."""
     module = yield from import_modules(_CLASSIFIER)
     with explain_out_of_memory(LABELLED, config, config.out):
         result = yield from module.classify(reserve_gui_core(config))
@@ -116,7 +116,7 @@ def classify_run(config: ClassifyConfig) -> Job[Path]:
 
 
 def resume_classifier(folder: Path) -> Job[Path]:
-    """Go on with a classifier; returns its folder."""
+    """Resume a classifier, and return its folder."""
     module = yield from import_modules(_CLASSIFIER)
     with explain_out_of_memory(LABELLED, read_config(folder), folder):
         result = yield from module.resume_classify(folder)
@@ -124,7 +124,7 @@ def resume_classifier(folder: Path) -> Job[Path]:
 
 
 def ablate_run(config: AblationConfig) -> Job[Path]:
-    """Run what is not done yet of an ablation; returns its folder."""
+    """Run the unfinished part of an ablation, and return its folder."""
     module = yield from import_modules(_ABLATION)
     with explain_out_of_memory(LABELLED, config, config.out):
         result = yield from module.ablate(reserve_gui_core(config))

@@ -1,4 +1,4 @@
-"""What one *Fine-tune* widget works on: a training, its curves, and what came of it."""
+"""Fine-tune encoders, and compare them on the open slide."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import (
     SLOTS,
     FeatureRequest,
-    Loaded,
+    LoadedFeatures,
     compute_features,
 )
 from napari_mcm.viewer.app.out_of_memory import WINDOWS, explain_out_of_memory
-from napari_mcm.viewer.app.persistence import RUNS
+from napari_mcm.viewer.app.persistence import RUNS, writable_base
+from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.finetune.run import FinetuneRun, read_run
 from napari_mcm.viewer.layers.metadata import SlideMetadata
+from napari_mcm.viewer.qt.patch_fields import encoder_label, folder_name
 from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.imports import LEARNING, import_modules
 from napari_mcm.viewer.training.run_folder import read_config
@@ -31,12 +34,12 @@ if TYPE_CHECKING:
 
 
 class FinetuneController(TrainingController):
-    """Starts the jobs of the *Fine-tune* widget and keeps what came of them.
+    """Fine-tune encoders, and keep their curves and results.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     run: FinetuneRun | None
@@ -45,31 +48,33 @@ class FinetuneController(TrainingController):
         super().__init__(session, "finetune", RUNS)
 
     def start(self, config: FinetuneConfig) -> None:
-        """Fine-tune, into a new run."""
+        """Start a new fine-tuning."""
         assert config.out is not None
         title = f"Fine-tuning {config.student}"
         ready = self.session.disk.wait
         self._start(title, lambda: finetune_run(config, ready), config.out)
 
     def resume(self, folder: Path) -> None:
-        """Go on with an unfinished run."""
+        """Resume an unfinished run."""
         self._resume(lambda: resume_run(folder), folder)
 
     def read(self, folder: Path) -> FinetuneRun | None:
         """Read a finished run, in the background; None where there is none."""
         return read_run(folder)
 
-    def compare(self, requests: list[FeatureRequest]) -> None:
-        """Compute features of the present slide before and after, and show them.
+    def compare(self, with_teacher: bool) -> None:
+        """Compute features of the open slide before and after, and show them.
 
         Parameters
         ----------
-        requests : list of FeatureRequest
-            By the student as it was, by the fine-tuned one, and by the teacher if asked.
+        with_teacher : bool
+            Whether to compute those of the teacher, too.
         """
-        slide = self.session.slide
-        if slide is None or self.is_busy():
+        run, slide = self.run, self.session.slide
+        if run is None or slide is None or self.is_busy():
             return
+        specs = (run.student, str(run.path), run.teacher if with_teacher else "")
+        requests = [self._request(spec, run.grid) for spec in specs if spec]
         name = SlideMetadata.of_layer(slide)
         self.session.jobs.start(
             f"Features of {name.name if name else 'the slide'}, before and after",
@@ -77,13 +82,29 @@ class FinetuneController(TrainingController):
             lambda found: self._compared(slide, found),
         )
 
+    def _request(self, spec: str, grid: GridConfig) -> FeatureRequest:
+        session, metadata = self.session, self.session.metadata
+        assert metadata is not None
+        slide, chosen = Path(metadata.path), preferences()
+        return FeatureRequest(
+            slide,
+            metadata.mpp_override,
+            spec,
+            encoder_label(spec),
+            grid,
+            (chosen.output_folder or writable_base(slide)) / folder_name(spec),
+            mask=session.tissue.drawn_mask(session.slide),
+            compute=chosen.compute,
+            beside=True,
+        )
+
     def _trained(self, folder: Path) -> None:
         self.session.jobs.status.message = f"Fine-tuned: {folder}"
-        # Its encoder is offered by the other widgets from now on.
-        self.session.recent.look()
+        # The other widgets offer its encoder from now on.
+        self.session.recent.reload()
         self.show_run(folder)
 
-    def _compared(self, slide: Layer, found: list[Loaded]) -> None:
+    def _compared(self, slide: Layer, found: list[LoadedFeatures]) -> None:
         for slot, loaded in zip(SLOTS, found, strict=False):
             self.session.set_features(slide, slot, loaded)
         shown = "Before, after and teacher" if len(found) > 2 else "Before and after"
@@ -93,19 +114,18 @@ class FinetuneController(TrainingController):
             status.message += ": click on the slide"
 
 
-# Seconds to import: apart, so that a cancel acts at once.
 _TRAINING = (*LEARNING, "timm", "napari_mcm.core.mcm.finetune")
 
 
 def finetune_run(config: FinetuneConfig, ready: Callable[[], None]) -> Job[Path]:
-    """Fine-tune on slides, or on those in folders; returns the run's folder.
+    """Fine-tune on slides, or on those in folders, and return the run's folder.
 
     Parameters
     ----------
     config : FinetuneConfig
         All options.
     ready : callable
-        Waits until masks that were drawn are written.
+        Waits until drawn masks are written.
     """
     from napari_mcm.core.slides.find import find_slides
 
@@ -119,15 +139,15 @@ def finetune_run(config: FinetuneConfig, ready: Callable[[], None]) -> Job[Path]
 
 
 def resume_run(folder: Path) -> Job[Path]:
-    """Go on with a run; returns its folder."""
+    """Resume a run, and return its folder."""
     module = yield from import_modules(_TRAINING)
     with explain_out_of_memory(WINDOWS, read_config(folder), folder):
         result = yield from module.resume_finetune(folder)
     return Path(result.run_dir)
 
 
-def compute_several(requests: Sequence[FeatureRequest]) -> Job[list[Loaded]]:
-    """Compute features by several encoders, one after the other."""
+def compute_several(requests: Sequence[FeatureRequest]) -> Job[list[LoadedFeatures]]:
+    """Compute features with several encoders, one after the other."""
     found = []
     for request in requests:
         found.append((yield from compute_features(request)))

@@ -1,4 +1,4 @@
-"""The form of a fine-tuning: slides, encoders, and every option of the engine."""
+"""The form of a fine-tuning: slides, encoders, and all options of the engine."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from napari_mcm.viewer.training.slide_picker import SlidePicker
 MAIN: Labels = (
     ("preset", "Prese&t"),
     ("optimiser.epochs", "Epochs"),
-    ("optimiser.batch_windows", "Windows a step"),
+    ("optimiser.batch_windows", "Batch size (windows)"),
     ("context.s", "Window (patches)"),
-    ("context.mask_ratio", "Mas&ked part"),
-    ("held_out.validation", "Kept out"),
+    ("context.mask_ratio", "Mas&k ratio"),
+    ("held_out.validation", "Held-out fraction"),
 )
 GROUPS = {
     "context": "Context window",
     "target": "Targets",
     "optimiser": "Optimiser",
-    "held_out": "Kept out and probed",
+    "held_out": "Held out and probes",
     "compute": "Device and precision",
     "": "Reading and saving",
 }
-"""Folded forms: the first part of an option's name, and a title."""
+"""Groups of options by the first part of their names, and their titles."""
 _ELSEWHERE = {
     *("preset", "slides", "student", "teacher", "out", "read.mpp_override"),
     *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
 }
 _WORDS = {
     "preset": {
-        None: "our defaults",
+        None: "defaults",
         "recommended": "recommended (pinned)",
         "mcm-kd": "mcm-kd: masked context",
-        "paper": "paper: the article's letter",
-        "adabn": "adabn: statistics alone",
-        "distill": "distill: context none",
+        "paper": "paper: as published",
+        "adabn": "adabn: statistics only",
+        "distill": "distill: no context",
         "self": "self: no teacher",
-        "shuffled": "shuffled: no layout",
+        "shuffled": "shuffled: random layout",
         "head": "head: frozen student",
         "cosine": "cosine loss",
     }
@@ -54,19 +54,19 @@ _WORDS = {
 
 
 class FinetuneForm(QWidget):
-    """What is fine-tuned on what, and how.
+    """Choose slides, encoders and options of a fine-tuning.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
 
     Attributes
     ----------
     more : QWidget
-        Folded forms of all other options, to be put below.
+        Collapsible forms of all other options, to be placed below.
     changed : Signal
-        Something is chosen otherwise.
+        A choice has changed.
     """
 
     changed = Signal()
@@ -87,7 +87,7 @@ class FinetuneForm(QWidget):
             field.editTextChanged.connect(lambda _: self.changed.emit())
         connect(session.recent.changed, self._offer)
         self._offer()
-        session.recent.look()
+        session.recent.reload()
         connect(self.slides.changed, self._edited)
         connect(session.patches_changed, self._edited)
         self.options.main.changed.connect(self._option_edited)
@@ -106,12 +106,12 @@ class FinetuneForm(QWidget):
         column.addWidget(self.patches)
 
     def config(self, out: Path | None = None) -> FinetuneConfig:
-        """Give what the form says.
+        """Return the options of the form.
 
         Parameters
         ----------
         out : Path, optional
-            The run's folder.
+            Run folder.
 
         Raises
         ------
@@ -144,11 +144,11 @@ class FinetuneForm(QWidget):
         return make_config(FinetuneConfig, values, self.options.labels)
 
     def beside(self) -> Path | None:
-        """Give a path whose folder is the slides' own, to put runs into."""
+        """Return a path in the folder of the slides, beside which runs are proposed."""
         return self.slides.beside()
 
     def missing(self) -> str:
-        """Say what is still to be chosen; empty where nothing is."""
+        """Name what is still to be chosen; empty where nothing is."""
         try:
             self.slides.chosen()
         except ValueError as error:
@@ -156,7 +156,7 @@ class FinetuneForm(QWidget):
         return ""
 
     def show_preset(self, preset: str | None) -> None:
-        """Show what a preset sets; what none sets stays as it is."""
+        """Show the options of a preset; options of no preset stay as they are."""
         config = FinetuneConfig.model_validate({"preset": preset})
         self.options.show_config(config, _preset_options())
         if preset is not None and "teacher" in PRESETS[preset]:

@@ -1,4 +1,4 @@
-"""What lies in a run folder of `finetune`, read without PyTorch."""
+"""Read a run folder of `finetune`, without PyTorch, which is slow to import."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _KEYS = {"student", "teacher", "context"}
 
 @dataclass(frozen=True)
 class FinetuneRun:
-    """A finished fine-tuning.
+    """Hold a finished fine-tuning.
 
     Attributes
     ----------
     path : Path
-        Its folder, which names the fine-tuned encoder, too.
+        Folder of the run, which names the fine-tuned encoder, too.
     student, teacher : str
-        What it began with, and what it learned from; the teacher is "" where that is
-        the student, too.
+        Encoder before fine-tuning, and encoder of the targets; the teacher is "" where
+        it is the student itself.
     grid : GridConfig
-        How patches were laid, at the resolution that was settled on.
+        Grid of patches, at the resolution of the training.
     summary : mapping
-        How it ended.
+        Final figures.
     """
 
     path: Path
@@ -41,17 +41,17 @@ class FinetuneRun:
     summary: Mapping[str, Any]
 
     def describe(self) -> str:
-        """Say in a line what came of it."""
+        """Return the result in one line."""
         first, last = self.summary.get("loss_first"), self.summary.get("loss_last")
         windows = self.summary.get("windows", 0)
-        text = f"{windows:,} windows learned from"
+        text = f"{windows:,} training windows"
         if isinstance(first, float) and isinstance(last, float):
             text += f", loss {first:.3f} → {last:.3f}"
         return text
 
 
 def state_of(folder: Path) -> RunState:
-    """Tell whether a folder is free for a run, or what it holds."""
+    """Return whether a folder is free for a run, or what it holds."""
     return run_state(folder, _KEYS, _done)
 
 
@@ -72,10 +72,10 @@ def read_run(folder: Path) -> FinetuneRun | None:
 
 
 def _grid(config: Mapping[str, Any], summary: Mapping[str, Any]) -> GridConfig:
-    """Read how patches were laid; as by default where the file is damaged."""
+    """Read the grid of patches; the default where the file is damaged."""
     laid = config.get("grid")
     chosen = dict(laid) if isinstance(laid, dict) else {}
-    # What was settled on for the slides that were learned from.
+    # An automatic resolution was chosen for the training slides.
     if isinstance(mpp := summary.get("mpp"), float):
         chosen["mpp"] = mpp
     try:

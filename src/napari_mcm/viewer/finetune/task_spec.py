@@ -1,4 +1,4 @@
-"""Where a training goes, and the button that starts it or goes on with it."""
+"""Describe fine-tuning to the start panel."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from napari_mcm.viewer.training.start_panel import TrainingTaskSpec
 FINETUNE = TrainingTaskSpec(
     verb="finetune",
     button="Fine-t&une",
-    tip="Fine-tune the student in the background; it can be cancelled and gone on with",
+    tip="Fine-tune the student in the background; you can cancel and resume",
     folder="finetune",
-    holds="Where figures and the new encoder go",
+    holds="Metrics, figures and the new encoder are written here",
     recent=RUNS,
     state_of=state_of,
     command=finetune_command,

@@ -1,4 +1,4 @@
-"""The dock widget *Fine-tune*: from slides to an encoder that knows them."""
+"""The dock widget *Fine-tune*: fine-tune an encoder on slides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABS = ("Set up", "Windows", "Run")
 
 
 class FinetuneWidget(DockedWidget):
-    """Fine-tunes in the background, shows how it goes, and what came of it.
+    """Fine-tune in the background, and show curves and results.
 
     Parameters
     ----------
@@ -44,10 +44,11 @@ class FinetuneWidget(DockedWidget):
         )
         self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
         connect(self.controller.series_changed, self._show_run)
+        self.results.compare_requested.connect(self.controller.compare)
         self._was_busy = False
 
     def _show_run(self) -> None:
-        """Turn to the curves when a training begins, and leave the tab alone then."""
+        """Show the curves when a training starts, and only then."""
         busy = self.session.jobs.status.busy
         if self._was_busy != busy or not busy:
             self.tabs.setCurrentIndex(TABS.index("Run"))

@@ -1,4 +1,4 @@
-"""Context windows as a training would lay them now, and one of them with its mask."""
+"""Preview the context windows of a training, and one of them with its mask."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ WINDOWS, MASKED = "context windows", "masked window"
 
 _WAIT_MS = 300
 
-# Pale and dark, as of patches: one of them is seen on any tissue.
+# Pale and dark: one of them is visible on any tissue.
 _CHEQUERS = ((1.0, 0.85, 0.4, 0.35), (0.0, 0.0, 0.2, 0.5))
 
 _HATCH = ((1.0, 1.0, 1.0, 0.9), (0.0, 0.0, 0.0, 0.9))
 
 _CELL = 24
-"""Pixels of a patch's side in the picture of what is masked."""
+"""Side of a patch in the picture of masked patches, in pixels."""
 
 _THUMB = 64
 
@@ -50,18 +50,18 @@ _LEAST_PX = 300.0
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """An epoch's windows on one slide.
+    """Hold the windows of one epoch on one slide.
 
     Attributes
     ----------
     config : FinetuneConfig
-        They were laid by.
+        Options that the windows follow from.
     refs : list of WindowRef
-        In the order in which they are learned from.
+        Training windows in their order.
     held_out : int
-        Windows kept out of training.
+        Number of held-out windows.
     overlay : Overlay or None
-        Those of the first placement, chequered.
+        Windows of the first placement, as a checkerboard.
     """
 
     config: FinetuneConfig
@@ -70,31 +70,31 @@ class Plan:
     overlay: Overlay | None
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Return a summary in one line."""
         if not self.refs:
-            return "No window holds enough tissue: take a smaller one."
+            return "No window has enough tissue: use a smaller one."
         side, grid = self.config.context.s, self.refs[0].grid
         text = (
             f"{len(self.refs):,} windows of {side}×{side} patches, "
-            f"{side * grid.patch_um:,.4g}\u00a0µm wide, an epoch of this slide"
+            f"{side * grid.patch_um:,.4g}\u00a0µm wide, per epoch of this slide"
         )
-        return text + (f"; {self.held_out:,} are kept out." if self.held_out else ".")
+        return text + (f"; {self.held_out:,} are held out." if self.held_out else ".")
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One window, as the student sees it.
+    """Hold one window, as the student sees it.
 
     Attributes
     ----------
     overlay : Overlay
-        Where it lies; masked patches are hatched.
+        Layer of the window; masked patches are hatched.
     picture : ndarray of uint8, shape (h, w, 3)
-        Its patches as they are turned, masked ones hatched.
+        Its patches with their augmentation, masked ones hatched.
     centre, side
-        Where to look, in level-0 pixels.
+        Center (x, y) and side, in level-0 pixels.
     text : str
-        What it holds, for people.
+        Summary for people.
     """
 
     overlay: Overlay
@@ -105,26 +105,26 @@ class Shown:
 
 
 class WindowPreview:
-    """Lays windows on the present slide in the background, and shows them.
+    """Place windows on the open slide in the background, and show them.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     make : callable
-        Gives the options as they are now; raises ValueError with one line.
+        Returns the current options; raises ValueError with one line.
 
     Attributes
     ----------
     changed : Signal
-        Plan, window or problem is another one.
+        Plan, window or problem has changed.
     """
 
     changed = Signal()
 
     def __init__(self, session: Session, make: Callable[[], FinetuneConfig]) -> None:
         self._session, self._make = session, make
-        self._work = Background()
+        self._work = Background("context windows")
         self._masks: WeakKeyDictionary[Layer, tuple[TissueConfig, TissueMask]]
         self._masks = WeakKeyDictionary()
         self._soon = QTimer()
@@ -138,7 +138,7 @@ class WindowPreview:
         self._next = 0
 
     def show(self, on: bool) -> None:
-        """Show windows and keep them up to date, or take them away."""
+        """Show windows and keep them up to date, or hide them."""
         self.on = on
         if on:
             self._lay()
@@ -149,12 +149,12 @@ class WindowPreview:
         self._clear("")
 
     def update(self) -> None:
-        """Lay windows anew, soon: several changes at a time are one."""
+        """Place windows again, soon: several changes at a time count as one."""
         if self.on:
             self._soon.start()
 
     def another(self) -> None:
-        """Show the next window that would be learned from, and look at it."""
+        """Show the next training window, and center the view on it."""
         layer, plan = self._session.slide, self.plan
         if layer is None or plan is None or not plan.refs:
             return
@@ -168,7 +168,7 @@ class WindowPreview:
         )
 
     def wait(self) -> None:
-        """Wait until what was asked for is done, told or not."""
+        """Wait until the pending work is done."""
         self._work.wait()
 
     def _lay(self) -> None:
@@ -192,8 +192,8 @@ class WindowPreview:
         )
 
     def _known(self, layer: Layer | None) -> Any:
-        """Give the mask that is drawn or was found, with what it was found by."""
-        drawing = self._session.tissue.drawing(layer)
+        """Return the drawn or found mask, with the options it was found with."""
+        drawing = self._session.tissue.mask_of(layer)
         if drawing is not None:
             return None, drawing.mask
         return None if layer is None else self._masks.get(layer)
@@ -240,12 +240,12 @@ def _planned(
 
 
 def plan_windows(slide: Slide, mask: TissueMask, config: FinetuneConfig) -> Plan:
-    """Lay the first epoch's windows on a slide, as the training does.
+    """Place the first epoch's windows on a slide, as the training does.
 
     Raises
     ------
     McmError
-        If no patches can be laid, or all would be kept out.
+        If there is no patch, or all would be held out.
     """
     from napari_mcm.core.grid import common_mpp
     from napari_mcm.core.mcm.windows import Source, hold_out_blocks, plan_epoch
@@ -272,14 +272,14 @@ def _chequered(refs: list[WindowRef], s: int) -> Overlay | None:
 
 
 def _corner(ref: WindowRef) -> NDArray[np.int64]:
-    """Give row and column on the lattice of a window's first place."""
+    """Return the row and column of a window's upper left patch on the lattice."""
     places = np.argwhere(ref.index >= 0)
     patch = ref.index[tuple(places[0])]
     return np.asarray(ref.grid.lattice[patch], np.int64) - places[0]
 
 
 def masked_window(ref: WindowRef, config: FinetuneConfig) -> Shown | None:
-    """Read a window as the training does, and draw what is masked in it."""
+    """Read a window as the training does, and draw its masked patches."""
     from napari_mcm.core.mcm.windows import read_window
 
     window = read_window(ref, config)
@@ -300,7 +300,9 @@ def masked_window(ref: WindowRef, config: FinetuneConfig) -> Shown | None:
     )
     side = s * max(width, height)
     hidden, seen = int(window.masked.sum()), int(window.visible.sum())
-    text = f"{hidden} of {hidden + seen} patches are masked; hatched, as is no tissue."
+    text = (
+        f"{hidden} of {hidden + seen} patches are masked. Hatched: masked or no tissue."
+    )
     centre = float(x + s * width / 2), float(y + s * height / 2)
     return Shown(overlay, _mosaic(window, s), centre, side, text)
 
@@ -318,7 +320,7 @@ def _mosaic(window: Any, s: int) -> NDArray[np.uint8]:
 
 
 def _hatched(side: int) -> NDArray[np.float32]:
-    """Draw a square with diagonal lines, dark beside pale, and nothing between."""
+    """Draw a square with diagonal lines, dark beside pale, transparent between."""
     across = np.add.outer(np.arange(side), np.arange(side)) % (side // 4)
     cell = np.full((side, side), np.nan, np.float32)
     cell[across == 0], cell[across == 1] = 1, 0
@@ -326,24 +328,22 @@ def _hatched(side: int) -> NDArray[np.float32]:
 
 
 _SHOW = (
-    "Draw the context windows of the first epoch, each in another shade than its "
-    "neighbours; they are laid anew in every epoch"
+    "Draw the context windows of the first epoch, as a checkerboard; every epoch "
+    "places them differently"
 )
 
-_ANOTHER = (
-    "Go to the next window that would be learned from; masked patches are hatched"
-)
+_ANOTHER = "Go to the next training window; masked patches are hatched"
 
 
 class WindowPreviewPanel(QWidget):
-    """Shows windows on the slide, and one of them as the student sees it.
+    """Show windows on the slide, and one of them as the student sees it.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     form : FinetuneForm
-        What is asked for.
+        Form with the options.
     """
 
     def __init__(self, session: Session, form: FinetuneForm) -> None:
@@ -368,11 +368,11 @@ class WindowPreviewPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show what is laid, and the window that is looked at."""
+        """Show the current windows, and the chosen one."""
         preview, shown = self.preview, self.preview.shown
-        text = "Tick the box to see which tissue is learned from, in which windows."
+        text = "Tick the box to see the training windows on the tissue."
         if preview.busy:
-            text = "Looking for tissue and laying windows…"
+            text = "Finding tissue and placing windows…"
         elif preview.problem:
             text = preview.problem
         elif preview.plan is not None:

@@ -1,4 +1,4 @@
-"""What is done on the shown slide, as commands: its tissue, the query, a run's attention."""
+"""Return reconstructions that the dock shows as commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def reconstruct_command(
     run: Path | None, picture: Path | None, asked: ReconstructionOptions
 ) -> Command:
-    """Name the verb that fills in a picture.
+    """Return the command that reconstructs a picture.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def reconstruct_command(
 
 
 def place_command(session: Session, controller: ReconstructController) -> Command:
-    """Name the verb that fills in the patch around a place of the shown slide.
+    """Return the command that reconstructs the patch around a place of the slide.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def place_command(session: Session, controller: ReconstructController) -> Comman
     if controller.folder is None:
         raise ValueError("No run is chosen")
     if controller.place is None:
-        raise ValueError("Click on the slide first: the command names the place")
+        raise ValueError("Click on the slide first: the command needs the place")
     out = output_folder(metadata) / f"{metadata.name}.reconstruction.png"
     read = ReadConfig(mpp_override=metadata.mpp_override)
     config = _reconstruction(

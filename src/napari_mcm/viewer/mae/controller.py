@@ -1,4 +1,4 @@
-"""What one *MAE & cells* widget works on: its pre-training and its classifier."""
+"""Pre-train masked autoencoders, and keep their curves."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class PretrainController(TrainingController):
-    """Pre-trains masked autoencoders, and keeps their curves.
+    """Pre-train masked autoencoders, and keep their curves.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     run: TrainedRun | None
@@ -35,14 +35,14 @@ class PretrainController(TrainingController):
         super().__init__(session, "mae", PRETRAININGS)
 
     def start(self, config: PretrainConfig) -> None:
-        """Pre-train, into a new run."""
+        """Start a new pre-training."""
         assert config.out is not None
         ready = self.session.disk.wait
         title = f"Pre-training a ViT ({config.model.model})"
         self._start(title, lambda: pretrain_run(config, ready), config.out)
 
     def resume(self, folder: Path) -> None:
-        """Go on with an unfinished run."""
+        """Resume an unfinished run."""
         self._resume(lambda: resume_pretraining(folder), folder)
 
     def read(self, folder: Path) -> TrainedRun | None:
@@ -54,14 +54,14 @@ _PRETRAINING = (*LEARNING_TIMM, "napari_mcm.core.mae.pretraining")
 
 
 def pretrain_run(config: PretrainConfig, ready: Callable[[], None]) -> Job[Path]:
-    """Pre-train on pictures and slides; returns the run's folder.
+    """Pre-train on pictures and slides, and return the run's folder.
 
     Parameters
     ----------
     config : PretrainConfig
-        All options; of slides folders, too.
+        All options; its slides may be folders.
     ready : callable
-        Waits until masks that were drawn are written.
+        Waits until drawn masks are written.
     """
     from napari_mcm.core.slides.find import find_slides
 
@@ -79,7 +79,7 @@ def pretrain_run(config: PretrainConfig, ready: Callable[[], None]) -> Job[Path]
 
 
 def resume_pretraining(folder: Path) -> Job[Path]:
-    """Go on with a pre-training; returns its folder."""
+    """Resume a pre-training, and return its folder."""
     module = yield from import_modules(_PRETRAINING)
     with explain_out_of_memory(IMAGES, read_config(folder), folder):
         result = yield from module.resume_pretrain(folder)

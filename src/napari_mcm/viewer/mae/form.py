@@ -1,4 +1,4 @@
-"""The form of a pre-training: pictures, slides, and every option of the engine."""
+"""The form of a pre-training: pictures, slides, and all options of the engine."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MAIN: Labels = (
     ("preset", "Prese&t"),
     ("model.model", "ViT"),
     ("model.image_size", "Image size (p&x)"),
-    ("images.tiles", "Tiles a side"),
-    ("masking.mask_ratio", "Mas&ked part"),
+    ("images.tiles", "Tiles per side"),
+    ("masking.mask_ratio", "Mas&k ratio"),
     ("recipe.epochs", "&Epochs"),
-    ("recipe.batch_size", "Images a step"),
-    ("recipe.base_lr", "Rate at 256 images"),
+    ("recipe.batch_size", "Batch size (images)"),
+    ("recipe.base_lr", "Base LR (batch 256)"),
     ("start", "Start from"),
 )
 GROUPS = {
@@ -43,10 +43,10 @@ _ELSEWHERE = {
 }
 _WORDS = {
     "preset": {
-        "reference": "reference: our defaults",
-        "experiment1": "experiment 1: 50 % hidden",
-        "experiment2": "experiment 2: 75 % hidden",
-        "experiment3": "experiment 3: 25 % hidden",
+        "reference": "reference: defaults",
+        "experiment1": "experiment 1: 50 % masked",
+        "experiment2": "experiment 2: 75 % masked",
+        "experiment3": "experiment 3: 25 % masked",
     },
     "model.model": {
         "tiny": "tiny: 192 wide",
@@ -56,31 +56,33 @@ _WORDS = {
     },
 }
 PICTURES = f"Pictures ({' '.join(f'*{ending}' for ending in ENDINGS)});;All files (*)"
-_TISSUE = "Learn from the tissue patches of slides, beside or in place of pictures"
+_TISSUE = "Train on tissue patches of slides, in addition to pictures or instead"
 
 
 class PretrainForm(QWidget):
-    """What is learned from, and how.
+    """Choose training data and options of a pre-training.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
 
     Attributes
     ----------
     more : QWidget
-        Folded forms of all other options, to be put below.
+        Collapsible forms of all other options, to be placed below.
     changed : Signal
-        Something is chosen otherwise.
+        A choice has changed.
     """
 
     changed = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.folder = PathField("Folder of pictures", "All pictures in it and below")
-        self.files = FilesField("Pictures", "Pictures, one after the other", PICTURES)
+        self.folder = PathField(
+            "Folder of pictures", "All pictures in the folder and its subfolders"
+        )
+        self.files = FilesField("Pictures", "Picture files", PICTURES)
         self.with_slides = QCheckBox("Tissue patches &of slides")
         self.with_slides.setToolTip(_TISSUE)
         self.slides = SlidePicker(session)
@@ -108,12 +110,12 @@ class PretrainForm(QWidget):
             column.addWidget(part)
 
     def config(self, out: Path | None = None) -> PretrainConfig:
-        """Give what the form says.
+        """Return the options of the form.
 
         Parameters
         ----------
         out : Path, optional
-            The run's folder.
+            Run folder.
 
         Raises
         ------
@@ -129,7 +131,7 @@ class PretrainForm(QWidget):
         return make_config(PretrainConfig, values, self.options.labels)
 
     def beside(self) -> Path | None:
-        """Give a path whose folder takes runs: never one that is learned from."""
+        """Return the path beside which runs are proposed, outside the training data."""
         if self.folder.path is not None:
             return self.folder.path
         if self.files.paths:
@@ -137,7 +139,7 @@ class PretrainForm(QWidget):
         return self.slides.beside() if self.with_slides.isChecked() else None
 
     def missing(self) -> str:
-        """Say what is still to be chosen; empty where nothing is."""
+        """Name what is still to be chosen; empty where nothing is."""
         if self.with_slides.isChecked():
             try:
                 self.slides.chosen()
@@ -147,7 +149,7 @@ class PretrainForm(QWidget):
         return "" if self._pictures() else "No pictures or slides are chosen"
 
     def show_preset(self, preset: str) -> None:
-        """Show what a preset sets, and our defaults of what others set."""
+        """Show the options of a preset, and defaults for options of other presets."""
         config = PretrainConfig.model_validate({"preset": preset})
         names = {
             f"{group}.{option}"

@@ -1,4 +1,4 @@
-"""A reconstruction that refreshes while a masked autoencoder is trained."""
+"""Show a reconstruction that refreshes while a masked autoencoder trains."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ if TYPE_CHECKING:
 
 
 EVERY_S = 3.0
-"""Seconds after which it is looked whether there is a new checkpoint."""
+"""Seconds between two checks for a new checkpoint."""
 
 
 class TrainingPreview:
-    """Looks at the newest checkpoint of the present pre-training, in its own thread.
+    """Reconstruct an image with the newest checkpoint, in a thread.
 
-    The training is not asked, and not waited for: what it has saved is read.
+    The training does not wait for it: only files are read.
 
     Parameters
     ----------
     controller : PretrainController
-        Whose training.
+        Has the folder of the training.
 
     Attributes
     ----------
     changed : Signal
         There is another reconstruction, or none.
-    look : Look or None
-        The newest one.
+    look : ReconstructedImage or None
+        The newest reconstruction.
     """
 
     changed = Signal()
 
     def __init__(self, controller: PretrainController) -> None:
         self._controller = controller
-        self.background = Background()
-        # On the processor: a graphics card belongs to the training.
+        self.background = Background("training preview")
+        # On the CPU: the training needs the GPU.
         self._looker = ReconstructionModelCache(
             ComputeConfig(device="cpu", precision="float32")
         )
@@ -83,7 +83,7 @@ class TrainingPreview:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look again, in the background."""
+        """Reconstruct again, in the background, where there are new weights."""
         folder, self._looked = self._controller.folder, time.monotonic()
         if folder is not None:
             self.background.submit(
@@ -91,7 +91,7 @@ class TrainingPreview:
             )
 
     def _work(self, folder: Path) -> ReconstructedImage | None:
-        """Look in the thread; None where nothing is saved."""
+        """Reconstruct, in the thread; None where nothing is saved."""
         if not has_weights(folder):
             return None
         if not self._looker.is_known(folder):
@@ -99,7 +99,7 @@ class TrainingPreview:
             self._made = self._looker.look(
                 folder, lambda c: self._read(folder, c), ReconstructionOptions()
             )
-        # Also what was made before: it may not have been taken, as this was asked for.
+        # Return an earlier one, too: newer work may have replaced its delivery.
         return self._made
 
     def _read(self, folder: Path, config: PretrainConfig) -> Source:
@@ -114,7 +114,7 @@ class TrainingPreview:
 
 
 class LookPictures(QWidget):
-    """Three pictures side by side, and the errors below."""
+    """Show three pictures side by side, and the errors below."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,12 +144,12 @@ class LookPictures(QWidget):
 
 
 class LivePreviewPanel(QWidget):
-    """The reconstruction that refreshes while the training runs.
+    """Show the reconstruction that refreshes while the training runs.
 
     Parameters
     ----------
     preview : TrainingPreview
-        Which makes it.
+        Makes the reconstruction.
     """
 
     def __init__(self, preview: TrainingPreview) -> None:
@@ -165,14 +165,14 @@ class LivePreviewPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the newest one."""
+        """Show the newest reconstruction."""
         look = self._preview.look
         self.pictures.show_look(look)
         self.about.setText(
             "A reconstruction appears with the first checkpoint (Reading and saving: "
-            "checkpoint seconds), and is made anew with each."
+            "checkpoint seconds), and refreshes with each."
             if look is None
-            else "By the last checkpoint of the training that the curves are of."
+            else "From the last checkpoint of the training shown above."
         )
 
 

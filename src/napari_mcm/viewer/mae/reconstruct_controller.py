@@ -1,4 +1,4 @@
-"""Reconstructions of a picture, or of the slide where it is clicked."""
+"""Reconstruct a picture, or the slide where it is clicked."""
 
 from __future__ import annotations
 
@@ -30,30 +30,33 @@ if TYPE_CHECKING:
 
 
 class ReconstructController:
-    """Asks a trained run to fill in an image, and draws what comes of it.
+    """Reconstruct masked images with a run, and draw the results.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
 
     Attributes
     ----------
     changed : Signal
-        Another image is filled in, or the work has begun or failed.
-    look : Look or None
-        The newest one.
+        There is another reconstruction, or the work has started or failed.
+    look : ReconstructedImage or None
+        The newest reconstruction.
     busy : bool
-        Whether one is worked out.
+        Whether a reconstruction is being computed.
     place : tuple of float or None
-        Where the slide was clicked last (x, y), in level-0 pixels.
+        The last click (x, y) on the slide, in level-0 pixels.
     """
 
     changed = Signal()
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.background, self._compute = Background(), preferences().compute
+        self.background, self._compute = (
+            Background("reconstruct"),
+            preferences().compute,
+        )
         self._looker = ReconstructionModelCache(self._compute)
         self.look: ReconstructedImage | None = None
         self.busy = False
@@ -71,20 +74,20 @@ class ReconstructController:
         )
 
     def listen(self, on: bool) -> None:
-        """Begin or end to look where the slide is clicked."""
+        """Start or stop listening to clicks on the slide."""
         if on:
             self._clicks.attach()
         else:
             self._clicks.detach()
 
     def use_run(self, folder: Path | None) -> None:
-        """Choose the pre-training that is asked."""
+        """Choose the run that reconstructs."""
         if folder != self.folder:
             self.folder = folder
             self.changed.emit()
 
     def ask(self, **changes: object) -> None:
-        """Choose otherwise how images are looked at; the present one is done again."""
+        """Change options, and reconstruct the current image again."""
         asked = replace(self.asked, **changes)  # type: ignore[arg-type]
         if asked != self.asked:
             self.asked = asked
@@ -92,33 +95,33 @@ class ReconstructController:
                 self.again()
 
     def draw(self, on: bool) -> None:
-        """Choose whether pictures are shown as layers, too."""
+        """Choose whether pictures are also shown as layers."""
         self.draws = on
         if on and self.look is not None:
             self._draw(self.look)
 
     def look_at_picture(self, path: Path) -> None:
-        """Fill in a picture."""
+        """Reconstruct a picture."""
         self._slide, self._read = None, partial(read_picture_file, path)
         self.place = None
         self.again()
 
     def look_at_place(self, x: float, y: float) -> None:
-        """Fill in the patch around a place of the present slide (level-0 pixels)."""
+        """Reconstruct the patch around a place (level-0 pixels) of the open slide."""
         layer = self.session.slide
         metadata, slide = self.session.metadata, slide_of(layer)
         if metadata is None or slide is None:
             self.session.report_error("No slide is open")
             return
         if metadata.mpp is None:
-            self.session.report_error("The slide's resolution is not known: give it")
+            self.session.report_error("The slide's resolution is unknown: enter it")
             return
         self._slide, self.place = layer, (x, y)
         self._read = read_place(slide, x, y)
         self.again()
 
     def again(self) -> None:
-        """Do the present image again."""
+        """Reconstruct the current image again."""
         folder, read, asked = self.folder, self._read, self.asked
         if folder is None or read is None:
             self.session.report_error("No run of a pre-training is chosen")
@@ -145,8 +148,8 @@ class ReconstructController:
             self._draw(look)
         status = self.session.jobs.status
         if status.state is JobState.DONE:
-            # Below it would still stand how the training before it ended.
-            status.message = f"Filled in: {look.source.name}"
+            # Otherwise the status line would still show the end of the training.
+            status.message = f"Reconstructed: {look.source.name}"
         self.changed.emit()
 
     def _failed(self, problem: str) -> None:

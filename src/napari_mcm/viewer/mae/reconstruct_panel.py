@@ -1,4 +1,4 @@
-"""The tab *Reconstruct*: what a pre-training makes of a picture or of the slide."""
+"""Reconstruct masked patches of a picture or of the slide with a run."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ PICTURE, SLIDE = range(2)
 _WAYS = ("A picture", "The slide, where it is clicked")
 _LEAST, _MOST = 5, 95
 _PASTE = (
-    "Show visible patches as they are. Otherwise one sees what the model makes of them, "
-    "which the loss never taught; the errors are of the model's own output either way"
+    "Show visible patches as they are. Otherwise they show the model's output, which "
+    "the loss does not train; the errors are those of the output either way"
 )
-_LAYERS = "Show original, masked and reconstruction as layers of the viewer, too"
+_LAYERS = "Also show original, masked and reconstruction as layers of the viewer"
 _NOTE = (
-    "A patch's mean and contrast are taken from the image, its structure is the model's. "
-    "Errors are on the scale of the loss; visible patches were never taught."
+    "Mean and contrast of a patch come from the image, its structure from the model. "
+    "Errors are on the scale of the loss, which covers masked patches only."
 )
 
 
 class ReconstructPanel(QWidget):
-    """Chooses run, image and mask, and shows what is filled in.
+    """Choose run, image and mask, and show the reconstruction.
 
     Parameters
     ----------
     controller : ReconstructController
-        Which does it.
+        Reconstructs images.
     training : PretrainController
-        Whose run is proposed.
+        Proposes its run.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class ReconstructPanel(QWidget):
     ) -> None:
         super().__init__()
         self._controller, self._training = controller, training
-        self.run = PathField("Run", "A run of a pre-training, finished or not")
+        self.run = PathField("Run", "Run of a pre-training, finished or not")
         self.way = narrow(QComboBox())
         self.way.addItems(list(_WAYS))
-        self.way.setToolTip("What is filled in")
+        self.way.setToolTip("Image to reconstruct")
         self.picture = PathField("Picture", "An image of any size", PICTURES)
         self.ratio = QSlider(Qt.Orientation.Horizontal)
         self.ratio.setRange(_LEAST, _MOST)
         self.ratio.setValue(75)
-        self.ratio.setToolTip("Part of the patches that is hidden")
-        self.ratio.setAccessibleName("Masked part")
+        self.ratio.setToolTip("Fraction of the patches that is masked")
+        self.ratio.setAccessibleName("Mask ratio")
         self.shown_ratio = QLabel()
         self.paste = QCheckBox("Pas&te visible patches")
         self.paste.setChecked(True)
@@ -91,7 +91,7 @@ class ReconstructPanel(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.ratio, 1)
         row.addWidget(self.shown_ratio)
-        form.addRow("Masked part", row)
+        form.addRow("Mask ratio", row)
         checks, buttons = QHBoxLayout(), QHBoxLayout()
         checks.addWidget(self.paste)
         checks.addWidget(self.layers)
@@ -102,7 +102,7 @@ class ReconstructPanel(QWidget):
         column.setContentsMargins(4, 8, 0, 0)
         for layout in (form, checks, buttons):
             column.addLayout(layout)
-        for part in (self.command.said, self.about, self.pictures, self.caveat):
+        for part in (self.command.feedback, self.about, self.pictures, self.caveat):
             column.addWidget(part)
 
     def _connect(self) -> None:
@@ -123,7 +123,7 @@ class ReconstructPanel(QWidget):
         )
 
     def refresh(self) -> None:
-        """Show the newest reconstruction, and which buttons can be used."""
+        """Show the newest reconstruction, and update the buttons."""
         controller, of_picture = self._controller, self.way.currentIndex() == PICTURE
         self.shown_ratio.setText(f"{self.ratio.value()} %")
         self.picture.setVisible(of_picture)
@@ -132,11 +132,11 @@ class ReconstructPanel(QWidget):
         if not reason and self.picture.path is None:
             reason = "no picture is chosen"
         set_enabled_with_reason(
-            self.start, "Hide patches of the picture, fill them in", reason
+            self.start, "Mask patches of the picture and reconstruct them", reason
         )
-        none = "" if controller.look is not None else "nothing is filled in yet"
+        none = "" if controller.look is not None else "nothing is reconstructed yet"
         set_enabled_with_reason(
-            self.another, "Hide other patches of the same image", none
+            self.another, "Mask other patches of the same image", none
         )
         self.about.setText(self._about(of_picture))
         self.about.setVisible(bool(self.about.text()))
@@ -144,12 +144,12 @@ class ReconstructPanel(QWidget):
         self.caveat.setVisible(controller.look is not None)
 
     def look(self) -> None:
-        """Fill in the picture."""
+        """Reconstruct the picture."""
         if self.picture.path is not None:
             self._controller.look_at_picture(self.picture.path)
 
     def as_command(self) -> Command:
-        """Give what the button would do, for the command line."""
+        """Return the command that does what the button would do."""
         if self.way.currentIndex() == SLIDE:
             return place_command(self._controller.session, self._controller)
         return reconstruct_command(
@@ -161,17 +161,17 @@ class ReconstructPanel(QWidget):
         self._controller.listen(False)
 
     def listen(self) -> None:
-        """Listen to clicks, where the slide is meant."""
+        """Listen to clicks, where the slide is chosen."""
         self._controller.listen(self.way.currentIndex() == SLIDE)
 
     def _about(self, of_picture: bool) -> str:
         if self._controller.busy:
-            return "Filling in…"
+            return "Reconstructing…"
         if of_picture:
             return ""
         if self._controller.session.slide is None:
             return "No slide is open."
-        return "Click on the slide: the patch around that place is filled in."
+        return "Click on the slide to reconstruct the patch around that place."
 
     def _way_changed(self) -> None:
         self.listen()

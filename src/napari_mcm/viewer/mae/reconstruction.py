@@ -1,4 +1,4 @@
-"""What a masked autoencoder makes of one image, worked out in a thread."""
+"""Reconstruct one image with a masked autoencoder, in a thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import TrainingError
-from napari_mcm.viewer.app.jobs import keep_triton_out
+from napari_mcm.viewer.app.jobs import block_triton
 from napari_mcm.viewer.app.out_of_memory import PICTURES, explain_out_of_memory
 from napari_mcm.viewer.layers.manager import Overlay
 
@@ -25,18 +25,18 @@ _GAP = 1.05
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An image to be looked at.
+    """Hold an image to reconstruct.
 
     Attributes
     ----------
     name : str
-        What it is, for people.
+        Name for people.
     pixels : ndarray of uint8, shape (height, width, 3)
-        As it is read; the model's size is made of it.
+        The image before it is resized for the model.
     corner : tuple of float or None
-        Its upper left corner (x, y) in a slide's level-0 pixels; None for a picture.
+        Upper left corner (x, y) in level-0 pixels of a slide; None for a picture.
     extent : tuple of float
-        Its width and height there.
+        Width and height in level-0 pixels of a slide.
     """
 
     name: str
@@ -50,16 +50,16 @@ Read = Callable[["PretrainConfig"], Source]
 
 @dataclass(frozen=True)
 class ReconstructionOptions:
-    """How an image is looked at.
+    """Hold the options of a reconstruction.
 
     Attributes
     ----------
     ratio : float or None
-        Part of the patches to hide; None for that of the pre-training.
+        Mask ratio; None for that of the pre-training.
     paste : bool
         Show visible patches as they are.
     seed : int
-        Of what is hidden.
+        Seed of the mask.
     """
 
     ratio: float | None = None
@@ -69,14 +69,16 @@ class ReconstructionOptions:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedImage:
-    """An image, what was seen of it, and what the model fills in.
+    """Hold an image and its reconstruction.
 
     Attributes
     ----------
     source : Source
+        The image.
     made : Reconstruction
+        Its reconstruction.
     ratio : float
-        Part of the patches that was hidden.
+        Mask ratio.
     """
 
     source: Source
@@ -84,10 +86,10 @@ class ReconstructedImage:
     ratio: float
 
     def describe(self) -> str:
-        """Say what it is of, and how wrong hidden and visible patches are, apart."""
+        """Return the errors of masked and of visible patches as text."""
         made = self.made
         return (
-            f"{self.source.name}, {self.ratio:.0%} hidden. Hidden patches: error "
+            f"{self.source.name}, {self.ratio:.0%} masked. Masked patches: error "
             f"{made.error_hidden:.3f} ({made.pixel_error_hidden:.1f} grey levels). "
             f"Visible patches: error {made.error_visible:.3f} "
             f"({made.pixel_error_visible:.1f} grey levels)."
@@ -100,7 +102,7 @@ class ReconstructedImage:
         return {ORIGINAL: made.original, MASKED: made.masked, FILLED: made.filled}
 
     def overlays(self) -> list[Overlay]:
-        """Give the pictures as layers: over each other on a slide, or side by side."""
+        """Return the pictures as layers: on top of each other on a slide, or in a row."""
         found = []
         for number, (name, pixels) in enumerate(self.pictures.items()):
             side = pixels.shape[0]
@@ -114,7 +116,7 @@ class ReconstructedImage:
 
 
 class ReconstructionModelCache:
-    """Keeps the model that was asked last; for one thread."""
+    """Reconstruct images, and keep the last model; for one thread."""
 
     def __init__(self, compute: ComputeConfig | None = None) -> None:
         self._compute = compute or ComputeConfig()
@@ -125,23 +127,23 @@ class ReconstructionModelCache:
     def look(
         self, folder: Path, read: Read, asked: ReconstructionOptions
     ) -> ReconstructedImage:
-        """Have a run, finished or not, fill in an image.
+        """Reconstruct an image with a run, finished or not.
 
         Parameters
         ----------
         folder : Path
-            Of the pre-training.
+            Folder of the pre-training.
         read : callable
-            Gives the image, by the run's configuration.
+            Returns the image, for the run's configuration.
         asked : ReconstructionOptions
-            How.
+            Mask ratio, seed and display.
 
         Raises
         ------
         McmError
             If the run has no weights yet, or the image cannot be read.
         """
-        keep_triton_out()
+        block_triton()
         from napari_mcm.core.mae.augment import resized
         from napari_mcm.core.mae.reconstruction import precision, reconstruct
 
@@ -157,7 +159,7 @@ class ReconstructionModelCache:
         return ReconstructedImage(source, made, ratio)
 
     def is_known(self, folder: Path) -> bool:
-        """Tell whether the run has no other weights than when it was asked last."""
+        """Return whether the kept model has the run's newest weights."""
         return self._known == _weights_of(folder)
 
     def _load(self, folder: Path) -> tuple[Any, PretrainConfig]:
@@ -171,7 +173,7 @@ class ReconstructionModelCache:
 
 
 def read_picture_file(path: Path, config: PretrainConfig) -> Source:
-    """Read a picture as the pre-training did: the tile in its middle, where it is cut."""
+    """Read a picture as the pre-training did: its middle tile, where it is tiled."""
     from napari_mcm.core.mae.images import Tile
     from napari_mcm.core.mae.pictures import PictureCache
 
@@ -181,7 +183,7 @@ def read_picture_file(path: Path, config: PretrainConfig) -> Source:
 
 
 def read_place(slide: Slide, x: float, y: float) -> Read:
-    """Give a reader of the patch around a place of a slide (level-0 pixels)."""
+    """Return a reader of the patch around a place (level-0 pixels) of a slide."""
 
     def read(config: PretrainConfig) -> Source:
         from napari_mcm.core.mae.images import read_around
@@ -193,7 +195,7 @@ def read_place(slide: Slide, x: float, y: float) -> Read:
 
 
 def first_image(config: PretrainConfig) -> Source:
-    """Read the first picture that is learned from, or a patch of the first slide."""
+    """Read the first training picture, or a patch of the first slide."""
     from napari_mcm.core.mae.images import gather
     from napari_mcm.core.mae.pictures import PictureCache, find_pictures
     from napari_mcm.core.runtime.jobs import run
@@ -201,7 +203,7 @@ def first_image(config: PretrainConfig) -> Source:
     if config.pictures:
         return read_picture_file(find_pictures(config.pictures)[0], config)
     if not config.images.slides:
-        raise TrainingError("it has neither pictures nor slides to look at")
+        raise TrainingError("the run has neither pictures nor slides to reconstruct")
     with config.read.open(config.images.slides[0]) as slide:
         images = run(gather(config, [slide])).images
         image = images[len(images) // 2]
@@ -209,12 +211,12 @@ def first_image(config: PretrainConfig) -> Source:
 
 
 def has_weights(folder: Path) -> bool:
-    """Tell whether a run has saved anything that can be asked."""
+    """Return whether a run has saved weights."""
     return len(_weights_of(folder)) > 1
 
 
 def _weights_of(folder: Path) -> tuple[Any, ...]:
-    """Tell a run's weights apart from others, and from those of before."""
+    """Return a key that changes with a run's weights."""
     files = (folder / "decoder.safetensors", folder / "checkpoint" / "last.safetensors")
     found = [(file.name, file.stat().st_mtime_ns) for file in files if file.is_file()]
     return (folder, *found)

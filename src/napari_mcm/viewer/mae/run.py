@@ -1,7 +1,4 @@
-"""What lies in run folders of masked autoencoders, classifiers and ablations.
-
-Read without PyTorch, which is slow to start.
-"""
+"""Read the state of a run folder of `mae pretrain`."""
 
 from __future__ import annotations
 
@@ -12,5 +9,5 @@ from napari_mcm.viewer.training.trained_run import PRETRAINING_KEYS, steps_done
 
 
 def pretraining_state(folder: Path) -> RunState:
-    """Tell whether a folder is free for a pre-training, or what it holds."""
+    """Return whether a folder is free for a pre-training, or what it holds."""
     return run_state(folder, PRETRAINING_KEYS, steps_done)

@@ -1,10 +1,8 @@
-"""The trainings of the *MAE & cells* widget, as their start boxes take them."""
+"""Describe pre-training to the start panel."""
 
 from __future__ import annotations
 
-from napari_mcm.viewer.app.commands import (
-    pretrain_command,
-)
+from napari_mcm.viewer.app.commands import pretrain_command
 from napari_mcm.viewer.mae.run import pretraining_state
 from napari_mcm.viewer.training.run_folder import PRETRAININGS
 from napari_mcm.viewer.training.start_panel import TrainingTaskSpec
@@ -12,9 +10,9 @@ from napari_mcm.viewer.training.start_panel import TrainingTaskSpec
 PRETRAIN = TrainingTaskSpec(
     verb="mae pretrain",
     button="Pre-tr&ain",
-    tip="Pre-train a ViT in the background; it can be cancelled and gone on with",
+    tip="Pre-train a ViT in the background; you can cancel and resume",
     folder="mae",
-    holds="Where figures, the encoder and its decoder go",
+    holds="Metrics, the encoder and its decoder are written here",
     recent=PRETRAININGS,
     state_of=pretraining_state,
     command=pretrain_command,

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 TABS = ("Pre-train", "Reconstruct", "Cells", "Ablation")
 _CHARTS = {"Loss": {"loss": "step"}}
-_FIGURES = {"loss": "loss {:.4f}", "images_per_s": "{:,.3g} images a second"}
+_FIGURES = {"loss": "loss {:.4f}", "images_per_s": "{:,.3g} images per second"}
 
 
 class MaeWidget(DockedWidget):
-    """Pre-trains, reconstructs, and classifies cells; a tab is made when turned to.
+    """Pre-train, reconstruct, and classify cells; tabs are made when first shown.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ class AttentionPanel(QGroupBox):
         row.addWidget(self.predict, 1)
         row.addWidget(self.command)
         column.addLayout(row)
-        column.addWidget(self.command.said)
+        column.addWidget(self.command.feedback)
         column.addWidget(self.content)
 
     def _connect(self) -> None:

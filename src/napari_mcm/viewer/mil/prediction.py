@@ -16,7 +16,7 @@ from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.features import _read
-from napari_mcm.viewer.app.out_of_memory import LOOKED_AT, explain_out_of_memory
+from napari_mcm.viewer.app.out_of_memory import ATTENTION, explain_out_of_memory
 from napari_mcm.viewer.layers.thumbnails import TopPatch, read_thumbnails
 from napari_mcm.viewer.training.imports import import_modules
 
@@ -87,7 +87,7 @@ def predict_slide(request: PredictionRequest) -> Job[SlidePrediction]:
     features = yield from run_in_thread(
         "Reading features", _read, file, request.slide, request.mpp
     )
-    with explain_out_of_memory(LOOKED_AT, where=file):
+    with explain_out_of_memory(ATTENTION, where=file):
         prediction: SlidePrediction
         prediction, _ = yield from engine.predict_slide(
             request.run, request.name, features, file, compute=request.compute

@@ -1,14 +1,13 @@
-"""Curves of a training as it goes, and its last figures as text."""
+"""Show the curves of a training, and its last metrics as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_mcm.viewer.qt.helpers import connect, note
+from napari_mcm.viewer.qt.helpers import connect, connect_deferred, note
 from napari_mcm.viewer.training.chart import Chart, lines_of
 from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.metrics import Series
@@ -18,16 +17,18 @@ _HEIGHT = 112
 
 
 class TrainingCurvesPanel(QWidget):
-    """Charts of a training, with a line of text.
+    """Show the curves of a training as charts, with a line of text.
 
     Parameters
     ----------
     controller : TrainingController
-        Whose training.
+        Has the metrics of the training.
     charts : mapping
-        Titles to figures by name, and how their lines are called.
+        Titles of charts to metrics by name, and the labels of their lines.
     figures : mapping
-        Figures that are told as text, to how they are written.
+        Metrics that are shown as text, and their formats.
+    actions : sequence of QWidget
+        What can be done with the run; placed above the curves.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class TrainingCurvesPanel(QWidget):
         controller: TrainingController,
         charts: Mapping[str, Mapping[str, str]],
         figures: Mapping[str, str],
+        actions: Sequence[QWidget] = (),
     ) -> None:
         super().__init__()
         self._controller, self._shown, self._figures = controller, charts, figures
@@ -43,17 +45,13 @@ class TrainingCurvesPanel(QWidget):
         self.charts = {title: Chart("step", _HEIGHT) for title in charts}
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 0, 0)
-        column.addWidget(self.about)
-        column.addWidget(self.text)
+        for part in (self.about, *actions, self.text):
+            column.addWidget(part)
         for title, chart in self.charts.items():
             column.addWidget(self.titles[title])
             column.addWidget(chart)
-        # Small models take many steps a second.
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_WAIT_MS)
-        self._soon.timeout.connect(self.refresh)
-        connect(controller.series_changed, self._changed)
+        # Small models take many steps per second.
+        connect_deferred(self.refresh, controller.series_changed, wait_ms=_WAIT_MS)
         connect(controller.run_changed, self.refresh)
         self.refresh()
 
@@ -73,21 +71,30 @@ class TrainingCurvesPanel(QWidget):
             chart.setAccessibleName(f"{title}: {last}")
         self.text.setText(describe(series, self._figures))
         self.text.setVisible(bool(series))
-        about = "Curves appear here once a training runs."
+        about = "Curves appear here when a training runs."
         if run is not None:
             about = f"{run.path.name}: {run.describe()}."
         elif series:
-            about = "Not finished yet: Cancel keeps it, Resume goes on."
+            about = "Not finished: Cancel keeps the run, Resume continues it."
         self.about.setText(about)
         self.about.setToolTip(str(self._controller.folder or ""))
 
-    def _changed(self) -> None:
-        if not self._soon.isActive():
-            self._soon.start()
-
 
 def describe(series: Series, figures: Mapping[str, str]) -> str:
-    """Say where the training stands: ``Step 40 · loss 0.412 · …``."""
+    """Return the last metrics as text: ``Step 40 · loss 0.412 · …``.
+
+    Parameters
+    ----------
+    series : Series
+        Metrics of each step.
+    figures : mapping
+        Metrics by name, and their formats.
+
+    Returns
+    -------
+    str
+        Empty before the first step.
+    """
     steps = series.get("step", [])
     if not steps:
         return ""

@@ -1,4 +1,4 @@
-"""Fields that say which slides a task is for."""
+"""Choose the slides of a task."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ WAYS = (
 
 
 class FilesField(PathField):
-    """A line that takes several files."""
+    """Take the paths of several files in one line."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """What is chosen."""
+        """The chosen files."""
         parts = (part.strip() for part in self.line.text().split(os.pathsep))
         return tuple(Path(part).expanduser() for part in parts if part)
 
@@ -52,12 +52,12 @@ class FilesField(PathField):
 
 
 class SlidePicker(QWidget):
-    """Chooses among open slides, files, a folder and a table.
+    """Choose among open slides, files, a folder and a table.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
 
     Attributes
     ----------
@@ -72,11 +72,9 @@ class SlidePicker(QWidget):
         self._session = session
         self.way = narrow(QComboBox())
         self.way.addItems(list(WAYS))
-        self.way.setToolTip(
-            "Which slides: open ones, or of files that need not be open"
-        )
-        self.files = FilesField("Slides", "Slide files, one after the other", FILES)
-        self.folder = PathField("Folder of slides", "All slides in it are taken")
+        self.way.setToolTip("Slides to use: open ones, or files")
+        self.files = FilesField("Slides", "Slide files", FILES)
+        self.folder = PathField("Folder of slides", "All slides in the folder are used")
         self.table = PathField(
             "Table of slides",
             "CSV with a header and the columns slide and path",
@@ -96,12 +94,12 @@ class SlidePicker(QWidget):
         self._edited()
 
     def chosen(self) -> ChosenSlides:
-        """Give the slides that are chosen now.
+        """Return the chosen slides.
 
         Raises
         ------
         ValueError
-            With one line that says what is missing.
+            With one line that names what is missing.
         """
         way, session = self.way.currentIndex(), self._session
         if way == PRESENT:
@@ -115,14 +113,14 @@ class SlidePicker(QWidget):
                 raise ValueError(str(error)) from None
         if paths := self._paths():
             return ChosenSlides(paths)
-        raise ValueError(f"{WAYS[way]}: none is chosen yet")
+        raise ValueError(f"{WAYS[way]}: nothing is chosen")
 
     def is_present(self) -> bool:
-        """Tell whether the slide that is shown is meant, and no other."""
+        """Return whether only the slide that is shown is chosen."""
         return self.way.currentIndex() == PRESENT
 
     def beside(self) -> Path | None:
-        """Give a path whose folder is the slides' own, to put results into."""
+        """Return a path in the folder of the slides, beside which results go."""
         way = self.way.currentIndex()
         if way in (PRESENT, OPEN):
             metadata = self._session.metadata
@@ -170,16 +168,16 @@ class SlidePicker(QWidget):
 
 @dataclass(frozen=True)
 class ChosenSlides:
-    """Slides, and what the window knows of them.
+    """Hold the chosen slides, with what the viewer knows about them.
 
     Attributes
     ----------
     paths : tuple of Path
-        Files, and folders of them.
+        Files, and folders of files.
     read : ReadConfig
-        With the resolution that the user stated.
+        Has the resolution that the user gave.
     tissue : TissueConfig
-        With the masks that were drawn on open slides.
+        Has the masks that were drawn on open slides.
     """
 
     paths: tuple[Path, ...]
@@ -188,24 +186,24 @@ class ChosenSlides:
 
 
 def open_slides(session: Session, layers: Sequence[Layer]) -> ChosenSlides:
-    """Take slides that are open.
+    """Choose slides that are open.
 
     Raises
     ------
     ValueError
-        With one line, where there is none, or they cannot be taken together.
+        With one line, if there is none, or they cannot be used together.
     """
     metadata = [f for layer in layers if (f := SlideMetadata.of_layer(layer))]
     if not metadata:
         raise ValueError("No slide is open")
     for fact in metadata:
         if fact.mpp is None:
-            raise ValueError(f"The resolution of {fact.name} is not known: give it")
+            raise ValueError(f"The resolution of {fact.name} is unknown: enter it")
     stated = {fact.mpp_override for fact in metadata}
     if len(stated) > 1:
         raise ValueError(
-            "The resolution that you stated would be taken for all open slides: "
-            "choose one slide, or close the others"
+            "The resolution that you entered would apply to all open slides: choose "
+            "one slide, or close the others"
         )
     (mpp,) = stated
     return ChosenSlides(
@@ -216,21 +214,19 @@ def open_slides(session: Session, layers: Sequence[Layer]) -> ChosenSlides:
 
 
 def listed_slides(table: Path) -> ChosenSlides:
-    """Take the slides that a table names by their paths.
+    """Choose the slides whose paths a table lists.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, or a slide is not where it says.
+        If it cannot be read, or a slide is missing.
     """
     cohort = read_cohort(table, labelled=False)
     found = []
     for case in cohort.cases:
         if not case.path:
-            hint = (
-                "Give the table a column path: each slide's file, seen from the table"
-            )
-            raise ConfigError(f"says not where {case.slide} is", table, hint)
+            hint = "Add a column path: the file of each slide, relative to the table"
+            raise ConfigError(f"has no path of {case.slide}", table, hint)
         path = table.parent / case.path
         if not path.exists():
             raise ConfigError(f"{case.slide} is not at {path}", table)
@@ -239,12 +235,12 @@ def listed_slides(table: Path) -> ChosenSlides:
 
 
 def describe(paths: Sequence[Path]) -> str:
-    """Say which slides are meant: ``12 slides: a, b, c, …``.
+    """Summarize the chosen slides: ``12 slides: a, b, c, …``.
 
     Raises
     ------
     SlideError
-        If one is not there, or a folder holds none.
+        If one is missing, or a folder has none.
     """
     found = find_slides(paths)
     names = ", ".join(path.name for path in found[:3])
@@ -254,7 +250,7 @@ def describe(paths: Sequence[Path]) -> str:
 
 
 def _masks(session: Session, layers: Sequence[Layer]) -> Path | None:
-    """Give the folder of masks drawn on open slides; None where none is drawn."""
+    """Return the folder of the masks drawn on open slides; None without any."""
     session.tissue.flush()
     drawn = [
         drawn_mask_path(slide)
@@ -267,6 +263,6 @@ def _masks(session: Session, layers: Sequence[Layer]) -> Path | None:
     folders = {path.parent for path in drawn}
     if len(folders) > 1:
         raise ValueError(
-            "Masks were drawn on slides of different folders: put the slides into one"
+            "Masks were drawn on slides in different folders: move the slides into one"
         )
     return folders.pop() if folders else None
