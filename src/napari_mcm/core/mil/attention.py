@@ -115,6 +115,7 @@ def occlude(
     whole = float((yield from ensemble.predict(vectors))[number])
     top = np.argsort(weights)[-count:]
     without = yield from ensemble.predict(np.delete(vectors, top, axis=0))
+    # Without the random draws a fall could come from the smaller bag alone.
     rng = np.random.default_rng([seed, 6])
     drops = []
     for _ in range(draws):

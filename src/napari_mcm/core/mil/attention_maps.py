@@ -103,6 +103,7 @@ def scale(values: Floats, scaling: Scaling) -> Floats:
     """
     if scaling == "raw" or not len(values):
         return values
+    # Ranks show the order where few patches hold nearly all the weight, as in CLAM.
     if scaling == "rank":
         from scipy.stats import rankdata
 
@@ -160,6 +161,7 @@ def average_overlaps(features: FeatureSet, weights: Floats) -> Floats:
     sums, counts = np.zeros((2, *features.grid.shape))
     np.add.at(sums, (rows, columns), weights)
     np.add.at(counts, (rows, columns), 1.0)
+    # The area that a patch covers is the product of its reach along y and x.
     kernel = np.outer(*kernels)
     # Dividing by the same convolution of counts makes it a mean at borders and gaps.
     smooth = [convolve(field, kernel, mode="constant") for field in (sums, counts)]
@@ -171,6 +173,7 @@ def _reach(features: FeatureSet, axis: int) -> Floats:
     step = features.grid.patch_size_level0[axis]
     imported: dict[str, Any] = features.provenance.get("imported", {})
     size = imported.get("patch_size_level0", (step, step))[axis]
+    # In cells of the lattice; a smaller patch still fills its own cell.
     half = max(float(size) / step, 1.0) / 2
     far = max(int(np.ceil(half - 0.5 - 1e-6)), 0)
     cells = np.arange(-far, far + 1)
@@ -196,6 +199,7 @@ def top_patches(values: NDArray[np.floating], count: int) -> list[int]:
     list of int
         Rows of the grid.
     """
+    # Stable: of equal values the first patch wins on every platform.
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")
     known = int(np.isfinite(values).sum())
     return [int(i) for i in order[: min(count, known)]]

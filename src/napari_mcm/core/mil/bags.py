@@ -125,6 +125,7 @@ class FeatureFolder:
         if not len(vectors):
             raise FeatureError("holds no patch with features", self.files[slide])
         self._check_same(source_of(vectors.shape[1], encoder), self.files[slide])
+        # float16 halves the cache; `pad` makes float32 of a bag when it is used.
         kept: Vectors = vectors.astype(self.config.kept_as, copy=False)
         self._keep(slide, kept)
         return kept
@@ -153,6 +154,7 @@ class FeatureFolder:
             )
 
     def _keep(self, slide: str, vectors: Vectors) -> None:
+        # A slide larger than the cache would empty it and still not fit.
         limit = self.config.cache_gib * GIB
         if vectors.nbytes > limit:
             return
@@ -205,6 +207,7 @@ def find_files(path: Path) -> dict[str, Path]:
     """
     if not path.is_dir():
         raise FeatureError("is not a folder of feature files", path)
+    # CLAM writes into two subfolders; the first that holds files is read.
     for folder in (path, *(path / name for name in _INNER)):
         found = _in_folder(folder)
         if found:

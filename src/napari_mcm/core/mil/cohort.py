@@ -19,6 +19,7 @@ NAMES = {
 }
 """Accepted column names by content, in any case; the first that exists is used."""
 
+# The longer suffix of two comes first: x.ome.tif is slide x, not x.ome.
 _ENDINGS = (
     ".ome.tiff",
     ".ome.tif",
@@ -130,6 +131,7 @@ def slide_key(name: str) -> str:
     """
     name = Path(name.strip()).name
     for ending in _ENDINGS:
+        # Path.stem would cut names that hold dots, such as TCGA-A1.B2.
         if name.lower().endswith(ending) and len(name) > len(ending):
             return name[: -len(ending)]
     return name
@@ -190,6 +192,7 @@ def _column(header: Sequence[str], names: Sequence[str]) -> str | None:
 def _case(
     row: Mapping[str, str], columns: Mapping[str, str | None], path: Path, line: int
 ) -> Case:
+    # csv puts surplus cells under None.
     row = {(name or "").strip(): value for name, value in row.items()}
 
     def value(what: str) -> str:
@@ -199,6 +202,7 @@ def _case(
     slide = slide_key(value("slide"))
     if not slide:
         raise ConfigError(f"names no slide in line {line}", path)
+    # Without patients every slide is its own: then slides of one patient may leak.
     patient = value("patient") or slide
     parts = value("split").lower(), value("fold"), value("path")
     return Case(slide, value("label"), patient, *parts)

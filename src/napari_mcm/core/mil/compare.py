@@ -83,6 +83,7 @@ def compare(config: CompareConfig) -> Job[CompareResult]:
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
     names = folder_names(config.features)
+    # Missing slides of one encoder are left out for all: the folds must be the same.
     table = yield from _common_table(config)
     results: dict[str, MilResult] = {}
     for name, features in zip(names, config.features, strict=True):
@@ -119,6 +120,7 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     ConfigError
         If there are fewer than two, or the same twice.
     """
+    # Names are folders of the output: two spellings of one folder would collide.
     whole = [Path(folder).resolve() for folder in folders]
     if len(set(whole)) < 2 or len(set(whole)) < len(whole):
         raise ConfigError("name two or more different folders of features to compare")
@@ -164,6 +166,7 @@ def _as_table(cohort: Cohort) -> str:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     for case in cohort.cases:
+        # Paths are relative to the table, and this table lies in another folder.
         path = (cohort.source.parent / case.path).resolve() if case.path else ""
         row = {name: getattr(case, name) for name in names}
         writer.writerow(row | {"path": str(path)})
@@ -195,6 +198,7 @@ def _difference(
     RunError
         If the two were tested on other slides.
     """
+    # Pairing needs the same slides in the same order.
     if reference.slides != other.slides:
         raise RunError(f"{name} was tested on other slides", config.out)
     bins, resamples = config.figures.bins, config.figures.resamples
@@ -234,10 +238,12 @@ def draw_comparison(figures: dict[str, dict[str, Any]]) -> Figure:
     ax = figure.add_subplot()
     for row, found in enumerate(figures.values()):
         low, high = found["by_patient"]["auroc"]
+        # JSON has None where no bootstrap sample defines the metric.
         if low is not None:
             ax.plot([low, high], [row, row], color="#0072B2", linewidth=2)
         ax.plot(found["pooled"]["auroc"], row, "o", color="#0072B2")
     ax.set_yticks(range(len(figures)), list(figures), fontsize=8)
+    # The reference, which is named first, is on top.
     ax.invert_yaxis()
     ax.axvline(0.5, color="#707070", linestyle=":", linewidth=1)
     ax.set_xlabel("AUROC, pooled over folds (95 % interval by patient)", fontsize=9)

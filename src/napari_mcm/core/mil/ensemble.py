@@ -155,6 +155,7 @@ class Ensemble:
         found = []
         for model in self.models:
             logits, _ = yield from self._run(model, vectors, attention=False)
+            # Probabilities are averaged, not logits, whose scale differs between models.
             found.append(logits.softmax(dim=0).numpy())
         mean: Floats = np.mean(np.asarray(found, np.float64), axis=0)
         return mean
@@ -257,6 +258,7 @@ def load_ensemble(
             )
     elif unseen is not None:
         tested = [f["name"] for f in described["folds"] if unseen in f["test"]]
+        # Only models that never saw the slide give an unbiased prediction.
         saved = [one for one in saved if one.fold in tested] or saved
     return Ensemble(saved, compute)
 
@@ -277,6 +279,7 @@ def was_trained_on(run_dir: Path, folds: Sequence[str]) -> set[str]:
         Names of the training and validation slides.
     """
     found: set[str] = set()
+    # Validation slides chose the epoch, so predictions of them are optimistic, too.
     for fold in read_folds(run_dir)["folds"]:
         if fold["name"] in folds:
             found |= {*fold["train"], *fold["validation"]}
@@ -285,6 +288,7 @@ def was_trained_on(run_dir: Path, folds: Sequence[str]) -> set[str]:
 
 SCHEMA, VERSION = "napari-mcm/mil", 1
 
+# The largest size that the options accept.
 _MOST = 65_536
 
 
@@ -344,6 +348,7 @@ def save_model(
     seed : int
         Random seed of its training.
     """
+    # safetensors rejects views that are not contiguous.
     ready = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
     with atomic_path(folder / "model.safetensors") as part:
         save_file(ready, part)
@@ -360,6 +365,7 @@ def save_model(
         "fold": fold,
         "seed": seed,
     }
+    # The recipe comes last: `load_ensemble` finds models by it, so these are complete.
     write_json(folder / "recipe.json", recipe)
 
 
@@ -412,6 +418,7 @@ def _load_weights(model: Aggregator, file: Path) -> None:
         weights = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"is damaged ({error})", file) from error
+    # Names and shapes are compared first: PyTorch's own message lists every tensor.
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     if wanted != found:

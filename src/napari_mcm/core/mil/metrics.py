@@ -347,6 +347,7 @@ def bootstrap(
     dict of str to tuple of float
         Ends of the 95 % interval of each metric; NaN where no sample defines it.
     """
+    # Slides of a patient resemble each other: drawn one by one, intervals are too narrow.
     names, place = np.unique(np.asarray(units), return_inverse=True)
     rows = [np.flatnonzero(place == unit) for unit in range(len(names))]
     rng = np.random.default_rng([seed, 5])
@@ -361,6 +362,7 @@ def bootstrap(
 
 
 def _ends(values: Sequence[float]) -> Interval:
+    # A sample with one class only has no AUROC.
     known = np.asarray(values)[np.isfinite(values)]
     if not len(known):
         return float("nan"), float("nan")

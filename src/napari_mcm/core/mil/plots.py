@@ -173,6 +173,7 @@ def draw_confusion(predictions: Predictions) -> Figure:
     winners = predictions.probabilities.argmax(axis=1)
     matrix = confusion_matrix(predictions.labels, winners, labels=range(len(names)))
     figure, ax = _square("predicted", "true")
+    # Colour by the true class, so that rare classes are visible beside common ones.
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(len(names)):
@@ -188,6 +189,7 @@ def draw_confusion(predictions: Predictions) -> Figure:
 
 def _shown(predictions: Predictions) -> list[tuple[int, str]]:
     """Return the classes to draw and their colours; of two classes only the second."""
+    # The first of two classes has the mirrored curve.
     count = len(predictions.classes)
     numbers = [1] if count == 2 else list(range(count))
     return [(number, COLOURS[i % len(COLOURS)]) for i, number in enumerate(numbers)]

@@ -87,6 +87,7 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
     folder = FeatureFolder(config.features, config.bags)
     cohort = None if config.cohort is None else read_cohort(config.cohort, False)
     slides = yield from _slides_to_predict(config, folder, cohort)
+    # Not an error: predicting the training set shows whether a model fits at all.
     seen = was_trained_on(config.run, ensemble.folds) & set(slides)
     if seen:
         yield Note(
@@ -149,6 +150,7 @@ def _predict_all(
         yield meter.progress()
         try:
             vectors = folder.read(slide)
+        # One damaged file must not end the prediction of a large cohort.
         except McmError as error:
             failed.append(str(error))
             yield meter.advance()
@@ -181,6 +183,7 @@ def _figures(
     predictions = Predictions(
         tuple(case.slide for case in chosen),
         tuple(case.patient for case in chosen),
+        # One pseudo-fold: the ensemble predicts all slides alike.
         tuple("all" for _ in chosen),
         label_indices([case.label for case in chosen], ensemble.classes),
         probabilities[known],

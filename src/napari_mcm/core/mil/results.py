@@ -69,6 +69,7 @@ def write_results(
     dict of str to Any
         The run's summary.
     """
+    # Predictions first: the metrics can be computed again from them.
     write_predictions(run.path / "predictions.csv", predictions)
     figures = yield from compute_figures(predictions, config.figures)
     write_json(run.path / "figures.json", figures)
@@ -115,6 +116,7 @@ def compute_figures(
         "pooled": all_scores(predictions, bins),
         "by_slide": by_slide,
         "by_patient": by_patient,
+        # Metrics on unequal classes say little without the majority-class baseline.
         "baseline": main_scores(predictions.labels, predictions.baseline, bins),
         "folds": {fold: all_scores(predictions.of_fold(fold), bins) for fold in folds},
     }
@@ -297,6 +299,7 @@ def number(value: float | None) -> str:
     str
         Three decimals; a dash for None and NaN.
     """
+    # value != value is true for NaN only.
     return "-" if value is None or value != value else f"{value:.3f}"
 
 

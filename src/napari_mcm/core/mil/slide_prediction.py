@@ -88,6 +88,7 @@ class SlidePrediction:
 
     def grid_weights(self, number: int) -> Floats:
         """Return the attention (P,) to a class; NaN for patches without features."""
+        # NaN, not 0: a patch without features is drawn as missing, not as unimportant.
         weights = np.full(len(self.features), np.nan)
         weights[usable(self.features)] = self.weights_of(number)
         return weights
@@ -185,6 +186,7 @@ def predict_slide(
     ensemble = yield from run_in_thread(
         "Reading the run", load_ensemble, run_dir, fold, slide, compute
     )
+    # Features of another encoder of the same length would give plausible nonsense.
     ensemble.check(source_of(features.dim, features.encoder), where)
     unseen = slide not in was_trained_on(run_dir, ensemble.folds)
     if not unseen:

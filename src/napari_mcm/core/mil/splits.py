@@ -12,6 +12,7 @@ from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.mil.cohort import Case, Cohort
 from napari_mcm.core.mil.config import SplitConfig
 
+# Names of the three parts in published tables of splits.
 _PARTS = {
     "train": "train",
     "training": "train",
@@ -67,6 +68,7 @@ def make_folds(cohort: Cohort, config: SplitConfig) -> list[Fold]:
     ConfigError
         If a patient is in two parts of a fold, or a class or part has too few slides.
     """
+    # A published split comes before folds, and both before a random draw.
     if any(case.split for case in cohort.cases):
         folds = [_given_split(cohort, config)]
     elif any(case.fold for case in cohort.cases):
@@ -103,6 +105,7 @@ def _given_folds(cohort: Cohort, config: SplitConfig) -> list[Fold]:
     without = [case.slide for case in cohort.cases if not case.fold]
     if without:
         raise ConfigError(f"has no fold for slide {without[0]}", cohort.source)
+    # By length first, so that fold 10 comes after fold 9.
     names = sorted({case.fold for case in cohort.cases}, key=lambda n: (len(n), n))
     if len(names) < 2:
         raise ConfigError("has one fold only", cohort.source)
@@ -112,6 +115,7 @@ def _given_folds(cohort: Cohort, config: SplitConfig) -> list[Fold]:
 
 
 def _drawn_folds(cohort: Cohort, config: SplitConfig) -> list[Fold]:
+    # Each fold tests a patient of each class, or its AUROC is undefined.
     least = min(
         len({c.patient for c in cohort.cases if c.label == label})
         for label in cohort.classes
@@ -172,6 +176,7 @@ def _stratified(cases: Sequence[Case], parts: int, seed: int) -> list[list[Case]
             f"{len(set(patients))} patient(s) cannot be divided into {parts} parts",
             hint="Use fewer --folds or a greater --validation",
         )
+    # scikit-learn accepts seeds of 32 bits.
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         # Rare classes are not in every part; _check_parts rejects what matters.
@@ -189,6 +194,7 @@ def _check_given(groups: Iterable[Sequence[Case]], cohort: Cohort, what: str) ->
 
 
 def _check_leakage(fold: Fold, cohort: Cohort) -> None:
+    # Drawn folds are checked, too: a leak raises the metrics and shows nowhere else.
     patients = {case.slide: case.patient for case in cohort.cases}
     where: dict[str, str] = {}
     for part in ("train", "validation", "test"):

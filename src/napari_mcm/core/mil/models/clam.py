@@ -65,8 +65,10 @@ class CLAMSB(ABMIL):
         subtyping: bool = False,
     ) -> None:
         super().__init__(dim, classes, hidden, width, dropout)
+        # One patch classifier per class: evidence for a class is none against others.
         self.judges = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(classes))
         self.instances, self.auxiliary_weight = instances, weight
+        # The smooth SVM loss without margin is the cross-entropy.
         self.margin = 1.0 if loss == "svm" else 0.0
         self.subtyping = subtyping
 
@@ -93,6 +95,7 @@ class CLAMSB(ABMIL):
         losses = []
         for bag, label in enumerate(labels.tolist()):
             own = slice(None) if mask is None else mask[bag]
+            # (B, [C,] N) -> ([C,] n): padding, without attention, would be the bottom k.
             attention = state.attention[bag][..., own]
             losses.append(self._of_bag(attention, state.instances[bag][own], label))
         return torch.stack(losses).mean()
@@ -102,6 +105,7 @@ class CLAMSB(ABMIL):
 
         Attention is (N,) or (C, N), vectors are (N, H).
         """
+        # topk fails on fewer patches than k, and no patch may be both top and bottom.
         count = min(self.instances, len(vectors) // 2)
         total = vectors.new_zeros(())
         if count == 0:
@@ -117,14 +121,15 @@ class CLAMSB(ABMIL):
     def _in_class(
         self, judge: nn.Module, attention: Tensor, vectors: Tensor, count: int
     ) -> Tensor:
-        most = attention.topk(count).indices
-        least = attention.topk(count, largest=False).indices
-        scores = judge(vectors[torch.cat([most, least])])
+        most = attention.topk(count).indices  # (k,)
+        least = attention.topk(count, largest=False).indices  # (k,)
+        scores = judge(vectors[torch.cat([most, least])])  # (2 k, 2)
         return instance_loss(scores, [1] * count + [0] * count, self.margin)
 
     def _out_of_class(
         self, judge: nn.Module, attention: Tensor, vectors: Tensor, count: int
     ) -> Tensor:
+        # Classes exclude each other: even the patches of most attention are negatives.
         scores = judge(vectors[attention.topk(count).indices])
         return instance_loss(scores, [0] * count, self.margin)
 
@@ -179,6 +184,7 @@ class CLAMMB(CLAMSB):
             loss=loss,
             subtyping=subtyping,
         )
+        # In place of ABMIL's single row; `classify` has one row per class already.
         self.attend = GatedAttention(hidden, width, classes, dropout)
 
     def aggregate(
@@ -233,5 +239,5 @@ def instance_loss(scores: Tensor, targets: list[int], margin: float) -> Tensor:
         Mean over the patches.
     """
     wanted = torch.tensor(targets, device=scores.device)
-    wrong = 1 - F.one_hot(wanted, 2).to(scores.dtype)
+    wrong = 1 - F.one_hot(wanted, 2).to(scores.dtype)  # (n, 2): [j ≠ y]
     return F.cross_entropy(scores + margin * wrong, wanted)

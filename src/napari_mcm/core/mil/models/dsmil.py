@@ -57,7 +57,9 @@ class DSMIL(Aggregator):
             nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.Tanh()
         )
         self.dropout = Dropout(dropout)
+        # Kernels as long as a vector: each class is scored from the means of all classes.
         self.classify = nn.Conv1d(classes, classes, kernel_size=dim)
+        # Both streams count the same, as in the paper.
         self.auxiliary_weight = 0.5
 
     def aggregate(
@@ -85,9 +87,9 @@ class DSMIL(Aggregator):
         critical = scores.argmax(dim=1)  # (B, C)
         queries = self.query(bag)  # (B, N, width)
         width = queries.shape[-1]
-        index = critical[..., None].expand(-1, -1, width)
+        index = critical[..., None].expand(-1, -1, width)  # (B, C, width)
         similarity = queries.gather(1, index) @ queries.transpose(1, 2)  # (B, C, N)
-        attention = masked_softmax(similarity / math.sqrt(width), mask)
+        attention = masked_softmax(similarity / math.sqrt(width), mask)  # (B, C, N)
         pooled = attention @ self.dropout(bag)  # (B, C, D)
         return Aggregated(self.classify(pooled).squeeze(-1), attention, scores)
 

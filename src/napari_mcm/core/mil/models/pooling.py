@@ -54,6 +54,7 @@ class MeanPooling(Aggregator):
         if mask is None:
             weights = vectors.new_full(bag.shape[:2], 1 / bag.shape[1])
             return Aggregated(self.classify(vectors.mean(dim=1)), weights)
+        # Each bag is divided by its own number of patches, not by the padded one.
         weights = mask.to(vectors.dtype) / mask.sum(dim=1, keepdim=True)  # (B, N)
         pooled = torch.einsum("bn,bnh->bh", weights, vectors)  # (B, H)
         return Aggregated(self.classify(pooled), weights)
@@ -89,6 +90,7 @@ class MaxPooling(MeanPooling):
         """
         vectors = self.project(bag)
         if mask is not None:
+            # Padding never has a maximum.
             vectors = vectors.masked_fill(~mask[..., None], float("-inf"))
         pooled, winners = vectors.max(dim=1)  # (B, H) each
         shares = vectors.new_zeros(bag.shape[:2])

@@ -53,6 +53,7 @@ class NystromAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Linear(width, width)
         self.dropout = Dropout(dropout)
+        # Depth-wise along the tokens: each head has one kernel for all its channels.
         self.residual = nn.Conv2d(
             heads,
             heads,
@@ -77,6 +78,7 @@ class NystromAttention(nn.Module):
         Tensor, shape (1, L, width) or (1, first, width)
             Mixed tokens.
         """
+        # Recomputed, queries, keys and values do not wait in memory for the gradient.
         if torch.is_grad_enabled() and tokens.shape[1] > MANY_TOKENS:
             mixed = checkpoint(
                 self._mix, tokens, first, use_reentrant=False, preserve_rng_state=False
@@ -92,12 +94,15 @@ class NystromAttention(nn.Module):
         marks = self._landmarks(query), self._landmarks(key)  # (1, heads, m, d) each
         inverse = pseudo_inverse(_softmax(*marks))  # (1, heads, m, m)
         # PyTorch computes both products with the long side block by block.
+        # (1, heads, m, d): each landmark's mean of the values.
         gathered = F.scaled_dot_product_attention(marks[0], key, value)
-        wanted = query[:, :, :first]
+        # The last layer needs the class token only, not the rows of all others.
+        wanted = query[:, :, :first]  # (1, heads, first, d)
         out = F.scaled_dot_product_attention(wanted, marks[1], inverse @ gathered)
+        # The convolution reaches half a kernel beyond the last token that is wanted.
         seen = None if first is None else first + RESIDUAL_KERNEL // 2
         out = out + self.residual(value[:, :, :seen])[:, :, :first]
-        mixed: Tensor = self.to_out(out.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.to_out(out.transpose(1, 2).flatten(2))  # (1, first, width)
         return mixed
 
     def of_class_token(self, tokens: Tensor) -> Tensor:
@@ -116,14 +121,16 @@ class NystromAttention(nn.Module):
         query, key, _ = self._split(tokens)
         marks = self._landmarks(query), self._landmarks(key)
         inverse = pseudo_inverse(_softmax(*marks))
-        row = _softmax(query[:, :, :1], marks[1]) @ inverse
+        row = _softmax(query[:, :, :1], marks[1]) @ inverse  # (1, heads, 1, m)
         rows = [
+            # One head at a time: only one m × L matrix is in memory.
             row[:, head] @ _softmax(marks[0][:, head], key[:, head])
             for head in range(self.heads)
         ]
         return torch.stack(rows).mean(dim=0)[0, 0]
 
     def _split(self, tokens: Tensor) -> list[Tensor]:
+        # (1, L, 3 width) -> three of (1, heads, L, d), with d = width / heads.
         size = (*tokens.shape[:2], self.heads, -1)
         parts = self.to_qkv(tokens).chunk(3, dim=-1)
         return [part.view(size).transpose(1, 2) for part in parts]
@@ -135,7 +142,8 @@ class NystromAttention(nn.Module):
         if tokens % count == 0:
             stretches: Tensor = values.unflatten(2, (count, tokens // count))
             return stretches.mean(dim=3)
-        stretch = torch.arange(tokens, device=values.device) * count // tokens
+        # Token i belongs to landmark i·m // L: stretches differ by one token at most.
+        stretch = torch.arange(tokens, device=values.device) * count // tokens  # (L,)
         sums = values.new_zeros((*values.shape[:2], count, values.shape[3]))
         sums = sums.index_add(2, stretch, values)
         sizes = torch.bincount(stretch, minlength=count).to(values.dtype)
@@ -183,10 +191,11 @@ class PositionEncoding(nn.Module):
 
     def _merged(self) -> tuple[Tensor, Tensor]:
         """Add the three kernels and the identity up to one kernel: a third of the memory."""
-        kernel = F.pad(self.seven.weight, [0] * 4)
+        kernel = F.pad(self.seven.weight, [0] * 4)  # (width, 1, 7, 7)
         kernel = kernel + F.pad(self.five.weight, [1] * 4)
         kernel = kernel + F.pad(self.three.weight, [2] * 4)
         one = torch.zeros_like(kernel)
+        # The identity is a kernel that is 1 in the middle.
         one[:, :, 3, 3] = 1
         biases = [part.bias for part in (self.seven, self.five, self.three)]
         return kernel + one, torch.stack([b for b in biases if b is not None]).sum(0)
@@ -224,6 +233,7 @@ class TransMIL(Aggregator):
         self, dim: int, classes: int, width: int, landmarks: int, dropout: float
     ) -> None:
         super().__init__()
+        # Fewer heads where 8 do not divide the width.
         heads = math.gcd(HEADS, width)
         self.project = nn.Linear(dim, width)
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
@@ -255,11 +265,13 @@ class TransMIL(Aggregator):
         """
         found = []
         for number, features in enumerate(bag):
+            # Padding would become landmarks and places in the square.
             own = features if mask is None else features[mask[number]]
             found.append(self._one(own, with_attention))
         logits = torch.stack([scores for scores, _ in found])
         if not with_attention:
             return Aggregated(logits)
+        # float32 also where the model computes in mixed precision.
         attention = bag.new_zeros(bag.shape[:2], dtype=torch.float32)
         for number, (_, weights) in enumerate(found):
             own = slice(None) if mask is None else mask[number]
@@ -269,17 +281,19 @@ class TransMIL(Aggregator):
     def _one(self, features: Tensor, with_attention: bool) -> tuple[Tensor, Tensor]:
         """Score one bag (N, D): logits (C,) and attention (N,), empty if not requested."""
         count = len(features)
+        # PPEG needs a square; the authors fill it up with the first tokens again.
         side = math.ceil(math.sqrt(count))
         tokens = F.relu(self.project(features), inplace=True)  # (N, width)
         repeated = torch.cat([tokens, tokens[: side * side - count]])  # (side², width)
         tokens = torch.cat([self.class_token, repeated[None]], dim=1)  # (1, L, width)
+        # Attention with a residual and no feed-forward layer, as in the authors' code.
         tokens = tokens + self.layers[0](self.norms[0](tokens))
         tokens = self.position(tokens, side)
         inner = self.norms[1](tokens)
         attention = features.new_zeros(0)
         if with_attention:
             attention = self._attention(inner, count)
-        last = tokens[:, 0] + self.layers[1](inner, first=1)[:, 0]
+        last = tokens[:, 0] + self.layers[1](inner, first=1)[:, 0]  # (1, width)
         return self.classify(self.norms[2](last))[0], attention
 
     def _attention(self, inner: Tensor, count: int) -> Tensor:
@@ -288,6 +302,7 @@ class TransMIL(Aggregator):
         assert isinstance(last, NystromAttention)
         row = last.of_class_token(inner)[1:]
         weights = row[:count].clone()
+        # A repeated token is the same patch: its attention belongs to that patch.
         weights[: len(row) - count] += row[count:]
         weights = weights.clamp_min(0)
         total = weights.sum()
@@ -312,6 +327,7 @@ def pseudo_inverse(matrix: Tensor, iterations: int = PINV_ITERATIONS) -> Tensor:
     Tensor, shape (..., m, m)
         Approximate inverses.
     """
+    # The iteration converges from Aᵀ / (‖A‖₁ ‖A‖_∞), per matrix and head.
     size = matrix.abs().sum(dim=-1).amax(dim=-1) * matrix.abs().sum(dim=-2).amax(dim=-1)
     inverse = matrix.transpose(-1, -2) / size[..., None, None]
     one = torch.eye(matrix.shape[-1], device=matrix.device, dtype=matrix.dtype)
