@@ -119,26 +119,6 @@ def read_patches(slide: Slide, grid: PatchGrid, rows: Sequence[int]) -> list[Pat
     ]
 
 
-def read_patch(slide: Slide, grid: PatchGrid, row: int) -> Patch:
-    """Read one patch; see :func:`read_patches`.
-
-    Parameters
-    ----------
-    slide : Slide
-        Open.
-    grid : PatchGrid
-        Patches of this slide.
-    row : int
-        Index of the patch in the grid.
-
-    Returns
-    -------
-    Patch
-        With pixels, or with the reason why it has none.
-    """
-    return read_patches(slide, grid, [row])[0]
-
-
 def _is_inside(slide: Slide, grid: PatchGrid, corner: tuple[int, int]) -> bool:
     right, bottom = np.rint(corner + np.asarray(grid.patch_size_level0))
     # A corner is rounded to a whole pixel, which may move the far edge by one.

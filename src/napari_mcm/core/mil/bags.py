@@ -165,28 +165,6 @@ class FeatureFolder:
             self._bytes -= dropped.nbytes
 
 
-class WithoutPatches:
-    """Bags in which some patches of a slide are left out.
-
-    Parameters
-    ----------
-    vectors : ndarray, shape (N, D)
-        Of the slide.
-    left_out : iterable of int
-        Rows.
-    """
-
-    def __init__(self, vectors: Vectors, left_out: Iterable[int]) -> None:
-        self._vectors = np.delete(vectors, list(left_out), axis=0)
-
-    def __contains__(self, slide: object) -> bool:
-        return True
-
-    def read(self, slide: str) -> Vectors:
-        """Give what is left."""
-        return self._vectors
-
-
 def find_files(path: Path) -> dict[str, Path]:
     """Return the feature files of a folder, by slide.
 

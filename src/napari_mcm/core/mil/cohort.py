@@ -90,14 +90,6 @@ class Cohort:
         found = {case.label for case in self.cases}
         return sorted(found, key=lambda text: (_number(text), text))
 
-    def slide_file(self, slide: str) -> Path | None:
-        """Find a slide's pixels by the table's path, None where there are none."""
-        for case in self.cases:
-            if case.slide == slide and case.path:
-                path = self.source.parent / case.path
-                return path if path.exists() else None
-        return None
-
     def without(self, slides: Sequence[str]) -> Cohort:
         """Return the cohort without some slides.
 

@@ -115,10 +115,6 @@ class SlidePicker(QWidget):
             return ChosenSlides(paths)
         raise ValueError(f"{WAYS[way]}: nothing is chosen")
 
-    def is_present(self) -> bool:
-        """Return whether only the slide that is shown is chosen."""
-        return self.way.currentIndex() == PRESENT
-
     def beside(self) -> Path | None:
         """Return a path in the folder of the slides, beside which results go."""
         way = self.way.currentIndex()
