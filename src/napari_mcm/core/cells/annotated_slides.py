@@ -26,6 +26,7 @@ from napari_mcm.core.runtime.jobs import Job, Meter, Note
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides import Slide
 
+# Few, so that a large network on a CPU still reports progress and can be cancelled.
 _AT_ONCE = 4
 
 _MAX_WARNINGS = 20
@@ -143,6 +144,7 @@ def _few_by_few(
     classifier: CellClassifier, crop: Crop, boxes: Sequence[Box]
 ) -> Job[NDArray[np.float32]]:
     """Return the probabilities of boxes, computed in a thread; NaN where one is unreadable."""
+    # Rows of unreadable cells stay NaN: the file then has the cell, without a class.
     found = np.full((len(boxes), len(classifier.classes)), np.nan, np.float32)
     meter, failed = Meter("Classifying", len(boxes), "cells"), 0
     for first in range(0, len(boxes), _AT_ONCE):
@@ -184,6 +186,7 @@ def _boxes(
     size = slide.size
     boxes = tuple(m.box(size, config.side, config.box_margin) for m in marks.cells)
     low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
+    # One cell inside is enough: outlines at a slide's edge may cross it.
     inside = any(
         0 <= b[0] < b[2] <= size[0] and 0 <= b[1] < b[3] <= size[1] for b in boxes
     )

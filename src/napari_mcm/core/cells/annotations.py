@@ -166,6 +166,7 @@ def checked(size: tuple[int, int], read: Crop) -> Crop:
         side = max(right - left, bottom - top)
         if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
             raise TileError(f"lies outside of {size[0]} x {size[1]} px")
+        # A region drawn around many cells is not one: reading it could take all memory.
         if not SMALLEST <= side <= LARGEST:
             raise TileError(
                 f"a box of {side:,} px per side is not a cell "
@@ -291,6 +292,7 @@ def _of_table(path: Path) -> list[CellAnnotation]:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ConfigError("is too large for a table of cells", path)
+        # Tables that spreadsheets have saved begin with a byte-order mark.
         with path.open(newline="", encoding="utf-8-sig") as opened:
             mark = "\t" if path.suffix.lower() == ".tsv" else ","
             header, *rows = list(csv.reader(opened, delimiter=mark)) or [[]]
@@ -299,6 +301,7 @@ def _of_table(path: Path) -> list[CellAnnotation]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot be read as a table ({error})", path) from None
     names = [name.strip().lower() for name in header]
+    # Boxes come first: a table of boxes may list the centres, too.
     columns = next((c for c in (_BOX, _POINT) if set(c) <= set(names)), None)
     if columns is None:
         has = ", ".join(header)[:200] or "nothing"

@@ -71,6 +71,7 @@ class Classified:
         ndarray of int64, shape (N,)
             -1 where it could not be read.
         """
+        # argmax of NaN is 0, the first class: unreadable cells need a mark of their own.
         unread = np.isnan(self.probabilities).any(axis=1)
         best = np.nan_to_num(self.probabilities).argmax(axis=1)
         return np.where(unread, -1, best)
@@ -149,6 +150,7 @@ def check_out(path: Path, marks: Path) -> None:
         raise ConfigError("cannot be written as a file of cells", path, _ENDINGS)
     if path.is_dir():
         raise ConfigError("is a folder", path, "Name a file in it")
+    # samefile sees through links; the annotations would be overwritten.
     if path.exists() and marks.exists() and path.samefile(marks):
         raise ConfigError("is the file of the annotations", path, "Name another one")
 
@@ -196,6 +198,7 @@ def _painted(
     """Return a cell's feature with its class; none, if it could not be read."""
     given = feature.get("properties")
     kept = dict(given) if isinstance(given, dict) else {}
+    # A class from earlier would look like the classifier's own.
     kept.pop("classification", None)
     if number >= 0:
         kept["classification"] = {"name": classes[number], "color": _rgb(number)}

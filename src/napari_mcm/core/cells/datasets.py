@@ -101,7 +101,7 @@ def square(box: Box, size: tuple[int, int], margin: float) -> Box:
     """
     left, top, right, bottom = box
     side = round(max(right - left, bottom - top) * (1 + 2 * margin))
-    side = max(min(side, *size), 1)
+    side = max(min(side, *size), 1)  # never larger than the frame
     x = min(max((left + right - side) // 2, 0), size[0] - side)
     y = min(max((top + bottom - side) // 2, 0), size[1] - side)
     return (x, y, x + side, y + side)

@@ -29,8 +29,10 @@ from napari_mcm.core.heatmaps.panels import DPI, FONT
 UNRELIABLE = 10
 """Metrics of a class with fewer test images than this are marked as unreliable."""
 
+# As in Guo et al.
 BINS = 15
 
+# A probability of 0 for the true class would make the mean infinite.
 _LEAST = 1e-12
 
 
@@ -108,6 +110,7 @@ def score(
         name: {what: float(part[n]) for what, part in zip(names, parts, strict=True)}
         for n, name in enumerate(classes)
     }
+    # The majority class of the test images: the best that a constant can do.
     commonest = np.bincount(targets, minlength=len(classes)).argmax()
     vote = np.eye(len(classes))[np.full(len(targets), commonest)]
     few = tuple(n for n in classes if by_class[n]["support"] < UNRELIABLE)
@@ -210,6 +213,7 @@ def score_lines(scores: Scores) -> list[str]:
 def _of_labels(
     predicted: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> dict[str, float]:
+    # A class without images has no recall: it must not count as 0 in the mean.
     present = np.unique(targets)
     precision, recall, f1, _ = precision_recall_fscore_support(
         targets, predicted, labels=present, average="macro", zero_division=0

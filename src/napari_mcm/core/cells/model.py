@@ -71,6 +71,7 @@ class CellClassifier:
         ndarray of float32, shape (N, C)
             Rows sum to 1.
         """
+        # Batch norm and dropout must not depend on the images classified together.
         self.encoder.module.eval()
         features = torch.from_numpy(self.encoder.encode(images))
         device = self.head.linear.weight.device
@@ -102,6 +103,7 @@ def save_classifier(
         Figures of the run.
     """
     head = {k: t.detach().cpu() for k, t in classifier.head.state_dict().items()}
+    # In the header of the weights: a head without its classes is of no use.
     about = {"classes": json.dumps(classifier.classes), "side": str(classifier.side)}
     with atomic_path(run_dir / HEAD_FILE) as part:
         save_file(head, part, metadata=about)
@@ -154,6 +156,7 @@ def load_classifier(
             run_dir,
             f"Finish it with: classify train --resume {run_dir}",
         )
+    # The precision of training: probabilities then agree with the run's own scores.
     encoder = load_encoder(run_dir, settle_training(compute or ComputeConfig()))
     try:
         with safe_open(file, "pt") as opened:

@@ -103,6 +103,8 @@ def load_start(
     compute = settle_training(compute)
     if init == SCRATCH:
         encoder = _fresh_vit(model, augment, compute, seed)
+    # The same network and preprocessing as the named encoder, without what it learned.
+    # The named encoder's network and preprocessing with random weights.
     elif init.startswith(SCRATCH + ":"):
         encoder = _forget(load_encoder(init.partition(":")[2], compute), seed)
     else:
@@ -272,6 +274,7 @@ def make_network(start: Start, classes: int, config: ClassifyConfig) -> Network:
     Network
         On the encoder's device; the encoder is frozen for a probe.
     """
+    # The head's weights depend on the seed only, not on how the encoder was made.
     with seeded(config.fit.seed):
         head = Head(start.encoder.dim, classes)
     network = Network(start.encoder.module, head.to(start.encoder.device))
@@ -306,6 +309,8 @@ def rate_groups(network: Network, fit: FitConfig, learned: bool) -> Groups:
     }
     if fit.learn == "probe":
         return [head]
+    # Random lower layers have nothing to preserve: they train at the full rate.
+    # Random lower layers have nothing to preserve: they train at the full rate.
     decay = fit.layer_decay if learned else 1.0
     named: Any = getattr(network.encoder, "no_weight_decay", set)
     optimisers: Any = timm_optim

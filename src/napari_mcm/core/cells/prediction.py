@@ -120,6 +120,7 @@ def predict(config: PredictCellsConfig) -> Job[PredictResult]:
     """
     classifier = load_classifier(config.run, config.compute)
     files = find_pictures(config.pictures)
+    # Without labels: only the images of the set are used.
     cells = CellSet([Cell(file, "", "", "") for file in files], classifier.classes)
     found = yield from predict_cells(classifier, cells)
     pictures = tuple(files[row] for row in found.rows)
@@ -180,6 +181,7 @@ def _splits_to_score(cells: CellSet, split: str) -> tuple[str, ...]:
             known_names = ", ".join(filter(None, cells.splits)) or "none"
             raise ConfigError(f"is not a split; there are {known_names}", split)
         return (known[split.lower()],)
+    # Images of the training set are scored only where there are no others.
     held_out = tuple(name for name in cells.splits if name not in (TRAIN, ""))
     return held_out or cells.splits
 

@@ -77,8 +77,10 @@ def hold_out_groups(cells: Sequence[Cell], on_leak: str) -> list[Cell]:
     for cell in cells:
         splits[cell.group].add(cell.split)
     shared = {group for group, names in splits.items() if len(names) > 1}
+    # Training gives way: test sets stay comparable with published ones.
     if on_leak == "drop":
         cells = [c for c in cells if c.split != TRAIN or c.group not in shared]
+        # A field in both validation and test remains a leak without training images, too.
         shared = {group for group in shared if len(splits[group] - {TRAIN}) > 1}
     if shared:
         first = min(shared)
@@ -120,11 +122,13 @@ def grouped_part(
     groups = sorted(rows)
     order = np.random.default_rng(tuple(key)).permutation(len(groups))
     shuffled = [groups[i] for i in order]
+    # Rare classes choose first: common ones have groups enough to even out the counts.
     shuffled.sort(key=lambda g: min(totals[cells[row].label] for row in rows[g]))
     chosen = np.zeros(len(cells), bool)
     taken: Counter[str] = Counter()
     for group in shuffled:
         has = Counter(cells[row].label for row in rows[group])
+        # n / 2: a group is taken if the count comes nearer to the wanted number with it.
         wanted = all(taken[k] + n / 2 <= part * totals[k] for k, n in has.items())
         leaves = all(taken[k] + n < totals[k] for k, n in has.items())
         if wanted and leaves:

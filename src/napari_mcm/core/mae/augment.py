@@ -15,6 +15,7 @@ Box = tuple[float, float, float, float]
 
 _RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
+# Luma of ITU-R BT.601, as in Pillow and torchvision.
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -41,6 +42,7 @@ def augment(
     """
     box = random_box(pixels.shape[1], pixels.shape[0], config.crop_scale, rng)
     image = resized(pixels, side, box)
+    # Drawn also without flips, so that colours do not depend on that option.
     across, down = rng.random(2) < 0.5
     if config.flips and across:
         image = image[:, ::-1]
@@ -48,6 +50,7 @@ def augment(
         image = image[::-1]
     if config.colour_jitter:
         image = _coloured(image, config.colour_jitter, rng)
+    # Flips are views with negative strides, which PyTorch does not accept.
     return np.ascontiguousarray(image)
 
 
@@ -101,6 +104,7 @@ def random_box(
     draws = rng.random((_TRIES, 4))
     for area, aspect, x, y in draws:
         size = width * height * (least + (1 - least) * area)
+        # Uniform in the logarithm: wide and tall crops are equally likely.
         low, high = (math.log(bound) for bound in _RATIO)
         ratio = math.exp(low + (high - low) * aspect)
         w, h = round(math.sqrt(size * ratio)), round(math.sqrt(size / ratio))
@@ -112,6 +116,7 @@ def random_box(
 
 def _coloured(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
+    # float32 until the end: rounding after each change would band smooth stains.
     values = image.astype(np.float32) * np.float32(brightness)
     grey = values @ _GREY
     values = grey[..., None] + (values - grey[..., None]) * np.float32(saturation)

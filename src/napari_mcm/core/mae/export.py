@@ -46,6 +46,7 @@ def export_pretraining(
     """
     decoder = {
         name: tensor.detach().cpu().contiguous()
+        # The decoder has a file of its own: timm cannot load weights it does not know.
         for name, tensor in model.decoder.state_dict().items()
     }
     with atomic_path(run_dir / DECODER_FILE) as part:

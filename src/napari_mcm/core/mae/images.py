@@ -74,6 +74,7 @@ class Tile:
         """
         pixels = cache.read(self.path)
         height, width = pixels.shape[:2]
+        # Tiles share their borders, so that every pixel is in exactly one of them.
         y = [height * n // self.tiles for n in (self.row, self.row + 1)]
         x = [width * n // self.tiles for n in (self.column, self.column + 1)]
         return pixels[y[0] : y[1], x[0] : x[1]]
@@ -207,10 +208,12 @@ def _tiles(
     files = find_pictures(config.pictures) if config.pictures else []
     count, found, refused = config.images.tiles, [], 0
     for number, file in enumerate(files, 1):
+        # A header is read in no time: one report per hundred is enough.
         if number % 100 == 1:
             yield Progress("Checking pictures", number - 1, len(files), "pictures")
         try:
             width, height = picture_size(file)
+            # Tiles under 8 px hold nothing but interpolation once they are resized.
             if min(width, height) < 8 * count:
                 raise TrainingError(f"is too small for {count} tiles per side", file)
         except McmError as error:
@@ -218,6 +221,7 @@ def _tiles(
             if refused <= _MAX_WARNINGS:
                 yield Note(f"skipped: {error}", "warning")
             continue
+        # Names and sizes, not contents: those would take long to read at each resume.
         digest.update(f"{file.name}:{width}x{height}:{file.stat().st_size};".encode())
         found += [
             Tile(file, row, column, count)
@@ -234,6 +238,7 @@ def _patches(
 ) -> Job[list[SlidePatch]]:
     if not slides:
         return []
+    # One resolution for all slides: a token covers the same tissue in each.
     mpp = common_mpp(slides, config.grid)
     grid_config = config.grid.model_copy(update={"mpp": mpp})
     found: list[SlidePatch] = []

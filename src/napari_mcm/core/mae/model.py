@@ -39,6 +39,7 @@ from napari_mcm.core.mae.patches import (
     with_class_token,
 )
 
+# The authors' value, and timm's for ViTs; Transformers' ViTMAE has 1e-12.
 LAYER_NORM_EPS = 1e-6
 
 TOKEN_STD = 0.02
@@ -86,6 +87,7 @@ def model_arguments(config: ModelConfig) -> dict[str, Any]:
         "img_size": config.image_size,
         "patch_size": config.vit_patch,
         "global_pool": config.pool,
+        # The final norm stays before pooling, where pre-training needs it.
         "fc_norm": False,
         **depth,
     }
@@ -152,6 +154,7 @@ class MaskedAutoencoder(nn.Module):
     def __init__(self, encoder: nn.Module, size: str, config: MaskingConfig) -> None:
         super().__init__()
         vit: Any = encoder
+        # MAE's positions are fixed; timm makes a parameter of them.
         vit.pos_embed.requires_grad_(False)
         self.encoder, self.config = vit, config
         self.patch = int(vit.patch_embed.patch_size[0])
@@ -234,7 +237,7 @@ class MaskedAutoencoder(nn.Module):
         if not self.config.norm_targets:
             return patches
         mean, std = patch_statistics(patches)
-        return (patches - mean) / std
+        return (patches - mean) / std  # (B, N, p·p·3)
 
     def errors(self, images: Tensor, predictions: Tensor) -> Tensor:
         """Return the mean squared error of each patch.
@@ -251,6 +254,7 @@ class MaskedAutoencoder(nn.Module):
         Tensor of float32, shape (B, N)
             Mean over the values of a patch.
         """
+        # float32: squares of small differences lose their digits in bfloat16. (B, N)
         return (predictions.float() - self.targets(images)).square().mean(dim=-1)
 
     def loss(self, images: Tensor, predictions: Tensor, mask: Tensor) -> Tensor:
@@ -270,6 +274,7 @@ class MaskedAutoencoder(nn.Module):
         Tensor, shape ()
             The loss.
         """
+        # The mean over all hidden patches of the batch, each with the same weight.
         return (self.errors(images, predictions) * mask).sum() / mask.sum()
 
 
@@ -343,6 +348,7 @@ class Decoder(nn.Module):
             Predicted patches, in row-major order.
         """
         tokens = self.embed(encoded)  # (B, 1 + K, width)
+        # N - K hidden patches: the encoder's tokens are K and the class token.
         missing = order.shape[1] + 1 - tokens.shape[1]
         filling = self.mask_token.to(tokens.dtype).expand(len(tokens), missing, -1)
         shuffled = torch.cat([tokens[:, 1:], filling], dim=1)  # (B, N, width)

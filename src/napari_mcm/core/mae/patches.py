@@ -49,6 +49,7 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
     Tensor, shape (B, K, D)
         The tokens at these places.
     """
+    # (B, N, D), (B, K) -> (B, K, D)
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
@@ -67,7 +68,7 @@ def hidden_mask(order: Tensor, kept: int) -> Tensor:
     Tensor of float32, shape (B, N)
         In row-major order of the patches.
     """
-    mask = torch.ones(order.shape, device=order.device)
+    mask = torch.ones(order.shape, device=order.device)  # (B, N)
     return mask.scatter(1, order[:, :kept], 0.0)
 
 
@@ -91,6 +92,7 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     parts = images.reshape(
         batch, channels, height // patch, patch, width // patch, patch
     )
+    # -> (B, rows, columns, p, p, C) -> (B, N, p·p·C)
     return parts.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch * patch * channels)
 
 
@@ -111,6 +113,7 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     """
     batch, count, values = patches.shape
     side, channels = round(count**0.5), values // patch**2
+    # (B, N, p·p·C) -> (B, rows, columns, p, p, C) -> (B, C, H, W)
     parts = patches.reshape(batch, side, side, patch, patch, channels)
     return parts.permute(0, 5, 1, 3, 2, 4).reshape(
         batch, channels, side * patch, side * patch
@@ -154,6 +157,7 @@ def grid_positions(side: int, width: int) -> Tensor:
     Tensor, shape (side·side, width)
         Row-major; none is zero, and no two are the same.
     """
+    # float64, as in the authors' code: rounded only once, at the end.
     frequency = 10_000.0 ** -(
         torch.arange(width // 4, dtype=torch.float64) / (width // 4)
     )

@@ -28,6 +28,7 @@ ENDINGS = (
     ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm",
 )  # fmt: skip
 
+# Only these decoders: Pillow's others are not needed, and some run external programs.
 _FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "TIFF", "WEBP", "GIF", "PPM", "MPO")
 
 # A picture is decoded as a whole; a file of a few bytes may claim any size.
@@ -37,6 +38,7 @@ _SMALLEST = 8
 
 _TRANSPARENT = ("RGBA", "LA", "PA")
 
+# Pillow's conversion of these modes to RGB clips values instead of scaling them.
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
@@ -68,6 +70,7 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
                 "holds no pictures", path, f"Supported are {' '.join(ENDINGS)}"
             )
         found += inside
+    # A picture that is named and lies in a named folder counts once.
     return list(dict.fromkeys(found))
 
 
@@ -172,6 +175,7 @@ class PictureCache:
             if path in self._held:
                 self._held.move_to_end(path)
                 return self._held[path]
+        # Decoded outside of the lock, so that several threads decode at the same time.
         pixels = read_picture(path)
         with self._lock:
             self._held[path] = pixels
@@ -227,6 +231,7 @@ def _refusal(path: Path, error: Exception) -> SlideError:
 
 
 def _on_white(image: Picture) -> Picture:
+    # White is the background of slides; convert("RGB") would show what alpha hides.
     if image.mode in _TRANSPARENT or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")

@@ -140,8 +140,8 @@ def reconstruct(
     with torch.inference_mode():
         predictions, mask = model(batch, order, mask_ratio)
         predictions = predictions.float()
-        errors = model.errors(batch, predictions)
-        drawn = denormalise(model, batch, predictions)
+        errors = model.errors(batch, predictions)  # (B, N)
+        drawn = denormalise(model, batch, predictions)  # (B, N, p·p·3)
     return [
         _one(
             image,
@@ -391,9 +391,9 @@ def _one(
     paste: bool,
 ) -> Reconstruction:
     side = round(len(hidden) ** 0.5)
-    patch = image.shape[0] // side
-    square = hidden.reshape(side, side)
-    pixels = np.kron(square, np.ones((patch, patch), bool))[..., None]
+    patch = image.shape[0] // side  # in pixels
+    square = hidden.reshape(side, side)  # row-major, as in patchify
+    pixels = np.kron(square, np.ones((patch, patch), bool))[..., None]  # (H, W, 1)
     covered = np.broadcast_to(pixels, image.shape)
     return Reconstruction(
         original=image,
@@ -420,7 +420,7 @@ def _to_pixels(image: Tensor, scaling: AugmentConfig) -> Pixels:
 
 NEAR = 0.5
 """Width of the nearer Gaussian, in patches; the best of several on pathology images."""
-_FAR_WEIGHT = 1e-4
+_FAR_WEIGHT = 1e-4  # only counts where no visible pixel is near
 
 
 def blur_over(image: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
@@ -446,7 +446,7 @@ def blur_over(image: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
     weight = _spread(seen, patch, len(image))
     values = image.astype(np.float32)
     filled = [_spread(values[..., c] * seen, patch, len(image)) for c in range(3)]
-    blurred = np.stack(filled, axis=-1) / weight[..., None]
+    blurred = np.stack(filled, axis=-1) / weight[..., None]  # a mean of visible pixels
     return np.where(seen[..., None] > 0, image, np.rint(blurred)).astype(np.uint8)
 
 
