@@ -28,7 +28,11 @@ from napari_mcm.core.studies.ablation_config import AblationConfig
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import find_mask
 from napari_mcm.viewer.cells.controller import classify_boxes
-from napari_mcm.viewer.cells.training import ablate_run, classify_run, resume_classifier
+from napari_mcm.viewer.cells.training_controller import (
+    ablate_run,
+    classify_run,
+    resume_classifier,
+)
 from napari_mcm.viewer.features.jobs import extract_run
 from napari_mcm.viewer.finetune.controller import finetune_run, resume_run
 from napari_mcm.viewer.mae.controller import pretrain_run, resume_pretraining

@@ -72,7 +72,7 @@ def slide(studio: Studio, home: Path) -> None:
     wait(lambda: widget.grid.preview.grid is not None)
     studio.take("slide")
     widget.grid.show_grid.click()
-    widget.tissue.correct.click()
+    widget.tissue.edit.click()
     studio.dress("light")
     studio.press(Qt.Key.Key_1)
     studio.stroke(*FAT)
@@ -203,8 +203,8 @@ def mae(studio: Studio, home: Path) -> None:
     wait(widget.start.start.isEnabled)
     widget.start.start.click()
     studio.wait_for_part(0.5)
-    wait(lambda: not status.busy or widget.preview.look is not None)
-    studio.scroll_to(widget.looks)
+    wait(lambda: not status.busy or widget.preview.image is not None)
+    studio.scroll_to(widget.live_preview)
     studio.take("mae-training")
     studio.finish()
     wait(lambda: widget.controller.run is not None)
@@ -213,7 +213,7 @@ def mae(studio: Studio, home: Path) -> None:
     widget.reconstruct.way.setCurrentIndex(1)
     studio.look_at(*AT, 8)
     studio.click(*AT)
-    wait(lambda: widget.reconstruction.look is not None)
+    wait(lambda: widget.reconstruction.image is not None)
     studio.take("mae-reconstruct")
 
 

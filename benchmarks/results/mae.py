@@ -30,7 +30,7 @@ CELLS: dict[str, tuple[object, ...]] = {
 }
 LEARNED: dict[str, tuple[object, ...]] = {
     "": ("--steps", 80, "--base-lr", 8e-3),
-    "_probe": ("--learn", "probe", "--steps", 150, "--percent", 10, "--percent", 100),
+    "_probe": ("--train", "probe", "--steps", 150, "--percent", 10, "--percent", 100),
 }
 """Ends of names of ablations, and how their classifiers learn."""
 REFERENCE = "offline:efficientnet_lite0"

@@ -14,6 +14,7 @@ from napari_mcm.cli.app import VERBS, load_verb
 from napari_mcm.cli.options import add_options, read_config
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.runtime.options import walk
 
 
@@ -149,3 +150,41 @@ def test_the_default_shown_is_the_one_in_effect(verb: str) -> None:
             there = getattr(there, name, None)
         if not option.field.is_required() and option.field.default_factory is None:
             assert option.default == there, option.name
+
+
+class Renamed(BaseModel):
+    """A task with an option whose flag is not its field's name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kept_as: str = Field(
+        "float32",
+        description="Number format.",
+        json_schema_extra={"flag": "cache-dtype"},
+    )
+    beside: bool = Field(
+        False, description="Keep both.", json_schema_extra={"flag": "keep-both"}
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--cache-dtype", "float16", "--keep-both"),
+        ("--kept-as", "float16", "--beside"),
+    ],
+)
+def test_a_flag_of_an_earlier_version_keeps_working(words: tuple[str, ...]) -> None:
+    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    add_options(parser, Renamed)
+    task = read_config(parser.parse_args([*words]), Renamed)
+    assert task == Renamed(kept_as="float16", beside=True)
+    assert task.model_dump() == {"kept_as": "float16", "beside": True}
+    shown = parser.format_help()
+    assert "--cache-dtype" in shown and "--keep-both" in shown
+    assert "--kept-as" not in shown and "--beside" not in shown
+
+
+def test_a_command_is_copied_with_the_flags_of_today() -> None:
+    line = Command("demo", Renamed(kept_as="float16", beside=True)).line
+    assert "--cache-dtype float16" in line and "--keep-both" in line

@@ -103,6 +103,10 @@ def _add_option(group: Any, option: Option, greedy: bool) -> None:
             {"action": "extend", "nargs": "+"} if greedy else {"action": "append"}
         )
     group.add_argument(option.flag, **settings)
+    if option.flag != option.former_flag:
+        # Commands that were written for an earlier version keep working.
+        settings["help"] = argparse.SUPPRESS
+        group.add_argument(option.former_flag, **settings)
 
 
 def _read_file(arguments: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:

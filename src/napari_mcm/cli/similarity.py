@@ -79,7 +79,9 @@ def _check(options: SimilarityConfig) -> None:
     if (options.query is None) == (not options.at):
         raise ConfigError("give either points or a saved query", "--at, --query")
     if options.query is not None and (options.not_at or options.save_query):
-        raise ConfigError("cannot be given with --query", "--not-at, --save-query")
+        raise ConfigError(
+            "cannot be given with --query", "--dissimilar-at, --save-query"
+        )
 
 
 def _point(

@@ -56,7 +56,7 @@ def test_what_was_made_in_another_way_stays_and_the_new_lies_beside(
     plain = tmp_path / "out" / "a.features.zarr"
     before = read_features(plain).features
     refused, _ = extracted(asked(slide, tmp_path, 64), encoder)
-    assert not refused.files and "--beside" in refused.failed[0]
+    assert not refused.files and "--keep-incompatible" in refused.failed[0]
 
     done, (name,) = extracted(asked(slide, tmp_path, 64, beside=True), encoder)
     assert not done.failed and name != "a.features.zarr"

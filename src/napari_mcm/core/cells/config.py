@@ -10,13 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.mae.config import AugmentConfig, ModelConfig
 from napari_mcm.core.slides import ReadConfig
-from napari_mcm.core.training.options import (
-    CheckpointSeconds,
-    Chunk,
-    RunFolder,
-    TrainingOptions,
-    Workers,
-)
+from napari_mcm.core.training import options
 
 BOX_MARGIN = 0.1
 BoxMargin = Annotated[
@@ -65,6 +59,7 @@ class FitConfig(BaseModel):
         "full",
         description="Fine-tune all weights (full), or train a linear layer on frozen "
         "features (probe).",
+        json_schema_extra={"flag": "train"},
     )
     steps: int = Field(1000, ge=1, description="Number of optimiser steps.")
     batch_size: int = Field(32, ge=1, description="Images per step.")
@@ -148,11 +143,11 @@ def tiny_unless_named(given: Any) -> Any:
     return {**given, "model": {"model": "tiny", **model}}
 
 
-class ClassifyConfig(TrainingOptions):
+class ClassifyConfig(options.TrainingOptions):
     """Training of a classifier of cells or patches."""
 
     data: Path | None = Field(None, description="Folder or table of labelled images.")
-    out: RunFolder = None
+    out: options.RunFolder = None
     init: str = Field(
         "scratch",
         description="Initial weights: scratch (a ViT by the model options), "
@@ -169,10 +164,10 @@ class ClassifyConfig(TrainingOptions):
     fit: FitConfig = FitConfig()
     augment: AugmentConfig = AugmentConfig()
     compute: ComputeConfig = ComputeConfig()
-    workers: Workers = 2
+    workers: options.Workers = 2
     cache_mb: int = Field(256, ge=0, description="Memory for decoded pictures, in MB.")
-    chunk_images: Chunk = "auto"
-    checkpoint_seconds: CheckpointSeconds = 60.0
+    chunk_images: options.Chunk = "auto"
+    checkpoint_seconds: options.CheckpointSeconds = 60.0
 
     @model_validator(mode="before")
     @classmethod

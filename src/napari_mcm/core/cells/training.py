@@ -1,4 +1,8 @@
-"""Training a classifier, as a long job."""
+"""Training of a classifier of cells or patches, as a job: start, resume, validate.
+
+An encoder and a linear head are trained by cross-entropy, weighted by class where classes
+are rare; a probe trains the head alone, on frozen features.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ from napari_mcm.core.training.images import (
     chunk_for,
     to_images,
 )
-from napari_mcm.core.training.monitor import first_and_last, median
+from napari_mcm.core.training.monitor import losses_of
 from napari_mcm.core.training.run import Run
 from napari_mcm.core.training.schedule import rate_factor
 
@@ -52,21 +56,22 @@ _SCALED_ON = 512
 
 @dataclass(frozen=True)
 class ClassifyResult:
-    """What the training of a classifier leaves.
+    """Where a training wrote its classifier, and what it measured.
 
     Attributes
     ----------
     run_dir : Path
-        Configuration, figures, encoder and head.
+        Configuration, metrics, encoder and head.
     classes : tuple of str
-        In their order.
+        Classes in the order of the outputs.
     images : int
-        Trained on.
+        Number of images trained on.
     loss_first, loss_last : float
         Mean loss over the first and the last tenth of the steps.
     scores : dict
-        Of the validation images; empty where there are none.
+        Scores on the validation images; empty where there are none.
     steps : int
+        Optimiser steps.
     seconds : float
         Time spent in this process.
     """
@@ -82,7 +87,7 @@ class ClassifyResult:
 
 
 def classify(config: ClassifyConfig) -> Job[ClassifyResult]:
-    """Train a classifier on labelled images.
+    """Train a classifier on labelled images, as a job.
 
     Parameters
     ----------
@@ -92,11 +97,12 @@ def classify(config: ClassifyConfig) -> Job[ClassifyResult]:
     Yields
     ------
     Event
-        Progress in images, one `Metrics` a step, notes.
+        Progress in images, one `Metrics` per step, notes.
 
     Returns
     -------
     ClassifyResult
+        Where the classifier is, and its scores.
 
     Raises
     ------
@@ -129,7 +135,7 @@ def resume_classify(run_dir: Path) -> Job[ClassifyResult]:
     Returns
     -------
     ClassifyResult
-        What the training leaves.
+        Where the classifier is, and its scores.
 
     Raises
     ------
@@ -149,7 +155,27 @@ def resume_classify(run_dir: Path) -> Job[ClassifyResult]:
 def classify_cells(
     run: Run, config: ClassifyConfig, cells: CellSet
 ) -> Job[ClassifyResult]:
-    """Train on images that are found and split already; see :func:`classify`."""
+    """Train a classifier on images that are split already, as a job.
+
+    Parameters
+    ----------
+    run : Run
+        An existing run; it resumes from its checkpoint, if there is one.
+    config : ClassifyConfig
+        All options.
+    cells : CellSet
+        Images for training and validation.
+
+    Yields
+    ------
+    Event
+        Progress in images, one `Metrics` per step, notes.
+
+    Returns
+    -------
+    ClassifyResult
+        Where the classifier is, and its scores.
+    """
     done = run.summary()
     if done is not None:
         yield Note(f"{run.path} is finished already")
@@ -188,13 +214,13 @@ def _about(training: CellSet, validation: CellSet) -> str:
 
 
 def _same_augmentation(start: Start, config: ClassifyConfig) -> AugmentConfig:
-    """Treat images as the pre-training did, but for what the user asked otherwise."""
+    """Augment as the pre-training did, except for options that are given."""
     if start.augment is None or not config.augment_as_mae:
         return config.augment
-    asked = config.augment.model_dump(include=config.augment.model_fields_set)
+    given = config.augment.model_dump(include=config.augment.model_fields_set)
     defaults = AugmentConfig().model_dump()
-    told = {name: value for name, value in asked.items() if value != defaults[name]}
-    return start.augment.model_copy(update=told)
+    changed = {name: v for name, v in given.items() if v != defaults[name]}
+    return start.augment.model_copy(update=changed)
 
 
 def _learner(
@@ -264,7 +290,20 @@ def _plan(
 
 
 def balanced_row(targets: NDArray[np.int64], rng: np.random.Generator) -> int:
-    """Draw a class, each as likely, and then one of its images."""
+    """Draw a class, each with the same probability, and then one of its images.
+
+    Parameters
+    ----------
+    targets : ndarray of int64, shape (n_images,)
+        Index of the class of each image.
+    rng : Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    int
+        Index of the image.
+    """
     present = np.unique(targets)
     rows = np.flatnonzero(targets == present[rng.integers(len(present))])
     return int(rows[rng.integers(len(rows))])
@@ -281,11 +320,8 @@ def _validate(
 
 
 def _figures(loop: ImageLoop[LabelledImage], training: CellSet) -> dict[str, Any]:
-    metrics = loop.run.metrics()
     return {
-        **first_and_last(metrics.get("loss", [])),
-        "images_per_s": median(metrics.get("images_per_s", [])),
-        "steps": loop.plan.steps,
+        **loop.summary(),
         "images": len(training),
         "support": training.support,
         "skipped": len(loop.damaged),
@@ -293,14 +329,13 @@ def _figures(loop: ImageLoop[LabelledImage], training: CellSet) -> dict[str, Any
 
 
 def _result(run: Run, summary: dict[str, Any]) -> ClassifyResult:
-    nothing = float("nan")
-    first, last = summary["loss_first"], summary["loss_last"]
+    first, last = losses_of(summary)
     return ClassifyResult(
         run_dir=run.path,
         classes=tuple(summary["classes"]),
         images=summary["images"],
-        loss_first=nothing if first is None else first,
-        loss_last=nothing if last is None else last,
+        loss_first=first,
+        loss_last=last,
         scores=summary["scores"],
         steps=summary["steps"],
         seconds=summary["seconds"],
@@ -312,14 +347,22 @@ _CONVOLUTION_REUSE = 150
 
 
 class LabelledImage(NamedTuple):
-    """An image (side, side, 3) of uint8, and its class as a number."""
+    """An image and its class.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (side, side, 3)
+        The image as RGB.
+    target : int
+        Index of its class.
+    """
 
     pixels: NDArray[np.uint8]
     target: int
 
 
 class CellTrainer(ImageTrainer[LabelledImage]):
-    """Cross-entropy over classes, weighted where classes are rare.
+    """Train an encoder with a head, or the head alone, by weighted cross-entropy.
 
     Parameters
     ----------
@@ -329,8 +372,8 @@ class CellTrainer(ImageTrainer[LabelledImage]):
         What its encoder started from.
     config : ClassifyConfig
         All options.
-    weights : ndarray, shape (C,)
-        Of the classes in the loss.
+    weights : ndarray of float64, shape (n_classes,)
+        Weights of the classes in the loss.
     """
 
     def __init__(
@@ -352,16 +395,16 @@ class CellTrainer(ImageTrainer[LabelledImage]):
         self.network, self.start, self.fit = network, start, fit
         self.weights = torch.as_tensor(weights, dtype=torch.float32).to(self.device)
         learns = fit.learn == "full"
-        asked = fit.batch_norm
+        given = fit.batch_norm
         self._batch_norm = learns and (
-            asked == "train" or (asked == "auto" and not start.learned)
+            given == "train" or (given == "auto" and not start.learned)
         )
         self.set_mode()
         auto = chunk_for(self.device, _work(start))
         self.chunk = auto if config.chunk_images == "auto" else config.chunk_images
 
     def set_mode(self) -> None:
-        """Train; frozen encoders and batch norms stay in eval mode."""
+        """Put the network in training mode; what is frozen stays in evaluation mode."""
         self.network.head.train()
         self.network.encoder.train(self.fit.learn == "full")
         self.moves_in_forward = set_batch_norm(self.network.encoder, self._batch_norm)
@@ -369,7 +412,20 @@ class CellTrainer(ImageTrainer[LabelledImage]):
     def losses(
         self, samples: Sequence[LabelledImage]
     ) -> tuple[Tensor, dict[str, float]]:
-        """Sum the weighted loss of images, and count those that come out right."""
+        """Compute the weighted loss of images.
+
+        Parameters
+        ----------
+        samples : sequence of LabelledImage
+            B images.
+
+        Returns
+        -------
+        loss : Tensor, shape ()
+            Sum of the images' weighted cross-entropy.
+        sums : dict of str to float
+            ``train_accuracy``: number of images that are classified correctly.
+        """
         pixels, targets = zip(*samples, strict=True)
         true = torch.tensor(targets, device=self.device)
         logits = self.network.head(self.features(pixels))
@@ -380,7 +436,18 @@ class CellTrainer(ImageTrainer[LabelledImage]):
         return (losses * self.weights[true]).sum(), {"train_accuracy": right}
 
     def features(self, pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Encode images; with gradients where the encoder learns."""
+        """Encode images, with gradients where the encoder is trained.
+
+        Parameters
+        ----------
+        pixels : sequence of ndarray of uint8, shape (side, side, 3)
+            B images.
+
+        Returns
+        -------
+        Tensor of float32, shape (B, n_features)
+            Features on the device.
+        """
         encoder = self.start.encoder
         images = to_images(pixels, self.device, encoder.mean, encoder.std)
         learns = self.fit.learn == "full"
@@ -390,7 +457,20 @@ class CellTrainer(ImageTrainer[LabelledImage]):
 
 
 def class_weights(targets: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Weigh classes so that each counts as much, and images one on average."""
+    """Weight classes so that each counts the same, and an image 1 on average.
+
+    Parameters
+    ----------
+    targets : ndarray of int64, shape (n_images,)
+        Index of the class of each image.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_classes,)
+        ``n_images / (n_present · count)``; 1 for classes without images.
+    """
     counts = np.bincount(targets, minlength=classes)
     present = counts > 0
     weights = np.ones(classes)

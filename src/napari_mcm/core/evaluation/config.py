@@ -108,6 +108,7 @@ class EvaluateConfig(BaseModel):
         le=1,
         description="Min. fraction of a patch that its class covers, 0 to 1; with 0 the "
         "class at the patch's centre is used.",
+        json_schema_extra={"flag": "min-coverage"},
     )
     centred: bool = Field(
         False,

@@ -70,6 +70,7 @@ class ExtractConfig(BaseModel):
         None,
         description="URL of a folder that each finished feature file is copied to, such "
         "as s3://bucket/features; slides with files there are not extracted again.",
+        json_schema_extra={"flag": "upload-to"},
     )
     overwrite: bool = Field(
         False, description="Overwrite feature files made with other options."
@@ -78,6 +79,7 @@ class ExtractConfig(BaseModel):
         False,
         description="Keep feature files made with other options, and write the new "
         "ones beside them.",
+        json_schema_extra={"flag": "keep-incompatible"},
     )
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()

@@ -306,7 +306,7 @@ def _existing(
     raise FeatureError(
         f"was made differently ({differences(attributes, grid, encoder)})",
         path,
-        "Choose another --out, replace it with --overwrite, or write --beside it",
+        "Choose another --out, replace it with --overwrite, or write --keep-incompatible it",
     )
 
 

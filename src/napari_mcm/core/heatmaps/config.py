@@ -24,7 +24,9 @@ class SimilarityConfig(BaseModel):
         "combines several.",
     )
     not_at: tuple[Point, ...] = Field(
-        (), description="Point in a dissimilar example patch, in level-0 pixels."
+        (),
+        description="Point in a dissimilar example patch, in level-0 pixels.",
+        json_schema_extra={"flag": "dissimilar-at"},
     )
     query: Path | None = Field(
         None,
@@ -44,6 +46,7 @@ class SimilarityConfig(BaseModel):
         ge=-1,
         le=1,
         description="Write only patches of at least this cosine, and report their area.",
+        json_schema_extra={"flag": "threshold"},
     )
     out: Path = Field(description="File to write: .png, .ome.tif or .geojson.")
     slide: Path | None = Field(
@@ -58,5 +61,6 @@ class SimilarityConfig(BaseModel):
         None,
         description="Feature file of another encoder, of the same patches; the map shows "
         "the similarity by the first encoder less that by this one.",
+        json_schema_extra={"flag": "compare-with"},
     )
     read: ReadConfig = ReadConfig()

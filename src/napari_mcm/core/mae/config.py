@@ -13,17 +13,12 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.heatmaps.config import Point
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
-from napari_mcm.core.training.options import (
-    CheckpointSeconds,
-    Chunk,
-    RunFolder,
-    TrainingOptions,
-    Workers,
-)
+from napari_mcm.core.training import options
 
 PresetName = Literal["reference", "experiment1", "experiment2", "experiment3"]
 
 
+# As the course project's code ran: pictures cut into 4 x 4 tiles, no normalisation.
 _AS_RUN: Mapping[str, Any] = {
     "model": {"model": "base", "image_size": 224, "vit_patch": 16},
     "images": {"tiles": 4},
@@ -32,6 +27,7 @@ _AS_RUN: Mapping[str, Any] = {
 
 
 def _experiment(mask_ratio: float, **recipe: Any) -> dict[str, Any]:
+    # The default beta 2 of that project's library; MAE's own is 0.95.
     common = {"warmup": 0.05, "beta2": 0.999, "epochs": 100, "clip_norm": 1.0}
     return {
         **_AS_RUN,
@@ -42,9 +38,11 @@ def _experiment(mask_ratio: float, **recipe: Any) -> dict[str, Any]:
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "reference": {},
+    # The mask ratio of the run; the report states 0.75.
     "experiment1": _experiment(
         0.5, base_lr=1.5e-4, batch_size=1920, schedule="cosine", weight_decay=0.05
     ),
+    # The encoder of this run initialised the project's classifiers.
     "experiment2": _experiment(
         0.75, base_lr=5e-5, batch_size=640, schedule="cosine", weight_decay=0.01
     ),
@@ -247,10 +245,11 @@ class RecipeConfig(BaseModel):
         float
             ``base_lr · batch_size / 256``.
         """
+        # The rule of Goyal et al. (2017) with the base of MAE, 256 images.
         return self.base_lr * self.batch_size / 256
 
 
-class PretrainConfig(TrainingOptions):
+class PretrainConfig(options.TrainingOptions):
     """Masked autoencoding on unlabelled images."""
 
     presets = PRESETS
@@ -261,7 +260,7 @@ class PretrainConfig(TrainingOptions):
     pictures: tuple[Path, ...] = Field(
         (), description="Pictures, or folders that are searched with all subfolders."
     )
-    out: RunFolder = None
+    out: options.RunFolder = None
     start: str | None = Field(
         None,
         description="Encoder of the same ViT to start from, such as timm's "
@@ -276,9 +275,9 @@ class PretrainConfig(TrainingOptions):
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
     compute: ComputeConfig = ComputeConfig()
-    workers: Workers = 2
-    chunk_images: Chunk = "auto"
-    checkpoint_seconds: CheckpointSeconds = 60.0
+    workers: options.Workers = 2
+    chunk_images: options.Chunk = "auto"
+    checkpoint_seconds: options.CheckpointSeconds = 60.0
 
 
 class ReconstructConfig(BaseModel):
@@ -309,7 +308,13 @@ class ReconstructConfig(BaseModel):
     limit: int = Field(
         256, ge=1, description="Maximum number of images to measure; a tile is one."
     )
-    shown: int = Field(6, ge=1, le=64, description="Maximum number of images to draw.")
+    shown: int = Field(
+        6,
+        ge=1,
+        le=64,
+        description="Maximum number of images to draw.",
+        json_schema_extra={"flag": "max-images"},
+    )
     seed: int = Field(0, ge=0, description="Random seed of the hidden patches.")
     out: Path | None = Field(None, description="Figure to write: .png.")
     read: ReadConfig = ReadConfig()

@@ -1,4 +1,4 @@
-"""Pre-training by masked autoencoding, as a long job."""
+"""Pre-training by masked autoencoding, as a job: start, resume, export."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from napari_mcm.core.training.images import (
     steps_of_epochs,
     to_images,
 )
-from napari_mcm.core.training.monitor import first_and_last, median
+from napari_mcm.core.training.monitor import losses_of
 from napari_mcm.core.training.run import Run
 from napari_mcm.core.training.schedule import rate_factor
 from napari_mcm.core.training.trainer import decay_groups
@@ -46,22 +46,22 @@ _MASKING = 1
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a pre-training leaves.
+    """Where a pre-training wrote its results, and what it measured.
 
     Attributes
     ----------
     run_dir : Path
-        Configuration, figures, encoder and decoder.
+        Configuration, metrics, encoder and decoder.
     encoder : Path
         Directory of the encoder: safetensors, recipe and model card.
     loss_first, loss_last : float
         Mean loss over the first and the last tenth of the steps.
     images_per_s : float
-        Images learned from a second.
+        Images trained on per second.
     steps, images : int
-        Optimiser steps, and images there are.
+        Optimiser steps, and number of images.
     skipped : int
-        Files that are no readable pictures, and images that proved damaged.
+        Files that are no readable pictures, and damaged images.
     seconds : float
         Time spent in this process.
     """
@@ -78,14 +78,22 @@ class PretrainResult:
 
 
 class MaskedImage(NamedTuple):
-    """An image (side, side, 3) of uint8, and its patches in random order (N,)."""
+    """An image, and the order in which its patches are hidden.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (side, side, 3)
+        The image as RGB.
+    order : ndarray of int64, shape (n_patches,)
+        Its patches in random order.
+    """
 
     pixels: NDArray[np.uint8]
     order: NDArray[np.int64]
 
 
 def pretrain(config: PretrainConfig) -> Job[PretrainResult]:
-    """Pre-train a ViT on unlabelled images.
+    """Pre-train a ViT on unlabelled images, as a job.
 
     Parameters
     ----------
@@ -95,11 +103,12 @@ def pretrain(config: PretrainConfig) -> Job[PretrainResult]:
     Yields
     ------
     Event
-        Progress in images, one `Metrics` a step, notes.
+        Progress in images, one `Metrics` per step, notes.
 
     Returns
     -------
     PretrainResult
+        Where the encoder is, and what was measured.
 
     Raises
     ------
@@ -108,7 +117,7 @@ def pretrain(config: PretrainConfig) -> Job[PretrainResult]:
     RunError
         If the directory holds a run already.
     TrainingError
-        If there is no image to learn from, or the loss diverges.
+        If there is no image to train on, or the loss diverges.
     """
     if not config.pictures and not config.images.slides:
         raise ConfigError("no pictures or slides given to learn from")
@@ -119,9 +128,19 @@ def pretrain(config: PretrainConfig) -> Job[PretrainResult]:
 
 
 def resume_pretrain(run_dir: Path) -> Job[PretrainResult]:
-    """Go on with a pre-training that was cancelled or killed.
+    """Resume a pre-training that was cancelled or killed, as a job.
 
-    The final weights are those of an undisturbed run, bit for bit on a CPU.
+    The final weights are those of an uninterrupted run, bit for bit on a CPU.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Directory of the run.
+
+    Returns
+    -------
+    PretrainResult
+        Where the encoder is, and what was measured.
 
     Raises
     ------
@@ -160,7 +179,19 @@ def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
 
 
 def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
-    """Build the autoencoder with the weights that it starts from, and their licence.
+    """Build the autoencoder with the weights that it starts from.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+        All options.
+
+    Returns
+    -------
+    model : MaskedAutoencoder
+        Seeded, or with the weights of the encoder to start from.
+    licence : str or None
+        Licence of these weights; None without them.
 
     Raises
     ------
@@ -186,7 +217,7 @@ def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
 
 
 class MaeTrainer(ImageTrainer[MaskedImage]):
-    """Steps of masked autoencoding.
+    """Train a masked autoencoder.
 
     Parameters
     ----------
@@ -207,12 +238,25 @@ class MaeTrainer(ImageTrainer[MaskedImage]):
             config.compute,
         )
         self.model, self.augmenting = model, config.augment
-        asked = config.chunk_images
+        given = config.chunk_images
         work = _work(model, config.masking.mask_ratio)
-        self.chunk = chunk_for(self.device, work) if asked == "auto" else asked
+        self.chunk = chunk_for(self.device, work) if given == "auto" else given
 
     def losses(self, samples: Sequence[MaskedImage]) -> tuple[Tensor, dict[str, float]]:
-        """Sum the loss of images over their hidden patches."""
+        """Compute the loss of images over their hidden patches.
+
+        Parameters
+        ----------
+        samples : sequence of MaskedImage
+            B images.
+
+        Returns
+        -------
+        loss : Tensor, shape ()
+            Sum over the images of the mean over their hidden patches.
+        sums : dict
+            Empty.
+        """
         pixels, orders = zip(*samples, strict=True)
         mean, std = self.augmenting.mean, self.augmenting.std
         images = to_images(pixels, self.device, mean, std)
@@ -265,11 +309,8 @@ def _plan(config: PretrainConfig, images: ImageSet) -> ImagePlan[MaskedImage]:
 def _summary(
     loop: ImageLoop[MaskedImage], images: ImageSet, seconds: float
 ) -> dict[str, Any]:
-    metrics = loop.run.metrics()
     return {
-        **first_and_last(metrics.get("loss", [])),
-        "images_per_s": median(metrics.get("images_per_s", [])),
-        "steps": loop.plan.steps,
+        **loop.summary(),
         "images": len(images),
         "pictures": images.pictures,
         "slide_patches": images.patches,
@@ -279,13 +320,12 @@ def _summary(
 
 
 def _result(run: Run, summary: dict[str, Any]) -> PretrainResult:
-    nothing = float("nan")
-    first, last = summary["loss_first"], summary["loss_last"]
+    first, last = losses_of(summary)
     return PretrainResult(
         run_dir=run.path,
         encoder=run.path / "encoder",
-        loss_first=nothing if first is None else first,
-        loss_last=nothing if last is None else last,
+        loss_first=first,
+        loss_last=last,
         images_per_s=summary["images_per_s"],
         steps=summary["steps"],
         images=summary["images"],

@@ -17,13 +17,7 @@ from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
-from napari_mcm.core.training.options import (
-    CheckpointSeconds,
-    Chunk,
-    RunFolder,
-    TrainingOptions,
-    Workers,
-)
+from napari_mcm.core.training import options
 
 PresetName = Literal[
     "recommended",
@@ -177,6 +171,7 @@ class OptimiserConfig(BaseModel):
         description="What is trained: student and head (all); the head alone, on a frozen "
         "student (head); or only the student's batch-norm statistics, without gradients "
         "(statistics: AdaBN).",
+        json_schema_extra={"flag": "train"},
     )
     epochs: int = Field(1, ge=1, description="Passes over all tissue patches.")
     placements: int = Field(
@@ -294,7 +289,7 @@ class HeldOutConfig(BaseModel):
         return self
 
 
-class FinetuneConfig(TrainingOptions):
+class FinetuneConfig(options.TrainingOptions):
     """Masked context modelling with knowledge distillation on a set of slides."""
 
     presets = PRESETS
@@ -316,7 +311,7 @@ class FinetuneConfig(TrainingOptions):
         description="Folder of features that the teacher extracted earlier, reused where "
         "the patches are the same. Needs aligned, and neither flips nor jitter.",
     )
-    out: RunFolder = None
+    out: options.RunFolder = None
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
@@ -325,9 +320,9 @@ class FinetuneConfig(TrainingOptions):
     optimiser: OptimiserConfig = OptimiserConfig()
     held_out: HeldOutConfig = HeldOutConfig()
     compute: ComputeConfig = ComputeConfig()
-    workers: Workers = 2
-    chunk_windows: Chunk = "auto"
-    checkpoint_seconds: CheckpointSeconds = 30.0
+    workers: options.Workers = 2
+    chunk_windows: options.Chunk = "auto"
+    checkpoint_seconds: options.CheckpointSeconds = 30.0
 
     @model_validator(mode="after")
     def _patches_as_extracted(self) -> FinetuneConfig:

@@ -20,6 +20,7 @@ from napari_mcm.core.mcm.windows import Source
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training.distributed import DistributedContext, join_process_group
+from napari_mcm.core.training.monitor import losses_of
 from napari_mcm.core.training.run import Run
 
 _CACHE_MB = 256
@@ -200,13 +201,12 @@ def _load_trainer(
 
 
 def _result(run: Run, summary: dict[str, Any]) -> FinetuneResult:
-    nothing = float("nan")
-    first, last = summary["loss_first"], summary["loss_last"]
+    first, last = losses_of(summary)
     return FinetuneResult(
         run_dir=run.path,
         encoder=run.path / "encoder",
-        loss_first=nothing if first is None else first,
-        loss_last=nothing if last is None else last,
+        loss_first=first,
+        loss_last=last,
         patches_per_s=summary["patches_per_s"],
         steps=summary["steps"],
         windows=summary["windows"],

@@ -365,10 +365,4 @@ class FinetuneLoop(Loop[McmTrainer]):
             return probe(student.encode)
         # Hundreds of patches take seconds: a chunk of them at a time.
         trying = probe.steadily(student.encode, student.chunk)
-        while True:
-            try:
-                next(trying)
-            except StopIteration as end:
-                probed: Mapping[str, float] = end.value
-                return probed
-            yield self.progress()
+        return (yield from report_while_running(trying, self.progress()))

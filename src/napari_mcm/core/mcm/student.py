@@ -142,8 +142,8 @@ def _forget_statistics(module: nn.Module) -> None:
     layers = list(_batch_norms(module))
     if not layers:
         raise ConfigError(
-            "--learn statistics: this student has no batch norms",
-            hint="Choose another student, or another --learn",
+            "--train statistics: this student has no batch norms",
+            hint="Choose another student, or another --train",
         )
     for layer in layers:
         layer.reset_running_stats()

@@ -112,18 +112,7 @@ class McmTrainer(Trainer):
         )
         # Batch-norm statistics that are learned move with every forward pass.
         self.moves_in_forward = config.optimiser.batch_norm != "frozen"
-
-    @property
-    def precision(self) -> dict[str, str]:
-        """The number formats it computes in.
-
-        Returns
-        -------
-        dict of str to str
-            ``float32`` or ``bfloat16`` of ``student`` and ``teacher``.
-        """
-        pair = {"student": self.student, "teacher": self.teacher}
-        return {name: encoder.precision for name, encoder in pair.items()}
+        self.precision = self._precision_of_both()
 
     def compute_in(self, precision: Mapping[str, str]) -> None:
         """Compute as an interrupted run did, whatever ``auto`` means on this machine.
@@ -131,12 +120,17 @@ class McmTrainer(Trainer):
         Parameters
         ----------
         precision : mapping of str to str
-            As :attr:`precision` returned it.
+            ``float32`` or ``bfloat16`` of ``student`` and ``teacher``.
         """
         if self.student.auto_precision:
             self.student = self.student.in_precision(precision["student"])
         if self.teacher.auto_precision:
             self.teacher = self.teacher.in_precision(precision["teacher"])
+        self.precision = self._precision_of_both()
+
+    def _precision_of_both(self) -> dict[str, str]:
+        pair = {"student": self.student, "teacher": self.teacher}
+        return {role: encoder.precision for role, encoder in pair.items()}
 
     def step(
         self, windows: Sequence[Window], factor: float, learning: bool, seed: int

@@ -209,7 +209,9 @@ class BagsConfig(BaseModel):
         4.0, ge=0, description="Memory for cached features, in GiB."
     )
     kept_as: Literal["float32", "float16"] = Field(
-        "float32", description="Number format of cached features."
+        "float32",
+        description="Number format of cached features.",
+        json_schema_extra={"flag": "cache-dtype"},
     )
     allow_missing: bool = Field(
         False, description="Leave out slides that have no features."

@@ -181,23 +181,20 @@ class MilTrainer(Trainer):
             self._draw(bags.read(slide.slide), epoch, number, place)
             for place, slide in enumerate(batch)
         ]
-        groups = [range(len(batch))]
-        if not self.training.padded:
-            groups = [range(i, i + 1) for i in range(len(batch))]
+        size = len(batch) if self.training.padded else 1
         chunks = (
-            self._chunk(
-                [drawn[i] for i in group], [batch[i].label for i in group], len(batch)
-            )
-            for group in groups
+            self._chunk(drawn[i : i + size], batch[i : i + size], len(batch))
+            for i in range(0, len(batch), size)
         )
         sums = yield from self.sum_gradients(chunks)
         norm = self.move_weights(self.rate_factor(epoch))
         return sums["loss"] if np.isfinite(norm) else float("nan")
 
     def _chunk(
-        self, vectors: Sequence[Vectors], labels: Sequence[int], slides: int
+        self, vectors: Sequence[Vectors], slides: Sequence[Labelled], count: int
     ) -> ChunkSums:
-        work = partial(self._learn_from, vectors, labels, len(vectors) / slides)
+        labels = [slide.label for slide in slides]
+        work = partial(self._learn_from, vectors, labels, len(slides) / count)
         patches = sum(map(len, vectors))
         return {"loss": (yield from run_step("training step", work, patches))}
 

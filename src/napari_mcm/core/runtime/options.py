@@ -42,6 +42,21 @@ class Option:
     def flag(self) -> str:
         """The option's flag on the command line: ``--patch-size``.
 
+        A field whose name does not make a good flag names one itself, as ``"flag"`` in
+        its ``json_schema_extra``. Configuration files keep the field's name.
+
+        Returns
+        -------
+        str
+        """
+        extra = self.field.json_schema_extra
+        named = extra.get("flag") if isinstance(extra, dict) else None
+        return f"--{named}" if named else self.former_flag
+
+    @property
+    def former_flag(self) -> str:
+        """The flag after the field's name, which commands of earlier versions use.
+
         Returns
         -------
         str

@@ -1,4 +1,4 @@
-"""Several processes that train one model, as `torchrun` starts them."""
+"""Training of one model by several processes, as ``torchrun`` starts them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The processes of a training; one alone where nobody started more.
+    """Share the work of a training between its processes; by default there is one.
 
     Attributes
     ----------
     rank : int
-        This process, from 0. The first one writes the run.
+        Number of this process, from 0. The first one writes the run.
     size : int
-        How many there are.
+        Number of processes.
     """
 
     rank: int = 0
@@ -34,11 +34,28 @@ class DistributedContext:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process is the one that writes.
+
+        Returns
+        -------
+        bool
+            True for the first one.
+        """
         return self.rank == 0
 
     def place(self, compute: ComputeConfig) -> ComputeConfig:
-        """Give each process of a machine a GPU of its own, where it may choose."""
+        """Choose a GPU for this process, so that each process of a machine has its own.
+
+        Parameters
+        ----------
+        compute : ComputeConfig
+            Device and precision as configured.
+
+        Returns
+        -------
+        ComputeConfig
+            With this process' GPU; unchanged where a certain device is configured.
+        """
         several = self.size > 1 and torch.cuda.is_available()
         if not several or compute.device not in ("auto", "cuda"):
             return compute
@@ -46,26 +63,53 @@ class DistributedContext:
         return compute.model_copy(update={"device": f"cuda:{number}"})
 
     def share(self, items: Sequence[_Item]) -> list[_Item]:
-        """Give this process' part of a step."""
+        """Return this process' part of a step.
+
+        Parameters
+        ----------
+        items : sequence
+            Samples of the step.
+
+        Returns
+        -------
+        list
+            Every `size`-th of them.
+        """
         return list(items[self.rank :: self.size])
 
     def total(self, values: Tensor) -> Tensor:
         """Add up a tensor over all processes.
 
+        Parameters
+        ----------
+        values : Tensor
+            This process' part.
+
+        Returns
+        -------
+        Tensor
+            The sum; the tensor itself where there is one process.
+
         Raises
         ------
         TrainingError
-            If another process is gone.
+            If another process has ended.
         """
         if self.size == 1:
             return values
         summed = values.clone()
-        with _gone_is_told():
+        with _explain_lost_process():
             distributed.all_reduce(summed)
         return summed
 
     def total_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up gradients over all processes, in place and in one message."""
+        """Add up gradients over all processes, in place and in one message.
+
+        Parameters
+        ----------
+        parameters : sequence of nn.Parameter
+            Weights whose gradients are summed; None counts as zero.
+        """
         if self.size == 1 or not parameters:
             return
         parts = [
@@ -80,7 +124,13 @@ class DistributedContext:
 
     @torch.no_grad()
     def share_weights(self, module: nn.Module) -> None:
-        """Give all processes the first one's weights of a module."""
+        """Copy the first process' weights of a module to all others.
+
+        Parameters
+        ----------
+        module : nn.Module
+            Changed in place.
+        """
         if self.size == 1:
             return
         for weight in module.state_dict().values():
@@ -88,16 +138,21 @@ class DistributedContext:
             weight.copy_(self.total(own))
 
     def wait(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait until all processes have reached this call."""
         if self.size > 1:
             self.total(torch.zeros(1))
 
 
 @contextmanager
 def join_process_group() -> Iterator[DistributedContext]:
-    """Join the processes that `torchrun` started; alone without it.
+    """Join the processes that ``torchrun`` started; without it, train alone.
 
-    Gradients travel by gloo, which needs no GPU, or by NCCL where there is one.
+    Gradients are exchanged by gloo, which needs no GPU, or by NCCL where there is one.
+
+    Yields
+    ------
+    DistributedContext
+        The processes, while the block runs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or distributed.is_initialized():
@@ -109,7 +164,7 @@ def join_process_group() -> Iterator[DistributedContext]:
         )
         return
     backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
-    with _gone_is_told():
+    with _explain_lost_process():
         distributed.init_process_group(backend)
     try:
         yield DistributedContext(distributed.get_rank(), size)
@@ -118,7 +173,7 @@ def join_process_group() -> Iterator[DistributedContext]:
 
 
 @contextmanager
-def _gone_is_told() -> Iterator[None]:
+def _explain_lost_process() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:

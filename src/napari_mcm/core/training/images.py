@@ -27,6 +27,7 @@ from napari_mcm.core.errors import McmError
 from napari_mcm.core.runtime.jobs import Job, Note
 from napari_mcm.core.runtime.threads import prefetch, report_while_running
 from napari_mcm.core.training.loop import Loop, LoopPlan
+from napari_mcm.core.training.monitor import first_and_last, median
 from napari_mcm.core.training.run import Run
 from napari_mcm.core.training.trainer import ChunkSums, Groups, Trainer
 
@@ -177,7 +178,6 @@ class ImageTrainer(Trainer, ABC, Generic[Sample]):
         compute: ComputeConfig,
     ) -> None:
         device = choose_device(compute)
-        self._precision: str = settle_training(compute).precision
         if compute.threads:
             torch.set_num_threads(compute.threads)
         self.module = module.to(device)
@@ -185,27 +185,7 @@ class ImageTrainer(Trainer, ABC, Generic[Sample]):
         # Fused, a step of a ViT-Base on two cores takes 0.06 s rather than 0.4.
         optimiser = torch.optim.AdamW(groups, betas=betas, fused=True)
         super().__init__({"model": self.module}, optimiser, clip_norm, device)
-
-    @property
-    def precision(self) -> str:
-        """The number format it computes in.
-
-        Returns
-        -------
-        str
-            ``float32`` or ``bfloat16``.
-        """
-        return self._precision
-
-    def compute_in(self, precision: str) -> None:
-        """Compute as an interrupted run did, whatever ``auto`` means on this machine.
-
-        Parameters
-        ----------
-        precision : {"float32", "bfloat16"}
-            The number format.
-        """
-        self._precision = precision
+        self.precision = settle_training(compute).precision
 
     @abstractmethod
     def losses(self, samples: Sequence[Sample]) -> tuple[Tensor, dict[str, float]]:
@@ -281,7 +261,7 @@ class ImageTrainer(Trainer, ABC, Generic[Sample]):
         torch.autocast
             Enabled for bfloat16 only.
         """
-        mixed = self._precision != "float32"
+        mixed = self.precision != "float32"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
 
 
@@ -362,6 +342,21 @@ class ImageLoop(Loop[ImageTrainer[Sample]], Generic[Sample]):
             self.check(values["loss"], values["grad_norm"])
         rate = len(samples) / max(time.monotonic() - began, 1e-9)
         return {**values, "lr_factor": factor, "images_per_s": rate}
+
+    def summary(self) -> dict[str, Any]:
+        """Summarise the metrics once all steps are done.
+
+        Returns
+        -------
+        dict
+            ``loss_first``, ``loss_last``, ``images_per_s`` and ``steps``.
+        """
+        metrics = self.run.metrics()
+        return {
+            **first_and_last(metrics.get("loss", [])),
+            "images_per_s": median(metrics.get("images_per_s", [])),
+            "steps": self.plan.steps,
+        }
 
     def _read(self, draw: Draw) -> Sample | Damage:
         try:

@@ -8,6 +8,7 @@ A metric is judged by the ratio of its latest to its first values, each averaged
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,6 +156,24 @@ def first_and_last(losses: Sequence[float]) -> dict[str, float | None]:
         name: float(np.nanmean(part)) if np.isfinite(part).any() else None
         for name, part in parts.items()
     }
+
+
+def losses_of(summary: Mapping[str, Any]) -> tuple[float, float]:
+    """Read the first and the last loss of a finished run.
+
+    Parameters
+    ----------
+    summary : mapping
+        Holds what :func:`first_and_last` returned.
+
+    Returns
+    -------
+    tuple of float
+        The two losses; NaN where no step had one.
+    """
+    first, last = summary["loss_first"], summary["loss_last"]
+    nan = float("nan")
+    return nan if first is None else first, nan if last is None else last
 
 
 def median(values: Sequence[float]) -> float:

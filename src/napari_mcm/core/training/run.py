@@ -1,4 +1,4 @@
-"""The noun `Run`: a directory that holds all there is of one training."""
+"""The directory of one training: configuration, metrics, checkpoint and results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """A training's directory: its configuration, figures, checkpoint and results.
+    """Read and write the directory of one training.
 
     Attributes
     ----------
@@ -41,6 +41,18 @@ class Run:
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> Run:
         """Start a run in a new or empty directory.
+
+        Parameters
+        ----------
+        path : Path
+            The directory.
+        config : mapping
+            All options, ready for JSON.
+
+        Returns
+        -------
+        Run
+            With its ``config.json``.
 
         Raises
         ------
@@ -61,6 +73,16 @@ class Run:
     def open(cls, path: Path) -> Run:
         """Open an existing run.
 
+        Parameters
+        ----------
+        path : Path
+            The directory.
+
+        Returns
+        -------
+        Run
+            The run.
+
         Raises
         ------
         RunError
@@ -73,32 +95,61 @@ class Run:
 
     @property
     def config_file(self) -> Path:
-        """Where every option of the run is written."""
+        """Where all options of the run are written.
+
+        Returns
+        -------
+        Path
+            ``config.json``.
+        """
         return self.path / "config.json"
 
     @property
     def metrics_file(self) -> Path:
-        """Where the figures of each step are written."""
+        """Where the metrics of each step are written.
+
+        Returns
+        -------
+        Path
+            ``metrics.csv``.
+        """
         return self.path / "metrics.csv"
 
     @property
     def checkpoint_file(self) -> Path:
-        """Where the state is kept from which the run goes on."""
+        """Where the state is kept from which the run resumes.
+
+        Returns
+        -------
+        Path
+            ``checkpoint/last.safetensors``.
+        """
         return self.path / "checkpoint" / "last.safetensors"
 
     def config(self) -> dict[str, Any]:
-        """Read the run's configuration."""
+        """Read the run's configuration.
+
+        Returns
+        -------
+        dict
+            All options.
+
+        Raises
+        ------
+        RunError
+            If it cannot be read.
+        """
         return self._read_json(self.config_file)
 
     def save_checkpoint(
         self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
     ) -> None:
-        """Write a checkpoint in one go, replacing the last one.
+        """Write a checkpoint, which replaces the last one once it is complete.
 
         Parameters
         ----------
-        tensors : mapping
-            Every tensor that the training needs to go on, by name.
+        tensors : mapping of str to Tensor
+            Every tensor that the training needs to resume, by name.
         state : mapping
             Everything else, ready for JSON.
         """
@@ -112,8 +163,11 @@ class Run:
 
         Parameters
         ----------
-        tensors, state
-            As above. Tensors must not change until it is written.
+        tensors : mapping of str to Tensor
+            Every tensor that the training needs to resume, by name. They must not change
+            until the checkpoint is written.
+        state : mapping
+            Everything else, ready for JSON.
         """
         ready = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         about = {"state": json.dumps(dict(state))}
@@ -125,7 +179,17 @@ class Run:
         writes.begin(self.checkpoint_file, write)
 
     def checkpoint_written(self, progress: Progress) -> Job[None]:
-        """Wait for a checkpoint that was begun, with signs of life.
+        """Wait until a checkpoint that was begun is written, as a job.
+
+        Parameters
+        ----------
+        progress : Progress
+            Reported meanwhile.
+
+        Yields
+        ------
+        Progress
+            Every 50 ms.
 
         Raises
         ------
@@ -138,13 +202,24 @@ class Run:
         writes.wait_for_write(self.checkpoint_file)
 
     def read_checkpoint(self) -> Job[Checkpoint | None]:
-        """Do as `load_checkpoint`, with signs of life: some have gigabytes."""
+        """Read the last checkpoint in a thread, as a job: some have gigabytes.
+
+        Returns
+        -------
+        tuple of dict, or None
+            As :meth:`load_checkpoint` returns it.
+        """
         return (
             yield from run_in_thread("Reading the checkpoint", self.load_checkpoint)
         )
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """Read the last checkpoint, None where there is none yet.
+        """Read the last checkpoint.
+
+        Returns
+        -------
+        tuple of dict, or None
+            Tensors by name, and everything else; None where there is none yet.
 
         Raises
         ------
@@ -166,16 +241,22 @@ class Run:
             ) from error
 
     def remove_checkpoint(self) -> None:
-        """Drop the checkpoint once the results are written."""
+        """Remove the checkpoint once the results are written."""
         writes.wait_for_write(self.checkpoint_file)
         # Not file by file: a kill in the middle of a write leaves parts behind, ours and
         # safetensors' own. What cannot be removed does no harm to a finished run.
         shutil.rmtree(self.checkpoint_file.parent, ignore_errors=True)
 
     def append_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one step's figures to ``metrics.csv``.
+        """Add the metrics of one step to ``metrics.csv``.
 
-        A figure that is not measured at every step has empty cells at the others.
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0.
+        values : mapping of str to float
+            Metrics by name. One that is not measured at every step has empty cells at
+            the others.
         """
         header = self._header()
         new = [name for name in values if name not in header]
@@ -189,9 +270,12 @@ class Run:
         self._write_rows("a", [row])
 
     def metrics(self) -> dict[str, list[float]]:
-        """Read ``metrics.csv`` as one list a column; empty where nothing is written.
+        """Read ``metrics.csv``.
 
-        Cells that are empty are NaN.
+        Returns
+        -------
+        dict of str to list of float
+            One list per column, NaN where a cell is empty; empty before the first step.
         """
         if not self.metrics_file.exists():
             return {}
@@ -217,7 +301,7 @@ class Run:
             csv.writer(file).writerows(rows)
 
     def _widen(self, names: list[str]) -> list[str]:
-        """Give all rows so far empty cells for new columns."""
+        """Add empty cells for new columns to all rows so far."""
         header, *rows = self._rows()
         text = io.StringIO(newline="")
         csv.writer(text).writerows(
@@ -228,9 +312,14 @@ class Run:
         return [*header, *names]
 
     def trim_metrics(self, step: int) -> None:
-        """Forget figures from `step` on: the run goes on from there.
+        """Remove the metrics from a step on, since the run resumes there.
 
         A kill may have come after a step's line was written and before its checkpoint.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0.
         """
         if not self.metrics_file.exists():
             return
@@ -240,15 +329,38 @@ class Run:
 
     @property
     def summary_file(self) -> Path:
-        """Where a finished run's result is written, last of all."""
+        """Where the result of a finished run is written, last of all.
+
+        Returns
+        -------
+        Path
+            ``summary.json``.
+        """
         return self.path / "summary.json"
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Mark the run as finished, with its result."""
+        """Mark the run as finished.
+
+        Parameters
+        ----------
+        summary : mapping
+            Its result, ready for JSON.
+        """
         write_json(self.summary_file, dict(summary))
 
     def summary(self) -> dict[str, Any] | None:
-        """Read a finished run's result, None where it is not finished."""
+        """Read the result of a finished run.
+
+        Returns
+        -------
+        dict or None
+            The result; None where the run is not finished.
+
+        Raises
+        ------
+        RunError
+            If it cannot be read.
+        """
         return (
             self._read_json(self.summary_file) if self.summary_file.exists() else None
         )

@@ -49,6 +49,9 @@ class Trainer:
         sets it: a checkpoint in between would not know which step it belongs to.
     moves_in_forward : bool
         Whether a forward pass already changes something, such as batch-norm statistics.
+    precision : object
+        The number formats that it computes in, ready for JSON; None where there is no
+        choice.
     """
 
     moments: ClassVar[str] = "adam"
@@ -66,19 +69,9 @@ class Trainer:
         self.optimiser, self.clip_norm, self.device = optimiser, clip_norm, device
         self.team = team or DistributedContext()
         self.settled, self.moves_in_forward = True, False
+        self.precision: Any = None
         self._seeding = SeededSteps(device)
         self._peaks = [group["lr"] for group in optimiser.param_groups]
-
-    @property
-    def precision(self) -> Any:
-        """The number formats it computes in, ready for JSON.
-
-        Returns
-        -------
-        object
-            None where it has no choice.
-        """
-        return None
 
     def compute_in(self, precision: Any) -> None:
         """Compute as an interrupted run did, whatever ``auto`` means on this machine.
@@ -86,8 +79,9 @@ class Trainer:
         Parameters
         ----------
         precision : object
-            As :attr:`precision` returned it.
+            The `precision` of that run.
         """
+        self.precision = precision
 
     def sum_gradients(
         self, chunks: Iterable[ChunkSums]
