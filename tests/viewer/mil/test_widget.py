@@ -28,7 +28,7 @@ from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.persistence import remember_recent
 from napari_mcm.viewer.layers.metadata import placed
-from napari_mcm.viewer.mil.attention_controller import find_slide
+from napari_mcm.viewer.mil.attention_controller import find_slide, locate_slide
 from napari_mcm.viewer.mil.run import read_run, state_of
 from napari_mcm.viewer.mil.widget import TABS, MilWidget
 from tests.core.mil.conftest import DIM, ENCODER, make_config, write_cohort
@@ -221,7 +221,7 @@ def test_the_copied_line_gives_the_very_same_options(
 def test_what_is_missing_is_said(mil: MilWidget, cohort: tuple[Path, Path]) -> None:
     assert not mil.start.start.isEnabled()
     assert "no run folder" in mil.start.start.toolTip()
-    assert "no trained run" in mil.looking.predict.toolTip()
+    assert "no trained run" in mil.prediction.predict.toolTip()
 
 
 def test_a_wrong_option_is_named_in_place(ready: MilWidget, qtbot: QtBot) -> None:
@@ -289,7 +289,7 @@ def test_a_slide_of_the_table_opens_with_its_attention(
     assert layer.data[tuple(grid.lattice[MARKED])] == 1
     assert np.isnan(layer.data).any()
     assert shown.attention.tops[0].row == MARKED
-    assert shown.looking.result.text().startswith("tumour ")
+    assert shown.prediction.result.text().startswith("tumour ")
     assert shown.tabs.currentIndex() == TABS.index("Slide")
 
 
@@ -297,7 +297,7 @@ def test_scaling_is_chosen_and_named(shown: MilWidget, qtbot: QtBot) -> None:
     open_with_attention(shown, qtbot, "s02")
     session = shown.session
     layer = session.layers.map_of(session.slide, "attention")
-    box = shown.looking.scaling
+    box = shown.prediction.scaling
     box.setCurrentIndex(box.findData("raw"))
     box.activated.emit(box.currentIndex())
     qtbot.waitUntil(lambda: layer.name == "attention (raw)", timeout=SLOW)
@@ -308,7 +308,7 @@ def test_scaling_is_chosen_and_named(shown: MilWidget, qtbot: QtBot) -> None:
 
 def test_a_click_on_a_top_patch_goes_there(shown: MilWidget, qtbot: QtBot) -> None:
     open_with_attention(shown, qtbot, "s02")
-    strip = shown.looking.strip
+    strip = shown.prediction.strip
     assert strip.count() == len(shown.attention.tops)
     strip.itemClicked.emit(strip.item(0))
     grid = shown.attention.shown.prediction.features.grid
@@ -331,7 +331,7 @@ def test_each_class_has_its_own_map_where_the_model_has_it(
     layer = session.layers.map_of(session.slide, "attention")
     assert layer.name == "attention to tumour (rank)"
     first = layer.data.copy()
-    mil.looking.look_at.activated.emit(0)
+    mil.prediction.shown_class.activated.emit(0)
     qtbot.waitUntil(lambda: layer.name == "attention to normal (rank)", timeout=SLOW)
     assert not np.array_equal(first, layer.data, equal_nan=True)
     qtbot.waitUntil(lambda: mil.attention.tops not in ([], tops), timeout=SLOW)
@@ -343,7 +343,7 @@ def test_the_keyboard_opens_a_slide_and_goes_to_a_patch(
     select(shown, "s02")
     qtbot.keyClick(shown.results.table, Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: bool(shown.attention.tops), timeout=SLOW)
-    strip, camera = shown.looking.strip, shown.session.viewer.scene.camera
+    strip, camera = shown.prediction.strip, shown.session.viewer.scene.camera
     strip.setCurrentRow(0)
     qtbot.keyClick(strip, Qt.Key.Key_Right)
     qtbot.keyClick(strip, Qt.Key.Key_Return)
@@ -388,6 +388,38 @@ def test_an_unfinished_run_has_curves_but_no_results(
     qtbot.waitUntil(lambda: "is not finished" in shown.problem.text(), timeout=SLOW)
 
 
+def test_an_open_slide_of_the_same_name_is_another(
+    shown: MilWidget, cohort: tuple[Path, Path], tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = shown.session
+    path = write_slide(tmp_path / "s02.tif", mpp=0.6)
+    session.viewer.open(path, plugin="napari-mcm")
+    other = session.slide
+    open_with_attention(shown, qtbot, "s02")
+    assert session.slide is not other and session.metadata is not None
+    first = session.slide
+    assert Path(session.metadata.path).parent == cohort[0].parent / "slides"
+    # Now both are open, the other one on top.
+    session.choose_slide(other)
+    session.layers.bring_up(other)
+    qtbot.waitUntil(lambda: shown.attention.shown is None, timeout=SLOW)
+    open_with_attention(shown, qtbot, "s02")
+    assert session.slide is first and len(session.layers.slides()) == 2
+
+
+def test_a_folder_of_other_slides_of_that_name_is_refused(
+    cohort: tuple[Path, Path], tmp_path: Path
+) -> None:
+    write_slide(tmp_path / "s02.tif", mpp=0.6)
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(ConfigError, match="another slide called s02 than the one"):
+        locate_slide("s02", [], [cohort[1]], None, tmp_path)
+    own = next((cohort[0].parent / "slides").glob("s02.*"))
+    copy = shutil.copy(own, tmp_path / "deep" / own.name)
+    assert locate_slide("s02", [], [cohort[1]], None, tmp_path) == copy
+    assert locate_slide("s02", [], [], None, tmp_path) == tmp_path / "s02.tif"
+
+
 def test_a_slide_is_found_by_the_table_or_by_name(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "s1"
     inner.mkdir(parents=True)
@@ -428,9 +460,9 @@ def test_the_open_slide_is_predicted(
 ) -> None:
     path = cohort[0].parent / "slides" / "s00.tif"
     shown.session.viewer.open(path, plugin="napari-mcm")
-    shown.looking.predict.click()
+    shown.prediction.predict.click()
     qtbot.waitUntil(lambda: shown.attention.shown is not None, timeout=SLOW)
-    assert shown.looking.result.text().startswith("normal ")
+    assert shown.prediction.result.text().startswith("normal ")
     # Only the fold that has not seen it is asked.
     assert shown.attention.shown.prediction.models == 1
 
@@ -440,11 +472,11 @@ def test_the_line_looks_at_the_slide_as_the_window_does(
 ) -> None:
     path = cohort[0].parent / "slides" / "s00.tif"
     shown.session.viewer.open(path, plugin="napari-mcm")
-    shown.looking.predict.click()
+    shown.prediction.predict.click()
     qtbot.waitUntil(lambda: shown.attention.shown is not None, timeout=SLOW)
     seen = shown.attention.shown
     shown.attention.use_scaling("raw")
-    shown.looking.command.copy.trigger()
+    shown.prediction.command.copy.trigger()
     words = shlex.split(QApplication.clipboard().text())
     assert words[:3] == ["napari-mcm", "mil", "attention"]
     arguments = make_parser("mil attention").parse_args(words[3:])
@@ -461,7 +493,7 @@ def test_a_slide_without_features_is_told_where_to_get_them(
     shown: MilWidget, qtbot: QtBot, slide_path: Path
 ) -> None:
     shown.session.viewer.open(slide_path, plugin="napari-mcm")
-    shown.looking.predict.click()
+    shown.prediction.predict.click()
     wait_for_job(shown, qtbot)
     assert shown.session.jobs.status.state is JobState.FAILED
     assert "Similarity widget" in shown.job.line.text()
@@ -489,7 +521,7 @@ def test_deleted_layers_do_no_harm(shown: MilWidget, qtbot: QtBot) -> None:
     patch = shown.attention.tops[0]
     session.viewer.layers.clear()
     shown.attention.go_to(patch)
-    assert shown.attention.shown is None and not shown.looking.content.isVisible()
+    assert shown.attention.shown is None and not shown.prediction.content.isVisible()
     open_with_attention(shown, qtbot, "s02")
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.errors import ConfigError, SlideError
 from napari_mcm.core.mil.cohort import slide_key
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
+from napari_mcm.viewer.layers.metadata import SlideMetadata, layer_with, slide_of
 from napari_mcm.viewer.layers.thumbnails import TopPatch, go_to
 from napari_mcm.viewer.mil.prediction import (
     PredictionRequest,
@@ -81,7 +81,7 @@ class AttentionController:
         self.shown: ShownAttention | None = None
         self.tops: list[TopPatch] = []
         self.scaling: Scaling = "rank"
-        self._awaited: str | None = None
+        self._awaited: tuple[str, Path] | None = None
         self.session.slide_changed.connect(self._slide_changed)
 
     def use_run(self, run: MilRun) -> None:
@@ -94,17 +94,12 @@ class AttentionController:
         """Show a slide of the run with its attention, and open it where needed."""
         if self.run is None or report_busy(self.session):
             return
-        layer = self._layer_of(name)
-        if layer is not None:
-            self.session.choose_slide(layer)
-            self._predict(layer, name)
-            return
         known, folder = self.run.slides.get(name), self.slides
-        self._awaited = name
+        layers, features = self.session.layers.slides(), self._folders()
         self.session.disk.submit(
             "mil slide",
-            lambda: find_slide(name, known, folder),
-            self._open,
+            lambda: locate_slide(name, layers, features, known, folder),
+            partial(self._located, name),
             self._forget,
         )
 
@@ -136,18 +131,18 @@ class AttentionController:
             self.session.layers, shown.layer, shown.prediction.features.grid, patch.row
         )
 
-    def _layer_of(self, name: str) -> Layer | None:
-        for layer in reversed(self.session.layers.slides()):
-            metadata = SlideMetadata.of_layer(layer)
-            if metadata and name in (
-                slide_key(metadata.name),
-                slide_key(metadata.path),
-            ):
-                return layer
-        return None
+    def _folders(self) -> tuple[Path, ...]:
+        chosen = (self.features, self.run.features if self.run else None)
+        return tuple(dict.fromkeys(folder for folder in chosen if folder))
 
-    def _open(self, path: Path) -> None:
-        self.session.open(str(path), lambda: self._forget(""))
+    def _located(self, name: str, where: Layer | Path) -> None:
+        """Predict a slide that is open, or open its file first."""
+        if isinstance(where, Path):
+            self._awaited = name, where.absolute()
+            self.session.open(str(where), lambda: self._forget(""))
+        elif where in self.session.layers.slides() and not report_busy(self.session):
+            self.session.choose_slide(where)
+            self._predict(where, name)
 
     def _forget(self, problem: str) -> None:
         self._awaited = None
@@ -155,10 +150,13 @@ class AttentionController:
             self.session.report_error(problem)
 
     def _slide_changed(self) -> None:
-        if self._awaited and (layer := self._layer_of(self._awaited)) is not None:
-            name, self._awaited = self._awaited, None
-            if not self.session.jobs.status.busy:
-                self._predict(layer, name)
+        layer, metadata = self.session.slide, self.session.metadata
+        if self._awaited and layer and metadata:
+            name, path = self._awaited
+            if Path(metadata.path) == path:
+                self._awaited = None
+                if not self.session.jobs.status.busy:
+                    self._predict(layer, name)
         shown = self.shown
         if shown is not None and shown.layer is not self.session.slide:
             self.shown, self.tops = None, []
@@ -167,13 +165,12 @@ class AttentionController:
     def _predict(self, slide: Layer, name: str) -> None:
         metadata, run = SlideMetadata.of_layer(slide), self.run
         assert metadata is not None and run is not None
-        folders = tuple(dict.fromkeys(f for f in (self.features, run.features) if f))
         request = PredictionRequest(
             run.path,
             name,
             Path(metadata.path),
             metadata.mpp_override,
-            folders,
+            self._folders(),
             preferences().compute,
         )
         self.session.jobs.start(
@@ -245,7 +242,79 @@ class AttentionController:
         )
 
 
-def find_slide(name: str, known: Path | None, folder: Path | None) -> Path:
+def locate_slide(
+    name: str,
+    layers: Sequence[Layer],
+    features: Sequence[Path],
+    known: Path | None,
+    folder: Path | None,
+) -> Layer | Path:
+    """Find the layer of a run's slide, or its file where it is not open.
+
+    Parameters
+    ----------
+    name : str
+        Name of the slide. Another slide may have the same name: which one is meant, its
+        feature file says. Files of other tools do not; then the cohort's table counts,
+        and last the name.
+    layers : sequence of Layer
+        Slides that are open, the uppermost last.
+    features : sequence of Path
+        Folders of feature files.
+    known, folder : Path or None
+        As for :func:`find_slide`.
+
+    Returns
+    -------
+    Layer or Path
+
+    Raises
+    ------
+    ConfigError
+        If the slide is neither open nor found.
+    """
+    fingerprint = _slide_fingerprint(name, features)
+    named = [layer for layer in layers if _has_name(layer, name)]
+    if fingerprint:
+        # The last one first: of copies, one of that name.
+        shown = layer_with(fingerprint, [*layers, *named])
+    elif known is not None and known.exists():
+        shown = next((layer for layer in layers if _is_of(layer, known)), None)
+    else:
+        shown = named[-1] if named else None
+    return shown or find_slide(name, known, folder, fingerprint)
+
+
+def _slide_fingerprint(name: str, folders: Sequence[Path]) -> str:
+    from napari_mcm.core.features.format import SUFFIX, attributes_of
+    from napari_mcm.core.mil.bags import find_files
+
+    for folder in folders:
+        file = find_files(folder).get(name) if folder.is_dir() else None
+        if file is not None and file.name.endswith(SUFFIX):
+            try:
+                return str(attributes_of(file)["grid"]["slide"]["fingerprint"])
+            except (KeyError, TypeError):
+                return ""
+    return ""
+
+
+def _has_name(layer: Layer, name: str) -> bool:
+    metadata = SlideMetadata.of_layer(layer)
+    return metadata is not None and name in (
+        slide_key(metadata.name),
+        slide_key(metadata.path),
+    )
+
+
+def _is_of(layer: Layer, file: Path) -> bool:
+    metadata = SlideMetadata.of_layer(layer)
+    return metadata is not None and Path(metadata.path) == file.absolute()
+
+
+def find_slide(
+    name: str, known: Path | None, folder: Path | None, fingerprint: str = ""
+) -> Path:
     """Find the file of a slide: in the cohort's table, or by name in a folder.
 
     Parameters
@@ -256,6 +325,8 @@ def find_slide(name: str, known: Path | None, folder: Path | None) -> Path:
         File that the cohort's table names.
     folder : Path or None
         Folder of slides; it and the folders in it are searched.
+    fingerprint : str, optional
+        The slide's fingerprint. Without it, the first file of that name is taken.
 
     Returns
     -------
@@ -266,7 +337,7 @@ def find_slide(name: str, known: Path | None, folder: Path | None) -> Path:
     ConfigError
         If there is none.
     """
-    if known is not None and known.exists():
+    if known is not None and known.exists() and _is_slide(known, fingerprint):
         return known
     if folder is None:
         raise ConfigError(f"where is slide {name}? Choose the folder of slides below")
@@ -277,7 +348,26 @@ def find_slide(name: str, known: Path | None, folder: Path | None) -> Path:
         hint = "Choose another folder"
         raise ConfigError(f"holds no slide called {name}", folder, hint)
     # A folder of that name may be a slide (DICOM), or hold the slide's file.
-    return min(found, key=Path.is_dir)
+    for file in sorted(found, key=Path.is_dir):
+        if _is_slide(file, fingerprint):
+            return file
+    raise ConfigError(
+        f"holds another slide called {name} than the one the features are of",
+        folder,
+        "Choose the folder of the slides that the features were computed from",
+    )
+
+
+def _is_slide(path: Path, fingerprint: str) -> bool:
+    from napari_mcm.core.slides import open_slide
+
+    if not fingerprint:
+        return True
+    try:
+        with open_slide(path) as slide:
+            return slide.fingerprint == fingerprint
+    except SlideError:
+        return False
 
 
 def _listed(folder: Path) -> Sequence[Path]:
