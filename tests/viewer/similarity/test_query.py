@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from napari.utils._test_utils import read_only_mouse_event
 from napari.utils.interactions import mouse_move_callbacks
 
 from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.viewer.app.background import Background
 from napari_mcm.viewer.app.features import Loaded
 from napari_mcm.viewer.similarity.context import context_of
-from napari_mcm.viewer.similarity.lookahead import LatestOnlyWorker
 from napari_mcm.viewer.similarity.shortcuts import HOLD, KEYS
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import Click, features_of, wait_until
@@ -98,9 +99,9 @@ def test_one_piece_of_work_at_a_time_and_the_newest_next(viewer: Any) -> None:
         running[0] -= 1
         return place
 
-    follower = LatestOnlyWorker(work, shown.append, shown.append)
+    worker = Background()
     for place in range(50):
-        follower.connect(place)
+        worker.follow("hover", partial(work, place), shown.append, shown.append)
     wait_until(lambda: begun == [0])
     gate.release(2)
     wait_until(lambda: len(shown) == 2)
@@ -114,11 +115,11 @@ def test_dropped_work_is_not_shown(viewer: Any) -> None:
         gate.acquire(timeout=10)
         return place
 
-    follower = LatestOnlyWorker(work, shown.append, shown.append)
-    follower.connect(1)
-    follower.stop()
+    worker = Background()
+    worker.follow("hover", lambda: work(1), shown.append, shown.append)
+    worker.drop("hover")
     gate.release(2)
-    follower.connect(2)
+    worker.follow("hover", lambda: work(2), shown.append, shown.append)
     wait_until(lambda: shown == [2])
 
 

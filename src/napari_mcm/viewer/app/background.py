@@ -18,6 +18,8 @@ from napari_mcm.core.errors import McmError
 
 _log = logging.getLogger(__name__)
 
+_Task = tuple[Callable[[], Any], Callable[[Any], None], Callable[[str], None]]
+
 
 class Background(QObject):
     """One thread, in which pieces of work are done in order.
@@ -31,6 +33,7 @@ class Background(QObject):
         super().__init__()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm: files")
         self._newest: dict[str, int] = {}
+        self._followed: dict[str, _Task | None] = {}
         self._ended.connect(self._deliver)
 
     def submit(
@@ -65,8 +68,48 @@ class Background(QObject):
 
         self._pool.submit(run)
 
+    def follow(
+        self,
+        key: str,
+        work: Callable[[], Any],
+        then: Callable[[Any], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Run the newest of many tasks, one at a time, as for a moving cursor.
+
+        While a task runs, later ones replace each other. When it is done, its result is
+        reported and the newest task starts, so results lag behind by one task at most
+        and are never out of order.
+
+        Parameters
+        ----------
+        key, work, then, failed
+            As for :meth:`submit`, which drops a task that has begun instead.
+        """
+        if key in self._followed:
+            self._followed[key] = (work, then, failed)
+            return
+        self._followed[key] = None
+
+        def arrived(result: Any) -> None:
+            # The next task runs while this result is drawn.
+            self._follow_next(key)
+            then(result)
+
+        def could_not(problem: str) -> None:
+            failed(problem)
+            self._follow_next(key)
+
+        self.submit(key, work, arrived, could_not)
+
+    def _follow_next(self, key: str) -> None:
+        waiting = self._followed.pop(key, None)
+        if waiting is not None:
+            self.follow(key, *waiting)
+
     def drop(self, key: str) -> None:
         """Drop the work of a key: it is not done, or its result is not reported."""
+        self._followed.pop(key, None)
         self._newest[key] = self._newest.get(key, 0) + 1
 
     def wait(self) -> None:

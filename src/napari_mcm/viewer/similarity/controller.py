@@ -11,9 +11,10 @@ import numpy as np
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.query import Examples, Point, Polygon, fingerprint_of
 from napari_mcm.core.heatmaps.similarity import Limits
+from napari_mcm.viewer.app.background import Background
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers.mouse import ClickMode
-from napari_mcm.viewer.similarity.lookahead import LatestOnlyWorker, SpeculativeQuery
+from napari_mcm.viewer.similarity.lookahead import SpeculativeQuery
 from napari_mcm.viewer.similarity.maps import DIFFERENCE, QueryMaps
 from napari_mcm.viewer.similarity.query import (
     Answer,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 _REMEMBERED = 100
+
+_HOVER = "hover"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +98,7 @@ class SimilarityController:
         self._spec = QuerySpec()
         self._before: list[Examples] = []
         self._expected = SpeculativeQuery()
-        self._follower = LatestOnlyWorker(
-            self._look_ahead, self._show_ahead, session.report_error
-        )
+        self._hover = Background()
 
     @property
     def query(self) -> Query | None:
@@ -129,7 +130,7 @@ class SimilarityController:
         manner : {"new", "like", "unlike"}
             What the place is.
         """
-        self._follower.stop()
+        self._hover.drop(_HOVER)
         examples = self._with(x, y, manner)
         if examples is None:
             self._session.report_error("Click on a similar example first")
@@ -216,7 +217,7 @@ class SimilarityController:
 
     def clear(self) -> None:
         """Remove all examples, and their maps."""
-        self._follower.stop()
+        self._hover.drop(_HOVER)
         self._spec, self.query, self._before = QuerySpec(), None, []
         self.drawn.clear()
         self._context.query_changed.emit()
@@ -237,7 +238,7 @@ class SimilarityController:
 
     def slide_chosen(self) -> None:
         """Carry the query over to the slide that is worked on now."""
-        self._follower.stop()
+        self._hover.drop(_HOVER)
         self.query = self.drawn.difference = None
         self._session.layers.unmark()
         self.rerun()
@@ -250,7 +251,12 @@ class SimilarityController:
             visible += [slot for slot in self.drawn.pair if slot not in visible]
         if loaded:
             asked = {slot: loaded[slot] for slot in visible or list(loaded)[:1]}
-            self._follower.connect(((x, y), asked))
+            self._hover.follow(
+                _HOVER,
+                lambda: self._look_ahead((x, y), asked),
+                self._show_ahead,
+                self._session.report_error,
+            )
 
     def shown_map(self) -> tuple[str, Heatmap] | None:
         """Return the slot and similarity that is looked at: the uppermost visible one."""
@@ -335,9 +341,8 @@ class SimilarityController:
         return x * metadata.mpp[0], y * metadata.mpp[1]
 
     def _look_ahead(
-        self, at: tuple[Point, Mapping[str, Loaded]]
+        self, place: Point, asked: Mapping[str, Loaded]
     ) -> tuple[QuerySpec, Mapping[str, Loaded], dict[str, Answer | None]]:
-        place, asked = at
         first = next(iter(asked.values()))
         spec = QuerySpec(Examples((place,)), slide_of_features(first))
         return spec, asked, answers(asked, spec, self.limits)

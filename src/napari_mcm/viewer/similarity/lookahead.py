@@ -1,76 +1,21 @@
-"""Work that follows the cursor: one piece at a time, and always the newest."""
+"""The answer to a click, begun when the button goes down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from napari_mcm.core.heatmaps.similarity import Limits
-from napari_mcm.viewer.app.background import Background
-from napari_mcm.viewer.similarity.query import Answer, QuerySpec, answer, answers
+from napari_mcm.viewer.similarity.query import (
+    Answer,
+    QuerySpec,
+    answers,
+    begin_answers,
+)
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.app.features import Loaded
-
-
-class LatestOnlyWorker:
-    """Does work for the newest of many positions, in a thread.
-
-    While a piece of work is being done, later positions replace each other; when it is
-    done it is shown, and the newest one is taken. So what is shown lags behind by one
-    piece of work at most, and is never out of order.
-
-    Parameters
-    ----------
-    work : callable
-        Called in the thread with a position; gives what is to be shown.
-    show : callable
-        Called in this thread with what `work` gave.
-    failed : callable
-        Called in this thread with one line.
-    """
-
-    def __init__(
-        self,
-        work: Callable[[Any], Any],
-        show: Callable[[Any], None],
-        failed: Callable[[str], None],
-    ) -> None:
-        self._work, self._show, self._failed = work, show, failed
-        self._thread = Background()
-        self._next: Any = None
-        self._busy = False
-
-    def connect(self, position: Any) -> None:
-        """Take a new position; an older one that was not begun is dropped."""
-        self._next = position
-        self._advance()
-
-    def stop(self) -> None:
-        """Drop what was not begun, and do not show what is being done."""
-        self._next, self._busy = None, False
-        self._thread.drop("follow")
-
-    def _advance(self) -> None:
-        if self._busy or self._next is None:
-            return
-        position, self._next = self._next, None
-        self._busy = True
-        work = partial(self._work, position)
-        self._thread.submit("follow", work, self._arrived, self._could_not)
-
-    def _arrived(self, result: Any) -> None:
-        self._busy = False
-        # The next is worked on while this one is drawn.
-        self._advance()
-        self._show(result)
-
-    def _could_not(self, problem: str) -> None:
-        self._busy = False
-        self._failed(problem)
-        self._advance()
 
 
 _Answers = dict[str, Answer | None]
@@ -92,12 +37,10 @@ class SpeculativeQuery:
     ) -> None:
         """Compute the answers in threads, in place of those that were begun before."""
         self.cancel()
-        pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm-speculative")
-        futures = {
-            slot: pool.submit(answer, one, spec, limits) for slot, one in loaded.items()
-        }
-        pool.shutdown(wait=False)
-        self._begun = _same(loaded, spec, limits), futures
+        self._begun = (
+            _same(loaded, spec, limits),
+            begin_answers(loaded, spec, limits),
+        )
 
     def cancel(self) -> None:
         """Drop what was begun; nothing waits for what is being computed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.features import Loaded
     from napari_mcm.viewer.app.session import Session
     from napari_mcm.viewer.similarity.context import SimilarityContext
-
-
-_pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm-similarity")
 
 
 @dataclass(frozen=True)
@@ -140,11 +137,35 @@ def answers(
     """
     if len(asked) < 2:
         return {s: answer(loaded, spec, limits) for s, loaded in asked.items()}
-    jobs = {
-        slot: _pool.submit(answer, loaded, spec, limits)
+    begun = begin_answers(asked, spec, limits)
+    return {slot: future.result() for slot, future in begun.items()}
+
+
+def begin_answers(
+    asked: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
+) -> dict[str, Future[Answer | None]]:
+    """Begin to run the query on several encoders, in threads of its own.
+
+    Parameters
+    ----------
+    asked : mapping
+        Slot to features.
+    spec, limits
+        As :func:`answer` takes them.
+
+    Returns
+    -------
+    dict of str to Future
+        Slot to the answer to come.
+    """
+    pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm: similarity")
+    begun = {
+        slot: pool.submit(answer, loaded, spec, limits)
         for slot, loaded in asked.items()
     }
-    return {slot: job.result() for slot, job in jobs.items()}
+    # The threads end with what they have begun.
+    pool.shutdown(wait=False)
+    return begun
 
 
 def slide_of_features(loaded: Loaded) -> str:
