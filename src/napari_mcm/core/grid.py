@@ -24,6 +24,7 @@ from napari_mcm.core.slides import ReadConfig, Slide
 from napari_mcm.core.slides.slide import SAME_RESOLUTION
 from napari_mcm.core.tissue import TissueConfig, TissueMask
 
+# About 20x, the usual resolution of patch encoders.
 DEFAULT_MPP = 0.5
 
 
@@ -336,6 +337,7 @@ def make_grid(
     columns = max(int((slide.size[0] - origin[0]) / step[0] + 1e-9), 0)
     rows = max(int((slide.size[1] - origin[1]) / step[1] + 1e-9), 0)
     lattice = np.indices((rows, columns)).reshape(2, -1).T.astype(np.int32)
+    # Rounded from exact multiples: rounding the step instead would drift over a slide.
     xy = np.rint(np.asarray(origin) + lattice[:, ::-1] * np.asarray(step)).astype(
         np.int64
     )

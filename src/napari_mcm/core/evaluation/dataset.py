@@ -171,6 +171,7 @@ def _rows(
     ]
     keep = np.asarray(wanted, bool)
     for sets in encoders.values():
+        # Patches of all encoders only: differences between encoders are paired.
         keep &= sets[slide].ok & np.isfinite(sets[slide].features).all(axis=1)
     return np.flatnonzero(keep)
 
@@ -190,6 +191,7 @@ def _assemble(
     classes = tuple(sorted(set(names)))
     grids = {s: next(iter(encoders.values()))[s].grid for s in rows}
     places = [
+        # In µm, like the blocks of the bootstrap: slides differ in pixel size.
         grids[s].centres[found] * np.asarray(grids[s].slide["mpp"], np.float64)
         for s, found in rows.items()
     ]
@@ -235,16 +237,19 @@ def neighbour_means(features: FeatureSet, rows: NDArray[np.int64]) -> Matrix:
     ndarray of float32, shape (M, D)
         Means over the patch and those neighbours that have features.
     """
+    # A border of one cell, so that every patch has eight neighbouring cells.
     lattice = features.grid.lattice.astype(np.int64) + 1
     shape = np.asarray(features.grid.shape) + 2
     index = np.full(shape, -1, np.int64)
     usable = np.flatnonzero(features.ok)
     index[lattice[usable, 0], lattice[usable, 1]] = usable
+    # (n, D); float64, so that the order of the neighbours does not show in the sum.
     total = np.zeros((len(rows), features.dim), np.float64)
     count = np.zeros(len(rows))
+    # One step for all patches at once instead of nine look-ups per patch.
     for step in np.ndindex(3, 3):
         at = lattice[rows] + np.asarray(step) - 1
-        near = index[at[:, 0], at[:, 1]]
+        near = index[at[:, 0], at[:, 1]]  # (n,); -1 where there is none
         exists = near >= 0
         total[exists] += features.features[near[exists]]
         count += exists
@@ -322,6 +327,7 @@ def read_sources(config: EvaluateConfig) -> Job[dict[str, Sets]]:
         files: Files = _given(config.features)
     else:
         files = yield from _extracted(config)
+    # All encoders are compared on the same slides.
     common = set.intersection(*(set(found) for found in files.values()))
     for name, found in files.items():
         for slide in sorted(set(found) - common):
@@ -387,6 +393,7 @@ def _named(text: str) -> tuple[str, Path]:
         If there is no such folder.
     """
     name, mark, folder = text.partition("=")
+    # A folder's own name may hold an equals sign.
     if not mark or Path(text).is_dir():
         name, folder = Path(text).resolve().name, text
     if not Path(folder).is_dir():

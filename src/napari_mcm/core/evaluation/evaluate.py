@@ -43,6 +43,7 @@ from napari_mcm.core.evaluation.result import (
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 
+# To be raised when a measure changes, so that no stored part of it is read.
 _VERSION = 1
 
 
@@ -149,6 +150,7 @@ def _task(config: EvaluateConfig, patches: LabelledPatches) -> Task:
                 f"The classes are: {', '.join(patches.classes)}",
             )
         positive = patches.classes.index(config.positive)
+    # Patches of one slide resemble each other: testing on them would measure the slide.
     if len(patches.group_names) < 2:
         raise ConfigError(
             f"all labelled patches are of one group ({patches.group_names[0]}): "
@@ -199,6 +201,7 @@ def _key(kind: str, data: bytes, task: Task) -> str:
     """Hash everything that a part depends on; 16 hex digits."""
     patches = task.patches
     digest = hashlib.blake2b(digest_size=8)
+    # Only the options that this part depends on: others do not invalidate it.
     protocol = task.protocol.model_dump(include=set(PARTS[kind].protocol))
     settings = [
         _VERSION,
@@ -211,6 +214,7 @@ def _key(kind: str, data: bytes, task: Task) -> str:
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for array in (patches.labels, patches.groups, task.folds):
         digest.update(array.tobytes())
+    # The features themselves, not their file: extracting again keeps the parts.
     digest.update(data)
     return digest.hexdigest()
 

@@ -50,6 +50,7 @@ def draw_evaluation(result: Evaluation) -> Figure:
         0.06, 0.25 / tall, 0.985, 1 - 1.15 / tall, wspace=0.33, hspace=0.32
     )
     for axis in axes.flat:
+        # The last band may have fewer measures than columns.
         axis.set_visible(False)
     for number, name in enumerate(names):
         band, column = divmod(number, _COLUMNS)
@@ -78,6 +79,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def _draw_values(axis: Axes, name: str, rows: list[Row]) -> None:
     axis.set_title(TITLES[name], fontsize=_SIZE + 0.5, loc="left")
+    # Axes do not begin at 0: without the line of chance every encoder would look good.
     axis.axhline(BY_CHANCE.get(name, 0.0), color=_QUIET, lw=0.8, ls=":")
     for place, row in enumerate(rows):
         _mark(axis, place, row.value, row.interval, f"{row.value:.3g}")
@@ -113,6 +115,7 @@ def _prepare(axis: Axes, count: int, ends: NDArray[np.float64]) -> None:
 def _mark(
     axis: Axes, place: int, value: float, interval: tuple[float, float], text: str
 ) -> None:
+    # The encoder's place stays empty, so that the order is the same in all panels.
     if not np.isfinite(value):
         return
     colour = COLOURS[place % len(COLOURS)]

@@ -114,9 +114,11 @@ def _covered(
     """Return the fraction of each box that some areas cover together, 0 to 1."""
     import shapely
 
+    # Overlapping regions of one class must not count twice.
     whole = shapely.union_all(areas)
     shapely.prepare(whole)
     parts = np.zeros(len(boxes))
+    # Intersections are slow, and most patches lie far from any region.
     near = shapely.intersects(whole, boxes)
     parts[near] = shapely.area(shapely.intersection(whole, boxes[near]))
     return np.asarray(parts / shapely.area(boxes))
@@ -128,6 +130,7 @@ def _by_points(
     labels = [""] * len(grid)
     if not len(grid):
         return labels
+    # Distance to the nearest point so far, whose class a patch has.
     best = np.full(len(grid), np.inf)
     half = np.asarray(grid.patch_size_level0) / 2
     for x, y, radius, name in read_points(path, columns):
@@ -280,9 +283,11 @@ def _best_fits(slide: str, files: Sequence[Path]) -> list[Path]:
     fits: dict[Path, int] = {}
     for file in files:
         own = _WORDS.findall(file.name.split(".")[0].lower())
+        # At the end only, and never all of it: a slide may be called "region".
         while len(own) > 1 and own[-1] in _OF_LABELS:
             own.pop()
         span = len(own)
+        # Whole words in a row: a label file of slide 1 must not fit slide 10.
         if any(words[i : i + span] == own for i in range(len(words))):
             fits[file] = span
     return [file for file in fits if fits[file] == max(fits.values())]
@@ -349,6 +354,7 @@ def check_counts(
             )
 
 
+# One free row and column between blocks: neighbours are of the same point only.
 _BLOCK, _PITCH = 3, 4
 
 
@@ -375,6 +381,7 @@ def spot_grid(
         left out.
     """
     step = patch_size * mpp / np.asarray(slide.mpp)
+    # Blocks fill a square lattice, wherever the points lie on the slide.
     wide = max(int(np.ceil(np.sqrt(len(centres)))), 1)
     xy, lattice = [], []
     for number, centre in enumerate(centres):

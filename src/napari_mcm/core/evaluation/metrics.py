@@ -86,7 +86,7 @@ def similarity_auroc(
     for group in np.unique(groups[chosen]):
         mine = chosen[groups[chosen] == group]
         others = _candidates(groups, int(group), candidates)
-        known = unit[others].T
+        known = unit[others].T  # (D, M)
         for start in range(0, len(mine), _ROWS):
             rows = mine[start : start + _ROWS]
             cosines = unit[rows] @ known  # (R, M)
@@ -111,8 +111,10 @@ def _query_auroc(
     """Return the AUROC of R queries (R,), and what each candidate (M,) adds to the sum."""
     same_class = labels == wanted[:, None]
     # The query itself is neither positive nor negative, so its rank does not matter.
-    positive, negative = same_class & ~itself, ~same_class
-    order = np.argsort(cosines, axis=1)
+    positive, negative = same_class & ~itself, ~same_class  # (R, M) each
+    order = np.argsort(cosines, axis=1)  # (R, M), least first
+    # The AUROC is the mean over positives of the negatives ranked below each, and the
+    # mean over negatives of the positives ranked above each.
     below = np.cumsum(np.take_along_axis(negative, order, 1), axis=1)
     passed = np.cumsum(np.take_along_axis(positive, order, 1), axis=1)
     many, few = passed[:, -1:], below[:, -1:]
@@ -130,6 +132,7 @@ def _query_auroc(
         real = ~itself[row]
         ranked[row, real] = placements(cosines[row, real], positive[row, real])
     found = (ranked * positive).sum(1, keepdims=True) / np.maximum(many, 1)
+    # Infinity takes the query itself, and rows without an AUROC, out of the sum.
     share = np.where(positive, many, few) * np.where(itself | ~both, np.inf, 1.0)
     parts = ((ranked - found) / np.where(share > 0, share, 1)).sum(axis=0)
     return np.where(both, found, np.nan)[:, 0], parts
@@ -142,6 +145,7 @@ def _mean_over_queries(
     if not known.any():
         return Estimate(float("nan"), influence)
     value = float(by_query[known].mean())
+    # A patch counts twice: as a candidate, before, and as a query, here.
     influence[known] += by_query[known] - value
     return Estimate(value, influence / known.sum())
 
@@ -162,11 +166,12 @@ def anisotropy(features: Matrix) -> Estimate:
     Estimate
         The mean and its influence.
     """
-    unit = directions(features).astype(np.float64)
+    unit = directions(features).astype(np.float64)  # (n, D)
     n, total = len(unit), unit.sum(axis=0)
     # The sum over all pairs takes one product; a patch's pair with itself is removed.
     mean = unit @ total - (unit**2).sum(axis=1)
     value = float(mean.sum() / (n * (n - 1)))
+    # Twice, because each patch is in its pairs as the first and as the second.
     return Estimate(value, 2 * (mean / (n - 1) - value) / n)
 
 
@@ -207,6 +212,7 @@ def effective_rank(features: Matrix) -> Estimate:
     entropy = -float((shares * np.log(shares)).sum())
     # What each patch adds to each squared singular value.
     parts = (centred @ axes) ** 2 if dim <= n else (axes * values) ** 2
+    # The derivative of the entropy by each singular value.
     slope = -(np.log(shares) + entropy) / values.sum()
     rank = float(np.exp(entropy))
     return Estimate(rank, rank * parts @ (slope / (2 * values)))

@@ -1,4 +1,4 @@
-"""A probe for use during training: measures an encoder on labelled patches again and again."""
+"""A probe for use during training, which measures an encoder on labelled patches."""
 
 from __future__ import annotations
 

@@ -59,6 +59,7 @@ def deal_folds(groups: Labels, most: int = 10) -> Labels:
     if len(sizes) <= most:
         return groups
     fold_of, held = np.zeros(len(sizes), np.int64), np.zeros(most, np.int64)
+    # The largest first leaves small groups to even out the folds.
     for group in np.argsort(-sizes, kind="stable"):
         fold_of[group] = held.argmin()
         held[fold_of[group]] += sizes[group]
@@ -96,6 +97,7 @@ class Scale:
         Scale
             The standardisation.
         """
+        # float64: sums of many float32 values lose digits.
         mean = train.mean(axis=0, dtype=np.float64)
         std = train.std(axis=0, dtype=np.float64)
         # Rounding alone is not variation.
@@ -174,6 +176,7 @@ def _choose(
     if len(np.unique(folds)) < 2:
         return 1.0
     classes = int(labels.max()) + 1
+    # Inner folds are whole outer folds: no group is in training and test.
     inner = deal_folds(np.unique(folds, return_inverse=True)[1], INNER_FOLDS)
     quality = np.zeros(len(GRID))
     for fold in np.unique(inner):
@@ -204,6 +207,7 @@ class _Model:
 
         self._data = features, labels
         self._model: Any = LogisticRegression(
+            # Rare classes weigh as much as common ones, as in a macro-averaged AUROC.
             class_weight="balanced",
             max_iter=_ITERATIONS,
             tol=_TOLERANCE,
@@ -224,6 +228,7 @@ class _Model:
         """Return log-odds or log-probabilities (N, K), which never tie at 0 or 1."""
         raw = np.asarray(self._model.decision_function(features), np.float64)
         raw = np.column_stack([-raw, raw]) if raw.ndim == 1 else log_softmax(raw, 1)
+        # A class without training patches has the lowest score.
         found = np.full((len(features), classes), -np.inf)
         found[:, self._model.classes_] = raw
         return found
@@ -256,7 +261,7 @@ def nearest_neighbours(
         Fraction of the k neighbours that is of each class.
     """
     unit = directions(features)
-    kinds = np.eye(int(labels.max()) + 1)[labels]
+    kinds = np.eye(int(labels.max()) + 1)[labels]  # (N, K), one-hot
     scores = np.zeros(kinds.shape)
     meter = Meter("Nearest neighbours", len(labels))
     for fold in np.unique(folds):
@@ -265,6 +270,7 @@ def nearest_neighbours(
         least = min(k, len(known))
         for start in range(0, len(tested), _QUERIES):
             rows = tested[start : start + _QUERIES]
+            # Without order among the k nearest: a partition is faster than a sort.
             near = np.argpartition(-(unit[rows] @ known.T), least - 1, axis=1)
             scores[rows] = known_kinds[near[:, :least]].mean(axis=1)
             yield meter.advance(len(rows))
@@ -333,13 +339,14 @@ def few_shot(
     for draw in range(draws):
         scores = np.zeros((len(labels), classes))
         for fold, scale in scales.items():
+            # Keyed by fold and draw: every encoder sees the same labels.
             rows = draw_labels(labels, folds != fold, k, (seed, fold, draw))
             known = scale(features[rows])
             # The weights lie in the span of the few rows: fit in that basis.
-            basis = np.linalg.qr(known.T)[0]
+            basis = np.linalg.qr(known.T)[0]  # (D, r), r = min(D, k·K)
             model = _Model(known @ basis, labels[rows]).fit(1.0)
             basis *= scale.factor[:, None]
-            part = tests[fold] @ basis - scale.mean @ basis
+            part = tests[fold] @ basis - scale.mean @ basis  # (n, r)
             scores[folds == fold] = model.scores(part, classes)
         yield scores
 

@@ -38,6 +38,7 @@ from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueMask
 
+# The tissue shows through, and the colours of the map still match its colour bar.
 OPACITY = 0.62
 
 # Okabe and Ito's palette, which is distinguishable with any colour vision.
@@ -91,6 +92,7 @@ def draw_heatmaps(
         zip(heatmaps, axes[-len(heatmaps) :], strict=True)
     ):
         if slide is not None:
+            # Grey: the stain's own pink and blue would shift the map's colours.
             show_slide(ax, view, slide, grey=True)
         _show_values(ax, heatmap)
         _mark_query(ax, heatmap)
@@ -172,6 +174,7 @@ def draw_loss(
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()
     if len(loss):
+        # A twentieth of the run is smooth enough to show a trend at any length.
         window = max(len(loss) // 20, 1)
         ax.plot(steps, loss, color=BLUE, alpha=0.35, linewidth=0.9, label="each step")
         smooth = f"mean of {window} steps"
@@ -216,8 +219,10 @@ def _show_values(ax: Axes, heatmap: Heatmap) -> None:
     grid = heatmap.grid
     (left, top), (step_x, step_y) = grid.origin, grid.patch_size_level0
     rows, columns = grid.shape
+    # imshow changes the limits, which the panel's proportions depend on.
     limits = ax.get_xlim(), ax.get_ylim()
     ax.imshow(
+        # Patches without a value stay transparent.
         np.ma.masked_invalid(heatmap.raster),
         extent=(left, left + columns * step_x, top + rows * step_y, top),
         cmap=colormaps[heatmap.colormap],
@@ -242,6 +247,7 @@ def _mark_query(ax: Axes, heatmap: Heatmap) -> None:
     box.set_gid("query")
     ax.add_patch(box)
     (left, right), (_, top) = ax.get_xlim(), ax.get_ylim()
+    # Near these edges the label would leave the panel: it goes to the other side.
     at_right, at_top = x > left + 0.85 * (right - left), y < top + 2 * height
     ax.annotate(
         "query",
@@ -259,6 +265,7 @@ def _mark_query(ax: Axes, heatmap: Heatmap) -> None:
 def _add_colour_bar(ax: Axes, heatmap: Heatmap) -> None:
     low, high = heatmap.limits
     mappable = ScalarMappable(Normalize(low, high), colormaps[heatmap.colormap])
+    # Pointed ends say that values lie beyond the colour range.
     ends = (np.nanmin(heatmap.values) < low, np.nanmax(heatmap.values) > high)
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     bar = ax.figure.colorbar(
@@ -279,6 +286,7 @@ def _outline(ax: Axes, tissue: TissueMask) -> None:
     height, width = tissue.mask.shape
     if not tissue.mask.any() or min(height, width) < 2:
         return
+    # A border of background closes outlines where tissue touches the slide's edge.
     padded = np.pad(tissue.mask, 1).astype(float)
     x = (np.arange(-1, width + 1) + 0.5) * tissue.downsample[0]
     y = (np.arange(-1, height + 1) + 0.5) * tissue.downsample[1]
@@ -306,6 +314,7 @@ def _show_patches(ax: Axes, grid: PatchGrid) -> None:
 
 def _running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Average over the last `window` values, over fewer at the start."""
+    # Differences of cumulative sums: the cost does not depend on the window.
     sums = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - window, 0)

@@ -84,6 +84,7 @@ class Heatmap:
         int
             Patches.
         """
+        # NaN compares as False: patches without a value do not count.
         with np.errstate(invalid="ignore"):
             return int(np.count_nonzero(self.values >= threshold))
 
@@ -120,6 +121,7 @@ class Heatmap:
             Indices of patches; fewer where fewer have values.
         """
         values = np.nan_to_num(self.values, nan=-np.inf)
+        # The query is always its own best match.
         values[list(besides)] = -np.inf
         # Partition first: sorting all of a slide's patches would be slower.
         rows = np.argpartition(-values, min(count, len(values) - 1))[:count]
@@ -145,6 +147,7 @@ def difference(before: Heatmap, after: Heatmap) -> Heatmap:
     GridError
         If the maps have different patches.
     """
+    # Grids from two files are equal but not identical: compare what they describe.
     if before.grid is not after.grid and not (
         before.grid.slide == after.grid.slide
         and np.array_equal(before.grid.xy, after.grid.xy)

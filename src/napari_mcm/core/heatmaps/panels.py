@@ -80,6 +80,7 @@ class View:
         size, mpp = grid.slide["size"], grid.slide["mpp"]
         step = np.asarray(grid.patch_size_level0)
         corners = grid.xy if len(grid) else np.zeros((1, 2))
+        # Without patches the view is the whole slide.
         end = np.asarray(size) if not len(grid) else corners.max(0) + step
         low = np.maximum(corners.min(0) - margin * step, 0)
         high = np.minimum(end + margin * step, size)
@@ -128,6 +129,7 @@ def make_panels(view: View, count: int) -> tuple[Figure, list[Axes]]:
         and a colour bar or a legend below each.
     """
     across, down = view.size_um
+    # Many panels share a row of fixed width, so that a figure still fits a page.
     longest = min(_PANEL_INCHES, _ROW_INCHES / count)
     width = max(longest * min(1.0, across / down), 2.6)
     height = width * down / across
@@ -166,6 +168,7 @@ def show_slide(ax: Axes, view: View, slide: Slide, grey: bool = False) -> None:
         Whether to draw it in pale grey.
     """
     pixels = ax.get_window_extent().width
+    # No more pixels than the panel shows, and none that the slide does not have.
     mpp = max(view.size_um[0] / pixels, *slide.mpp)
     size = (
         max(round(view.size_um[0] / mpp), 1),
@@ -189,6 +192,7 @@ def pale_grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     ndarray of uint8, shape (height, width, 3)
         Grey levels from 76 to 255.
     """
+    # Luma of ITU-R BT.601; then 70 % of the contrast, on white.
     light = rgb.astype(np.float32) @ np.asarray([0.299, 0.587, 0.114], np.float32)
     light = 255 - 0.7 * (255 - light)
     return np.repeat(light.astype(np.uint8)[..., None], 3, axis=2)

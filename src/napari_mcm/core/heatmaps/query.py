@@ -36,6 +36,7 @@ MOST_BYTES = 32 * 2**20
 
 _MOST_POINTS, _MOST_VALUES = 10_000, 16_384
 
+# Shorter vectors are rounding error, as in `similarity`.
 _NOWHERE = 1e-5
 
 
@@ -327,7 +328,7 @@ def read_query(path: Path) -> QueryFile:
 def _parse(path: Path) -> QueryFile:
     try:
         with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
+            raw = file.read(MOST_BYTES + 1)  # one too many shows a larger file
         if len(raw) > MOST_BYTES:
             raise FeatureError(f"is larger than {MOST_BYTES >> 20} MiB")
         content = json.loads(raw)
@@ -427,9 +428,9 @@ class Examples:
         within = patches_within(grid, self.regions)
         similar = [patch for patch in like if patch is not None]
         dissimilar = [patch for patch in unlike if patch is not None]
-        if len(similar) + len(dissimilar) < len(like) + len(unlike):
+        if len(similar) + len(dissimilar) < len(like) + len(unlike):  # all or none
             return None
-        similar = list(dict.fromkeys([*similar, *within.tolist()]))
+        similar = list(dict.fromkeys([*similar, *within.tolist()]))  # each patch once
         return (similar, list(dict.fromkeys(dissimilar))) if similar else None
 
     def directions(

@@ -69,7 +69,7 @@ def _write_png(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
 def _write_ome_tiff(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
     grid = heatmap.grid
     mpp = grid.slide["mpp"]
-    x, y = (grid.patch_size_level0[i] * mpp[i] for i in (0, 1))
+    x, y = (grid.patch_size_level0[i] * mpp[i] for i in (0, 1))  # one pixel per patch
     left, top = (grid.origin[i] * mpp[i] for i in (0, 1))
     metadata = {
         "axes": "YX",
@@ -92,6 +92,7 @@ def _write_ome_tiff(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
             ome=True,
             photometric="minisblack",
             compression="zlib",
+            # Readers that ignore OME take the resolution from TIFF's own tags.
             resolution=(1e4 / x, 1e4 / y),
             resolutionunit="CENTIMETER",
             metadata=metadata,
@@ -99,6 +100,7 @@ def _write_ome_tiff(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
 
 
 def _write_geojson(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
+    # JSON has no NaN: patches without a value are left out.
     shown = np.flatnonzero(np.isfinite(heatmap.values))
     colours = _colours(heatmap)
     corners = _rings(heatmap)
@@ -140,6 +142,7 @@ def _colours(heatmap: Heatmap) -> NDArray[np.uint8]:
 
 def _key(heatmap: Heatmap, index: int) -> str:
     slide = heatmap.grid.slide["fingerprint"]
+    # Slide, place and map: the same id whenever this map is written again.
     x, y = heatmap.grid.xy[index]
     return f"{slide}/{x},{y}/{heatmap.title}"
 

@@ -133,6 +133,7 @@ def _read_picture(path: Path) -> NDArray[Any]:
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         with warnings.catch_warnings():
+            # Pillow only warns about pictures that would take gigabytes.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 _check_picture(picture, path)
@@ -154,6 +155,7 @@ def _read_picture(path: Path) -> NDArray[Any]:
 def _check_picture(picture: Image, path: Path) -> None:
     if picture.width * picture.height > LARGEST_PICTURE:
         raise _too_large(path)
+    # A picture in colour is more likely a photograph of the slide than a mask.
     if picture.mode not in _MODES:
         raise GridError(
             f"is not a picture of 1 or 8 bit (Pillow's mode {picture.mode})",

@@ -40,6 +40,7 @@ def find_tissue(slide: Slide, config: TissueConfig | None = None) -> TissueMask:
     drawn = config.masks and drawn_mask(config.masks, slide)
     if drawn:
         return read_mask(drawn, slide, config.tissue_mpp)
+    # A thumbnail's pixels are not exactly of this size: `mpp` is what they are.
     rgb, mpp = slide.thumbnail(config.tissue_mpp)
     mask = search(rgb, mpp, config)
     height, width = mask.shape

@@ -29,6 +29,7 @@ LONGEST_MASK = 8192
 """Largest number of pixels along the longer side of a mask."""
 
 
+# Classes that QuPath's users give to what is not tissue; Artefact in both spellings.
 _CUT_OUT = re.compile(r"(ignore|background|arte?[fi]+act|pen|hole)s?\b", re.IGNORECASE)
 
 _NOT_DRAWN = ("detection", "cell", "tile")
@@ -37,6 +38,7 @@ _DAMAGED_HINT = "Export the annotations again, in QuPath: File > Export objects"
 
 _COLOUR = [0, 153, 102]
 
+# A drawing may reach over the edge, but one of another slide is mostly outside.
 _LEAST_INSIDE = 0.5
 
 
@@ -78,6 +80,7 @@ def read_geojson(path: Path, slide: Slide, mpp: float) -> NDArray[np.bool_]:
         raise GridError("holds no polygons of tissue", path, _DAMAGED_HINT)
     drawn = shapely.union_all(tissue)
     _check_place(drawn, slide, path)
+    # Cut-outs apply to all tissue, in whatever order the objects were drawn.
     return burn(drawn - shapely.union_all(cut), slide.size, _mask_size(slide, mpp))
 
 
@@ -314,6 +317,7 @@ def _check_place(drawn: BaseGeometry, slide: Slide, path: Path) -> None:
 
 def _mask_size(slide: Slide, mpp: float) -> tuple[int, int]:
     extent = [n * m for n, m in zip(slide.size, slide.mpp, strict=True)]
+    # Bounded by the side, or a slide with a wrong pixel size would fill the memory.
     mpp = max(mpp, max(extent) / LONGEST_MASK, *slide.mpp)
     return max(round(extent[0] / mpp), 1), max(round(extent[1] / mpp), 1)
 
@@ -386,9 +390,12 @@ def _cross(crossings: NDArray[np.uint8], ring: NDArray[np.float64]) -> None:
     """Mark, in each row of pixels, where a ring crosses the row's centre line."""
     height, width = crossings.shape[0], crossings.shape[1] - 1
     one, two = ring[:-1], ring[1:]
+    # An edge crosses the centre lines y + 0.5 with first <= y < last. Half open, so
+    # that a corner on a line counts once.
     first = np.ceil(np.minimum(one[:, 1], two[:, 1]) - 0.5).clip(0, height)
     last = np.ceil(np.maximum(one[:, 1], two[:, 1]) - 0.5).clip(0, height)
     count = (last - first).astype(np.intp)
+    # One entry per crossing of an edge and a row.
     edge = np.repeat(np.arange(len(one)), count)
     below = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
     row = first[edge].astype(np.intp) + below
@@ -396,4 +403,5 @@ def _cross(crossings: NDArray[np.uint8], ring: NDArray[np.float64]) -> None:
     along = (row + 0.5 - one[edge, 1]) / step[edge, 1]
     x = one[edge, 0] + along * step[edge, 0]
     column = np.ceil(x - 0.5).clip(0, width).astype(np.intp)
+    # Two crossings in one pixel cancel out.
     np.bitwise_xor.at(crossings, (row, column), 1)

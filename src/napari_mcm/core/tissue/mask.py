@@ -126,7 +126,7 @@ class TissueMask:
     def _sums(self) -> NDArray[np.float64]:
         """Summed-area table: tissue pixels above and to the left of each corner."""
         height, width = self.mask.shape
-        sums = np.zeros((height + 1, width + 1))
+        sums = np.zeros((height + 1, width + 1))  # a row and a column of zeros first
         sums[1:, 1:] = self.mask.cumsum(0, dtype=np.float64).cumsum(1)
         return sums
 

@@ -156,6 +156,7 @@ DULLEST_GLASS = 170.0
 """Glass is brighter than this in every channel, in grey levels."""
 
 
+# Glass of a slide that shows none, for example one filled by tissue.
 _WHITE = 245.0
 
 _PITCH_BLACK = 1.3
@@ -259,6 +260,7 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Density:
     levels = np.bincount(glass[:, 1], minlength=256)
     # The mode of a smoothed histogram of green: few pixels per level make it noisy.
     common = np.convolve(levels, np.ones(5), "same").argmax()
+    # The median of these is one colour; a mode per channel could mix two of them.
     near = abs(glass[:, 1].astype(np.int16) - common) <= 4
     return np.asarray(np.median(glass[near], axis=0), np.float32)
 
