@@ -16,6 +16,9 @@ INPUTS := pyproject.toml constraints.txt scripts/setup.sh
 # One process per core, up to four: each takes up to 2 GB.
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 
+PROSE := README.md CHANGELOG.md CONTRIBUTING.md docs/*.md docs/cli docs/results src tests \
+	scripts benchmarks
+
 # Containers often forbid bytecode; without it, each start takes ten seconds for torch.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -46,9 +49,12 @@ wheel: $(DEV) ## the wheel in dist/
 	rm -rf dist
 	$(BIN)/uv build --wheel --out-dir dist
 
-lint: $(DEV) ## style, format, types and floors
+lint: $(DEV) ## style, format, docstrings, language, types and floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/numpydoc lint --config . $$(find src/napari_mcm/core -name '*.py')
+	$(BIN)/python scripts/check_language.py
+	$(BIN)/codespell $(PROSE)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 

@@ -69,32 +69,79 @@ class SlidePrediction:
 
     @property
     def per_class(self) -> bool:
-        """Whether each class has attention of its own."""
+        """Whether each class has attention of its own.
+
+        Returns
+        -------
+        bool
+        """
         return self.attention.ndim == 2
 
     @property
     def winner(self) -> int:
-        """Index of the most probable class."""
+        """Index of the most probable class.
+
+        Returns
+        -------
+        int
+        """
         return int(self.probabilities.argmax())
 
     @property
     def vectors(self) -> Vectors:
-        """Features (N, D) of the patches that have any."""
+        """Features of the patches that have any.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, D)
+        """
         return self.features.features[usable(self.features)]
 
     def weights_of(self, number: int) -> Floats:
-        """Return the attention (N,) to a class."""
+        """Return the attention to a class.
+
+        Parameters
+        ----------
+        number : int
+            Index of the class.
+
+        Returns
+        -------
+        ndarray of float64, shape (N,)
+            For the patches that have features; sums to 1.
+        """
         return self.attention[number] if self.per_class else self.attention
 
     def grid_weights(self, number: int) -> Floats:
-        """Return the attention (P,) to a class; NaN for patches without features."""
+        """Return the attention to a class over the whole grid.
+
+        Parameters
+        ----------
+        number : int
+            Index of the class.
+
+        Returns
+        -------
+        ndarray of float64, shape (P,)
+            NaN for patches without features.
+        """
         # NaN, not 0: a patch without features is drawn as missing, not as unimportant.
         weights = np.full(len(self.features), np.nan)
         weights[usable(self.features)] = self.weights_of(number)
         return weights
 
     def title(self, number: int) -> str:
-        """Return what the attention to a class is called: ``attention to tumour``."""
+        """Return what the attention to a class is called: ``attention to tumour``.
+
+        Parameters
+        ----------
+        number : int
+            Index of the class.
+
+        Returns
+        -------
+        str
+        """
         if not self.per_class:
             return self.shown
         return f"{self.shown} to {self.classes[number]}"
@@ -117,7 +164,18 @@ class SlidePrediction:
         return attention_map(self.features, weights, scaling, self.title(number))
 
     def effective(self, number: int) -> float:
-        """Return the effective number of patches that a class attends to."""
+        """Return the effective number of patches that a class attends to.
+
+        Parameters
+        ----------
+        number : int
+            Index of the class.
+
+        Returns
+        -------
+        float
+            1 to N, see :func:`.effective_number`.
+        """
         return effective_number(self.weights_of(number))
 
     def top(self, number: int, count: int) -> list[int]:
