@@ -22,9 +22,17 @@ from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.core.runtime.jobs import Job, Progress, run
 from napari_mcm.core.studies.ablation_config import AblationConfig
 from napari_mcm.viewer.app import out_of_memory as memory
-from napari_mcm.viewer.app.features import FeatureRequest, Loaded, compute_features
+from napari_mcm.viewer.app.features import (
+    FeatureRequest,
+    LoadedFeatures,
+    compute_features,
+)
 from napari_mcm.viewer.cells.controller import classify_boxes
-from napari_mcm.viewer.cells.training import ablate_run, classify_run, resume_classifier
+from napari_mcm.viewer.cells.training_controller import (
+    ablate_run,
+    classify_run,
+    resume_classifier,
+)
 from napari_mcm.viewer.features.jobs import extract_run
 from napari_mcm.viewer.finetune.controller import finetune_run, resume_run
 from napari_mcm.viewer.mae.controller import pretrain_run, resume_pretraining
@@ -113,13 +121,13 @@ CASES: dict[str, tuple[str, Callable[[Path], Job[Any]], str]] = {
     "slide classifier": (
         "core.mil.train:train",
         lambda out: train_run(MilConfig(features=HERE, out=out)),
-        "10,000 patches of a slide at once. Set Patches of a slide (--max-patches) to "
+        "10,000 patches of a slide at once. Set Patches per slide (--max-patches) to "
         "5,000 or less",
     ),
     "resumed slide classifier": (
         "core.mil.train:resume_train",
         lambda out: resume_mil_run(begun(out, MilConfig(features=HERE, out=out))),
-        "Set Patches of a slide (--max-patches) to 5,000 or less",
+        "Set Patches per slide (--max-patches) to 5,000 or less",
     ),
     "features of many": (
         "core.features.batch_extraction:extract_slides",
@@ -176,7 +184,7 @@ def test_what_is_no_lack_of_memory_is_left_as_it_is(other: Exception) -> None:
 
 
 def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: Loaded
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: LoadedFeatures
 ) -> None:
     class Fails:
         folds, classes, models = (), ("a", "b"), ()
@@ -195,14 +203,14 @@ def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
     request = mil_look.PredictionRequest(
         tmp_path / "run", "s", tmp_path / "s", None, ()
     )
-    with pytest.raises(McmError, match="patches of the slide. Take features of a"):
+    with pytest.raises(McmError, match="patches of the slide. Use features of a"):
         run(mil_look.predict_slide(request))
 
 
 def test_what_is_one_already_has_no_half() -> None:
     text = str(memory.WINDOWS.error({"chunk_windows": 1}, None))
     assert "windows, even one at a time" in text and "--chunk-windows" not in text
-    assert "Take a smaller student" in text
+    assert "Use a smaller student" in text
 
 
 @pytest.mark.parametrize(("gpu", "least"), [(True, "to 8 or less"), (False, "to 1:")])
@@ -229,8 +237,10 @@ def test_cells_and_pictures_need_a_smaller_model(
 
     monkeypatch.setattr(marked, "load_classifier", fails)
     pixels = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(McmError, match="Take a smaller classifier"):
+    with pytest.raises(McmError, match="Use a smaller classifier"):
         run(classify_boxes(tmp_path, lambda _: pixels, [(0, 0, 8, 8)], ComputeConfig()))
     monkeypatch.setattr("napari_mcm.core.mae.reconstruction.load_autoencoder", fails)
     with pytest.raises(McmError, match="a pre-training of a smaller ViT"):
-        ReconstructionModelCache().look(tmp_path, fails, ReconstructionOptions(0.75))
+        ReconstructionModelCache().reconstruct(
+            tmp_path, fails, ReconstructionOptions(0.75)
+        )

@@ -87,7 +87,7 @@ def test_a_picture_is_filled_in_there(
     picture = tmp_path / "picture.png"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
     controller.use_run(tmp_path / "run")
-    controller.look_at_picture(picture)
+    controller.reconstruct_picture(picture)
     qtbot.waitUntil(lambda: not controller.busy, timeout=SLOW)
     assert given == [PREFERRED.compute]
     # What is preferred from now on holds from the next one on.

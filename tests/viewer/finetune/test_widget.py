@@ -178,7 +178,7 @@ def test_a_run_is_broken_off_and_gone_on_with(
     assert steps == [float(n) for n in range(len(steps))]
     tuning.job.cancel.click()
     wait_for_job(tuning, qtbot)
-    tuning.start.look()
+    tuning.start.check_folder()
     qtbot.waitUntil(lambda: bool(tuning.start._menu.actions()), timeout=SLOW)
     assert str(tmp_path) in tuning.start._menu.actions()[0].text()
 

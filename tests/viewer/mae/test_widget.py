@@ -150,12 +150,12 @@ def test_a_pre_training_runs_with_curves_and_a_reconstruction(
     qtbot.waitUntil(lambda: mae.controller.run is not None, timeout=SLOW)
     assert mae.controller.series["loss"] == read_series(tmp_path / "run")["loss"]
     assert mae.curves.charts["Loss"].isVisibleTo(mae.curves)
-    qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
-    look = mae.preview.look
+    qtbot.waitUntil(lambda: mae.preview.image is not None, timeout=SLOW)
+    look = mae.preview.image
     assert look.source.name == "picture_00.png" and look.ratio == 0.75
     assert look.made.hidden.sum() == 12
-    assert mae.looks.pictures.isVisibleTo(mae.looks)
-    text = mae.looks.pictures.text.text()
+    assert mae.live_preview.pictures.isVisibleTo(mae.live_preview)
+    text = mae.live_preview.pictures.text.text()
     assert f"Masked patches: error {look.made.error_hidden:.3f}" in text
     assert f"Visible patches: error {look.made.error_visible:.3f}" in text
     # What comes next is offered.
@@ -165,7 +165,7 @@ def test_a_pre_training_runs_with_curves_and_a_reconstruction(
     assert "Trained" in mae.job.line.text()
     mae.reconstruct.picture.put(tmp_path / "pictures" / "picture_01.png")
     mae.reconstruct.start.click()
-    qtbot.waitUntil(lambda: mae.reconstruction.look is not None, timeout=SLOW)
+    qtbot.waitUntil(lambda: mae.reconstruction.image is not None, timeout=SLOW)
     assert mae.job.line.text() == "Reconstructed: picture_01.png"
 
 
@@ -178,11 +178,11 @@ def test_a_pre_training_is_broken_off_looked_at_and_gone_on_with(
     mae.form.options.put("recipe.steps", 5000)
     start(mae, mae.start, qtbot)
     # The reconstruction follows the training while it runs.
-    qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
-    first = mae.preview.look
+    qtbot.waitUntil(lambda: mae.preview.image is not None, timeout=SLOW)
+    first = mae.preview.image
     filled = first.made.filled
     qtbot.waitUntil(
-        lambda: (mae.preview.look.made.filled != filled).any(), timeout=SLOW
+        lambda: (mae.preview.image.made.filled != filled).any(), timeout=SLOW
     )
     assert mae.session.jobs.status.state is JobState.RUNNING
     mae.job.cancel.click()
@@ -284,29 +284,29 @@ def test_tissue_of_the_open_slide_is_pre_trained_on(
     wait_for_job(mae, qtbot)
     status = mae.session.jobs.status
     assert status.state is JobState.DONE, status.details
-    qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
-    assert mae.preview.look.source.name == "slide"
-    assert mae.preview.look.source.pixels.shape == (64, 64, 3)
+    qtbot.waitUntil(lambda: mae.preview.image is not None, timeout=SLOW)
+    assert mae.preview.image.source.name == "slide"
+    assert mae.preview.image.source.pixels.shape == (64, 64, 3)
 
 
 def test_a_preview_that_is_asked_for_again_meanwhile_is_shown(
     mae: MaeWidget, qtbot: QtBot, mae_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, gate = threading.Event(), threading.Event()
-    look = mae.preview._looker.look
+    look = mae.preview._models.reconstruct
 
     def slowly(*args: Any) -> Any:
         begun.set()
         assert gate.wait(20)
         return look(*args)
 
-    monkeypatch.setattr(mae.preview._looker, "look", slowly)
+    monkeypatch.setattr(mae.preview._models, "reconstruct", slowly)
     mae.controller.folder = mae_run
     mae.preview.refresh()
     assert begun.wait(20)
     mae.preview.refresh()
     gate.set()
-    qtbot.waitUntil(lambda: mae.preview.look is not None, timeout=SLOW)
+    qtbot.waitUntil(lambda: mae.preview.image is not None, timeout=SLOW)
 
 
 def test_a_picture_is_filled_in_as_layers(
@@ -324,30 +324,30 @@ def test_a_picture_is_filled_in_as_layers(
     with Image.open(picture) as opened:
         there = np.asarray(opened.convert("RGB").resize((32, 32), 3))
     assert (original == there).all()
-    hidden = np.kron(controller.look.made.hidden, np.ones((8, 8), bool))
+    hidden = np.kron(controller.image.made.hidden, np.ones((8, 8), bool))
     assert (masked[hidden] == 128).all() and (
         filled[~hidden] == original[~hidden]
     ).all()
     # Side by side: no layer hides another.
     lefts = [layer.translate[1] for layer in viewer.layers]
     assert np.diff(lefts).min() >= 32
-    before = controller.look
+    before = controller.image
     box.paste.setChecked(False)
-    qtbot.waitUntil(lambda: controller.look is not before, timeout=SLOW)
+    qtbot.waitUntil(lambda: controller.image is not before, timeout=SLOW)
     assert (viewer.layers[2].data[~hidden] != original[~hidden]).any()
-    assert controller.look.made.error_visible == before.made.error_visible
-    before = controller.look
+    assert controller.image.made.error_visible == before.made.error_visible
+    before = controller.image
     box.ratio.setValue(25)
-    qtbot.waitUntil(lambda: controller.look is not before, timeout=SLOW)
+    qtbot.waitUntil(lambda: controller.image is not before, timeout=SLOW)
     assert (
-        controller.look.made.hidden.sum() == 4
-        and "25% masked" in controller.look.describe()
+        controller.image.made.hidden.sum() == 4
+        and "25% masked" in controller.image.describe()
     )
     assert len(viewer.layers) == 3
-    before = controller.look
+    before = controller.image
     box.another.click()
-    qtbot.waitUntil(lambda: controller.look is not before, timeout=SLOW)
-    assert (controller.look.made.hidden != before.made.hidden).any()
+    qtbot.waitUntil(lambda: controller.image is not before, timeout=SLOW)
+    assert (controller.image.made.hidden != before.made.hidden).any()
     # The line hides the same part of the same picture, in the same way.
     box.command.copy.trigger()
     words = shlex.split(QApplication.clipboard().text())
@@ -357,7 +357,7 @@ def test_a_picture_is_filled_in_as_layers(
     assert config.seed == controller.asked.seed == 1 and not config.paste
     errors = load_verb("mae reconstruct").run(config).result["errors"]["0.25"]
     assert errors["error_hidden"] == pytest.approx(
-        controller.look.made.error_hidden, rel=1e-3
+        controller.image.made.error_hidden, rel=1e-3
     )
     box.way.setCurrentIndex(SLIDE)
     box.command.copy.trigger()
@@ -376,10 +376,10 @@ def test_the_slide_is_filled_in_where_it_is_clicked(
     box, controller = mae.reconstruct, mae.reconstruction
     box.run.put(mae_run)
     click((200, 250))
-    assert controller.look is None and not controller.busy
+    assert controller.image is None and not controller.busy
     box.way.setCurrentIndex(SLIDE)
     click((200, 250))
-    qtbot.waitUntil(lambda: controller.look is not None, timeout=SLOW)
+    qtbot.waitUntil(lambda: controller.image is not None, timeout=SLOW)
     slide, layer = mae.session.slide, viewer.layers["MAE reconstruction"]
     assert layer.units == slide.units
     # A patch of 112 µm around the place, seen where it was read.
@@ -390,8 +390,8 @@ def test_the_slide_is_filled_in_where_it_is_clicked(
     assert visible == [False, False, True]
     pixels = slide_of(slide).read((500.5 - 112, 400.5 - 112), (224, 224), MPP)
     small = np.asarray(Image.fromarray(pixels).resize((32, 32), 3))
-    assert np.abs(controller.look.made.original.astype(int) - small).mean() < 2
-    look = controller.look
+    assert np.abs(controller.image.made.original.astype(int) - small).mean() < 2
+    look = controller.image
     # The line fills in the same place of the slide.
     box.command.copy.trigger()
     words = shlex.split(QApplication.clipboard().text())
@@ -402,7 +402,7 @@ def test_the_slide_is_filled_in_where_it_is_clicked(
     viewer.window.remove_dock_widget(mae)
     click((100, 250))
     QApplication.processEvents()
-    assert controller.look is look and not controller.busy
+    assert controller.image is look and not controller.busy
 
 
 def test_a_classifier_is_trained_and_its_confusion_is_shown(
@@ -511,7 +511,7 @@ def test_an_ablation_is_run_shown_and_gone_on_with(
     (folder / "cells" / "scratch" / "100pc" / "seed0" / "summary.json").unlink(
         missing_ok=True
     )
-    mae.ablation_start.look()
+    mae.ablation_start.check_folder()
     qtbot.waitUntil(lambda: "Resume" in plain(mae.ablation_start.start), timeout=SLOW)
     words = mae.ablation_start.as_command().words
     assert words[1] == "ablate" and "--resume" not in words

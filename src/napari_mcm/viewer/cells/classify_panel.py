@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from psygnal import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -18,9 +19,9 @@ from qtpy.QtWidgets import (
 from napari_mcm.core.cells.classified import Classified, colour_of
 from napari_mcm.core.cells.config import ClassifyConfig, MarkedCellsConfig
 from napari_mcm.core.runtime.command import Command
+from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.cells.annotations import is_points, symbol_of
-from napari_mcm.viewer.cells.controller import CellsController, cells_command
-from napari_mcm.viewer.cells.training import ClassifierController
+from napari_mcm.viewer.cells.controller import cells_command
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.option_form import OptionForm
@@ -42,17 +43,21 @@ class ClassifyPanel(QGroupBox):
 
     Parameters
     ----------
-    controller : CellsController
-        Classifies cells.
-    training : ClassifierController
-        Proposes its run.
+    session : Session
+        Session of the viewer.
+
+    Attributes
+    ----------
+    classify_requested : Signal
+        Cells are to be classified: run (Path), image and marks (Layer), side (px) of
+        boxes around points, margin around shapes.
     """
 
-    def __init__(
-        self, controller: CellsController, training: ClassifierController
-    ) -> None:
+    classify_requested = Signal(object, object, object, int, float)
+
+    def __init__(self, session: Session) -> None:
         super().__init__("Classify cells of an open image")
-        self._controller, self._training = controller, training
+        self._session = session
         self._images: list[Layer] = []
         self._marks: list[Layer] = []
         self.run = PathField("Classifier", "Finished run of a classifier")
@@ -73,21 +78,16 @@ class ClassifyPanel(QGroupBox):
         )
         self.start = QPushButton("Classif&y")
         self.start.clicked.connect(self.classify)
-        self.command = CommandMenu(
-            "Cells", self.as_command, controller.session.report_error
-        )
+        self.command = CommandMenu("Cells", self.as_command, session.report_error)
         self.result = note()
         self._lay_out()
-        session = controller.session
+        self.show_classes(None)
         connect(session.layers.changed, self._list_layers)
         connect(session.slide_changed, self._list_layers)
         connect(session.jobs.status.events.state, self.refresh)
-        connect(training.run_changed, self._propose)
-        connect(controller.changed, self.refresh)
         connect(self.run.changed, self.refresh)
         self.marks.currentIndexChanged.connect(lambda _: self.refresh())
         self._list_layers()
-        self._propose()
 
     def _lay_out(self) -> None:
         form = QFormLayout()
@@ -106,28 +106,28 @@ class ClassifyPanel(QGroupBox):
             column.addWidget(part)
 
     def refresh(self) -> None:
-        """Show the classes, and update the button."""
+        """Update the button and the fields of boxes and points."""
         set_enabled_with_reason(self.start, _CLASSIFY, self._reason())
         marks = self._chosen(self.marks, self._marks)
         self.side.setEnabled(marks is None or is_points(marks))
         self.rim.setEnabled(marks is None or not is_points(marks))
-        found = self._controller.found
+
+    def show_classes(self, found: Classified | None) -> None:
+        """Show how many cells each class has; None where none are classified."""
         self.result.setText("" if found is None else legend(found))
         self.result.setVisible(found is not None)
 
     def classify(self) -> None:
-        """Classify the marked cells."""
+        """Request the classes of the marked cells."""
         if not self._missing():
-            self._controller.classify(*self._asked())
+            self.classify_requested.emit(*self._asked())
 
     def as_command(self) -> Command:
         """Return the command that does what the button would do."""
         if missing := self._missing():
             raise ValueError(f"{missing[0].upper()}{missing[1:]}")
         run, image, marks, side, margin = self._asked()
-        return cells_command(
-            self._controller.session, run, image, marks, (side, margin)
-        )
+        return cells_command(self._session, run, image, marks, (side, margin))
 
     def _asked(self) -> tuple[Path, Layer, Layer, int, float]:
         image = self._chosen(self.image, self._images)
@@ -137,7 +137,7 @@ class ClassifyPanel(QGroupBox):
         return self.run.path, image, marks, self.side.value(), margin
 
     def _reason(self) -> str:
-        busy = self._controller.session.jobs.status.busy
+        busy = self._session.jobs.status.busy
         return "another job is running" if busy else self._missing()
 
     def _missing(self) -> str:
@@ -150,14 +150,10 @@ class ClassifyPanel(QGroupBox):
         return ""
 
     def _list_layers(self) -> None:
-        layers = self._controller.session.layers
+        layers = self._session.layers
         self._images = _fill(self.image, self._images, layers.pictures())
         self._marks = _fill(self.marks, self._marks, layers.annotations())
         self.refresh()
-
-    def _propose(self) -> None:
-        if self._training.run is not None:
-            self.run.put(self._training.run.path)
 
     @staticmethod
     def _chosen(combo: QComboBox, layers: list[Layer]) -> Layer | None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from psygnal import Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QTextBrowser, QVBoxLayout, QWidget
 
-from napari_mcm.viewer.cells.training import AblationController, ClassifierController
+from napari_mcm.viewer.cells.training_controller import (
+    AblationController,
+    ClassifierController,
+)
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import PathField
 from napari_mcm.viewer.training.run_images import RunImages
@@ -76,8 +81,15 @@ class AblationResultsPanel(QWidget):
     Parameters
     ----------
     controller : AblationController
-        Reads ablations.
+        Has the ablation.
+
+    Attributes
+    ----------
+    run_requested : Signal
+        The ablation in a folder (Path) is to be read.
     """
+
+    run_requested = Signal(Path)
 
     def __init__(self, controller: AblationController) -> None:
         super().__init__()
@@ -120,9 +132,9 @@ class AblationResultsPanel(QWidget):
             self.table.setMarkdown(run.table.partition("\n\n")[2])
 
     def read(self) -> None:
-        """Read the chosen ablation in the background."""
+        """Request the ablation in the chosen folder."""
         if self.folder.path is not None:
-            self._controller.show_run(self.folder.path)
+            self.run_requested.emit(self.folder.path)
 
     def _allow(self) -> None:
         reason = "" if self.folder.path is not None else "no folder is chosen"

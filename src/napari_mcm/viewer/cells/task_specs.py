@@ -7,7 +7,7 @@ from pathlib import Path
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.app.commands import ablate_command, classify_command
 from napari_mcm.viewer.cells.run import ablation_state, classifier_state
-from napari_mcm.viewer.cells.training import read_options
+from napari_mcm.viewer.cells.training_controller import read_options
 from napari_mcm.viewer.training.run_folder import ABLATIONS, CLASSIFIERS
 from napari_mcm.viewer.training.start_panel import TrainingTaskSpec
 

@@ -8,7 +8,7 @@ from napari_mcm.viewer.finetune.controller import FinetuneController
 from napari_mcm.viewer.finetune.form import FinetuneForm
 from napari_mcm.viewer.finetune.results_panel import FinetuneResultsPanel
 from napari_mcm.viewer.finetune.task_spec import FINETUNE
-from napari_mcm.viewer.finetune.window_preview import WindowPreviewPanel
+from napari_mcm.viewer.finetune.window_preview_panel import WindowPreviewPanel
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.helpers import connect
 from napari_mcm.viewer.qt.slide_selector import SlideSelector

@@ -41,7 +41,7 @@ class ReconstructController:
     ----------
     changed : Signal
         There is another reconstruction, or the work has started or failed.
-    look : ReconstructedImage or None
+    image : ReconstructedImage or None
         The newest reconstruction.
     busy : bool
         Whether a reconstruction is being computed.
@@ -57,8 +57,8 @@ class ReconstructController:
             Background("reconstruct"),
             preferences().compute,
         )
-        self._looker = ReconstructionModelCache(self._compute)
-        self.look: ReconstructedImage | None = None
+        self._models = ReconstructionModelCache(self._compute)
+        self.image: ReconstructedImage | None = None
         self.busy = False
         self.asked = ReconstructionOptions(0.75)
         self.folder: Path | None = None
@@ -69,7 +69,7 @@ class ReconstructController:
         self._clicks = ClickListener(
             session.viewer,
             lambda: session.slide,
-            lambda x, y, manner: self.look_at_place(x, y),
+            lambda x, y, manner: self.reconstruct_place(x, y),
             lambda x, y: None,
         )
 
@@ -91,22 +91,22 @@ class ReconstructController:
         asked = replace(self.asked, **changes)  # type: ignore[arg-type]
         if asked != self.asked:
             self.asked = asked
-            if self.look is not None or self.busy:
+            if self.image is not None or self.busy:
                 self.again()
 
     def draw(self, on: bool) -> None:
         """Choose whether pictures are also shown as layers."""
         self.draws = on
-        if on and self.look is not None:
-            self._draw(self.look)
+        if on and self.image is not None:
+            self._draw(self.image)
 
-    def look_at_picture(self, path: Path) -> None:
+    def reconstruct_picture(self, path: Path) -> None:
         """Reconstruct a picture."""
         self._slide, self._read = None, partial(read_picture_file, path)
         self.place = None
         self.again()
 
-    def look_at_place(self, x: float, y: float) -> None:
+    def reconstruct_place(self, x: float, y: float) -> None:
         """Reconstruct the patch around a place (level-0 pixels) of the open slide."""
         layer = self.session.slide
         metadata, slide = self.session.metadata, slide_of(layer)
@@ -128,28 +128,28 @@ class ReconstructController:
             return
         self.busy = True
         self.changed.emit()
-        looker = self._look_as_preferred()
+        models = self._preferred_models()
         self.background.submit(
-            "look",
-            lambda: looker.look(folder, read, asked),
+            "reconstruct",
+            lambda: models.reconstruct(folder, read, asked),
             self._take,
             self._failed,
         )
 
-    def _look_as_preferred(self) -> ReconstructionModelCache:
+    def _preferred_models(self) -> ReconstructionModelCache:
         compute = preferences().compute
         if compute != self._compute:
-            self._compute, self._looker = compute, ReconstructionModelCache(compute)
-        return self._looker
+            self._compute, self._models = compute, ReconstructionModelCache(compute)
+        return self._models
 
-    def _take(self, look: ReconstructedImage) -> None:
-        self.look, self.busy = look, False
+    def _take(self, image: ReconstructedImage) -> None:
+        self.image, self.busy = image, False
         if self.draws:
-            self._draw(look)
+            self._draw(image)
         status = self.session.jobs.status
         if status.state is JobState.DONE:
             # Otherwise the status line would still show the end of the training.
-            status.message = f"Reconstructed: {look.source.name}"
+            status.message = f"Reconstructed: {image.source.name}"
         self.changed.emit()
 
     def _failed(self, problem: str) -> None:
@@ -157,11 +157,11 @@ class ReconstructController:
         self.session.report_error(problem)
         self.changed.emit()
 
-    def _draw(self, look: ReconstructedImage) -> None:
-        on_slide = look.source.corner is not None
+    def _draw(self, image: ReconstructedImage) -> None:
+        on_slide = image.source.corner is not None
         if on_slide and self._slide not in self.session.layers.slides():
             return
         slide = self._slide if on_slide else None
         # On a slide they lie over each other: the reconstruction is what is seen.
         seen = (not on_slide, not on_slide, True)
-        self.session.layers.show_pictures(slide, look.overlays(), seen)
+        self.session.layers.show_pictures(slide, image.overlays(), seen)

@@ -19,7 +19,7 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.mae.commands import place_command, reconstruct_command
 from napari_mcm.viewer.mae.controller import PretrainController
 from napari_mcm.viewer.mae.form import PICTURES
-from napari_mcm.viewer.mae.live_preview import LookPictures
+from napari_mcm.viewer.mae.live_preview_panel import ReconstructionView
 from napari_mcm.viewer.mae.reconstruct_controller import ReconstructController
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
@@ -77,7 +77,11 @@ class ReconstructPanel(QWidget):
         self.command = CommandMenu(
             "Reconstruct", self.as_command, controller.session.report_error
         )
-        self.about, self.pictures, self.caveat = note(), LookPictures(), note(_NOTE)
+        self.about, self.pictures, self.caveat = (
+            note(),
+            ReconstructionView(),
+            note(_NOTE),
+        )
         self._lay_out()
         self._connect()
         self._propose()
@@ -109,7 +113,7 @@ class ReconstructPanel(QWidget):
         controller = self._controller
         connect(self.run.changed, self._run_edited)
         connect(self.picture.changed, self.refresh)
-        connect(self.picture.chosen, self.look)
+        connect(self.picture.chosen, self.reconstruct)
         connect(self._training.run_changed, self._propose)
         connect(controller.changed, self.refresh)
         connect(controller.session.slide_changed, self.refresh)
@@ -117,7 +121,7 @@ class ReconstructPanel(QWidget):
         self.ratio.valueChanged.connect(self._ratio_changed)
         self.paste.toggled.connect(lambda on: controller.ask(paste=on))
         self.layers.toggled.connect(controller.draw)
-        self.start.clicked.connect(self.look)
+        self.start.clicked.connect(self.reconstruct)
         self.another.clicked.connect(
             lambda: controller.ask(seed=controller.asked.seed + 1)
         )
@@ -134,19 +138,19 @@ class ReconstructPanel(QWidget):
         set_enabled_with_reason(
             self.start, "Mask patches of the picture and reconstruct them", reason
         )
-        none = "" if controller.look is not None else "nothing is reconstructed yet"
+        none = "" if controller.image is not None else "nothing is reconstructed yet"
         set_enabled_with_reason(
             self.another, "Mask other patches of the same image", none
         )
         self.about.setText(self._about(of_picture))
         self.about.setVisible(bool(self.about.text()))
-        self.pictures.show_look(controller.look)
-        self.caveat.setVisible(controller.look is not None)
+        self.pictures.show_image(controller.image)
+        self.caveat.setVisible(controller.image is not None)
 
-    def look(self) -> None:
+    def reconstruct(self) -> None:
         """Reconstruct the picture."""
         if self.picture.path is not None:
-            self._controller.look_at_picture(self.picture.path)
+            self._controller.reconstruct_picture(self.picture.path)
 
     def as_command(self) -> Command:
         """Return the command that does what the button would do."""

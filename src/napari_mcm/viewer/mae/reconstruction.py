@@ -124,7 +124,7 @@ class ReconstructionModelCache:
         self._model: Any = None
         self._config: PretrainConfig | None = None
 
-    def look(
+    def reconstruct(
         self, folder: Path, read: Read, asked: ReconstructionOptions
     ) -> ReconstructedImage:
         """Reconstruct an image with a run, finished or not.
@@ -145,7 +145,8 @@ class ReconstructionModelCache:
         """
         block_triton()
         from napari_mcm.core.mae.augment import resized
-        from napari_mcm.core.mae.reconstruction import precision, reconstruct
+        from napari_mcm.core.mae.reconstruction import precision
+        from napari_mcm.core.mae.reconstruction import reconstruct as fill_in
 
         with explain_out_of_memory(PICTURES):
             model, config = self._load(folder)
@@ -153,7 +154,7 @@ class ReconstructionModelCache:
         ratio = asked.ratio or config.masking.mask_ratio
         image = resized(source.pixels, config.model.image_size)
         with explain_out_of_memory(PICTURES), precision(model, self._compute):
-            (made,) = reconstruct(
+            (made,) = fill_in(
                 model, [image], config.augment, ratio, asked.seed, asked.paste
             )
         return ReconstructedImage(source, made, ratio)

@@ -15,14 +15,19 @@ from napari_mcm.viewer.cells.results_panel import (
     CellsResultsPanel,
 )
 from napari_mcm.viewer.cells.task_specs import ABLATE, CLASSIFY
-from napari_mcm.viewer.cells.training import AblationController, ClassifierController
+from napari_mcm.viewer.cells.training_controller import (
+    AblationController,
+    ClassifierController,
+)
 from napari_mcm.viewer.mae.controller import PretrainController
 from napari_mcm.viewer.mae.form import PretrainForm
-from napari_mcm.viewer.mae.live_preview import LivePreviewPanel, TrainingPreview
+from napari_mcm.viewer.mae.live_preview import TrainingPreview
+from napari_mcm.viewer.mae.live_preview_panel import LivePreviewPanel
 from napari_mcm.viewer.mae.reconstruct_controller import ReconstructController
 from napari_mcm.viewer.mae.reconstruct_panel import ReconstructPanel
 from napari_mcm.viewer.mae.task_specs import PRETRAIN
 from napari_mcm.viewer.qt.dock import DockedWidget
+from napari_mcm.viewer.qt.helpers import connect
 from napari_mcm.viewer.qt.slide_selector import SlideSelector
 from napari_mcm.viewer.training.curves_panel import TrainingCurvesPanel
 from napari_mcm.viewer.training.start_panel import StartPanel
@@ -69,8 +74,8 @@ class MaeWidget(DockedWidget):
         self.form = PretrainForm(self.session)
         self.start = StartPanel(self.controller, self.form, PRETRAIN)
         self.curves = TrainingCurvesPanel(self.controller, _CHARTS, _FIGURES)
-        self.looks = LivePreviewPanel(self.preview)
-        return self.form, self.start, self.curves, self.looks, self.form.more
+        self.live_preview = LivePreviewPanel(self.preview)
+        return self.form, self.start, self.curves, self.live_preview, self.form.more
 
     def _reconstructing(self) -> tuple[QWidget, ...]:
         self.reconstruct = ReconstructPanel(self.reconstruction, self.controller)
@@ -82,7 +87,11 @@ class MaeWidget(DockedWidget):
         self.cells_start = StartPanel(self.classifier, self.cells_form, CLASSIFY)
         self.cells_curves = TrainingCurvesPanel(self.classifier, _CHARTS, _FIGURES)
         self.cells_results = CellsResultsPanel(self.classifier)
-        self.marked = ClassifyPanel(self.cells, self.classifier)
+        self.marked = ClassifyPanel(self.session)
+        self.marked.classify_requested.connect(self.cells.classify)
+        connect(self.cells.changed, self._show_classes)
+        connect(self.classifier.run_changed, self._propose_classifier)
+        self._propose_classifier()
         return (
             self.cells_form,
             self.cells_start,
@@ -92,11 +101,19 @@ class MaeWidget(DockedWidget):
             self.cells_form.more,
         )
 
+    def _show_classes(self) -> None:
+        self.marked.show_classes(self.cells.found)
+
+    def _propose_classifier(self) -> None:
+        if (run := self.classifier.run) is not None:
+            self.marked.run.put(run.path)
+
     def _ablating(self) -> tuple[QWidget, ...]:
         self.ablation_form = AblationForm()
         self.ablation_start = StartPanel(self.ablation, self.ablation_form, ABLATE)
         self.ablation_curves = TrainingCurvesPanel(self.ablation, _CHARTS, _FIGURES)
         self.ablation_results = AblationResultsPanel(self.ablation)
+        self.ablation_results.run_requested.connect(self.ablation.show_run)
         return (
             self.ablation_form,
             self.ablation_start,

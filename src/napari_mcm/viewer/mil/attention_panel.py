@@ -84,9 +84,9 @@ class AttentionPanel(QGroupBox):
         self.predict.clicked.connect(lambda _: self.predict_requested.emit())
         self.command = CommandMenu("This slide", as_command, session.report_error)
         self.result, self.caveat = note(), note()
-        self.look_at = narrow(QComboBox())
-        self.look_at.setToolTip("Class whose attention is drawn")
-        self.look_at.activated.connect(self.class_chosen.emit)
+        self.shown_class = narrow(QComboBox())
+        self.shown_class.setToolTip("Class whose attention is drawn")
+        self.shown_class.activated.connect(self.class_chosen.emit)
         self.scaling = narrow(QComboBox())
         for scaling, text in SCALINGS.items():
             self.scaling.addItem(text, scaling)
@@ -115,8 +115,8 @@ class AttentionPanel(QGroupBox):
         inner.setContentsMargins(0, 0, 0, 0)
         form = QFormLayout()
         self._class_label = QLabel("Cl&ass")
-        self._class_label.setBuddy(self.look_at)
-        form.addRow(self._class_label, self.look_at)
+        self._class_label.setBuddy(self.shown_class)
+        form.addRow(self._class_label, self.shown_class)
         form.addRow("&Scaling", self.scaling)
         legend = QHBoxLayout()
         legend.addWidget(self.low)
@@ -188,10 +188,10 @@ class AttentionPanel(QGroupBox):
         self.result.setText(describe(shown))
         self.caveat.setText(_caveat(shown))
         self.caveat.setVisible(bool(self.caveat.text()))
-        self.look_at.clear()
-        self.look_at.addItems(list(prediction.classes))
-        self.look_at.setCurrentIndex(shown.number)
-        for part in (self.look_at, self._class_label):
+        self.shown_class.clear()
+        self.shown_class.addItems(list(prediction.classes))
+        self.shown_class.setCurrentIndex(shown.number)
+        for part in (self.shown_class, self._class_label):
             part.setVisible(prediction.per_class)
         self.scaling.setCurrentIndex(self.scaling.findData(scaling))
         low, high = shown.heatmap.limits

@@ -45,11 +45,11 @@ class MilWidget(DockedWidget):
         self.curves = CurvesPanel(self.controller)
         self.results = MilResultsPanel(session)
         self.slide = SlideSelector(session, brief=True)
-        self.looking = AttentionPanel(session, lambda: attention_command(attention))
+        self.prediction = AttentionPanel(session, lambda: attention_command(attention))
         parts: tuple[tuple[QWidget, ...], ...] = (
             (self.form, self.start, self.curves),
             (self.results,),
-            (self.slide, self.looking),
+            (self.slide, self.prediction),
         )
         self.tabs = self.stack_tabs(dict(zip(TABS, parts, strict=True)))
         self._connect()
@@ -64,29 +64,29 @@ class MilWidget(DockedWidget):
         self.results.run_requested.connect(controller.show_results)
         self.results.slide_requested.connect(self._open_slide)
         self.results.slides_changed.connect(self._use_slides)
-        self.looking.predict_requested.connect(attention.predict)
-        self.looking.features_changed.connect(self._use_features)
-        self.looking.class_chosen.connect(attention.use_class)
-        self.looking.scaling_chosen.connect(attention.use_scaling)
-        self.looking.patch_chosen.connect(attention.go_to)
+        self.prediction.predict_requested.connect(attention.predict)
+        self.prediction.features_changed.connect(self._use_features)
+        self.prediction.class_chosen.connect(attention.use_class)
+        self.prediction.scaling_chosen.connect(attention.use_scaling)
+        self.prediction.patch_chosen.connect(attention.go_to)
 
     def _show_run(self) -> None:
         if (run := self.controller.run) is None:
             return
         self.attention.use_run(run)
         self.results.show_run(run)
-        self.looking.show_run(run, self.attention.features)
+        self.prediction.show_run(run, self.attention.features)
         self.tabs.setCurrentIndex(TABS.index("Results"))
 
     def _show_attention(self) -> None:
         attention = self.attention
-        self.looking.show_attention(attention.shown, attention.scaling)
+        self.prediction.show_attention(attention.shown, attention.scaling)
         self._show_tops()
         if attention.shown is not None:
             self.tabs.setCurrentIndex(TABS.index("Slide"))
 
     def _show_tops(self) -> None:
-        self.looking.show_tops(self.attention.tops)
+        self.prediction.show_tops(self.attention.tops)
 
     def _open_slide(self, name: str) -> None:
         self.controller.remember({"slides": self.attention.slides})

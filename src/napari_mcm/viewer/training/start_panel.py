@@ -80,10 +80,10 @@ class StartPanel(QWidget):
         self.show_run.clicked.connect(self._show)
         self.command = CommandPanel(self.as_command, controller.session.report_error)
         self._lay_out()
-        connect(self.out.changed, self.look)
+        connect(self.out.changed, self.check_folder)
         connect(form.changed, self.refresh)
         connect(form.changed, self._propose_first)
-        connect(self._jobs.status.events.state, self.look)
+        connect(self._jobs.status.events.state, self.check_folder)
         self._recall()
         self._propose_first()
         self.refresh()
@@ -112,7 +112,7 @@ class StartPanel(QWidget):
             number += 1
         self.out.put(base / f"{name}-{number}")
 
-    def look(self) -> None:
+    def check_folder(self) -> None:
         """Check, in the background, what the run folder holds."""
         folder, self._state = self.out.path, None
         disk, key = self._controller.session.disk, f"{self._kind.verb} state {id(self)}"
@@ -122,7 +122,7 @@ class StartPanel(QWidget):
             disk.submit(
                 key,
                 lambda: self._kind.state_of(folder),
-                while_alive(self._looked),
+                while_alive(self._checked),
                 self._controller.session.report_error,
             )
         self.refresh()
@@ -179,7 +179,7 @@ class StartPanel(QWidget):
             return _REASONS[self._state.kind]
         return self._form.missing()
 
-    def _looked(self, state: RunState) -> None:
+    def _checked(self, state: RunState) -> None:
         self._state = state
         self._recall()
         self.refresh()
