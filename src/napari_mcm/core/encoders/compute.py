@@ -68,6 +68,7 @@ def choose_device(config: ComputeConfig) -> torch.device:
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        # An NVIDIA GPU comes before Apple's, and both before the CPU.
         name = "mps" if name == "cpu" and torch.backends.mps.is_available() else name
     device = torch.device(name)
     if device.type == "cuda":
@@ -180,6 +181,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     import torch
 
     if device.type == "cuda":
+        # Ampere is the first generation with bfloat16 in its tensor cores.
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
         flags = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")

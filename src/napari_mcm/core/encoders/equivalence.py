@@ -34,6 +34,7 @@ LEAST_COSINE = 0.999
 """Least cosine with float32, over all patches, for ``auto`` to be bfloat16."""
 SIDE = 224
 """Side of the reference patches in pixels."""
+# To be raised when patches or the comparison change, so that old results are not read.
 _VERSION = 1
 
 
@@ -196,10 +197,12 @@ def centred_cosines(
     ndarray of float64, shape (B,)
         0 where a row equals the mean, as where all features are equal.
     """
+    # Both less the same mean: each less its own would hide a shift.
     mean = reference.astype(np.float64).mean(axis=0)
     a, b = reference - mean, other - mean
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosines = np.zeros(len(a))
+    # A vector without length has cosine 0, which fails the comparison.
     np.divide((a * b).sum(axis=1), lengths, out=cosines, where=lengths > 0)
     return cosines
 

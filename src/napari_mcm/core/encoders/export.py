@@ -133,6 +133,7 @@ class _FromPixels(nn.Module):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
+        # A copy: the encoder itself may be in use on a GPU.
         plain = copy.deepcopy(encoder.module).cpu().float().eval()
         self.module = plain.to(memory_format=torch.contiguous_format)
         for name, values in (("mean", encoder.mean), ("std", encoder.std)):
@@ -146,6 +147,7 @@ class _FromPixels(nn.Module):
 
 def _torchscript(module: nn.Module, example: Tensor, path: Path) -> _Compute:
     with torch.no_grad():
+        # `_compare` checks the file itself, on another batch size.
         traced = torch.jit.trace(module, example, check_trace=False)
     traced.save(str(path))
     loaded = torch.jit.load(str(path))
@@ -262,6 +264,7 @@ def _hub_config(encoder: Encoder, side: int) -> dict[str, Any]:
             "input_size": [3, side, side],
             "fixed_input_size": encoder.input_size is not None,
             "interpolation": preprocessing["interpolation"],
+            # timm's own evaluation would otherwise crop a patch's border.
             "crop_pct": 1.0,
             "mean": list(encoder.mean),
             "std": list(encoder.std),

@@ -266,6 +266,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
 def _output_dim(
     module: nn.Module, recipe: Recipe, device: torch.device, spec: str
 ) -> int:
+    # Measured, not read from timm: pooling and heads change the length.
     side = recipe.preprocessing.input_size or 64
     with torch.inference_mode():
         output = module(torch.zeros(1, 3, side, side, device=device))

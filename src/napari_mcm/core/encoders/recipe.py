@@ -102,6 +102,7 @@ def read_recipe(path: Path) -> Recipe:
             "It states architecture and preprocessing; the docs describe its format",
         )
     try:
+        # A recipe comes with downloaded weights: nothing in it is trusted.
         if path.stat().st_size > _LARGEST_RECIPE:
             raise WeightsError("is not a valid recipe (too large)", path)
         return Recipe.model_validate(json.loads(path.read_text(encoding="utf-8")))

@@ -32,6 +32,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """
     with _lock:
         generators = _generators(device)
+        # Restored afterwards: a caller's own random numbers do not notice.
         states = [generator.get_state() for generator in generators]
         for generator in generators:
             generator.manual_seed(seed)
@@ -83,6 +84,7 @@ class SeededSteps:
             before = [generator.get_state() for generator in generators]
             yield
             after = [generator.get_state() for generator in generators]
+        # The state has not moved, so nothing was drawn.
         if all(map(torch.equal, before, after)):
             self._draws_none.add(mode)
 

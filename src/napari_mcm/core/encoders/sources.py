@@ -108,7 +108,9 @@ def read_offline(name: str) -> dict[str, Tensor]:
         If the package is not installed, or its tensors have other shapes.
     """
     file = _find(_package(name))
+    # weights_only: a pickle could otherwise run code.
     theirs: dict[str, Tensor] = torch.load(file, "cpu", weights_only=True)
+    # Only names and shapes are needed: no memory, no random weights.
     with torch.device("meta"):
         ours = timm.create_model(f"tf_{name}").state_dict()
     shapes = [[tuple(t.shape) for t in state.values()] for state in (ours, theirs)]
@@ -144,6 +146,7 @@ OFFLINE_HINT = (
 
 _UNREACHABLE = "weights are not on this computer and cannot be fetched"
 
+# Errors of the local disk, which would otherwise read as a missing network.
 _OF_THE_DISK = (
     errno.EACCES,
     errno.EPERM,
@@ -153,6 +156,7 @@ _OF_THE_DISK = (
     errno.EIO,
 )
 
+# Long enough for a slow network; the hub's library retries for a minute.
 _PROBE_SECONDS = 5.0
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -373,6 +377,7 @@ def is_reachable() -> bool:
     bool
         False after five seconds without an answer.
     """
+    # Behind a proxy a direct connection fails although the hub can be reached.
     if getproxies():
         return True
     parts = urlsplit(constants.ENDPOINT)

@@ -216,6 +216,7 @@ def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
         except SlideError as error:
             failed.append(str(error))
             continue
+        # Feature files are named after slides: one would overwrite the other.
         if name in names:
             raise ConfigError(
                 f"several slides are named {name}",
@@ -224,6 +225,7 @@ def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
         names.add(name)
     if config.grid.mpp != "auto" or not mpps:
         return list(mpps), config.grid, failed
+    # The coarsest slide decides, so that none is enlarged.
     mpp = max(DEFAULT_MPP, *mpps.values())
     return list(mpps), config.grid.model_copy(update={"mpp": mpp}), failed
 
@@ -257,6 +259,7 @@ def _extract_one(ready: Prepared, config: ExtractConfig) -> Job[Counts | McmErro
                 request=ready.request,
             )
         )
+    # A full disk or a missing folder fails every slide: stop at the first.
     except OutputError:
         raise
     except McmError as error:
@@ -405,6 +408,7 @@ class ExtractionStats:
             return result
         finally:
             job.close()
+            # Also after an error: the rate counts what was computed until then.
             if marks:
                 self._extracted += marks[-1][0] - marks[0][0]
                 self._seconds += marks[-1][1] - marks[0][1]

@@ -125,6 +125,7 @@ def _distribute(
     """Submit slides and wait for them; a cancel stops workers at their next batch."""
     from distributed import Event
 
+    # A name of its own: events are shared by all clients of the scheduler.
     stop = Event(f"{_STOP}-{os.getpid()}-{time.time_ns()}", client=client)
     settings = config.model_dump(mode="json", exclude={"slides"})
     futures = {
@@ -134,6 +135,7 @@ def _distribute(
             str(path),
             stop.name,
             precisions,
+            # Not pure: a repeated command must run again, not return an earlier result.
             pure=False,
             retries=2,
         ): path
@@ -202,6 +204,7 @@ def extract_one_slide(
     config = ExtractConfig.model_validate({**settings, "slides": (path,)})
     own = {"compute": own_device(config.compute, _worker_name(), _devices())}
     config = config.model_copy(update={"scheduler": None, "local_cluster": 0, **own})
+    # Recorded in the file: its precision was chosen, not set.
     auto = config.compute.precision == "auto"
     encoders = []
     for spec, precision in zip(config.encoder, precisions, strict=True):
@@ -243,6 +246,7 @@ def own_device(compute: ComputeConfig, worker: object, devices: int) -> ComputeC
     """
     if devices < 2 or compute.device not in ("auto", "cuda"):
         return compute
+    # A LocalCluster numbers its workers; others have names, and their own machines.
     if not isinstance(worker, int):
         return compute
     return compute.model_copy(update={"device": f"cuda:{worker % devices}"})
@@ -300,6 +304,7 @@ def _client(config: ExtractConfig) -> Iterator[Client]:
     with (
         LocalCluster(
             n_workers=config.local_cluster,
+            # One slide per worker at a time; PyTorch's own threads use the cores.
             threads_per_worker=1,
             dashboard_address=None,
             env={"OMP_NUM_THREADS": str(_threads(config))},
@@ -323,6 +328,7 @@ def _merge(
     parts: list[ExtractResult], failed: list[str], seconds: float
 ) -> ExtractResult:
     patches = sum(part.patches for part in parts)
+    # Workers overlap in time, so their rates do not add up over the whole run.
     rate = patches / seconds if any(part.patches_per_s for part in parts) else 0.0
     return ExtractResult(
         tuple(file for part in parts for file in part.files),

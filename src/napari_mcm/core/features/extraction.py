@@ -154,6 +154,7 @@ def write_features(
     """
     _check_same(slide, grid)
     began = time.monotonic()
+    # An interrupted file resumes in its own precision, so that its rows are comparable.
     targets = [(as_begun(encoder, path), path) for encoder, path in targets]
     missing = []
     for encoder, path in targets:
@@ -162,6 +163,7 @@ def write_features(
             yield Note(f"{path.name} is complete already: its features are reused")
         else:
             missing.append((encoder, path))
+    # Opened only under the lock: another process may be writing the same file.
     with hold([path for _, path in missing]) as locks:
         outputs = []
         for (encoder, path), write_lock in zip(missing, locks, strict=True):
@@ -209,6 +211,7 @@ def _fill(
     outputs: Sequence[Output], slide: Slide, grid: PatchGrid, workers: int
 ) -> Job[None]:
     """Encode batch after batch; each output writes its own blocks."""
+    # Outputs may have stopped at different rows: those ahead skip batches until then.
     row = min(output.done for output in outputs)
     meter = Meter(f"Extracting {slide.name}", len(grid), done=row)
     patches = stream_patches(slide, grid, row, workers)
@@ -251,6 +254,7 @@ _CPU_BATCH = 16
 
 _GPU_BATCH = 256
 
+# Seconds; a cancel acts between batches.
 _SLOW_BATCH = 0.5
 
 

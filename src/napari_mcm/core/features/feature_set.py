@@ -35,6 +35,7 @@ class Status(IntEnum):
     DECODE_ERROR = 1
     BLANK = 2
     OUTSIDE = 3
+    # The fill value of the array: rows that were never written read as pending.
     PENDING = 255
 
 

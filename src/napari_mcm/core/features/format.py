@@ -30,6 +30,7 @@ SCHEMA, VERSION = "napari-mcm/features", 1
 
 SUFFIX = ".features.zarr"
 
+# Attributes are rewritten with every block: a damaged slide must not blow them up.
 MOST_PROBLEMS = 100
 
 LARGEST_FILE = 64 * 2**30
@@ -99,6 +100,7 @@ def beside_path(path: Path, grid: PatchGrid, encoder: Mapping[str, Any]) -> Path
     Path
         ``<slide>.<first 8 hex digits of the identity's hash>.features.zarr``.
     """
+    # Sorted, so that the same identity always gives the same file name.
     text = json.dumps(identity_of(grid, encoder), sort_keys=True)
     digest = blake2b(text.encode(), digest_size=4).hexdigest()
     return path.with_name(f"{path.name.removesuffix(SUFFIX)}.{digest}{SUFFIX}")
@@ -141,6 +143,7 @@ def files_of(path: Path) -> list[Path]:
         `path`, then the files beside it, in the order of their names.
     """
     name = path.name.removesuffix(SUFFIX)
+    # A slide's name may hold brackets, which glob would read as a pattern.
     others = path.parent.glob(f"{glob.escape(name)}.{'[0-9a-f]' * 8}{SUFFIX}")
     return [path, *sorted(others)]
 
@@ -228,6 +231,7 @@ def identity_of(grid: PatchGrid, encoder: Mapping[str, Any]) -> dict[str, str]:
         "slide": str(grid.slide["fingerprint"]),
         "grid": grid.fingerprint,
         "encoder": str(encoder["fingerprint"]),
+        # bfloat16 changes features slightly: both in one file would not be comparable.
         "precision": str(encoder["precision"]),
     }
 

@@ -282,6 +282,7 @@ class Chunks:
             / name
             / array.metadata.encode_chunk_key((number,) + (0,) * (array.ndim - 1))
         )
+        # zarr reads a missing chunk as fill values, without an error.
         if not chunk.exists():
             raise FeatureError(
                 f"{name}: the chunk of rows {start} to {stop} is missing"
@@ -370,6 +371,7 @@ class Chunks:
                 f"status: row {pending[0]} is not written, but the file is marked as "
                 "complete"
             )
+        # A block in which rows are missing is written again by a resumed extraction.
         return int(pending[0]) // self.block * self.block
 
     def check_counts(self, status: NDArray[np.uint8]) -> None:

@@ -98,6 +98,7 @@ def _check_arrays(group: zarr.Group) -> None:
     arrays: dict[str, Any] = {name: group[name] for name in kinds}
     for name, kind in kinds.items():
         array = arrays[name]
+        # By kind, not exact type: float16 features are read as well.
         letter = np.dtype(kind.dtype).kind
         if array.ndim != len(kind.dims) or array.dtype.kind != letter:
             raise ValueError(f"{name} is {array.dtype} with {array.ndim} dimensions")
@@ -107,6 +108,7 @@ def _check_arrays(group: zarr.Group) -> None:
     if sum(int(array.nbytes) for array in arrays.values()) > LARGEST_FILE:
         raise ValueError("claims to be larger than any slide's features")
     for name, array in arrays.items():
+        # zarr would read missing chunks as fill values.
         missing = int(array.nchunks) - int(array.nchunks_initialized)
         if lengths[name] and missing > 0:
             raise ValueError(f"{missing} chunk(s) of {name} are missing")

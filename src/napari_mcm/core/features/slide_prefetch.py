@@ -304,6 +304,7 @@ class SlidePrefetcher:
         try:
             files = tuple(feature_path(folder, slide) for folder in plan.folders)
             for file in files:
+                # Checked before the slow search for tissue, which would be in vain.
                 if (who := held_by(file)) is not None:
                     raise WriteLockHeldError.by(who, file)
             request = request_of(slide, plan.grid, config.tissue)
@@ -317,6 +318,7 @@ class SlidePrefetcher:
             files = plan.target_files(files, grid)
             encoders = plan.encoders_of(files)
             return Prepared(slide, grid, tissue.source, files, encoders, request)
+        # Also a cancel: nobody else knows of the open slide.
         except BaseException:
             slide.close()
             raise

@@ -172,12 +172,14 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
         found += inside
     if not found:
         raise ConfigError("no feature files given")
+    # A file that is named and lies in a named folder is verified once.
     return list(dict.fromkeys(found))
 
 
 def _below(folder: Path) -> Iterator[Path]:
     for place, names, _ in os.walk(folder):
         yield from (Path(place, name) for name in names if name.endswith(SUFFIX))
+        # os.walk descends only into the names that stay in the list.
         names[:] = [
             n for n in names if not n.endswith((SUFFIX, ".zarr")) and n[0] != "."
         ]
@@ -190,6 +192,7 @@ def _stated(path: Path) -> dict[str, Any] | Verdict:
         "refused",
         "is not a feature file of napari-mcm; see napari-mcm convert",
     )
+    # A killed extraction may leave a folder without metadata: the name identifies it.
     named = path.name.endswith(SUFFIX) and path.is_dir()
     attributes = attributes_of(path)
     if not attributes and named and _is_begun(path):

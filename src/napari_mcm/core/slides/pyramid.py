@@ -23,6 +23,7 @@ from napari_mcm.core.slides.tiles import (
 )
 
 _log = logging.getLogger(__name__)
+# A viewer reads the coarsest level as a whole: it is a small picture.
 _SMALLEST_LEVEL = 1024
 _PART = 512
 """Side in pixels of the parts in which a damaged tile is recomputed."""
@@ -63,6 +64,7 @@ def _downsamples(file: SlideFile) -> list[tuple[float, float]]:
     if file.downsamples is not None:
         return list(file.downsamples)
     width, height = file.levels[0].size
+    # Per axis: stored sizes are rounded, so the two ratios differ slightly.
     return [(width / level.size[0], height / level.size[1]) for level in file.levels]
 
 
@@ -76,6 +78,7 @@ def _between(
 
 
 def _halved(finer: Level, cache: TileCache, name: int) -> Level:
+    # Cached, or each tile would be computed again from all finer levels.
     source = CachedTiles(HalvedTiles(finer.source), cache, name)
     twice = (2 * finer.downsample[0], 2 * finer.downsample[1])
     return Level(source, twice, stored=False)

@@ -154,14 +154,15 @@ def weights(
     """
     from scipy.sparse import csr_array
 
-    edges = np.linspace(start, stop, count + 1)
+    edges = np.linspace(start, stop, count + 1)  # borders of output pixels
     low, high = edges[:-1, None], edges[1:, None]
     first = np.floor(low + _HAIR)
     taps = max(int((np.ceil(high - _HAIR) - first).max()), 1)
     places = first + np.arange(taps)
     covered = np.minimum(high, places + 1) - np.maximum(low, places)
-    parts = np.clip(covered, 0, None) / (high - low)
+    parts = np.clip(covered, 0, None) / (high - low)  # (count, taps)
     channel = np.arange(channels)[:, None]
+    # All rows have as many taps: those beyond the image weigh 0.
     index = np.clip(places, 0, length - 1)[:, None] * channels + channel
     shape = (count * channels, length * channels)
     return csr_array(
@@ -174,6 +175,7 @@ def weights(
     )
 
 
+# Larger buffers are rare, and would stay allocated in every thread.
 _LARGEST = 2**24
 
 

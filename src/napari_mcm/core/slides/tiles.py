@@ -114,9 +114,11 @@ class TileCache:
                 return tile
         tile = decode()
         with self._lock:
+            # Another thread may have decoded it meanwhile: its bytes must not count twice.
             if key not in self._tiles:
                 self._tiles[key] = tile
                 self._bytes += tile.nbytes
+            # A single tile stays, even one larger than the cache: its reader needs it next.
             while self._bytes > self.capacity and len(self._tiles) > 1:
                 self._bytes -= self._tiles.popitem(last=False)[1].nbytes
         return tile
@@ -225,6 +227,7 @@ class HalvedTiles:
         # Rows, then columns: a sum over reshaped axes takes thirteen times as long.
         rows: NDArray[np.uint16] = np.add(fine[::2], fine[1::2], dtype=np.uint16)
         total = rows[:, ::2] + rows[:, 1::2]
+        # Half of 4, so that the shift rounds instead of cutting off.
         total += 2
         mean: Pixels = (total >> 2).astype(np.uint8)
         return mean
@@ -272,6 +275,7 @@ def assemble(
     if out is None:
         out = np.empty((height, width, 3), np.uint8)
     if not inside:
+        # Beyond the slide is white, like glass.
         out.fill(255)
     if right <= x or bottom <= y:
         return out

@@ -137,6 +137,7 @@ def write(rows: Rows, path: Path) -> list[Path]:
         X=np.ascontiguousarray(rows.features, np.float32),
         obs=_observations(rows),
         var=_variables(rows),
+        # squidpy draws spots around this point, so it is a patch's centre.
         obsm={"spatial": rows.xy + np.asarray(rows.size) / 2},
         uns=_unstructured(rows),
     )
@@ -192,6 +193,7 @@ def _unstructured(rows: Rows) -> dict[str, Any]:
             "ops_level": 0,
             "ops_downsample": float(rows.size[0] / rows.patch_px),
             "base_level": 0,
+            # As if shrunk from level 0, whichever level the patches were read from.
             "base_downsample": float(rows.size[0] / rows.patch_px),
         },
         "napari_mcm": {
@@ -228,6 +230,7 @@ def _positions(file: h5py.File) -> tuple[NDArray[np.float64], bool]:
 
 def _scalars(file: h5py.File) -> dict[str, Any]:
     """Read our values about the patches, or else those of wsidata's specification."""
+    # wsidata's specification lacks encoder, slide and µm per pixel: ours come first.
     own = _group(file, _ABOUT)
     if own:
         return own

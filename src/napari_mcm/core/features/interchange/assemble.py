@@ -22,6 +22,7 @@ from napari_mcm.core.features.interchange.record import MICRONS_AT_1X, ForeignFe
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.slides import Slide
 
+# Level-0 pixels of any slide fit; larger numbers are damage or another unit.
 LARGEST_COORDINATE = 2**31
 
 Pair = tuple[float, float]
@@ -308,8 +309,10 @@ ROUNDING = 1.0
 """Largest distance of a rounded corner from its lattice, in level-0 pixels."""
 
 
+# Joined lattices share few positions; many shared ones mean that there is none.
 MOST_CROWDED = 0.1
 
+# A raster of the lattice must fit into memory.
 MOST_CELLS = 10**8
 
 
@@ -409,6 +412,7 @@ def _step(along: Floats, across: Floats, size: float) -> float:
 
     It is less than a patch where patches overlap, and exactly a patch where that fits.
     """
+    # Rounded corners of one line agree only after rounding.
     across = np.rint(across)
     order = np.lexsort((along, across))
     gaps = np.diff(along[order])[np.diff(across[order]) == 0]
@@ -416,6 +420,7 @@ def _step(along: Floats, across: Floats, size: float) -> float:
     if not len(gaps):
         return size
     lengths, counts = np.unique(np.rint(gaps), return_counts=True)
+    # The most frequent, because gaps in the tissue are several steps wide.
     commonest = lengths[counts.argmax()]
     step = float(gaps[np.abs(gaps - commonest) <= ROUNDING].mean())
     patches = max(round(step / size), 1)
@@ -426,7 +431,9 @@ def _fit(values: Floats, step: float) -> tuple[NDArray[np.int64], float, float]:
     """Return each value's index along one axis, the step and the origin."""
     distinct = np.unique(values)
     steps = np.concatenate([[0], np.cumsum(np.rint(np.diff(distinct) / step))])
+    # The least-squares step only where the given one drifts, see `_slope`.
     for trial in (step, _slope(steps, distinct)):
+        # The median: one corner that is rounded differently does not move the lattice.
         origin = float(np.median(distinct - steps * trial))
         off = np.abs(distinct - origin - steps * trial).max()
         if trial > 0 and off <= ROUNDING:

@@ -96,6 +96,7 @@ def _choose(names: list[str], wanted: str | None) -> str:
         raise FeatureError(f"has no features of {wanted}", hint=f"It has: {listed}")
     if wanted is not None:
         return wanted
+    # Taking the first of several would give plausible features of the wrong encoder.
     if len(names) != 1:
         raise FeatureError(
             f"holds features of {len(names)} encoders",

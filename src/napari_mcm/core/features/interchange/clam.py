@@ -79,6 +79,7 @@ def read(
             features = matrix(file, "features", "f")
             own = matrix(file, "coords", "iuf", columns=2).astype(np.float64)
             stated = {**stated, **dict(file["coords"].attrs)}
+        # Features of another run of the same slide: rows would be at wrong places.
         if xy is not None and not np.array_equal(xy, own):
             raise FeatureError(f"has other coordinates than {patches}", path)
         xy = own
@@ -145,6 +146,7 @@ def _downsample(stated: dict[str, Any]) -> float | None:
     factor = number({"f": values[0]}, "f") if len(values) else None
     if factor is None and stated.get("patch_level") == 0:
         factor = 1.0
+    # CLAM's option that shrinks patches once more.
     custom = number(stated, "custom_downsample") or 1.0
     return factor * custom if factor else None
 
@@ -152,6 +154,7 @@ def _downsample(stated: dict[str, Any]) -> float | None:
 def _slide_size(stated: dict[str, Any]) -> tuple[int, int] | None:
     """Return the slide's size; only patches of level 0 state it."""
     size = np.ravel(stated.get("level_dim", ()))
+    # level_dim is the size of the level that patches were cut from.
     if len(size) != 2 or stated.get("patch_level") != 0 or min(size) < 1:
         return None
     return int(size[0]), int(size[1])
@@ -177,11 +180,13 @@ def _read_patches(path: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
 def _write_features(rows: Rows, path: Path) -> Path:
     with new_h5(path) as file:
         put(file, "features", rows.features)
+        # The types of CLAM's own files; its readers expect no attributes here.
         put(file, "coords", rows.xy.astype(np.int32))
     return path
 
 
 def _write_tensor(rows: Rows, path: Path) -> Path:
+    # CLAM trains on .pt files, which hold the features alone.
     return write_tensor(rows.features, path.with_suffix(".pt"))
 
 

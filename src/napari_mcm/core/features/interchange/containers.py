@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 4096
 
+# Most bytes of an array per byte of its file, and what is allowed in any file.
 _DENSEST, _SMALL = 200, 2**26
 
 
@@ -47,6 +48,7 @@ def open_h5(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise FeatureError("no such file", path)
     try:
+        # Network file systems without locks would otherwise refuse to open it.
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
     except McmError as error:

@@ -294,5 +294,6 @@ def read_vectors(path: str | Path) -> tuple[NDArray[np.float32], dict[str, Any]]
     else:
         foreign = _READERS[kind](path, None, None)
         features, encoder = foreign.features, {"spec": foreign.encoder}
+    # Rows without features, for example of damaged tiles, are no instances of a bag.
     kept = np.isfinite(features).all(axis=1)
     return features if kept.all() else features[kept], encoder

@@ -146,8 +146,10 @@ def _matrix(group: zarr.Group, name: str, kinds: str) -> NDArray[Any]:
             f"{name} is stored with codecs that are not read: "
             f"{', '.join(sorted(unsafe))}"
         )
+    # Checked by the metadata, before any memory is allocated.
     if array.nbytes > LARGEST_FILE:
         raise FeatureError(f"{name} claims to be larger than any slide's features")
+    # zarr would read missing chunks as fill values.
     if array.nchunks_initialized < array.nchunks:
         missing = array.nchunks - array.nchunks_initialized
         raise FeatureError(f"{missing} chunk(s) of {name} are missing")

@@ -149,6 +149,7 @@ def rows_of(features: FeatureSet) -> Rows:
     width, height = imported.get("patch_size_level0", step)
     patch_px = int(imported.get("patch_size", grid.patch_size))
     spec = features.encoder.get("spec") or features.encoder.get("architecture")
+    # Imported features have no measures: columns of NaN would only confuse.
     quality = {n: v[ok] for n, v in features.quality.items() if np.isfinite(v).any()}
     return Rows(
         features.features[ok],
@@ -156,6 +157,7 @@ def rows_of(features: FeatureSet) -> Rows:
         grid.lattice[ok],
         (float(width), float(height)),
         patch_px,
+        # Patches of width w at steps s < w share w - s, in pixels of the patch here.
         max(round(patch_px * (1 - step[0] / width)), 0),
         grid.mpp,
         grid.slide,

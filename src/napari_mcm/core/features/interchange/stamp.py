@@ -116,6 +116,7 @@ def write(rows: Rows, path: Path) -> list[Path]:
     FeatureError
         If a feature exceeds half precision.
     """
+    # Values beyond float16 become infinite, which is checked below.
     with np.errstate(over="ignore"):
         half = rows.features.astype(np.float16)
     if not np.isfinite(half).all():
@@ -126,6 +127,7 @@ def write(rows: Rows, path: Path) -> list[Path]:
         )
     mpp = np.asarray(rows.slide["mpp"])
     with new_h5(path) as file:
+        # Level-0 pixels to µm, in which STAMP counts.
         put(file, "coords", (rows.xy * mpp).astype(np.float32))
         put(file, "feats", half)
         file.attrs.update(

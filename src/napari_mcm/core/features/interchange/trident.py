@@ -114,6 +114,7 @@ def write(rows: Rows, path: Path) -> list[Path]:
         return [_write_features(rows, path)]
     magnification = _magnification(rows.mpp)
     folder = path / (f"{magnification}x_{rows.patch_px}px_{rows.overlap_px}px_overlap")
+    # Names of hub models and of packaged weights are no folder names.
     encoder = rows.encoder.replace("/", "_").replace(":", "_")
     name = rows.slide["name"]
     patches = folder / "patches" / f"{name}_patches.h5"
@@ -141,6 +142,7 @@ def _size(stated: dict[str, Any]) -> float | None:
     if not (rounded and px and target and own):
         return rounded
     exact = px * target / own
+    # Half a pixel per patch adds up over the rows of a slide.
     return exact if abs(exact - rounded) <= 1 else rounded
 
 
