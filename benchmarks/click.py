@@ -32,9 +32,9 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.similarity import usual_range
-from napari_mcm.viewer.app.features import Loaded
-from napari_mcm.viewer.app.session import SLOTS, Limits, Session
+from napari_mcm.core.heatmaps.similarity import Limits, usual_range
+from napari_mcm.viewer.app.features import SLOTS, LoadedFeatures
+from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.manager import LayerManager
 from napari_mcm.viewer.layers.metadata import KEY, SlideMetadata
 from napari_mcm.viewer.similarity.context import context_of
@@ -246,7 +246,7 @@ def fill_slots(
         features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), encoder)
         index = SimilarityIndex(features)
         path = Path("x.features.zarr")
-        loaded = Loaded(slot, index, path, usual_range(index))
+        loaded = LoadedFeatures(slot, index, path, usual_range(index))
         widget.session.set_features(widget.session.slide, slot, loaded)
 
 

@@ -25,8 +25,7 @@ from qtpy.QtTest import QTest
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.similarity import usual_range
-from napari_mcm.viewer.app.features import Loaded
-from napari_mcm.viewer.app.session import SLOTS
+from napari_mcm.viewer.app.features import SLOTS, LoadedFeatures
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 
@@ -52,7 +51,7 @@ def main() -> None:
         vectors = regional_features(grid, options.dim, rng)
         status = np.zeros(len(grid), np.uint8)
         index = SimilarityIndex(FeatureSet(vectors, grid, status, {}))
-        loaded = Loaded(slot, index, Path("none"), usual_range(index))
+        loaded = LoadedFeatures(slot, index, Path("none"), usual_range(index))
         session.set_features(session.slide, slot, loaded)
     context_of(session).queries.point(*grid.centres[len(grid) // 2])
     settle(1)

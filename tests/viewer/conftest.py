@@ -28,8 +28,8 @@ from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.similarity import usual_range
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
-from napari_mcm.viewer.app.features import Loaded
-from napari_mcm.viewer.app.jobs import keep_triton_out
+from napari_mcm.viewer.app.features import LoadedFeatures
+from napari_mcm.viewer.app.jobs import block_triton
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.option_form import OptionForm
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
@@ -92,7 +92,7 @@ def slide_path(tmp_path: Path) -> Path:
 
 def features_of(
     path: Path, patch_size: int = 50, dim: int = 16, mpp: float = MPP
-) -> Loaded:
+) -> LoadedFeatures:
     """Random features of a slide, as if an encoder had made them."""
     with open_slide(path, mpp) as slide:
         config = GridConfig(patch_size=patch_size)
@@ -102,11 +102,13 @@ def features_of(
     status = np.zeros(len(grid), np.uint8)
     features = FeatureSet(vectors, grid, status, {"spec": f"random {patch_size}"})
     index = SimilarityIndex(features)
-    return Loaded(f"random {patch_size}", index, Path("none"), usual_range(index))
+    return LoadedFeatures(
+        f"random {patch_size}", index, Path("none"), usual_range(index)
+    )
 
 
 @pytest.fixture
-def loaded(slide_path: Path) -> Loaded:
+def loaded(slide_path: Path) -> LoadedFeatures:
     """Features of 25 µm patches of the slide."""
     return features_of(slide_path)
 
@@ -123,7 +125,7 @@ def viewer(make_napari_viewer: Callable[..., Any], plugin: PluginManager) -> Any
     """An empty viewer that knows the plugin."""
     made = make_napari_viewer()
     # Tests of the engine that come later in this process import torch, too.
-    keep_triton_out()
+    block_triton()
     return made
 
 

@@ -1,1 +1,1 @@
-"""The napari side: reader, sample slide, session, layers, jobs and widgets."""
+"""The napari plugin: reader, sample slide, session, layers, jobs and widgets."""

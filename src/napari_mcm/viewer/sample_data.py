@@ -1,4 +1,4 @@
-"""File > Open Sample: a slide that is generated on this machine, and kept."""
+"""The slide of File > Open Sample, which is generated once and cached."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from napari_mcm.viewer.layers.metadata import LayerData
 from napari_mcm.viewer.reader import read_slide
 
 SIZE = 3200
+"""Width and height of the sample slide in level-0 pixels."""
 NAME = "Generated H&E slide"
+"""Name of the sample's layer."""
 
 
 def sample_slide() -> list[LayerData]:
-    """Open the generated slide; the first time it is drawn, which takes some seconds.
+    """Open the sample slide, and generate it first if it is not cached.
 
-    napari wants the layer at once, so this waits for it. The drawing itself runs in
-    threads, and the window goes on painting, with a bar in its activity dock.
+    Generating takes some seconds. napari expects the layer as the return value, so this
+    function blocks, but it processes Qt's events meanwhile: the window repaints and shows
+    a progress bar in the activity dock.
 
     Returns
     -------
@@ -43,7 +46,7 @@ def _generated(folder: Path, config: object) -> Path:
     from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 
     assert isinstance(config, SampleConfig)
-    # The table is written last: without it the slide may be half done.
+    # The table is written last: without it the slide may be incomplete.
     if (folder / "cohort.csv").exists():
         return next(folder.glob("*.ome.tif"))
     job = generate_cohort(folder, config)

@@ -18,7 +18,7 @@ from napari_mcm.cli.options import read_config
 from napari_mcm.core.heatmaps import Heatmap, SimilarityIndex
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import read_mask
-from napari_mcm.viewer.app.features import FeatureRequest, Loaded
+from napari_mcm.viewer.app.features import FeatureRequest, LoadedFeatures
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.app.settings import Preferences
@@ -78,7 +78,7 @@ def test_features_are_computed_as_preferred_and_copied(
     assert (config.compute.device, config.compute.precision) == ("cpu", "bfloat16")
     assert config.grid.patch_size == 64 and config.overwrite
     assert parsed(copied(widget.second.command)) == config
-    assert "Copied" in widget.second.command.said.text()
+    assert "Copied" in widget.second.command.feedback.text()
     file = tmp_path / "c.json"
     widget.second.command.save_to(file)
     assert parsed(f"napari-mcm extract --config '{file}'") == config
@@ -93,7 +93,7 @@ def test_a_mask_that_is_drawn_is_copied_with_it(
 
     path = drawn_mask_path(slide)
     write_mask(path, find_tissue(slide), slide)
-    session.tissue.take_up(session.slide)
+    session.tissue.load_saved(session.slide)
     wait_until(lambda: session.tissue.drawn_mask(session.slide) is not None)
     widget.first.start()
     found = parsed(copied(widget.first.command))
@@ -126,7 +126,7 @@ def test_the_tissue_that_is_found_is_found_by_the_line(
     load_verb("grid").run(options)
     with open_slide(options.slide, MPP) as slide:
         mask = read_mask(options.tissue_out, slide).mask
-    drawing = session.tissue.drawing(session.slide)
+    drawing = session.tissue.mask_of(session.slide)
     assert np.array_equal(mask, drawing.mask.mask)
 
 
@@ -141,7 +141,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Heatmap]:
 @pytest.fixture
 def known(
     ready: SimilarityWidget,
-    loaded: Loaded,
+    loaded: LoadedFeatures,
     tmp_path: Path,
 ) -> SimilarityWidget:
     """The widget with features that say which encoder made them, in a file."""
@@ -216,7 +216,7 @@ def test_the_query_is_asked_by_the_line(
 
 
 def test_the_other_slides_are_asked_by_a_line_each(
-    known: SimilarityWidget, click: Click, loaded: Loaded, drawn: list[Heatmap]
+    known: SimilarityWidget, click: Click, loaded: LoadedFeatures, drawn: list[Heatmap]
 ) -> None:
     session = known.session
     click(centre_um(known, 5))
@@ -226,7 +226,7 @@ def test_the_other_slides_are_asked_by_a_line_each(
     made = named(loaded, "alpha").index.features
     moved = replace(made.grid, slide=made.grid.slide | {"name": "b"})
     write_features(folder / "b.features.zarr", replace(made, grid=moved))
-    known.cross_slide.ask.click()
+    known.cross_slide.search.click()
     wait_until(lambda: len(context_of(session).cross_slide.found) == 2)
     lines = copied(known.cross_slide.command).splitlines()
     session.disk.wait()

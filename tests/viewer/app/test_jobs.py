@@ -214,7 +214,7 @@ def test_the_bar_shows_and_cancels(
     jobs.start("Count", lambda: counting(1000, 0.02), lambda _: None)
     qtbot.waitUntil(lambda: bar.bar.value() > 0)
     assert bar.cancel.isVisible() and "1,000 steps" in bar.bar.format()
-    assert "10 steps a second" in bar.line.text() and "left" in bar.line.text()
+    assert "10 steps per second" in bar.line.text() and "left" in bar.line.text()
     bar.cancel.click()
     assert bar.cancel.text() == "Cancelling…" and not bar.cancel.isEnabled()
     finished(jobs)

@@ -23,7 +23,7 @@ from napari_mcm.core.tissue import find_tissue, read_mask
 from napari_mcm.viewer.app import tissue as controller
 from napari_mcm.viewer.app.features import compute_features
 from napari_mcm.viewer.app.jobs import JobState
-from napari_mcm.viewer.app.tissue import Drawing
+from napari_mcm.viewer.app.tissue import EditableMask
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.slide.widget import SlideWidget
 from tests.viewer.conftest import finish, wait_until, write_slide
@@ -43,8 +43,8 @@ def found(slide_widget: SlideWidget) -> SlideWidget:
     return slide_widget
 
 
-def drawing(widget: SlideWidget) -> Drawing:
-    got = widget.session.tissue.drawing(widget.session.slide)
+def drawing(widget: SlideWidget) -> EditableMask:
+    got = widget.session.tissue.mask_of(widget.session.slide)
     assert got is not None
     return got
 
@@ -93,7 +93,7 @@ def test_a_search_can_be_cancelled(
     wait_until(lambda: status.state is JobState.CANCELLED)
     assert not ended.is_set()
     let_go.set()
-    assert slide_widget.session.tissue.drawing(slide_widget.session.slide) is None
+    assert slide_widget.session.tissue.mask_of(slide_widget.session.slide) is None
 
 
 def test_a_slide_closed_while_it_is_searched_gets_no_mask(
@@ -123,7 +123,7 @@ def test_a_stroke_is_saved(found: SlideWidget, slide_path: Path) -> None:
 
 
 def test_a_real_stroke_is_noticed(found: SlideWidget, viewer: Any) -> None:
-    found.tissue.correct.click()
+    found.tissue.edit.click()
     layer = drawing(found).layer
     # From outside the tissue, dragged along the upper edge.
     start, end = (layer.data_to_world((4, x)) for x in (4, 40))
@@ -164,7 +164,7 @@ def test_what_is_drawn_is_taken_up_again(
     found.session.disk.wait()
     assert kept(slide_path).exists()
     viewer.open(slide_path, plugin="napari-mcm")
-    wait_until(lambda: found.session.tissue.drawing(found.session.slide))
+    wait_until(lambda: found.session.tissue.mask_of(found.session.slide))
     np.testing.assert_array_equal(drawing(found).layer.data, painted)
     assert "drawn mask found" in found.tissue.state.text()
     assert found.session.tissue.drawn_mask(found.session.slide) is not None
@@ -187,7 +187,7 @@ def test_a_new_search_keeps_the_old_drawing(
     paint(found)
     wait_until(kept(slide_path).exists)
     found.tissue.search.click()
-    wait_until(lambda: "kept in" in found.tissue.state.text())
+    wait_until(lambda: "saved in" in found.tissue.state.text())
     assert not kept(slide_path).exists()
     assert kept(slide_path).with_name("slide.before.geojson").exists()
     assert not drawing(found).drawn and not drawing(found).layer.data[6, 6]
@@ -206,7 +206,7 @@ def test_masks_are_saved_and_loaded(found: SlideWidget, tmp_path: Path) -> None:
     told: list[str] = []
 
     def listen() -> None:
-        if (there := session.tissue.drawing(slide)) is not None:
+        if (there := session.tissue.mask_of(slide)) is not None:
             told.append(there.note)
 
     # It is soon told that the mask is saved, too, perhaps before anybody looks.
@@ -221,16 +221,16 @@ def test_masks_are_saved_and_loaded(found: SlideWidget, tmp_path: Path) -> None:
 def test_the_brush_is_at_hand(found: SlideWidget) -> None:
     viewer, layer = found.session.viewer, drawing(found).layer
     assert viewer.layers.selection.active is found.session.slide
-    found.tissue.correct.click()
+    found.tissue.edit.click()
     assert viewer.layers.selection.active is layer and layer.mode == "paint"
     assert "undo" in found.tissue.state.text()
-    found.tissue.correct.click()
-    assert layer.mode == "pan_zoom" and not found.tissue.correct.isChecked()
+    found.tissue.edit.click()
+    assert layer.mode == "pan_zoom" and not found.tissue.edit.isChecked()
 
 
 def test_a_deleted_mask_is_let_go(found: SlideWidget, viewer: Any) -> None:
     viewer.layers.remove(drawing(found).layer)
-    assert found.session.tissue.drawing(found.session.slide) is None
+    assert found.session.tissue.mask_of(found.session.slide) is None
     assert not found.tissue.save.isEnabled()
 
 

@@ -175,7 +175,7 @@ def test_the_resolution_that_was_stated_is_copied(viewer: Any, tmp_path: Path) -
     path = write_slide(tmp_path / "unknown.tif", mpp=None)
     viewer.open(path, plugin="napari-mcm")
     _, widget = viewer.window.add_plugin_dock_widget("napari-mcm", "Features")
-    assert "resolution of unknown is not known" in widget.extract.extract.toolTip()
+    assert "resolution of unknown is unknown" in widget.extract.extract.toolTip()
     widget.slide.mpp.setValue(0.25)
     widget.slide.set_mpp.click()
     assert widget.extract.extract.isEnabled()

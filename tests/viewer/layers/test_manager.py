@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.tissue import TissueMask
-from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.layers.metadata import kind_of
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.shortcuts import KEYS
@@ -41,7 +41,11 @@ def test_one_module_alone_changes_the_layers(repository: Path) -> None:
 
 
 def test_a_new_map_goes_under_areas_and_marks_and_over_the_tissue(
-    ready: SimilarityWidget, click: Click, viewer: Any, press: Any, loaded: Loaded
+    ready: SimilarityWidget,
+    click: Click,
+    viewer: Any,
+    press: Any,
+    loaded: LoadedFeatures,
 ) -> None:
     session = ready.session
     everywhere = TissueMask(np.ones((10, 12), bool), (100.0, 100.0), "drawn")
@@ -70,7 +74,7 @@ def test_what_the_user_has_selected_stays_selected(
     click(centre_um(ready, 5))
     assert set(viewer.layers.selection) == both
     viewer.layers.selection.active = mine
-    ready.session.layers.drop(map_of(ready))
+    ready.session.layers.delete(map_of(ready))
     click(centre_um(ready, 6))
     assert viewer.layers.selection.active is mine
 

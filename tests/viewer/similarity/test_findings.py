@@ -15,7 +15,7 @@ from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.query import patches_within
 from napari_mcm.core.search import SlideMatch, find_slide
 from napari_mcm.core.slides import open_slide
-from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.query import load_query, save_query
 from napari_mcm.viewer.similarity.shortcuts import KEYS
@@ -34,7 +34,7 @@ from tests.viewer.similarity.test_query import again, press, values
 __all__ = ["press", "ready"]
 
 
-def named(loaded: Loaded, encoder: str) -> Loaded:
+def named(loaded: LoadedFeatures, encoder: str) -> LoadedFeatures:
     """The same features, by an encoder that is known by name."""
     dim = loaded.index.features.dim
     recipe = {"fingerprint": encoder, "spec": encoder, "dim": dim}
@@ -43,7 +43,7 @@ def named(loaded: Loaded, encoder: str) -> Loaded:
     return replace(loaded, index=SimilarityIndex(made), label=encoder)
 
 
-def take(widget: SimilarityWidget, loaded: Loaded, slot: str = "first") -> None:
+def take(widget: SimilarityWidget, loaded: LoadedFeatures, slot: str = "first") -> None:
     widget.session.set_features(widget.session.slide, slot, loaded)
 
 
@@ -68,7 +68,7 @@ def test_labels_show_what_is_above_and_follow(
     ready: SimilarityWidget, click: Click, viewer: Any, press: Any
 ) -> None:
     click(centre_um(ready, 5))
-    context_of(ready.session).areas.use(0.1)
+    context_of(ready.session).areas.set_threshold(0.1)
     press.press_key(KEYS["area"])
     grid = ready.session.features("first").index.features.grid
     (layer,) = [one for one in viewer.layers if type(one).__name__ == "Labels"]
@@ -101,7 +101,7 @@ def test_the_area_is_exported_for_qupath(
     ready: SimilarityWidget, click: Click, tmp_path: Path
 ) -> None:
     click(centre_um(ready, 5))
-    context_of(ready.session).areas.use(0.1)
+    context_of(ready.session).areas.set_threshold(0.1)
     path, written = tmp_path / "a.geojson", []
     context_of(ready.session).areas.export(path, lambda: written.append(path))
     wait_until(lambda: written)
@@ -188,7 +188,7 @@ def test_shapes_of_the_user_serve_as_a_region(
 
 
 def test_a_query_is_saved_and_opened(
-    ready: SimilarityWidget, click: Click, loaded: Loaded, tmp_path: Path
+    ready: SimilarityWidget, click: Click, loaded: LoadedFeatures, tmp_path: Path
 ) -> None:
     take(ready, named(loaded, "alpha"))
     click(centre_um(ready, 5))
@@ -214,7 +214,11 @@ def test_a_damaged_query_is_told_in_one_line(
 
 
 def test_the_query_follows_to_a_slide_with_the_same_encoder(
-    ready: SimilarityWidget, click: Click, viewer: Any, loaded: Loaded, tmp_path: Path
+    ready: SimilarityWidget,
+    click: Click,
+    viewer: Any,
+    loaded: LoadedFeatures,
+    tmp_path: Path,
 ) -> None:
     session = ready.session
     first, alpha = session.slide, named(loaded, "alpha")
@@ -240,7 +244,7 @@ def test_the_query_follows_to_a_slide_with_the_same_encoder(
 
 
 def test_feature_files_beside_are_asked(
-    ready: SimilarityWidget, click: Click, loaded: Loaded, tmp_path: Path
+    ready: SimilarityWidget, click: Click, loaded: LoadedFeatures, tmp_path: Path
 ) -> None:
     folder = tmp_path / "features"
     for name, encoder in (("a", "alpha"), ("b", "alpha"), ("c", "beta")):
@@ -252,7 +256,7 @@ def test_feature_files_beside_are_asked(
     take(ready, replace(named(loaded, "alpha"), path=folder / "a.features.zarr"))
     click(centre_um(ready, 5))
     assert context_of(ready.session).cross_slide.folder() == folder
-    ready.cross_slide.ask.click()
+    ready.cross_slide.search.click()
     wait_until(lambda: context_of(ready.session).cross_slide.found)
     found = context_of(ready.session).cross_slide.found
     assert {one.name for one in found} == {"a", "b"}
@@ -278,7 +282,11 @@ def test_a_slide_is_found_beside_by_what_it_is(tmp_path: Path, name: str) -> Non
 
 
 def test_an_open_slide_of_the_same_name_is_another(
-    ready: SimilarityWidget, click: Click, viewer: Any, loaded: Loaded, tmp_path: Path
+    ready: SimilarityWidget,
+    click: Click,
+    viewer: Any,
+    loaded: LoadedFeatures,
+    tmp_path: Path,
 ) -> None:
     session = ready.session
     take(ready, named(loaded, "alpha"))
@@ -308,7 +316,7 @@ def test_an_open_slide_of_the_same_name_is_another(
 
 
 def test_maps_do_not_lie_over_each_other(
-    widget: SimilarityWidget, click: Click, loaded: Loaded
+    widget: SimilarityWidget, click: Click, loaded: LoadedFeatures
 ) -> None:
     take(widget, loaded)
     take(widget, again(loaded, 1), "second")
@@ -329,7 +337,7 @@ def test_a_query_with_negatives_has_colours_of_its_own(
 
 
 def test_all_of_it_fits_a_narrow_dock(
-    ready: SimilarityWidget, click: Click, loaded: Loaded
+    ready: SimilarityWidget, click: Click, loaded: LoadedFeatures
 ) -> None:
     take(ready, again(loaded, 1), "second")
     click(centre_um(ready, 5))
@@ -348,7 +356,7 @@ def test_all_of_it_fits_a_narrow_dock(
 
 
 def test_the_legend_of_a_difference_says_its_range(
-    ready: SimilarityWidget, click: Click, loaded: Loaded
+    ready: SimilarityWidget, click: Click, loaded: LoadedFeatures
 ) -> None:
     take(ready, again(loaded, 1), "second")
     click(centre_um(ready, 5))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import Click
@@ -34,14 +34,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return asked
 
 
-def place(ready: SimilarityWidget, loaded: Loaded, patch: int) -> Any:
+def place(ready: SimilarityWidget, loaded: LoadedFeatures, patch: int) -> Any:
     slide = ready.session.slide
     assert slide is not None
     return slide.data_to_world(loaded.index.features.grid.centres[patch][::-1])
 
 
 def test_a_click_takes_what_its_press_began(
-    ready: SimilarityWidget, loaded: Loaded, click: Click, asked: list[bool]
+    ready: SimilarityWidget, loaded: LoadedFeatures, click: Click, asked: list[bool]
 ) -> None:
     click(place(ready, loaded, 3))
     assert asked == [False]
@@ -54,7 +54,7 @@ def test_a_click_takes_what_its_press_began(
 
 
 def test_each_click_has_its_own_answer(
-    ready: SimilarityWidget, loaded: Loaded, click: Click, asked: list[bool]
+    ready: SimilarityWidget, loaded: LoadedFeatures, click: Click, asked: list[bool]
 ) -> None:
     for patch, modifiers in ((3, []), (5, ["Shift"]), (7, ["Control"])):
         click(place(ready, loaded, patch), modifiers=modifiers)
@@ -67,7 +67,7 @@ def test_each_click_has_its_own_answer(
 
 
 def test_a_press_that_becomes_a_drag_asks_nothing(
-    ready: SimilarityWidget, loaded: Loaded, click: Click
+    ready: SimilarityWidget, loaded: LoadedFeatures, click: Click
 ) -> None:
     click(place(ready, loaded, 3), moved_px=30)
     assert context_of(ready.session).query is None
@@ -83,7 +83,7 @@ def test_a_press_that_becomes_a_drag_asks_nothing(
 @pytest.mark.parametrize("encoders", [1, 2])
 def test_a_click_does_not_wait_for_the_query_of_a_drag(
     ready: SimilarityWidget,
-    loaded: Loaded,
+    loaded: LoadedFeatures,
     click: Click,
     monkeypatch: pytest.MonkeyPatch,
     encoders: int,
@@ -113,7 +113,7 @@ def test_a_click_does_not_wait_for_the_query_of_a_drag(
     assert begun.wait(60)
     event.type, event.pos = "mouse_move", (130, 100)
     next(mouse, None)
-    assert context.queries._expected._begun is None
+    assert context.queries._speculation._started is None
     dragged.set()
     # A click that waits is let go in the end, so that the test fails and does not hang.
     late = threading.Timer(20, release.set)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.layers.thumbnails import go_to
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.maps_panel import RANGES
@@ -20,7 +20,7 @@ from tests.viewer.conftest import Click, features_of, write_slide
 
 
 @pytest.fixture
-def ready(widget: SimilarityWidget, loaded: Loaded) -> SimilarityWidget:
+def ready(widget: SimilarityWidget, loaded: LoadedFeatures) -> SimilarityWidget:
     """The widget with features in its first slot."""
     widget.session.set_features(widget.session.slide, "first", loaded)
     return widget

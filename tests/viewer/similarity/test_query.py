@@ -16,7 +16,7 @@ from napari.utils.interactions import mouse_move_callbacks
 
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.viewer.app.background import Background
-from napari_mcm.viewer.app.features import Loaded
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.shortcuts import HOLD, KEYS
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
@@ -25,7 +25,7 @@ from tests.viewer.similarity.test_maps import centre_um, map_of
 
 
 @pytest.fixture
-def ready(widget: SimilarityWidget, loaded: Loaded) -> SimilarityWidget:
+def ready(widget: SimilarityWidget, loaded: LoadedFeatures) -> SimilarityWidget:
     """The widget with features in its first slot."""
     widget.session.set_features(widget.session.slide, "first", loaded)
     return widget
@@ -51,13 +51,13 @@ def hover(viewer: Any, world: tuple[float, float]) -> None:
     mouse_move_callbacks(viewer, event)
 
 
-def again(loaded: Loaded, seed: int) -> Loaded:
+def again(loaded: LoadedFeatures, seed: int) -> LoadedFeatures:
     """Features of the same patches by another encoder."""
     features = loaded.index.features
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal(features.features.shape, np.float32)
     made = replace(features, features=vectors, encoder={"fingerprint": str(seed)})
-    return Loaded(f"encoder {seed}", SimilarityIndex(made), Path("none"))
+    return LoadedFeatures(f"encoder {seed}", SimilarityIndex(made), Path("none"))
 
 
 def values(widget: SimilarityWidget, slot: str = "first") -> Any:
@@ -187,7 +187,7 @@ def test_examples_that_cancel_out_are_told(
 
 
 def test_the_difference_of_two_encoders(
-    ready: SimilarityWidget, click: Click, loaded: Loaded, press: Any
+    ready: SimilarityWidget, click: Click, loaded: LoadedFeatures, press: Any
 ) -> None:
     session = ready.session
     session.set_features(session.slide, "second", again(loaded, 1))

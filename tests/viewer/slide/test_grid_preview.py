@@ -66,7 +66,7 @@ def test_it_follows_the_fields(shown: SlideWidget) -> None:
 
 
 def test_it_follows_the_brush(shown: SlideWidget) -> None:
-    drawing = shown.session.tissue.drawing(shown.session.slide)
+    drawing = shown.session.tissue.mask_of(shown.session.slide)
     assert drawing is not None
     drawing.layer.brush_size = 40
     drawing.layer.paint((6, 6), 1)

@@ -80,7 +80,7 @@ def test_a_resolution_is_asked_for_once(
     assert "resolution is unknown" in widget.tissue.search.toolTip()
     widget.slide.mpp.setValue(0.25)
     widget.slide.set_mpp.click()
-    assert widget.properties.rows["Resolution"].text() == "0.25 µm/px, as you stated"
+    assert widget.properties.rows["Resolution"].text() == "0.25 µm/px, entered by you"
     wait_until(settings.exists)
     viewer.layers.clear()
     # The same file by another name is known again.

@@ -1,1 +1,1 @@
-"""What all docks share: the session, jobs, settings and what is remembered."""
+"""Shared state of all docks: session, jobs, preferences and remembered values."""

@@ -1,7 +1,7 @@
-"""Short work in a thread, whose result comes back to the thread of the windows.
+"""A worker thread for short tasks, whose results return to the GUI thread.
 
-For what must not wait for a job and is not worth a progress bar: a mask is saved, a
-grid is laid anew. Long work is a job, see :mod:`napari_mcm.viewer.app.jobs`.
+It serves tasks that must not wait for a running job and need no progress bar, such as
+saving a mask or laying a grid. Long tasks are jobs: :mod:`napari_mcm.viewer.app.jobs`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ _Task = tuple[Callable[[], Any], Callable[[Any], None], Callable[[str], None]]
 
 
 class Background(QObject):
-    """One thread, in which pieces of work are done in order.
+    """A worker thread that runs tasks in the order in which they are submitted.
 
-    Python waits for the thread when it ends: what was handed in is done.
+    Python waits for the thread at exit, so that all submitted tasks are completed.
+
+    Parameters
+    ----------
+    name : str
+        Name of the thread, for debugging.
     """
 
     _ended = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "files") -> None:
         super().__init__()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="napari-mcm: files")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"napari-mcm: {name}")
         self._newest: dict[str, int] = {}
         self._followed: dict[str, _Task | None] = {}
         self._ended.connect(self._deliver)
@@ -43,26 +48,26 @@ class Background(QObject):
         then: Callable[[Any], None],
         failed: Callable[[str], None],
     ) -> None:
-        """Do a piece of work, unless newer work of the same key is handed in first.
+        """Run a task in the thread, unless a newer one with the same key replaces it.
 
         Parameters
         ----------
         key : str
-            What the work is; only the newest of a key matters.
+            Identifies the task; only the newest task of a key is run and reported.
         work : callable
-            Called in the thread.
+            The task, without arguments; called in the worker thread.
         then : callable
-            Called in this thread with what `work` returned, if still the newest.
+            Called in the GUI thread with the return value of `work`.
         failed : callable
-            Called in this thread with one line, when `work` failed.
+            Called in the GUI thread with a one-line message if `work` raises.
         """
         number = self._newest[key] = self._newest.get(key, 0) + 1
 
         def run() -> None:
             if self._newest[key] != number:
                 return
-            ended = (key, number, *_outcome(work, then, failed))
-            # The viewer may be closed by now, and this object with it.
+            ended = (key, number, *_run(work, then, failed))
+            # The viewer, and this object with it, may be closed by now.
             with suppress(RuntimeError):
                 self._ended.emit(ended)
 
@@ -108,30 +113,30 @@ class Background(QObject):
             self.follow(key, *waiting)
 
     def drop(self, key: str) -> None:
-        """Drop the work of a key: it is not done, or its result is not reported."""
+        """Cancel the task of a key, or discard its result if it has already started."""
         self._followed.pop(key, None)
         self._newest[key] = self._newest.get(key, 0) + 1
 
     def wait(self) -> None:
-        """Wait until all that was handed in is done, told or not."""
+        """Block until all submitted tasks are done, whether or not reported yet."""
         self._pool.submit(lambda: None).result()
 
     def _deliver(self, ended: tuple[str, int, Callable[[Any], None], Any]) -> None:
-        key, number, tell, outcome = ended
+        key, number, callback, value = ended
         if self._newest[key] == number:
-            tell(outcome)
+            callback(value)
 
 
-def _outcome(
+def _run(
     work: Callable[[], Any],
     then: Callable[[Any], None],
     failed: Callable[[str], None],
 ) -> tuple[Callable[[Any], None], Any]:
-    """Do the work; give who is to hear of it, and what."""
+    """Run the task; return the callback to call, and its argument."""
     try:
         return then, work()
     except McmError as error:
         return failed, str(error)
-    except Exception as error:  # noqa: BLE001 - the border of the thread: all are shown
+    except Exception as error:  # noqa: BLE001 - the thread must survive any error
         _log.exception("Work in the background failed")
         return failed, f"{type(error).__name__}: {error}"

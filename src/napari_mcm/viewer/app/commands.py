@@ -1,4 +1,4 @@
-"""What the widgets set up, as commands of ``napari-mcm``; and how the window runs them."""
+"""Commands of ``napari-mcm`` that do the same as the widgets' buttons."""
 
 from __future__ import annotations
 
@@ -28,55 +28,71 @@ _Config = TypeVar("_Config", bound=BaseModel)
 
 
 class Resume(BaseModel):
-    """The run that a command resumes."""
+    """The options of a command that resumes a run.
+
+    Attributes
+    ----------
+    resume : Path or None
+        Folder of the run.
+    """
 
     resume: Path | None = None
 
 
 def extract_command(config: ExtractConfig) -> Command:
-    """Name the verb that computes features."""
+    """Return the command that computes features."""
     return Command("extract", config, "slides")
 
 
 def finetune_command(config: FinetuneConfig) -> Command:
-    """Name the verb that fine-tunes."""
+    """Return the command that fine-tunes an encoder."""
     return Command("finetune", config, "slides")
 
 
 def mil_command(config: MilConfig) -> Command:
-    """Name the verb that trains a classifier of slides."""
+    """Return the command that trains a slide classifier."""
     return Command("mil train", config, "cohort")
 
 
 def pretrain_command(config: PretrainConfig) -> Command:
-    """Name the verb that pre-trains a masked autoencoder."""
+    """Return the command that pre-trains a masked autoencoder."""
     return Command("mae pretrain", config, "pictures")
 
 
 def classify_command(config: ClassifyConfig) -> Command:
-    """Name the verb that trains a classifier of cells."""
+    """Return the command that trains a cell classifier."""
     return Command("classify train", config, "data")
 
 
 def ablate_command(config: AblationConfig) -> Command:
-    """Name the verb that runs an ablation."""
+    """Return the command that runs an ablation."""
     return Command("ablate", config, "data")
 
 
 def resume_command(verb: str, folder: Path) -> Command:
-    """Name the verb with which a run goes on."""
+    """Return the command that resumes a run.
+
+    Parameters
+    ----------
+    verb : str
+        Verb that started the run, such as ``"mil train"``.
+    folder : Path
+        Folder of the run.
+    """
     return Command(verb, Resume(resume=folder))
 
 
 def reserve_gui_core(config: _Config) -> _Config:
-    """Return a task as the window runs it: a core is left to the window itself.
+    """Return a configuration that leaves one CPU core to the GUI.
 
-    That is no part of what is asked for, so it is neither copied nor saved.
+    Commands and saved configurations keep the original: the reserve is needed only while
+    a window is open.
 
     Parameters
     ----------
     config : BaseModel
-        With a group ``compute``.
+        A configuration with a group ``compute``; its ``threads`` are set unless the user
+        set them.
     """
     compute: Any = getattr(config, "compute")  # noqa: B009 - of several models
     if compute.threads is not None:
@@ -89,23 +105,29 @@ def reserve_gui_core(config: _Config) -> _Config:
 
 @dataclass(frozen=True)
 class Commands:
-    """Several commands, one after the other."""
+    """Several commands that run one after another.
+
+    Attributes
+    ----------
+    each : tuple of Command
+        The commands, in their order.
+    """
 
     each: tuple[Command, ...]
 
     @property
     def line(self) -> str:
-        """A line for each."""
+        """The commands as text, one per line."""
         return "\n".join(command.line for command in self.each)
 
 
 def open_slide(session: Session) -> SlideMetadata:
-    """Return what is known of the open slide.
+    """Return the metadata of the active slide, whose resolution is known.
 
     Raises
     ------
     ValueError
-        With one line, where no slide is open or its resolution is unknown.
+        If no slide is open or its resolution is unknown; the message is one line.
     """
     if (metadata := session.metadata) is None:
         raise ValueError("No slide is open")
@@ -115,5 +137,5 @@ def open_slide(session: Session) -> SlideMetadata:
 
 
 def output_folder(metadata: SlideMetadata) -> Path:
-    """Return the folder that a command writes to: the preferred one, or the slide's."""
+    """Return the output folder of commands: the preferred one, or one beside the slide."""
     return preferences().output_folder or writable_base(Path(metadata.path))

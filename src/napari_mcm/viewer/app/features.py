@@ -1,4 +1,4 @@
-"""The long jobs that the widgets start, ready to be handed to the job runner."""
+"""Jobs that find tissue, compute features and load feature files for the open slide."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
-    """Features of a slide, ready to be asked.
+class LoadedFeatures:
+    """Features of a slide in memory, ready for similarity queries.
 
     Attributes
     ----------
     label : str
-        The encoder, for people.
+        Display name of the encoder.
     index : SimilarityIndex
-        The normalised features.
+        Normalised features of all patches.
     path : Path
         The feature file.
     limits : tuple of float
-        Between which most similarities of this encoder lie on this slide.
+        Typical range (low, high) of cosine similarities of this encoder on this slide.
     """
 
     label: str
@@ -45,7 +45,7 @@ class Loaded:
     limits: tuple[float, float] = (-1.0, 1.0)
 
     def describe(self) -> str:
-        """Say it in one line: ``520 patches of 112 µm, 1,280 features each``."""
+        """Summarise in one line: ``520 patches of 112 µm, 1,280 features each``."""
         features = self.index.features
         patches, um = len(features), features.grid.patch_um
         return (
@@ -55,28 +55,29 @@ class Loaded:
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Which features are wanted of which slide.
+    """A request to compute the features of one slide.
 
     Attributes
     ----------
     slide : Path
-        The slide.
+        File or folder of the slide.
     mpp : float or None
-        What the user stated of its resolution.
+        Microns per level-0 pixel that the user entered; None to use the file's.
     encoder, label : str
-        The encoder as :func:`load_encoder` takes it, and for people.
+        The encoder as :func:`load_encoder` takes it, and its display name.
     grid : GridConfig
-        How patches are laid.
+        Resolution, size and minimum tissue fraction of patches.
     out : Path
         Folder for the feature file.
     overwrite : bool
-        Replace a file that was made with other options.
+        Whether to replace a file that was made with other options.
     mask : TissueMask or None
-        Tissue as somebody drew it; None has it searched for.
+        Mask that the user drew; None to find tissue automatically.
     compute : ComputeConfig or None
-        Device and precision; by default what is fast here.
+        Device and precision; None to choose them for this machine.
     beside : bool
-        Keep a file that was made with other options, and write beside it.
+        Whether to keep a file that was made with other options, and write another one
+        beside it.
     """
 
     slide: Path
@@ -92,7 +93,7 @@ class FeatureRequest:
 
     @property
     def config(self) -> ExtractConfig:
-        """The same as the command line takes it."""
+        """The request as the options of the verb ``extract``."""
         from napari_mcm.core.encoders.compute import ComputeConfig
         from napari_mcm.core.features.config import ExtractConfig
         from napari_mcm.core.slides import ReadConfig
@@ -113,11 +114,11 @@ class FeatureRequest:
 
     @property
     def mask_file(self) -> Path:
-        """Where a mask is kept, beside the features that are made with it."""
+        """File of the drawn mask, beside the features that are computed with it."""
         return self.out / f"{slide_name(self.slide)}.tissue.png"
 
-    def keep_mask(self) -> None:
-        """Write the mask, to the pixel; nothing where there is none."""
+    def save_mask(self) -> None:
+        """Write the drawn mask without loss; do nothing if there is none."""
         from napari_mcm.core.slides import open_slide
         from napari_mcm.core.tissue import write_mask
 
@@ -127,29 +128,29 @@ class FeatureRequest:
 
 
 def find_mask(slide: Slide) -> Job[TissueMask]:
-    """Search a slide for tissue.
+    """Find the tissue of a slide.
 
     Parameters
     ----------
     slide : Slide
-        Open, with a known resolution.
+        An open slide with a known resolution.
     """
     from napari_mcm.core.tissue import find_tissue
-    from napari_mcm.viewer.layers.overlays import warm_up
+    from napari_mcm.viewer.layers.overlays import prepare_labels
 
     mask = yield from run_in_thread("Finding tissue", find_tissue, slide)
-    yield from run_in_thread("Showing the mask", warm_up)
+    yield from run_in_thread("Showing the mask", prepare_labels)
     return mask
 
 
-def compute_features(request: FeatureRequest) -> Job[Loaded]:
-    """Find tissue, lay the grid, extract, and make the features ready."""
-    # PyTorch takes seconds to import: apart, so that a cancel acts at once.
+def compute_features(request: FeatureRequest) -> Job[LoadedFeatures]:
+    """Extract the features of a slide and load them."""
+    # PyTorch takes seconds to import: in a thread, so that cancelling is immediate.
     for module in ("torch", "timm", "napari_mcm.core.features"):
         features = yield from run_in_thread(
             "Starting PyTorch", importlib.import_module, module
         )
-    yield from run_in_thread("Saving the mask", request.keep_mask)
+    yield from run_in_thread("Saving the mask", request.save_mask)
     config = reserve_gui_core(request.config)
     with explain_out_of_memory(PATCHES, config, config.out):
         result = yield from features.extract_slides(config)
@@ -164,25 +165,24 @@ def compute_features(request: FeatureRequest) -> Job[Loaded]:
 
 def load_features(
     path: Path, slide: Path, mpp: float | None = None, label: str = ""
-) -> Job[Loaded]:
-    """Read a feature file and make it ready.
+) -> Job[LoadedFeatures]:
+    """Load a feature file for similarity queries.
 
     Parameters
     ----------
     path : Path
-        A ``.features.zarr``, or a file of another tool that the command line's
-        ``convert`` reads.
+        A ``.features.zarr``, or a file of another tool that the verb ``convert`` reads.
     slide : Path
-        The slide that it must be of.
+        The slide that the features must belong to.
     mpp : float, optional
-        What the user stated of the slide's resolution.
+        Microns per level-0 pixel of the slide that the user entered.
     label : str
-        The encoder, for people; by default what the file says.
+        Display name of the encoder; by default the name in the file.
 
     Raises
     ------
     FeatureError
-        If the file is damaged, or of another slide.
+        If the file is damaged, has no patches, or belongs to another slide.
     """
     features = yield from run_in_thread("Reading features", _read, path, slide, mpp)
     if not len(features):
@@ -197,7 +197,7 @@ def load_features(
     limits = yield from run_in_thread(
         "Measuring the range of similarities", usual_range, index
     )
-    return Loaded(label or _name(features.encoder, path), index, path, limits)
+    return LoadedFeatures(label or _name(features.encoder, path), index, path, limits)
 
 
 def _read(path: Path, slide: Path, mpp: float | None) -> Any:
@@ -205,7 +205,7 @@ def _read(path: Path, slide: Path, mpp: float | None) -> Any:
     from napari_mcm.core.slides import open_slide
 
     with open_slide(slide, mpp) as opened:
-        # Another tool's file knows no slide: it is taken for this one's, if it fits.
+        # Files of other tools do not name their slide: they are accepted if they fit.
         features = read_foreign(path, slide=opened)
         same = features.grid.slide.get("fingerprint") == opened.fingerprint
     if not same:
@@ -223,4 +223,4 @@ def _name(encoder: dict[str, Any], path: Path) -> str:
 
 
 SLOTS = ("first", "second", "third")
-"""Places for encoders that are compared; the same query is asked of each."""
+"""Slots for the features of up to three encoders, which answer the same query."""

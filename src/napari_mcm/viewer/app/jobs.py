@@ -1,8 +1,8 @@
-"""Jobs of the engine in a worker thread, as a status that widgets observe.
+"""Runs jobs of the engine in a worker thread and publishes their status to widgets.
 
-One generator of the engine runs at a time. It is advanced, closed and, when it fails,
-caught in its own thread; what reaches the thread of the windows is a
-:class:`JobStatus`, at most ten times a second::
+One job, a generator of events, runs at a time. The worker thread advances it, closes it
+and catches its errors. Widgets observe a :class:`JobStatus`, which is updated in the GUI
+thread at most ten times per second::
 
     runner = JobRunner()
     runner.status.events.connect(show)
@@ -33,10 +33,11 @@ from napari_mcm.core.runtime.jobs import Event, Job, Metrics, Note, Progress
 _log = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.1
+"""Shortest time between two progress updates of one stage, in seconds."""
 
 
 class JobState(Enum):
-    """Where a job stands."""
+    """The state of a job."""
 
     IDLE = "idle"
     RUNNING = "running"
@@ -48,20 +49,20 @@ class JobState(Enum):
 
 @dataclass
 class JobStatus:
-    """What widgets show of the job; every change of a field is a signal.
+    """The status of the current or last job; each change of a field emits a signal.
 
     Attributes
     ----------
     state : JobState
-        Where it stands.
+        State of the job.
     title : str
-        What it is, for people.
+        Display name of the job.
     progress : Progress or None
-        Its last word on stage, units done, rate and time left.
+        Latest stage, units done, rate and time left.
     message : str
-        One line: a note, the reason of a failure, or what was kept.
+        One line: a note, the reason for a failure, or the location of the result.
     details : str
-        Traceback and warnings, for those who ask.
+        Traceback and warnings, shown on demand.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
@@ -74,13 +75,23 @@ class JobStatus:
 
     @property
     def busy(self) -> bool:
-        """Whether a thread is at work."""
+        """Whether a job is running or being cancelled."""
         return self.state in (JobState.RUNNING, JobState.CANCELLING)
 
 
 @dataclass(frozen=True)
 class JobFailed:
-    """What a failed job returns; never an exception, which the worker would raise."""
+    """The return value of a failed job.
+
+    A value instead of an exception, because the worker would raise an exception again.
+
+    Attributes
+    ----------
+    message : str
+        Reason in one line.
+    details : str
+        Traceback.
+    """
 
     message: str
     details: str
@@ -88,11 +99,17 @@ class JobFailed:
 
 @dataclass(frozen=True)
 class JobCancelled:
-    """What a cancelled job returns, once it has cleaned up."""
+    """The return value of a cancelled job, after it has cleaned up."""
 
 
 class JobRunner:
-    """Run one job at a time in a worker thread."""
+    """Runs one job at a time in a worker thread.
+
+    Attributes
+    ----------
+    status : JobStatus
+        Status of the current or last job.
+    """
 
     def __init__(self) -> None:
         self.status = JobStatus()
@@ -113,13 +130,13 @@ class JobRunner:
         Parameters
         ----------
         title : str
-            What it is, for people.
+            Display name of the job.
         make_job : callable
-            Makes the generator; called in the worker's thread.
+            Returns the job, a generator; called in the worker thread.
         on_result : callable
-            Called in this thread with what the job returns, when it ends well.
+            Called in the GUI thread with the result of the job if it succeeds.
         on_metrics : callable, optional
-            Called in this thread with the figures of each step.
+            Called in the GUI thread with the metrics of each step.
 
         Raises
         ------
@@ -137,23 +154,23 @@ class JobRunner:
         self._worker = create_worker(
             _drive, make_job, self._stop, _start_thread=False, _ignore_errors=True
         )
-        self._worker.yielded.connect(self._heard)
-        self._worker.returned.connect(self._ended)
-        self._worker.warned.connect(self._warned)
+        self._worker.yielded.connect(self._on_event)
+        self._worker.returned.connect(self._on_returned)
+        self._worker.warned.connect(self._on_warning)
         self._worker.start()
 
     def cancel(self) -> None:
-        """Ask the job to stop; it cleans up in its own thread first."""
+        """Request the job to stop; it cleans up in the worker thread first."""
         if self.status.state is JobState.RUNNING:
             self._stop.set()
             self.status.state = JobState.CANCELLING
 
     def close(self) -> None:
-        """Cancel, and drop what the job may still return."""
+        """Cancel the job and ignore its result."""
         self._on_result = self._on_metrics = None
         self.cancel()
 
-    def _heard(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, Progress):
             self.status.progress = event
         elif isinstance(event, Note):
@@ -162,7 +179,7 @@ class JobRunner:
         elif self._on_metrics is not None:
             self._on_metrics(event)
 
-    def _ended(self, result: Any) -> None:
+    def _on_returned(self, result: Any) -> None:
         self._worker = None
         on_result, self._on_result = self._on_result, None
         if isinstance(result, JobFailed):
@@ -172,28 +189,33 @@ class JobRunner:
         elif isinstance(result, JobCancelled) or on_result is None:
             self.status.message = "Cancelled. Finished work is kept."
             self.status.state = JobState.CANCELLED
-            self._see_it_kept()
+            self._await_writes()
         else:
-            self._hand_over(result, on_result)
+            self._deliver(result, on_result)
 
-    def _see_it_kept(self) -> None:
-        """Complain where what a cancelled job writes yet cannot be written."""
+    def _await_writes(self) -> None:
+        """Report writes that fail after the job was cancelled.
+
+        A cancelled job writes its checkpoint in the background; the message that finished
+        work is kept would be wrong if that failed.
+        """
         if writes.has_pending_writes():
-            seeing = create_worker(writes.wait_for_all_writes, _start_thread=False)
-            seeing.returned.connect(self._not_kept)
-            seeing.start()
+            waiter = create_worker(writes.wait_for_all_writes, _start_thread=False)
+            waiter.returned.connect(self._show_write_errors)
+            waiter.start()
 
-    def _not_kept(self, errors: list[Exception]) -> None:
+    def _show_write_errors(self, errors: list[Exception]) -> None:
         for error in errors:
             self.status.message = str(error)
             self._add_details(str(error))
 
-    def _hand_over(self, result: Any, on_result: Callable[[Any], None]) -> None:
-        """Put the result in its place before widgets hear of the end."""
+    def _deliver(self, result: Any, on_result: Callable[[Any], None]) -> None:
+        """Pass the result on before the state changes to done."""
         try:
             on_result(result)
         except Exception as error:
-            # Raised on, it is reported; but the next job must not wait for this one.
+            # The error is raised again so that napari reports it. The state must change
+            # all the same: otherwise no other job could start.
             self._add_details(traceback.format_exc())
             self.status.message = (
                 f"The job ended, but its result cannot be shown: {error}"
@@ -202,7 +224,7 @@ class JobRunner:
             raise
         self.status.state = JobState.DONE
 
-    def _warned(self, warning: tuple[Any, ...]) -> None:
+    def _on_warning(self, warning: tuple[Any, ...]) -> None:
         message, category = warning[:2]
         _log.warning("%s: %s", category.__name__, message)
         self._add_details(f"{category.__name__}: {message}")
@@ -214,9 +236,9 @@ class JobRunner:
 def _drive(
     make_job: Callable[[], Job[Any]], stop: threading.Event
 ) -> Generator[Event, None, Any]:
-    """Advance a job to its end, in the worker's thread."""
+    """Run a job to its end, in the worker thread."""
     try:
-        keep_triton_out()
+        block_triton()
         job = make_job()
         try:
             return (yield from _throttled(job, stop))
@@ -224,7 +246,7 @@ def _drive(
             job.close()
     except McmError as error:
         return JobFailed(str(error), traceback.format_exc())
-    except Exception as error:  # noqa: BLE001 - the border of the thread: all are shown
+    except Exception as error:  # noqa: BLE001 - any error becomes a status message
         reason = str(error).strip().splitlines()
         line = f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
         return JobFailed(line, traceback.format_exc())
@@ -249,16 +271,16 @@ def _throttled(job: Job[Any], stop: threading.Event) -> Generator[Event, None, A
 _MAPPED = Path("/proc/self/maps")
 
 
-def keep_triton_out() -> None:
-    """Have PyTorch do without Triton where the graphics driver has brought its LLVM.
+def block_triton() -> None:
+    """Prevent the import of Triton if the graphics driver has loaded LLVM.
 
-    Mesa draws (in software, and on AMD) with LLVM. Triton brings another one in, with
-    the same symbols, and importing it then ends the process by a segmentation fault.
-    Only compiled models need Triton, and no job of the viewer compiles one. Where
-    Triton is loaded already, or Mesa is not, nothing is done.
+    Mesa draws with LLVM, in software and on AMD GPUs. Triton contains another LLVM with
+    the same symbols, and importing it then crashes the process with a segmentation
+    fault. Only compiled models need Triton, and no job of the viewer compiles one.
+    Nothing is done if Triton is already loaded, or Mesa is not.
     """
     if "triton" in sys.modules or not _MAPPED.exists():
         return
     if "libLLVM" in _MAPPED.read_text(errors="replace"):
-        # Python's own way to say that a module is not to be found.
+        # None makes Python raise ModuleNotFoundError on import.
         sys.modules["triton"] = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Says in one line what to do where the memory was too small for a job."""
+"""Error messages that say which option to change when a job runs out of memory."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _WITHOUT_GPU = "or choose the device cpu (--device cpu)"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """How much a kind of job computes at once, and which option says so.
+class BatchOption:
+    """The option of a job that determines its memory, and advice to reduce it.
 
     Attributes
     ----------
     unit : str
-        What is computed, for people.
+        What the job computes in batches, in plural: ``"patches"``.
     otherwise : str
-        What else helps.
+        Other advice, which completes the sentence "Use ...".
     option : str
-        As the form and the command line call it; empty where there is none.
+        Name of the option in the form and on the command line; empty if there is none.
     key, step : str
-        Where a configuration has it, and what it is at most.
+        Dotted names in the configuration of the option and of its upper limit.
     same : bool
-        Whether the result stays the same.
+        Whether the result does not depend on the option.
     fallback : int
-        What to try where nobody knows how much it was; 0 where that was the least.
+        Value to suggest if the batch size is automatic; 0 if it cannot be reduced.
     """
 
     unit: str
@@ -46,7 +46,15 @@ class Batch:
     fallback: int = 1
 
     def error(self, config: Mapping[str, Any], where: Path | None) -> McmError:
-        """Make the answer for a job with these options."""
+        """Return the error for a job with these options.
+
+        Parameters
+        ----------
+        config : mapping
+            Options of the job.
+        where : Path or None
+            Folder or file that the message names.
+        """
         size = self._size(config)
         batch = f"the {self.unit}"
         if size is not None:
@@ -58,21 +66,21 @@ class Batch:
     def _advice(self, size: int | None) -> str:
         fits = self.fallback if size is None else size // 2
         if not self.option or fits < 1:
-            return f"Take {self.otherwise}"
+            return f"Use {self.otherwise}"
         most = f"{fits:,} or less" if fits > 1 else "1"
         same = ": the result stays the same" if self.same else ""
-        return f"Set {self.option} to {most}{same}. Or take {self.otherwise}"
+        return f"Set {self.option} to {most}{same}. Or use {self.otherwise}"
 
     def _size(self, config: Mapping[str, Any]) -> int | None:
-        """Return how much was computed at once; None where that is automatic."""
+        """Return the batch size in use; None if it is automatic and unknown."""
         size, step = _value(config, self.key), _value(config, self.step)
         if isinstance(size, int):
             return min(size, step) if isinstance(step, int) else size
-        # On a CPU automatic is little already, by how large the network is.
+        # On a CPU the automatic batch is small already: it follows the network's size.
         return step if isinstance(step, int) and not _on_cpu(config) else None
 
 
-WINDOWS = Batch(
+WINDOWS = BatchOption(
     "context windows",
     "a smaller student, teacher or context window; in a new run folder",
     "Chunk windows (--chunk-windows)",
@@ -81,7 +89,7 @@ WINDOWS = Batch(
     same=True,
     fallback=0,
 )
-IMAGES = Batch(
+IMAGES = BatchOption(
     "images",
     "a smaller ViT or image size; in a new run folder",
     "Chunk images (--chunk-images)",
@@ -89,55 +97,55 @@ IMAGES = Batch(
     "recipe.batch_size",
     same=True,
 )
-LABELLED = Batch(
+LABELLED = BatchOption(
     "images",
     "a smaller network to start from; in a new run folder",
     "Chunk images (--chunk-images)",
     "chunk_images",
     "fit.batch_size",
 )
-BAGS = Batch(
+BAGS = BatchOption(
     "patches of a slide",
     "a smaller --cache-gib; in a new run folder",
-    "Patches of a slide (--max-patches)",
+    "Patches per slide (--max-patches)",
     "training.max_patches",
     fallback=10_000,
 )
-PATCHES = Batch(
+PATCHES = BatchOption(
     "patches",
     f"a smaller encoder, {_WITHOUT_GPU}",
     "Patches per batch (--batch-size)",
     "batch_size",
     fallback=8,
 )
-CELLS = Batch("classifier", f"a smaller classifier, {_WITHOUT_GPU}")
-LOOKED_AT = Batch(
+CELLS = BatchOption("classifier", f"a smaller classifier, {_WITHOUT_GPU}")
+ATTENTION = BatchOption(
     "patches of the slide", f"features of a coarser resolution, {_WITHOUT_GPU}"
 )
-PICTURES = Batch("model", f"a pre-training of a smaller ViT, {_WITHOUT_GPU}")
+PICTURES = BatchOption("model", f"a pre-training of a smaller ViT, {_WITHOUT_GPU}")
 
 
 @contextmanager
 def explain_out_of_memory(
-    batch: Batch,
+    batch: BatchOption,
     config: BaseModel | Mapping[str, Any] | None = None,
     where: Path | None = None,
 ) -> Iterator[None]:
-    """Have a lack of memory be answered with what may fit.
+    """Turn out-of-memory errors into a message that suggests smaller options.
 
     Parameters
     ----------
-    batch : Batch
-        What is computed at once.
+    batch : BatchOption
+        Option that determines the memory of the job.
     config : BaseModel or mapping, optional
-        The job's options.
+        Options of the job.
     where : Path, optional
-        Its folder.
+        Folder or file of the job, for the message.
 
     Raises
     ------
     McmError
-        In the place of what was raised for lack of memory.
+        In place of an error that means too little memory; other errors pass through.
     """
     try:
         yield
@@ -149,7 +157,7 @@ def explain_out_of_memory(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error, of NumPy or PyTorch, is for lack of memory."""
+    """Return whether an error of NumPy, PyTorch or the system means too little memory."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     text = str(error).lower()

@@ -1,4 +1,4 @@
-"""What is kept for next time: resolutions that the user gave, the newest runs and files."""
+"""Values remembered between sessions: resolutions, recent runs, files and folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 RUNS, FEATURES = "finetune runs", "features"
-"""Kinds of what is remembered: folders of fine-tuned runs, and feature files."""
+"""Kinds of recent entries: folders of fine-tuned runs, and feature files."""
 
 _FOLDER = "folder of dialogs"
 
@@ -35,17 +35,17 @@ _log = logging.getLogger(__name__)
 
 
 def known_mpp(fingerprint: str) -> float | None:
-    """Return what was given for a slide before.
+    """Return the resolution that the user entered for a slide earlier.
 
     Parameters
     ----------
     fingerprint : str
-        Of the slide; a file that was moved or renamed is known again.
+        Fingerprint of the slide, which stays the same if the file is moved or renamed.
 
     Returns
     -------
     float or None
-        Microns per level-0 pixel.
+        Microns per level-0 pixel; None if none was entered.
     """
     mpp = _read(_file()).get(fingerprint)
     if not isinstance(mpp, int | float) or not 0 < mpp < math.inf:
@@ -54,7 +54,14 @@ def known_mpp(fingerprint: str) -> float | None:
 
 
 def remember_mpp(fingerprint: str, mpp: float) -> None:
-    """Keep what the user gave for a slide.
+    """Remember the resolution that the user entered for a slide.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Fingerprint of the slide.
+    mpp : float
+        Microns per level-0 pixel.
 
     Raises
     ------
@@ -65,12 +72,12 @@ def remember_mpp(fingerprint: str, mpp: float) -> None:
 
 
 def recent(kind: str) -> tuple[Path, ...]:
-    """Return the newest runs or files that are still there, the newest first.
+    """Return recent runs or files that still exist, the newest first.
 
     Parameters
     ----------
     kind : str
-        What they are, as it was remembered.
+        :data:`RUNS` or :data:`FEATURES`.
     """
     kept = _read(_recent_file()).get(kind)
     if not isinstance(kept, list):
@@ -80,7 +87,14 @@ def recent(kind: str) -> tuple[Path, ...]:
 
 
 def remember_recent(kind: str, path: str) -> None:
-    """Keep a run or file as the newest one of its kind.
+    """Add a run or file to the recent ones of its kind.
+
+    Parameters
+    ----------
+    kind : str
+        :data:`RUNS` or :data:`FEATURES`.
+    path : str
+        Folder of the run, or the file.
 
     Raises
     ------
@@ -97,14 +111,14 @@ def remember_recent(kind: str, path: str) -> None:
 
 
 def last_folder() -> Path | None:
-    """Return the folder that a file was chosen in last; None where it is gone."""
+    """Return the folder of the last file dialog; None if it no longer exists."""
     kept = _read(_recent_file()).get(_FOLDER)
     folder = Path(kept) if isinstance(kept, str) and kept else None
     return folder if folder is not None and folder.is_dir() else None
 
 
 def remember_folder(folder: Path) -> None:
-    """Keep the folder that a file was chosen in; where that fails, nothing is lost."""
+    """Remember the folder of a file dialog; only log a failure to save it."""
     try:
         _update(_recent_file(), lambda kept: {_FOLDER: str(folder)})
     except (OSError, McmError) as error:
@@ -112,14 +126,14 @@ def remember_folder(folder: Path) -> None:
 
 
 def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Write changed entries of a file; another thread reads it before or after.
+    """Change entries of a settings file while no other thread writes one.
 
     Parameters
     ----------
     file : Path
-        The settings.
+        The settings file.
     change : callable
-        Called with what is in the file, returns the entries that change.
+        Called with the content of the file; returns the changed entries.
 
     Raises
     ------
@@ -134,7 +148,7 @@ def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> N
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Read the settings; a damaged file is as good as none, and is replaced."""
+    """Read a settings file; treat a missing or damaged file as empty."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -157,13 +171,18 @@ def _recent_file() -> Path:
 
 
 def remembered_mil_folders() -> dict[str, str]:
-    """Return what was chosen last, by the name of its field; empty at first."""
+    """Return the paths chosen last in the MIL widget, by the name of their field."""
     content = _read(_mil_file())
     return {k: v for k, v in content.items() if isinstance(v, str)}
 
 
 def remember_mil_folders(chosen: dict[str, str]) -> None:
-    """Keep what was chosen, by the name of its field.
+    """Remember the paths chosen in the MIL widget.
+
+    Parameters
+    ----------
+    chosen : dict
+        Name of a field to its path.
 
     Raises
     ------
@@ -180,10 +199,20 @@ def _mil_file() -> Path:
 
 
 FOLDER = "napari-mcm"
+"""Name of the folder for output."""
 
 
 def writable_base(slide: Path) -> Path:
-    """Find where files of a slide can go: beside it, at home, or for now."""
+    """Return a writable output folder for a slide.
+
+    It is in the folder of the slide; if that is not writable, in the home directory, or
+    else among temporary files.
+
+    Parameters
+    ----------
+    slide : Path
+        File or folder of the slide.
+    """
     beside = slide.absolute().parent
     for folder in (beside, Path.home()):
         made = folder / FOLDER
@@ -193,9 +222,10 @@ def writable_base(slide: Path) -> Path:
 
 
 def drawn_mask_path(slide: Slide) -> Path:
-    """Return where the tissue mask that was drawn on a slide is kept.
+    """Return the file of the tissue mask that the user drew on a slide.
 
-    Slides from several folders share the one at home: there each has its own.
+    In the home directory, where slides of several folders meet, each slide has a
+    subfolder.
     """
     base = writable_base(slide.path)
     if base.parent != slide.path.absolute().parent:
@@ -204,21 +234,21 @@ def drawn_mask_path(slide: Slide) -> Path:
 
 
 class RecentFiles:
-    """Reads in the background what is remembered, and keeps what is new.
+    """Recent runs and feature files, read and written in the background.
 
     Parameters
     ----------
     disk : Background
-        The thread that reads and writes files.
+        Thread that reads and writes files.
     report_error : callable
-        Told one line when something cannot be kept.
+        Called with a one-line message if an entry cannot be saved.
 
     Attributes
     ----------
     runs, features : tuple of Path
-        Fine-tuned runs that have an encoder, and feature files; the newest first.
+        Fine-tuned runs that have an encoder, and feature files; newest first.
     changed : Signal
-        Others are known.
+        Emitted when either changes.
     """
 
     changed = Signal()
@@ -228,16 +258,16 @@ class RecentFiles:
         self.runs: tuple[Path, ...] = ()
         self.features: tuple[Path, ...] = ()
 
-    def look(self) -> None:
-        """Read again what is remembered."""
+    def reload(self) -> None:
+        """Read the recent runs and files again."""
         self._disk.submit("recent", _read_recent, self._take, self._show_error)
 
-    def keep_features(self, file: Path) -> None:
-        """Keep a feature file that was made or opened."""
+    def add_features(self, file: Path) -> None:
+        """Remember a feature file that was computed or opened."""
         self._disk.submit(
             f"recent {file}",
             lambda: remember_recent(FEATURES, str(file)),
-            lambda _: self.look(),
+            lambda _: self.reload(),
             self._show_error,
         )
 
@@ -248,11 +278,17 @@ class RecentFiles:
 
 
 def note_opened(path: str) -> None:
-    """Have napari's own dialogs begin where a slide was opened."""
+    """Let napari's file dialogs start in the folder of a slide that was opened.
+
+    Parameters
+    ----------
+    path : str
+        File or folder of the slide.
+    """
     from napari.utils.history import get_open_history, update_open_history
 
     file = Path(path).absolute()
-    # To say the same again would have napari write all its settings.
+    # Each update makes napari write all its settings.
     if get_open_history()[:1] != [str(file.parent)]:
         update_open_history(str(file))
 

@@ -1,4 +1,4 @@
-"""What is open in one viewer: the slide, its features and the present query."""
+"""The state of one viewer that all docks share: slide, features, layers and jobs."""
 
 from __future__ import annotations
 
@@ -22,30 +22,56 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_mcm.core.runtime.jobs import Job
-    from napari_mcm.viewer.app.features import Loaded
+    from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.layers.metadata import LayerData
 
 T = TypeVar("T")
 
 
 class Session:
-    """Slide ↔ features ↔ layers of one viewer, shared by the widgets docked in it.
+    """The active slide, its features, layers and jobs in one viewer.
 
-    Widgets call :meth:`enter` when they are docked and :meth:`leave` when they are
-    closed; the last one to leave stops the job and the listening to clicks.
+    All widgets docked in the viewer share it. They call :meth:`enter` when they are
+    docked and :meth:`leave` when they are closed; the last one to leave cancels the job
+    and stops listening to clicks.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer.
 
     Attributes
     ----------
-    slide_changed, features_changed : Signal
-        Another slide, or more known of it; a slot has other features.
-    slide_chosen : Signal
-        Another slide is worked on; emitted before `slide_changed`.
-    entered, left : Signal
-        A widget was docked; the last one was closed.
+    jobs : JobRunner
+        Runs long jobs.
+    layers : LayerManager
+        Adds and updates the layers of the viewer.
+    disk : Background
+        Thread for short tasks that read and write files.
+    tissue : TissueController
+        Tissue masks of the open slides.
+    recent : RecentFiles
+        Recent runs and feature files.
+    patches : GridConfig
+        Options of patches, the same in all widgets.
+    problem : str
+        Latest error message.
+    slide : Layer or None
+        Layer of the active slide.
     has_query : bool
-        Whether maps show a query.
-    patches_changed, error_reported : Signal
-        Other options for patches; one line about what went wrong.
+        Whether similarity maps show a query.
+    slide_changed : Signal
+        Emitted when another slide is active, or when its metadata changed.
+    slide_chosen : Signal
+        Emitted when another slide is active, before `slide_changed`.
+    features_changed : Signal
+        Emitted with the slot whose features changed.
+    entered, left : Signal
+        Emitted when a widget was docked, and when the last one was closed.
+    patches_changed : Signal
+        Emitted when the options of patches changed.
+    error_reported : Signal
+        Emitted when `problem` has a new message.
     """
 
     slide_changed = Signal()
@@ -68,44 +94,58 @@ class Session:
         self.slide: Layer | None = None
         self.has_query = False
         self._parts: dict[Callable[..., Any], Any] = {}
-        self._loaded: WeakKeyDictionary[Layer, dict[str, Loaded]] = WeakKeyDictionary()
+        self._loaded: WeakKeyDictionary[Layer, dict[str, LoadedFeatures]] = (
+            WeakKeyDictionary()
+        )
         self._users: set[int] = set()
-        self._seen: set[Layer] = set()
+        self._known_slides: set[Layer] = set()
         self.layers.slides_changed.connect(self._slides_changed)
         self._slides_changed()
 
     def enter(self, user: int) -> None:
-        """Count a widget in, by its ``id``."""
+        """Register a widget that was docked.
+
+        Parameters
+        ----------
+        user : int
+            The widget's ``id()``.
+        """
         self._users.add(user)
         self.entered.emit()
 
     def leave(self, user: int) -> None:
-        """Count a widget out."""
+        """Unregister a widget that was closed; the last one cancels the job."""
         self._users.discard(user)
         if not self._users:
             self.left.emit()
             self.jobs.close()
-            # At the very end Qt may have taken the timers away already.
+            # When the application ends, Qt may have deleted the timers already.
             with suppress(RuntimeError):
                 self.tissue.flush()
 
     def is_last(self, user: int) -> bool:
-        """Return whether all other widgets are closed."""
+        """Return whether no other widget is docked."""
         return self._users <= {user}
 
     @property
     def metadata(self) -> SlideMetadata | None:
-        """What is known of the present slide."""
+        """Metadata of the active slide; None if no slide is open."""
         return None if self.slide is None else SlideMetadata.of_layer(self.slide)
 
     def choose_slide(self, slide: Layer | None) -> None:
-        """Make a slide layer the one that is worked on."""
+        """Make a slide layer the active slide."""
         if slide is not self.slide:
-            self._choose(slide)
+            self._activate(slide)
             self.slide_changed.emit()
 
-    def state_mpp(self, mpp: float) -> None:
-        """Return the present slide the resolution that the user knows."""
+    def set_mpp(self, mpp: float) -> None:
+        """Set and remember the resolution of the active slide.
+
+        Parameters
+        ----------
+        mpp : float
+            Microns per level-0 pixel.
+        """
         if (slide := self.slide) is None or (opened := slide_of(slide)) is None:
             return
         self.disk.submit(
@@ -114,18 +154,18 @@ class Session:
             lambda _: None,
             self.report_error,
         )
-        self.layers.state_mpp(slide, mpp)
+        self.layers.set_mpp(slide, mpp)
         self.tissue.place(slide)
-        self.tissue.take_up(slide)
+        self.tissue.load_saved(slide)
 
     def use_patches(self, patches: GridConfig) -> None:
-        """Choose how patches are laid."""
+        """Set the options of patches for all widgets."""
         if patches != self.patches:
             self.patches = patches
             self.patches_changed.emit()
 
     def report_error(self, problem: str) -> None:
-        """Have the widgets say what went wrong."""
+        """Show an error message in all widgets."""
         self.problem = problem
         self.error_reported.emit()
 
@@ -135,9 +175,9 @@ class Session:
         Parameters
         ----------
         path : str
-            The file or folder.
+            File or folder of the slide.
         ended : callable
-            Called when that failed, after the reason was reported.
+            Called if opening failed, after the error was reported.
         """
         from napari_mcm.viewer.reader import read_slide
 
@@ -151,25 +191,25 @@ class Session:
 
         self.disk.submit(f"open {path}", lambda: read_slide(path), opened, failed)
 
-    def features(self, slot: str) -> Loaded | None:
-        """Return the features of a slot for the present slide."""
+    def features(self, slot: str) -> LoadedFeatures | None:
+        """Return the features of the active slide in a slot; None if there are none."""
         if self.slide is None:
             return None
         return self._loaded.get(self.slide, {}).get(slot)
 
     def run_features(
-        self, title: str, slot: str, make_job: Callable[[], Job[Loaded]]
+        self, title: str, slot: str, make_job: Callable[[], Job[LoadedFeatures]]
     ) -> None:
-        """Run a job that gives features, and put them in a slot of the present slide.
+        """Run a job that returns features, and put them in a slot of the active slide.
 
         Parameters
         ----------
         title : str
-            What the job is, for people.
+            Display name of the job.
         slot : str
-            Where its result goes.
+            One of :data:`~napari_mcm.viewer.app.features.SLOTS`.
         make_job : callable
-            Makes the job, in the worker's thread.
+            Returns the job; called in the worker thread.
         """
         slide = self.slide
         if slide is not None:
@@ -177,56 +217,66 @@ class Session:
                 title, make_job, lambda loaded: self._arrived(slide, slot, loaded)
             )
 
-    def _arrived(self, slide: Layer, slot: str, loaded: Loaded) -> None:
+    def _arrived(self, slide: Layer, slot: str, loaded: LoadedFeatures) -> None:
         self.set_features(slide, slot, loaded)
-        self.recent.keep_features(loaded.path)
+        self.recent.add_features(loaded.path)
         self.jobs.status.message = f"{loaded.describe()}, in {loaded.path}"
 
-    def set_features(self, slide: Layer, slot: str, loaded: Loaded) -> None:
-        """Put features in a slot."""
+    def set_features(self, slide: Layer, slot: str, loaded: LoadedFeatures) -> None:
+        """Put features in a slot of a slide.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        slot : str
+            One of :data:`~napari_mcm.viewer.app.features.SLOTS`.
+        loaded : LoadedFeatures
+            The features.
+        """
         self._loaded.setdefault(slide, {})[slot] = loaded
         if slide is self.slide:
             self.features_changed.emit(slot)
 
     def part(self, kind: Callable[[Session], T]) -> T:
-        """Return what a dock adds to the session; made when it is first asked for.
+        """Return a dock's extension of the session, and create it on first use.
 
         Parameters
         ----------
         kind : type
-            Made with the session, and kept as long as it lives.
+            Called with the session; the result lives as long as the session.
         """
         if kind not in self._parts:
             self._parts[kind] = kind(self)
         return self._parts[kind]
 
-    def _choose(self, slide: Layer | None) -> None:
+    def _activate(self, slide: Layer | None) -> None:
         self.slide = slide
         self.layers.show_bars_of(slide)
         self.slide_chosen.emit()
 
     def _slides_changed(self) -> None:
-        """Follow the layer list: a slide that was just opened is the one meant."""
+        """Follow the layer list: a slide that was just opened becomes the active one."""
         slides = self.layers.slides()
-        fresh = [slide for slide in slides if slide not in self._seen]
-        self._seen = set(slides)
-        wanted = (fresh or slides or [None])[-1]
-        if fresh or self.slide not in slides:
-            self._choose(wanted)
+        added = [slide for slide in slides if slide not in self._known_slides]
+        self._known_slides = set(slides)
+        newest = (added or slides or [None])[-1]
+        if added or self.slide not in slides:
+            self._activate(newest)
         self.slide_changed.emit()
-        for slide in fresh:
-            self.tissue.take_up(slide)
+        for slide in added:
+            self.tissue.load_saved(slide)
 
 
 _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
 
 
 def session_of(viewer: ViewerModel) -> Session:
-    """Return the session of a viewer; all its widgets share one."""
-    # Widgets are given a proxy that hands out a new wrapper at each access.
+    """Return the session of a viewer, which all its widgets share."""
+    # napari passes widgets a proxy of the viewer, which is another object each time.
     viewer = getattr(viewer, "__wrapped__", viewer)
     session = _sessions.get(id(viewer))
-    # An old viewer's number may have been given to a new one.
+    # Python may reuse the id of a viewer that was deleted.
     if session is None or session.viewer is not viewer:
         session = _sessions[id(viewer)] = Session(viewer)
     return session

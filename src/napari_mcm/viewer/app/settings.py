@@ -1,7 +1,7 @@
-"""The plugin's page in napari's preferences, read in one place.
+"""The plugin's page in napari's preferences.
 
-They are declared in the manifest (``contributions.configurations``), kept by napari in
-``napari-mcm.yaml`` beside its own settings, and hold from the next use on.
+The manifest declares the preferences (``contributions.configurations``). napari stores
+them in ``napari-mcm.yaml`` beside its own settings. Changes apply from the next use on.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preferences:
-    """What the user prefers.
+    """The preferences of the user.
 
     Attributes
     ----------
     device, precision : str
-        Where and in which number format encoders compute.
+        Device and number format of encoders.
     tile_cache_mib : int
-        Memory for decoded tiles of a slide.
+        Memory for decoded tiles per slide, in MiB.
     output_folder : Path or None
-        Where features and runs go; None for beside the slide.
+        Folder for features and runs; None for one beside the slide.
     colormap : str
-        Of similarity maps.
+        Colormap of similarity maps.
     """
 
     device: str = "auto"
@@ -41,7 +41,7 @@ class Preferences:
 
     @property
     def compute(self) -> ComputeConfig:
-        """Device and precision as tasks take them; the usual ones if they are none."""
+        """Device and precision as an engine option; defaults if they are invalid."""
         try:
             return ComputeConfig.model_validate(
                 {"device": self.device, "precision": self.precision}
@@ -52,23 +52,23 @@ class Preferences:
 
 
 def preferences() -> Preferences:
-    """Read what the user prefers now; the defaults where napari knows no plugin."""
+    """Return the current preferences; the defaults if the plugin is not registered."""
     from napari.settings import get_plugin_settings
 
     try:
-        kept: Any = get_plugin_settings(PLUGIN)
+        stored: Any = get_plugin_settings(PLUGIN)
     except KeyError:
         return Preferences()
-    folder = kept.slides.output_folder.strip()
+    folder = stored.slides.output_folder.strip()
     return Preferences(
-        str(kept.computing.device),
-        str(_word(kept.computing.precision)),
-        int(kept.slides.tile_cache_mib),
+        str(stored.computing.device),
+        str(_plain(stored.computing.precision)),
+        int(stored.slides.tile_cache_mib),
         Path(folder).expanduser() if folder else None,
-        str(_word(kept.maps.colormap)),
+        str(_plain(stored.maps.colormap)),
     )
 
 
-def _word(value: Any) -> Any:
-    """Return a choice itself, which napari may hand over as a member of an enum."""
+def _plain(value: Any) -> Any:
+    """Return the value of a choice, which napari may wrap in an enum member."""
     return getattr(value, "value", value)

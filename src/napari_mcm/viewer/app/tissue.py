@@ -1,4 +1,4 @@
-"""The tissue of the open slides: found, drawn on, saved, and taken up again."""
+"""Tissue masks of the open slides: show, edit, save and reload them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_mcm.core.tissue import TissueMask, read_mask, write_mask
 from napari_mcm.viewer.app.background import Background
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.layers.metadata import CORNER, place, slide_of
-from napari_mcm.viewer.layers.overlays import add_tissue, redraw_tissue, warm_up
+from napari_mcm.viewer.layers.overlays import add_tissue, prepare_labels, redraw_tissue
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
@@ -25,25 +25,26 @@ if TYPE_CHECKING:
     from napari_mcm.core.slides import Slide
     from napari_mcm.viewer.layers.stack import LayerStack
 
-LOOK_MS = 100
+CHECK_MS = 100
+"""Delay after the last brush stroke until edits are read, in milliseconds."""
 SAVE_MS = 1500
-"""So long after the last stroke a drawn mask is looked at, and saved."""
+"""Delay after the last edit until the mask is saved, in milliseconds."""
 
 
 @dataclass(eq=False)
-class Drawing:
-    """The tissue mask of one slide.
+class EditableMask:
+    """The tissue mask of one slide, as a layer that the user can paint on.
 
     Attributes
     ----------
     layer : Labels
-        Where it is painted on.
+        Layer of the mask.
     mask : TissueMask
-        What the layer showed when it was last looked at.
+        Content of the layer when it was last read.
     drawn : bool
-        Whether a person edited it; False for a mask as it was found.
+        Whether the user drew or edited it; False if it was found automatically.
     note : str
-        Where it came from, or is kept, for people.
+        Where it comes from or is saved, as text for the user.
     """
 
     layer: Labels
@@ -53,26 +54,26 @@ class Drawing:
 
 
 class TissueController:
-    """Masks of all slides in one viewer.
+    """The tissue masks of all slides in one viewer.
 
-    A mask that was drawn on is written beside its slide shortly after each stroke, and
-    taken up again with the slide.
+    A mask that the user edits is saved beside its slide shortly after each stroke, and
+    shown again when the slide is opened again.
 
     Parameters
     ----------
     layers : LayerStack
-        Those of the viewer.
+        Layers of the viewer.
     disk : Background
-        The thread that reads and writes files.
+        Thread that reads and writes files.
     report_error : callable
-        Told one line when a mask cannot be read or written.
+        Called with a one-line message if a mask cannot be read or written.
 
     Attributes
     ----------
     changed : Signal
-        A mask, or what is known of it, is another one.
+        Emitted when a mask or its note changed.
     painting_changed : Signal
-        A click may now paint on a mask, or no longer.
+        Emitted when a click may start or stop painting on a mask.
     """
 
     changed = Signal()
@@ -82,32 +83,42 @@ class TissueController:
         self, layers: LayerStack, disk: Background, report_error: Callable[[str], None]
     ) -> None:
         self._layers, self._disk, self._show_error = layers, disk, report_error
-        self._drawings: WeakKeyDictionary[Layer, Drawing] = WeakKeyDictionary()
-        self._unsaved: WeakKeyDictionary[Layer, Drawing] = WeakKeyDictionary()
-        self._look_soon = _timer(LOOK_MS, self._look)
-        self._save_soon = _timer(SAVE_MS, self.flush)
+        self._masks: WeakKeyDictionary[Layer, EditableMask] = WeakKeyDictionary()
+        self._unsaved: WeakKeyDictionary[Layer, EditableMask] = WeakKeyDictionary()
+        self._check_timer = _timer(CHECK_MS, self._read_edits)
+        self._save_timer = _timer(SAVE_MS, self.flush)
         layers.viewer.layers.events.removed.connect(self._removed)
-        layers.viewer.layers.selection.events.active.connect(self._picked)
+        layers.viewer.layers.selection.events.active.connect(self._mode_changed)
 
-    def drawing(self, slide: Layer | None) -> Drawing | None:
-        """Return the mask of a slide; None where there is none."""
-        return None if slide is None else self._drawings.get(slide)
+    def mask_of(self, slide: Layer | None) -> EditableMask | None:
+        """Return the mask of a slide; None if it has none."""
+        return None if slide is None else self._masks.get(slide)
 
     def drawn_mask(self, slide: Layer | None) -> TissueMask | None:
-        """Return what a person drew on a slide, as it is now; None where nobody did."""
-        self._look()
-        drawing = self.drawing(slide)
-        return drawing.mask if drawing is not None and drawing.drawn else None
+        """Return the mask that the user drew on a slide; None if it is not drawn."""
+        self._read_edits()
+        editable = self.mask_of(slide)
+        return editable.mask if editable is not None and editable.drawn else None
 
     def paints_on(self, slide: Layer | None) -> bool:
-        """Return whether a click would paint on a slide's mask."""
-        drawing, active = self.drawing(slide), self._layers.active
-        if drawing is None or active is not drawing.layer:
+        """Return whether a click on the canvas paints on the mask of a slide."""
+        editable, active = self.mask_of(slide), self._layers.active
+        if editable is None or active is not editable.layer:
             return False
-        return str(drawing.layer.mode) != "pan_zoom"
+        return str(editable.layer.mode) != "pan_zoom"
 
     def show_found(self, layer: Layer, mask: TissueMask) -> None:
-        """Show a mask that was searched for; on a slide closed meanwhile, nothing."""
+        """Show a mask that was found automatically.
+
+        A drawing of the user that was saved earlier is renamed, not overwritten.
+
+        Parameters
+        ----------
+        layer : Layer
+            Layer of the slide; nothing happens if it was closed meanwhile.
+        mask : TissueMask
+            The mask.
+        """
         slide = slide_of(layer)
         if slide is None or layer not in self._layers:
             return
@@ -115,41 +126,57 @@ class TissueController:
         self._show(layer, mask, drawn=False, note="as found")
         path = drawn_mask_path(slide)
         self._disk.submit(
-            f"read {path}", lambda: _put_aside(path), self._was_aside(layer), _say
+            f"read {path}", lambda: _set_aside(path), self._note_earlier(layer), _ignore
         )
 
     def place(self, slide: Layer) -> None:
-        """Put a mask where its slide lies, after the slide's resolution changed."""
-        if (drawing := self.drawing(slide)) is not None:
-            place(drawing.layer, slide, CORNER, drawing.mask.downsample)
+        """Align the mask with its slide after the slide's resolution changed."""
+        if (editable := self.mask_of(slide)) is not None:
+            place(editable.layer, slide, CORNER, editable.mask.downsample)
 
     def load(self, layer: Layer, path: Path) -> None:
-        """Read a mask from a file, show it, and keep it as drawn."""
+        """Load a mask from a file, and treat it like one that the user drew.
+
+        Parameters
+        ----------
+        layer : Layer
+            Layer of the slide.
+        path : Path
+            GeoJSON, or an image of the whole slide.
+        """
         self._read(layer, path, f"loaded from {path.name}", own=False)
 
-    def take_up(self, layer: Layer) -> None:
-        """Show the mask that was drawn on a slide earlier, where there is one."""
+    def load_saved(self, layer: Layer) -> None:
+        """Show the mask that the user drew on a slide earlier, if there is one."""
         slide = slide_of(layer)
         known = slide is not None and slide.stated_mpp is not None
-        if slide is not None and known and layer not in self._drawings:
+        if slide is not None and known and layer not in self._masks:
             path = drawn_mask_path(slide)
             self._read(layer, path, f"drawn mask found: {path}", own=True)
 
     def save(self, layer: Layer, path: Path) -> None:
-        """Write a slide's mask to a file of the user's choice."""
-        slide, drawing = slide_of(layer), self.drawing(layer)
-        if slide is not None and drawing is not None:
-            self._look()
-            self._write(f"copy {path}", slide, drawing, path)
+        """Write the mask of a slide to a file.
+
+        Parameters
+        ----------
+        layer : Layer
+            Layer of the slide.
+        path : Path
+            ``.geojson`` or ``.png``.
+        """
+        slide, editable = slide_of(layer), self.mask_of(layer)
+        if slide is not None and editable is not None:
+            self._read_edits()
+            self._write(f"copy {path}", slide, editable, path)
 
     def flush(self) -> None:
-        """Hand what was drawn to the disk's thread, without waiting for more."""
-        self._look()
-        self._save_soon.stop()
-        for layer, drawing in list(self._unsaved.items()):
+        """Save unsaved edits now instead of after the delay; writing is in a thread."""
+        self._read_edits()
+        self._save_timer.stop()
+        for layer, editable in list(self._unsaved.items()):
             if (slide := slide_of(layer)) is not None:
                 path = drawn_mask_path(slide)
-                self._write(f"save {path}", slide, drawing, path)
+                self._write(f"save {path}", slide, editable, path)
         self._unsaved.clear()
 
     def _read(self, layer: Layer, path: Path, note: str, own: bool) -> None:
@@ -159,24 +186,26 @@ class TissueController:
         def read() -> TissueMask | None:
             if own and not path.exists():
                 return None
-            warm_up()
+            prepare_labels()
             return read_mask(path, slide)
 
         def show(mask: TissueMask | None) -> None:
             if mask is not None and layer in self._layers:
                 self._show(layer, mask, drawn=True, note=note)
                 if not own:
-                    self._keep(layer)
+                    self._save_later(layer)
 
         self._disk.submit(
             f"read {drawn_mask_path(slide)}", read, show, self._show_error
         )
 
-    def _write(self, key: str, slide: Slide, drawing: Drawing, path: Path) -> None:
-        mask = drawing.mask
+    def _write(
+        self, key: str, slide: Slide, editable: EditableMask, path: Path
+    ) -> None:
+        mask = editable.mask
 
         def saved(_: object) -> None:
-            drawing.note = f"saved in {path}"
+            editable.note = f"saved in {path}"
             self.changed.emit()
 
         self._disk.submit(
@@ -184,70 +213,73 @@ class TissueController:
         )
 
     def _show(self, slide: Layer, mask: TissueMask, drawn: bool, note: str) -> None:
-        drawing = self._drawings.get(slide)
-        if drawing is None:
+        editable = self._masks.get(slide)
+        if editable is None:
             layer = add_tissue(self._layers, slide, mask)
-            # Strokes and fills; whole pictures; undo and redo tell only of a redraw.
+            # Three events, because each covers other edits: strokes and fills, new data,
+            # and undo or redo, which only redraw.
             for event in (layer.events.paint, layer.events.data, layer.events.set_data):
-                event.connect(self._touched)
-            layer.events.mode.connect(self._picked)
-            self._drawings[slide] = Drawing(layer, mask, drawn, note)
+                event.connect(self._painted)
+            layer.events.mode.connect(self._mode_changed)
+            self._masks[slide] = EditableMask(layer, mask, drawn, note)
         else:
-            drawing.mask, drawing.drawn, drawing.note = mask, drawn, note
-            redraw_tissue(slide, drawing.layer, mask)
+            editable.mask, editable.drawn, editable.note = mask, drawn, note
+            redraw_tissue(slide, editable.layer, mask)
         self.changed.emit()
 
-    def _picked(self, _event: Any) -> None:
+    def _mode_changed(self, _event: Any) -> None:
         self.painting_changed.emit()
 
-    def _touched(self, _event: Any) -> None:
-        self._look_soon.start()
+    def _painted(self, _event: Any) -> None:
+        self._check_timer.start()
 
-    def _look(self) -> None:
-        """See whether a mask was drawn on since the last time."""
-        self._look_soon.stop()
-        for slide, drawing in list(self._drawings.items()):
-            now = np.asarray(drawing.layer.data) != 0
-            if np.array_equal(now, drawing.mask.mask):
+    def _read_edits(self) -> None:
+        """Read the layers, and mark masks that changed as drawn and unsaved."""
+        self._check_timer.stop()
+        for slide, editable in list(self._masks.items()):
+            now = np.asarray(editable.layer.data) != 0
+            if np.array_equal(now, editable.mask.mask):
                 continue
-            drawing.mask = TissueMask(now, drawing.mask.downsample, "drawn")
-            drawing.drawn, drawing.note = True, "edited"
-            self._keep(slide)
+            editable.mask = TissueMask(now, editable.mask.downsample, "drawn")
+            editable.drawn, editable.note = True, "edited"
+            self._save_later(slide)
             self.changed.emit()
 
-    def _keep(self, slide: Layer) -> None:
-        self._unsaved[slide] = self._drawings[slide]
-        self._save_soon.start()
+    def _save_later(self, slide: Layer) -> None:
+        self._unsaved[slide] = self._masks[slide]
+        self._save_timer.start()
 
     def _removed(self, event: Any) -> None:
-        """Let go of a mask whose layer was deleted; its file stays."""
-        gone = event.value
-        for slide, drawing in list(self._drawings.items()):
-            if gone in (slide, drawing.layer):
+        """Forget a mask whose layer or slide was deleted; its file stays."""
+        removed = event.value
+        for slide, editable in list(self._masks.items()):
+            if removed in (slide, editable.layer):
                 self.flush()
-                del self._drawings[slide]
+                del self._masks[slide]
                 self.changed.emit()
 
-    def _was_aside(self, layer: Layer) -> Callable[[Path | None], None]:
-        def tell(kept: Path | None) -> None:
-            drawing = self.drawing(layer)
-            if kept is not None and drawing is not None and not drawing.drawn:
-                drawing.note = f"as found; the earlier drawing is kept in {kept}"
+    def _note_earlier(self, layer: Layer) -> Callable[[Path | None], None]:
+        """Return a callback that mentions the renamed earlier drawing in the note."""
+
+        def mention(earlier: Path | None) -> None:
+            editable = self.mask_of(layer)
+            if earlier is not None and editable is not None and not editable.drawn:
+                editable.note = f"as found; the earlier drawing is saved in {earlier}"
                 self.changed.emit()
 
-        return tell
+        return mention
 
 
-def _put_aside(path: Path) -> Path | None:
-    """Keep an older drawing under another name, out of the way of a new one."""
-    kept = path.with_name(f"{path.stem}.before.geojson")
+def _set_aside(path: Path) -> Path | None:
+    """Rename the file of an earlier drawing; return its new path, None without one."""
+    earlier = path.with_name(f"{path.stem}.before.geojson")
     with suppress(FileNotFoundError):
-        return path.replace(kept)
+        return path.replace(earlier)
     return None
 
 
-def _say(_line: str) -> None:
-    """Leave out that nothing could be put aside: the next save tells what is wrong."""
+def _ignore(_problem: str) -> None:
+    """Ignore that a file could not be renamed: the next save reports the cause."""
 
 
 def _timer(interval: int, call: Callable[[], None]) -> QTimer:

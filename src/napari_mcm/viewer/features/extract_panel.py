@@ -1,4 +1,4 @@
-"""What is extracted of which slides, and the button that starts it."""
+"""The box that starts a feature extraction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_mcm.viewer.app.commands import extract_command
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.features.files_panel import FeatureFilesPanel
-from napari_mcm.viewer.features.jobs import Extracted, extract_run
+from napari_mcm.viewer.features.jobs import ExtractionOutcome, extract_run
 from napari_mcm.viewer.qt.collapsible_forms import CollapsibleForms
 from napari_mcm.viewer.qt.command_panel import CommandPanel
 from napari_mcm.viewer.qt.encoder_field import EncoderField
@@ -39,14 +39,14 @@ _EXTRACT = (
 
 
 class ExtractPanel(QGroupBox):
-    """A form for an extraction.
+    """The box with the options of a feature extraction and its start button.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     files : FeatureFilesPanel
-        Which says where features of the shown slide go.
+        Has the slot for the features of the active slide.
     """
 
     def __init__(self, session: Session, files: FeatureFilesPanel) -> None:
@@ -68,7 +68,7 @@ class ExtractPanel(QGroupBox):
         connect(session.jobs.status.events.state, self.refresh)
         connect(session.recent.changed, self._offer)
         self._offer()
-        session.recent.look()
+        session.recent.reload()
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -84,16 +84,16 @@ class ExtractPanel(QGroupBox):
             column.addWidget(part)
 
     def refresh(self) -> None:
-        """Show whether the button can be used."""
+        """Enable the button if it can be used."""
         set_enabled_with_reason(self.extract, _EXTRACT, self._reason())
 
     def config(self) -> ExtractConfig:
-        """Give what the form says.
+        """Return the options in the form.
 
         Raises
         ------
         ValueError
-            With one line that names what is missing or wrong.
+            If an option is missing or invalid; the message is one line.
         """
         chosen = self.slides.chosen()
         if not (encoder := self.encoder.spec):
@@ -120,11 +120,11 @@ class ExtractPanel(QGroupBox):
         return make_config(ExtractConfig, values, MORE)
 
     def as_command(self) -> Command:
-        """Give what the button would do, for the command line."""
+        """Return the command that does the same as the button."""
         return extract_command(self.config())
 
     def start(self) -> None:
-        """Extract in the background."""
+        """Start the extraction in the background."""
         session, slide, metadata = (
             self._session,
             self._session.slide,
@@ -139,7 +139,7 @@ class ExtractPanel(QGroupBox):
         (encoder,), slot = config.encoder, self._files.slot
         label = encoder_label(encoder)
 
-        def take(done: Extracted) -> None:
+        def take(done: ExtractionOutcome) -> None:
             if done.loaded is not None and slide is not None:
                 session.set_features(slide, slot, done.loaded)
             for file in done.result.files[-1:]:
@@ -153,7 +153,7 @@ class ExtractPanel(QGroupBox):
         )
 
     def _offer(self) -> None:
-        """Offer the encoders that were fine-tuned last."""
+        """Offer the latest fine-tuned encoders."""
         self.encoder.offer_runs(self._session.recent.runs)
 
     def _out(self, encoder: str) -> Path:

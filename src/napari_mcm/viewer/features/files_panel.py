@@ -1,4 +1,4 @@
-"""Which features the shown slide has, and files of them to open."""
+"""The box that lists the features of the active slide and opens feature files."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QLabel
 
-from napari_mcm.viewer.app.features import SLOTS, Loaded, load_features
+from napari_mcm.viewer.app.features import SLOTS, LoadedFeatures, load_features
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, LoadButton
 from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 
 NAMES = ("First encoder", "Second encoder", "Third encoder")
+"""Display names of the session's slots for features."""
 
 
 class FeatureFilesPanel(QGroupBox):
-    """Features of the shown slide, by their place in the *Similarity* widget.
+    """The box with the features of the active slide, by their slots.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     def __init__(self, session: Session) -> None:
@@ -48,23 +49,23 @@ class FeatureFilesPanel(QGroupBox):
         connect(session.jobs.status.events.state, self.refresh)
         connect(session.recent.changed, self._offer)
         self._offer()
-        session.recent.look()
+        session.recent.reload()
         self.refresh()
 
     @property
     def slot(self) -> str:
-        """The session's slot that features are put into."""
+        """The slot of the session for the features that are computed or opened next."""
         return SLOTS[self.place.currentIndex()]
 
     def open_file(self, path: Path) -> None:
-        """Load a feature file for the shown slide in the background."""
+        """Load a feature file of the active slide in the background."""
         session, slide = self._session, self._session.slide
         metadata = session.metadata
         if metadata is None or slide is None or session.jobs.status.busy:
             return
         slot, pixels, mpp = self.slot, Path(metadata.path), metadata.mpp_override
 
-        def take(loaded: Loaded) -> None:
+        def take(loaded: LoadedFeatures) -> None:
             session.set_features(slide, slot, loaded)
             session.jobs.status.message = f"{loaded.describe()}, in {loaded.path}"
             self.remember(loaded.path)
@@ -73,11 +74,11 @@ class FeatureFilesPanel(QGroupBox):
         session.jobs.start(title, lambda: load_features(path, pixels, mpp), take)
 
     def remember(self, path: Path) -> None:
-        """Keep a file for next time."""
-        self._session.recent.keep_features(path)
+        """Add a feature file to the recent ones."""
+        self._session.recent.add_features(path)
 
     def refresh(self) -> None:
-        """Show what the slide has, and whether a file can be opened."""
+        """Show the features of the slide, and enable the button if it can be used."""
         session = self._session
         reason = ""
         if session.metadata is None:
@@ -85,16 +86,16 @@ class FeatureFilesPanel(QGroupBox):
         elif session.jobs.status.busy:
             reason = "another job is running"
         set_enabled_with_reason(self.load, LOAD_TIP, reason)
-        found = {slot: session.features(slot) for slot in SLOTS}
+        features = {slot: session.features(slot) for slot in SLOTS}
         for slot, name in zip(SLOTS, NAMES, strict=True):
-            loaded, line = found[slot], self.lines[slot]
+            loaded, line = features[slot], self.lines[slot]
             line.setVisible(loaded is not None)
             if loaded is not None:
                 line.setText(f"{name}: {loaded.label}, {loaded.describe()}.")
                 line.setToolTip(str(loaded.path))
-        self.none.setVisible(not any(found.values()))
+        self.none.setVisible(not any(features.values()))
         self.none.setText(
-            "None yet. With features, click on the slide: see Similarity."
+            "None yet. With features, click on the slide to see similar patches."
         )
 
     def _offer(self) -> None:

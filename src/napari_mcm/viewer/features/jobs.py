@@ -1,4 +1,4 @@
-"""The extraction that the *Features* widget starts: of one slide, or of many."""
+"""The job of the *Features* widget: extract features of one or many slides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_mcm.core.runtime.jobs import Job, format_seconds
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.commands import reserve_gui_core
-from napari_mcm.viewer.app.features import Loaded, load_features
+from napari_mcm.viewer.app.features import LoadedFeatures, load_features
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
 from napari_mcm.viewer.training.imports import import_modules
 
@@ -25,22 +25,22 @@ _ENDING = ".features.zarr"
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """What came of an extraction.
+class ExtractionOutcome:
+    """The outcome of an extraction.
 
     Attributes
     ----------
     result : ExtractResult
-        Files, and what failed.
-    loaded : Loaded or None
-        Features of the slide that is shown, where it was among them.
+        Feature files, and slides that failed.
+    loaded : LoadedFeatures or None
+        Features of the active slide, if it was one of the slides.
     """
 
     result: ExtractResult
-    loaded: Loaded | None
+    loaded: LoadedFeatures | None
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Return a summary in one line."""
         result = self.result
         slides = "1 slide" if result.slides == 1 else f"{result.slides:,} slides"
         parts = [f"{slides}, {result.patches:,} patches"]
@@ -55,42 +55,42 @@ class Extracted:
 
 def extract_run(
     config: ExtractConfig, present: Path | None, label: str, ready: Callable[[], None]
-) -> Job[Extracted]:
-    """Extract features of slides, or of those in folders.
+) -> Job[ExtractionOutcome]:
+    """Extract features of slides, and load those of the active slide.
 
     Parameters
     ----------
     config : ExtractConfig
-        All options.
+        Options of the extraction.
     present : Path or None
-        The slide that is shown; its features are loaded.
+        The active slide; None if no slide is open.
     label : str
-        The encoder, for people.
+        Display name of the encoder.
     ready : callable
-        Waits until masks that were drawn are written.
+        Blocks until drawn masks are saved.
 
     Raises
     ------
     FeatureError
-        If nothing came of it.
+        If no slide succeeded.
     """
     from napari_mcm.core.slides.find import find_slides
 
     module = yield from import_modules(_EXTRACTING)
     yield from run_in_thread("Saving the mask", ready)
     slides = yield from run_in_thread("Looking for slides", find_slides, config.slides)
-    asked = reserve_gui_core(config.model_copy(update={"slides": slides}))
+    run_config = reserve_gui_core(config.model_copy(update={"slides": slides}))
     result: ExtractResult
-    with explain_out_of_memory(PATCHES, asked, config.out):
-        result = yield from module.extract_slides(asked)
+    with explain_out_of_memory(PATCHES, run_config, config.out):
+        result = yield from module.extract_slides(run_config)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
     loaded = None
     if present is not None and present in slides:
-        wanted = slide_name(present) + _ENDING
+        name = slide_name(present) + _ENDING
         for file in result.files:
-            if file.name == wanted:
+            if file.name == name:
                 mpp = config.read.mpp_override
                 stated = mpp if isinstance(mpp, float) else None
                 loaded = yield from load_features(file, present, stated, label)
-    return Extracted(result, loaded)
+    return ExtractionOutcome(result, loaded)

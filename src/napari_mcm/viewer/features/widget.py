@@ -1,4 +1,4 @@
-"""The dock widget *Features*: encode the open slide, or a folder of them."""
+"""The dock widget *Features*."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class FeaturesWidget(DockedWidget):
-    """Extracts features in the background, and opens those that are there.
+    """Extracts features of slides in the background, and opens feature files.
 
     Parameters
     ----------
     napari_viewer : napari.Viewer
-        The viewer that it is docked in.
+        The viewer that the widget is docked in.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:

@@ -1,1 +1,1 @@
-"""The only code that changes the layers of a viewer."""
+"""The layers of the plugin: the only package that changes the viewer's layers."""

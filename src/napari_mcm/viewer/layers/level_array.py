@@ -1,9 +1,9 @@
-"""A level of a slide as an array that napari cuts its view out of.
+"""A pyramid level of a slide as a lazy array from which napari reads the current view.
 
-Dask would do the same, but plans each view over a graph of all the level's chunks,
-which takes longer than to decode the tiles in sight. Here tiles are decoded in several
-threads, and those around the view ahead of the next pan; all go through the slide's own
-cache.
+Dask arrays would work, too, but Dask plans each view over a graph of all chunks of the
+level, which takes longer than decoding the visible tiles. Here several threads decode
+tiles, first the visible ones and then those around the view, ahead of the next pan. All
+tiles go through the slide's cache.
 """
 
 from __future__ import annotations
@@ -25,27 +25,35 @@ from napari_mcm.core.slides.tiles import Pixels
 _log = logging.getLogger(__name__)
 
 CHUNK = 256
-"""Views are widened to multiples of this many pixels: shorter pans read nothing."""
+"""Side in pixels of the chunks that views are extended to: short pans read nothing."""
 MARGIN = 512
-"""So far around the view tiles are decoded ahead."""
+"""Width in pixels of the border around the view whose tiles are decoded ahead."""
 MOST_AHEAD = 256
-"""Tiles that are decoded ahead at most."""
+"""Largest number of tiles to decode ahead."""
 
 Tile = tuple[int, int]
+"""Row and column of a tile."""
 
 
 class LevelArray:
-    """One level of an open slide: the little of an array that napari asks for.
+    """One level of an open slide, with the part of the array interface that napari uses.
 
-    Slices and whole numbers index it, and give NumPy arrays. A tile that is damaged
-    shows grey, with a warning in the log.
+    Indexing with slices and integers returns NumPy arrays of uint8. A damaged tile is
+    grey, with a warning in the log.
 
     Parameters
     ----------
     slide : Slide
-        Open.
+        An open slide.
     level : int
         Index of the level.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Height, width and 3 channels.
+    chunks : tuple of int
+        Shape of a chunk, which napari extends views to.
     """
 
     dtype = np.dtype(np.uint8)
@@ -56,12 +64,12 @@ class LevelArray:
         width, height = slide.levels[level].size
         self.shape = (height, width, 3)
         self.chunks = (CHUNK, CHUNK, 3)
-        self._told: set[object] = set()
-        self._ahead: list[Future[None]] = []
+        self._reported: set[object] = set()
+        self._prefetches: list[Future[None]] = []
 
     @property
     def size(self) -> int:
-        """How many values it has."""
+        """Number of values."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -74,27 +82,27 @@ class LevelArray:
         parts, drop = _parts(key, self.shape)
         spans = [range(n)[part] for part, n in zip(parts, self.shape, strict=True)]
         (top, bottom), (left, right) = _ends(spans[0]), _ends(spans[1])
-        for future in self._ahead:
-            future.cancel()
+        for prefetch in self._prefetches:
+            prefetch.cancel()
         tiles = self._tiles(left, top, right, bottom)
         if len(tiles) > 1:
             list(_threads().map(self._decode, tiles))
         pixels = self._slide.read_level(
-            self._level, left, top, right - left, bottom - top, on_damage=self._tell
+            self._level, left, top, right - left, bottom - top, on_damage=self._warn
         )
-        self._look_ahead(left, top, right, bottom, set(tiles))
+        self._prefetch(left, top, right, bottom, set(tiles))
         steps = slice(None, None, spans[0].step), slice(None, None, spans[1].step)
         return pixels[(*steps, parts[2])][drop]
 
-    def _look_ahead(
+    def _prefetch(
         self, left: int, top: int, right: int, bottom: int, seen: set[Tile]
     ) -> None:
-        """Decode what lies around a view, in case it is panned."""
+        """Start to decode the tiles around a view, which the next pan may need."""
         around = self._tiles(
             left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN
         )
         fresh = [tile for tile in around if tile not in seen][:MOST_AHEAD]
-        self._ahead = [_threads().submit(self._decode, tile) for tile in fresh]
+        self._prefetches = [_threads().submit(self._decode, tile) for tile in fresh]
 
     def _tiles(self, left: int, top: int, right: int, bottom: int) -> list[Tile]:
         """List the tiles under a rectangle, which may reach beyond the level."""
@@ -105,14 +113,14 @@ class LevelArray:
         return [(row, column) for row in rows for column in columns]
 
     def _decode(self, tile: Tile) -> None:
-        # The read that follows tells of what is damaged.
+        # Damage is reported by the read that follows.
         with suppress(TileError):
             self._slide.levels[self._level].source.decode(*tile)
 
-    def _tell(self, error: TileError) -> None:
-        # A log that hears of each broken tile once a pan would hold little else.
-        if error.where not in self._told:
-            self._told.add(error.where)
+    def _warn(self, error: TileError) -> None:
+        # Once per tile: each pan over it would log it again.
+        if error.where not in self._reported:
+            self._reported.add(error.where)
             _log.warning("%s", error)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -121,36 +129,37 @@ class LevelArray:
 
 @lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
-    """Return the threads that decode tiles for all views."""
+    """Return the pool of threads that decode the tiles of all slides."""
     return ThreadPoolExecutor(
         min(os.cpu_count() or 1, 8), thread_name_prefix="napari-mcm-tiles"
     )
 
 
 def _parts(key: Any, shape: tuple[int, ...]) -> tuple[list[slice], tuple[Any, ...]]:
-    """Turn an index into a slice an axis, and what then takes single places out."""
-    asked = list(key if isinstance(key, tuple) else (key,))
-    if Ellipsis in asked:
-        at = asked.index(Ellipsis)
-        asked[at : at + 1] = [slice(None)] * (len(shape) - len(asked) + 1)
-    asked += [slice(None)] * (len(shape) - len(asked))
-    drop = tuple(slice(None) if isinstance(part, slice) else 0 for part in asked)
-    return _slices(asked, shape), drop
+    """Turn an index into one slice per axis, and an index that drops integer axes."""
+    index = list(key if isinstance(key, tuple) else (key,))
+    if Ellipsis in index:
+        at = index.index(Ellipsis)
+        index[at : at + 1] = [slice(None)] * (len(shape) - len(index) + 1)
+    index += [slice(None)] * (len(shape) - len(index))
+    drop = tuple(slice(None) if isinstance(part, slice) else 0 for part in index)
+    return _slices(index, shape), drop
 
 
-def _slices(asked: list[Any], shape: tuple[int, ...]) -> list[slice]:
+def _slices(index: list[Any], shape: tuple[int, ...]) -> list[slice]:
     slices = []
-    for part, length in zip(asked, shape, strict=True):
+    for part, length in zip(index, shape, strict=True):
         if isinstance(part, slice):
             slices.append(part)
             continue
-        place = range(length)[part]
-        slices.append(slice(place, place + 1))
+        # range resolves negative integers and raises IndexError beyond the end.
+        position = range(length)[part]
+        slices.append(slice(position, position + 1))
     return slices
 
 
 def _ends(span: range) -> tuple[int, int]:
-    """Return the least and one beyond the greatest of a span."""
+    """Return the smallest number of a range, and its largest one plus 1."""
     if not span:
         return 0, 0
     return min(span[0], span[-1]), max(span[0], span[-1]) + 1

@@ -1,4 +1,4 @@
-"""Slides, the maps and pictures over them, and the marks: all layers of the plugin."""
+"""All layers of the plugin: slides, heatmaps, overlays and markers."""
 
 from __future__ import annotations
 
@@ -34,27 +34,29 @@ if TYPE_CHECKING:
 __all__ = ["MARKER", "TOP_PATCH", "LayerManager", "Overlay"]
 
 OPACITY = 0.6
+"""Initial opacity of heatmaps."""
 RANGE = (-1.0, 1.0)
-"""What limits can be chosen from by hand: all that a cosine can be."""
+"""Range of the slider of contrast limits: all values that a cosine can have."""
 COLOUR_BAR_PX = (20, 200)
+"""Width and height of colour bars on the screen, in pixels."""
 UNDER_MAPS = ("tissue", "grid", "overlay")
-"""What a map goes over, where it lies on the slide when the map is made."""
+"""Kinds of layers that a new heatmap is placed above."""
 
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """A small picture over a slide, in two colours or its own; NaN is transparent.
+    """A small image over a slide, in two colours or RGB; NaN is transparent.
 
     Attributes
     ----------
     name : str
-        Of a new layer.
+        Name of a new layer.
     raster : ndarray of float32, or of uint8, shape (height, width, 3)
-        Values from 0 to 1, or a picture.
+        Values from 0 to 1, or an RGB image.
     origin, step : tuple of float
-        Upper left corner (x, y), and a pixel's width and height, in level-0 pixels.
-    colours : tuple of tuple of float
-        RGBA of 0 and of 1; none of a picture.
+        Upper left corner (x, y), and width and height of a pixel, in level-0 pixels.
+    colours : tuple of tuple of float, or None
+        RGBA of the values 0 and 1; None for an RGB image.
     """
 
     name: str
@@ -65,15 +67,22 @@ class Overlay:
 
 
 class LayerManager(LayerStack):
-    """Adds, updates and finds the plugin's layers of one viewer.
+    """Adds, updates and finds the layers of the plugin in one viewer.
 
-    Layers are identified by object, not by name: renamed ones keep their place, and those
-    that the user deleted are made again when there is something to show.
+    Layers are identified by object, not by name: users may rename them. Layers that the
+    user deleted are created again when there is something to show.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer.
 
     Attributes
     ----------
-    slides_changed, changed : Signal
-        There are other slides, or other layers of any kind.
+    slides_changed : Signal
+        Emitted when a slide was added, removed or renamed.
+    changed : Signal
+        Emitted when any layer was added or removed.
     """
 
     slides_changed = Signal()
@@ -83,7 +92,7 @@ class LayerManager(LayerStack):
         super().__init__(viewer)
         self._maps: dict[tuple[int, str], Image] = {}
         self._overlays: dict[str, Image] = {}
-        self._barless: WeakSet[Image] = WeakSet()
+        self._hidden_bars: WeakSet[Image] = WeakSet()
         self._markers, self._top = Markers(self), Markers(self, TOP_PATCH)
         layers = viewer.layers.events
         layers.inserted.connect(self._added)
@@ -96,7 +105,7 @@ class LayerManager(LayerStack):
         return [layer for layer in self.viewer.layers if SlideMetadata.of_layer(layer)]
 
     def pictures(self) -> list[Layer]:
-        """Return slides and other layers of coloured pixels, but for the plugin's own."""
+        """Return slides and RGB layers that the plugin did not make, from the bottom up."""
         return [
             layer
             for layer in self.viewer.layers
@@ -105,7 +114,7 @@ class LayerManager(LayerStack):
         ]
 
     def annotations(self) -> list[Layer]:
-        """Return layers of boxes and points that are not the plugin's own."""
+        """Return shapes and points layers that the plugin did not make."""
         return [
             layer
             for layer in self.viewer.layers
@@ -113,14 +122,28 @@ class LayerManager(LayerStack):
         ]
 
     def add_slide(self, read: list[LayerData]) -> None:
-        """Add what the reader made of a slide, and have it looked at."""
+        """Add a slide as a layer and select it.
+
+        Parameters
+        ----------
+        read : list of LayerData
+            Return value of :func:`napari_mcm.viewer.reader.read_slide`.
+        """
         from napari.layers import Layer
 
         for data in read:
             self.activate(self.add(Layer.create(*data)))
 
-    def state_mpp(self, slide: Layer, mpp: float) -> None:
-        """Return a slide that states no resolution the one that the user knows."""
+    def set_mpp(self, slide: Layer, mpp: float) -> None:
+        """Set the resolution of a slide whose file states none.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        mpp : float
+            Microns per level-0 pixel.
+        """
         opened = slide_of(slide)
         assert opened is not None
         slide.metadata = {**slide.metadata, **metadata_of(with_mpp(opened, mpp))}
@@ -137,23 +160,23 @@ class LayerManager(LayerStack):
         heatmap: Heatmap,
         thumbnail: bool = True,
     ) -> Image:
-        """Draw a heatmap over its slide, in the layer of its slot.
+        """Show a heatmap over its slide, in the layer of its slot.
 
-        Colour map, opacity and visibility belong to the user once the layer is there;
-        only values, limits and place are set again.
+        In an existing layer only values, limits and position change. Colormap, opacity
+        and visibility stay as the user set them.
 
         Parameters
         ----------
         slide : Layer
-            The slide's layer.
+            Layer of the slide.
         slot : str
-            Which of the maps of the slide this is.
+            Identifies the heatmap among those of the slide.
         name : str
-            Name for a new layer.
+            Name of a new layer.
         heatmap : Heatmap
-            What to show.
+            The heatmap.
         thumbnail : bool
-            Whether the list of layers shows it at once, too, which takes a while.
+            Whether to update the thumbnail in the layer list now, which is slow.
         """
         layer = self.map_of(slide, slot)
         if layer is None:
@@ -164,8 +187,8 @@ class LayerManager(LayerStack):
         if moved or layer.data.shape != raster.shape:
             layer.data = raster
         else:
-            # New data would have the viewer work out the extent of all layers again,
-            # which takes longer than the query itself.
+            # Assigning new data makes napari compute the extent of all layers, which
+            # takes longer than the query itself: write into the old data instead.
             layer.data[:] = raster
             shown = thumbnail and limits_stay
             layer.refresh(extent=False, thumbnail=shown, highlight=False)
@@ -174,17 +197,17 @@ class LayerManager(LayerStack):
         return layer
 
     def empty_map(self, slide: Layer, slot: str) -> None:
-        """Show nothing in a slot's layer, where there is one."""
+        """Clear the heatmap of a slot, but keep its layer."""
         if (layer := self.map_of(slide, slot)) is not None:
             layer.data[:] = np.nan
             layer.refresh(extent=False, highlight=False)
 
     def map_of(self, slide: Layer, slot: str) -> Image | None:
-        """Find the layer of a slide's slot; None where there is none, or no longer."""
+        """Return the layer of a slide's slot; None if it does not exist."""
         return self.alive(self._maps.get((id(slide), slot)))
 
     def top_of(self, slide: Layer) -> Layer:
-        """Find what lies highest of a slide and its maps: areas go over it."""
+        """Return the uppermost of a slide and its heatmaps; areas are placed above it."""
         maps = [
             self.map_of(slide, slot) for owner, slot in self._maps if owner == id(slide)
         ]
@@ -192,44 +215,55 @@ class LayerManager(LayerStack):
         return max(there, key=self.viewer.layers.index, default=slide)
 
     def show_only(self, slide: Layer, slot: str) -> None:
-        """Show one of a slide's maps and hide the others."""
+        """Show one heatmap of a slide and hide the others."""
         for owner, other in list(self._maps):
             if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
                 layer.visible = other == slot
 
     def show_bars_of(self, slide: Layer | None) -> None:
-        """Show the colour bars of one slide's maps only: others lie under it, or aside."""
+        """Show only the colour bars of one slide's heatmaps: all would overlap."""
         for (owner, _), layer in list(self._maps.items()):
             if owner != id(slide) and layer.colorbar.visible:
                 layer.colorbar.visible = False
-                self._barless.add(layer)
-            elif owner == id(slide) and layer in self._barless:
+                self._hidden_bars.add(layer)
+            elif owner == id(slide) and layer in self._hidden_bars:
                 layer.colorbar.visible = True
-                self._barless.discard(layer)
+                self._hidden_bars.discard(layer)
 
     def draw(self, slide: Layer, key: str, overlay: Overlay) -> Image:
-        """Draw an overlay, in place of the one that was drawn last under its key."""
+        """Show an overlay, and replace the previous one of the same key.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        key : str
+            Identifies the overlay.
+        overlay : Overlay
+            The image.
+        """
         layer = self._put(slide, key, overlay)
         layer.visible = True
         return layer
 
     def drawn(self, key: str) -> Image | None:
-        """Find the layer of an overlay; None where there is none, or no longer."""
+        """Return the layer of an overlay; None if it does not exist."""
         return self.alive(self._overlays.get(key))
 
     def show_pictures(
         self, slide: Layer | None, pictures: Sequence[Overlay], visible: Sequence[bool]
     ) -> list[Image]:
-        """Show pictures on a slide, or without one by themselves, each under its name.
+        """Show images, on a slide or without one, in one layer per name.
 
         Parameters
         ----------
         slide : Layer or None
-            In whose pixels they lie; None for pixels of their own.
+            Layer of the slide whose pixels their positions refer to; None for images of
+            their own.
         pictures : sequence of Overlay
-            From the bottom up.
+            The images, from the bottom up.
         visible : sequence of bool
-            Whether a picture is seen when it is first shown.
+            Whether each image is visible when its layer is created.
         """
         fresh = [self.drawn(picture.name) is None for picture in pictures]
         layers = [self._put(slide, picture.name, picture) for picture in pictures]
@@ -250,32 +284,32 @@ class LayerManager(LayerStack):
         return layer
 
     def hide(self, key: str) -> None:
-        """Hide an overlay, where it is drawn."""
+        """Hide an overlay, if it exists."""
         if (layer := self.drawn(key)) is not None:
             layer.visible = False
 
-    def look_at(
+    def zoom_to(
         self, slide: Layer, centre: tuple[float, float], side: float, px: float
     ) -> None:
-        """Have the viewer look at a place of a slide, near enough to see it.
+        """Centre the view on a point of a slide, and zoom in if needed.
 
         Parameters
         ----------
         slide : Layer
-            The slide's layer.
+            Layer of the slide.
         centre : tuple of float
-            Level-0 pixels (x, y).
+            The point (x, y) in level-0 pixels.
         side : float
-            How much there is to see, in level-0 pixels.
+            Side of the region to see, in level-0 pixels.
         px : float
-            That is at least so large on the screen, in pixels.
+            Smallest side of that region on the screen, in pixels.
         """
         camera = self.viewer.scene.camera
         camera.center = slide.data_to_world(centre[::-1])
         camera.zoom = max(camera.zoom, px / (side * float(slide.scale[-1])))
 
     def bring_up(self, slide: Layer) -> None:
-        """Show a slide, and hide the other slides with their maps."""
+        """Show a slide, and hide the other slides and their heatmaps."""
         for other in self.slides():
             other.visible = other is slide
         for owner, slot in list(self._maps):
@@ -283,18 +317,28 @@ class LayerManager(LayerStack):
                 self._maps[owner, slot].visible = False
 
     def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
-        """Frame a patch that was gone to, beside those of the query."""
+        """Frame a patch that the view moved to; the frames of the query stay."""
         self._top.mark(slide, grid, [patch])
 
     def mark_examples(
         self, slide: Layer, grid: PatchGrid, like: Sequence[int], unlike: Sequence[int]
     ) -> None:
-        """Frame the patches of a query, and cross out those to be unlike."""
+        """Frame the similar examples of a query, and cross the dissimilar ones.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        grid : PatchGrid
+            Grid of the patches.
+        like, unlike : sequence of int
+            Rows of the grid: similar and dissimilar examples.
+        """
         self._markers.mark(slide, grid, like, unlike)
         self._top.clear()
 
     def unmark(self) -> None:
-        """Take all frames away."""
+        """Remove all frames and crosses."""
         self._markers.clear()
         self._top.clear()
 
@@ -322,7 +366,10 @@ class LayerManager(LayerStack):
         return layer
 
     def _under_maps(self, slide: Layer) -> Layer:
-        """Find what a new map goes over; areas, regions and marks stay above it."""
+        """Return the layer that a new heatmap goes above.
+
+        Areas, regions and markers stay above the heatmap.
+        """
         top, layers = self.top_of(slide), list(self.viewer.layers)
         for layer in layers[layers.index(top) + 1 :] if top in layers else ():
             if kind_of(layer) not in UNDER_MAPS:
@@ -334,18 +381,19 @@ class LayerManager(LayerStack):
         from napari.layers import Image
         from napari.utils.colormaps import Colormap
 
-        look: dict[str, Any] = {"rgb": True}
+        style: dict[str, Any] = {"rgb": True}
         if overlay.colours is not None:
             colormap = Colormap(overlay.colours, name=key)
-            look = {"colormap": colormap, "contrast_limits": (0, 1)}
-        # Without a slide of its own it has the units of those that are open.
+            style = {"colormap": colormap, "contrast_limits": (0, 1)}
+        # Without a slide it takes the units of an open one: napari ignores units if
+        # layers differ in them.
         like = slide or next(iter(self.slides()), None)
         layer = Image(
             overlay.raster,
             name=overlay.name,
             interpolation2d="nearest",
             blending="translucent",
-            **look,
+            **style,
             **on_slide(like, "overlay", key=key),
         )
         place(layer, slide, overlay.origin, overlay.step)
@@ -360,13 +408,13 @@ class LayerManager(LayerStack):
 
     def _removed(self, event: Any) -> None:
         self.changed.emit()
-        gone = event.value
-        lost = {key: layer for key, layer in self._maps.items() if key[0] == id(gone)}
-        kept = {key: layer for key, layer in self._maps.items() if key not in lost}
-        self._maps = {key: layer for key, layer in kept.items() if layer is not gone}
-        self.drop_later(lost.values())
-        if SlideMetadata.of_layer(gone):
-            gone.events.name.disconnect(self._renamed)
+        removed = event.value
+        orphans = {k: layer for k, layer in self._maps.items() if k[0] == id(removed)}
+        others = {k: layer for k, layer in self._maps.items() if k not in orphans}
+        self._maps = {k: layer for k, layer in others.items() if layer is not removed}
+        self.delete_later(orphans.values())
+        if SlideMetadata.of_layer(removed):
+            removed.events.name.disconnect(self._renamed)
             self.slides_changed.emit()
 
     def _renamed(self, _event: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the plugin writes into a slide layer's metadata, to know it again."""
+"""Metadata by which the plugin recognises its layers, and positions on a slide."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 KEY = "napari-mcm"
-"""Under this key a layer's ``metadata`` holds what the plugin knows of it."""
+"""Key of the plugin's entry in a layer's ``metadata``."""
 
 
 @dataclass(frozen=True)
 class SlideMetadata:
-    """A slide as a layer's metadata describe it.
+    """A slide as described in the metadata of its layer.
 
     Attributes
     ----------
     path, name : str
-        The file, and the slide's identifier.
+        Absolute path of the file, and name of the slide.
     size : tuple of int
         Width and height in level-0 pixels.
     mpp : tuple of float or None
-        Microns per level-0 pixel along x and y; None where nobody has said.
+        Microns per level-0 pixel along x and y; None if unknown.
     mpp_override : float or None
-        What the user stated in the file's stead.
+        Microns per level-0 pixel that the user entered; None to use the file's.
     """
 
     path: str
@@ -46,13 +46,13 @@ class SlideMetadata:
 
     @classmethod
     def of_slide(cls, slide: Slide) -> SlideMetadata:
-        """Take the facts of an open slide."""
+        """Return the metadata of an open slide."""
         path = str(Path(slide.path).absolute())
         return cls(path, slide.name, slide.size, slide.stated_mpp, slide.mpp_override)
 
     @classmethod
     def of_layer(cls, layer: Layer) -> SlideMetadata | None:
-        """Take the facts from a layer; None where it is not a slide of this plugin."""
+        """Return the metadata in a layer; None if it is not a slide of the plugin."""
         if kind_of(layer) != "slide":
             return None
         described = layer.metadata[KEY]
@@ -60,41 +60,42 @@ class SlideMetadata:
 
 
 def kind_of(layer: Layer) -> str:
-    """Return what a layer is to this plugin; nothing where it is none of its own."""
+    """Return the kind of a layer of the plugin; an empty string for other layers."""
     described = layer.metadata.get(KEY)
     return described.get("kind", "") if isinstance(described, dict) else ""
 
 
 def metadata_of(slide: Slide) -> dict[str, Any]:
-    """Return what goes into the ``metadata`` of a slide's layer."""
+    """Return the ``metadata`` for the layer of a slide."""
     metadata = SlideMetadata.of_slide(slide)
     return {KEY: {"kind": "slide", **asdict(metadata), "slide": slide}}
 
 
 def slide_of(layer: Layer | None) -> Slide | None:
-    """Return the open slide that a layer shows; None where it is not of this plugin."""
+    """Return the open slide that a layer shows; None if it shows none of the plugin."""
     described = layer.metadata.get(KEY) if layer is not None else None
     return described.get("slide") if isinstance(described, dict) else None
 
 
 def layer_with(fingerprint: str, layers: Sequence[Layer]) -> Layer | None:
-    """Find the layer that shows a slide, whatever its name and its file's.
+    """Find the layer of a slide by the slide's fingerprint.
 
     Parameters
     ----------
     fingerprint : str
-        Fingerprint of the slide. Reads the slides, so call it in a thread.
+        Fingerprint of the slide. Computing those of open slides reads their files, so
+        call this in a thread.
     layers : sequence of Layer
-        Layers of slides, the uppermost last.
+        Layers of slides, from the bottom up.
 
     Returns
     -------
     Layer or None
-        The uppermost; None where no layer shows the slide.
+        The uppermost match; None if no layer shows the slide.
     """
     for layer in reversed(layers):
         slide = slide_of(layer)
-        # A file that is gone since is no longer known to be that slide.
+        # Without its file, a slide cannot be identified.
         with suppress(SlideError):
             if slide is not None and slide.fingerprint == fingerprint:
                 return layer
@@ -102,48 +103,66 @@ def layer_with(fingerprint: str, layers: Sequence[Layer]) -> Layer | None:
 
 
 def with_mpp(slide: Slide, mpp: float) -> Slide:
-    """Return the same open slide with the resolution that the user states."""
+    """Return a copy of an open slide with another resolution.
+
+    Parameters
+    ----------
+    slide : Slide
+        An open slide.
+    mpp : float
+        Microns per level-0 pixel.
+    """
     return replace(slide, asked=replace(slide.asked, mpp=mpp))
 
 
 Pair = Sequence[float]
+"""Two numbers, (x, y) or (width, height), in level-0 pixels."""
 
 CORNER, PIXEL = (0.0, 0.0), (1.0, 1.0)
+"""Default origin and pixel size: those of the slide itself."""
 
 
 def placed(slide: Layer | None, origin: Pair, step: Pair) -> tuple[Any, Any]:
-    """Return where a picture lies in a slide's world.
+    """Return the scale and translation of an image that lies on a slide.
 
     Parameters
     ----------
     slide : Layer or None
-        The slide's layer; None for a picture in pixels of its own.
+        Layer of the slide; None for an image without a slide.
     origin, step : sequence of float
-        Upper left corner (x, y), and a pixel's width and height, in level-0 pixels.
+        Upper left corner (x, y), and width and height of a pixel, in level-0 pixels.
 
     Returns
     -------
     tuple of ndarray
-        Scale and translation (y, x) of the picture's layer.
+        Scale and translation (y, x) of the image's layer.
     """
     corner, size = np.asarray(origin[::-1], float), np.asarray(step[::-1], float)
     if slide is None:
         return size, corner
-    # Pixels have their centres at whole numbers, so larger ones begin further out.
+    # napari has pixel centres at whole numbers: the centre of the first pixel of `size`
+    # is (size - 1) / 2 from the centre of the slide's first pixel.
     return slide.scale * size, slide.translate + slide.scale * (corner + (size - 1) / 2)
 
 
 def place(
     layer: Layer, slide: Layer | None, origin: Pair = CORNER, step: Pair = PIXEL
 ) -> bool:
-    """Put a layer where :func:`placed` tells; gives whether it was elsewhere.
+    """Move a layer to its position on a slide; return whether it moved.
 
-    To set the same place again would have the viewer work out the extent of all layers,
-    which takes longer than a query.
+    An unchanged position is not set again: napari would compute the extent of all
+    layers, which takes longer than a query.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer to move.
+    slide, origin, step
+        As :func:`placed` takes them.
     """
     scale, translate = placed(slide, origin, step)
-    here = np.array_equal(layer.scale, scale)
-    if here and np.array_equal(layer.translate, translate):
+    same_scale = np.array_equal(layer.scale, scale)
+    if same_scale and np.array_equal(layer.translate, translate):
         return False
     layer.scale, layer.translate = scale, translate
     return True
@@ -156,9 +175,18 @@ def on_slide(
     step: Pair = PIXEL,
     **metadata: str,
 ) -> dict[str, Any]:
-    """Return what a new layer is made with: its place, and how it is known again.
+    """Return the arguments for a new layer on a slide: position, units and metadata.
 
-    Units and axes are the slide's: one layer of others would have napari ignore all.
+    Units and axis labels are the slide's: napari ignores units if layers differ in them.
+
+    Parameters
+    ----------
+    slide, origin, step
+        As :func:`placed` takes them.
+    kind : str
+        Kind of the layer, see :func:`kind_of`.
+    **metadata : str
+        More entries for the plugin's metadata.
     """
     scale, translate = placed(slide, origin, step)
     made = {
@@ -172,3 +200,4 @@ def on_slide(
 
 
 LayerData = tuple[Any, dict[str, Any], str]
+"""Data, arguments and type of a layer, as napari's readers return them."""

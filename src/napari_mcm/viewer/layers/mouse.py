@@ -1,4 +1,4 @@
-"""The mouse on the canvas, clicks told apart from drags, in a slide's own pixels."""
+"""Clicks and cursor movements on the canvas, in level-0 pixels of a slide."""
 
 from __future__ import annotations
 
@@ -11,32 +11,36 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 MOVED_PX = 4.0
-"""From so many screen pixels on, a press that moved is a drag."""
+"""Distance in screen pixels from which a press with movement is a drag, not a click."""
 
 ClickMode = Literal["new", "like", "unlike"]
-"""A plain click, one with Shift, and one with Ctrl."""
+"""A plain click, one with Shift (a similar example), and one with Ctrl (dissimilar)."""
 
 
 class ClickListener:
-    """Call back with level-0 coordinates when the user clicks on the canvas.
+    """Calls functions with level-0 coordinates when the user clicks on the canvas.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose canvas.
+        The viewer.
     slide : callable
-        Gives the slide layer in whose pixels clicks are given, or None. Only that
-        layer converts it: others may have other units.
+        Returns the layer of the active slide, whose pixels are used, or None.
     on_click : callable
         Called with x and y in level-0 pixels, from the slide's upper left corner, and
-        with the manner of the click.
+        with the mode of the click.
     on_move : callable
         Called with x and y while the cursor is followed.
     on_press : callable, optional
-        Called as `on_click` is, before it: when the button goes down, which may yet
-        become a drag.
+        Called like `on_click`, but earlier: when the button goes down. The press may
+        still become a drag.
     on_drag : callable, optional
-        Called without arguments when a press turns out to be no click.
+        Called without arguments when a press becomes a drag.
+
+    Attributes
+    ----------
+    following : bool
+        Whether the cursor is followed.
     """
 
     def __init__(
@@ -56,50 +60,53 @@ class ClickListener:
         self.following = False
 
     def attach(self) -> None:
-        """Begin to listen."""
+        """Start listening to the canvas."""
         if self._callback not in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.append(self._callback)
             self._viewer.mouse_move_callbacks.append(self._hover)
 
     def detach(self) -> None:
-        """Stop listening."""
-        self.connect(False)
+        """Stop listening to the canvas."""
+        self.follow_cursor(False)
         if self._callback in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._callback)
             self._viewer.mouse_move_callbacks.remove(self._hover)
 
-    def connect(self, on: bool) -> None:
-        """Begin or end to tell of every movement; dragging does not pan meanwhile."""
-        if on == self.following or (on and not self._exploring()):
+    def follow_cursor(self, on: bool) -> None:
+        """Start or stop following the cursor; meanwhile dragging does not pan.
+
+        Stopping counts as a click at the cursor.
+        """
+        if on == self.following or (on and not self._can_click()):
             return
         self.following, camera = on, self._viewer.scene.camera
         if on:
             self._pans, camera.mouse_pan = camera.mouse_pan, False
-            self._tell(self._on_move, self._viewer.cursor.position)
+            self._notify(self._on_move, self._viewer.cursor.position)
         else:
             camera.mouse_pan = self._pans
-            self._tell(self._on_click, self._viewer.cursor.position, "new")
+            self._notify(self._on_click, self._viewer.cursor.position, "new")
 
-    def middle(self, manner: ClickMode) -> None:
-        """Take the middle of the view for the place that is meant."""
-        if self._exploring():
-            self._tell(self._on_click, self._viewer.scene.camera.center[-2:], manner)
+    def click_center(self, mode: ClickMode) -> None:
+        """Act as if the user clicked in the centre of the view."""
+        if self._can_click():
+            self._notify(self._on_click, self._viewer.scene.camera.center[-2:], mode)
 
     def _moved(self, viewer: ViewerModel, event: Any) -> None:
         if self.following:
-            self._tell(self._on_move, event.position)
+            self._notify(self._on_move, event.position)
 
     def _pressed(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
-        if event.button != 1 or "Alt" in event.modifiers or not self._exploring():
+        if event.button != 1 or "Alt" in event.modifiers or not self._can_click():
             return
         start, position = tuple(event.pos), tuple(event.position)
-        manner = _manner(event.modifiers)
+        mode = _click_mode(event.modifiers)
         if self._on_press is not None and not self.following:
-            self._tell(self._on_press, position, manner)
+            self._notify(self._on_press, position, mode)
         yield
         while event.type == "mouse_move":
             if self.following:
-                self._tell(self._on_move, event.position)
+                self._notify(self._on_move, event.position)
             elif math.dist(start, event.pos) >= MOVED_PX:
                 self._dragged()
                 return
@@ -107,30 +114,30 @@ class ClickListener:
         if self.following:
             self._dragged()
         else:
-            self._tell(self._on_click, position, manner)
+            self._notify(self._on_click, position, mode)
 
     def _dragged(self) -> None:
         if self._on_drag is not None:
             self._on_drag()
 
-    def _tell(
-        self, listener: Callable[..., None], position: Any, *manner: ClickMode
+    def _notify(
+        self, listener: Callable[..., None], position: Any, *mode: ClickMode
     ) -> None:
         slide = self._slide()
         if slide is None:
             return
         y, x = slide.world_to_data(tuple(position))[-2:]
-        # napari counts from the centre of the first pixel, slides from its corner.
-        listener(float(x) + 0.5, float(y) + 0.5, *manner)
+        # napari's origin is the centre of the first pixel, the slide's is its corner.
+        listener(float(x) + 0.5, float(y) + 0.5, *mode)
 
-    def _exploring(self) -> bool:
-        """Whether a click is nobody else's: no layer is being painted or edited."""
+    def _can_click(self) -> bool:
+        """Return whether clicks are free: no layer is being painted or edited."""
         active = self._viewer.layers.selection.active
         mode = "pan_zoom" if active is None else str(active.mode)
         return mode == "pan_zoom" and self._viewer.dims.ndisplay == 2
 
 
-def _manner(modifiers: Any) -> ClickMode:
+def _click_mode(modifiers: Any) -> ClickMode:
     if "Control" in modifiers or "Meta" in modifiers:
         return "unlike"
     return "like" if "Shift" in modifiers else "new"

@@ -1,4 +1,4 @@
-"""Tissue masks and grids of patches as layers over a slide."""
+"""Layers that show tissue masks and patch grids over a slide."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 
 TISSUE_COLOUR = (0.0, 0.75, 0.45, 1.0)
 TISSUE_OPACITY = 0.3
-# Pale and dark: one of them is seen on any tissue, and what is stained how through both.
+# RGBA of the two kinds of squares. One of pale and dark is visible on any tissue, and
+# the stain shows through both.
 GRID_COLOURS = ((1.0, 0.85, 0.4, 0.45), (0.0, 0.0, 0.2, 0.6))
 GRID_OPACITY = 0.55
 BRUSH_UM = 200.0
+"""Initial diameter of the brush in microns."""
 
 
 def add_tissue(layers: LayerStack, slide: Layer, tissue: TissueMask) -> Labels:
-    """Add a mask as a layer that can be painted on.
+    """Add a tissue mask as a labels layer that the user can paint on.
 
     Parameters
     ----------
     layers : LayerStack
-        Where to.
+        Layers of the viewer.
     slide : Layer
-        The slide's layer, above which it is put.
+        Layer of the slide; the mask goes above it.
     tissue : TissueMask
-        The mask; the layer gets a copy.
+        The mask, of which the layer gets a copy.
     """
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
-    # All labels look alike: whatever is painted is tissue, and 0 is none.
+    # All labels have one colour: any number is tissue, and 0 is background.
     colours = DirectLabelColormap(color_dict={None: TISSUE_COLOUR, 0: (0, 0, 0, 0)})
     layer = Labels(
         tissue.mask.astype(np.uint8),
@@ -52,10 +54,10 @@ def add_tissue(layers: LayerStack, slide: Layer, tissue: TissueMask) -> Labels:
     return layers.add(layer, over=slide)
 
 
-def warm_up() -> None:
-    """Have napari import and prepare what its first layer of labels needs.
+def prepare_labels() -> None:
+    """Import what napari's labels layers need, which takes half a second.
 
-    Called in a thread: it takes half a second, which the window is spared.
+    Call it in a thread, so that showing the first mask does not freeze the window.
     """
     from napari.layers import Labels
 
@@ -63,31 +65,49 @@ def warm_up() -> None:
 
 
 def redraw_tissue(slide: Layer, layer: Labels, tissue: TissueMask) -> None:
-    """Show another mask in its layer."""
+    """Update the layer of a tissue mask.
+
+    Parameters
+    ----------
+    slide : Layer
+        Layer of the slide.
+    layer : Labels
+        Layer from :func:`add_tissue`.
+    tissue : TissueMask
+        The new mask.
+    """
     place(layer, slide, CORNER, tissue.downsample)
     layer.data = tissue.mask.astype(np.uint8)
 
 
 def chequered(grid: PatchGrid) -> NDArray[np.float32]:
-    """Make a picture of a grid, one pixel a patch, in which neighbours differ."""
+    """Return an image of a grid as a chequerboard, with one pixel per patch.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+        0 or 1 for patches, so that neighbours differ; NaN elsewhere.
+    """
     return grid.raster(grid.lattice.sum(axis=1) % 2)
 
 
 def add_grid(
     layers: LayerStack, slide: Layer, grid: PatchGrid, raster: NDArray[np.float32]
 ) -> Image:
-    """Add a grid's picture as a layer. Shapes would be too slow beyond a thousand.
+    """Add the image of a patch grid as a layer.
+
+    An image, because napari's shapes are too slow for more than a thousand patches.
 
     Parameters
     ----------
     layers : LayerStack
-        Where to.
+        Layers of the viewer.
     slide : Layer
-        The slide's layer.
+        Layer of the slide.
     grid : PatchGrid
-        Where the patches lie.
-    raster : ndarray
-        Its picture, from :func:`chequered`.
+        The grid.
+    raster : ndarray of float32, shape (rows, columns)
+        Image of the grid, from :func:`chequered`.
     """
     from napari.layers import Image
     from napari.utils.colormaps import Colormap
@@ -108,6 +128,18 @@ def add_grid(
 def redraw_grid(
     slide: Layer, layer: Image, grid: PatchGrid, raster: NDArray[np.float32]
 ) -> None:
-    """Show another grid in its layer."""
+    """Update the layer of a patch grid.
+
+    Parameters
+    ----------
+    slide : Layer
+        Layer of the slide.
+    layer : Image
+        Layer from :func:`add_grid`.
+    grid : PatchGrid
+        The new grid.
+    raster : ndarray of float32, shape (rows, columns)
+        Image of the grid, from :func:`chequered`.
+    """
     place(layer, slide, grid.origin, grid.patch_size_level0)
     layer.data = raster

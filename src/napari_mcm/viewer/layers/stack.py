@@ -1,4 +1,4 @@
-"""The one module that adds, removes, orders and activates the viewer's layers."""
+"""Adds, removes, orders and selects layers of a viewer."""
 
 from __future__ import annotations
 
@@ -15,62 +15,61 @@ Added = TypeVar("Added", bound="Layer")
 
 
 class LayerStack:
-    """The layers of one viewer.
+    """The layer list of one viewer.
+
+    All other modules change layers through this class; they only listen to events of the
+    viewer.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Which has them.
-
-    Attributes
-    ----------
-    viewer : ViewerModel
-        The same; others listen to its events, and leave its layers to this.
+        The viewer.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
 
     def __contains__(self, layer: Layer | None) -> bool:
-        """Return whether a layer is there: the user may have deleted it."""
+        """Return whether a layer is in the viewer; the user may have deleted it."""
         return layer in self.viewer.layers
 
     def alive(self, layer: Added | None) -> Added | None:
-        """Return a layer that is there; None for one that is not, or no longer."""
+        """Return the layer if it is still in the viewer, else None."""
         return layer if layer in self else None
 
     @property
     def active(self) -> Any:
-        """The layer that the mouse edits; None where there is none."""
+        """The active layer, which the mouse edits; None if there is none."""
         return self.viewer.layers.selection.active
 
     def activate(self, layer: Layer) -> None:
-        """Have the mouse edit a layer."""
+        """Make a layer the active one, which the mouse edits."""
         self.viewer.layers.selection.active = layer
 
     def add(self, layer: Added, over: Layer | None = None) -> Added:
-        """Add a layer, and leave chosen what the user has chosen.
+        """Add a layer without changing the user's selection.
 
         Parameters
         ----------
         layer : Layer
-            A new one.
+            A new layer.
         over : Layer, optional
-            It is put just above this one; on top where there is none, or no longer.
+            Layer to insert it directly above; by default, or if that one is not in the
+            viewer, it goes on top.
         """
         layers, selection = self.viewer.layers, self.viewer.layers.selection
-        chosen = set(selection)
+        selected = set(selection)
         layers.insert(layers.index(over) + 1 if over in self else len(layers), layer)
         selection.discard(layer)
-        selection.update(chosen)
+        selection.update(selected)
         return layer
 
-    def drop(self, layer: Layer) -> None:
-        """Delete a layer, where it is there."""
+    def delete(self, layer: Layer) -> None:
+        """Remove a layer if it is in the viewer."""
         if layer in self:
             self.viewer.layers.remove(layer)
 
-    def drop_later(self, layers: Collection[Layer]) -> None:
-        """Delete layers once all know of the deletion that is under way."""
+    def delete_later(self, layers: Collection[Layer]) -> None:
+        """Remove layers after all listeners have handled the current removal."""
         for layer in layers:
-            QTimer.singleShot(0, lambda layer=layer: self.drop(layer))
+            QTimer.singleShot(0, lambda layer=layer: self.delete(layer))

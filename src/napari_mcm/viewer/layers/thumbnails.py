@@ -1,4 +1,4 @@
-"""The best patches of a map as thumbnails, and the way to them."""
+"""Thumbnails of the top patches of a map, and navigation to them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.layers.manager import LayerManager
 
 THUMBNAIL_PX = 72
+"""Side of a thumbnail in pixels."""
 _LEAST_PX = 96
-"""A patch that is gone to is at least so large on the screen."""
+"""Smallest side on the screen, in pixels, of a patch that the view moves to."""
 
 
 @dataclass(frozen=True, eq=False)
 class TopPatch:
-    """One of the patches of greatest value.
+    """One of the patches with the highest values.
 
     Attributes
     ----------
     row : int
-        Of the grid.
+        Row of the grid.
     value : float
-        What it is one of the best by.
+        Value by which patches are ranked, such as the cosine similarity.
     pixels : ndarray of uint8, shape (side, side, 3), or None
-        None where it cannot be read.
+        Thumbnail; None if the patch cannot be read.
     """
 
     row: int
@@ -43,18 +44,20 @@ class TopPatch:
 def read_thumbnails(
     slide: Slide, grid: PatchGrid, rows: Sequence[int], values: Sequence[float]
 ) -> list[TopPatch]:
-    """Read patches as thumbnails; takes as long as a slide does, so not in the window.
+    """Read patches of a slide as thumbnails.
+
+    Reading can take seconds: call this in a thread.
 
     Parameters
     ----------
     slide : Slide
-        Open.
+        An open slide.
     grid : PatchGrid
-        Of this slide.
+        Grid of the slide.
     rows : sequence of int
-        Which patches, best first.
+        Rows of the grid, best first.
     values : sequence of float
-        What each is one of the best by.
+        Value of each patch.
     """
     from napari_mcm.core.features.patches import read_patches
 
@@ -66,14 +69,29 @@ def read_thumbnails(
 
 
 def go_to(layers: LayerManager, slide: Layer, grid: PatchGrid, row: int) -> None:
-    """Have the viewer look at a patch, and frame it."""
+    """Move the view to a patch, and frame the patch.
+
+    Parameters
+    ----------
+    layers : LayerManager
+        Layers of the viewer.
+    slide : Layer
+        Layer of the slide.
+    grid : PatchGrid
+        Grid of the patches.
+    row : int
+        Row of the grid.
+    """
     side = max(grid.patch_size_level0)
-    layers.look_at(slide, centre_of(grid, row), side, _LEAST_PX)
+    layers.zoom_to(slide, centre_of(grid, row), side, _LEAST_PX)
     layers.mark(slide, grid, row)
 
 
 def centre_of(grid: PatchGrid, row: int) -> tuple[float, float]:
-    """Return a patch's centre (x, y) in level-0 pixels, counted from pixels' centres."""
+    """Return the centre (x, y) of a patch in level-0 pixels.
+
+    The origin is the centre of the first pixel, as in napari.
+    """
     x, y = grid.centres[row] - 0.5
     return float(x), float(y)
 

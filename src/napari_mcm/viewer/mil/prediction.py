@@ -103,13 +103,13 @@ def top_patches(
     Parameters
     ----------
     prediction : SlidePrediction
-        Of the slide.
+        Prediction of the slide.
     number : int
         Index of the class.
     count : int
         How many patches at most.
     slide : Slide
-        Open, for the pixels.
+        The open slide, for the pixels.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""Widgets that know no dock."""
+"""Qt widgets and helpers that are independent of any dock."""

@@ -1,4 +1,4 @@
-"""Asks before a running job is stopped by closing its dock or the window."""
+"""Confirmation before closing a dock or window cancels a running job."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.app.session import Session
 
 _LONGEST_S = 10.0
-"""A window that closes waits no longer for its job to keep what it has done."""
+"""Longest time in seconds that closing a window waits for its job to save its work."""
 
 
 def ask_to_stop(parent: QWidget, title: str) -> bool:
-    """Ask whether a job may be stopped."""
+    """Ask the user whether to stop a job, and return the answer.
+
+    Parameters
+    ----------
+    parent : QWidget
+        Parent of the dialog.
+    title : str
+        Display name of the job.
+    """
     box = QMessageBox(parent)
     box.setWindowTitle("A job is running")
     box.setText(f"{title} is still running. Stop it?")
@@ -33,63 +41,70 @@ def ask_to_stop(parent: QWidget, title: str) -> bool:
     return box.clickedButton() is stop
 
 
-def may_stop(session: Session, parent: QWidget) -> bool:
-    """Return whether nothing runs, or what runs may be stopped; then it is cancelled."""
-    if not agrees(session, parent):
+def cancel_if_confirmed(session: Session, parent: QWidget) -> bool:
+    """Cancel the running job if the user agrees; return whether none runs on."""
+    if not confirm_stop(session, parent):
         return False
     session.jobs.cancel()
     return True
 
 
-def agrees(session: Session, parent: QWidget) -> bool:
-    """Return whether nothing runs, or what runs may be stopped; it runs on as yet."""
+def confirm_stop(session: Session, parent: QWidget) -> bool:
+    """Return whether no job runs, or the user agrees to stop it; do not stop it yet."""
     status = session.jobs.status
-    # What is being cancelled was agreed to before.
+    # The user has already agreed to stop a job that is being cancelled.
     return status.state is not JobState.RUNNING or ask_to_stop(parent, status.title)
 
 
 def guard_dock(dock: QWidget | None, session: Session, user: int) -> None:
-    """Have a dock's close button ask, where it would stop the running job.
+    """Make the close button of a dock ask before it stops the running job.
 
-    Closing a dock sends no event that could be refused: its button calls this method.
+    Closing a dock sends no event that could be refused. Its button calls a method
+    instead, which this function replaces.
 
     Parameters
     ----------
     dock : QWidget or None
-        Which holds the widget.
+        The dock that contains the widget; nothing happens if it is no napari dock.
     session : Session
-        Whose job it is.
+        Session that runs the job.
     user : int
-        The widget's number in the session.
+        The ``id()`` with which the widget entered the session.
     """
     close = getattr(type(dock), "destroyOnClose", None)
     if dock is None or close is None:
         return
-    docked, held = ref(dock), ref(session)
+    # Weak references, so that the dock does not keep itself and the session alive.
+    dock_reference, session_reference = ref(dock), ref(session)
 
     def ask() -> None:
-        alive, known = docked(), held()
-        if alive is None:
+        live_dock, live_session = dock_reference(), session_reference()
+        if live_dock is None:
             return
-        if known is None or not known.is_last(user) or may_stop(known, alive):
-            close(alive)
+        if (
+            live_session is None
+            or not live_session.is_last(user)
+            or cancel_if_confirmed(live_session, live_dock)
+        ):
+            close(live_dock)
 
     dock.destroyOnClose = ask  # type: ignore[attr-defined]
 
 
 class CloseGuard(QObject):
-    """Asks when the user closes a window while a job of its session runs.
+    """Asks the user before a window is closed while a job of its session runs.
 
-    The title bar's button sends an event. Ctrl+W, Ctrl+Q and the menu call `close` with
-    arguments, and a script without any: it is not asked, as napari does not. A job is
-    cancelled only once napari's own question was agreed to, too.
+    The button of the title bar sends an event. Ctrl+W, Ctrl+Q and the menu call `close`
+    with arguments. A script calls it without arguments and is not asked; napari does not
+    ask then either. The job is cancelled only after the user has also confirmed napari's
+    own dialog.
 
     Parameters
     ----------
     window : QMainWindow
-        Which owns this.
+        The window, which owns this object.
     session : Session
-        Whose job it is.
+        Session that runs the job.
     """
 
     def __init__(self, window: QMainWindow, session: Session) -> None:
@@ -99,33 +114,38 @@ class CloseGuard(QObject):
         window.installEventFilter(self)
         window.close = _closing(window, self)  # type: ignore[method-assign]
 
-    def agrees(self) -> bool:
-        """Ask whether the window may be closed, where a job runs."""
+    def confirm_stop(self) -> bool:
+        """Return whether the window may be closed; ask the user if a job runs."""
         session, window = self._session(), self.parent()
         assert isinstance(window, QWidget)
-        return session is None or agrees(session, window)
+        return session is None or confirm_stop(session, window)
 
     def stop(self) -> None:
-        """Cancel the job, and wait until it has kept what it has done."""
+        """Cancel the job, and wait until it has saved its work."""
         if (session := self._session()) is not None:
             session.jobs.cancel()
             _wait_for(session)
 
     def close(self, close: Callable[[], Any], quits: bool) -> Any:
-        """Close as the user asked for; None where it is refused.
+        """Close the window if the user agrees.
 
         Parameters
         ----------
         close : callable
-            Closes the window, unless napari asks and the user says no.
+            Closes the window, after napari's own dialog.
         quits : bool
             Whether the windows of all viewers are closed.
+
+        Returns
+        -------
+        object
+            Return value of `close`; None if the user refuses.
         """
-        # Pressed again, Ctrl+W says yes to napari's question.
+        # Pressing Ctrl+W again confirms napari's dialog, which calls this method again.
         if self._agreed:
             return close()
         guards = _all_guards() if quits else [self]
-        if not all(guard.agrees() for guard in guards):
+        if not all(guard.confirm_stop() for guard in guards):
             return None
         self._agreed = guards
         try:
@@ -134,17 +154,17 @@ class CloseGuard(QObject):
             self._agreed = []
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Refuse to close where the user wants the job to go on."""
+        """Ignore the close event if the user wants the job to continue."""
         if event is None or event.type() != QEvent.Type.Close:
             return False
         if not event.spontaneous():
             for guard in self._agreed:
                 guard.stop()
             return False
-        if not self.agrees():
+        if not self.confirm_stop():
             event.ignore()
             return True
-        # In there napari asks, too.
+        # napari's own dialog is part of this handler.
         watched.closeEvent(event)  # type: ignore[union-attr]
         if event.isAccepted():
             self.stop()
@@ -152,24 +172,34 @@ class CloseGuard(QObject):
 
 
 def guard_window(window: Any, session: Session) -> None:
-    """See that a window asks, once."""
+    """Install a :class:`CloseGuard` on a window, unless it has one.
+
+    Parameters
+    ----------
+    window : QMainWindow or other
+        The window; nothing happens if it is no main window.
+    session : Session
+        Session that runs the job.
+    """
     if isinstance(window, QMainWindow) and window.findChild(CloseGuard) is None:
         CloseGuard(window, session)
 
 
 def _closing(window: QMainWindow, guard: CloseGuard) -> Callable[..., Any]:
-    """Return what takes the place of a window's `close`; it holds neither of them."""
-    known, guarding = ref(window), ref(guard)
+    """Return a replacement for a window's `close`, with weak references to both."""
+    window_reference, guard_reference = ref(window), ref(guard)
 
     def close(quit_app: bool = False, confirm_need: bool = False) -> Any:
-        alive, asks = known(), guarding()
-        if alive is None:
+        live_window, live_guard = window_reference(), guard_reference()
+        if live_window is None:
             return None
-        # Only napari's own window has these arguments.
-        how = {"quit_app": quit_app, "confirm_need": confirm_need}
-        chosen = {name: True for name, on in how.items() if on}
-        shut = partial(type(alive).close, alive, **chosen)
-        return shut() if asks is None or not chosen else asks.close(shut, quit_app)
+        # Only napari's own window class accepts these arguments.
+        options = {"quit_app": quit_app, "confirm_need": confirm_need}
+        given = {name: True for name, on in options.items() if on}
+        original = partial(type(live_window).close, live_window, **given)
+        if live_guard is None or not given:
+            return original()
+        return live_guard.close(original, quit_app)
 
     return close
 
@@ -181,8 +211,8 @@ def _all_guards() -> list[CloseGuard]:
 
 def _wait_for(session: Session) -> None:
     end = time.monotonic() + _LONGEST_S
-    # A window that closes takes no more input.
-    untouched = QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
+    # The window must not react to input while it is closing.
+    no_input = QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
     while session.jobs.status.busy and time.monotonic() < end:
-        QApplication.processEvents(untouched)
+        QApplication.processEvents(no_input)
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Forms of all options of a task: what matters most in sight, the others folded."""
+"""Forms for all options of a task: main options visible, the others collapsed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from superqt import QCollapsible
 
 from napari_mcm.core.runtime.options import walk
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.qt.fields import Words
+from napari_mcm.viewer.qt.fields import ChoiceLabels
 from napari_mcm.viewer.qt.option_form import Labels, OptionForm, value_of
 
 _SIDE = 16
+"""Side of the triangle's icon in pixels."""
 
+# Corners (x, y) of the triangle of a closed and of an open section.
 _RIGHT = (5.5, 3.5), (11.5, 8.0), (5.5, 12.5)
-
 _DOWN = (3.5, 5.5), (12.5, 5.5), (8.0, 11.5)
 
 
 class CollapsibleSection(QCollapsible):
-    """A fold whose triangle points right while it is closed, and down while it is open.
+    """A section with a title that hides or shows its content.
+
+    A triangle points right while the section is closed, and down while it is open.
 
     Parameters
     ----------
     title : str
-        Of what is folded.
+        Title of the section.
     """
 
     def __init__(self, title: str) -> None:
@@ -37,7 +40,7 @@ class CollapsibleSection(QCollapsible):
         self._draw()
 
     def changeEvent(self, event: QEvent | None) -> None:
-        """Follow the theme."""
+        """Redraw the triangles when the theme changes."""
         super().changeEvent(event)
         kinds = QEvent.Type.PaletteChange, QEvent.Type.StyleChange
         if event is not None and event.type() in kinds:
@@ -65,30 +68,32 @@ def _triangle(
 
 
 class AllOptions:
-    """A form of the main options of a task, and folded forms of the others.
+    """A form for the main options of a task, and collapsed forms for the others.
 
     Parameters
     ----------
     model : type of BaseModel
-        All options of the task.
+        Configuration of the task.
     main : sequence of (str, str)
-        Options in sight, and their labels.
+        Names and labels of the visible options.
     titles : mapping
-        Groups, by the first part of an option's name, to titles; that of "" takes all
-        that have no group with a title.
-    cross_slide : collection of str
-        Options that have fields of their own.
+        First part of an option's name to the title of its group. The group "" takes the
+        options without another group.
+    excluded : collection of str
+        Names of options that have fields elsewhere.
     words : mapping, optional
-        What the values of a list are called, by option.
+        Name of an option to the labels of its choices.
 
     Attributes
     ----------
     main, more : QWidget
-        To be laid out.
+        The visible form, and the box of collapsed forms, to add to a layout.
     groups : dict
-        The folded forms by group.
+        Group to its collapsed form.
+    forms : tuple of OptionForm
+        All forms.
     labels : sequence of (str, str)
-        What each option is called.
+        Names and labels of all options.
     """
 
     def __init__(
@@ -96,12 +101,12 @@ class AllOptions:
         model: type[BaseModel],
         main: Labels,
         titles: Mapping[str, str],
-        cross_slide: Collection[str],
-        words: Mapping[str, Words] | None = None,
+        excluded: Collection[str],
+        words: Mapping[str, ChoiceLabels] | None = None,
     ) -> None:
         shown = {name for name, _ in main}
         names = [option.name for option in walk(model)]
-        rest = [name for name in names if name not in shown and name not in cross_slide]
+        rest = [name for name in names if name not in shown and name not in excluded]
         self.main = OptionForm(model, main, words)
         self.groups = {
             group: OptionForm(
@@ -115,59 +120,75 @@ class AllOptions:
         self._put_preferred()
 
     def values(self) -> dict[str, Any]:
-        """Return what is chosen, by the options' names."""
-        found: dict[str, Any] = {}
+        """Return the name and value of all options."""
+        values: dict[str, Any] = {}
         for form in self.forms:
-            found |= form.values()
-        return found
+            values |= form.values()
+        return values
 
     def put(self, name: str, value: Any) -> None:
-        """Show a value of an option, where it has a field here."""
+        """Set the value of an option, if it has a field here."""
         for form in self.forms:
             if name in form.names:
                 form.put(name, value)
 
     def show_config(self, config: BaseModel, names: Collection[str]) -> None:
-        """Show what a configuration says of some options."""
+        """Set some options to their values in a configuration.
+
+        Parameters
+        ----------
+        config : BaseModel
+            Configuration of the task.
+        names : collection of str
+            Names of the options to set.
+        """
         for name in names:
             self.put(name, value_of(config, name))
 
     def _put_preferred(self) -> None:
         preferred = preferences().compute
         for name in ("device", "precision"):
-            # "auto" is no preference: tasks whose results are compared have another.
+            # "auto" keeps the task's default, which may differ to make runs comparable.
             if (value := getattr(preferred, name)) != "auto":
                 self.put(f"compute.{name}", value)
 
 
 class CollapsibleForms(CollapsibleSection):
-    """A form whose fields are made when it is first unfolded.
+    """A collapsed form whose fields are created when it is first expanded.
 
     Parameters
     ----------
     title : str
-        Of the form.
+        Title of the section.
     form : OptionForm
-        What is folded.
+        The form.
     """
 
     def __init__(self, title: str, form: OptionForm) -> None:
         super().__init__(title)
         self._form = form
-        # What is folded is as high as nothing, and yet shown to Qt.
+        # Collapsed content has height 0 but counts as visible: hidden, it stays empty.
         form.hide()
         self.addWidget(form)
 
     def expand(self, animate: bool = True) -> None:
-        """Unfold it."""
-        # How high it gets is measured before it is shown.
+        """Expand the section, and create the fields of its form."""
+        # Before the base class measures the height of the content.
         self._form.make_fields()
         self._form.show()
         super().expand(animate)
 
 
 def collapsible(groups: Mapping[str, OptionForm], titles: Mapping[str, str]) -> QWidget:
-    """Put forms below each other, each folded under its title."""
+    """Return a box of collapsed forms.
+
+    Parameters
+    ----------
+    groups : mapping
+        Group to its form.
+    titles : mapping
+        Group to the title of its section, in the order of sections.
+    """
     box = QGroupBox("All other options")
     column = QVBoxLayout(box)
     column.setSpacing(0)
@@ -181,7 +202,7 @@ def collapsible(groups: Mapping[str, OptionForm], titles: Mapping[str, str]) -> 
 
 
 def label_of(name: str) -> str:
-    """Call an option by its name, for people."""
+    """Return a label for an option: ``Patch size`` for ``grid.patch_size``."""
     text = name.rpartition(".")[2].replace("_", " ")
     text = text.replace(" um", " (µm)").replace("mpp", "(µm/px)")
     known = {"lr": "rate", "ratio": "ratio", "icc": "Colours by ICC profile"}

@@ -1,4 +1,4 @@
-"""The colours of a heatmap, with the values at their ends written out."""
+"""A colour bar for heatmaps, with the values at both ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_mcm.core.heatmaps.heatmap import Heatmap
 
 
 class ColorStrip(QWidget):
-    """A horizontal strip of a colour map."""
+    """A horizontal strip that shows a colormap."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,11 +20,11 @@ class ColorStrip(QWidget):
         self.setSizePolicy(policy.Expanding, policy.Fixed)
 
     def sizeHint(self) -> QSize:
-        """Tell Qt how large the strip would like to be."""
+        """Return the preferred size."""
         return QSize(120, 12)
 
     def show_map(self, name: str) -> None:
-        """Paint a colour map that napari knows."""
+        """Show a colormap of napari by its name."""
         from napari.utils.colormaps import ensure_colormap
 
         colours = ensure_colormap(name).map(np.linspace(0, 1, 256))
@@ -41,7 +41,7 @@ class ColorStrip(QWidget):
 
 
 class Legend(QWidget):
-    """A strip of colours between its least and greatest value."""
+    """A colour strip between labels of its lowest and highest value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,12 +54,20 @@ class Legend(QWidget):
         self._shown = ""
 
     def show_heatmap(
-        self, heatmap: Heatmap, least: str = "unlike", most: str = "alike"
+        self, heatmap: Heatmap, lowest: str = "dissimilar", highest: str = "similar"
     ) -> None:
-        """Show the colours and limits of a heatmap, with a word for each end."""
+        """Show the colours and limits of a heatmap.
+
+        Parameters
+        ----------
+        heatmap : Heatmap
+            The heatmap.
+        lowest, highest : str
+            Meaning of the lowest and the highest values.
+        """
         low, high = heatmap.limits
-        self.low.setText(f"{least} {low:.2f}")
-        self.high.setText(f"{high:.2f} {most}")
+        self.low.setText(f"{lowest} {low:.2f}")
+        self.high.setText(f"{high:.2f} {highest}")
         text = f"{heatmap.title}: colours run from {low:.3f} to {high:.3f}"
         self.setToolTip(text[:1].upper() + text[1:])
         self.setAccessibleDescription(text)

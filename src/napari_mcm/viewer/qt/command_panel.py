@@ -1,4 +1,4 @@
-"""What a form says, to be run elsewhere: as a line, or as a file of options."""
+"""Buttons that copy a form's task as a command, or save its options as a file."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _SAVE = "Save all options as a file that --config takes on the command line"
 
 
 class CommandProvider(Protocol):
-    """A task, or several, as they are run without a window."""
+    """One or several tasks that can be run on the command line."""
 
     @property
     def line(self) -> str:
-        """What is pasted into a terminal."""
+        """The commands as text, to paste into a terminal."""
 
 
 class CommandActions:
@@ -41,36 +41,37 @@ class CommandActions:
     Parameters
     ----------
     make : callable
-        Gives the task as it is set up now; raises ValueError with one line.
+        Returns the task with its current options; raises ValueError with a one-line
+        message if they are incomplete or invalid.
     report_error : callable
-        Told one line when that or saving failed.
+        Called with a one-line message if copying or saving failed.
 
     Attributes
     ----------
-    said : QLabel
-        Says what was done, to be laid out; hidden until then.
+    feedback : QLabel
+        Message after copying or saving, to add to a layout; hidden until then.
     """
 
     def __init__(
         self, make: Callable[[], CommandProvider], report_error: Callable[[str], None]
     ) -> None:
         self._make, self._show_error = make, report_error
-        self.said = note()
-        self.said.setVisible(False)
+        self.feedback = note()
+        self.feedback.setVisible(False)
 
     def copy_line(self) -> None:
-        """Put the line into the clipboard."""
+        """Copy the command to the clipboard."""
         command = self._command()
         clipboard = QApplication.clipboard()
         if command is not None and clipboard is not None:
             clipboard.setText(command.line)
-            self._say("Copied; paste it into a terminal.", command.line)
+            self._show("Copied; paste it into a terminal.", command.line)
 
     def save_to(self, path: Path) -> None:
-        """Write all options to a file."""
+        """Save all options as a configuration file."""
         command = self._command()
         if not isinstance(command, Command):
-            self._show_error("This takes several commands: copy them")
+            self._show_error("This takes several commands: copy them instead")
             return
         try:
             command.save(path)
@@ -78,17 +79,17 @@ class CommandActions:
             self._show_error(f"The configuration cannot be saved: {error}")
             return
         verb = command.verb
-        self._say(f"Saved: napari-mcm {verb} --config {path.name}", str(path))
+        self._show(f"Saved: napari-mcm {verb} --config {path.name}", str(path))
 
     def browse(self) -> None:
-        """Ask for a file, and write all options to it."""
+        """Ask for a file, and save all options to it."""
         command = self._command()
         if command is not None and not isinstance(command, Command):
-            self._show_error("This takes several commands: copy them")
+            self._show_error("This takes several commands: copy them instead")
         if not isinstance(command, Command):
             return
         path = ask_save(
-            self.said,
+            self.feedback,
             "Save the configuration",
             "config.json",
             "Configurations (*.json)",
@@ -97,21 +98,21 @@ class CommandActions:
             self.save_to(Path(path))
 
     def _command(self) -> CommandProvider | None:
-        self.said.setVisible(False)
+        self.feedback.setVisible(False)
         try:
             return self._make()
         except ValueError as error:
             self._show_error(str(error))
             return None
 
-    def _say(self, text: str, more: str) -> None:
-        self.said.setText(text)
-        self.said.setToolTip(more)
-        self.said.setVisible(True)
+    def _show(self, text: str, tooltip: str) -> None:
+        self.feedback.setText(text)
+        self.feedback.setToolTip(tooltip)
+        self.feedback.setVisible(True)
 
 
 class CommandPanel(QWidget):
-    """Two buttons that copy a form's task as a command, and save its configuration.
+    """Two buttons: copy the task of a form as a command, and save its configuration.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ class CommandPanel(QWidget):
     ) -> None:
         super().__init__()
         self._actions = actions = CommandActions(make, report_error)
-        self.said, self.save_to = actions.said, actions.save_to
+        self.feedback, self.save_to = actions.feedback, actions.save_to
         self.copy = QPushButton("Copy as co&mmand")
         self.copy.setToolTip(_COPY)
         self.copy.clicked.connect(actions.copy_line)
@@ -137,25 +138,25 @@ class CommandPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(row)
-        column.addWidget(self.said)
+        column.addWidget(self.feedback)
 
 
 class CommandMenu(QPushButton):
-    """The same as a small menu, where there is no room for two buttons.
+    """A menu with the actions of :class:`CommandPanel`, where space is short.
 
     Parameters
     ----------
     what : str
-        The task, for people: ``"Features"``.
+        Display name of the task: ``"Features"``.
     make, report_error : callable
         As :class:`CommandActions` takes them.
     saves : bool
-        Whether the task has a configuration.
+        Whether the task has a configuration to save.
 
     Attributes
     ----------
-    said : QLabel
-        Says what was done, to be laid out near by.
+    feedback : QLabel
+        Message after copying or saving, to add to a layout; hidden until then.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class CommandMenu(QPushButton):
     ) -> None:
         super().__init__("Command")
         self._actions = actions = CommandActions(make, report_error)
-        self.said, self.save_to = actions.said, actions.save_to
+        self.feedback, self.save_to = actions.feedback, actions.save_to
         self.setToolTip(f"{what}: {_COPY[0].lower()}{_COPY[1:]}")
         self.setAccessibleName(f"{what}: as a command")
         menu = QMenu(self)

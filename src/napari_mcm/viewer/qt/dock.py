@@ -1,4 +1,4 @@
-"""What all dock widgets of this plugin have in common."""
+"""The base class of the plugin's dock widgets."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ if TYPE_CHECKING:
 
 
 Parts = Sequence[QWidget]
+"""Widgets of a column, from the top down."""
 WIDTH = 330
+"""Preferred width of a dock in pixels."""
 
 
-class Column(QScrollArea):
-    """Parts below each other, that scroll up and down; never narrower than they are.
+class ScrollColumn(QScrollArea):
+    """Widgets in a column that scrolls vertically, as wide as its widest widget.
 
-    They come into sight one after the other, and the window listens in between: to
-    style and lay out all at once would hold it up for 100 ms.
+    The widgets are laid out one after another, and Qt handles events in between: laying
+    out all at once would freeze the window for 100 ms.
 
     Parameters
     ----------
     parts : sequence of QWidget
-        From the top down.
+        The widgets, from the top down.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -53,28 +55,29 @@ class Column(QScrollArea):
         self._column.setContentsMargins(0, 0, 4, 0)
         self._column.addStretch(1)
         self._waiting = list(parts)
-        # A part without a parent would be a window; one in here costs nothing yet.
-        self._aside = QWidget(inner)
-        self._aside.hide()
+        # A widget without a parent would become a window. In a hidden parent it is not
+        # laid out yet.
+        self._parking = QWidget(inner)
+        self._parking.hide()
         for part in parts:
-            part.setParent(self._aside)
+            part.setParent(self._parking)
         self.setWidget(inner)
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self._lay_next)
-        self._soon.start(0)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._add_next)
+        self._timer.start(0)
 
-    def _lay_next(self) -> None:
+    def _add_next(self) -> None:
         if self._waiting:
             part = self._waiting.pop(0)
             self._column.insertWidget(self._column.count() - 1, part)
-            self._soon.start(0)
+            self._timer.start(0)
         else:
-            # A window that is not shown tells of the first part only.
+            # A window that is not shown sends a layout request for the first part only.
             self._fit()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Follow the content, which needs more room or less as it changes."""
+        """Adapt the minimum width when the layout of the content changes."""
         done = bool(super().eventFilter(watched, event))
         changed = event is not None and event.type() == QEvent.Type.LayoutRequest
         if changed and watched is self.widget():
@@ -89,19 +92,19 @@ class Column(QScrollArea):
             )
 
 
-class Tab(QWidget):
-    """A page of parts that are made when it is first turned to.
+class LazyTab(QWidget):
+    """A tab whose widgets are created when it is first shown.
 
     Parameters
     ----------
     parts : callable
-        Makes them; called once.
+        Returns the widgets, from the top down; called once.
     """
 
     def __init__(self, parts: Callable[[], Parts]) -> None:
         super().__init__()
-        # A method of the widget that this is a page of would hold it: PySide6 lets nobody
-        # collect such a ring.
+        # A method of the dock widget would keep that alive: under PySide6 such reference
+        # cycles are never collected.
         self._parts: Callable[[], Callable[[], Parts] | None] | None = (
             WeakMethod(parts) if isinstance(parts, MethodType) else lambda: parts
         )
@@ -109,22 +112,33 @@ class Tab(QWidget):
         self._column.setContentsMargins(0, 0, 0, 0)
 
     def make(self) -> None:
-        """Make the parts, unless they are there."""
-        asked, self._parts = self._parts, None
-        if asked is not None and (parts := asked()) is not None:
-            content = Column(parts())
+        """Create the widgets, unless they exist."""
+        reference, self._parts = self._parts, None
+        if reference is not None and (parts := reference()) is not None:
+            content = ScrollColumn(parts())
             self._column.addWidget(content)
             content.show()
             reach_after(self, [content])
 
 
 class DockedWidget(QWidget):
-    """A scrolled column of parts, over a line for problems and the running job.
+    """A dock widget: a scrolling column, an error message and the status of the job.
+
+    It registers itself with the session of the viewer.
 
     Parameters
     ----------
     napari_viewer : napari.Viewer
-        The viewer that it is docked in.
+        The viewer that the widget is docked in.
+
+    Attributes
+    ----------
+    session : Session
+        Session of the viewer.
+    problem : QLabel
+        Error message.
+    job : JobBar
+        Status of the running job.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
@@ -132,60 +146,69 @@ class DockedWidget(QWidget):
         self.session = session = session_of(napari_viewer)
         self.problem = note()
         self.job = JobBar(session.jobs)
-        self._settling = QTimer(self)
-        self._settling.setSingleShot(True)
-        self._settling.timeout.connect(self._join_others)
-        self.say("")
+        self._tabify_timer = QTimer(self)
+        self._tabify_timer.setSingleShot(True)
+        self._tabify_timer.timeout.connect(self._tabify)
+        self.show_problem("")
         connect(session.error_reported, self._show_error)
         connect(session.slide_changed, self._clear)
         connect(session.jobs.status.events.state, self._clear)
-        # A closed dock unparents the widget; a closed viewer destroys it.
-        user, known = id(self), ref(session)
+        # Closing a dock removes the widget's parent, closing the viewer destroys it.
+        user, session_reference = id(self), ref(session)
 
         def leave() -> None:
-            if (alive := known()) is not None:
-                alive.leave(user)
+            if (live_session := session_reference()) is not None:
+                live_session.leave(user)
 
         when_destroyed(self, leave)
         session.enter(user)
 
     def stack(self, parts: Parts) -> None:
-        """Put the parts below each other, scrolled where the dock is too low."""
-        self._lay(Column(parts))
+        """Arrange widgets in a column that scrolls if the dock is too low."""
+        self._lay_out(ScrollColumn(parts))
 
     def stack_tabs(
         self, groups: Mapping[str, Parts | Callable[[], Parts]]
     ) -> QTabWidget:
-        """Put groups of parts, or what makes them when turned to, behind tabs."""
+        """Arrange groups of widgets in tabs.
+
+        Parameters
+        ----------
+        groups : mapping
+            Title of a tab to its widgets, or to a function that returns them when the
+            tab is first shown.
+        """
         tabs = QTabWidget()
         tabs.setAccessibleName(f"Steps: {', '.join(groups)}")
         for name, parts in groups.items():
-            tabs.addTab(Tab(parts) if callable(parts) else Column(parts), name)
+            page = LazyTab(parts) if callable(parts) else ScrollColumn(parts)
+            tabs.addTab(page, name)
 
-        def turned(number: int) -> None:
-            if isinstance(page := tabs.widget(number), Tab):
+        def shown(number: int) -> None:
+            if isinstance(page := tabs.widget(number), LazyTab):
                 page.make()
 
-        tabs.currentChanged.connect(turned)
-        turned(0)
-        self._lay(tabs)
+        tabs.currentChanged.connect(shown)
+        shown(0)
+        self._lay_out(tabs)
         return tabs
 
-    def _lay(self, content: QWidget) -> None:
+    def _lay_out(self, content: QWidget) -> None:
         outer = QVBoxLayout(self)
         outer.addWidget(content, 1)
         outer.addWidget(self.problem)
-        # Always in sight, whatever the tab and however far it is scrolled.
+        # Outside the scroll area: always visible.
         outer.addWidget(self.job)
 
     def sizeHint(self) -> QSize:
-        """Ask for a dock in which most lines fit."""
+        """Return the preferred size, wide enough for most lines."""
         return QSize(WIDTH, super().sizeHint().height())
 
-    def _join_others(self) -> None:
-        """Become a tab of the docks that are there: below each other all are too low.
+    def _tabify(self) -> None:
+        """Add the dock as a tab to other docks of the plugin in the same area.
 
-        The manifest asks for tabs, which napari does not do yet.
+        Below each other, all docks would be too low. The manifest requests tabs, but
+        napari does not support that yet.
         """
         dock, window = self.parentWidget(), self.window()
         if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow):
@@ -200,7 +223,7 @@ class DockedWidget(QWidget):
             and window.dockWidgetArea(other) == area
         ]
         if others and dock not in window.tabifiedDockWidgets(others[-1]):
-            # It would tell napari where it is put, which is where it was put just now:
+            # Without blocking, the dock would signal its area, which does not change, and
             # napari would write all its settings again.
             blocked = dock.blockSignals(True)
             window.tabifyDockWidget(others[-1], dock)
@@ -208,19 +231,19 @@ class DockedWidget(QWidget):
             dock.show()
             dock.raise_()
 
-    def say(self, problem: str) -> None:
-        """Show one line about what went wrong; an empty one takes it away."""
+    def show_problem(self, problem: str) -> None:
+        """Show an error message; an empty one hides it."""
         self.problem.setText(problem)
         self.problem.setVisible(bool(problem))
 
     def _show_error(self) -> None:
-        self.say(self.session.problem)
+        self.show_problem(self.session.problem)
 
     def _clear(self) -> None:
-        self.say("")
+        self.show_problem("")
 
     def event(self, event: QEvent | None) -> bool:
-        """Notice being docked and undocked: closing a dock tells nothing else."""
+        """Follow docking and undocking, of which Qt sends no other notification."""
         if event is None or not hasattr(self, "session"):
             return bool(super().event(event))
         if event.type() == QEvent.Type.ParentChange:
@@ -230,8 +253,8 @@ class DockedWidget(QWidget):
             else:
                 self.session.enter(user)
                 guard_dock(self.parentWidget(), self.session, user)
-                # Where it is put is not settled yet: napari lays the dock after this.
-                self._settling.start(0)
+                # Deferred: napari places the dock only after this event.
+                self._tabify_timer.start(0)
         elif event.type() == QEvent.Type.Show:
             guard_window(self.window(), self.session)
         return bool(super().event(event))

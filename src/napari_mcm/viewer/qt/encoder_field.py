@@ -1,4 +1,4 @@
-"""Fields that name an encoder, or open a file of features."""
+"""Widgets that choose an encoder or open a feature file."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ ENCODERS = (
 )
 BROWSE = "Browse run…"
 LOAD_TIP = (
-    "Open features of this slide: napari-mcm's, or those of TRIDENT, CLAM, STAMP, AtlasPatch "
-    "or AnnData"
+    "Open features of this slide, from napari-mcm, TRIDENT, CLAM, STAMP, AtlasPatch or "
+    "AnnData"
 )
 _FOREIGN = "*.h5 *.hdf5 *.pt *.h5ad"
 
 
 class EncoderField(QComboBox):
-    """A list of encoders that takes any other, too: a name, or a run.
+    """An editable list of encoders, which also takes other names and runs.
 
     Parameters
     ----------
     name : str
-        What it is called by screen readers.
+        Accessible name for screen readers.
     extra : tuple of str
-        More to choose from, below the usual ones.
+        More encoders for the end of the list.
     """
 
     def __init__(self, name: str, extra: tuple[str, ...] = ()) -> None:
@@ -49,19 +49,25 @@ class EncoderField(QComboBox):
 
     @property
     def spec(self) -> str:
-        """The encoder as the engine takes it; empty where none is chosen."""
+        """The encoder as the engine takes it; empty if none is chosen."""
         text = str(self.currentText()).strip()
         return "" if text == BROWSE else text
 
     def offer(self, spec: str) -> None:
-        """Add an encoder to the list, first, if it is not in it."""
+        """Add an encoder to the top of the list, unless the list has it."""
         if self.findText(spec) < 0:
             chosen = self.currentText()
             self.insertItem(0, spec)
             self.setCurrentText(chosen)
 
     def offer_runs(self, runs: tuple[Path, ...]) -> None:
-        """Add fine-tuned runs to the list, the newest first."""
+        """Add fine-tuned runs to the top of the list.
+
+        Parameters
+        ----------
+        runs : tuple of Path
+            Folders of the runs, the newest first.
+        """
         for run in reversed(runs):
             self.offer(str(run))
 
@@ -73,17 +79,17 @@ class EncoderField(QComboBox):
 
 
 class LoadButton(QPushButton):
-    """Opens a file of features: ours, which is a folder, or another tool's.
+    """A button with a menu to open a feature file.
 
     Parameters
     ----------
     text : str
-        On the button.
+        Text of the button.
 
     Attributes
     ----------
     chosen : Signal
-        A file or folder was chosen.
+        Emitted with the path of the chosen file or folder.
     """
 
     chosen = Signal(Path)
@@ -91,7 +97,8 @@ class LoadButton(QPushButton):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._recent: tuple[Path, ...] = ()
-        # Our feature file is a folder to the system, those of others are files.
+        # Two entries, because file dialogs select either folders, such as .features.zarr,
+        # or files.
         menu = QMenu(self)
         menu.addAction("Features of napari-mcm…", self._browse_folder)
         menu.addAction("File of another tool…", self._browse_file)
@@ -99,20 +106,26 @@ class LoadButton(QPushButton):
         self.setMenu(menu)
 
     def offer(self, recent: tuple[Path, ...]) -> None:
-        """List files that were opened or made before."""
+        """List recent feature files in the menu.
+
+        Parameters
+        ----------
+        recent : tuple of Path
+            The files, the newest first.
+        """
         menu = self.menu()
         if menu is None or recent == self._recent:
             return
         self._recent = recent
-        known: list[Any] = list(menu.actions())
-        for action in known[known.index(self._separator) + 1 :]:
+        actions: list[Any] = list(menu.actions())
+        for action in actions[actions.index(self._separator) + 1 :]:
             menu.removeAction(action)
         for path in recent:
-            # The folder tells the encoder; an ampersand would be a shortcut.
+            # The folder is named after the encoder. Qt takes a single & for a mnemonic.
             text = f"{path.name}, in {path.parent.name}".replace("&", "&&")
-            made = menu.addAction(text, lambda path=path: self.chosen.emit(path))
-            if made is not None:
-                made.setToolTip(str(path))
+            added = menu.addAction(text, lambda path=path: self.chosen.emit(path))
+            if added is not None:
+                added.setToolTip(str(path))
 
     def _browse_folder(self) -> None:
         folder = ask_folder(self, "A .features.zarr folder")

@@ -1,4 +1,4 @@
-"""A field for one option of a task, made from what its model says of it."""
+"""Input widgets for options, created from the fields of pydantic models."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from napari_mcm.core.runtime.options import Option
 from napari_mcm.viewer.qt.helpers import narrow
 from napari_mcm.viewer.qt.path_field import PathField
 
-Words = Mapping[Any, str]
-"""How values are called in a list to choose from."""
-_MOST = 2**31 - 1
-_BETWEEN = "; "
+ChoiceLabels = Mapping[Any, str]
+"""Value of an option to its label in a list."""
+_MAX_INT = 2**31 - 1
+_SEPARATOR = "; "
+"""Text between the values of an option that takes several."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A widget for an option's value.
+    """An input widget for the value of an option.
 
     Attributes
     ----------
     widget : QWidget
-        What is put into the form.
+        The widget.
     read : callable
-        Gives what is chosen, as pydantic takes it.
+        Returns the current value, as pydantic takes it.
     put : callable
-        Shows a value.
+        Sets the value.
     edited : signal
-        Another value is chosen.
+        Emitted when the value changes.
     """
 
     widget: QWidget
@@ -48,31 +49,31 @@ class Field:
     edited: Any
 
 
-def make_field(option: Option, words: Words | None = None) -> Field:
-    """Make a field that shows an option's default, and keeps to its bounds.
+def make_field(option: Option, words: ChoiceLabels | None = None) -> Field:
+    """Create an input widget with the default and the bounds of an option.
 
     Parameters
     ----------
     option : Option
-        Of a task's model.
+        Option of a configuration.
     words : mapping, optional
-        What values of a list are called; by default as they are.
+        Value of a choice to its label; other choices show their value.
     """
     default = option.default
     if option.kind is bool:
-        made = _check_box()
+        field = _check_box()
     elif option.choices:
-        made = _list(option, words or {})
+        field = _list(option, words or {})
     elif isinstance(default, int):
-        made = _spin_box(QSpinBox(), option, 1, _MOST)
+        field = _spin_box(QSpinBox(), option, 1, _MAX_INT)
     elif isinstance(default, float) and _bound(option, "le", "lt") is not None:
-        made = _spin_box(QDoubleSpinBox(), option, 0.05, 1.0)
+        field = _spin_box(QDoubleSpinBox(), option, 0.05, 1.0)
     elif option.kind is Path:
-        made = _path(option)
+        field = _path(option)
     else:
-        made = _line(option)
-    made.put(default)
-    return made
+        field = _line(option)
+    field.put(default)
+    return field
 
 
 def _check_box() -> Field:
@@ -80,10 +81,10 @@ def _check_box() -> Field:
     return Field(box, box.isChecked, box.setChecked, box.toggled)
 
 
-def _list(option: Option, words: Words) -> Field:
+def _list(option: Option, words: ChoiceLabels) -> Field:
     combo = narrow(QComboBox())
     values = (None, *option.choices) if option.optional else option.choices
-    # Those that have words come first, in the words' order.
+    # Choices with labels come first, in the order of the labels.
     shown = [*words, *(value for value in values if value not in words)]
     for value in shown:
         text = "none" if value is None else str(value).replace("_", " ")
@@ -125,7 +126,7 @@ def _line(option: Option) -> Field:
     def read() -> Any:
         text = line.text().strip()
         if option.many:
-            parts = (part.strip() for part in text.split(_BETWEEN.strip()))
+            parts = (part.strip() for part in text.split(_SEPARATOR.strip()))
             return [part for part in parts if part]
         if option.optional and text in ("", "none"):
             return None
@@ -141,8 +142,8 @@ def _written(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return _BETWEEN.join(map(str, value))
-    # 17 digits at most: what is read back is the very same number.
+        return _SEPARATOR.join(map(str, value))
+    # repr keeps all digits, so that reading it back gives the same number.
     return repr(value) if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Small helpers that the widgets share."""
+"""Helpers for widgets: safe connections, tooltips, keyboard order and combo boxes."""
 
 from __future__ import annotations
 
@@ -15,45 +15,46 @@ _destroy_callbacks: set[Callable[..., None]] = set()
 
 
 def when_destroyed(widget: QObject, call: Callable[[], object]) -> None:
-    """Have something called when Qt deletes a widget.
+    """Call a function when Qt deletes a widget.
 
     Parameters
     ----------
     widget : QObject
-        The widget; `call` must not hold it.
+        The widget. `call` must not refer to it, or it would never be deleted.
     call : callable
         Called once, without arguments.
     """
 
-    def farewell(*_: object) -> None:
-        _destroy_callbacks.discard(farewell)
+    def on_destroyed(*_: object) -> None:
+        _destroy_callbacks.discard(on_destroyed)
         call()
 
-    # Python's collector takes what is connected along with the widget: a function that
-    # is emptied already would be called, and end the process. So it is held until then.
-    _destroy_callbacks.add(farewell)
-    finalize(widget, _destroy_callbacks.discard, farewell).atexit = False
-    widget.destroyed.connect(farewell)
+    # Python may collect the callback together with the widget, before the signal fires;
+    # Qt would then call a cleared function and crash the process. A global reference
+    # keeps the callback alive until it was called.
+    _destroy_callbacks.add(on_destroyed)
+    finalize(widget, _destroy_callbacks.discard, on_destroyed).atexit = False
+    widget.destroyed.connect(on_destroyed)
 
 
 def connect(signal: Any, method: Callable[..., None]) -> None:
-    """Connect a widget's method to a signal that may outlive the widget.
+    """Connect a method of a widget to a signal that may outlive the widget.
 
-    Qt deletes widgets while Python still holds them: a closed viewer does so, with its
-    jobs still ending.
+    Qt deletes the widgets of a closed viewer while Python still refers to them, and a job
+    that ends later must not call their methods.
 
     Parameters
     ----------
     signal : psygnal.SignalInstance or SignalGroup
-        Of the session or the job's status.
+        Signal of the session or of the job's status.
     method : callable
-        A method of a widget, called without arguments.
+        Method of a widget, called without arguments.
     """
     reference = WeakMethod(method)
 
     def relay(*_: object) -> None:
-        if (alive := reference()) is not None:
-            alive()
+        if (live_method := reference()) is not None:
+            live_method()
 
     signal.connect(relay)
     widget: QWidget = method.__self__  # type: ignore[attr-defined]
@@ -61,16 +62,16 @@ def connect(signal: Any, method: Callable[..., None]) -> None:
 
 
 def set_enabled_with_reason(widget: QWidget, tip: str, reason: str = "") -> None:
-    """Enable a widget, or disable it and say in its tooltip why.
+    """Enable a widget, or disable it and show the reason in its tooltip.
 
     Parameters
     ----------
     widget : QWidget
-        A button or a field.
+        A button or an input widget.
     tip : str
-        What it does.
+        Tooltip: what the widget does.
     reason : str
-        Why it cannot be used now; empty where it can.
+        Why it is disabled; empty to enable it.
     """
     widget.setEnabled(not reason)
     widget.setToolTip(f"{tip}\n\nNot now: {reason}" if reason else tip)
@@ -78,31 +79,34 @@ def set_enabled_with_reason(widget: QWidget, tip: str, reason: str = "") -> None
 
 
 def reach_after(place: QWidget, widgets: Iterable[QWidget]) -> None:
-    """Let the Tab key reach widgets where they stand, and not when they were made.
+    """Put widgets into the Tab order after another one.
+
+    By default the order is that of creation, which is wrong for widgets that are created
+    late.
 
     Parameters
     ----------
     place : QWidget
-        What they stand in, or after.
+        Widget that contains or precedes them.
     widgets : iterable of QWidget
-        In their order; one may hold others that are reached.
+        The widgets in Tab order, with their children.
     """
-    # Qt orders nothing after what cannot be reached.
+    # Qt ignores setTabOrder after a widget without a focus policy.
     policy, none = place.focusPolicy(), Qt.FocusPolicy.NoFocus
     place.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     before = place
     for widget in widgets:
         for part in (widget, *widget.findChildren(QWidget)):
-            # Lists of combo boxes are windows of their own.
-            reached = part.focusPolicy() != none and part.focusProxy() is None
-            if reached and part.window() is place.window():
+            # The lists of combo boxes are children, but separate windows.
+            focusable = part.focusPolicy() != none and part.focusProxy() is None
+            if focusable and part.window() is place.window():
                 QWidget.setTabOrder(before, part)
                 before = part
     place.setFocusPolicy(policy)
 
 
 def note(text: str = "") -> QLabel:
-    """Make a line of text that wraps, so that a narrow dock can show it."""
+    """Return a label that wraps its text, so that it fits a narrow dock."""
     label = QLabel(text)
     label.setWordWrap(True)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -110,28 +114,29 @@ def note(text: str = "") -> QLabel:
 
 
 def narrow(combo: QComboBox) -> QComboBox:
-    """Let a combo box be narrower than its longest entry, which is still to be read.
+    """Let a combo box be narrower than its longest entry, and return it.
 
-    What is chosen stands in the tooltip too, and the list is as wide as its entries.
+    The tooltip shows the current entry in full, and the open list is as wide as its
+    entries.
     """
     policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     combo.setSizeAdjustPolicy(policy)
     combo.setMinimumContentsLength(8)
-    combo.installEventFilter(_Whole(combo))
+    combo.installEventFilter(_FullTextFilter(combo))
     return combo
 
 
-class _Whole(QObject):
-    """Shows the entries of a combo box whole: in its tooltip, and in its list."""
+class _FullTextFilter(QObject):
+    """An event filter that shows the entries of a combo box in full."""
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Put in what is chosen, and widen the list before it is opened."""
+        """Add the current entry to the tooltip, and widen the list before it opens."""
         if isinstance(watched, QComboBox) and event is not None:
             kind = event.type()
             if kind == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
                 texts = (watched.toolTip(), watched.currentText())
-                whole = "\n\n".join(text for text in texts if text)
-                QToolTip.showText(event.globalPos(), whole, watched)
+                full = "\n\n".join(text for text in texts if text)
+                QToolTip.showText(event.globalPos(), full, watched)
                 return True
             if kind in (QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress):
                 _widen(watched)
@@ -139,7 +144,7 @@ class _Whole(QObject):
 
 
 def _widen(combo: QComboBox) -> None:
-    """Make the list of a combo box as wide as its entries, where the screen is."""
+    """Make the list of a combo box as wide as its entries, at most as the screen."""
     view = combo.view()
     frame, screen = view.parentWidget() if view is not None else None, combo.screen()
     if view is None or frame is None or screen is None:
@@ -149,46 +154,47 @@ def _widen(combo: QComboBox) -> None:
     width = max(view.sizeHintForColumn(0) + beside + 2 * view.frameWidth(), 0)
     width = min(width, screen.availableGeometry().width())
     view.setMinimumWidth(width)
-    # Qt places the list, so that it stays on the screen, by the width of what holds it.
+    # Qt uses the width of the frame to keep the list on the screen.
     frame.setMinimumWidth(width)
 
 
 def connect_deferred(
     method: Callable[[], None], *signals: Any, wait_ms: int = 0
 ) -> None:
-    """Call a widget's method once, when the window has painted what came before.
+    """Call a method of a widget once after signals, when Qt is idle.
 
-    Words and sliders of the dock take as long to lay out as the map takes to be drawn,
-    and nobody looks at them first.
+    The canvas is painted first: laying out labels and sliders of a dock takes as long as
+    drawing a map, and users look at the map.
 
     Parameters
     ----------
     method : callable
-        A method of a widget, called without arguments; once for many signals.
+        Method of a widget, called without arguments, once for many signals.
     *signals : psygnal.SignalInstance
-        That may outlive the widget.
+        Signals, which may outlive the widget.
     wait_ms : int
-        Shortest time between two calls, for signals that come many times a second.
+        Delay from the first signal to the call, in milliseconds; limits the rate of
+        calls for signals that are emitted often.
     """
     reference, waiting = WeakMethod(method), [False]
     widget: QWidget = method.__self__  # type: ignore[attr-defined]
 
     def call() -> None:
         waiting[0] = False
-        if (alive := reference()) is not None:
-            alive()
+        if (live_method := reference()) is not None:
+            live_method()
 
-    # A child of the widget, which goes away with it.
-    soon = QTimer(widget)
-    soon.setSingleShot(True)
-    soon.setInterval(wait_ms)
-    soon.timeout.connect(call)
+    # A child of the widget, so that Qt deletes it together with the widget.
+    timer = QTimer(widget)
+    timer.setSingleShot(True)
+    timer.setInterval(wait_ms)
+    timer.timeout.connect(call)
 
     def relay(*_: object) -> None:
-        # A widget that Python's collector took has no farewell: its timer is gone, too.
+        # A widget that Python collected sends no destroyed signal, and its timer is gone.
         if not waiting[0] and reference() is not None:
             waiting[0] = True
-            soon.start()
+            timer.start()
 
     for signal in signals:
         signal.connect(relay)
@@ -196,21 +202,21 @@ def connect_deferred(
 
 
 def while_alive(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a widget's method as one that does nothing once Qt has deleted the widget.
+    """Wrap a method of a widget to do nothing after Qt has deleted the widget.
 
-    Work in the background may end after the viewer was closed.
+    For callbacks of background tasks, which may end after the viewer was closed.
 
     Parameters
     ----------
     method : callable
-        A method of a widget.
+        Method of a widget.
     """
-    reference, alive = WeakMethod(method), [True]
+    reference, exists = WeakMethod(method), [True]
     widget: QWidget = method.__self__  # type: ignore[attr-defined]
-    when_destroyed(widget, alive.clear)
+    when_destroyed(widget, exists.clear)
 
-    def call(*given: Any) -> None:
-        if alive and (found := reference()) is not None:
-            found(*given)
+    def call(*arguments: Any) -> None:
+        if exists and (live_method := reference()) is not None:
+            live_method(*arguments)
 
     return call

@@ -1,4 +1,4 @@
-"""How the running job goes: a bar, a line, Cancel, and details on demand."""
+"""The status of the running job: progress bar, message, Cancel and Details."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CANCEL = "&Cancel"
 
 
 class JobBar(QWidget):
-    """Shows a :class:`JobStatus` and cancels its job.
+    """Shows the status of the current or last job, and cancels it.
 
     Parameters
     ----------
     jobs : JobRunner
-        Whose status.
+        Runs the jobs.
     """
 
     def __init__(self, jobs: JobRunner) -> None:
@@ -92,7 +92,7 @@ class JobBar(QWidget):
 
 
 def describe(status: JobStatus) -> str:
-    """Describe in one line how the job goes, or how it ended."""
+    """Return the progress or the outcome of a job as one line of text."""
     if status.state is JobState.IDLE:
         return ""
     if status.state is JobState.FAILED:
@@ -104,7 +104,7 @@ def describe(status: JobStatus) -> str:
     progress = status.progress
     parts = [f"{progress.stage}…"]
     if progress.rate:
-        parts.append(f"{progress.rate:.3g} {progress.unit} a second")
+        parts.append(f"{progress.rate:.3g} {progress.unit} per second")
     if progress.eta_s is not None:
         parts.append(f"{format_seconds(progress.eta_s)} left")
     return ", ".join(parts)

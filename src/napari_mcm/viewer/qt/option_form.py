@@ -1,4 +1,4 @@
-"""A form of a task's options, made from the model that the engine validates."""
+"""A form for options of a task, created from the task's pydantic model."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QWidget
 
 from napari_mcm.core.runtime.options import Option, walk
-from napari_mcm.viewer.qt.fields import Field, Words, make_field
+from napari_mcm.viewer.qt.fields import ChoiceLabels, Field, make_field
 from napari_mcm.viewer.qt.helpers import reach_after
 
 _Model = TypeVar("_Model", bound=BaseModel)
 Labels = Sequence[tuple[str, str]]
-"""Names of options with their groups, as ``grid.patch_size``, and labels."""
+"""Names of options, such as ``grid.patch_size``, and their labels."""
 
 
 class OptionForm(QWidget):
-    """Fields for some options of a model; all others keep their defaults.
+    """A form with input widgets for some options of a model.
 
-    The fields are made when they are first seen: most are folded, or behind a tab.
+    The widgets are created when the form is first shown, because most forms are
+    collapsed or in a tab. Until then the form stores the values.
 
     Parameters
     ----------
     model : type of BaseModel
-        All options of the task.
+        Configuration of the task.
     options : sequence of (str, str)
-        Which of them, and their labels.
+        Names and labels of the options in the form.
     words : mapping, optional
-        What the values of a list are called, by option.
+        Name of an option to the labels of its choices.
 
     Attributes
     ----------
     changed : Signal
-        An option, by its name, has another value.
+        Emitted with the name of an option whose value changed.
     """
 
     changed = Signal(str)
@@ -46,12 +47,12 @@ class OptionForm(QWidget):
         self,
         model: type[BaseModel],
         options: Labels,
-        words: Mapping[str, Words] | None = None,
+        words: Mapping[str, ChoiceLabels] | None = None,
     ) -> None:
         super().__init__()
         known, words = _options_of(model), words or {}
-        self._unmade = {n: (known[n], label, words.get(n)) for n, label in options}
-        # What stands in fields that are still to be made.
+        self._pending = {n: (known[n], label, words.get(n)) for n, label in options}
+        # Values of the fields that are not created yet.
         self._values = {name: known[name].default for name, _ in options}
         self._fields: dict[str, Field] = {}
         self._form = QFormLayout(self)
@@ -60,78 +61,78 @@ class OptionForm(QWidget):
 
     @property
     def names(self) -> Collection[str]:
-        """The options that it is for."""
+        """Names of the options in the form."""
         return self._values.keys()
 
     def field(self, name: str) -> Any:
-        """Return the widget of an option."""
+        """Return the input widget of an option."""
         self.make_fields()
         return self._fields[name].widget
 
     def values(self) -> dict[str, Any]:
-        """Return what is chosen, by the options' names."""
-        if self._unmade:
+        """Return the names and values of all options in the form."""
+        if self._pending:
             return dict(self._values)
         return {name: field.read() for name, field in self._fields.items()}
 
     def put(self, name: str, value: Any) -> None:
-        """Show a value of an option."""
-        if not self._unmade:
+        """Set the value of an option."""
+        if not self._pending:
             self._fields[name].put(value)
         elif value != self._values[name]:
             self._values[name] = value
             self.changed.emit(name)
 
     def make_fields(self) -> None:
-        """Make the fields, unless they are there."""
-        fields = [self._add(*asked) for asked in self._unmade.values()]
-        self._unmade = {}
-        # Made late, they would be the last that the Tab key reaches.
+        """Create the input widgets, unless they exist."""
+        fields = [self._add(*pending) for pending in self._pending.values()]
+        self._pending = {}
+        # By default, widgets created late are last in the Tab order.
         reach_after(self, fields)
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Make the fields before they are seen."""
+        """Create the input widgets before the form is shown."""
         self.make_fields()
         super().showEvent(event)
 
     def show_config(self, config: BaseModel) -> None:
-        """Show what a configuration says."""
+        """Set all options in the form to their values in a configuration."""
         for name in self.names:
             self.put(name, value_of(config, name))
 
-    def _add(self, option: Option, label: str, words: Words | None) -> QWidget:
-        made = self._fields[option.name] = make_field(option, words)
-        made.put(self._values[option.name])
-        field = made.widget
-        field.setToolTip(f"{option.help}\n\n{option.flag} on the command line")
-        field.setAccessibleName(label.replace("&", ""))
-        made.edited.connect(lambda *_, name=option.name: self.changed.emit(name))
-        if isinstance(field, QCheckBox):
-            field.setText(label)
-            self._form.addRow(field)
+    def _add(self, option: Option, label: str, words: ChoiceLabels | None) -> QWidget:
+        field = self._fields[option.name] = make_field(option, words)
+        field.put(self._values[option.name])
+        widget = field.widget
+        widget.setToolTip(f"{option.help}\n\n{option.flag} on the command line")
+        widget.setAccessibleName(label.replace("&", ""))
+        field.edited.connect(lambda *_, name=option.name: self.changed.emit(name))
+        if isinstance(widget, QCheckBox):
+            widget.setText(label)
+            self._form.addRow(widget)
         else:
-            self._form.addRow(label, field)
-        return field
+            self._form.addRow(label, widget)
+        return widget
 
 
 def make_config(
     model: type[_Model], values: Mapping[str, Any], labels: Labels = ()
 ) -> _Model:
-    """Make the engine's configuration from options by name.
+    """Create a validated configuration from the values of options.
 
     Parameters
     ----------
     model : type of BaseModel
-        All options of the task.
+        Configuration of the task.
     values : mapping
-        Options, those of groups as ``grid.patch_size``, or whole groups.
+        Name of an option, such as ``grid.patch_size``, or of a group to its value.
     labels : sequence of (str, str)
-        What options are called in the form.
+        Names and labels of options, for error messages.
 
     Raises
     ------
     ValueError
-        With one line that names the first option that is wrong.
+        If an option is invalid; the message is one line that names the first one.
     """
     nested: dict[str, Any] = {}
     for name, value in values.items():
@@ -148,7 +149,15 @@ def make_config(
 
 
 def value_of(config: BaseModel, name: str) -> Any:
-    """Return an option of a configuration by its name with its group."""
+    """Return the value of an option in a configuration.
+
+    Parameters
+    ----------
+    config : BaseModel
+        Configuration of a task.
+    name : str
+        Name of the option, with its group: ``grid.patch_size``.
+    """
     value: Any = config
     for part in name.split("."):
         value = getattr(value, part)

@@ -1,4 +1,4 @@
-"""Resolution and size of patches, and how much tissue they must hold."""
+"""Input fields for the resolution, size and tissue fraction of patches."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ RESOLUTIONS = (AUTO, "0.25", "0.5", "1", "2")
 
 
 class PatchFields(QWidget):
-    """How patches are laid: the same in all widgets of a viewer.
+    """Input fields for the options of patches, synchronised between all docks.
 
     Parameters
     ----------
     session : Session
-        Of the viewer, which keeps what is chosen.
+        Session of the viewer, which stores the options.
     """
 
     def __init__(self, session: Session) -> None:
@@ -70,7 +70,7 @@ class PatchFields(QWidget):
         form.addRow("Min. tissue fraction", self.min_tissue)
 
     def grid(self) -> GridConfig:
-        """Return the options as the engine takes them.
+        """Return the options as a configuration.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class PatchFields(QWidget):
         return GridConfig(mpp=mpp, **options)
 
     def refresh(self) -> None:
-        """Show what the session keeps, unless it is what is typed here."""
+        """Show the options of the session, unless the fields already agree with them."""
         patches = self._session.patches
         try:
             if self.grid() == patches:
@@ -107,7 +107,7 @@ class PatchFields(QWidget):
             field.blockSignals(False)
 
     def _edited(self) -> None:
-        # A number that is half typed is nothing to act on.
+        # While typing, the resolution may be incomplete: ignore it until it is valid.
         try:
             self._session.use_patches(self.grid())
         except ValueError:
@@ -122,12 +122,12 @@ def _spin(least: int, most: int, unit: str) -> QSpinBox:
 
 
 class PatchOptions(QWidget):
-    """A folded form: resolution, patch size, output folder.
+    """A collapsed form for patches and for the folder of feature files.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     def __init__(self, session: Session) -> None:
@@ -183,7 +183,15 @@ class PatchOptions(QWidget):
         return self.fields.grid()
 
     def out(self, slide: Path, encoder: str) -> Path:
-        """Return the folder for features of a slide made with an encoder."""
+        """Return the folder for feature files.
+
+        Parameters
+        ----------
+        slide : Path
+            The slide.
+        encoder : str
+            The encoder as the engine takes it.
+        """
         chosen = self.folder.text().strip()
         if chosen:
             return Path(chosen).expanduser() / folder_name(encoder)
@@ -197,7 +205,7 @@ class PatchOptions(QWidget):
 
 
 def encoder_label(spec: str) -> str:
-    """Name an encoder for people: a run by its folder, a model by its name."""
+    """Return a display name for an encoder: the folder of a run, or the model's name."""
     path = Path(spec)
     if not path.exists():
         return spec.removeprefix("offline:").removeprefix("hf-hub:")
@@ -208,14 +216,15 @@ def encoder_label(spec: str) -> str:
 
 
 def folder_name(spec: str) -> str:
-    """Name a folder for an encoder's features.
+    """Return a folder name for the features of an encoder.
 
-    Runs are identified by their paths: two of the same name do not share a folder.
+    For a run it contains a hash of the path, so that runs with the same name do not share
+    a folder.
     """
     path = Path(spec)
     name = encoder_label(spec) if path.exists() else spec
     name = re.sub(r"[^\w.-]+", "-", name).strip("-") or "encoder"
     if not path.exists():
         return name
-    place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=3)
-    return f"{name}-{place.hexdigest()}"
+    path_hash = hashlib.blake2b(str(path.resolve()).encode(), digest_size=3)
+    return f"{name}-{path_hash.hexdigest()}"

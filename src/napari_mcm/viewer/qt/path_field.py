@@ -1,4 +1,4 @@
-"""A field for a file or a folder, with a button to look for it."""
+"""An input field for a path with a browse button, and file dialogs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from napari_mcm.viewer.app.persistence import last_folder, remember_folder
 
 
 class PathField(QWidget):
-    """A line that takes a path, and a button that browses.
+    """An input field for a file or folder, with a browse button.
 
     Parameters
     ----------
     name : str
-        What is chosen, for people.
+        Display name of the file or folder.
     tip : str
-        What it is for.
+        Tooltip: what it is used for.
     files : str
-        Filter of the dialog for files; empty where a folder is chosen.
+        Filter of the file dialog; empty to choose a folder.
 
     Attributes
     ----------
     changed : Signal
-        Another text stands in the line.
+        Emitted when the text changed.
     chosen : Signal
-        A path was browsed for, or Enter was pressed.
+        Emitted when a path was chosen in the dialog, or Enter was pressed.
     """
 
     changed = Signal()
@@ -55,27 +55,27 @@ class PathField(QWidget):
 
     @property
     def path(self) -> Path | None:
-        """What is chosen; None where nothing is."""
+        """The chosen path; None if the field is empty."""
         text = self.line.text().strip()
         return Path(text).expanduser() if text else None
 
     def put(self, path: object) -> None:
-        """Fill the line."""
+        """Set the path; None empties the field."""
         self.line.setText("" if path is None else str(path))
 
     def propose(self, path: object) -> None:
-        """Fill the line if it is empty."""
+        """Set the path if the field is empty."""
         if self.path is None:
             self.put(path)
 
     def take(self, path: str) -> None:
-        """Fill the line with the chosen path; keep it where the dialog was cancelled."""
+        """Set the path from a dialog; an empty one, from a cancelled dialog, is ignored."""
         if path:
             self.line.setText(path)
             self.chosen.emit()
 
     def _edited(self) -> None:
-        # Paths are longer than the line.
+        # The tooltip repeats the path, which is usually longer than the field.
         text = self.line.text()
         self.line.setToolTip(f"{self._tip}\n\n{text}" if text else self._tip)
         self.changed.emit()
@@ -90,57 +90,70 @@ class PathField(QWidget):
 
 
 def ask_file(parent: QWidget, title: str, files: str, start: str = "") -> str:
-    """Ask for a file to open; empty where the user cancels.
+    """Show a dialog to open a file, and return its path; empty if the user cancels.
 
     Parameters
     ----------
     parent : QWidget
-        The dialog's.
+        Parent of the dialog.
     title : str
-        What is asked for.
+        Title of the dialog.
     files : str
-        Filter.
+        Filter of files.
     start : str
-        Where to begin; by default in the folder of the last dialog.
+        Initial path; by default the folder of the last dialog.
     """
-    path, _ = QFileDialog.getOpenFileName(parent, title, _begin(start), files)
-    return _kept(path)
+    path, _ = QFileDialog.getOpenFileName(parent, title, _initial(start), files)
+    return _remembered(path)
 
 
 def ask_files(parent: QWidget, title: str, files: str) -> list[str]:
-    """Ask for files to open; none where the user cancels."""
-    paths, _ = QFileDialog.getOpenFileNames(parent, title, _begin(""), files)
+    """Show a dialog to open files, and return their paths; none if the user cancels.
+
+    Parameters
+    ----------
+    parent, title, files
+        As :func:`ask_file` takes them.
+    """
+    paths, _ = QFileDialog.getOpenFileNames(parent, title, _initial(""), files)
     for path in paths[:1]:
-        _kept(path)
+        _remembered(path)
     return list(paths)
 
 
 def ask_folder(parent: QWidget, title: str, start: str = "") -> str:
-    """Ask for a folder; empty where the user cancels."""
-    return _kept(QFileDialog.getExistingDirectory(parent, title, _begin(start)))
+    """Show a dialog to choose a folder, and return its path; empty if cancelled.
+
+    Parameters
+    ----------
+    parent, title, start
+        As :func:`ask_file` takes them.
+    """
+    return _remembered(QFileDialog.getExistingDirectory(parent, title, _initial(start)))
 
 
 def ask_save(parent: QWidget, title: str, start: str, files: str) -> str:
-    """Ask for a file to write; empty where the user cancels.
+    """Show a dialog to save a file, and return its path; empty if the user cancels.
 
     Parameters
     ----------
     parent, title, files
         As :func:`ask_file` takes them.
     start : str
-        The file that is proposed; a name alone is put into the last dialog's folder.
+        Proposed path; a file name alone is put in the folder of the last dialog.
     """
     if not Path(start).is_absolute():
-        start = str(Path(_begin("")) / start)
+        start = str(Path(_initial("")) / start)
     path, _ = QFileDialog.getSaveFileName(parent, title, start, files)
-    return _kept(path)
+    return _remembered(path)
 
 
-def _begin(start: str) -> str:
+def _initial(start: str) -> str:
     return start or str(last_folder() or "")
 
 
-def _kept(path: str) -> str:
+def _remembered(path: str) -> str:
+    """Remember the folder of a path, and return the path."""
     if path:
         remember_folder(Path(path).parent)
     return path

@@ -1,4 +1,4 @@
-"""Which slide is worked on, and what is known of it."""
+"""The box that chooses the active slide, opens slides and takes a resolution."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ FILES = (
 
 
 class SlideSelector(QGroupBox):
-    """Chooses among the open slides, opens another, asks for a missing resolution.
+    """Chooses the active slide, opens slides, and asks for a missing resolution.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     brief : bool
-        Say nothing of a slide's size and resolution, which stand elsewhere.
+        Whether to omit size and resolution, which the dock shows elsewhere.
     """
 
     def __init__(self, session: Session, brief: bool = False) -> None:
@@ -55,9 +55,9 @@ class SlideSelector(QGroupBox):
         self.mpp.setValue(0.5)
         self.mpp.setSuffix(" µm per pixel")
         self.mpp.setToolTip("Resolution of level 0: typically 0.25 at 40×, 0.5 at 20×")
-        self.set_mpp = QPushButton("S&et")
+        self.set_mpp = QPushButton("Appl&y")
         self.set_mpp.setToolTip("Use this resolution for the slide")
-        self.set_mpp.clicked.connect(lambda: session.state_mpp(self.mpp.value()))
+        self.set_mpp.clicked.connect(lambda: session.set_mpp(self.mpp.value()))
         self._lay_out()
         connect(session.slide_changed, self.refresh)
         self.refresh()
@@ -78,7 +78,7 @@ class SlideSelector(QGroupBox):
         column.addWidget(self._missing)
 
     def refresh(self) -> None:
-        """Show the open slides and what is known of the present one."""
+        """Show the open slides and the metadata of the active one."""
         slides = self._session.layers.slides()
         self.choice.clear()
         self.choice.addItems([slide.name for slide in slides])
@@ -93,9 +93,11 @@ class SlideSelector(QGroupBox):
         )
         self.metadata.setVisible(not shown_elsewhere)
         self.metadata.setToolTip(metadata.path if metadata else "")
-        # What the user gave can be given again: it is remembered, right or wrong.
-        asked = metadata is not None and (metadata.mpp is None or metadata.mpp_override)
-        self._missing.setVisible(bool(asked))
+        # A resolution that the user entered stays editable, because it may be wrong.
+        editable = metadata is not None and (
+            metadata.mpp is None or metadata.mpp_override
+        )
+        self._missing.setVisible(bool(editable))
         if metadata is not None and metadata.mpp_override:
             self.mpp.setValue(metadata.mpp_override)
 
@@ -109,7 +111,13 @@ class SlideSelector(QGroupBox):
         self.take(ask_folder(self, "Open a slide in a folder"))
 
     def take(self, path: str) -> None:
-        """Open a slide in the background; what goes wrong is said by the widget."""
+        """Open a slide in the background; errors are shown in the dock.
+
+        Parameters
+        ----------
+        path : str
+            File or folder of the slide; empty to do nothing.
+        """
         if path:
             self.metadata.setVisible(True)
             self.metadata.setText(f"Opening {Path(path).name}…")
@@ -118,7 +126,7 @@ class SlideSelector(QGroupBox):
 
 def _describe(metadata: SlideMetadata | None) -> str:
     if metadata is None:
-        return "Open a slide, or take File > Open Sample > Generated H&E slide."
+        return "Open a slide, or choose File > Open Sample > Generated H&E slide."
     width, height = metadata.size
     size = f"{width:,} × {height:,} px"
     if metadata.mpp is None:
@@ -126,5 +134,5 @@ def _describe(metadata: SlideMetadata | None) -> str:
             f"{size}. The file states no resolution: enter it in µm per pixel to "
             "compute features."
         )
-    stated = " (as you stated)" if metadata.mpp_override else ""
-    return f"{size}, {metadata.mpp[0]:.4g} µm per pixel{stated}"
+    source = " (entered by you)" if metadata.mpp_override else ""
+    return f"{size}, {metadata.mpp[0]:.4g} µm per pixel{source}"

@@ -1,4 +1,4 @@
-"""Thumbnails of patches in a strip."""
+"""A horizontal strip of patch thumbnails."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from napari_mcm.viewer.layers.thumbnails import THUMBNAIL_PX, TopPatch
 
 
 class ThumbnailStrip(QListWidget):
-    """Thumbnails side by side; arrow keys and clicks choose one.
+    """A horizontal list of patch thumbnails, for mouse and keyboard.
 
     Parameters
     ----------
     name : str
-        What it shows, for screen readers.
+        Accessible name for screen readers.
     value : str
-        What a patch's value is called.
+        Name of the patches' values, for tooltips.
 
     Attributes
     ----------
     chosen : Signal
-        A patch was clicked, or Enter was pressed on it.
+        Emitted with a :class:`TopPatch` that was clicked, or on which Enter was pressed.
     """
 
     chosen = Signal(object)
@@ -46,12 +46,19 @@ class ThumbnailStrip(QListWidget):
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFixedHeight(THUMBNAIL_PX + 46)
         self.setMinimumWidth(100)
-        # A click and Enter; where a click activates already, both tell the same.
+        # Click and Enter. On platforms where one click activates, both are emitted, which
+        # is harmless.
         self.itemClicked.connect(self._choose)
         self.itemActivated.connect(self._choose)
 
     def show_patches(self, patches: Sequence[TopPatch]) -> None:
-        """Show other patches."""
+        """Replace the thumbnails.
+
+        Parameters
+        ----------
+        patches : sequence of TopPatch
+            Best first.
+        """
         if patches is self._patches:
             return
         self._patches = patches
@@ -71,7 +78,13 @@ class ThumbnailStrip(QListWidget):
 
 
 def image_of(pixels: Pixels) -> QImage:
-    """Make an image of pixels (height, width, 3)."""
+    """Convert pixels to a Qt image.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+        RGB pixels.
+    """
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels).tobytes()
     return QImage(data, width, height, 3 * width, QImage.Format.Format_RGB888).copy()

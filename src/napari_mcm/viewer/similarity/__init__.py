@@ -1,1 +1,1 @@
-"""The dock *Similarity*: click on a patch, see where other tissue looks like it."""
+"""The dock *Similarity*: click on a patch to map where the tissue is similar."""

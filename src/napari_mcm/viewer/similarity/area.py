@@ -1,4 +1,4 @@
-"""The area above a similarity threshold: its size, its layer and its file."""
+"""The area of a slide above a similarity threshold: its size, layer and export."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 COLOUR = (1.0, 0.8, 0.0, 1.0)
 FINEST = 2048
-"""Most pixels of the layer along a side, unless there are more patches."""
+"""Most pixels along a side of the layer, unless the grid has more patches."""
 STEPS = 40
-"""A key moves the threshold by one of so many parts of the colours' range."""
+"""Number of steps in which the keys move the threshold over the range of colours."""
 
 
 class AreaController:
-    """A threshold on the map that is looked at.
+    """The similarity threshold on the visible map, and the area above it.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
 
     Attributes
     ----------
     threshold : float
-        A cosine.
+        Smallest cosine similarity that counts; NaN before the first query.
     changed : Signal
-        The threshold, or the map, is another one.
+        Emitted when the threshold or the map changed.
     """
 
     changed = Signal()
@@ -58,13 +58,13 @@ class AreaController:
 
     @property
     def heatmap(self) -> Heatmap | None:
-        """The similarity that is looked at."""
+        """The visible similarity map; None if there is none."""
         shown = self._context.queries.shown_map()
         return shown[1] if shown else None
 
     @property
     def encoder(self) -> str:
-        """Whose similarity it is; empty where there is one encoder only."""
+        """Display name of the visible map's encoder; empty if there is only one map."""
         queries = self._context.queries
         shown, maps = queries.shown_map(), queries.maps()
         if shown is None or sum(one is not None for one in maps.values()) < 2:
@@ -74,29 +74,35 @@ class AreaController:
 
     @property
     def area(self) -> tuple[float, int] | None:
-        """Area in mm² and number of patches; None where there is no map."""
+        """Area in mm² and number of patches above the threshold; None without a map."""
         heatmap = self.heatmap
         if heatmap is None:
             return None
         threshold = self.threshold
         return heatmap.area_mm2(threshold), heatmap.count_above(threshold)
 
-    def use(self, threshold: float) -> None:
-        """Choose the threshold."""
+    def set_threshold(self, threshold: float) -> None:
+        """Set the threshold, and update the layer of the area."""
         if threshold != self.threshold:
             self.threshold = threshold
             self._redraw()
             self.changed.emit()
 
     def step(self, by: int) -> None:
-        """Choose the next threshold, up or down."""
+        """Move the threshold by a number of steps, up or down.
+
+        Parameters
+        ----------
+        by : int
+            Number of steps; negative to move down.
+        """
         if (heatmap := self.heatmap) is not None:
             low, high = heatmap.limits
             moved = self.threshold + by * (high - low) / STEPS
-            self.use(min(max(moved, low), high))
+            self.set_threshold(min(max(moved, low), high))
 
     def make_labels(self) -> None:
-        """Make what is alike enough a layer of labels."""
+        """Show the area above the threshold as a labels layer."""
         slide, heatmap = self._session.slide, self.heatmap
         if slide is None or heatmap is None:
             self._session.report_error("There is no map yet: click on the slide")
@@ -104,24 +110,24 @@ class AreaController:
             self._add(slide, heatmap)
 
     def export(self, path: Path, then: Callable[[], None]) -> None:
-        """Write what is alike enough to a file, in the background.
+        """Write the area above the threshold to a file in the background.
 
         Parameters
         ----------
         path : Path
-            ``.geojson``, ``.ome.tif`` or ``.png``, as the command line writes it.
+            The file; its suffix ``.geojson``, ``.ome.tif`` or ``.png`` sets the format.
         then : callable
-            Called when it is written.
+            Called without arguments after the file was written.
         """
         from napari_mcm.core.heatmaps import write_heatmap
 
         heatmap = self.heatmap
         if heatmap is None:
             return
-        kept, opened = heatmap.above(self.threshold), slide_of(self._session.slide)
+        above, opened = heatmap.above(self.threshold), slide_of(self._session.slide)
         self._session.disk.submit(
             f"export {path}",
-            lambda: write_heatmap(kept, path, opened),
+            lambda: write_heatmap(above, path, opened),
             lambda _: then(),
             self._session.report_error,
         )
@@ -129,7 +135,7 @@ class AreaController:
     def _query_changed(self) -> None:
         heatmap = self.heatmap
         if heatmap is not None and heatmap.limits != self._limits:
-            # Three quarters up the colours: what is rather alike.
+            # Start at three quarters of the range: only clearly similar patches.
             low, high = self._limits = heatmap.limits
             if not low <= self.threshold <= high:
                 self.threshold = low + 0.75 * (high - low)
@@ -140,7 +146,7 @@ class AreaController:
         return self._session.layers.alive(self._layers.get(id(slide)))
 
     def _redraw(self) -> Labels | None:
-        """Have the layer, where there is one, follow the threshold."""
+        """Update the layer of the area; return it, or None if there is none."""
         slide, heatmap = self._session.slide, self.heatmap
         layer = None if slide is None else self._layer(slide)
         if layer is None or slide is None:
@@ -165,7 +171,7 @@ class AreaController:
             opacity=0.9,
             **on_slide(slide, "similar area", heatmap.grid.origin, _step(heatmap)),
         )
-        # An outline, which leaves the map and the tissue to be seen.
+        # An outline, so that map and tissue stay visible.
         layer.contour = 1
         layers = self._session.layers
         self._layers[id(slide)] = layers.add(layer, over=layers.top_of(slide))
@@ -177,16 +183,16 @@ class AreaController:
 def _mask(heatmap: Heatmap, threshold: float) -> NDArray[np.uint8]:
     with np.errstate(invalid="ignore"):
         above = np.asarray(heatmap.raster >= threshold, np.uint8)
-    finer = _finer(heatmap)
-    return np.repeat(np.repeat(above, finer, axis=0), finer, axis=1)
+    factor = _oversampling(heatmap)
+    return np.repeat(np.repeat(above, factor, axis=0), factor, axis=1)
 
 
-def _finer(heatmap: Heatmap) -> int:
-    """Return the pixels along a patch's side, so that outlines can be thin."""
+def _oversampling(heatmap: Heatmap) -> int:
+    """Return the number of pixels along the side of a patch; more give thin outlines."""
     return max(min(FINEST // max(heatmap.grid.shape), 4), 1)
 
 
 def _step(heatmap: Heatmap) -> tuple[float, float]:
-    """Return a pixel's width and height in level-0 pixels."""
+    """Return the width and height of a pixel in level-0 pixels."""
     width, height = heatmap.grid.patch_size_level0
-    return width / _finer(heatmap), height / _finer(heatmap)
+    return width / _oversampling(heatmap), height / _oversampling(heatmap)

@@ -1,4 +1,4 @@
-"""A threshold with the area above it, as a layer and as a file."""
+"""The box with the similarity threshold and the area above it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FILTER = "QuPath (*.geojson);;Raster (*.ome.tif);;Figure (*.png)"
 
 
 class AreaPanel(QGroupBox):
-    """The area of the slide above the similarity threshold.
+    """The box with the threshold, the area above it, and its export.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
@@ -71,9 +71,9 @@ class AreaPanel(QGroupBox):
 
     def refresh(self) -> None:
         """Show the threshold and its area."""
-        heatmap, found = self._controller.heatmap, self._controller.area
+        heatmap, measured = self._controller.heatmap, self._controller.area
         self.setVisible(heatmap is not None)
-        if heatmap is None or found is None:
+        if heatmap is None or measured is None:
             return
         low, high = heatmap.limits
         self.threshold.blockSignals(True)
@@ -81,7 +81,7 @@ class AreaPanel(QGroupBox):
         self.threshold.setSingleStep((high - low) / 100)  # type: ignore[arg-type]
         self.threshold.setValue(self._controller.threshold)
         self.threshold.blockSignals(False)
-        area, patches = found
+        area, patches = measured
         self.area.setText(
             f"{area:,.3f} mm² of at least {self._controller.threshold:.3f}: "
             f"{patches:,} of {len(heatmap.grid):,} patches"
@@ -89,7 +89,7 @@ class AreaPanel(QGroupBox):
         )
 
     def _moved(self, value: float) -> None:
-        self._controller.use(float(value))
+        self._controller.set_threshold(float(value))
 
     def _export(self) -> None:
         metadata = self._session.metadata

@@ -1,4 +1,4 @@
-"""What is done on the shown slide, as commands: its tissue, the query, a run's attention."""
+"""The query of the dock *Similarity* as commands."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 
 def query_commands(context: SimilarityContext) -> Command | Commands:
-    """Name the verb that asks the shown slide what its maps show.
+    """Return the commands that draw the visible maps of the query.
 
-    The query is written to a file first, which the command takes. Of several encoders
-    each has its command, and so has their difference.
+    There is one command per encoder, and one for their difference. They read the query
+    from a file, which this function writes in the background.
 
     Raises
     ------
     ValueError
-        With one line, where there is no query, or it cannot be written down.
+        If there is no query or it cannot be saved; the message is one line.
     """
     metadata = open_slide(context.session)
     _shown_slot(context)
-    query = _keep_query(context, metadata)
+    query = _save_query(context, metadata)
     maps, drawn = context.queries.maps(), context.queries.drawn
     files = {s: _file_of(context, s) for s in SLOTS if maps.get(s) is not None}
-    asked: list[tuple[str, Path, Path | None]] = [
+    maps_to_draw: list[tuple[str, Path, Path | None]] = [
         (slot, file, None) for slot, file in files.items()
     ]
     if drawn.pair is not None and drawn.difference is not None:
         before, after = (files[slot] for slot in drawn.pair)
-        asked.append(("difference", after, before))
+        maps_to_draw.append(("difference", after, before))
     configs = [
         SimilarityConfig(
             features=features,
@@ -58,19 +58,19 @@ def query_commands(context: SimilarityContext) -> Command | Commands:
             limits=_limits(context),
             read=ReadConfig(mpp_override=metadata.mpp_override),
         )
-        for slot, features, before in asked
+        for slot, features, before in maps_to_draw
     ]
     commands = tuple(Command("similarity", config, "features") for config in configs)
     return commands[0] if len(commands) == 1 else Commands(commands)
 
 
 def cross_slide_commands(context: SimilarityContext) -> Commands:
-    """Name the verbs that ask the slides which were found what the map shows.
+    """Return the commands that draw the query's maps of the slides found by the search.
 
     Raises
     ------
     ValueError
-        With one line, where none was found yet, or there is no query.
+        If no slide was found or there is no query; the message is one line.
     """
     metadata, found = open_slide(context.session), context.cross_slide.found
     if not found:
@@ -78,7 +78,7 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
             "Search other slides first: the command names each slide found"
         )
     _shown_slot(context)
-    query, folder = _keep_query(context, metadata), output_folder(metadata)
+    query, folder = _save_query(context, metadata), output_folder(metadata)
     configs = [
         SimilarityConfig(
             features=one.features,
@@ -92,7 +92,10 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
 
 
 def _limits(context: SimilarityContext) -> Limits:
-    """Name the range of colours that the maps really have."""
+    """Return the range of colours in effect.
+
+    The encoder's range does not apply to queries with dissimilar examples.
+    """
     limits, examples = context.queries.limits, context.queries.spec.examples
     return "robust" if limits == "encoder" and examples.unlike else limits
 
@@ -109,8 +112,11 @@ def _shown_slot(context: SimilarityContext) -> str:
     return shown[0]
 
 
-def _keep_query(context: SimilarityContext, metadata: SlideMetadata) -> Path:
-    """Write the query to a file that no other one has, in the background."""
+def _save_query(context: SimilarityContext, metadata: SlideMetadata) -> Path:
+    """Write the query to a file in the background, and return its path.
+
+    The name contains a hash of the query, so that commands copied earlier keep theirs.
+    """
     made = _query_file(context)
     mark = hashlib.blake2b(made.model_dump_json().encode(), digest_size=3).hexdigest()
     path = (

@@ -1,4 +1,4 @@
-"""What the dock *Similarity* adds to a session: the query, the mouse and the keys."""
+"""What the dock *Similarity* adds to a session: query, clicks, keys and maps."""
 
 from __future__ import annotations
 
@@ -15,26 +15,33 @@ from napari_mcm.viewer.similarity.top_patches import TopPatches
 
 
 class SimilarityContext:
-    """The query of one viewer, and everything that shows or changes it.
+    """The query of one viewer, and the objects that change or show it.
 
     Parameters
     ----------
     session : Session
-        The viewer's slide, features, layers and jobs.
+        Session of the viewer.
 
     Attributes
     ----------
     queries : SimilarityController
         The query and its maps.
     clicks : ClickListener
-        Left clicks on the slide.
+        Clicks on the slide.
     keys : QueryShortcuts
-        Keys on the canvas.
-    areas, gallery, regions, elsewhere
-        The area above a threshold, the most similar patches, drawn regions and the
-        search over other slides.
-    query_changed, no_patch_at_click : Signal
-        The maps show another query; a click met no patch.
+        Keyboard shortcuts on the canvas.
+    areas : AreaController
+        The area above a similarity threshold.
+    gallery : TopPatches
+        Thumbnails of the most similar patches.
+    regions : RegionController
+        Regions that the user draws as examples.
+    cross_slide : CrossSlideSearch
+        The search over other slides.
+    query_changed : Signal
+        Emitted when the query or its visible map changed.
+    no_patch_at_click : Signal
+        Emitted when a click is on no patch.
     """
 
     query_changed = Signal()
@@ -47,7 +54,7 @@ class SimilarityContext:
             session.viewer,
             lambda: session.slide,
             queries.point,
-            queries.connect,
+            queries.follow_cursor,
             queries.speculate,
             queries.cancel_speculation,
         )
@@ -64,11 +71,11 @@ class SimilarityContext:
 
     @property
     def query(self) -> Query | None:
-        """What the maps show."""
+        """The query that the maps show; None if there is none."""
         return self.queries.query
 
     def _features_changed(self, slot: str) -> None:
-        """Run the query on new features."""
+        """Run the query on new features, and show their map."""
         self.queries.rerun()
         if self.query is not None and self.query.maps.get(slot):
             self.queries.show(slot)
@@ -83,5 +90,5 @@ class SimilarityContext:
 
 
 def context_of(session: Session) -> SimilarityContext:
-    """Return the similarity context of a session; it is made once."""
+    """Return the similarity context of a session, and create it on first use."""
     return session.part(SimilarityContext)

@@ -1,4 +1,4 @@
-"""The present query on other slides: those open here, and those with features."""
+"""The search for similar patches on other slides, by their feature files."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 class CrossSlideSearch:
-    """Asks feature files of one encoder, and opens what they are of.
+    """Runs the query on feature files of other slides, and opens these slides.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
 
     Attributes
     ----------
     found : sequence of SlideMatch
-        The slides, those with the most alike patches first.
+        Slides with features of the same encoder, the most similar first.
     changed : Signal
-        Others were found.
+        Emitted when a search has ended.
     """
 
     changed = Signal()
@@ -53,17 +53,25 @@ class CrossSlideSearch:
         session.slide_changed.connect(self._slide_changed)
 
     def folder(self) -> Path | None:
-        """Return where the features lie that the map was made from."""
+        """Return the folder of the feature file of the visible map; None without a map."""
         shown = self._context.queries.shown_map()
         loaded = self._session.features(shown[0]) if shown else None
         return loaded.path.parent if loaded is not None else None
 
     def search(self, folder: Path, threshold: float) -> None:
-        """Search all feature files of a folder, in the background."""
+        """Search all feature files of a folder in the background.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder of the feature files.
+        threshold : float
+            Cosine similarity above which the area is measured.
+        """
         session = self._session
         shown = self._context.queries.shown_map()
         query = self._context.query
-        one = query.answers.get(shown[0]) if query and shown else None
+        one = query.results.get(shown[0]) if query and shown else None
         loaded = session.features(shown[0]) if shown else None
         if one is None or loaded is None or shown is None:
             session.report_error("There is no map yet: click on the slide")
@@ -81,14 +89,14 @@ class CrossSlideSearch:
             )
 
     def open(self, found: SlideMatch, slide: Path | None = None) -> None:
-        """Show the query on a slide, which is opened if it is not yet.
+        """Show the map of the query on a slide, and open the slide if needed.
 
         Parameters
         ----------
         found : SlideMatch
-            The slide.
+            A slide of the search.
         slide : Path, optional
-            Its pixels, where the user has said; otherwise looked for.
+            File of the slide; by default it is searched in the folders of open slides.
         """
         layers = self._session.layers.slides()
         facts = [SlideMetadata.of_layer(layer) for layer in layers]
@@ -105,7 +113,7 @@ class CrossSlideSearch:
         )
 
     def _located(self, found: SlideMatch, where: Layer | Path) -> None:
-        """Show the query on a layer, or open the file it is to be shown on."""
+        """Show the query on the slide's layer, or open the slide's file first."""
         session = self._session
         if isinstance(where, Path):
             self._awaited = found, where.absolute()
@@ -140,8 +148,8 @@ class CrossSlideSearch:
 
     def _arrived(self, result: CrossSlideResult) -> None:
         self.found = found = result.matches
-        plural = "slide has" if len(found) == 1 else "slides have"
-        self._session.jobs.status.message = f"{len(found)} {plural} an answer"
+        plural = "slide" if len(found) == 1 else "slides"
+        self._session.jobs.status.message = f"{len(found)} {plural} found"
         self.changed.emit()
 
     def _forget(self) -> None:

@@ -1,4 +1,4 @@
-"""The present query on other slides."""
+"""The box that searches other slides for similar patches."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from napari_mcm.viewer.similarity.commands import cross_slide_commands
 if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
-_ASK = (
-    "Search the slides whose features lie beside those of this one, by the same "
-    "encoder (Alt+I)"
+_SEARCH = (
+    "Search the slides whose features are in the same folder as this slide's, by the "
+    "same encoder (Alt+I)"
 )
 
 
 class CrossSlidePanel(QGroupBox):
-    """Asks other slides, and opens them with the query's map.
+    """The box that runs the query on other slides, and opens them with their map.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
@@ -50,8 +50,8 @@ class CrossSlidePanel(QGroupBox):
         self._context = context
         super().__init__("Other slides")
         self._session, self._controller = session, context.cross_slide
-        self.ask = QPushButton("Search other sl&ides")
-        self.ask.clicked.connect(self._run_query)
+        self.search = QPushButton("Search other sl&ides")
+        self.search.clicked.connect(self._search)
         self.browse = QPushButton("Folder…")
         self.browse.setToolTip("Search the feature files of a folder")
         self.browse.clicked.connect(self._browse)
@@ -85,27 +85,27 @@ class CrossSlidePanel(QGroupBox):
 
     def _lay_out(self) -> None:
         row = QHBoxLayout()
-        row.addWidget(self.ask, 1)
+        row.addWidget(self.search, 1)
         row.addWidget(self.browse)
         row.addWidget(self.command)
         column = QVBoxLayout(self)
         column.addLayout(row)
-        column.addWidget(self.command.said)
+        column.addWidget(self.command.feedback)
         column.addWidget(self.hint)
         column.addWidget(self.table)
 
     def refresh(self) -> None:
-        """Show which buttons can be used."""
+        """Enable the buttons that can be used."""
         session = self._session
         self.setVisible(self._context.query is not None)
         reason = "another job is running" if session.jobs.status.busy else ""
-        set_enabled_with_reason(self.ask, _ASK, reason)
+        set_enabled_with_reason(self.search, _SEARCH, reason)
         set_enabled_with_reason(
             self.browse, "Search the feature files of a folder", reason
         )
 
     def show_found(self) -> None:
-        """Show the slides that were found."""
+        """Show the slides that were found in the table."""
         found = self._controller.found
         self.table.setVisible(bool(found))
         self.table.setRowCount(len(found))
@@ -120,7 +120,7 @@ class CrossSlidePanel(QGroupBox):
                     )
                 self.table.setItem(row, column, item)
 
-    def _run_query(self) -> None:
+    def _search(self) -> None:
         if (folder := self._controller.folder()) is not None:
             self._controller.search(folder, self._context.areas.threshold)
 

@@ -1,4 +1,4 @@
-"""One place for an encoder: choose it, compute or load its features, see them."""
+"""The box of one encoder: choose it, and compute or load its features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.commands import extract_command
 from napari_mcm.viewer.app.features import (
     FeatureRequest,
-    Loaded,
+    LoadedFeatures,
     compute_features,
     load_features,
 )
@@ -34,18 +34,23 @@ _COMPUTE = "Find tissue, cover it with patches and encode them, in the backgroun
 
 
 class EncoderPanel(QGroupBox):
-    """Features of one encoder for the present slide.
+    """The box with the features of the active slide by one encoder.
 
     Parameters
     ----------
     title : str
-        What the slot is for.
+        Title of the box.
     session : Session
-        Of the viewer.
+        Session of the viewer.
     slot : str
-        Which of the session's slots this is.
+        Slot of the session for the features.
     options : PatchOptions
-        How patches are laid, and where features go.
+        Form with the options of patches and the folder of feature files.
+
+    Attributes
+    ----------
+    failed : Signal
+        Emitted with a one-line message if options are missing or invalid.
     """
 
     failed = Signal(str)
@@ -67,7 +72,7 @@ class EncoderPanel(QGroupBox):
         self._lay_out()
         connect(session.recent.changed, self._offer)
         self._offer()
-        session.recent.look()
+        session.recent.reload()
         connect(session.slide_changed, self.refresh)
         connect(session.features_changed, self.refresh)
         connect(session.jobs.status.events.state, self.refresh)
@@ -84,10 +89,10 @@ class EncoderPanel(QGroupBox):
         below.addWidget(self.state, 1)
         below.addWidget(self.command)
         column.addLayout(below)
-        column.addWidget(self.command.said)
+        column.addWidget(self.command.feedback)
 
     def refresh(self) -> None:
-        """Show the slot's features, and which buttons can be used."""
+        """Show the features, and enable the buttons that can be used."""
         metadata = self._session.metadata
         reason = self._reason(metadata)
         set_enabled_with_reason(self.load, LOAD_TIP, reason)
@@ -101,7 +106,7 @@ class EncoderPanel(QGroupBox):
         self.state.setToolTip(str(loaded.path) if loaded else "")
 
     def _offer(self) -> None:
-        """Offer what was fine-tuned, made and opened last."""
+        """Offer the latest fine-tuned encoders and feature files."""
         self.encoder.offer_runs(self._session.recent.runs)
         self.load.offer(self._session.recent.features)
 
@@ -111,7 +116,7 @@ class EncoderPanel(QGroupBox):
         return "another job is running" if self._session.jobs.status.busy else ""
 
     def start(self) -> None:
-        """Compute features of the present slide in the background."""
+        """Compute features of the active slide in the background."""
         try:
             request = self.request()
         except ValueError as error:
@@ -121,16 +126,16 @@ class EncoderPanel(QGroupBox):
         self._session.run_features(title, self._slot, lambda: compute_features(request))
 
     def request(self) -> FeatureRequest:
-        """Return what the button asks for.
+        """Return the request of the button *Compute features*.
 
         Raises
         ------
         ValueError
-            With one line that names what is missing or wrong.
+            If an option is missing or invalid; the message is one line.
         """
         metadata, spec = self._session.metadata, self.encoder.spec
         if metadata is None or metadata.mpp is None:
-            raise ValueError("No slide is open, or its resolution is not known")
+            raise ValueError("No slide is open, or its resolution is unknown")
         if not spec:
             raise ValueError("No encoder is chosen")
         try:
@@ -153,14 +158,14 @@ class EncoderPanel(QGroupBox):
         )
 
     def as_command(self) -> Command:
-        """Return what the button would do, for the command line."""
+        """Return the command that does the same as the button."""
         config, session = self.request().config, self._session
-        # A mask that is drawn is written beside the slide, exact to its pixels.
+        # The command reads a drawn mask from its file beside the slide.
         drawn = open_slides(session, [session.slide] if session.slide else []).tissue
         return extract_command(config.model_copy(update={"tissue": drawn}))
 
     def load_file(self, path: Path) -> None:
-        """Load a feature file for the present slide in the background."""
+        """Load a feature file of the active slide in the background."""
         metadata = self._session.metadata
         if metadata is not None:
             slide, mpp = Path(metadata.path), metadata.mpp_override
@@ -171,7 +176,7 @@ class EncoderPanel(QGroupBox):
             )
 
 
-def _describe(loaded: Loaded | None) -> str:
+def _describe(loaded: LoadedFeatures | None) -> str:
     if loaded is None:
         return "No features yet."
     return f"{loaded.label}: {loaded.describe()}."

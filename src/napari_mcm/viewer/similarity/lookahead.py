@@ -1,4 +1,4 @@
-"""The answer to a click, begun when the button goes down."""
+"""Queries that start when the mouse button goes down, ahead of the click."""
 
 from __future__ import annotations
 
@@ -8,68 +8,90 @@ from typing import TYPE_CHECKING
 
 from napari_mcm.core.heatmaps.similarity import Limits
 from napari_mcm.viewer.similarity.query import (
-    Answer,
+    QueryResult,
     QuerySpec,
-    answers,
-    begin_answers,
+    query_all,
+    start_queries,
 )
 
 if TYPE_CHECKING:
-    from napari_mcm.viewer.app.features import Loaded
+    from napari_mcm.viewer.app.features import LoadedFeatures
 
 
-_Answers = dict[str, Answer | None]
+_Results = dict[str, QueryResult | None]
+"""Slot to result."""
 
 
 class SpeculativeQuery:
-    """Answers ahead of the question: a press is soon a click.
+    """A query that starts when the button is pressed, before the click is complete.
 
-    A person holds the button for some 80 ms, in which there is time for what takes 15.
-    A press that becomes a drag cancels its query. A product that is being computed
-    cannot be interrupted, so each query has threads of its own: no later one waits.
+    Users hold the button for about 80 ms, and a query takes about 15 ms, so its result is
+    ready when they release it. A press that becomes a drag cancels the query. NumPy's
+    matrix product cannot be interrupted; each query has its own threads, so that the next
+    one never waits.
     """
 
     def __init__(self) -> None:
-        self._begun: tuple[object, dict[str, Future[Answer | None]]] | None = None
+        self._started: tuple[object, dict[str, Future[QueryResult | None]]] | None = (
+            None
+        )
 
     def begin(
-        self, loaded: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
+        self, loaded: Mapping[str, LoadedFeatures], spec: QuerySpec, limits: Limits
     ) -> None:
-        """Compute the answers in threads, in place of those that were begun before."""
+        """Start a query in threads, and cancel the previous one.
+
+        Parameters
+        ----------
+        loaded : mapping
+            Slot to features.
+        spec : QuerySpec
+            The query.
+        limits : Limits
+            How the range of colours is chosen.
+        """
         self.cancel()
-        self._begun = (
-            _same(loaded, spec, limits),
-            begin_answers(loaded, spec, limits),
+        self._started = (
+            _key(loaded, spec, limits),
+            start_queries(loaded, spec, limits),
         )
 
     def cancel(self) -> None:
-        """Drop what was begun; nothing waits for what is being computed."""
-        begun, self._begun = self._begun, None
-        for future in begun[1].values() if begun is not None else ():
+        """Cancel the query; do not wait for a computation that is running."""
+        started, self._started = self._started, None
+        for future in started[1].values() if started is not None else ():
             future.cancel()
 
-    def answers(
-        self, loaded: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
-    ) -> _Answers:
-        """Return the answers, those that were begun where they are to the same question.
+    def results(
+        self, loaded: Mapping[str, LoadedFeatures], spec: QuerySpec, limits: Limits
+    ) -> _Results:
+        """Return the results of a query, and reuse the started one if it is the same.
+
+        Parameters
+        ----------
+        loaded, spec, limits
+            As :meth:`begin` takes them.
 
         Raises
         ------
         FeatureError
             If the examples cancel each other out.
         """
-        begun = self._begun
-        if begun is None or begun[0] != _same(loaded, spec, limits):
+        started = self._started
+        if started is None or started[0] != _key(loaded, spec, limits):
             self.cancel()
-            return answers(loaded, spec, limits)
-        self._begun = None
-        return {slot: future.result() for slot, future in begun[1].items()}
+            return query_all(loaded, spec, limits)
+        self._started = None
+        return {slot: future.result() for slot, future in started[1].items()}
 
 
-def _same(
-    loaded: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
+def _key(
+    loaded: Mapping[str, LoadedFeatures], spec: QuerySpec, limits: Limits
 ) -> tuple[object, ...]:
-    """Return what tells questions apart; features by who they are, not what they hold."""
-    asked = tuple((slot, id(one)) for slot, one in loaded.items())
-    known = tuple(sorted(spec.directions))
-    return asked, spec.examples, spec.slide, known, limits
+    """Return a key that is equal for equal queries.
+
+    Features are compared by identity: comparing their values would be slow.
+    """
+    features = tuple((slot, id(one)) for slot, one in loaded.items())
+    encoders = tuple(sorted(spec.directions))
+    return features, spec.examples, spec.slide, encoders, limits

@@ -1,4 +1,4 @@
-"""The maps of a query on the slide: one per encoder, their difference, the markers."""
+"""The layers of a query: one map per encoder, their difference, and markers."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_mcm.core.heatmaps import Heatmap
-    from napari_mcm.viewer.app.features import Loaded
+    from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.app.session import Session
-    from napari_mcm.viewer.similarity.query import Answer
+    from napari_mcm.viewer.similarity.query import QueryResult
 
 
 DIFFERENCE = "difference"
-"""The map of what one encoder finds more alike than another."""
+"""Slot of the map of the difference between two encoders."""
 
 THUMBNAIL_MS = 300
-"""The list of layers follows when the hand rests."""
+"""Delay until the thumbnails in the layer list are updated, in milliseconds."""
 
 
 class QueryMaps:
-    """Draws what encoders answer.
+    """Draws the maps and markers of a query.
 
     Parameters
     ----------
     session : Session
-        Which has the slide and the layers.
+        Session of the viewer.
 
     Attributes
     ----------
     pair : tuple of str or None
-        Slots whose difference is drawn, before and after.
+        Slots whose difference is drawn, before and after; None for no difference.
     difference : Heatmap or None
-        Their difference.
+        The difference, after minus before.
     problem : str
-        Why there is none.
+        Reason why the difference cannot be drawn; empty otherwise.
     """
 
     def __init__(self, session: Session) -> None:
@@ -50,13 +50,13 @@ class QueryMaps:
         self.pair: tuple[str, str] | None = None
         self.difference: Heatmap | None = None
         self.problem = ""
-        self._soon = QTimer()
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(THUMBNAIL_MS)
-        self._soon.timeout.connect(self._refresh_thumbnails)
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(THUMBNAIL_MS)
+        self._timer.timeout.connect(self._refresh_thumbnails)
 
     def shown(self) -> list[str]:
-        """Return the slots whose maps can be seen."""
+        """Return the slots whose maps are visible."""
         slide, layers = self._session.slide, self._session.layers
         if slide is None:
             return []
@@ -64,7 +64,7 @@ class QueryMaps:
         return [slot for slot, layer in maps.items() if layer and layer.visible]
 
     def clear(self) -> None:
-        """Take all maps and markers away; their layers stay, empty."""
+        """Clear all maps and markers, but keep their layers."""
         self.difference, self.problem = None, ""
         slide, layers = self._session.slide, self._session.layers
         if slide is not None:
@@ -75,25 +75,37 @@ class QueryMaps:
     def draw(
         self,
         slide: Layer,
-        loaded: Mapping[str, Loaded],
-        found: Mapping[str, Answer | None],
+        loaded: Mapping[str, LoadedFeatures],
+        found: Mapping[str, QueryResult | None],
         examples: Examples,
     ) -> None:
-        """Draw the answer of each slot, and mark what was pointed at."""
+        """Draw the results of a query, and mark its examples.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the active slide.
+        loaded : mapping
+            Slot to features.
+        found : mapping
+            Slot to result; None for a slot without one.
+        examples : Examples
+            Examples of the query.
+        """
         layers, before = self._session.layers, self.shown()
         fresh = [slot for slot in found if layers.map_of(slide, slot) is None]
         for slot, one in found.items():
             if one is None:
-                # An old map beside a new query would be taken for its answer.
+                # An old map must not be mistaken for a result of the new query.
                 layers.empty_map(slide, slot)
             else:
                 name = f"similarity: {loaded[slot].label}"
                 layers.show_map(slide, slot, name, one.heatmap, thumbnail=False)
-                self._soon.start()
+                self._timer.start()
         self._draw_difference(slide, loaded, found)
         there = [slot for slot in before or SLOTS if layers.map_of(slide, slot)]
         if fresh and there and len(self.shown()) > 1:
-            # Maps over each other would mix their colours.
+            # Show one map only: colours of overlapping maps would mix.
             layers.show_only(slide, there[0])
         self._mark(slide, found, examples)
 
@@ -106,8 +118,8 @@ class QueryMaps:
     def _draw_difference(
         self,
         slide: Layer,
-        loaded: Mapping[str, Loaded],
-        found: Mapping[str, Answer | None],
+        loaded: Mapping[str, LoadedFeatures],
+        found: Mapping[str, QueryResult | None],
     ) -> None:
         from napari_mcm.core.heatmaps import difference
 
@@ -128,12 +140,12 @@ class QueryMaps:
         layers.show_map(slide, DIFFERENCE, name, heatmap).name = name
 
     def _mark(
-        self, slide: Layer, found: Mapping[str, Answer | None], examples: Examples
+        self, slide: Layer, found: Mapping[str, QueryResult | None], examples: Examples
     ) -> None:
         for one in found.values():
             if one is not None and one.like:
                 grid = one.heatmap.grid
-                # Those of a region have its outline.
+                # Patches of regions are not marked: regions have outlines.
                 pointed = {grid.index_at(*point) for point in examples.like}
                 like = [patch for patch in one.like if patch in pointed]
                 self._session.layers.mark_examples(slide, grid, like, one.unlike)

@@ -1,4 +1,4 @@
-"""Which encoder's map is shown, their difference, and how they are coloured."""
+"""The box that chooses the visible map, the difference and the range of colours."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _BUTTONS = ("Encoder", "Compared with", "Third", "Difference")
 
 
 class MapsPanel(QGroupBox):
-    """The maps of the present query.
+    """The box with the maps of the query and their legends.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
@@ -56,7 +56,7 @@ class MapsPanel(QGroupBox):
         }
         self.legends = {slot: Legend() for slot in slots}
         for slot, button in self.show_slot.items():
-            tip = "Show this map and hide the others; another one"
+            tip = "Show this map and hide the others; the next one"
             button.setToolTip(with_key(tip, "next"))
             button.clicked.connect(partial(context.queries.show, slot))
         self.pair = narrow(QComboBox())
@@ -106,7 +106,7 @@ class MapsPanel(QGroupBox):
         column.addLayout(form)
 
     def refresh(self) -> None:
-        """Show which maps there are, and which is seen."""
+        """Show the existing maps, their legends and which one is visible."""
         session = self._session
         queries, slide = self._context.queries, session.slide
         maps = dict(queries.maps())
@@ -116,12 +116,14 @@ class MapsPanel(QGroupBox):
         for slot, button in self.show_slot.items():
             heatmap = maps.get(slot)
             there = heatmap is not None and slide is not None
-            # The colours of what is seen: all of them would fill the dock.
+            # Only legends of visible maps: all of them would fill the dock.
             self.legends[slot].setVisible(there and slot in shown)
             button.setVisible(there)
             if heatmap is not None:
-                ends = ("less", "more") if slot == DIFFERENCE else ("unlike", "alike")
-                self.legends[slot].show_heatmap(heatmap, *ends)
+                if slot == DIFFERENCE:
+                    self.legends[slot].show_heatmap(heatmap, "less", "more")
+                else:
+                    self.legends[slot].show_heatmap(heatmap)
                 button.setChecked(slot in shown)
         self._refresh_pairs([slot for slot in SLOTS if maps.get(slot) is not None])
         self.problem.setText(queries.drawn.problem)

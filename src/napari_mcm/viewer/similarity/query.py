@@ -1,4 +1,4 @@
-"""What is asked of encoders, on any slide, and what they answer."""
+"""Queries on the features of a slide: examples, results and files."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from napari_mcm.viewer.app.settings import preferences
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.core.heatmaps.similarity import Directions
-    from napari_mcm.viewer.app.features import Loaded
+    from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.app.session import Session
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 
 @dataclass(frozen=True)
 class QuerySpec:
-    """Places on one slide, and what they are to the encoders that were asked.
+    """Examples on one slide, and the query vectors that encoders make of them.
 
     Attributes
     ----------
     examples : Examples
-        The places, in level-0 pixels.
+        Points and regions in level-0 pixels.
     slide, name : str
-        Fingerprint and name of the slide they are on.
+        Fingerprint and name of the slide with the examples.
     directions : mapping
-        Fingerprint of an encoder to what it looks for on other slides.
+        Fingerprint of an encoder to its query vectors, for other slides.
     """
 
     examples: Examples = Examples()
@@ -51,28 +51,28 @@ class QuerySpec:
 
     @classmethod
     def of_file(cls, saved: QueryFile) -> QuerySpec:
-        """Make a query from a saved one."""
+        """Return the query of a file."""
         directions = {query.fingerprint: query.unit for query in saved.encoders}
         slide = saved.slide
         return cls(saved.examples, slide.fingerprint, slide.name, directions)
 
-    def is_on(self, loaded: Loaded) -> bool:
-        """Return whether features are of the slide that the places are on."""
+    def is_on(self, loaded: LoadedFeatures) -> bool:
+        """Return whether features are of the slide with the examples."""
         return self.slide == slide_of_features(loaded)
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What one encoder says.
+class QueryResult:
+    """The result of a query on the features of one encoder.
 
     Attributes
     ----------
     heatmap : Heatmap
-        The map.
+        The similarity map.
     like, unlike : sequence of int
-        Patches that were asked for; none of a question from another slide.
+        Rows of similar and dissimilar examples; none if they are on another slide.
     directions : Directions
-        What was looked for.
+        The query vectors.
     """
 
     heatmap: Heatmap
@@ -81,13 +81,30 @@ class Answer:
     directions: Directions
 
     @property
-    def asked(self) -> tuple[int, ...]:
-        """All patches that were pointed at."""
+    def examples(self) -> tuple[int, ...]:
+        """Rows of all examples."""
         return (*self.like, *self.unlike)
 
 
-def answer(loaded: Loaded, spec: QuerySpec, limits: Limits) -> Answer | None:
-    """Run the query on one encoder; None where it has no features at the places.
+def query_features(
+    loaded: LoadedFeatures, spec: QuerySpec, limits: Limits
+) -> QueryResult | None:
+    """Run a query on the features of one encoder.
+
+    Parameters
+    ----------
+    loaded : LoadedFeatures
+        Features of a slide.
+    spec : QuerySpec
+        The query.
+    limits : Limits
+        How the range of colours is chosen.
+
+    Returns
+    -------
+    QueryResult or None
+        None if there are no features at the examples, or the examples are on another
+        slide and the encoder has no query vectors.
 
     Raises
     ------
@@ -112,69 +129,75 @@ def answer(loaded: Loaded, spec: QuerySpec, limits: Limits) -> Answer | None:
             return None
         directions, title = known, f"cosine similarity to a query on {spec.name}"
     if limits == "encoder" and spec.examples.unlike:
-        # What is taken away leaves less: the usual range of plain queries is not its.
+        # Subtracting dissimilar examples shifts similarities: the encoder's range, which
+        # comes from plain queries, does not fit.
         limits = "robust"
-    # The encoder's range is known: it is not looked for with each click.
+    # "fixed" skips computing a range: the encoder's range is already known.
     own: Limits = "fixed" if limits == "encoder" else limits
     heatmap = heatmap_of(index, directions, title, own, like)
     ends = loaded.limits if limits == "encoder" else heatmap.limits
     colours = preferences().colormap
     heatmap = replace(heatmap, limits=rounded(*ends), colormap=colours)
-    return Answer(heatmap, tuple(like), tuple(unlike), directions)
+    return QueryResult(heatmap, tuple(like), tuple(unlike), directions)
 
 
-def answers(
-    asked: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
-) -> dict[str, Answer | None]:
-    """Run the query on several encoders, in parallel as far as there are cores.
-
-    Parameters
-    ----------
-    asked : mapping
-        Slot to features.
-    question, limits
-        As :func:`answer` takes them.
-    """
-    if len(asked) < 2:
-        return {s: answer(loaded, spec, limits) for s, loaded in asked.items()}
-    begun = begin_answers(asked, spec, limits)
-    return {slot: future.result() for slot, future in begun.items()}
-
-
-def begin_answers(
-    asked: Mapping[str, Loaded], spec: QuerySpec, limits: Limits
-) -> dict[str, Future[Answer | None]]:
-    """Begin to run the query on several encoders, in threads of its own.
+def query_all(
+    loaded: Mapping[str, LoadedFeatures], spec: QuerySpec, limits: Limits
+) -> dict[str, QueryResult | None]:
+    """Run a query on the features of several encoders in parallel.
 
     Parameters
     ----------
-    asked : mapping
+    loaded : mapping
         Slot to features.
     spec, limits
-        As :func:`answer` takes them.
+        As :func:`query_features` takes them.
+
+    Returns
+    -------
+    dict
+        Slot to result; None for a slot without one.
+    """
+    if len(loaded) < 2:
+        return {s: query_features(one, spec, limits) for s, one in loaded.items()}
+    futures = start_queries(loaded, spec, limits)
+    return {slot: future.result() for slot, future in futures.items()}
+
+
+def start_queries(
+    loaded: Mapping[str, LoadedFeatures], spec: QuerySpec, limits: Limits
+) -> dict[str, Future[QueryResult | None]]:
+    """Start a query on the features of several encoders, in its own threads.
+
+    Parameters
+    ----------
+    loaded : mapping
+        Slot to features.
+    spec, limits
+        As :func:`query_features` takes them.
 
     Returns
     -------
     dict of str to Future
-        Slot to the answer to come.
+        Slot to its future result.
     """
     pool = ThreadPoolExecutor(2, thread_name_prefix="napari-mcm: similarity")
-    begun = {
-        slot: pool.submit(answer, loaded, spec, limits)
-        for slot, loaded in asked.items()
+    futures = {
+        slot: pool.submit(query_features, one, spec, limits)
+        for slot, one in loaded.items()
     }
-    # The threads end with what they have begun.
+    # The threads end after these queries.
     pool.shutdown(wait=False)
-    return begun
+    return futures
 
 
-def slide_of_features(loaded: Loaded) -> str:
-    """Return the fingerprint of the slide that features are of."""
+def slide_of_features(loaded: LoadedFeatures) -> str:
+    """Return the fingerprint of the slide of some features; empty if not stated."""
     return str(loaded.index.features.grid.slide.get("fingerprint") or "")
 
 
 def suggested_path(session: Session) -> Path:
-    """Return where a query would be saved: beside the slide, or at home."""
+    """Return a path for saving the query, beside the slide or in the home directory."""
     metadata = session.metadata
     if metadata is None:
         return Path.home() / f"query{ENDING}"
@@ -184,36 +207,36 @@ def suggested_path(session: Session) -> Path:
 def save_query(
     context: SimilarityContext, path: Path, then: Callable[[Path], None]
 ) -> None:
-    """Write the present query to a file, in the background.
+    """Write the query to a file in the background.
 
     Parameters
     ----------
     context : SimilarityContext
-        Which has the query.
+        Context with the query.
     path : Path
-        The file; gets its usual ending.
+        The file; without ``.json`` at the end, the suffix is added.
     then : callable
-        Told where it is.
+        Called with the path after the file was written.
     """
     session = context.session
     if (query := context.query) is None:
         session.report_error("There is no query yet: click on the slide")
         return
-    asked = {}
-    for slot, one in query.answers.items():
+    by_label = {}
+    for slot, one in query.results.items():
         loaded = session.features(slot)
         if one is not None and loaded is not None:
             label = (
                 loaded.label
-                if loaded.label not in asked
+                if loaded.label not in by_label
                 else f"{loaded.label} ({slot})"
             )
-            asked[label] = loaded.index.features, one.directions
+            by_label[label] = loaded.index.features, one.directions
     if not query.here:
         session.report_error("This query is of another slide: save it there")
         return
     try:
-        made = make_query(query.spec.examples, asked)
+        made = make_query(query.spec.examples, by_label)
     except McmError as error:
         session.report_error(str(error))
         return
@@ -225,7 +248,15 @@ def save_query(
 
 
 def load_query(context: SimilarityContext, path: Path) -> None:
-    """Load a query from a file and run it."""
+    """Load a query from a file in the background, and run it.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        Context that runs the query.
+    path : Path
+        File of the query.
+    """
     session = context.session
 
     def arrived(saved: QueryFile) -> None:

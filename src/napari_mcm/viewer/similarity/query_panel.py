@@ -1,4 +1,4 @@
-"""What is asked: its examples, regions, and files."""
+"""The box of the query: its examples, and buttons to change, save and open it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _FILTER = "Query (*.query.json *.json)"
 
 
 class QueryPanel(QGroupBox):
-    """The present query: where it is, and what can be done with it.
+    """The box that shows the query and changes its examples.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
@@ -84,7 +84,7 @@ class QueryPanel(QGroupBox):
             session.features_changed,
             context.query_changed,
         )
-        connect(context.no_patch_at_click, self._say_no_patch)
+        connect(context.no_patch_at_click, self._show_no_patch)
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -96,7 +96,7 @@ class QueryPanel(QGroupBox):
         ):
             buttons.addWidget(button, *divmod(place, 3))
         column.addLayout(buttons)
-        column.addWidget(self.command.said)
+        column.addWidget(self.command.feedback)
         form = QFormLayout()
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         label = QLabel("Combine examples by")
@@ -109,7 +109,7 @@ class QueryPanel(QGroupBox):
         column.addWidget(keys)
 
     def refresh(self) -> None:
-        """Show the present query, and which buttons can be used."""
+        """Show the query, and enable the buttons that can be used."""
         session = self._session
         self.where.setText(self._describe())
         query = self._context.query
@@ -123,7 +123,7 @@ class QueryPanel(QGroupBox):
         reason = "" if self._context.queries.has_features() else "there are no features"
         tip = "Draw around similar patches, or use the selection in a layer of "
         set_enabled_with_reason(self.region, with_key(tip + "shapes", "region"), reason)
-        away = "" if query is None or query.here else "of another slide"
+        away = "" if query is None or query.here else "the query is of another slide"
         tip = "Save the query in a small file, for other slides and the command line"
         set_enabled_with_reason(self.save, f"{tip} (Alt+S)", none or away)
         self.command.setEnabled(query is not None)
@@ -138,11 +138,11 @@ class QueryPanel(QGroupBox):
         query = self._context.query
         if query is None:
             return (
-                "Click on the slide: similar patches light up. Shift adds a similar "
-                "example, Ctrl a dissimilar one; hold Q and move to explore."
+                "Click on the slide to map similar patches. Shift+click adds a similar "
+                "example, Ctrl+click a dissimilar one; hold Q and move to explore."
             )
         if not query.here:
-            return f"Query of slide {query.spec.name}, asked of this slide."
+            return f"Query from slide {query.spec.name}, run on this slide."
         lines = [_count(query.spec.examples)]
         if query.um or not query.spec.examples.regions:
             unit, at = ("µm", query.um) if query.um else ("px", query.xy)
@@ -152,7 +152,7 @@ class QueryPanel(QGroupBox):
                 lines.append(f"patch {heatmap.query:,} of {len(heatmap.grid):,}")
         return " · ".join(line for line in dict.fromkeys(lines) if line)
 
-    def _say_no_patch(self) -> None:
+    def _show_no_patch(self) -> None:
         if self._context.queries.has_features():
             self.where.setText("No patch there: click on tissue.")
 
@@ -173,11 +173,12 @@ class QueryPanel(QGroupBox):
 
 
 def _count(examples: object) -> str:
-    """Describe how many examples there are; nothing of one alone."""
+    """Return the numbers of examples as text; empty for one similar example."""
     parts = []
-    for name, text in (("like", "like"), ("unlike", "unlike"), ("regions", "region")):
+    names = {"like": "similar", "unlike": "dissimilar", "regions": "region"}
+    for name, text in names.items():
         number = len(getattr(examples, name))
         if number:
             plural = "s" if text == "region" and number > 1 else ""
             parts.append(f"{number} {text}{plural}")
-    return "" if parts == ["1 like"] else ", ".join(parts)
+    return "" if parts == ["1 similar"] else ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Regions that are drawn on a slide, as outlines in its own pixels."""
+"""Regions that the user draws on the slide as examples of a query."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 NAME = "query region"
+"""Name of the layer of regions."""
 EDGE_PX = 3
-LOOK_MS = 80
+"""Width of outlines on the screen, in pixels."""
+CHECK_MS = 80
+"""Delay from a change of the layer to the query, in milliseconds."""
 _AROUND = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 _AREAS = ("rectangle", "ellipse", "polygon")
 
 
 class RegionController:
-    """Makes what is drawn in a layer of shapes the query.
+    """Queries by the regions in a shapes layer.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
@@ -40,21 +43,21 @@ class RegionController:
         self._session, self._layers = session, session.layers
         self._layer: Shapes | None = None
         self._slide: Layer | None = None
-        self._soon = QTimer()
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(LOOK_MS)
-        self._soon.timeout.connect(self._look)
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(CHECK_MS)
+        self._timer.timeout.connect(self._check_drawn)
         self._last: tuple[Polygon, ...] = ()
         context.query_changed.connect(self._query_changed)
         context.keys.on("region", self.begin)
 
     @property
     def layer(self) -> Shapes | None:
-        """Where regions are drawn; None where there is none, or no longer."""
+        """The layer of regions; None if it does not exist."""
         return self._layers.alive(self._layer)
 
     def begin(self) -> None:
-        """Let the user draw, or take what is selected in another layer of shapes."""
+        """Start drawing a region, or use the shapes selected in another layer."""
         slide = self._session.slide
         if slide is None or not self._context.queries.has_features():
             self._session.report_error("Compute or load features first")
@@ -62,10 +65,10 @@ class RegionController:
         active = self._layers.active
         if _is_shapes(active) and active is not self.layer and len(active.data):
             chosen = sorted(active.selected_data) or range(len(active.data))
-            rings = tuple(
-                _ring(active, i, slide) for i in chosen if _is_area(active, i)
+            polygons = tuple(
+                _polygon(active, i, slide) for i in chosen if _is_area(active, i)
             )
-            self._run_query(rings)
+            self._run_query(polygons)
             return
         layer = self._ready(slide)
         self._layers.activate(layer)
@@ -79,7 +82,7 @@ class RegionController:
             layer.visible = True
             return layer
         if layer is not None:
-            self._layers.drop(layer)
+            self._layers.delete(layer)
         zoom = self._layers.viewer.scene.camera.zoom
         with _no_colours():
             layer = Shapes(
@@ -96,34 +99,36 @@ class RegionController:
         return layer
 
     def _touched(self, _event: Any) -> None:
-        self._soon.start()
+        self._timer.start()
 
-    def _look(self) -> None:
-        """Ask for what was drawn, once it is finished."""
+    def _check_drawn(self) -> None:
+        """Query by the drawn regions, once the user has finished drawing."""
         layer, slide = self.layer, self._slide
         if layer is None or slide is None or slide is not self._session.slide:
             return
         if getattr(layer, "_is_creating", False) or getattr(layer, "_is_moving", False):
-            self._soon.start()
+            self._timer.start()
             return
-        rings = tuple(
-            _ring(layer, i, slide) for i in range(len(layer.data)) if _is_area(layer, i)
+        polygons = tuple(
+            _polygon(layer, i, slide)
+            for i in range(len(layer.data))
+            if _is_area(layer, i)
         )
-        if rings != self._last:
-            # A click is to be a query again.
+        if polygons != self._last:
+            # The next click is a query again, not a new shape.
             layer.mode = "pan_zoom"
             self._layers.activate(slide)
-            self._last = rings
-            self._run_query(rings)
+            self._last = polygons
+            self._run_query(polygons)
 
-    def _run_query(self, rings: tuple[Polygon, ...]) -> None:
-        if rings or self._context.queries.examples.regions:
-            self._context.queries.use_regions(rings)
+    def _run_query(self, polygons: tuple[Polygon, ...]) -> None:
+        if polygons or self._context.queries.examples.regions:
+            self._context.queries.use_regions(polygons)
 
     def _query_changed(self) -> None:
-        """Take regions away that are no longer asked for."""
-        layer, asked = self.layer, self._context.queries.examples.regions
-        if layer is not None and len(layer.data) and self._last and not asked:
+        """Remove the drawn regions when the query no longer has any."""
+        layer, regions = self.layer, self._context.queries.examples.regions
+        if layer is not None and len(layer.data) and self._last and not regions:
             self._last = ()
             layer.selected_data = set()
             with _no_colours():
@@ -132,7 +137,7 @@ class RegionController:
 
 @contextmanager
 def _no_colours() -> Iterator[None]:
-    """Keep quiet about there being no shapes whose colours could be set."""
+    """Suppress napari's warning that an empty layer has no shapes to colour."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
@@ -146,14 +151,14 @@ def _is_area(layer: Any, number: int) -> bool:
     return str(layer.shape_type[number]) in _AREAS and len(layer.data[number]) > 2
 
 
-def _ring(layer: Any, number: int, slide: Layer) -> Polygon:
-    """Return an outline in level-0 pixels (x, y)."""
+def _polygon(layer: Any, number: int, slide: Layer) -> Polygon:
+    """Return the outline of a shape, (x, y) in level-0 pixels."""
     corners = np.asarray(layer.data[number], float)[:, -2:]
     if str(layer.shape_type[number]) == "ellipse":
         middle = corners.mean(axis=0)
         one, other = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
         turns = np.cos(_AROUND)[:, None] * one + np.sin(_AROUND)[:, None] * other
         corners = middle + turns
-    # napari counts from the centre of the first pixel, slides from its corner.
-    places = [slide.world_to_data(layer.data_to_world(corner)) for corner in corners]
-    return tuple((float(p[-1]) + 0.5, float(p[-2]) + 0.5) for p in places)
+    # napari's origin is the centre of the first pixel, the slide's is its corner.
+    points = [slide.world_to_data(layer.data_to_world(corner)) for corner in corners]
+    return tuple((float(p[-1]) + 0.5, float(p[-2]) + 0.5) for p in points)

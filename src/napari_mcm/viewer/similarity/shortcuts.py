@@ -1,4 +1,4 @@
-"""The keyboard on the canvas: what each key does to the query."""
+"""Keyboard shortcuts on the canvas for queries and maps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.controller import SimilarityController
 
 HOLD = "Q"
-"""While this key is held, the map follows the cursor."""
+"""Key that makes the map follow the cursor while it is held."""
 
 KEYS = {
     "back": "Backspace",
@@ -29,7 +29,7 @@ KEYS = {
     "middle_like": "Shift-Enter",
     "middle_unlike": "Control-Enter",
 }
-"""What can be done, and the key on the canvas that does it."""
+"""Name of an action to its key on the canvas."""
 
 
 KEY_HELP = """<table cellspacing="4">
@@ -37,7 +37,7 @@ KEY_HELP = """<table cellspacing="4">
 <tr><td>Shift+click</td><td>add a similar example, ☐</td></tr>
 <tr><td>Ctrl+click</td><td>add a dissimilar example, ✕</td></tr>
 <tr><td>Q, held</td><td>the map follows the cursor</td></tr>
-<tr><td>Enter</td><td>click in the middle of the view; Shift, Ctrl as above</td></tr>
+<tr><td>Enter</td><td>click in the centre of the view; Shift, Ctrl as above</td></tr>
 <tr><td>Backspace, Esc</td><td>remove the newest example, all</td></tr>
 <tr><td>R</td><td>draw a region</td></tr>
 <tr><td>N</td><td>next map</td></tr>
@@ -49,65 +49,81 @@ KEY_HELP = """<table cellspacing="4">
 
 
 def with_key(tip: str, action: str) -> str:
-    """Describe in a tooltip which key does the same."""
+    """Return a tooltip that names the key of an action.
+
+    Parameters
+    ----------
+    tip : str
+        The tooltip.
+    action : str
+        A name in :data:`KEYS`.
+    """
     key = KEYS[action].replace("Control", "Ctrl").replace("-", "+")
     return f"{tip} (key {key} on the slide)"
 
 
 class QueryShortcuts:
-    """Listens to the keys of :data:`KEYS`, and to :data:`HOLD`.
+    """Binds the keys in :data:`KEYS` and :data:`HOLD` to actions.
 
-    Keys of the layer that is edited, such as a mask, come first.
+    Keys of the active layer, such as a mask that is edited, have priority.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose canvas.
+        The viewer.
     clicks : ClickListener
-        Told whether :data:`HOLD` is down, and of the middle of the view.
+        Follows the cursor while :data:`HOLD` is down, and clicks in the centre.
     """
 
     def __init__(self, viewer: ViewerModel, clicks: ClickListener) -> None:
         self._viewer, self._clicks = viewer, clicks
         self._actions: dict[str, Callable[[], None]] = {}
-        self._mine: dict[Any, Any] = {}
+        self._bound: dict[Any, Any] = {}
 
     def on(self, action: str, call: Callable[[], None]) -> None:
-        """Describe what an action does."""
+        """Set the function of an action.
+
+        Parameters
+        ----------
+        action : str
+            A name in :data:`KEYS`.
+        call : callable
+            Called without arguments when the key is pressed.
+        """
         self._actions[action] = call
 
     def bind(self, queries: SimilarityController) -> None:
-        """Connect what the query itself can do."""
+        """Set the functions of the actions that change the query."""
         self.on("back", queries.undo)
         self.on("clear", queries.clear)
         self.on("next", queries.show_next)
         self.on("difference", queries.switch_difference)
-        self.on("middle", lambda: self._clicks.middle("new"))
-        self.on("middle_like", lambda: self._clicks.middle("like"))
-        self.on("middle_unlike", lambda: self._clicks.middle("unlike"))
+        self.on("middle", lambda: self._clicks.click_center("new"))
+        self.on("middle_like", lambda: self._clicks.click_center("like"))
+        self.on("middle_unlike", lambda: self._clicks.click_center("unlike"))
 
     def attach(self) -> None:
-        """Begin to listen."""
-        if self._mine:
+        """Bind the keys in the viewer."""
+        if self._bound:
             return
         before = dict(self._viewer.keymap)
         self._viewer.bind_key(HOLD, self._hold, overwrite=True)
         for action, key in KEYS.items():
             self._viewer.bind_key(key, self._press(action), overwrite=True)
         now = dict(self._viewer.keymap)
-        self._mine = {k: v for k, v in now.items() if before.get(k) is not v}
+        self._bound = {k: v for k, v in now.items() if before.get(k) is not v}
 
     def detach(self) -> None:
-        """Stop listening."""
-        for key, call in self._mine.items():
+        """Remove the keys from the viewer, unless they are bound to something else now."""
+        for key, call in self._bound.items():
             if self._viewer.keymap.get(key) is call:
                 del self._viewer.keymap[key]
-        self._mine = {}
+        self._bound = {}
 
     def _hold(self, viewer: ViewerModel) -> Generator[None, None, None]:
-        self._clicks.connect(True)
+        self._clicks.follow_cursor(True)
         yield
-        self._clicks.connect(False)
+        self._clicks.follow_cursor(False)
 
     def _press(self, action: str) -> Callable[[ViewerModel], None]:
         def press(viewer: ViewerModel) -> None:

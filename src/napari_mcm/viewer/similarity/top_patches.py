@@ -1,4 +1,4 @@
-"""The patches that the present query finds most alike, read in the background."""
+"""Thumbnails of the patches that are most similar to the query."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ if TYPE_CHECKING:
 
 
 TOP = 24
+"""Number of thumbnails."""
 
 WAIT_MS = 120
-"""A click is painted first; who clicks on at once needs no thumbnails."""
+"""Delay until thumbnails are read, in milliseconds: the map of a click comes first."""
 
 
 class TopPatches:
-    """Thumbnails of the map that is looked at.
+    """Thumbnails of the most similar patches in the visible map.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
 
     Attributes
     ----------
     tops : list of TopPatch
-        Best first, without the patches that were pointed at.
+        The patches, the most similar first, without the examples of the query.
     slot : str
-        Whose map they are of.
+        Slot of their map.
     changed : Signal
-        Other thumbnails were read, or there are none.
+        Emitted when the thumbnails changed.
     """
 
     changed = Signal()
@@ -54,26 +55,32 @@ class TopPatches:
         self._session = session
         self.tops: list[TopPatch] = []
         self.slot = ""
-        self._of: Heatmap | None = None
+        self._heatmap: Heatmap | None = None
         self._at = -1
-        self._soon = QTimer()
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(WAIT_MS)
-        self._soon.timeout.connect(self._read)
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(WAIT_MS)
+        self._timer.timeout.connect(self._read)
         context.query_changed.connect(self._query_changed)
         session.slide_changed.connect(self._query_changed)
         context.keys.on("best", partial(self.step, 1))
         context.keys.on("previous", partial(self.step, -1))
 
     def go_to(self, patch: TopPatch) -> None:
-        """Have the viewer look at a patch."""
+        """Move the view to a patch."""
         slide = self._session.slide
-        if slide is not None and self._of is not None and patch in self.tops:
+        if slide is not None and self._heatmap is not None and patch in self.tops:
             self._at = self.tops.index(patch)
-            go_to(self._session.layers, slide, self._of.grid, patch.row)
+            go_to(self._session.layers, slide, self._heatmap.grid, patch.row)
 
     def step(self, by: int) -> None:
-        """Go to the next patch, or the one before."""
+        """Move the view to the next patch, or to the previous one.
+
+        Parameters
+        ----------
+        by : int
+            1 for the next patch, -1 for the previous one.
+        """
         if self.tops:
             start = self._at if self._at >= 0 or by > 0 else 0
             self.go_to(self.tops[(start + by) % len(self.tops)])
@@ -81,29 +88,29 @@ class TopPatches:
     def _query_changed(self) -> None:
         shown = self._context.queries.shown_map()
         heatmap = shown[1] if shown else None
-        if heatmap is self._of:
+        if heatmap is self._heatmap:
             return
-        self._of, self._at = heatmap, -1
+        self._heatmap, self._at = heatmap, -1
         if heatmap is None:
-            self._soon.stop()
+            self._timer.stop()
             self._session.disk.drop("gallery")
             self.tops = []
             self.changed.emit()
         else:
-            self._soon.start()
+            self._timer.start()
 
     def _read(self) -> None:
-        session, heatmap = self._session, self._of
+        session, heatmap = self._session, self._heatmap
         shown, slide = self._context.queries.shown_map(), session.slide
         opened = slide_of(slide)
         if heatmap is None or shown is None or opened is None or slide is None:
             return
         slot, query = shown[0], self._context.query
-        one = query.answers.get(slot) if query is not None else None
-        asked = one.asked if one is not None else ()
+        one = query.results.get(slot) if query is not None else None
+        examples = one.examples if one is not None else ()
 
         def work() -> list[TopPatch]:
-            rows = heatmap.best(TOP, asked)
+            rows = heatmap.best(TOP, examples)
             values = heatmap.values[rows].tolist()
             return read_thumbnails(opened, heatmap.grid, rows.tolist(), values)
 
@@ -114,7 +121,7 @@ class TopPatches:
     def _arrived(
         self, slide: Layer, heatmap: Heatmap, slot: str, tops: list[TopPatch]
     ) -> None:
-        if heatmap is self._of and slide is self._session.slide:
+        if heatmap is self._heatmap and slide is self._session.slide:
             self.tops, self.slot = tops, slot
             self.changed.emit()
 
@@ -124,12 +131,12 @@ def _quiet(_problem: str) -> None:
 
 
 class TopPatchesPanel(QGroupBox):
-    """Thumbnails of the map that is looked at; a click goes there.
+    """The box with thumbnails of the most similar patches; a click moves the view.
 
     Parameters
     ----------
     context : SimilarityContext
-        The query and what belongs to it.
+        Query, maps and shortcuts of the viewer.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
@@ -146,7 +153,7 @@ class TopPatchesPanel(QGroupBox):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show other thumbnails."""
+        """Show the current thumbnails."""
         tops = self._context.gallery.tops
         self.strip.show_patches(tops)
         self.setVisible(bool(tops))

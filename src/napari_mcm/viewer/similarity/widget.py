@@ -1,4 +1,4 @@
-"""The dock widget *Similarity*: click on a slide, see what is alike."""
+"""The dock widget *Similarity*."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class SimilarityWidget(DockedWidget):
-    """Features of the open slide by up to three encoders, and queries by a click.
+    """Queries the features of the active slide, by up to three encoders, with clicks.
 
     Parameters
     ----------
     napari_viewer : napari.Viewer
-        The viewer that it is docked in.
+        The viewer that the widget is docked in.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
@@ -61,4 +61,4 @@ class SimilarityWidget(DockedWidget):
             )
         )
         for part in (self.first, self.second, self.third):
-            part.failed.connect(self.say)
+            part.failed.connect(self.show_problem)

@@ -1,1 +1,1 @@
-"""The dock *Slide*: properties, tissue and patches."""
+"""The dock *Slide*: properties, tissue mask and patch grid of the active slide."""

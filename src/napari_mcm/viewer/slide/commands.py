@@ -1,4 +1,4 @@
-"""What is done on the shown slide, as commands: its tissue, the query, a run's attention."""
+"""The dock's search for tissue as a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def tissue_command(session: Session) -> Command:
-    """Name the verb that finds the tissue of the shown slide, and lays its patches."""
+    """Return the command that finds the tissue of the active slide and lays its grid.
+
+    Raises
+    ------
+    ValueError
+        If no slide is open or its resolution is unknown; the message is one line.
+    """
     metadata = open_slide(session)
     config = GridOptions(
         slide=Path(metadata.path),

@@ -1,4 +1,4 @@
-"""The grid of patches as it would be laid now, over the mask as it is now."""
+"""A preview of the patch grid, which follows the tissue mask and the options."""
 
 from __future__ import annotations
 
@@ -29,27 +29,30 @@ if TYPE_CHECKING:
 
 
 WAIT_MS = 50
+"""Delay from a change to the new grid, in milliseconds."""
 
 MOST_PLACES = 4_000_000
-"""More squares than this on a slide are not drawn: they would be dust on the screen."""
+"""Most squares of a grid to draw; more would be too small to see."""
 
 
 class GridPreview:
-    """Lays the grid of the present slide anew, whenever what it depends on changes.
+    """Shows the patch grid of the active slide, and updates it when it changes.
 
     Parameters
     ----------
     session : Session
-        Of the viewer: its slide, mask and options of patches.
+        Session of the viewer.
 
     Attributes
     ----------
     grid : PatchGrid or None
         The grid that is shown.
     problem : str
-        Why none can be laid.
+        Reason why no grid can be laid; empty otherwise.
+    on : bool
+        Whether the preview is switched on.
     changed : Signal
-        One of both is another.
+        Emitted when `grid` or `problem` changed.
     """
 
     changed = Signal()
@@ -58,47 +61,47 @@ class GridPreview:
         self._session = session
         self._layers: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
         self._work = Background()
-        self._soon = QTimer()
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(WAIT_MS)
-        self._soon.timeout.connect(self._lay)
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(WAIT_MS)
+        self._timer.timeout.connect(self._lay)
         self.grid: PatchGrid | None = None
         self.problem = ""
         self.on = False
 
     def show(self, on: bool) -> None:
-        """Show the grid and keep it up to date, or take it away."""
+        """Switch the preview on or off."""
         self.on = on
         if on:
             self._lay()
         else:
             self._work.drop("grid")
             self._hide()
-            self._tell(None)
+            self._set(None)
 
     def update(self) -> None:
-        """Lay the grid anew, soon: several changes at a time are one."""
+        """Lay the grid again after a short delay, once for several changes."""
         if self.on:
-            self._soon.start()
+            self._timer.start()
 
     def layer_of(self, slide: Layer) -> Image | None:
-        """Give the layer of a slide's grid; None where there is none, or no longer."""
+        """Return the layer of a slide's grid; None if it does not exist."""
         return self._session.layers.alive(self._layers.get(slide))
 
     def _lay(self) -> None:
         layer, config = self._session.slide, self._session.patches
-        slide, drawing = slide_of(layer), self._session.tissue.drawing(layer)
-        if not self.on or layer is None or slide is None or drawing is None:
+        slide, editable = slide_of(layer), self._session.tissue.mask_of(layer)
+        if not self.on or layer is None or slide is None or editable is None:
             self._work.drop("grid")
             self._hide()
-            self._tell(None)
+            self._set(None)
             return
-        mask = drawing.mask
+        mask = editable.mask
         self._work.submit(
             "grid",
             lambda: lay(slide, mask, config),
             lambda laid: self._show(layer, *laid),
-            lambda problem: self._tell(None, problem),
+            lambda problem: self._set(None, problem),
         )
 
     def _show(self, slide: Layer, grid: PatchGrid, raster: NDArray[np.float32]) -> None:
@@ -110,14 +113,14 @@ class GridPreview:
         else:
             redraw_grid(slide, layer, grid, raster)
             layer.visible = True
-        self._tell(grid)
+        self._set(grid)
 
     def _hide(self) -> None:
         for slide in list(self._layers):
             if (layer := self.layer_of(slide)) is not None:
                 layer.visible = False
 
-    def _tell(self, grid: PatchGrid | None, problem: str = "") -> None:
+    def _set(self, grid: PatchGrid | None, problem: str = "") -> None:
         self.grid, self.problem = grid, problem
         self.changed.emit()
 
@@ -125,12 +128,28 @@ class GridPreview:
 def lay(
     slide: Slide, mask: TissueMask, config: GridConfig
 ) -> tuple[PatchGrid, NDArray[np.float32]]:
-    """Lay a grid, and make the picture of it.
+    """Lay a patch grid, and draw its image.
+
+    Parameters
+    ----------
+    slide : Slide
+        An open slide with a known resolution.
+    mask : TissueMask
+        Tissue of the slide.
+    config : GridConfig
+        Resolution, size and minimum tissue fraction of patches.
+
+    Returns
+    -------
+    grid : PatchGrid
+        The grid.
+    raster : ndarray of float32, shape (rows, columns)
+        Its image, from :func:`~napari_mcm.viewer.layers.overlays.chequered`.
 
     Raises
     ------
     GridError
-        If the slide is too coarse, or holds too many patches, or none.
+        If the slide is too coarse, too small for one patch, or has too many patches.
     """
     step = config.patch_size * common_mpp([slide], config)
     columns, rows = (
@@ -147,7 +166,7 @@ def lay(
 
 
 def describe(grid: PatchGrid) -> str:
-    """Say how many patches a grid has and how large they are, in two lines."""
+    """Return the number, area and size of the patches of a grid, as two lines."""
     area = len(grid) * (grid.patch_um / 1000) ** 2
     side = math.hypot(*grid.patch_size_level0) / math.sqrt(2)
     um = f"{grid.patch_um:,.4g}"
@@ -161,12 +180,12 @@ _SHOW = "Show the patch grid; it follows the mask and the fields above"
 
 
 class GridPanel(QGroupBox):
-    """Options of patches, and a preview that follows them.
+    """The box with the options of patches and the preview of their grid.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     def __init__(self, session: Session) -> None:
@@ -183,20 +202,20 @@ class GridPanel(QGroupBox):
         column.addWidget(self.show_grid)
         column.addWidget(self.count)
         for signal in (session.slide_changed, session.patches_changed):
-            connect(signal, self._relay)
-        connect(session.tissue.changed, self._relay)
+            connect(signal, self._update)
+        connect(session.tissue.changed, self._update)
         connect(self.preview.changed, self.refresh)
         self.refresh()
 
-    def _relay(self) -> None:
+    def _update(self) -> None:
         self.preview.update()
         self.refresh()
 
     def refresh(self) -> None:
-        """Show what the preview found."""
+        """Show the numbers of the grid, or the reason why there is none."""
         session, grid = self._session, self.preview.grid
-        reason = "" if session.tissue.drawing(session.slide) else "find tissue first"
-        # Pressed, it stays so for the next slide: only then can it be released.
+        reason = "" if session.tissue.mask_of(session.slide) else "find tissue first"
+        # A pressed button stays enabled for the next slide, so that it can be released.
         set_enabled_with_reason(
             self.show_grid, _SHOW, "" if self.show_grid.isChecked() else reason
         )

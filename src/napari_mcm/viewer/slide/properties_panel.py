@@ -1,4 +1,4 @@
-"""What is known of the present slide, and what is odd about it."""
+"""Properties of the active slide, its warnings, and its label and macro images."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ UNKNOWN = "not stated"
 
 
 class PropertiesPanel(QGroupBox):
-    """Properties of the slide, how patches are read from it, and its warnings.
+    """The box with the properties of the slide, its patches and its warnings.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     def __init__(self, session: Session) -> None:
@@ -65,7 +65,7 @@ class PropertiesPanel(QGroupBox):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the present slide."""
+        """Show the properties of the active slide."""
         slide = slide_of(self._session.slide)
         self.setVisible(slide is not None)
         if slide is None:
@@ -90,7 +90,7 @@ class PropertiesPanel(QGroupBox):
 
 
 def size(slide: Slide) -> str:
-    """Say how large a slide is, in pixels and millimetres."""
+    """Return the size of a slide as text, in pixels and millimetres."""
     width, height = slide.size
     text = f"{width:,} × {height:,} px"
     if (mpp := slide.stated_mpp) is None:
@@ -99,29 +99,29 @@ def size(slide: Slide) -> str:
 
 
 def resolution(slide: Slide) -> str:
-    """Say how fine a slide is, and who says so."""
+    """Return the resolution of a slide in µm/px as text, and where it comes from."""
     if (mpp := slide.stated_mpp) is None:
         return UNKNOWN
-    source = "as you stated" if slide.mpp_override else "from the file"
+    source = "entered by you" if slide.mpp_override else "from the file"
     numbers = dict.fromkeys(f"{value:.4g}" for value in mpp)
     return f"{' × '.join(numbers)} µm/px, {source}"
 
 
 def objective(slide: Slide) -> str:
-    """Name the power of the objective."""
+    """Return the magnification of the objective as text."""
     power = slide.properties.get("objective", "")
     return f"{power}×" if power else UNKNOWN
 
 
 def vendor(slide: Slide) -> str:
-    """Name vendor and model, as the file does."""
+    """Return vendor and model of the scanner as text."""
     named = (slide.properties.get(key, "") for key in ("vendor", "model"))
     known = [name for name in named if name and name.lower() != "unknown"]
     return ", ".join(dict.fromkeys(known)) or UNKNOWN
 
 
 def levels(slide: Slide) -> str:
-    """Count levels, and say by how much each is coarser."""
+    """Return the number of pyramid levels and their downsampling factors as text."""
     stored = sum(level.stored for level in slide.levels)
     factors = ", ".join(f"{level.downsample[0]:.3g}×" for level in slide.levels)
     made = len(slide.levels) - stored
@@ -129,7 +129,15 @@ def levels(slide: Slide) -> str:
 
 
 def reading(slide: Slide, patches: GridConfig) -> str:
-    """Say from which level patches are read, and by how much they are shrunk."""
+    """Return from which level patches are read and how they are resampled, as text.
+
+    Parameters
+    ----------
+    slide : Slide
+        An open slide.
+    patches : GridConfig
+        Resolution of patches.
+    """
     if slide.stated_mpp is None:
         return UNKNOWN
     try:
@@ -144,20 +152,24 @@ def reading(slide: Slide, patches: GridConfig) -> str:
 
 
 SIDE = 260
+"""Largest side of an image in pixels."""
 
-# In two lines: a button is never narrower than its text.
+# Two lines, because a button is at least as wide as its text.
 SHOW = "Show l&abel and macro\n(may show a patient's name)"
 
 HIDE = "Hide l&abel and macro"
 
 
 class LabelImages(QWidget):
-    """A button, and what it shows until it is pressed again or the slide changes.
+    """A button that shows or hides the label and macro images of the slide.
+
+    Images are read only on request, because they may show a patient's name, and hidden
+    when another slide becomes active.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     def __init__(self, session: Session) -> None:
@@ -178,7 +190,7 @@ class LabelImages(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Take the images of another slide away."""
+        """Hide the images if another slide is active."""
         slide = slide_of(self._session.slide)
         if slide is not self._slide or slide is None:
             self.button.setChecked(False)
@@ -222,12 +234,12 @@ class LabelImages(QWidget):
 
 
 def _names(slide: Slide) -> list[str]:
-    """Leave the thumbnail out: it shows what the slide itself does."""
+    """Return the names of the images to show; the thumbnail only repeats the slide."""
     return [name for name in slide.associated if name != "thumbnail"]
 
 
 def _shrunk(slide: Slide, name: str) -> Pixels:
-    """Read an image, no larger than the dock is wide."""
+    """Read an image, and shrink it to the width of the dock."""
     from PIL import Image
 
     image = Image.fromarray(slide.associated_image(name))

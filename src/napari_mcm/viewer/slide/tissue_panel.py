@@ -1,4 +1,4 @@
-"""The tissue mask: find it, correct it, save and load it."""
+"""The box that finds, edits, saves and loads the tissue mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.app.features import find_mask
 from napari_mcm.viewer.app.session import Session
-from napari_mcm.viewer.app.tissue import Drawing
+from napari_mcm.viewer.app.tissue import EditableMask
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
@@ -21,7 +21,7 @@ from napari_mcm.viewer.qt.path_field import ask_file, ask_save
 from napari_mcm.viewer.slide.commands import tissue_command
 
 _FIND = "Find tissue on the slide, in the background"
-_CORRECT = "Paint on the mask with napari's brush; press again to pan and zoom"
+_EDIT = "Paint on the mask with napari's brush; press again to pan and zoom"
 _SAVE = "Write the mask as GeoJSON (for QuPath) or PNG"
 _LOAD = "Read a mask from GeoJSON or an image of the whole slide"
 _KEYS = "Brush 2, eraser 1, fill 4, undo Ctrl+Z. [ and ] change its size; Space pans."
@@ -30,12 +30,12 @@ _READ = "Masks (*.geojson *.json *.png *.tif *.tiff)"
 
 
 class TissuePanel(QGroupBox):
-    """Finds tissue and lets the user correct it.
+    """The box with the tissue mask of the active slide.
 
     Parameters
     ----------
     session : Session
-        Of the viewer.
+        Session of the viewer.
     """
 
     def __init__(self, session: Session) -> None:
@@ -43,9 +43,9 @@ class TissuePanel(QGroupBox):
         self._session = session
         self.search = QPushButton("Find &tissue")
         self.search.clicked.connect(self.start)
-        self.correct = QPushButton("Co&rrect")
-        self.correct.setCheckable(True)
-        self.correct.clicked.connect(self._correct)
+        self.edit = QPushButton("Ed&it mask")
+        self.edit.setCheckable(True)
+        self.edit.clicked.connect(self._toggle_editing)
         self.save = QPushButton("Save &mask…")
         self.save.clicked.connect(self._browse_save)
         self.load = QPushButton("Load ma&sk…")
@@ -63,35 +63,35 @@ class TissuePanel(QGroupBox):
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
-        for pair in ((self.search, self.correct), (self.load, self.save)):
+        for pair in ((self.search, self.edit), (self.load, self.save)):
             row = QHBoxLayout()
             for button in pair:
                 row.addWidget(button)
             column.addLayout(row)
         column.addWidget(self.command)
-        column.addWidget(self.command.said)
+        column.addWidget(self.command.feedback)
         column.addWidget(self.state)
 
     def refresh(self) -> None:
-        """Show the state of the mask, and which buttons can be used."""
+        """Show the state of the mask, and enable the buttons that can be used."""
         session = self._session
-        slide, drawing = slide_of(session.slide), session.tissue.drawing(session.slide)
+        slide, editable = slide_of(session.slide), session.tissue.mask_of(session.slide)
         reason = "" if slide else "no slide is open"
         if slide is not None and slide.stated_mpp is None:
             reason = "the slide's resolution is unknown: enter it above"
         busy = "another job is running" if session.jobs.status.busy else ""
         set_enabled_with_reason(self.search, _FIND, reason or busy)
         set_enabled_with_reason(self.load, _LOAD, reason)
-        nothing = reason or ("" if drawing else "there is no mask yet")
-        set_enabled_with_reason(self.correct, _CORRECT, nothing)
+        nothing = reason or ("" if editable else "there is no mask yet")
+        set_enabled_with_reason(self.edit, _EDIT, nothing)
         set_enabled_with_reason(self.save, _SAVE, nothing)
         painting = session.tissue.paints_on(session.slide)
-        self.correct.setChecked(painting)
-        text = describe(drawing)
+        self.edit.setChecked(painting)
+        text = describe(editable)
         self.state.setText(f"{text}\n{_KEYS}" if painting else text)
 
     def start(self) -> None:
-        """Search the present slide for tissue, in the background."""
+        """Find the tissue of the active slide in the background."""
         session, layer = self._session, self._session.slide
         slide = slide_of(layer)
         if layer is not None and slide is not None:
@@ -101,14 +101,14 @@ class TissuePanel(QGroupBox):
                 lambda mask: session.tissue.show_found(layer, mask),
             )
 
-    def _correct(self, on: bool) -> None:
+    def _toggle_editing(self, on: bool) -> None:
         session = self._session
-        drawing = session.tissue.drawing(session.slide)
-        if drawing is None or session.slide is None:
+        editable = session.tissue.mask_of(session.slide)
+        if editable is None or session.slide is None:
             return
-        drawing.layer.visible = True
-        drawing.layer.mode = "paint" if on else "pan_zoom"
-        session.layers.activate(drawing.layer if on else session.slide)
+        editable.layer.visible = True
+        editable.layer.mode = "paint" if on else "pan_zoom"
+        session.layers.activate(editable.layer if on else session.slide)
         self.refresh()
 
     def _browse_save(self) -> None:
@@ -126,8 +126,8 @@ class TissuePanel(QGroupBox):
             self._session.tissue.load(self._session.slide, Path(path))
 
 
-def describe(drawing: Drawing | None) -> str:
-    """Say how much tissue there is, and where the mask comes from."""
-    if drawing is None:
+def describe(editable: EditableMask | None) -> str:
+    """Return the tissue fraction and the origin of a mask as text."""
+    if editable is None:
         return "No mask yet. Without one, tissue is found automatically."
-    return f"{drawing.mask.fraction:.1%} of the slide is tissue; {drawing.note}."
+    return f"{editable.mask.fraction:.1%} of the slide is tissue; {editable.note}."

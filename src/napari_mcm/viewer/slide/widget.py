@@ -1,4 +1,4 @@
-"""The dock widget *Slide*: look at a slide, its tissue and its patches."""
+"""The dock widget *Slide*."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class SlideWidget(DockedWidget):
-    """Properties of the open slide, its tissue mask, and a preview of its patches.
+    """Shows properties, tissue mask and patch grid of the active slide.
 
     Parameters
     ----------
     napari_viewer : napari.Viewer
-        The viewer that it is docked in.
+        The viewer that the widget is docked in.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
