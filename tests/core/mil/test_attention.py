@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_mcm.core.errors import ConfigError, FeatureError, RunError, WeightsError
 from napari_mcm.core.features.feature_set import FeatureSet
-from napari_mcm.core.features.interchange import save_features
+from napari_mcm.core.features.interchange import read_foreign, save_features
 from napari_mcm.core.mil.attention import attention
 from napari_mcm.core.mil.attention_maps import (
     attention_map,
@@ -31,6 +31,7 @@ from napari_mcm.core.mil.config import (
 from napari_mcm.core.mil.ensemble import load_ensemble, load_model
 from napari_mcm.core.mil.predict import predict
 from napari_mcm.core.mil.results import read_folds, read_predictions
+from napari_mcm.core.mil.slide_prediction import predict_slide
 from napari_mcm.core.mil.train import train
 from napari_mcm.core.runtime.jobs import Note, run
 from tests.core.mil.conftest import ENCODER, MARKED, draw_bag, make_features
@@ -107,6 +108,35 @@ def test_attention_finds_the_patches_that_make_the_class(looked):
     with (out / "patches.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(float(r["weight"]) for r in rows) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_viewer_and_the_verb_predict_by_the_same_function(
+    looked, run_dir, features_dir
+):
+    result, _ = looked
+    features = read_foreign(features_dir / "s02.features.zarr")
+    events = []
+    found, ensemble = run(
+        predict_slide(run_dir, "s02", features, features_dir), events.append
+    )
+    np.testing.assert_array_equal(found.attention, result.weights)
+    each = [result.probabilities[name] for name in found.classes]
+    np.testing.assert_array_equal(found.probabilities, each)
+    assert found.classes[found.winner] == "tumour" and not found.per_class
+    assert tuple(found.top(found.winner, len(result.top))) == result.top
+    assert found.models == len(ensemble.models) == 1
+    assert found.unseen and not [e for e in events if isinstance(e, Note)]
+
+
+def test_a_slide_of_the_training_set_is_predicted_with_a_warning(run_dir, features_dir):
+    features, events = read_foreign(features_dir / "s02.features.zarr"), []
+    folds = json.loads((run_dir / "folds.json").read_text())["folds"]
+    (other, *_) = [f["name"] for f in folds if "s02" in f["train"]]
+    job = predict_slide(run_dir, "s02", features, features_dir, fold=other)
+    found, _ = run(job, events.append)
+    assert not found.unseen
+    (note,) = [e for e in events if isinstance(e, Note)]
+    assert note.level == "warning" and "training set" in note.text
 
 
 def test_maps_are_written_as_those_of_similarity(looked):

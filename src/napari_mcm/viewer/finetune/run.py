@@ -73,8 +73,8 @@ def read_run(folder: Path) -> FinetuneRun | None:
 
 def _grid(config: Mapping[str, Any], summary: Mapping[str, Any]) -> GridConfig:
     """Read the grid of patches; the default where the file is damaged."""
-    laid = config.get("grid")
-    chosen = dict(laid) if isinstance(laid, dict) else {}
+    grid = config.get("grid")
+    chosen = dict(grid) if isinstance(grid, dict) else {}
     # An automatic resolution was chosen for the training slides.
     if isinstance(mpp := summary.get("mpp"), float):
         chosen["mpp"] = mpp

@@ -182,7 +182,7 @@ class WindowPreview:
         self._work.submit(
             "plan",
             lambda: _planned(slide, known, config),
-            lambda laid: self._show(layer, *laid),
+            lambda found: self._show(layer, *found),
             self._clear,
         )
 
@@ -309,8 +309,8 @@ def _mosaic(window: Any, s: int) -> NDArray[np.uint8]:
     cells = np.repeat(empty[None, ..., None], 3, axis=3).repeat(s * s, axis=0)
     seen = np.flatnonzero(window.visible)
     cells[seen] = window.visible_pixels[:, chosen][:, :, chosen]
-    laid = cells.reshape(s, s, _THUMB, _THUMB, 3).swapaxes(1, 2)
-    picture: NDArray[np.uint8] = laid.reshape(s * _THUMB, s * _THUMB, 3).copy()
+    tiled = cells.reshape(s, s, _THUMB, _THUMB, 3).swapaxes(1, 2)
+    picture: NDArray[np.uint8] = tiled.reshape(s * _THUMB, s * _THUMB, 3).copy()
     return picture
 
 
