@@ -188,7 +188,7 @@ def _folds(labels: Labels, groups: Labels, seed: int) -> Labels:
 
 
 def _halves(labels: Labels, seed: int) -> Labels:
-    """Deal each class's patches to two folds, by the seed."""
+    """Divide each class's patches into two folds, by the seed."""
     rng = np.random.default_rng((seed, 41))
     folds = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):

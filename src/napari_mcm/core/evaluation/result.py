@@ -263,6 +263,7 @@ def _as_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         ends = row.difference_interval or ("", "")
         numbers = [row.value, *row.interval, row.difference, *ends]
+        # The reference has no difference to itself: its columns stay empty.
         cells = [f"{v:.6g}" if isinstance(v, float) else "" for v in numbers]
         table.writerow([row.measure, row.encoder, *cells])
     return text.getvalue()
@@ -284,6 +285,7 @@ def to_json(measured: Mapping[str, Measured]) -> dict[str, Any]:
     return {
         name: {
             "value": plain(one.estimate.value),
+            # Enough to compute the intervals again, without any resample.
             "influence": one.estimate.influence.tolist(),
             "by_group": None
             if one.estimate.by_group is None

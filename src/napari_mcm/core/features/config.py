@@ -123,12 +123,14 @@ def request_of(slide: Slide, grid: GridConfig, tissue: TissueConfig) -> str:
     drawn = tissue.masks and drawn_mask(tissue.masks, slide)
     mask = blake2b(drawn.read_bytes()).hexdigest() if drawn else None
     request = {
+        # A new version may find other tissue: files of another one are compared in full.
         "version": __version__,
         "slide": slide.fingerprint,
         "mpp": slide.mpp,
         "backend": slide.asked.backend,
         "icc": slide.asked.icc,
         "grid": grid.model_dump(mode="json"),
+        # The mask's content counts, not the folder that it lies in.
         "tissue": tissue.model_dump(mode="json", exclude={"masks"}),
         "mask": mask,
     }
@@ -226,6 +228,7 @@ def as_in(folder: Path, encoder: Encoder) -> Encoder:
     """
     if not encoder.auto_precision:
         return encoder
+    # The first file that states a precision decides for the whole folder.
     for file in sorted(folder.glob(f"*{SUFFIX}")):
         begun = _precision_of(file, encoder)
         if begun is not None:

@@ -130,7 +130,7 @@ class TeacherCache:
         )
 
     def _take(self, name: _Key) -> NDArray[np.float32] | None:
-        # Features from files are outside of the bound: they are never dropped.
+        # Features from files have a bound of their own, and are never dropped.
         if name in self._known:
             return self._known[name]
         if name in self._features:

@@ -149,7 +149,7 @@ def plan_epoch(
             if held_out is not None:
                 grid = held_out.remove_from(grid, which)
             refs += _place(source, grid, config.context, key, rng)
-    # Windows of all slides are mixed, so that no batch is of one slide only.
+    # Windows of all slides are mixed: a batch shows several slides and stains.
     order = np.random.default_rng((config.optimiser.seed, epoch)).permutation(len(refs))
     return [refs[i] for i in order]
 

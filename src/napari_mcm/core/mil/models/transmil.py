@@ -190,7 +190,7 @@ class PositionEncoding(nn.Module):
         return torch.cat([first, encoded.flatten(2).transpose(1, 2)], dim=1)
 
     def _merged(self) -> tuple[Tensor, Tensor]:
-        """Add the three kernels and the identity up to one kernel: a third of the memory."""
+        """Sum the kernels and the identity to one kernel, at a third of the memory."""
         kernel = F.pad(self.seven.weight, [0] * 4)  # (width, 1, 7, 7)
         kernel = kernel + F.pad(self.five.weight, [1] * 4)
         kernel = kernel + F.pad(self.three.weight, [2] * 4)
@@ -297,7 +297,7 @@ class TransMIL(Aggregator):
         return self.classify(self.norms[2](last))[0], attention
 
     def _attention(self, inner: Tensor, count: int) -> Tensor:
-        """Return the patches' part of the class token's attention; repeats are added up."""
+        """Return the patches' part of the class token's attention; repeats are summed."""
         last = self.layers[1]
         assert isinstance(last, NystromAttention)
         row = last.of_class_token(inner)[1:]
