@@ -21,7 +21,7 @@ from napari_mcm.core.encoders import ComputeConfig
 from napari_mcm.core.mae import ModelConfig, PretrainConfig
 from napari_mcm.core.mae.pretraining import MaeTrainer, MaskedImage, build_model
 from napari_mcm.core.runtime.jobs import run
-from napari_mcm.core.training.trainer import to_images
+from napari_mcm.core.training.images import to_images
 
 
 class EveryPatch(MaeTrainer):
@@ -81,7 +81,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
     print(
         f"{name}, {side} px, patches of {options.vit_patch}: median "
         f"{np.median(ratios):.2f}x by the clock, {np.median(work):.2f}x in processor time "
-        f"(for busy machines without a GPU), {ours.dtype}, {torch.get_num_threads()} "
+        f"(for busy machines without a GPU), {ours.precision}, {torch.get_num_threads()} "
         "thread(s)"
     )
 
