@@ -96,3 +96,18 @@ def test_the_tab_key_reaches_what_was_unfolded_where_it_stands(
     ]
     assert places == sorted(places)
     window.close()
+
+
+def test_numbers_have_the_bounds_and_help_of_the_model(qapp: QApplication) -> None:
+    form = OptionForm(
+        PretrainConfig,
+        [("recipe.epochs", "Epochs"), ("recipe.beta1", "B1"), ("recipe.seed", "Seed")],
+    )
+    form.put("recipe.seed", 2**40)
+    epochs, beta, seed = (form.field(name) for name in form.names)
+    assert (epochs.minimum(), beta.minimum(), beta.maximum()) == (1, 0, 0.99)
+    epochs.setValue(0)
+    assert form.values()["recipe.epochs"] == 1
+    assert epochs.toolTip().startswith("Passes over all images")
+    # Seeds that numpy and torch draw do not fit into 32 bits.
+    assert form.values()["recipe.seed"] == seed.value() == 2**40

@@ -1,4 +1,8 @@
-"""Input widgets for options, created from the fields of pydantic models."""
+"""Input widgets for options, created from the fields of pydantic models.
+
+Check boxes and numbers are magicgui's; lists, paths and lines need what it does not offer:
+labels of choices, a dialog, and an empty value.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QLineEdit,
-    QSpinBox,
-    QWidget,
-)
+from magicgui.widgets import CheckBox, FloatSpinBox, SpinBox
+from qtpy.QtWidgets import QComboBox, QLineEdit, QWidget
 
 from napari_mcm.core.runtime.options import Option
 from napari_mcm.viewer.qt.helpers import narrow
@@ -22,7 +20,7 @@ from napari_mcm.viewer.qt.path_field import PathField
 
 ChoiceLabels = Mapping[Any, str]
 """Value of an option to its label in a list."""
-_MAX_INT = 2**31 - 1
+_MAX_INT = 2**63 - 1
 _SEPARATOR = "; "
 """Text between the values of an option that takes several."""
 
@@ -65,9 +63,11 @@ def make_field(option: Option, words: ChoiceLabels | None = None) -> Field:
     elif option.choices:
         field = _list(option, words or {})
     elif isinstance(default, int):
-        field = _spin_box(QSpinBox(), option, 1, _MAX_INT)
+        field = _spin_box(SpinBox(**_bounds(option, 1, _MAX_INT)))
     elif isinstance(default, float) and _bound(option, "le", "lt") is not None:
-        field = _spin_box(QDoubleSpinBox(), option, 0.05, 1.0)
+        spin = FloatSpinBox(**_bounds(option, 0.05, 1.0))
+        spin.native.setDecimals(2 if round(default, 2) == default else 3)
+        field = _spin_box(spin)
     elif option.kind is Path:
         field = _path(option)
     else:
@@ -77,8 +77,8 @@ def make_field(option: Option, words: ChoiceLabels | None = None) -> Field:
 
 
 def _check_box() -> Field:
-    box = QCheckBox()
-    return Field(box, box.isChecked, box.setChecked, box.toggled)
+    box = CheckBox()
+    return Field(box.native, box.get_value, box.native.setChecked, box.changed)
 
 
 def _list(option: Option, words: ChoiceLabels) -> Field:
@@ -99,18 +99,21 @@ def _list(option: Option, words: ChoiceLabels) -> Field:
     return Field(combo, read, put, combo.currentIndexChanged)
 
 
-def _spin_box(spin: Any, option: Option, step: float, most: float) -> Field:
-    if isinstance(spin, QDoubleSpinBox):
-        default = option.default
-        spin.setDecimals(2 if round(default, 2) == default else 3)
-    spin.setSingleStep(step)
-    spin.setMinimum(_bound(option, "ge", "gt") or 0)
-    end = _bound(option, "le")
-    below = _bound(option, "lt")
+def _spin_box(spin: SpinBox | FloatSpinBox) -> Field:
+    # Qt's own setter moves a value to the nearest bound, where magicgui's raises.
+    return Field(spin.native, spin.get_value, spin.native.setValue, spin.changed)
+
+
+def _bounds(option: Option, step: float, most: float) -> dict[str, Any]:
+    """Return the bounds of a number, as magicgui takes them."""
+    end, below = _bound(option, "le"), _bound(option, "lt")
     if end is None and below is not None:
-        end = below - (0.01 if isinstance(spin, QDoubleSpinBox) else 1)
-    spin.setMaximum(most if end is None else end)
-    return Field(spin, spin.value, spin.setValue, spin.valueChanged)
+        end = below - (0.01 if isinstance(option.default, float) else 1)
+    return {
+        "min": _bound(option, "ge", "gt") or 0,
+        "max": most if end is None else end,
+        "step": step,
+    }
 
 
 def _path(option: Option) -> Field:
