@@ -236,7 +236,7 @@ def test_the_query_follows_to_a_slide_with_the_same_encoder(
     direction = alpha.index.directions(5)
     expected = session.features("first").index.compare(direction)
     np.testing.assert_allclose(values(ready), expected, atol=1e-6)
-    wait_until(lambda: "Query of slide slide" in ready.query.where.text())
+    wait_until(lambda: "Query from slide slide" in ready.query.where.text())
     assert not len(viewer.layers["query patch"].data)
     session.choose_slide(first)
     np.testing.assert_allclose(values(ready), at_home)
