@@ -15,7 +15,7 @@ from napari.utils._test_utils import read_only_mouse_event
 from napari.utils.interactions import mouse_move_callbacks
 
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.shortcuts import HOLD, KEYS
@@ -99,7 +99,7 @@ def test_one_piece_of_work_at_a_time_and_the_newest_next(viewer: Any) -> None:
         running[0] -= 1
         return place
 
-    worker = Background()
+    worker = BackgroundWorker()
     for place in range(50):
         worker.follow("hover", partial(work, place), shown.append, shown.append)
     wait_until(lambda: begun == [0])
@@ -115,7 +115,7 @@ def test_dropped_work_is_not_shown(viewer: Any) -> None:
         gate.acquire(timeout=10)
         return place
 
-    worker = Background()
+    worker = BackgroundWorker()
     worker.follow("hover", lambda: work(1), shown.append, shown.append)
     worker.drop("hover")
     gate.release(2)

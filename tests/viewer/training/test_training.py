@@ -10,7 +10,7 @@ import threading
 import pytest
 from pytestqt.qtbot import QtBot
 
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.mil.curves_panel import fold_lines
 from napari_mcm.viewer.training.chart import lines_of
 from napari_mcm.viewer.training.metrics import add_step
@@ -18,7 +18,7 @@ from napari_mcm.viewer.training.metrics import add_step
 
 def test_a_thread_is_called_after_what_it_does(qtbot: QtBot) -> None:
     names: list[str] = []
-    threads = Background(), Background("context windows")
+    threads = BackgroundWorker(), BackgroundWorker("context windows")
     for background in threads:
         background.submit(
             "name", lambda: threading.current_thread().name, names.append, names.append

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _Task = tuple[Callable[[], Any], Callable[[Any], None], Callable[[str], None]]
 
 
-class Background(QObject):
+class BackgroundWorker(QObject):
     """A worker thread that runs tasks in the order in which they are submitted.
 
     Python waits for the thread at exit, so that all submitted tasks are completed.

@@ -16,7 +16,7 @@ from psygnal import Signal
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.runtime.files import write_json
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 
 if TYPE_CHECKING:
     from napari_mcm.core.slides import Slide
@@ -238,7 +238,7 @@ class RecentFiles:
 
     Parameters
     ----------
-    disk : Background
+    disk : BackgroundWorker
         Thread that reads and writes files.
     report_error : callable
         Called with a one-line message if an entry cannot be saved.
@@ -253,7 +253,9 @@ class RecentFiles:
 
     changed = Signal()
 
-    def __init__(self, disk: Background, report_error: Callable[[str], None]) -> None:
+    def __init__(
+        self, disk: BackgroundWorker, report_error: Callable[[str], None]
+    ) -> None:
         self._disk, self._show_error = disk, report_error
         self.runs: tuple[Path, ...] = ()
         self.features: tuple[Path, ...] = ()

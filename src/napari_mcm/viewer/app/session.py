@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from psygnal import Signal
 
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.jobs import JobRunner
 from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
 from napari_mcm.viewer.app.tissue import TissueController
@@ -46,7 +46,7 @@ class Session:
         Runs long jobs.
     layers : LayerManager
         Adds and updates the layers of the viewer.
-    disk : Background
+    disk : BackgroundWorker
         Thread for short tasks that read and write files.
     tissue : TissueController
         Tissue masks of the open slides.
@@ -86,7 +86,7 @@ class Session:
         self.viewer = viewer
         self.jobs = JobRunner()
         self.layers = LayerManager(viewer)
-        self.disk = Background()
+        self.disk = BackgroundWorker()
         self.tissue = TissueController(self.layers, self.disk, self.report_error)
         self.recent = RecentFiles(self.disk, self.report_error)
         self.patches = GridConfig()

@@ -14,7 +14,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_mcm.core.tissue import TissueMask, read_mask, write_mask
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.layers.metadata import CORNER, place, slide_of
 from napari_mcm.viewer.layers.overlays import add_tissue, prepare_labels, redraw_tissue
@@ -63,7 +63,7 @@ class TissueController:
     ----------
     layers : LayerStack
         Layers of the viewer.
-    disk : Background
+    disk : BackgroundWorker
         Thread that reads and writes files.
     report_error : callable
         Called with a one-line message if a mask cannot be read or written.
@@ -80,7 +80,10 @@ class TissueController:
     painting_changed = Signal()
 
     def __init__(
-        self, layers: LayerStack, disk: Background, report_error: Callable[[str], None]
+        self,
+        layers: LayerStack,
+        disk: BackgroundWorker,
+        report_error: Callable[[str], None],
     ) -> None:
         self._layers, self._disk, self._show_error = layers, disk, report_error
         self._masks: WeakKeyDictionary[Layer, EditableMask] = WeakKeyDictionary()

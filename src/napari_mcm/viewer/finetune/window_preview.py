@@ -11,7 +11,7 @@ import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.manager import Overlay
 from napari_mcm.viewer.layers.metadata import slide_of
@@ -119,7 +119,7 @@ class WindowPreview:
 
     def __init__(self, session: Session, make: Callable[[], FinetuneConfig]) -> None:
         self._session, self._make = session, make
-        self._work = Background("context windows")
+        self._work = BackgroundWorker("context windows")
         self._masks: WeakKeyDictionary[Layer, tuple[TissueConfig, TissueMask]]
         self._masks = WeakKeyDictionary()
         self._soon = QTimer()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_mcm.core.encoders.compute import ComputeConfig
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.mae.reconstruction import (
     ReconstructedImage,
     ReconstructionModelCache,
@@ -50,7 +50,7 @@ class TrainingPreview:
 
     def __init__(self, controller: PretrainController) -> None:
         self._controller = controller
-        self.background = Background("training preview")
+        self.background = BackgroundWorker("training preview")
         # On the CPU: the training needs the GPU.
         self._models = ReconstructionModelCache(
             ComputeConfig(device="cpu", precision="float32")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.metadata import slide_of
@@ -54,7 +54,7 @@ class ReconstructController:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.background, self._compute = (
-            Background("reconstruct"),
+            BackgroundWorker("reconstruct"),
             preferences().compute,
         )
         self._models = ReconstructionModelCache(self._compute)

@@ -11,7 +11,7 @@ import numpy as np
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.query import Examples, Point, Polygon, fingerprint_of
 from napari_mcm.core.heatmaps.similarity import Limits
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers.mouse import ClickMode
 from napari_mcm.viewer.similarity.lookahead import SpeculativeQuery
@@ -101,7 +101,7 @@ class SimilarityController:
         self._spec = QuerySpec()
         self._undo_stack: list[Examples] = []
         self._speculation = SpeculativeQuery()
-        self._hover = Background()
+        self._hover = BackgroundWorker()
 
     @property
     def query(self) -> Query | None:

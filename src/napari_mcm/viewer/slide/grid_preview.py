@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QGroupBox, QPushButton, QVBoxLayout
 
 from napari_mcm.core.errors import GridError
 from napari_mcm.core.grid import GridConfig, PatchGrid, common_mpp, make_grid
-from napari_mcm.viewer.app.background import Background
+from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.layers.overlays import add_grid, chequered, redraw_grid
@@ -60,7 +60,7 @@ class GridPreview:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._layers: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
-        self._work = Background()
+        self._work = BackgroundWorker()
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(WAIT_MS)
