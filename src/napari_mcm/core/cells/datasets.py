@@ -21,8 +21,8 @@ from napari_mcm.core.mae.pictures import ENDINGS, PictureCache, picture_size
 
 _IMAGES = ("images", "JPEGImages")
 _ANNOTATIONS = ("annotations", "Annotations")
-_WHITE = "WBC"
-_LARGEST = 2**20
+_WHITE = "WBC"  # the data set's name of a white blood cell
+_LARGEST = 2**20  # bytes of an annotation
 
 
 def is_bccd(data: Path) -> bool:
@@ -337,7 +337,7 @@ def make_set(cells: Sequence[Cell], classes: Sequence[str] = ()) -> CellSet:
 
 _SPLITS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION}
 _SPLITS |= {"valid": VALIDATION, "validation": VALIDATION}
-_TEST = re.compile(r"^test\w*$", re.IGNORECASE)
+_TEST = re.compile(r"^test\w*$", re.IGNORECASE)  # TestA, TestB and the like
 
 # Some data sets keep images in data/ beside masks/.
 _INNER, _MASKS = "data", ("mask", "masks")
@@ -349,8 +349,8 @@ _COLUMNS = {
     "group": ("group", "field", "source_image", "slide", "patient"),
 }
 
-_TIME = re.compile(r"^(\d{8}_\d{6})")
-_FRAME = re.compile(r"^(BloodImage_\d+)")
+_TIME = re.compile(r"^(\d{8}_\d{6})")  # Raabin-WBC: second of the photograph
+_FRAME = re.compile(r"^(BloodImage_\d+)")  # crops of a frame of BCCD
 
 
 def read_cells(data: Path, config: LabelsConfig) -> list[Cell]:

@@ -113,6 +113,7 @@ def occlude(
     if count >= len(vectors):
         return None
     whole = float((yield from ensemble.predict(vectors))[number])
+    # Chosen by the mean attention, so that all models lose the same patches.
     top = np.argsort(weights)[-count:]
     without = yield from ensemble.predict(np.delete(vectors, top, axis=0))
     # Without the random draws a fall could come from the smaller bag alone.
@@ -246,6 +247,7 @@ class _AttentionReport:
         prediction, classes = self.prediction, self.prediction.classes
         numbers = [self.number]
         if prediction.per_class:
+            # The chosen class comes first, as the result holds its map alone.
             numbers += [n for n in range(len(classes)) if n != self.number]
         maps: list[Heatmap] = []
         files: list[Path] = []
@@ -258,6 +260,7 @@ class _AttentionReport:
             for ending in _MAPS:
                 yield Progress("Writing maps", len(files), None, "files")
                 files.append(write_heatmap(heatmap, out / f"{stem}.{ending}", slide))
+        # Rows of the grid, not of the features: a slide's pixels are found by these.
         shown = prediction.grid_weights(self.number)
         top = prediction.top(self.number, self.config.top)
         files += self._write_gallery(out, slide, shown, top)
@@ -296,6 +299,7 @@ class _AttentionReport:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["patch", "x", "y", "weight"])
+        # Patches without features are not in the table: they have no weight, not 0.
         for row in np.flatnonzero(np.isfinite(shown)):
             x, y = self.prediction.features.grid.xy[row]
             writer.writerow([int(row), int(x), int(y), f"{shown[row]:.8g}"])

@@ -50,6 +50,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Values of ``auto``: each method's published recipe; see ``docs/mil.md``."""
 RECIPES["clam_mb"] = RECIPES["clam_sb"]
+# What a recipe does not state: the sizes and the dropout of CLAM.
 _COMMON: dict[str, Any] = {"hidden": 512, "width": 256, "dropout": 0.25}
 
 
