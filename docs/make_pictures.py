@@ -97,8 +97,8 @@ def draw_sample() -> None:
 
 def at_home(home: Path) -> dict[str, str]:
     """Give an environment in which all settings and caches are those of a new user."""
-    cross_slide = ("CONFIG", "CACHE", "DATA", "STATE")
-    left_out = {"NAPARI_CONFIG", *(f"XDG_{name}_HOME" for name in cross_slide)}
+    xdg_names = ("CONFIG", "CACHE", "DATA", "STATE")
+    left_out = {"NAPARI_CONFIG", *(f"XDG_{name}_HOME" for name in xdg_names)}
     kept = {key: value for key, value in os.environ.items() if key not in left_out}
     return kept | {"HOME": str(home), "HF_HUB_OFFLINE": "1"}
 

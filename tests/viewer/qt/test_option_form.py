@@ -43,9 +43,9 @@ def test_fields_say_the_same_before_they_are_made_and_after(
 ) -> None:
     module: Any = FORMS[model]
     titles = getattr(module, "GROUPS", cells_form.GROUPS)
-    cross_slide = {*GIVEN[model], *getattr(module, "_ELSEWHERE", ())}
+    set_elsewhere = {*GIVEN[model], *getattr(module, "_SET_ELSEWHERE", ())}
     words = getattr(module, "_WORDS", None)
-    options = AllOptions(model, module.MAIN, titles, cross_slide, words)
+    options = AllOptions(model, module.MAIN, titles, set_elsewhere, words)
     before = make_config(model, options.values() | GIVEN[model])
     assert not options.more.findChildren(QLineEdit)
     for form in options.forms:

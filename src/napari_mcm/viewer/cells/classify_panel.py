@@ -151,7 +151,7 @@ class ClassifyPanel(QGroupBox):
 
     def _list_layers(self) -> None:
         layers = self._session.layers
-        self._images = _fill(self.image, self._images, layers.pictures())
+        self._images = _fill(self.image, self._images, layers.image_layers())
         self._marks = _fill(self.marks, self._marks, layers.annotations())
         self.refresh()
 

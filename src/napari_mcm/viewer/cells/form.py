@@ -81,8 +81,8 @@ class CellsForm(QWidget):
         self.init = EncoderField("Start", (SCRATCH,))
         self.init.setCurrentText(SCRATCH)
         self.init.setToolTip(_INIT)
-        cross_slide = {"data", "out", "init"}
-        self.options = AllOptions(ClassifyConfig, MAIN, GROUPS, cross_slide, _WORDS)
+        set_elsewhere = {"data", "out", "init"}
+        self.options = AllOptions(ClassifyConfig, MAIN, GROUPS, set_elsewhere, _WORDS)
         self.more = self.options.more
         form = QFormLayout()
         form.addRow("Cells", self.data)

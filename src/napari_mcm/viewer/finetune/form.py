@@ -33,7 +33,7 @@ GROUPS = {
     "": "Reading and saving",
 }
 """Groups of options by the first part of their names, and their titles."""
-_ELSEWHERE = {
+_SET_ELSEWHERE = {
     *("preset", "slides", "student", "teacher", "out", "read.mpp_override"),
     *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
 }
@@ -78,7 +78,7 @@ class FinetuneForm(QWidget):
         self.student = EncoderField("Student")
         self.teacher = EncoderField("Teacher", ("student",))
         self.patches = PatchFields(session)
-        self.options = AllOptions(FinetuneConfig, MAIN, GROUPS, _ELSEWHERE, _WORDS)
+        self.options = AllOptions(FinetuneConfig, MAIN, GROUPS, _SET_ELSEWHERE, _WORDS)
         self.more = self.options.more
         self._lay_out()
         self.student.setCurrentText(_default("student"))

@@ -37,7 +37,7 @@ GROUPS = {
     "compute": "Device and precision",
     "": "Reading and saving",
 }
-_ELSEWHERE = {
+_SET_ELSEWHERE = {
     *("pictures", "out", "images.slides", "read.mpp_override"),
     *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
 }
@@ -87,7 +87,7 @@ class PretrainForm(QWidget):
         self.with_slides.setToolTip(_TISSUE)
         self.slides = SlidePicker(session)
         self.patches = PatchFields(session)
-        self.options = AllOptions(PretrainConfig, MAIN, GROUPS, _ELSEWHERE, _WORDS)
+        self.options = AllOptions(PretrainConfig, MAIN, GROUPS, _SET_ELSEWHERE, _WORDS)
         self.more = self.options.more
         self._lay_out()
         self.with_slides.toggled.connect(self._slides_wanted)

@@ -164,4 +164,4 @@ class ReconstructController:
         slide = self._slide if on_slide else None
         # On a slide they lie over each other: the reconstruction is what is seen.
         seen = (not on_slide, not on_slide, True)
-        self.session.layers.show_pictures(slide, image.overlays(), seen)
+        self.session.layers.show_images(slide, image.overlays(), seen)
