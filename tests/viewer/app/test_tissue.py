@@ -187,7 +187,7 @@ def test_a_new_search_keeps_the_old_drawing(
     paint(found)
     wait_until(kept(slide_path).exists)
     found.tissue.search.click()
-    wait_until(lambda: "saved in" in found.tissue.state.text())
+    wait_until(lambda: "kept in" in found.tissue.state.text())
     assert not kept(slide_path).exists()
     assert kept(slide_path).with_name("slide.before.geojson").exists()
     assert not drawing(found).drawn and not drawing(found).layer.data[6, 6]

@@ -113,17 +113,17 @@ def test_label_images_are_read_only_when_asked(
         "associated_image",
         lambda self, name: read.append(name) or image_of(self, name),
     )
-    assert not read and not widget.images.pictures
+    assert not read and not widget.images.labels
     assert "patient" in widget.images.button.text()
     widget.images.button.click()
-    wait_until(lambda: len(widget.images.pictures) == len(read) > 0)
+    wait_until(lambda: len(widget.images.labels) == len(read) > 0)
     assert (
         set(read) == set(slide.associated) - {"thumbnail"} and len(viewer.layers) == 1
     )
-    sizes = [(p.pixmap().width(), p.pixmap().height()) for p in widget.images.pictures]
+    sizes = [(p.pixmap().width(), p.pixmap().height()) for p in widget.images.labels]
     assert (60, 40) in sizes
     viewer.open(write_slide(tmp_path / "other.tif"), plugin="napari-mcm")
-    assert not widget.images.pictures and widget.images.isHidden()
+    assert not widget.images.labels and widget.images.isHidden()
 
 
 def test_a_slide_is_opened_in_the_background(viewer: Any, slide_path: Path) -> None:

@@ -68,7 +68,7 @@ def remember_mpp(fingerprint: str, mpp: float) -> None:
     McmError
         If the settings cannot be written.
     """
-    _update(_file(), lambda kept: {fingerprint: mpp})
+    _update(_file(), lambda stored: {fingerprint: mpp})
 
 
 def recent(kind: str) -> tuple[Path, ...]:
@@ -79,10 +79,10 @@ def recent(kind: str) -> tuple[Path, ...]:
     kind : str
         :data:`RUNS` or :data:`FEATURES`.
     """
-    kept = _read(_recent_file()).get(kind)
-    if not isinstance(kept, list):
+    stored = _read(_recent_file()).get(kind)
+    if not isinstance(stored, list):
         return ()
-    paths = [Path(path) for path in kept if isinstance(path, str)]
+    paths = [Path(path) for path in stored if isinstance(path, str)]
     return tuple(path for path in paths if path.exists())
 
 
@@ -103,8 +103,8 @@ def remember_recent(kind: str, path: str) -> None:
     """
 
     def prepend(content: dict[str, Any]) -> dict[str, Any]:
-        kept = content.get(kind)
-        known = [p for p in kept if p != path] if isinstance(kept, list) else []
+        stored = content.get(kind)
+        known = [p for p in stored if p != path] if isinstance(stored, list) else []
         return {kind: [path, *known][:_RECENT]}
 
     _update(_recent_file(), prepend)
@@ -112,15 +112,15 @@ def remember_recent(kind: str, path: str) -> None:
 
 def last_folder() -> Path | None:
     """Return the folder of the last file dialog; None if it no longer exists."""
-    kept = _read(_recent_file()).get(_FOLDER)
-    folder = Path(kept) if isinstance(kept, str) and kept else None
+    stored = _read(_recent_file()).get(_FOLDER)
+    folder = Path(stored) if isinstance(stored, str) and stored else None
     return folder if folder is not None and folder.is_dir() else None
 
 
 def remember_folder(folder: Path) -> None:
     """Remember the folder of a file dialog; only log a failure to save it."""
     try:
-        _update(_recent_file(), lambda kept: {_FOLDER: str(folder)})
+        _update(_recent_file(), lambda stored: {_FOLDER: str(folder)})
     except (OSError, McmError) as error:
         _log.warning("Cannot save %s: %s", folder, error)
 
@@ -189,7 +189,7 @@ def remember_mil_folders(chosen: dict[str, str]) -> None:
     McmError
         If the settings cannot be written.
     """
-    _update(_mil_file(), lambda kept: chosen)
+    _update(_mil_file(), lambda stored: chosen)
 
 
 def _mil_file() -> Path:

@@ -267,7 +267,7 @@ class TissueController:
         def mention(earlier: Path | None) -> None:
             editable = self.mask_of(layer)
             if earlier is not None and editable is not None and not editable.drawn:
-                editable.note = f"as found; the earlier drawing is saved in {earlier}"
+                editable.note = f"as found; the earlier drawing is kept in {earlier}"
                 self.changed.emit()
 
         return mention

@@ -104,7 +104,7 @@ class LayerManager(LayerStack):
         """Return the slide layers, from the bottom up."""
         return [layer for layer in self.viewer.layers if SlideMetadata.of_layer(layer)]
 
-    def pictures(self) -> list[Layer]:
+    def image_layers(self) -> list[Layer]:
         """Return slides and RGB layers that the plugin did not make, from the bottom up."""
         return [
             layer
@@ -250,8 +250,8 @@ class LayerManager(LayerStack):
         """Return the layer of an overlay; None if it does not exist."""
         return self.alive(self._overlays.get(key))
 
-    def show_pictures(
-        self, slide: Layer | None, pictures: Sequence[Overlay], visible: Sequence[bool]
+    def show_images(
+        self, slide: Layer | None, images: Sequence[Overlay], visible: Sequence[bool]
     ) -> list[Image]:
         """Show images, on a slide or without one, in one layer per name.
 
@@ -260,13 +260,13 @@ class LayerManager(LayerStack):
         slide : Layer or None
             Layer of the slide whose pixels their positions refer to; None for images of
             their own.
-        pictures : sequence of Overlay
+        images : sequence of Overlay
             The images, from the bottom up.
         visible : sequence of bool
             Whether each image is visible when its layer is created.
         """
-        fresh = [self.drawn(picture.name) is None for picture in pictures]
-        layers = [self._put(slide, picture.name, picture) for picture in pictures]
+        fresh = [self.drawn(image.name) is None for image in images]
+        layers = [self._put(slide, image.name, image) for image in images]
         for layer, new, seen in zip(layers, fresh, visible, strict=True):
             if new:
                 layer.visible = seen

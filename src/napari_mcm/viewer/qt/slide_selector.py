@@ -55,7 +55,7 @@ class SlideSelector(QGroupBox):
         self.mpp.setValue(0.5)
         self.mpp.setSuffix(" µm per pixel")
         self.mpp.setToolTip("Resolution of level 0: typically 0.25 at 40×, 0.5 at 20×")
-        self.set_mpp = QPushButton("Appl&y")
+        self.set_mpp = QPushButton("S&et")
         self.set_mpp.setToolTip("Use this resolution for the slide")
         self.set_mpp.clicked.connect(lambda: session.set_mpp(self.mpp.value()))
         self._lay_out()

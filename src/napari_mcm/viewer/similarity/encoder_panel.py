@@ -28,7 +28,8 @@ from napari_mcm.viewer.training.slide_picker import open_slides
 _BUTTONS = {
     "first": "Compute featu&res",
     "second": "Compu&te features",
-    "third": "Comput&e features",
+    # Without a mnemonic: all its letters belong to other buttons of the dock.
+    "third": "Compute features",
 }
 _COMPUTE = "Find tissue, cover it with patches and encode them, in the background"
 

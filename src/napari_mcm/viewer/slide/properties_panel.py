@@ -185,7 +185,7 @@ class LabelImages(QWidget):
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.addWidget(self.button)
-        self.pictures: list[QLabel] = []
+        self.labels: list[QLabel] = []
         connect(session.slide_changed, self.refresh)
         self.refresh()
 
@@ -218,19 +218,19 @@ class LabelImages(QWidget):
         image = QImage(
             pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888
         )
-        picture = QLabel()
-        picture.setPixmap(QPixmap.fromImage(image))
-        picture.setToolTip(name)
-        picture.setAccessibleName(f"{name} image of the slide")
-        picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.pictures.append(picture)
-        self._column.addWidget(picture)
+        label = QLabel()
+        label.setPixmap(QPixmap.fromImage(image))
+        label.setToolTip(name)
+        label.setAccessibleName(f"{name} image of the slide")
+        label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.labels.append(label)
+        self._column.addWidget(label)
 
     def _clear(self) -> None:
-        for picture in self.pictures:
-            self._column.removeWidget(picture)
-            picture.deleteLater()
-        self.pictures.clear()
+        for label in self.labels:
+            self._column.removeWidget(label)
+            label.deleteLater()
+        self.labels.clear()
 
 
 def _names(slide: Slide) -> list[str]:
