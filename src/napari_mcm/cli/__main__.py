@@ -1,4 +1,4 @@
-"""``python -m napari_mcm.cli``, where no script is installed."""
+"""Run the command line as ``python -m napari_mcm.cli``."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Run one command: from its arguments to an exit status.
+"""The entry point of the command line: parse the arguments and run one verb.
 
-Nothing heavy is imported before the verb is known, because ``napari-mcm --help`` must
-answer at once. Each verb is a module that offers what :class:`Verb` names.
+Each verb is a module with the interface of :class:`Verb`. Only the chosen one is
+imported, so that ``napari-mcm --help`` is fast.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from napari_mcm.core.errors import ConfigError, McmError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+# The order is that of a typical workflow; --help and the documentation list it.
 VERBS = {
     "demo": "run the whole main job on a sample or your slides, with a report",
     "sample": "generate a cohort of slides to try things on",
@@ -40,7 +41,7 @@ VERBS = {
     "mae pretrain": "pre-train a vision transformer on unlabelled images",
     "mae reconstruct": "show reconstructions of a masked autoencoder, and their errors",
     "classify train": "train a classifier of cells or patches",
-    "classify predict": "classify pictures with a trained classifier",
+    "classify predict": "classify images with a trained classifier",
     "classify cells": "classify the cells marked on a slide",
     "classify evaluate": "score a trained classifier on labelled images",
     "ablate": "measure what more labels bring, for each start of a classifier",
@@ -94,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("cancelled; run the same command again", 130, prefix="")
     except BrokenPipeError:
-        # The reader of our output has closed it (`| head`): no message at exit either.
+        # The reader of our output has closed the pipe (`| head`). Redirecting stdout
+        # prevents another error when Python flushes it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - one line for any error
@@ -120,15 +122,15 @@ def _dispatch(words: list[str]) -> int:
     except SystemExit as end:  # --help was printed
         return int(end.code or 0)
     as_json = "json" in arguments
-    # Output of libraries must not mix with the JSON.
-    aside = contextlib.redirect_stdout(sys.stderr)
-    with aside if as_json else contextlib.nullcontext():
+    # Libraries may print, which must not mix with the JSON.
+    to_stderr = contextlib.redirect_stdout(sys.stderr)
+    with to_stderr if as_json else contextlib.nullcontext():
         outcome = module.run(read_config(arguments, module.OPTIONS))
     return emit(outcome, as_json)
 
 
 def _find_verb(words: list[str]) -> tuple[str, list[str]]:
-    """Return the verb, of one word or two, and the arguments after it."""
+    """Split the arguments into the verb, of one or two words, and the rest."""
     for count in (1, 2):
         verb = " ".join(words[:count])
         if verb in VERBS and len(words) >= count:
@@ -169,7 +171,17 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
 
 
 class Verb(Protocol):
-    """The interface of a verb's module; its docstring is the start of its help."""
+    """The interface of a verb's module.
+
+    The docstring of the module is the first part of the verb's help.
+
+    Attributes
+    ----------
+    OPTIONS : type of BaseModel
+        Model of all options.
+    POSITIONAL : str
+        Name of the option whose value is given without a flag; empty if there is none.
+    """
 
     OPTIONS: type[BaseModel]
     POSITIONAL: str

@@ -1,4 +1,4 @@
-"""Classify the cells that are marked on a slide or a picture.
+"""Classify the cells that are marked on a slide or an image.
 
 Mark them with a GeoJSON file, as QuPath writes it, or with a table of points or boxes.
 """

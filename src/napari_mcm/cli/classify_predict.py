@@ -1,4 +1,4 @@
-"""Classify pictures with a trained classifier."""
+"""Classify images with a trained classifier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 20
 
 
 def run(options: PredictCellsConfig) -> Outcome:
-    """Classify the pictures and write the table."""
+    """Classify the images and write the table."""
     from napari_mcm.core.cells.prediction import predict
 
     done = drive(predict(options))

@@ -36,13 +36,13 @@ def run(options: ClassifyOptions) -> Outcome:
 
     resume = run_to_resume(options)
     if resume is None:
-        given = options.model_dump(exclude={"resume"})
-        config = ClassifyConfig.model_validate(given)
-        return _outcome(drive(classify(config), _how(config.out)))
-    return _outcome(drive(resume_classify(resume), _how(resume)))
+        values = options.model_dump(exclude={"resume"})
+        config = ClassifyConfig.model_validate(values)
+        return _outcome(drive(classify(config), _resume_hint(config.out)))
+    return _outcome(drive(resume_classify(resume), _resume_hint(resume)))
 
 
-def _how(run_dir: Path | None) -> str:
+def _resume_hint(run_dir: Path | None) -> str:
     return f"resume with napari-mcm classify train --resume {run_dir}"
 
 

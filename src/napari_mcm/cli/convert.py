@@ -103,7 +103,7 @@ def run(options: _Options) -> Outcome:
 
 
 def _check_out(options: _Options) -> None:
-    """Refuse an unsuitable name before anything is read."""
+    """Check the name of the output before features are read, which may take long."""
     if options.to == "napari-mcm" and not options.out.name.endswith(SUFFIX):
         raise ConfigError(
             f"does not end in {SUFFIX}, as our feature files do",
@@ -113,11 +113,11 @@ def _check_out(options: _Options) -> None:
 
 
 def _read(options: _Options) -> FeatureSet:
-    """Read the features, with the slide open if one is given."""
+    """Read the features, and use the slide for missing metadata if one is given."""
     kind: Any = options.model_dump()["from"]
     # A slide without resolution can still be opened; --mpp then states it for both.
-    given = {"mpp_override": options.mpp} if options.mpp else {}
-    reader = options.read.model_copy(update=given)
+    overrides = {"mpp_override": options.mpp} if options.mpp else {}
+    reader = options.read.model_copy(update=overrides)
     with reader.open(options.slide) if options.slide else nullcontext() as slide:
         return read_foreign(
             options.features,

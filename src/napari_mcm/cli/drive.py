@@ -1,4 +1,4 @@
-"""Run jobs with progress on standard error and a clean end on Ctrl-C."""
+"""Runs jobs with progress on standard error, and cancels them cleanly on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 SECONDS_BETWEEN_LINES = 5.0
+"""Shortest time between two progress lines of one stage, where there is no terminal."""
 
 
-def drive(job: Job[_T], go_on: str = "run the same command again") -> _T:
+def drive(job: Job[_T], resume_hint: str = "run the same command again") -> _T:
     """Run a job to its end and show its progress.
 
     Parameters
     ----------
     job : Job
-        The job. It is always closed, so that it can resume later.
-    go_on : str
-        How to resume after a cancel: ``"resume with ..."``.
+        The job. It is closed in any case, so that it saves what it needs to resume.
+    resume_hint : str
+        How to resume after cancelling: ``"resume with ..."``.
 
     Returns
     -------
     object
-        The result of the job.
+        Result of the job.
 
     Raises
     ------
@@ -45,11 +46,11 @@ def drive(job: Job[_T], go_on: str = "run the same command again") -> _T:
         with display as show:
             return run(job, show)
     except KeyboardInterrupt:
-        raise JobCancelledError(go_on) from None
+        raise JobCancelledError(resume_hint) from None
 
 
 class _Lines(AbstractContextManager[Callable[[Event], None]]):
-    """Show progress as plain lines every few seconds, for logs and pipes."""
+    """Shows progress as plain lines every few seconds, for logs and pipes."""
 
     def __init__(self) -> None:
         self._stage, self._last, self._figures = "", float("-inf"), ""
@@ -63,7 +64,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Note):
-            _say_note(event)
+            _print_note(event)
         elif isinstance(event, Metrics):
             self._figures = _figures(event)
         elif self._due(event):
@@ -74,7 +75,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
         if new:
             self._figures = ""
         elif progress.done == self._done:
-            return False  # the job still runs, but there is nothing new to show
+            return False  # an event without progress only lets the job be cancelled
         now = time.monotonic()
         ended = progress.total is not None and progress.done >= progress.total
         if not (new or ended or now - self._last >= SECONDS_BETWEEN_LINES):
@@ -84,7 +85,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
 
 
 class _Bars(AbstractContextManager[Callable[[Event], None]]):
-    """Show one progress bar per stage, on a terminal."""
+    """Shows one progress bar per stage, on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -95,7 +96,7 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[said]}", markup=False),
+            TextColumn("{task.fields[amount]}", markup=False),
             console=Console(stderr=True),
             redirect_stdout=False,
         )
@@ -111,8 +112,8 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Note):
-            # Without this, rich would read markup into file names.
-            self._bars.console.print(_note(event), markup=False, highlight=False)
+            # rich would interpret brackets in file names as markup.
+            self._bars.console.print(_note_text(event), markup=False, highlight=False)
         elif isinstance(event, Metrics):
             self._figures = _figures(event)
         else:
@@ -120,33 +121,33 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
                 self._task_of(event),
                 completed=event.done,
                 total=event.total,
-                said=_amount(event) + self._figures,
+                amount=_amount(event) + self._figures,
             )
 
     def _task_of(self, progress: Progress) -> TaskID:
         if self._task is None or progress.stage != self._stage:
             self._stage, self._figures = progress.stage, ""
-            self._task = self._bars.add_task(progress.stage, total=None, said="")
+            self._task = self._bars.add_task(progress.stage, total=None, amount="")
         return self._task
 
 
 def _amount(progress: Progress) -> str:
-    """Describe how much is done, if there is something to count."""
+    """Return how much is done as text, or dots if the stage counts nothing."""
     counted = progress.total is not None or progress.done
     return progress.describe() if counted else "..."
 
 
 def _figures(metrics: Metrics) -> str:
-    """Return the loss as text, the figure that users follow."""
+    """Return the loss as text: the one metric that is shown during training."""
     loss = metrics.values.get("loss")
-    # Some trainings have none: batch-norm statistics are measured, not learned.
+    # Some stages have no loss: batch-norm statistics are estimated without one.
     known = loss is not None and math.isfinite(loss)
     return f", loss {loss:.4f}" if known else ""
 
 
-def _note(note: Note) -> str:
+def _note_text(note: Note) -> str:
     return f"warning: {note.text}" if note.level == "warning" else note.text
 
 
-def _say_note(note: Note) -> None:
-    say(_note(note))
+def _print_note(note: Note) -> None:
+    say(_note_text(note))

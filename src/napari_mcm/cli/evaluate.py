@@ -36,17 +36,20 @@ def run(options: EvaluateConfig) -> Outcome:
 
 
 def _table(done: Evaluation) -> list[str]:
-    """Lay out measures in rows, encoders and their differences in columns."""
+    """Return a table with one row per measure, and columns for encoders and differences.
+
+    Differences are those to the first encoder.
+    """
     from napari_mcm.core.evaluation.metrics import TITLES
 
     first, *others = done.encoders
     cells = [["", *done.encoders, *(f"{e} - {first}" for e in others)]]
     for name in done.measures():
         rows = [done.row(name, encoder) for encoder in done.encoders]
-        line = [TITLES[name], *(_said(r.value, r.interval) for r in rows)]
+        line = [TITLES[name], *(_with_interval(r.value, r.interval) for r in rows)]
         for row in rows[1:]:
             assert row.difference is not None and row.difference_interval is not None
-            line.append(_said(row.difference, row.difference_interval, "+"))
+            line.append(_with_interval(row.difference, row.difference_interval, "+"))
         cells.append(line)
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = [
@@ -73,7 +76,7 @@ def _table(done: Evaluation) -> list[str]:
     ]
 
 
-def _said(value: float, interval: Interval, sign: str = "") -> str:
+def _with_interval(value: float, interval: Interval, sign: str = "") -> str:
     low, high = (f"{_short(v, sign)}" for v in interval)
     return f"{_short(value, sign)} [{low}, {high}]"
 

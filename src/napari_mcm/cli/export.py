@@ -17,7 +17,7 @@ from napari_mcm.core.errors import ConfigError
 
 
 class ExportOptions(BaseModel):
-    """What to write, and where."""
+    """The encoder to export, the format and the folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -43,14 +43,25 @@ def run(options: FinetuneOptions) -> Outcome:
 
 
 def preset_lines(config: FinetuneConfig) -> list[str]:
-    """Describe what a preset sets, and which options override it."""
+    """Return a line with the options that a preset sets, and the user's overrides.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        Options of the fine-tuning.
+
+    Returns
+    -------
+    list of str
+        One line; none without a preset.
+    """
     if config.preset is None:
         return []
-    found = preset_overrides(config, config.preset)
+    options = preset_overrides(config, config.preset)
     text = ", ".join(
-        f"--{name.replace('_', '-')} {_text(there)}"
-        + ("" if there == said else f" (given, not {_text(said)})")
-        for name, (said, there) in found.items()
+        f"--{name.replace('_', '-')} {_text(used)}"
+        + ("" if used == preset else f" (given, not {_text(preset)})")
+        for name, (preset, used) in options.items()
     )
     return [f"preset {config.preset}: {text}"]
 
@@ -64,28 +75,31 @@ def _text(value: object) -> str:
 def _start(options: FinetuneOptions) -> FinetuneResult:
     from napari_mcm.core.mcm.finetune import finetune
 
-    given = options.model_dump(exclude={"resume"})
-    config = FinetuneConfig(**given | {"slides": find_slides(options.slides)})
+    values = options.model_dump(exclude={"resume"})
+    config = FinetuneConfig(**values | {"slides": find_slides(options.slides)})
     if not is_follower():
         for line in preset_lines(config):
             say(line)
-    return _drive(finetune(config), _how(config.out))
+    return _drive(finetune(config), _resume_hint(config.out))
 
 
 def _resume(run_dir: Path) -> FinetuneResult:
     from napari_mcm.core.mcm.finetune import resume_finetune
 
-    return _drive(resume_finetune(run_dir), _how(run_dir))
+    return _drive(resume_finetune(run_dir), _resume_hint(run_dir))
 
 
 def is_follower() -> bool:
-    """Return whether this is a `torchrun` process that prints nothing."""
+    """Return whether this is a process of `torchrun` other than the main one.
+
+    Only the main process prints.
+    """
     return os.environ.get("RANK", "0") != "0"
 
 
-def _drive(job: Job[FinetuneResult], go_on: str) -> FinetuneResult:
+def _drive(job: Job[FinetuneResult], resume_hint: str) -> FinetuneResult:
     if not is_follower():
-        return drive(job, go_on)
+        return drive(job, resume_hint)
     try:
         run_job(job)
     except (McmError, KeyboardInterrupt):
@@ -93,7 +107,7 @@ def _drive(job: Job[FinetuneResult], go_on: str) -> FinetuneResult:
     raise SystemExit(0)
 
 
-def _how(run_dir: Path | None) -> str:
+def _resume_hint(run_dir: Path | None) -> str:
     return f"resume with napari-mcm finetune --resume {run_dir}"
 
 
@@ -121,11 +135,12 @@ def _outcome(done: FinetuneResult) -> Outcome:
     return Outcome(result, table(rows))
 
 
-def _held_out_rows(found: dict[str, float]) -> list[tuple[str, str]]:
-    if "loss" not in found:
+def _held_out_rows(held_out: dict[str, float]) -> list[tuple[str, str]]:
+    if "loss" not in held_out:
         return []
     text = (
-        f"{found['loss']:.4f} on {found['windows']} windows (best constant "
-        f"{found['constant']:.4f}, mean of visible patches {found['visible_mean']:.4f})"
+        f"{held_out['loss']:.4f} on {held_out['windows']} windows (best constant "
+        f"{held_out['constant']:.4f}, mean of visible patches "
+        f"{held_out['visible_mean']:.4f})"
     )
     return [("held out", text)]

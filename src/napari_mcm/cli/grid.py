@@ -16,10 +16,10 @@ OPTIONS, POSITIONAL = GridOptions, "slide"
 
 
 def run(options: GridOptions) -> Outcome:
-    """Lay the grid, and draw it if a picture is requested."""
+    """Lay the grid, and draw it if an output file is given."""
     if options.out is not None and options.out.suffix.lower() not in _PICTURES:
         raise ConfigError(
-            "is no picture that can be written",
+            "is not an image format that can be written",
             options.out,
             f"Use {', '.join(_PICTURES)}",
         )
@@ -62,7 +62,7 @@ def _outcome(tissue: TissueMask, grid: PatchGrid, options: GridOptions) -> Outco
         ),
     ]
     if options.out is not None:
-        rows.append(("picture", str(options.out)))
+        rows.append(("image", str(options.out)))
     if options.tissue_out is not None:
         rows.append(("mask", str(options.tissue_out)))
     return Outcome(result, table(rows))

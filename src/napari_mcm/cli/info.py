@@ -81,16 +81,17 @@ def _describe(slide: Slide) -> dict[str, Any]:
 
 
 def _plan(slide: Slide, options: InfoOptions) -> dict[str, Any] | None:
-    """Describe how patches would be read; nothing for a slide of unknown resolution."""
+    """Return how patches would be read; None if the resolution is unknown."""
     if slide.stated_mpp is None:
         return None
-    asked = GridConfig(mpp=options.mpp, allow_upsampling=True)
-    mpp = common_mpp([slide], asked)
+    grid = GridConfig(mpp=options.mpp, allow_upsampling=True)
+    mpp = common_mpp([slide], grid)
     plan = slide.plan(mpp)
+    # Sides along x and y: in level-0 pixels, and in pixels of the level that is read.
     side = [options.patch_size * mpp / own for own in slide.mpp]
     read = [math.ceil(options.patch_size * factor - 1e-6) for factor in plan.factor]
     tile = slide.levels[plan.level].source.tile_size
-    # The mean over all positions of a patch relative to the tiles.
+    # Tiles per patch along x and y, as the mean over all positions relative to the tiles.
     tiles = [
         (pixels - 1) / length + 1 for pixels, length in zip(read, tile, strict=True)
     ]
@@ -107,7 +108,7 @@ def _plan(slide: Slide, options: InfoOptions) -> dict[str, Any] | None:
 
 
 def _write_images(slide: Slide, folder: Path) -> list[Path]:
-    """Write the associated images as pixels, without colour profile or metadata."""
+    """Write label, macro and thumbnail as PNG, without colour profile or metadata."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Pre-train a Vision Transformer on unlabelled images by masked autoencoding.
 
-Images are pictures, tiles of pictures (--tiles), and tissue patches of slides
+Images are image files, tiles of them (--tiles), and tissue patches of slides
 (--slides). The run's directory keeps configuration, metrics, encoder and decoder.
 --resume DIR resumes an interrupted run.
 """
@@ -41,19 +41,19 @@ def run(options: PretrainOptions) -> Outcome:
 def _start(options: PretrainOptions) -> PretrainResult:
     from napari_mcm.core.mae.pretraining import pretrain
 
-    given = options.model_dump(exclude={"resume"})
-    given["images"]["slides"] = find_slides(options.images.slides)
-    config = PretrainConfig.model_validate(given)
-    return drive(pretrain(config), _how(config.out))
+    values = options.model_dump(exclude={"resume"})
+    values["images"]["slides"] = find_slides(options.images.slides)
+    config = PretrainConfig.model_validate(values)
+    return drive(pretrain(config), _resume_hint(config.out))
 
 
 def _resume(run_dir: Path) -> PretrainResult:
     from napari_mcm.core.mae.pretraining import resume_pretrain
 
-    return drive(resume_pretrain(run_dir), _how(run_dir))
+    return drive(resume_pretrain(run_dir), _resume_hint(run_dir))
 
 
-def _how(run_dir: Path | None) -> str:
+def _resume_hint(run_dir: Path | None) -> str:
     return f"resume with napari-mcm mae pretrain --resume {run_dir}"
 
 

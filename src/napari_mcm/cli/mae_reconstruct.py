@@ -15,7 +15,7 @@ OPTIONS, POSITIONAL = ReconstructConfig, "paths"
 
 
 def run(options: ReconstructConfig) -> Outcome:
-    """Reconstruct the pictures, measure the errors and draw them."""
+    """Reconstruct the images, measure the errors and draw them."""
     from napari_mcm.core.mae.reconstruction import reconstruct_pictures
 
     done = drive(reconstruct_pictures(options))
@@ -26,7 +26,7 @@ def run(options: ReconstructConfig) -> Outcome:
         "figure": done.figure,
     }
     lines = [
-        f"{done.images} images, {done.skipped} pictures skipped; mean squared error on "
+        f"{done.images} images, {done.skipped} files skipped; mean squared error on "
         "the loss's scale, and root mean square in grey levels",
         "hidden  error hidden  error visible  grey hidden  grey visible  grey blur",
     ]

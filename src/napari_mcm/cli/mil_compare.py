@@ -36,10 +36,11 @@ def _lines(done: CompareResult) -> list[str]:
         rows.append((encoder, *(number(figures["pooled"][name]) for name in MAIN)))
         rows.append(("  95 %", *(ends(figures["by_patient"][name]) for name in MAIN)))
     reference = next(iter(done.figures))
-    for encoder, apart in done.differences.items():
-        values = (f"{apart[name]:+.3f}" for name in MAIN)
+    for encoder, difference in done.differences.items():
+        values = (f"{difference[name]:+.3f}" for name in MAIN)
+        intervals = (ends(difference["by_patient"][name]) for name in MAIN)
         rows.append((f"{encoder} - {reference}", *values))
-        rows.append(("  paired 95 %", *(ends(apart["by_patient"][n]) for n in MAIN)))
+        rows.append(("  paired 95 %", *intervals))
     majority = next(iter(done.figures.values()))["baseline"]
     rows.append(("majority", *(number(majority[name]) for name in MAIN)))
     note = "intervals by patient; those by slide are in compare.json"

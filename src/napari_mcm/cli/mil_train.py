@@ -35,11 +35,11 @@ def run(options: MilTrainOptions) -> Outcome:
     resume = run_to_resume(options)
     if resume is None:
         config = MilConfig(**options.model_dump(exclude={"resume"}))
-        return _outcome(drive(train(config), _how(config.out)))
-    return _outcome(drive(resume_train(resume), _how(resume)))
+        return _outcome(drive(train(config), _resume_hint(config.out)))
+    return _outcome(drive(resume_train(resume), _resume_hint(resume)))
 
 
-def _how(run_dir: Path | None) -> str:
+def _resume_hint(run_dir: Path | None) -> str:
     return f"resume with napari-mcm mil train --resume {run_dir}"
 
 

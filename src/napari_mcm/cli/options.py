@@ -1,8 +1,8 @@
-"""Turn the fields of a pydantic model into command-line options, and back.
+"""Converts the fields of pydantic models to command-line options, and back.
 
-Nested models become groups of options; names are unique over a model. Text from the
-command line goes to pydantic unchanged, so that one place decides what is valid. Only
-options that are given override ``--config``.
+Nested models become groups of options; the name of each option is unique. Text from the
+command line goes to pydantic unchanged: only the models validate values. Options on the
+command line override those of ``--config``.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def add_options(
     parser : argparse.ArgumentParser
         The parser of the verb.
     model : type of BaseModel
-        All options of the verb.
+        Model of all options of the verb.
     positional : str
-        The field whose value is given without a name.
+        Name of the option whose value is given without a flag; empty if there is none.
     """
     parser.usage = "%(prog)s [OPTIONS]"
     groups: dict[str, Any] = {"": parser}
@@ -57,7 +57,14 @@ def add_options(
 
 
 def read_config(arguments: argparse.Namespace, model: type[_Model]) -> _Model:
-    """Build the configuration: defaults, then ``--config``, then the options given.
+    """Build the configuration from defaults, ``--config`` and the command line.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        Parsed arguments, without options that were not given.
+    model : type of BaseModel
+        Model of all options of the verb.
 
     Raises
     ------
@@ -78,7 +85,7 @@ def read_config(arguments: argparse.Namespace, model: type[_Model]) -> _Model:
 
 
 def _add_positional(parser: argparse.ArgumentParser, option: Option) -> None:
-    # The parser accepts none at all: --config may name them.
+    # Optional for the parser, because --config may give the value.
     name = option.positional_name
     dots = " ..." if option.many else ""
     parser.usage = f"%(prog)s {name}{dots} [OPTIONS]"
@@ -98,7 +105,7 @@ def _add_option(group: Any, option: Option, greedy: bool) -> None:
     else:
         settings["metavar"] = option.metavar
     if option.many:
-        # Several values after one name would swallow the positional ones.
+        # With positional values, one flag takes one value: it would take them, too.
         settings |= (
             {"action": "extend", "nargs": "+"} if greedy else {"action": "append"}
         )
@@ -119,7 +126,7 @@ def _read_file(arguments: argparse.Namespace, model: type[BaseModel]) -> dict[st
         raise ConfigError(f"cannot be read as JSON ({error})", name) from None
     if not isinstance(content, dict):
         raise ConfigError("holds no configuration", name)
-    # The configuration of another verb has some of our options, not all.
+    # A configuration of another verb may have only some of these options.
     strange = sorted(set(content) - set(model.model_fields))
     if strange:
         say(f"note: {name}: not options of this verb, ignored: {', '.join(strange)}")
@@ -143,7 +150,7 @@ def _split(option: Option, given: Any) -> Any:
 
 
 def _split_one(kind: Any, text: Any) -> Any:
-    """Split ``X,Y`` if the option takes a pair."""
+    """Split ``X,Y`` if the option takes a pair, else return the text unchanged."""
     return text.split(",") if get_origin(kind) is tuple else text
 
 
@@ -160,7 +167,7 @@ def _explain(
     name = option.positional_name if option.path == (positional,) else option.flag
     if first["type"] == "missing":
         return ConfigError("is missing", name)
-    # A union gives one message per type.
+    # pydantic reports one error per type of a union.
     related = [e for e in error.errors() if e["loc"][: len(option.path)] == option.path]
     reasons = " or ".join(dict.fromkeys(e["msg"] for e in related))
     return ConfigError(f"{reasons}, not {first['input']!r}", name)

@@ -1,4 +1,4 @@
-"""Print results on standard output, and everything else on standard error."""
+"""Prints results on standard output, and all other text on standard error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SOME_FAILED = 3
+"""Exit status if the verb finished but some slides or patches failed."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,13 @@ class Outcome:
     Attributes
     ----------
     result : mapping
-        For programs: printed with ``--json``.
+        Result for programs, printed with ``--json``.
     lines : sequence of str
-        For people.
+        Result as text, one line each.
     failed : sequence of str
-        One line per failed slide or patch, if the rest succeeded.
+        One line per failed slide or patch, if the others succeeded.
     status : int or None
-        The exit status, if it does not follow from ``failed``.
+        Exit status; None to derive it from ``failed``.
     """
 
     result: Mapping[str, Any]
@@ -40,7 +41,15 @@ class JobCancelledError(Exception):
 
 
 def emit(outcome: Outcome, as_json: bool) -> int:
-    """Print an outcome and return the exit status."""
+    """Print an outcome and return the exit status.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Outcome of a verb.
+    as_json : bool
+        Whether to print JSON on standard output, and the text on standard error.
+    """
     for line in outcome.failed:
         say(f"failed: {one_line(line)}")
     for line in outcome.lines:
@@ -59,7 +68,7 @@ def say(text: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Join several lines into one."""
+    """Join the lines of a text, and collapse white space."""
     return " ".join(text.split())
 
 
@@ -79,6 +88,6 @@ def plain(value: Any) -> Any:
 
 
 def table(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Lay out names and values in two columns."""
+    """Return lines with names and values in two columns."""
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{name:<{width}}  {value}".rstrip() for name, value in rows]

@@ -28,13 +28,24 @@ _EVERY = (
 
 
 def pages(index: Path) -> dict[str, Path]:
-    """Return the page of each verb: ``mil-train.md`` for ``mil train``."""
+    """Return the page of each verb: ``mil-train.md`` for ``mil train``.
+
+    Parameters
+    ----------
+    index : Path
+        The page with the table of verbs; the pages are in the folder of the same name.
+    """
     folder = index.with_suffix("")
     return {verb: folder / f"{verb.replace(' ', '-')}.md" for verb in VERBS}
 
 
 def update(index: Path) -> dict[Path, str]:
-    """Return the text that the index and each verb's page should have.
+    """Return the up-to-date text of the index and of each verb's page.
+
+    Parameters
+    ----------
+    index : Path
+        The page with the table of verbs.
 
     Raises
     ------
@@ -54,7 +65,7 @@ def update(index: Path) -> dict[Path, str]:
 
 
 def verbs_table() -> str:
-    """Return a table of all verbs, each with its line and a link to its page."""
+    """Return a Markdown table of all verbs, with links to their pages."""
     rows = (
         f"| [{verb}](cli/{verb.replace(' ', '-')}.md) | {line} |"
         for verb, line in VERBS.items()
@@ -63,7 +74,7 @@ def verbs_table() -> str:
 
 
 def options_tables(verb: str) -> str:
-    """Return the help of a verb, with a table for each group of options."""
+    """Return the help of a verb in Markdown, with a table for each group of options."""
     module = load_verb(verb)
     parts = [_with_code(inspect.getdoc(module) or "")]
     for group, options in groupby(walk(module.OPTIONS), lambda option: option.group):
@@ -98,12 +109,12 @@ def _row(option: Option, positional: bool) -> str:
 
 
 def _with_code(text: str) -> str:
-    """Mark options as code: Markdown turns two dashes into one."""
+    """Mark flags as code: Markdown would turn two dashes into one."""
     return re.sub(r"(?<![\w`-])--[a-z][a-z0-9-]*", r"`\g<0>`", text)
 
 
 def main() -> None:
-    """Update the index and all pages."""
+    """Write the up-to-date index and pages."""
     try:
         for page, text in update(Path(sys.argv[1])).items():
             write_text(page, text)

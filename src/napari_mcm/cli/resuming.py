@@ -1,4 +1,4 @@
-"""Resume a run: shared by the verbs that train."""
+"""The option ``--resume``, shared by the verbs that train."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ RESUME: Any = Field(
 
 
 def run_to_resume(options: Any) -> Path | None:
-    """Return the run to resume, or None to start a new one.
+    """Return the folder of the run to resume, or None to start a new run.
+
+    Parameters
+    ----------
+    options : BaseModel
+        Options of a verb with a field ``resume``.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 
 
 class SampleOptions(SampleConfig):
-    """What to generate, and where."""
+    """The options of the generated cohort, and its folder."""
 
     out: Path = Field(description="Directory for the slides.")
 

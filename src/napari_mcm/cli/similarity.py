@@ -34,17 +34,18 @@ OPTIONS, POSITIONAL = SimilarityConfig, "features"
 def run(options: SimilarityConfig) -> Outcome:
     """Compute the similarity map and write it."""
     _check(options)
-    heatmap, queries, against = _search(options)
+    heatmap, like, unlike = _query(options)
     if options.before is not None:
-        usual = {"features": options.before, "save_query": None}
-        heatmap = difference(_search(options.model_copy(update=usual))[0], heatmap)
+        changes = {"features": options.before, "save_query": None}
+        before, _, _ = _query(options.model_copy(update=changes))
+        heatmap = difference(before, heatmap)
     shown = heatmap if options.above is None else heatmap.above(options.above)
     _write(shown, options)
     low, high = _range(heatmap)
     result = {
         "query_index": heatmap.query,
-        "queries": queries,
-        "against": against,
+        "queries": like,
+        "against": unlike,
         "min": low,
         "max": high,
         "limits": heatmap.limits,
@@ -67,12 +68,12 @@ def run(options: SimilarityConfig) -> Outcome:
     return Outcome(result, table(rows))
 
 
-def _search(options: SimilarityConfig) -> tuple[Heatmap, list[int], list[int]]:
-    """Query the features; return the map and the patches of the query."""
+def _query(options: SimilarityConfig) -> tuple[Heatmap, list[int], list[int]]:
+    """Run the query; return the map and the rows of similar and dissimilar examples."""
     features = read_features(options.features)
     if options.query is not None:
-        return _carried(options, features), [], []
-    return _point(options, features)
+        return _run_saved_query(options, features), [], []
+    return _query_by_points(options, features)
 
 
 def _check(options: SimilarityConfig) -> None:
@@ -84,23 +85,23 @@ def _check(options: SimilarityConfig) -> None:
         )
 
 
-def _point(
+def _query_by_points(
     options: SimilarityConfig, features: FeatureSet
 ) -> tuple[Heatmap, list[int], list[int]]:
-    queries = [_patch(features.grid, point) for point in options.at]
-    against = [_patch(features.grid, point) for point in options.not_at]
+    like = [_patch(features.grid, point) for point in options.at]
+    unlike = [_patch(features.grid, point) for point in options.not_at]
     index = SimilarityIndex(features)
-    heatmap = similarity(index, queries, against, options.limits, options.pool)
+    heatmap = similarity(index, like, unlike, options.limits, options.pool)
     if options.save_query is not None:
         examples = Examples(options.at, options.not_at, (), options.pool)
-        directions = index.directions(queries, against, options.pool)
+        directions = index.directions(like, unlike, options.pool)
         name = str(features.encoder.get("spec") or "encoder")
         query = make_query(examples, {name: (features, directions)})
         write_query(options.save_query, query)
-    return heatmap, queries, against
+    return heatmap, like, unlike
 
 
-def _carried(options: SimilarityConfig, features: FeatureSet) -> Heatmap:
+def _run_saved_query(options: SimilarityConfig, features: FeatureSet) -> Heatmap:
     assert options.query is not None
     query = read_query(options.query)
     index = SimilarityIndex(features)
@@ -123,8 +124,9 @@ def _patch(grid: PatchGrid, point: Point) -> int:
 
 
 def _range(heatmap: Heatmap) -> tuple[float, float]:
-    asked = [] if heatmap.query is None else [heatmap.query]
-    others = np.delete(heatmap.values, asked)
+    # The query's own similarity is always 1: leave it out.
+    query = [] if heatmap.query is None else [heatmap.query]
+    others = np.delete(heatmap.values, query)
     if not np.isfinite(others).any():
         return float("nan"), float("nan")
     return float(np.nanmin(others)), float(np.nanmax(others))

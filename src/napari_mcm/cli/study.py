@@ -45,9 +45,9 @@ def run(options: StudyOptions) -> Outcome:
     config = read_study(options.study)
     changes = options.model_dump(exclude={"study", "arms"}, exclude_none=True)
     if options.arms:
-        strange = [name for name in options.arms if name not in config.arms]
-        if strange:
-            raise ConfigError(f"the study has no arm {strange[0]}", "--arms")
+        unknown = [name for name in options.arms if name not in config.arms]
+        if unknown:
+            raise ConfigError(f"the study has no arm {unknown[0]}", "--arms")
         changes["arms"] = {n: a for n, a in config.arms.items() if n in options.arms}
         changes["against"] = {
             arm: control

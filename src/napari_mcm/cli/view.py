@@ -57,7 +57,7 @@ def _require_qt() -> None:
 
 
 def _require_display() -> None:
-    # Qt would end the whole process without a helpful message.
+    # Without a display, Qt aborts the process with a message that does not help.
     named = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if sys.platform.startswith("linux") and not any(map(os.environ.get, named)):
         raise McmError(
