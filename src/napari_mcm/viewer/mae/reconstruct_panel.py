@@ -69,7 +69,7 @@ class ReconstructPanel(QWidget):
         self.paste = QCheckBox("Pas&te visible patches")
         self.paste.setChecked(True)
         self.paste.setToolTip(_PASTE)
-        self.layers = QCheckBox("As la&yers")
+        self.layers = QCheckBox("&As layers")
         self.layers.setChecked(True)
         self.layers.setToolTip(_LAYERS)
         self.start = QPushButton("&Reconstruct")
