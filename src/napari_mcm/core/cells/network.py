@@ -103,7 +103,6 @@ def load_start(
     compute = settle_training(compute)
     if init == SCRATCH:
         encoder = _fresh_vit(model, augment, compute, seed)
-    # The same network and preprocessing as the named encoder, without what it learned.
     # The named encoder's network and preprocessing with random weights.
     elif init.startswith(SCRATCH + ":"):
         encoder = _forget(load_encoder(init.partition(":")[2], compute), seed)
@@ -309,7 +308,6 @@ def rate_groups(network: Network, fit: FitConfig, learned: bool) -> Groups:
     }
     if fit.learn == "probe":
         return [head]
-    # Random lower layers have nothing to preserve: they train at the full rate.
     # Random lower layers have nothing to preserve: they train at the full rate.
     decay = fit.layer_decay if learned else 1.0
     named: Any = getattr(network.encoder, "no_weight_decay", set)

@@ -204,7 +204,7 @@ def extract_one_slide(
     config = ExtractConfig.model_validate({**settings, "slides": (path,)})
     own = {"compute": own_device(config.compute, _worker_name(), _devices())}
     config = config.model_copy(update={"scheduler": None, "local_cluster": 0, **own})
-    # Recorded in the file: its precision was chosen, not set.
+    # Chosen, not set: unfinished files may then keep a precision of their own.
     auto = config.compute.precision == "auto"
     encoders = []
     for spec, precision in zip(config.encoder, precisions, strict=True):
