@@ -49,8 +49,10 @@ from napari_mcm.core.training.monitor import losses_of
 from napari_mcm.core.training.run import Run
 from napari_mcm.core.training.schedule import rate_factor
 
+# Keeps the draws of balanced sampling apart from those of the augmentation.
 _BALANCING = 3
 
+# Enough images for mean and spread; encoding all would take as long as an epoch.
 _SCALED_ON = 512
 
 
@@ -285,6 +287,7 @@ def _plan(
         workers=config.workers,
         checkpoint_seconds=config.checkpoint_seconds,
         advice="Try a lower --base-lr",
+        # A loss that starts below that of uniform probabilities is judged against that.
         least_loss=float(np.log(max(len(training.classes), 2))),
     )
 
@@ -397,6 +400,7 @@ class CellTrainer(ImageTrainer[LabelledImage]):
         learns = fit.learn == "full"
         given = fit.batch_norm
         self._batch_norm = learns and (
+            # Random weights have no statistics worth keeping.
             given == "train" or (given == "auto" and not start.learned)
         )
         self.set_mode()
@@ -433,6 +437,7 @@ class CellTrainer(ImageTrainer[LabelledImage]):
             logits, true, reduction="none", label_smoothing=self.fit.label_smoothing
         )
         right = float((logits.argmax(dim=1) == true).sum())
+        # A sum: the step divides by the batch's number of images, not by the weights'.
         return (losses * self.weights[true]).sum(), {"train_accuracy": right}
 
     def features(self, pixels: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -474,6 +479,7 @@ def class_weights(targets: NDArray[np.int64], classes: int) -> NDArray[np.float6
     counts = np.bincount(targets, minlength=classes)
     present = counts > 0
     weights = np.ones(classes)
+    # Classes without images keep 1, and do not count in the mean.
     weights[present] = len(targets) / (present.sum() * counts[present])
     return weights
 

@@ -41,6 +41,7 @@ from napari_mcm.core.training.run import Run
 from napari_mcm.core.training.schedule import rate_factor
 from napari_mcm.core.training.trainer import decay_groups
 
+# Keeps the draws of the mask apart from those of the augmentation.
 _MASKING = 1
 
 
@@ -120,7 +121,7 @@ def pretrain(config: PretrainConfig) -> Job[PretrainResult]:
         If there is no image to train on, or the loss diverges.
     """
     if not config.pictures and not config.images.slides:
-        raise ConfigError("no pictures or slides given to learn from")
+        raise ConfigError("no pictures or slides given to train on")
     if config.out is None:
         raise ConfigError("no run directory given", hint="Choose one with --out")
     run = Run.create(config.out, config.model_dump(mode="json"))
@@ -172,6 +173,7 @@ def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
         loop = ImageLoop(run, learner, _plan(config, images))
         yield from loop.learn()
     summary = _summary(loop, images, time.monotonic() - began)
+    # Export, summary, then removal of the checkpoint: a kill in between loses nothing.
     export_pretraining(run.path, learner.model, config, summary, licence)
     run.finish(summary)
     run.remove_checkpoint()
@@ -269,6 +271,7 @@ class MaeTrainer(ImageTrainer[MaskedImage]):
 
 def _work(model: MaskedAutoencoder, mask_ratio: float) -> float:
     """Estimate the multiply-adds of an image."""
+    # Each weight is used once per token; the class token is one more.
     seen = kept_count(model.patches, mask_ratio) + 1
     encoder = sum(p.numel() for p in model.encoder.parameters())
     decoder = sum(p.numel() for p in model.decoder.parameters())

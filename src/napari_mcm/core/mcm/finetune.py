@@ -157,6 +157,7 @@ def _finetune(
     with ExitStack() as stack:
         yield Progress("Opening slides", 0, len(config.slides), "slides")
         slides = [stack.enter_context(config.read.open(path)) for path in config.slides]
+        # One resolution for all slides: a window covers the same tissue in each.
         mpp = common_mpp(slides, config.grid)
         sources = []
         for number, slide in enumerate(slides, 1):
@@ -173,6 +174,7 @@ def _finetune(
     if team.is_main_process:
         names = [slide.name for slide in slides]
         student, teacher = trainer.student, trainer.teacher
+        # Export, summary, then removal of the checkpoint: a kill in between loses nothing.
         export_student(run.path / "encoder", student, teacher, config, summary, names)
         run.finish(summary)
         run.remove_checkpoint()

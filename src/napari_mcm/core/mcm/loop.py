@@ -90,6 +90,7 @@ class WindowPlan:
             Evenly spaced ones: the first ones alone would flatter the first losses.
         """
         refs = [ref for batch in self.batches for ref in batch]
+        # Evenly spaced over the run: each epoch places its windows elsewhere.
         return refs[:: max(len(refs) // count, 1)][:count]
 
 
@@ -180,6 +181,7 @@ class FinetuneLoop(Loop[McmTrainer]):
         self.config, self.windows, self.probe = config, windows, probe
         self.damaged: int = 0
         self.validation = Validation(trainer, windows.held_out, config)
+        # An epoch's last batch may be smaller than the others.
         self._counts = [0, *accumulate(map(len, windows.batches))]
 
     def count_units(self, steps: int) -> int:
@@ -217,6 +219,7 @@ class FinetuneLoop(Loop[McmTrainer]):
             This process' part of each step.
         """
         left = self.windows.batches[self.step :]
+        # Keeps the threads busy; 4 windows of 4 x 4 patches of 224 px take 10 MB.
         return prefetch(self._read, left, self.config.workers, ahead=3)
 
     def take_step(
@@ -244,9 +247,11 @@ class FinetuneLoop(Loop[McmTrainer]):
         figures = StepFigures(*[float("nan")] * 5)
         options, steps = self.config.optimiser, self.plan.steps
         factor = warmup_cosine(self.step, steps, options.warmup)
+        # An untrained head's gradients would only disturb the student.
         learning = self.step >= round(options.head_warmup * steps)
         learning = learning and options.moves_student
         if patches:
+            # Depends on the step only: a resumed run draws the same dropout.
             seed = options.seed * 1_000_003 + self.step * 1_009
             stepping = self.trainer.step(windows, factor, learning, seed)
             figures = yield from report_while_running(stepping, self.progress())
@@ -330,8 +335,8 @@ class FinetuneLoop(Loop[McmTrainer]):
             return
         if mode == "none":
             yield Note(
-                "plain distillation: each patch learns from itself; --preset mcm-kd "
-                "predicts masked patches from their context"
+                "plain distillation: each patch is predicted from itself; "
+                "--preset mcm-kd predicts masked patches from their context"
             )
         elif mode == "masked" and windows < FEW_WINDOWS:
             yield Note(

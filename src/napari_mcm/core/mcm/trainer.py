@@ -29,6 +29,7 @@ from napari_mcm.core.training.distributed import DistributedContext
 from napari_mcm.core.training.monitor import effective_rank
 from napari_mcm.core.training.trainer import ChunkSums, Trainer, by_prefix
 
+# Windows at a time on a CPU, so that a cancel acts within a second.
 CPU_CHUNK = 1
 
 
@@ -99,6 +100,7 @@ class McmTrainer(Trainer):
         self.adapts_only = config.optimiser.learn == "statistics"
         prepare_student(student.module, config.optimiser)
         kind = PatchModel if self.by_itself else ContextModel
+        # The head's weights depend on the seed only, whatever student was loaded before.
         with seeded(config.optimiser.seed):
             head = kind(student.dim, teacher.dim, config.context)
         self.head = head.to(student.device)
@@ -160,6 +162,7 @@ class McmTrainer(Trainer):
         """
         set_mode(self.student.module, self.config.optimiser, learning)
         self.head.train()
+        # Counted before the chunks: each divides its loss by the whole step's number.
         own = sum(int(self._taught(window).sum()) for window in windows)
         count = int(self.team.total(torch.tensor([own], dtype=torch.float64)))
         features: list[Tensor] = []
@@ -244,16 +247,17 @@ class McmTrainer(Trainer):
         with self._autocast():
             features = self._see(windows, learning)
             predictions: Tensor = self.head(features, visible, masked)
+        # float32: an l1 loss over many values loses digits in bfloat16.
         return features.float(), predictions.float()
 
     def _see(self, windows: Sequence[Window], learning: bool) -> Tensor:
-        pixels = np.concatenate([w.visible_pixels for w in windows])
+        pixels = np.concatenate([w.visible_pixels for w in windows])  # (V, p, p, 3)
         with (
             self._autocast(),
             torch.set_grad_enabled(learning and torch.is_grad_enabled()),
         ):
             images = self.student.normalise(torch.from_numpy(pixels))
-            features: Tensor = self.student.module(images)
+            features: Tensor = self.student.module(images)  # (V, student_dim)
         return features
 
     def _autocast(self) -> torch.autocast:
@@ -411,6 +415,7 @@ class McmTrainer(Trainer):
             parts.append(self._teach([window]))
             yield
         features = torch.cat(parts)
+        # Once: losses of different steps compare only for the same targets.
         self.target = self.target.measured(features)
         if self.config.target.start_at_median:
             constant = self.target.scale(features).median(dim=0).values

@@ -115,6 +115,7 @@ def _train(run: Run, config: MilConfig, prepared: Prepared) -> Job[MilResult]:
         for seed in range(config.training.seed, config.training.seed + config.seeds):
             fold = prepared.folds[number].name
             own = Run(run.path / "models" / f"fold_{fold}_seed_{seed}")
+            # A fold that has a summary is finished: a resumed run only reads it.
             done = own.summary()
             if done is None:
                 training = FoldTraining(own, config, prepared, number, seed)
@@ -320,6 +321,7 @@ class FoldTraining(Loop[MilTrainer]):
         self.trainer.use_best()
         test = self.trainer.evaluate(self.parts["test"], self.prepared.bags)
         loss, probabilities = yield from report_while_running(test, self.progress())
+        # The model before the summary, which marks the fold as finished.
         save_model(
             self.run.path,
             best.weights,
@@ -338,6 +340,7 @@ class FoldTraining(Loop[MilTrainer]):
             "test_probabilities": probabilities.tolist(),
         }
         self.run.finish(summary)
+        # Last: a kill before this leaves a checkpoint, but no fold without a result.
         self.run.remove_checkpoint()
         yield Progress(self.plan.stage, self.step, self.step, "epochs")
         return summary
@@ -426,10 +429,11 @@ def prepare(config: MilConfig) -> Job[Prepared]:
         raise ConfigError(
             f"{len(missing)} of {len(slides)} slides have no features",
             config.features,
-            "Extract them, or go on without with --allow-missing",
+            "Extract them, or leave these slides out with --allow-missing",
         )
     cohort = cohort.without(missing)
     folds = make_folds(cohort, config.split)
+    # The first slide states the length of features, on which the model depends.
     bags.read(cohort.cases[0].slide)
     assert bags.origin is not None
     yield Note(

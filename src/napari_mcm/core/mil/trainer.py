@@ -33,6 +33,7 @@ _OPTIMISERS: dict[str, Any] = {
     "adamw": torch.optim.AdamW,
     "radam": torch.optim.RAdam,
 }
+# As in DSMIL's published recipe; the others have PyTorch's.
 _BETAS = {"dsmil": (0.5, 0.9)}
 
 
@@ -111,6 +112,7 @@ class MilTrainer(Trainer):
         self.training, self.key, self.classes = training, key, classes
         device = choose_device(compute)
         self.mixed = choose_dtype(compute, device) != torch.float32
+        # The number after the key names the use: 1 weights, 2 order, 3 dropout, 4 patches.
         seed = int(np.random.default_rng([*key, 1]).integers(2**31))
         model = make_aggregator(aggregator, dim, classes, seed)
         self.model: Aggregator = model.to(device)
@@ -143,6 +145,7 @@ class MilTrainer(Trainer):
         rng = np.random.default_rng([*self.key, 2, epoch])
         if self.training.balanced:
             labels = np.array([slide.label for slide in slides])
+            # Each class is drawn equally often; slides may come twice in an epoch.
             weight = 1 / np.bincount(labels, minlength=self.classes)[labels]
             order = rng.choice(len(slides), len(slides), p=weight / weight.sum())
         else:
@@ -181,6 +184,7 @@ class MilTrainer(Trainer):
             self._draw(bags.read(slide.slide), epoch, number, place)
             for place, slide in enumerate(batch)
         ]
+        # One bag after the other needs no padding: bags differ widely in length.
         size = len(batch) if self.training.padded else 1
         chunks = (
             self._chunk(drawn[i : i + size], batch[i : i + size], len(batch))
@@ -264,7 +268,7 @@ class MilTrainer(Trainer):
         for slide in slides:
             vectors = bags.read(slide.slide)
             logits.append((yield from score(self.model, vectors, self.device)))
-        scores = torch.stack(logits)
+        scores = torch.stack(logits)  # (S, C)
         labels = torch.tensor([slide.label for slide in slides])
         loss = float(F.cross_entropy(scores, labels))
         return loss, scores.softmax(dim=1).numpy()
@@ -284,8 +288,10 @@ class MilTrainer(Trainer):
         bool
             Whether they are.
         """
+        # Also false for NaN, which must never be the best.
         if not loss < self.best.loss:
             return False
+        # Copies: the optimiser changes the weights in place.
         weights = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
         self.best = Best(loss, epoch, weights)
         return True
@@ -341,8 +347,8 @@ def pad(
     if len(tensors) == 1:
         return tensors[0].to(device).float()[None], None
     lengths = torch.tensor([len(t) for t in tensors])
-    bag = nn.utils.rnn.pad_sequence(tensors, batch_first=True)
-    mask = torch.arange(bag.shape[1])[None] < lengths[:, None]
+    bag = nn.utils.rnn.pad_sequence(tensors, batch_first=True)  # (B, N, D)
+    mask = torch.arange(bag.shape[1])[None] < lengths[:, None]  # (B, N)
     return bag.to(device).float(), mask.to(device)
 
 

@@ -59,6 +59,7 @@ class DistributedContext:
         several = self.size > 1 and torch.cuda.is_available()
         if not several or compute.device not in ("auto", "cuda"):
             return compute
+        # The rank within this machine; more processes than GPUs share them.
         number = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         return compute.model_copy(update={"device": f"cuda:{number}"})
 
@@ -75,6 +76,7 @@ class DistributedContext:
         list
             Every `size`-th of them.
         """
+        # Every k-th item: the parts differ by one item at most.
         return list(items[self.rank :: self.size])
 
     def total(self, values: Tensor) -> Tensor:
@@ -97,6 +99,7 @@ class DistributedContext:
         """
         if self.size == 1:
             return values
+        # all_reduce writes in place, and the caller keeps its own values.
         summed = values.clone()
         with _explain_lost_process():
             distributed.all_reduce(summed)
@@ -113,6 +116,7 @@ class DistributedContext:
         if self.size == 1 or not parameters:
             return
         parts = [
+            # All processes send the same shapes, also where one has no gradient.
             torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
             for p in parameters
         ]
@@ -120,6 +124,7 @@ class DistributedContext:
         for p, part in zip(
             parameters, summed.split([p.numel() for p in parameters]), strict=True
         ):
+            # A copy, or every gradient would keep the whole message in memory.
             p.grad = part.view_as(p).clone(memory_format=torch.preserve_format)
 
     @torch.no_grad()
@@ -134,6 +139,7 @@ class DistributedContext:
         if self.size == 1:
             return
         for weight in module.state_dict().values():
+            # A sum with zeros is a broadcast, by the one operation that all backends have.
             own = weight if self.is_main_process else torch.zeros_like(weight)
             weight.copy_(self.total(own))
 

@@ -91,6 +91,7 @@ def draws(
         for place in range(step * batch_size, (step + 1) * batch_size):
             epoch, at = divmod(place, images)
             if epoch not in orders:
+                # Old orders are not needed, and would add up over hundreds of epochs.
                 orders = {k: v for k, v in orders.items() if k >= epoch - 1}
                 rng = np.random.default_rng((seed, epoch))
                 orders[epoch] = rng.permutation(images)
@@ -313,6 +314,7 @@ class ImageLoop(Loop[ImageTrainer[Sample]], Generic[Sample]):
         """
         plan, size = self.plan, self.plan.batch_size
         batches = draws(plan.images, size, plan.seed, self.step, plan.steps)
+        # Two batches: reading goes on during a step, and memory stays bounded.
         ahead = min(2 * size, 256)
         images = (draw for batch in batches for draw in batch)
         return prefetch(self._read, images, plan.workers, ahead)
@@ -335,6 +337,7 @@ class ImageLoop(Loop[ImageTrainer[Sample]], Generic[Sample]):
         began = time.monotonic()
         samples = yield from self._batch(reading)
         factor = self.plan.factor(self.step)
+        # A step without readable images counts, too: the order does not depend on damage.
         values: dict[str, float] = {"loss": float("nan")}
         if samples:
             stepping = self.trainer.step(samples, factor, self.step)
@@ -420,13 +423,16 @@ def to_images(
     Tensor of float32, shape (n_images, 3, height, width)
         ``(pixels / 255 - mean) / std``.
     """
+    # Sent as uint8, a quarter of the bytes, and scaled on the device.
     batch = torch.from_numpy(np.stack(list(pixels))).to(device, non_blocking=True)
     shape = (1, 3, 1, 1)
     middle = torch.tensor(mean, device=device).reshape(shape)
     spread = torch.tensor(std, device=device).reshape(shape)
+    # (B, side, side, 3) -> (B, 3, side, side)
     scaled: Tensor = (batch.permute(0, 3, 1, 2).float() / 255 - middle) / spread
     return scaled.contiguous()
 
 
 def _key(*numbers: int) -> int:
+    # One seed of several numbers, different for each step and chunk.
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -43,6 +43,7 @@ def effective_rank(features: Tensor) -> float:
         The effective rank; 0 where all features are the same, NaN where some are not
         finite.
     """
+    # float64: small singular values decide about the entropy.
     centred = (features - features.mean(dim=0)).double()
     if len(centred) < 2 or not bool(torch.isfinite(centred).all()):
         return float("nan")
@@ -106,6 +107,7 @@ class DivergenceMonitor:
         bool
             Whether it is less than 1.5 times as high as at first.
         """
+        # A quarter of the way to divergence: the checkpoint before it is the better one.
         return self._ratio("loss", 0.0) < 1 + (DIVERGED - 1) / 4
 
     def collapse(self) -> str:
@@ -128,6 +130,7 @@ class DivergenceMonitor:
 
     def _ratio(self, name: str, unknown: float) -> float:
         values = self._values[name]
+        # The loss of a single step is noise.
         first, last = values[:SPAN], values[-SPAN:]
         if len(values) <= SPAN or not (
             np.isfinite(first).any() and np.isfinite(last).any()

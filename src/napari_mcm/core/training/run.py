@@ -265,6 +265,7 @@ class Run:
             self._write_rows("w", [header])
         elif new:
             header = self._widen(new)
+        # About as many digits as a float32 holds.
         cells = {name: f"{value:.8g}" for name, value in values.items()}
         row = [str(step), *(cells.get(name, "") for name in header[1:])]
         self._write_rows("a", [row])
@@ -280,6 +281,7 @@ class Run:
         if not self.metrics_file.exists():
             return {}
         header, *rows = self._rows()
+        # A kill may leave half a line at the end.
         body = [row for row in rows if len(row) == len(header)]
         return {
             name: [float(row[i] or "nan") for row in body]

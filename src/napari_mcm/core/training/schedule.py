@@ -46,6 +46,7 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     rise = max(round(steps * warmup), 1)
     if step < rise:
         return (step + 1) / rise
+    # The middle of a step: neither the first is at the peak nor the last at 0.
     along = (step - rise + 0.5) / max(steps - rise, 1)
     return 0.5 * (1 + math.cos(math.pi * min(along, 1)))
 

@@ -71,6 +71,7 @@ class Trainer:
         self.settled, self.moves_in_forward = True, False
         self.precision: Any = None
         self._seeding = SeededSteps(device)
+        # The schedule overwrites the rates, and a checkpoint stores none.
         self._peaks = [group["lr"] for group in optimiser.param_groups]
 
     def compute_in(self, precision: Any) -> None:
@@ -134,9 +135,11 @@ class Trainer:
             stays = idle is not None and group["part"] == idle
             group["lr"] = 0.0 if stays else peak * factor
             parameters += [] if stays else group["params"]
+        # Before clipping: the norm is that of the whole batch, over all processes.
         self.team.total_gradients(parameters)
         limit = float("inf") if self.clip_norm is None else self.clip_norm
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        # A step along NaN would spoil all weights; the loop reports the divergence.
         if np.isfinite(norm):
             self.optimiser.step()
         return norm
