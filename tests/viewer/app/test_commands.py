@@ -227,10 +227,10 @@ def test_the_other_slides_are_asked_by_a_line_each(
     moved = replace(made.grid, slide=made.grid.slide | {"name": "b"})
     write_features(folder / "b.features.zarr", replace(made, grid=moved))
     known.cross_slide.search.click()
-    wait_until(lambda: len(context_of(session).cross_slide.found) == 2)
+    wait_until(lambda: len(context_of(session).cross_slide.matches) == 2)
     lines = copied(known.cross_slide.command).splitlines()
     session.disk.wait()
-    for line, found in zip(lines, context_of(session).cross_slide.found, strict=True):
+    for line, found in zip(lines, context_of(session).cross_slide.matches, strict=True):
         options = parsed(line)
         assert options.features == found.features
         outcome = load_verb("similarity").run(options)

@@ -257,8 +257,8 @@ def test_feature_files_beside_are_asked(
     click(centre_um(ready, 5))
     assert context_of(ready.session).cross_slide.folder() == folder
     ready.cross_slide.search.click()
-    wait_until(lambda: context_of(ready.session).cross_slide.found)
-    found = context_of(ready.session).cross_slide.found
+    wait_until(lambda: context_of(ready.session).cross_slide.matches)
+    found = context_of(ready.session).cross_slide.matches
     assert {one.name for one in found} == {"a", "b"}
     best = np.sort(values(ready))[::-1][:16].mean()
     assert found[0].best == pytest.approx(best, abs=1e-5)
@@ -343,7 +343,7 @@ def test_all_of_it_fits_a_narrow_dock(
     click(centre_um(ready, 5))
     context_of(ready.session).queries.compare(("first", "second"))
     wait_until(lambda: context_of(ready.session).gallery.tops)
-    context_of(ready.session).cross_slide.found = [
+    context_of(ready.session).cross_slide.matches = [
         SlideMatch(
             "a long name of a slide, as they often are", "x", Path("f"), 0.9, 1.5, 9
         )

@@ -197,13 +197,25 @@ class LayerManager(LayerStack):
         return layer
 
     def empty_map(self, slide: Layer, slot: str) -> None:
-        """Clear the heatmap of a slot, but keep its layer."""
+        """Clear the heatmap of a slot, but keep its layer.
+
+        Parameters
+        ----------
+        slide, slot
+            As :meth:`show_map` takes them.
+        """
         if (layer := self.map_of(slide, slot)) is not None:
             layer.data[:] = np.nan
             layer.refresh(extent=False, highlight=False)
 
     def map_of(self, slide: Layer, slot: str) -> Image | None:
-        """Return the layer of a slide's slot; None if it does not exist."""
+        """Return the layer of a heatmap; None if it does not exist.
+
+        Parameters
+        ----------
+        slide, slot
+            As :meth:`show_map` takes them.
+        """
         return self.alive(self._maps.get((id(slide), slot)))
 
     def top_of(self, slide: Layer) -> Layer:
@@ -211,11 +223,17 @@ class LayerManager(LayerStack):
         maps = [
             self.map_of(slide, slot) for owner, slot in self._maps if owner == id(slide)
         ]
-        there = [layer for layer in (slide, *maps) if layer in self]
-        return max(there, key=self.viewer.layers.index, default=slide)
+        available = [layer for layer in (slide, *maps) if layer in self]
+        return max(available, key=self.viewer.layers.index, default=slide)
 
     def show_only(self, slide: Layer, slot: str) -> None:
-        """Show one heatmap of a slide and hide the others."""
+        """Show one heatmap of a slide and hide the others.
+
+        Parameters
+        ----------
+        slide, slot
+            As :meth:`show_map` takes them.
+        """
         for owner, other in list(self._maps):
             if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
                 layer.visible = other == slot
@@ -317,7 +335,17 @@ class LayerManager(LayerStack):
                 self._maps[owner, slot].visible = False
 
     def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
-        """Frame a patch that the view moved to; the frames of the query stay."""
+        """Frame a patch that the view moved to; the frames of the query stay.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        grid : PatchGrid
+            Grid of the patch.
+        patch : int
+            Row of the grid.
+        """
         self._top.mark(slide, grid, [patch])
 
     def mark_examples(

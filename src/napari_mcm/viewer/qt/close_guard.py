@@ -42,7 +42,15 @@ def ask_to_stop(parent: QWidget, title: str) -> bool:
 
 
 def cancel_if_confirmed(session: Session, parent: QWidget) -> bool:
-    """Cancel the running job if the user agrees; return whether none runs on."""
+    """Cancel the running job if the user agrees; return whether none runs on.
+
+    Parameters
+    ----------
+    session : Session
+        Session that runs the job.
+    parent : QWidget
+        Parent of the dialog.
+    """
     if not confirm_stop(session, parent):
         return False
     session.jobs.cancel()
@@ -50,7 +58,13 @@ def cancel_if_confirmed(session: Session, parent: QWidget) -> bool:
 
 
 def confirm_stop(session: Session, parent: QWidget) -> bool:
-    """Return whether no job runs, or the user agrees to stop it; do not stop it yet."""
+    """Return whether no job runs, or the user agrees to stop it; do not stop it yet.
+
+    Parameters
+    ----------
+    session, parent
+        As :func:`cancel_if_confirmed` takes them.
+    """
     status = session.jobs.status
     # The user has already agreed to stop a job that is being cancelled.
     return status.state is not JobState.RUNNING or ask_to_stop(parent, status.title)

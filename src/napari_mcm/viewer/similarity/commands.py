@@ -72,8 +72,8 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
     ValueError
         If no slide was found or there is no query; the message is one line.
     """
-    metadata, found = open_slide(context.session), context.cross_slide.found
-    if not found:
+    metadata, matches = open_slide(context.session), context.cross_slide.matches
+    if not matches:
         raise ValueError(
             "Search other slides first: the command names each slide found"
         )
@@ -81,12 +81,12 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
     query, folder = _save_query(context, metadata), output_folder(metadata)
     configs = [
         SimilarityConfig(
-            features=one.features,
+            features=match.features,
             query=query,
             above=context.areas.threshold,
-            out=folder / f"{one.name}.similarity.png",
+            out=folder / f"{match.name}.similarity.png",
         )
-        for one in found
+        for match in matches
     ]
     return Commands(tuple(Command("similarity", c, "features") for c in configs))
 

@@ -213,9 +213,9 @@ class SimilarityController:
             self.compare(None)
             self.show(first)
             return
-        there = [slot for slot, heatmap in self.maps().items() if heatmap]
-        if len(there) > 1:
-            self.compare((there[0], there[1]))
+        available = [slot for slot, heatmap in self.maps().items() if heatmap]
+        if len(available) > 1:
+            self.compare((available[0], available[1]))
         else:
             self._session.report_error("A difference needs two encoders with features")
 
@@ -312,13 +312,13 @@ class SimilarityController:
         slide, layers = self._session.slide, self._session.layers
         if slide is None or self.query is None:
             return
-        there = [slot for slot, heatmap in self.query.maps.items() if heatmap]
+        available = [slot for slot, heatmap in self.query.maps.items() if heatmap]
         if self.drawn.pair is not None and layers.map_of(slide, DIFFERENCE) is not None:
-            there.append(DIFFERENCE)
-        if there:
-            now = [slot for slot in self.drawn.shown() if slot in there]
-            at = there.index(now[-1]) + 1 if now else 0
-            self.show(there[at % len(there)])
+            available.append(DIFFERENCE)
+        if available:
+            now = [slot for slot in self.drawn.shown() if slot in available]
+            at = available.index(now[-1]) + 1 if now else 0
+            self.show(available[at % len(available)])
 
     def _apply(self, examples: Examples) -> None:
         """Run other examples; keep the current ones if no encoder has their patches."""

@@ -35,7 +35,7 @@ class CrossSlideSearch:
 
     Attributes
     ----------
-    found : sequence of SlideMatch
+    matches : sequence of SlideMatch
         Slides with features of the same encoder, the most similar first.
     changed : Signal
         Emitted when a search has ended.
@@ -47,7 +47,7 @@ class CrossSlideSearch:
         session = context.session
         self._context = context
         self._session = session
-        self.found: Sequence[SlideMatch] = ()
+        self.matches: Sequence[SlideMatch] = ()
         self._slot = "first"
         self._awaited: tuple[SlideMatch, Path] | None = None
         session.slide_changed.connect(self._slide_changed)
@@ -88,12 +88,12 @@ class CrossSlideSearch:
                 self._arrived,
             )
 
-    def open(self, found: SlideMatch, slide: Path | None = None) -> None:
+    def open(self, match: SlideMatch, slide: Path | None = None) -> None:
         """Show the map of the query on a slide, and open the slide if needed.
 
         Parameters
         ----------
-        found : SlideMatch
+        match : SlideMatch
             A slide of the search.
         slide : Path, optional
             File of the slide; by default it is searched in the folders of open slides.
@@ -104,36 +104,36 @@ class CrossSlideSearch:
         self._session.disk.submit(
             "similar slide",
             lambda: (
-                layer_with(found.fingerprint, layers)
+                layer_with(match.fingerprint, layers)
                 or slide
-                or find_slide(found, folders)
+                or find_slide(match, folders)
             ),
-            lambda where: self._located(found, where),
+            lambda where: self._located(match, where),
             self._failed,
         )
 
-    def _located(self, found: SlideMatch, where: Layer | Path) -> None:
+    def _located(self, match: SlideMatch, where: Layer | Path) -> None:
         """Show the query on the slide's layer, or open the slide's file first."""
         session = self._session
         if isinstance(where, Path):
-            self._awaited = found, where.absolute()
+            self._awaited = match, where.absolute()
             session.open(str(where), self._forget)
         elif where in session.layers.slides():
             session.layers.bring_up(where)
             session.choose_slide(where)
-            self._load(found)
+            self._load(match)
 
     def _slide_changed(self) -> None:
         layer, metadata = self._session.slide, self._session.metadata
         if self._awaited is None or layer is None or metadata is None:
             return
-        found, path = self._awaited
+        match, path = self._awaited
         if Path(metadata.path) == path:
             self._awaited = None
             self._session.layers.bring_up(layer)
-            self._load(found)
+            self._load(match)
 
-    def _load(self, found: SlideMatch) -> None:
+    def _load(self, match: SlideMatch) -> None:
         session, metadata = self._session, self._session.metadata
         if session.features(self._slot) is not None or metadata is None:
             self._context.queries.rerun()
@@ -141,15 +141,15 @@ class CrossSlideSearch:
         path, mpp = Path(metadata.path), metadata.mpp_override
         if not session.jobs.status.busy:
             session.run_features(
-                f"Loading {found.features.name}",
+                f"Loading {match.features.name}",
                 self._slot,
-                lambda: load_features(found.features, path, mpp),
+                lambda: load_features(match.features, path, mpp),
             )
 
     def _arrived(self, result: CrossSlideResult) -> None:
-        self.found = found = result.matches
-        plural = "slide" if len(found) == 1 else "slides"
-        self._session.jobs.status.message = f"{len(found)} {plural} found"
+        self.matches = matches = result.matches
+        plural = "slide" if len(matches) == 1 else "slides"
+        self._session.jobs.status.message = f"{len(matches)} {plural} found"
         self.changed.emit()
 
     def _forget(self) -> None:

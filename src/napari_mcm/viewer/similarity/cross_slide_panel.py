@@ -106,14 +106,16 @@ class CrossSlidePanel(QGroupBox):
 
     def show_found(self) -> None:
         """Show the slides that were found in the table."""
-        found = self._controller.found
-        self.table.setVisible(bool(found))
-        self.table.setRowCount(len(found))
-        for row, one in enumerate(found):
-            texts = (one.name, f"{one.best:.3f}", f"{one.area_mm2:.3f}")
+        matches = self._controller.matches
+        self.table.setVisible(bool(matches))
+        self.table.setRowCount(len(matches))
+        for row, match in enumerate(matches):
+            texts = (match.name, f"{match.best:.3f}", f"{match.area_mm2:.3f}")
             for column, text in enumerate(texts):
                 item = QTableWidgetItem(text)
-                item.setToolTip(f"{one.name}: {one.patches:,} patches, {one.features}")
+                item.setToolTip(
+                    f"{match.name}: {match.patches:,} patches, {match.features}"
+                )
                 if column:
                     item.setTextAlignment(
                         Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
@@ -130,7 +132,7 @@ class CrossSlidePanel(QGroupBox):
             self._controller.search(Path(folder), self._context.areas.threshold)
 
     def _open(self, item: QTableWidgetItem) -> None:
-        self._controller.open(self._controller.found[item.row()])
+        self._controller.open(self._controller.matches[item.row()])
 
 
 def _fit(table: QTableWidget) -> None:

@@ -76,7 +76,7 @@ class QueryMaps:
         self,
         slide: Layer,
         loaded: Mapping[str, LoadedFeatures],
-        found: Mapping[str, QueryResult | None],
+        results: Mapping[str, QueryResult | None],
         examples: Examples,
     ) -> None:
         """Draw the results of a query, and mark its examples.
@@ -87,27 +87,27 @@ class QueryMaps:
             Layer of the active slide.
         loaded : mapping
             Slot to features.
-        found : mapping
+        results : mapping
             Slot to result; None for a slot without one.
         examples : Examples
             Examples of the query.
         """
         layers, before = self._session.layers, self.shown()
-        fresh = [slot for slot in found if layers.map_of(slide, slot) is None]
-        for slot, one in found.items():
-            if one is None:
+        fresh = [slot for slot in results if layers.map_of(slide, slot) is None]
+        for slot, result in results.items():
+            if result is None:
                 # An old map must not be mistaken for a result of the new query.
                 layers.empty_map(slide, slot)
             else:
                 name = f"similarity: {loaded[slot].label}"
-                layers.show_map(slide, slot, name, one.heatmap, thumbnail=False)
+                layers.show_map(slide, slot, name, result.heatmap, thumbnail=False)
                 self._timer.start()
-        self._draw_difference(slide, loaded, found)
-        there = [slot for slot in before or SLOTS if layers.map_of(slide, slot)]
-        if fresh and there and len(self.shown()) > 1:
+        self._draw_difference(slide, loaded, results)
+        available = [slot for slot in before or SLOTS if layers.map_of(slide, slot)]
+        if fresh and available and len(self.shown()) > 1:
             # Show one map only: colours of overlapping maps would mix.
-            layers.show_only(slide, there[0])
-        self._mark(slide, found, examples)
+            layers.show_only(slide, available[0])
+        self._mark(slide, results, examples)
 
     def _refresh_thumbnails(self) -> None:
         slide, layers = self._session.slide, self._session.layers
@@ -119,13 +119,13 @@ class QueryMaps:
         self,
         slide: Layer,
         loaded: Mapping[str, LoadedFeatures],
-        found: Mapping[str, QueryResult | None],
+        results: Mapping[str, QueryResult | None],
     ) -> None:
         from napari_mcm.core.heatmaps import difference
 
         self.problem, self.difference = "", None
         layers = self._session.layers
-        before, after = (found.get(slot) for slot in self.pair or ("", ""))
+        before, after = (results.get(slot) for slot in self.pair or ("", ""))
         if self.pair is None or before is None or after is None:
             layers.empty_map(slide, DIFFERENCE)
             return
@@ -140,14 +140,17 @@ class QueryMaps:
         layers.show_map(slide, DIFFERENCE, name, heatmap).name = name
 
     def _mark(
-        self, slide: Layer, found: Mapping[str, QueryResult | None], examples: Examples
+        self,
+        slide: Layer,
+        results: Mapping[str, QueryResult | None],
+        examples: Examples,
     ) -> None:
-        for one in found.values():
-            if one is not None and one.like:
-                grid = one.heatmap.grid
+        for result in results.values():
+            if result is not None and result.like:
+                grid = result.heatmap.grid
                 # Patches of regions are not marked: regions have outlines.
                 pointed = {grid.index_at(*point) for point in examples.like}
-                like = [patch for patch in one.like if patch in pointed]
-                self._session.layers.mark_examples(slide, grid, like, one.unlike)
+                like = [patch for patch in result.like if patch in pointed]
+                self._session.layers.mark_examples(slide, grid, like, result.unlike)
                 return
         self._session.layers.unmark()

@@ -115,10 +115,10 @@ class MapsPanel(QGroupBox):
         shown = queries.drawn.shown()
         for slot, button in self.show_slot.items():
             heatmap = maps.get(slot)
-            there = heatmap is not None and slide is not None
+            available = heatmap is not None and slide is not None
             # Only legends of visible maps: all of them would fill the dock.
-            self.legends[slot].setVisible(there and slot in shown)
-            button.setVisible(there)
+            self.legends[slot].setVisible(available and slot in shown)
+            button.setVisible(available)
             if heatmap is not None:
                 if slot == DIFFERENCE:
                     self.legends[slot].show_heatmap(heatmap, "less", "more")
@@ -129,8 +129,8 @@ class MapsPanel(QGroupBox):
         self.problem.setText(queries.drawn.problem)
         self.problem.setVisible(bool(queries.drawn.problem))
 
-    def _refresh_pairs(self, there: list[str]) -> None:
-        pairs = [None, *combinations(there, 2)]
+    def _refresh_pairs(self, available: list[str]) -> None:
+        pairs = [None, *combinations(available, 2)]
         if pairs != self._pairs:
             self._pairs = pairs
             self.pair.clear()
@@ -140,7 +140,7 @@ class MapsPanel(QGroupBox):
         now = self._context.queries.drawn.pair
         self.pair.setCurrentIndex(pairs.index(now) if now in pairs else 0)
         for part in (self.pair, self._pair_label):
-            part.setVisible(len(there) > 1)
+            part.setVisible(len(available) > 1)
 
     def _use_pair(self) -> None:
         pair = self.pair.currentData()
