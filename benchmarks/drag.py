@@ -55,7 +55,7 @@ def main() -> None:
         session.set_features(session.slide, slot, loaded)
     context_of(session).queries.point(*grid.centres[len(grid) // 2])
     settle(1)
-    times, lags = connect(viewer, session, options.seconds)
+    times, lags = drag_in_circles(viewer, session, options.seconds)
     gaps = np.diff(times) * 1e3
     figures = {
         "maps_per_s": len(times) / options.seconds,
@@ -68,7 +68,7 @@ def main() -> None:
     viewer.close()
 
 
-def connect(
+def drag_in_circles(
     viewer: Any, session: Any, seconds: float
 ) -> tuple[list[float], list[float]]:
     """Drag in circles; gives when another map was painted, and stalls of the loop."""

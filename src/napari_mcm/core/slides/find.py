@@ -62,7 +62,7 @@ def find_slides(paths: Iterable[Path]) -> tuple[Path, ...]:
         if not inside:
             raise SlideError("holds no slides of a known format", path)
         found += inside
-    # The same slide may be named twice, by itself and through its folder.
+    # The same slide may be named twice, on its own and through its folder.
     return tuple(dict.fromkeys(found))
 
 
