@@ -349,7 +349,7 @@ def make_grid(
         "size": list(slide.size),
         "mpp": list(slide.mpp),
     }
-    if slide.asked.icc:
+    if slide.opened_with.icc:
         # Colour management changes the pixels, and so the features.
         identity["icc"] = True
     return PatchGrid(

@@ -354,7 +354,7 @@ def test_a_picture_is_filled_in_as_layers(
     assert words[:3] == ["napari-mcm", "mae", "reconstruct"]
     config = ReconstructConfig(**parsed(words[3:], "mae reconstruct"))
     assert config.paths == (mae_run, picture) and config.mask_ratio == (0.25,)
-    assert config.seed == controller.asked.seed == 1 and not config.paste
+    assert config.seed == controller.options.seed == 1 and not config.paste
     errors = load_verb("mae reconstruct").run(config).result["errors"]["0.25"]
     assert errors["error_hidden"] == pytest.approx(
         controller.image.made.error_hidden, rel=1e-3

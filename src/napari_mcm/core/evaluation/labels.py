@@ -405,7 +405,7 @@ def spot_grid(
             "fingerprint": slide.fingerprint,
             "size": list(slide.size),
             "mpp": list(slide.mpp),
-            **({"icc": True} if slide.asked.icc else {}),
+            **({"icc": True} if slide.opened_with.icc else {}),
         },
     }
     return PatchGrid.from_description(

@@ -15,7 +15,11 @@ from typing import TypeVar
 
 from napari_mcm.core.encoders import Encoder, load_encoders
 from napari_mcm.core.errors import ConfigError, McmError, OutputError, SlideError
-from napari_mcm.core.features.config import Counts, ExtractConfig, as_in
+from napari_mcm.core.features.config import (
+    Counts,
+    ExtractConfig,
+    in_precision_of_folder,
+)
 from napari_mcm.core.features.extraction import write_features
 from napari_mcm.core.features.remote_store import RemoteFeatureStore
 from napari_mcm.core.features.slide_prefetch import (
@@ -69,14 +73,16 @@ def extract_slides(
         If the disk is full, or the folder cannot be written to. The next run resumes from
         what is written.
     """
-    check_asked(config)
+    check_request(config)
     stats = ExtractionStats()
     yield Progress("Loading the encoder", 0, None, "encoders")
     if not encoders:
         encoders = yield from load_encoders(config.encoder, config.compute)
     folders = tuple(_folders(config))
-    encoders = [as_in(f, e) for f, e in zip(folders, encoders, strict=True)]
-    paths, grid_config, failed = look_at(config)
+    encoders = [
+        in_precision_of_folder(f, e) for f, e in zip(folders, encoders, strict=True)
+    ]
+    paths, grid_config, failed = find_common_grid(config)
     for line in failed:
         yield from stats.fail(line)
     plan = Plan(
@@ -135,7 +141,7 @@ def _wait(held: WriteLockHeldError) -> Job[None]:
         time.sleep(0.1)
 
 
-def check_asked(config: ExtractConfig) -> None:
+def check_request(config: ExtractConfig) -> None:
     """Check that slides and an output folder are given.
 
     Parameters
@@ -183,7 +189,7 @@ def _folder_name(spec: str) -> str:
     return re.sub(r"[^\w.-]+", "-", spec).strip("-.") or "encoder"
 
 
-def look_at(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
+def find_common_grid(config: ExtractConfig) -> tuple[list[Path], GridConfig, list[str]]:
     """Open every slide once to find a common resolution.
 
     Parameters

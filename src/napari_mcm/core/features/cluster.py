@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from napari_mcm.core.errors import ConfigError, McmError
 from napari_mcm.core.features.batch_extraction import (
     ExtractResult,
-    check_asked,
+    check_request,
     extract_slides,
-    look_at,
+    find_common_grid,
 )
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
@@ -60,11 +60,11 @@ def extract_anywhere(config: ExtractConfig) -> Job[ExtractResult]:
     """
     if config.scheduler is None and not config.local_cluster:
         return (yield from extract_slides(config))
-    check_asked(config)
+    check_request(config)
     began = time.monotonic()
     yield Progress("Connecting to the cluster", 0, None, "workers")
     with _client(config) as client:
-        paths, grid, failed = look_at(config)
+        paths, grid, failed = find_common_grid(config)
         config = config.model_copy(update={"grid": grid, "out": _absolute(config.out)})
         for line in failed:
             yield Note(line, "warning")

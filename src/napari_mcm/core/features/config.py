@@ -127,8 +127,8 @@ def request_of(slide: Slide, grid: GridConfig, tissue: TissueConfig) -> str:
         "version": __version__,
         "slide": slide.fingerprint,
         "mpp": slide.mpp,
-        "backend": slide.asked.backend,
-        "icc": slide.asked.icc,
+        "backend": slide.opened_with.backend,
+        "icc": slide.opened_with.icc,
         "grid": grid.model_dump(mode="json"),
         # The mask's content counts, not the folder that it lies in.
         "tissue": tissue.model_dump(mode="json", exclude={"masks"}),
@@ -159,7 +159,7 @@ def find_finished(
     """
     counts: Counts | None = None
     for file, encoder in zip(files, encoders, strict=True):
-        counts = answers(attributes_of(file), encoder, request)
+        counts = matching_counts(attributes_of(file), encoder, request)
         if counts is None:
             return None
     return counts
@@ -183,12 +183,12 @@ def find_matching_file(file: Path, encoder: Mapping[str, Any], request: str) -> 
         `file` where none matches.
     """
     for other in files_of(file):
-        if answers(attributes_of(other), encoder, request) is not None:
+        if matching_counts(attributes_of(other), encoder, request) is not None:
             return other
     return file
 
 
-def as_begun(encoder: Encoder, file: Path) -> Encoder:
+def in_precision_of_file(encoder: Encoder, file: Path) -> Encoder:
     """Return an encoder in the precision of an unfinished feature file.
 
     Machines differ in what ``auto`` is: any of them resumes a file in its own precision.
@@ -209,7 +209,7 @@ def as_begun(encoder: Encoder, file: Path) -> Encoder:
     return encoder if begun is None else encoder.in_precision(begun)
 
 
-def as_in(folder: Path, encoder: Encoder) -> Encoder:
+def in_precision_of_folder(folder: Path, encoder: Encoder) -> Encoder:
     """Return an encoder in the precision of its feature files in a folder.
 
     This keeps slides that are added on another machine comparable with the others.
@@ -245,7 +245,7 @@ def _precision_of(file: Path, encoder: Encoder) -> str | None:
     return str(identity["precision"]) if same and known else None
 
 
-def answers(
+def matching_counts(
     attributes: Mapping[str, Any], encoder: Mapping[str, Any], request: str
 ) -> Counts | None:
     """Return the patch counts of a feature file if it matches a request.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_mcm import __version__
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.config import BatchSize, Counts, as_begun
+from napari_mcm.core.features.config import BatchSize, Counts, in_precision_of_file
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.patches import MEASURES, Patch, stream_patches
 from napari_mcm.core.features.reading import read_features
@@ -155,7 +155,7 @@ def write_features(
     _check_same(slide, grid)
     began = time.monotonic()
     # An interrupted file resumes in its own precision, so that its rows are comparable.
-    targets = [(as_begun(encoder, path), path) for encoder, path in targets]
+    targets = [(in_precision_of_file(encoder, path), path) for encoder, path in targets]
     missing = []
     for encoder, path in targets:
         store = FeatureStore.find(path, grid, encoder.describe(), overwrite)
@@ -189,7 +189,7 @@ def _check_same(slide: Slide, grid: PatchGrid) -> None:
         raise FeatureError(
             f"the grid belongs to another slide ({grid.slide['name']})", slide.path
         )
-    if grid.slide.get("icc", False) != slide.asked.icc:
+    if grid.slide.get("icc", False) != slide.opened_with.icc:
         raise FeatureError(
             "is opened with another colour correction (ICC) than its grid",
             slide.path,

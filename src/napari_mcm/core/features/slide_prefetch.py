@@ -16,10 +16,10 @@ from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.config import (
     Counts,
     ExtractConfig,
-    answers,
-    as_begun,
     find_finished,
     find_matching_file,
+    in_precision_of_file,
+    matching_counts,
     request_of,
 )
 from napari_mcm.core.features.format import feature_path, place_of
@@ -150,7 +150,7 @@ class Plan:
             One per file.
         """
         pairs = zip(self.encoders, files, strict=True)
-        return tuple(as_begun(encoder, file) for encoder, file in pairs)
+        return tuple(in_precision_of_file(encoder, file) for encoder, file in pairs)
 
     def matching_files(self, files: tuple[Path, ...], request: str) -> tuple[Path, ...]:
         """Return the files that match the request, which may lie beside the given ones.
@@ -216,7 +216,7 @@ class Plan:
         if counts is None and self.remote is not None:
             for file, encoder in zip(files, described, strict=True):
                 published = self.remote.find(self.name(file)) or {}
-                counts = answers(published, encoder, request)
+                counts = matching_counts(published, encoder, request)
                 if counts is None:
                     return None
         return counts

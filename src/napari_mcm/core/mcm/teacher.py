@@ -231,7 +231,8 @@ def _find(
             and (made_on.get("patch_size"), made_on.get("mpp"))
             == (grid.patch_size, mpp)
             # Colour correction changes pixels, and with them the features.
-            and bool(_section(made_on, "slide").get("icc")) == bool(slide.asked.icc)
+            and bool(_section(made_on, "slide").get("icc"))
+            == bool(slide.opened_with.icc)
         )
         if matches:
             return path

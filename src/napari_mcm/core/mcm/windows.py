@@ -308,7 +308,7 @@ def patch_key(
     x, y = grid.xy[patch]
     description = (
         # !r keeps all digits: patches of nearly equal resolution are not the same.
-        f"{slide.fingerprint} {slide.asked.icc} {grid.mpp!r} {grid.patch_size} "
+        f"{slide.fingerprint} {slide.opened_with.icc} {grid.mpp!r} {grid.patch_size} "
         f"{x} {y} {quarters} {mirror}"
     )
     return hashlib.blake2b(description.encode(), digest_size=16).digest()

@@ -55,7 +55,7 @@ class Slide:
     levels : tuple of Level
         From the finest to the coarsest. Missing coarser levels are computed on
         demand.
-    asked : Opening
+    opened_with : Opening
         The options with which it was opened.
     cache : TileCache
         Decoded tiles of all levels.
@@ -65,7 +65,7 @@ class Slide:
     backend: str
     file: SlideFile
     levels: tuple[Level, ...]
-    asked: Opening
+    opened_with: Opening
     cache: TileCache
 
     @property
@@ -97,7 +97,7 @@ class Slide:
         tuple of float or None
             None where neither states it.
         """
-        given = self.asked.mpp
+        given = self.opened_with.mpp
         return (given, given) if given else self.file.mpp
 
     @property
@@ -108,7 +108,7 @@ class Slide:
         -------
         float or None
         """
-        return self.asked.mpp
+        return self.opened_with.mpp
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -469,7 +469,7 @@ class Slide:
         # Open handles cannot be sent to another process; paths can.
         from napari_mcm.core.slides.open import open_slide
 
-        return open_slide, (self.path, *astuple(self.asked))
+        return open_slide, (self.path, *astuple(self.opened_with))
 
 
 def slide_name(path: Path) -> str:

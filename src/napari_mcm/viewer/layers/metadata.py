@@ -112,7 +112,7 @@ def with_mpp(slide: Slide, mpp: float) -> Slide:
     mpp : float
         Microns per level-0 pixel.
     """
-    return replace(slide, asked=replace(slide.asked, mpp=mpp))
+    return replace(slide, opened_with=replace(slide.opened_with, mpp=mpp))
 
 
 Pair = Sequence[float]

@@ -54,7 +54,7 @@ def place_command(session: Session, controller: ReconstructController) -> Comman
     out = output_folder(metadata) / f"{metadata.name}.reconstruction.png"
     read = ReadConfig(mpp_override=metadata.mpp_override)
     config = _reconstruction(
-        (controller.folder, Path(metadata.path)), controller.asked, out
+        (controller.folder, Path(metadata.path)), controller.options, out
     )
     return Command(
         "mae reconstruct",

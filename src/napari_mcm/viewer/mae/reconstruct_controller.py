@@ -60,7 +60,7 @@ class ReconstructController:
         self._models = ReconstructionModelCache(self._compute)
         self.image: ReconstructedImage | None = None
         self.busy = False
-        self.asked = ReconstructionOptions(0.75)
+        self.options = ReconstructionOptions(0.75)
         self.folder: Path | None = None
         self.draws = True
         self._read: Read | None = None
@@ -88,9 +88,9 @@ class ReconstructController:
 
     def ask(self, **changes: object) -> None:
         """Change options, and reconstruct the current image again."""
-        asked = replace(self.asked, **changes)  # type: ignore[arg-type]
-        if asked != self.asked:
-            self.asked = asked
+        options = replace(self.options, **changes)  # type: ignore[arg-type]
+        if options != self.options:
+            self.options = options
             if self.image is not None or self.busy:
                 self.again()
 
@@ -122,7 +122,7 @@ class ReconstructController:
 
     def again(self) -> None:
         """Reconstruct the current image again."""
-        folder, read, asked = self.folder, self._read, self.asked
+        folder, read, options = self.folder, self._read, self.options
         if folder is None or read is None:
             self.session.report_error("No run of a pre-training is chosen")
             return
@@ -131,7 +131,7 @@ class ReconstructController:
         models = self._preferred_models()
         self.background.submit(
             "reconstruct",
-            lambda: models.reconstruct(folder, read, asked),
+            lambda: models.reconstruct(folder, read, options),
             self._take,
             self._failed,
         )

@@ -123,7 +123,7 @@ class ReconstructPanel(QWidget):
         self.layers.toggled.connect(controller.draw)
         self.start.clicked.connect(self.reconstruct)
         self.another.clicked.connect(
-            lambda: controller.ask(seed=controller.asked.seed + 1)
+            lambda: controller.ask(seed=controller.options.seed + 1)
         )
 
     def refresh(self) -> None:
@@ -157,7 +157,7 @@ class ReconstructPanel(QWidget):
         if self.way.currentIndex() == SLIDE:
             return place_command(self._controller.session, self._controller)
         return reconstruct_command(
-            self.run.path, self.picture.path, self._controller.asked
+            self.run.path, self.picture.path, self._controller.options
         )
 
     def stop(self) -> None:
