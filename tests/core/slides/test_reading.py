@@ -169,7 +169,7 @@ def test_threads_share_a_slide(write_slide):
 def test_a_slide_travels_with_what_it_was_opened_with(write_slide):
     with open_slide(write_slide(IMAGE), mpp=0.3, backend="tifffile") as slide:
         twin = pickle.loads(pickle.dumps(slide))
-        assert (twin.mpp, twin.asked) == ((0.3, 0.3), slide.asked)
+        assert (twin.mpp, twin.opened_with) == ((0.3, 0.3), slide.opened_with)
 
 
 def write_with_profile(path: Path, profile: bytes) -> Path:
