@@ -34,7 +34,7 @@ from napari_mcm.viewer.similarity.shortcuts import KEY_HELP, with_key
 if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
-POOLS = {"Mean of the examples": "mean", "Nearest example": "max"}
+POOLS = {"Mean": "mean", "Nearest": "max"}
 _FILTER = "Query (*.query.json *.json)"
 
 
