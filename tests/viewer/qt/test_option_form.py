@@ -111,3 +111,38 @@ def test_numbers_have_the_bounds_and_help_of_the_model(qapp: QApplication) -> No
     assert epochs.toolTip().startswith("Passes over all images")
     # Seeds that numpy and torch draw do not fit into 32 bits.
     assert form.values()["recipe.seed"] == seed.value() == 2**40
+
+
+def test_a_value_near_an_excluded_bound_is_neither_rounded_nor_clipped(
+    qapp: QApplication,
+) -> None:
+    form = OptionForm(PretrainConfig, (("recipe.beta2", "beta2"),))
+    form.make_fields()
+    assert form.values()["recipe.beta2"] == 0.95
+    form.put("recipe.beta2", 0.999)
+    assert form.values()["recipe.beta2"] == 0.999
+    form.field("recipe.beta2").setValue(2.0)
+    assert form.values()["recipe.beta2"] < 1
+
+
+@pytest.mark.parametrize("preset", mae_form.PRESETS)
+def test_a_preset_in_the_window_is_that_of_the_command_line(
+    qapp: QApplication, preset: str
+) -> None:
+    options = AllOptions(
+        PretrainConfig, mae_form.MAIN, mae_form.GROUPS, mae_form._SET_ELSEWHERE
+    )
+    for form in options.forms:
+        form.make_fields()
+    wanted = PretrainConfig.model_validate(
+        {"preset": preset, "pictures": GIVEN[PretrainConfig]["pictures"]}
+    )
+    names = {
+        f"{group}.{name}"
+        for values in mae_form.PRESETS.values()
+        for group, options_of_group in values.items()
+        for name in options_of_group
+    }
+    options.show_config(wanted, names)
+    shown = options.values() | GIVEN[PretrainConfig] | {"preset": preset}
+    assert make_config(PretrainConfig, shown) == wanted

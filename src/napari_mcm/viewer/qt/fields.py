@@ -63,11 +63,9 @@ def make_field(option: Option, words: ChoiceLabels | None = None) -> Field:
     elif option.choices:
         field = _list(option, words or {})
     elif isinstance(default, int):
-        field = _spin_box(SpinBox(**_bounds(option, 1, _MAX_INT)))
+        field = _spin_box(SpinBox(**_bounds(option, 1, _MAX_INT, 1)))
     elif isinstance(default, float) and _bound(option, "le", "lt") is not None:
-        spin = FloatSpinBox(**_bounds(option, 0.05, 1.0))
-        spin.native.setDecimals(2 if round(default, 2) == default else 3)
-        field = _spin_box(spin)
+        field = _fraction(option)
     elif option.kind is Path:
         field = _path(option)
     else:
@@ -104,11 +102,31 @@ def _spin_box(spin: SpinBox | FloatSpinBox) -> Field:
     return Field(spin.native, spin.get_value, spin.native.setValue, spin.changed)
 
 
-def _bounds(option: Option, step: float, most: float) -> dict[str, Any]:
-    """Return the bounds of a number, as magicgui takes them."""
+def _fraction(option: Option) -> Field:
+    """Return a field with as many decimals as its values need, from 2 to 6."""
+    spin = FloatSpinBox(**_bounds(option, 0.05, 1.0, 0.01))
+
+    def put(value: float) -> None:
+        decimals = next(
+            d for d in (2, 3, 4, 5, 6) if d == 6 or round(value, d) == value
+        )
+        if decimals > spin.native.decimals():
+            # With an excluded bound, 0.999 needs a larger maximum than 0.99, too.
+            spin.native.setDecimals(decimals)
+            spin.native.setMaximum(_bounds(option, 0.05, 1.0, 10**-decimals)["max"])
+        spin.native.setValue(value)
+
+    return Field(spin.native, spin.get_value, put, spin.changed)
+
+
+def _bounds(option: Option, step: float, most: float, unit: float) -> dict[str, Any]:
+    """Return the bounds of a number, as magicgui takes them.
+
+    A bound that is itself excluded lies one unit of the last digit further out.
+    """
     end, below = _bound(option, "le"), _bound(option, "lt")
     if end is None and below is not None:
-        end = below - (0.01 if isinstance(option.default, float) else 1)
+        end = below - unit
     return {
         "min": _bound(option, "ge", "gt") or 0,
         "max": most if end is None else end,
