@@ -18,7 +18,7 @@ AUTO_VARIABLE = "NAPARI_MCM_AUTO_PRECISION"
 
 
 class ComputeConfig(BaseModel):
-    """Select the device, the precision and the CPU threads of a computation."""
+    """Device, precision and CPU threads of the computation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
