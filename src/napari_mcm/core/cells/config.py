@@ -175,10 +175,8 @@ class ClassifyConfig(options.TrainingOptions):
         return tiny_unless_named(given)
 
 
-class PredictCellsConfig(BaseModel):
+class PredictCellsConfig(options.RunPaths):
     """Classification of pictures by a trained classifier."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     paths: tuple[Path, ...] = Field(
         min_length=2,
@@ -186,28 +184,6 @@ class PredictCellsConfig(BaseModel):
     )
     out: Path | None = Field(None, description="Table to write: .csv.")
     compute: ComputeConfig = ComputeConfig()
-
-    @property
-    def run(self) -> Path:
-        """Return the directory of the classifier's run.
-
-        Returns
-        -------
-        Path
-            The first path.
-        """
-        return self.paths[0]
-
-    @property
-    def pictures(self) -> tuple[Path, ...]:
-        """Return the pictures and folders.
-
-        Returns
-        -------
-        tuple of Path
-            All paths but the first.
-        """
-        return self.paths[1:]
 
 
 class MarkedCellsConfig(BaseModel):
@@ -239,10 +215,8 @@ class MarkedCellsConfig(BaseModel):
     read: ReadConfig = ReadConfig()
 
 
-class EvaluateCellsConfig(BaseModel):
+class EvaluateCellsConfig(options.RunPaths):
     """Scores of a trained classifier on labelled images."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     paths: tuple[Path, ...] = Field(
         min_length=2,
@@ -260,17 +234,6 @@ class EvaluateCellsConfig(BaseModel):
     )
     labels: LabelsConfig = LabelsConfig()
     compute: ComputeConfig = ComputeConfig()
-
-    @property
-    def run(self) -> Path:
-        """Return the directory of the classifier's run.
-
-        Returns
-        -------
-        Path
-            The first path.
-        """
-        return self.paths[0]
 
     @property
     def data(self) -> Path:

@@ -119,7 +119,7 @@ def predict(config: PredictCellsConfig) -> Job[PredictResult]:
         If no picture can be read.
     """
     classifier = load_classifier(config.run, config.compute)
-    files = find_pictures(config.pictures)
+    files = find_pictures(config.inputs)
     # Without labels: only the images of the set are used.
     cells = CellSet([Cell(file, "", "", "") for file in files], classifier.classes)
     found = yield from predict_cells(classifier, cells)

@@ -280,10 +280,8 @@ class PretrainConfig(options.TrainingOptions):
     checkpoint_seconds: options.CheckpointSeconds = 60.0
 
 
-class ReconstructConfig(BaseModel):
+class ReconstructConfig(options.RunPaths):
     """Reconstructions of images by a masked autoencoder."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     paths: tuple[Path, ...] = Field(
         min_length=2,
@@ -326,25 +324,3 @@ class ReconstructConfig(BaseModel):
         if any(not 0 < ratio < 1 for ratio in ratios):
             raise ValueError("a mask ratio must lie between 0 and 1")
         return ratios
-
-    @property
-    def run(self) -> Path:
-        """Return the directory of the pre-training.
-
-        Returns
-        -------
-        Path
-            The first path.
-        """
-        return self.paths[0]
-
-    @property
-    def pictures(self) -> tuple[Path, ...]:
-        """Return the pictures and folders; slides where places are given.
-
-        Returns
-        -------
-        tuple of Path
-            All paths but the first.
-        """
-        return self.paths[1:]

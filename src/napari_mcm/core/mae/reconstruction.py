@@ -320,7 +320,7 @@ def _read(
     config: ReconstructConfig, trained: PretrainConfig
 ) -> Job[tuple[list[Pixels], int]]:
     tiles, side = config.tiles or trained.images.tiles, trained.model.image_size
-    files, cache = find_pictures(config.pictures), PictureCache(256)
+    files, cache = find_pictures(config.inputs), PictureCache(256)
     # One tile of every picture comes before a second tile of any.
     refs = [
         Tile(file, (start + tiles // 2) % tiles, (column + tiles // 2) % tiles, tiles)
@@ -349,7 +349,7 @@ def _read_places(
 ) -> Job[tuple[list[Pixels], int]]:
     """Read the patches around the same places of each slide."""
     images: list[Pixels] = []
-    for path in config.pictures:
+    for path in config.inputs:
         with config.read.open(path) as slide:
             for place in config.at:
                 around = read_around(slide, place, trained.grid)

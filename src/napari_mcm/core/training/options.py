@@ -48,6 +48,36 @@ class TrainingOptions(BaseModel):
         return merge_preset(cls.presets[given["preset"]], given)
 
 
+class RunPaths(BaseModel):
+    """A run, and what it is applied to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paths: tuple[Path, ...]
+
+    @property
+    def run(self) -> Path:
+        """Return the directory of the run.
+
+        Returns
+        -------
+        Path
+            The first path.
+        """
+        return self.paths[0]
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the files and folders that the run is applied to.
+
+        Returns
+        -------
+        tuple of Path
+            All paths but the first.
+        """
+        return self.paths[1:]
+
+
 def merge_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Merge a preset's options with explicitly given ones.
 
