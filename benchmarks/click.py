@@ -34,10 +34,10 @@ from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.similarity import Limits, usual_range
 from napari_mcm.viewer.app.features import SLOTS, LoadedFeatures
-from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.manager import LayerManager
 from napari_mcm.viewer.layers.metadata import KEY, SlideMetadata
 from napari_mcm.viewer.similarity.context import context_of
+from napari_mcm.viewer.similarity.controller import SimilarityController
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 
 LIMITS: tuple[Limits, ...] = get_args(Limits)
@@ -202,7 +202,7 @@ def main() -> None:
     timed("one map's raster", PatchGrid, "raster")
     timed("one map's layer", LayerManager, "show_map")
     timed("marker", LayerManager, "mark_examples")
-    timed("all in the click", Session, "ask")
+    timed("all in the click", SimilarityController, "point")
 
     grid = round_grid(options.patches)
     viewer = napari.Viewer()
