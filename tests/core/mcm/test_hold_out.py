@@ -93,15 +93,27 @@ def test_losses_are_told_beside_the_guesses_they_must_beat(kept_out):
     assert any("best constant" in e.text for e in events if isinstance(e, Note))
 
 
-def test_the_constant_is_the_best_one(student, teacher, kept_out, source):
+@pytest.mark.parametrize("loss", ["l1", "l2"])
+def test_the_constant_is_the_best_one(student, teacher, kept_out, source, loss):
+    target = kept_out.target.model_copy(update={"loss": loss})
+    kept_out = kept_out.model_copy(update={"target": target})
     held_out = hold_out_blocks([source], kept_out, 1.0)
     learner = McmTrainer(student, teacher, kept_out)
     validation = Validation(learner, held_out.refs, kept_out)
     run(validation.prepare())
     found = validation.summary({})
     targets = torch.cat([t for t in validation._targets if t is not None])
-    for guess in (targets.mean(dim=0), torch.zeros(targets.shape[1])):
-        assert (targets - guess).abs().mean() >= found["constant"] - 1e-6
+    power = {"l1": 1, "l2": 2}[loss]
+    others = (
+        targets.median(dim=0).values if loss == "l2" else targets.mean(dim=0),
+        torch.zeros(targets.shape[1]),
+    )
+    for guess in others:
+        worse = (targets - guess).abs().pow(power).mean()
+        assert worse > found["constant"] - 1e-6
+    best = targets.mean(dim=0) if loss == "l2" else targets.median(dim=0).values
+    right = (targets - best).abs().pow(power).mean()
+    assert found["constant"] == pytest.approx(float(right), rel=1e-5)
 
 
 def test_measuring_changes_nothing(student, teacher, kept_out, source):

@@ -223,3 +223,22 @@ def test_rates_and_decay_by_kind_of_weight(student):
 def test_an_indivisible_width_is_refused():
     with pytest.raises(ConfigError, match="heads"):
         ContextModel(30, 8, ContextConfig(width=30, heads=8))
+
+
+@pytest.mark.usefixtures("in_float32")
+def test_l2_is_the_mean_of_squares_and_begins_at_the_mean(student, teacher, config):
+    config = config.model_copy(update={"target": TargetConfig(loss="l2")})
+    learner = McmTrainer(student, teacher, config)
+    windows = [make_window(n, [1, 5, 7]) for n in range(5)]
+    run(learner.measure_targets(windows))
+    features = np.concatenate([teacher.encode(w.masked_pixels) for w in windows])
+    centred = features - features.mean(axis=1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    guess = np.random.default_rng(0).standard_normal(scaled.shape).astype(np.float32)
+    # A sum over patches of the mean over dimensions.
+    expected = sum(((g - y) ** 2).mean() for g, y in zip(guess, scaled, strict=True))
+    loss = learner.target.loss(torch.from_numpy(guess), torch.from_numpy(scaled))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    # The mean is the best constant here: the first loss is the variance of the targets.
+    first = step(learner, windows, factor=0.0).loss
+    assert first == pytest.approx(float(scaled.var(axis=0).mean()), rel=1e-4)

@@ -151,13 +151,19 @@ class TargetConfig(BaseModel):
         "principal direction over patches (whiten), or none (the article's literal l1).",
     )
     target_windows: int = Field(
-        16, ge=2, description="Windows that such statistics and the median come from."
+        16,
+        ge=2,
+        description="Windows that such statistics and the best constant come from.",
     )
     start_at_median: bool = Field(
-        True, description="Start the predictions at the median of the targets."
+        True,
+        description="Start the predictions at the best constant: the median of the "
+        "targets, and their mean where the loss is l2.",
     )
-    loss: Literal["l1", "cosine_smooth_l1"] = Field(
-        "l1", description="l1, or 0.9 · (1 - cosine) + 0.1 · smooth l1."
+    loss: Literal["l1", "l2", "cosine_smooth_l1"] = Field(
+        "l1",
+        description="Mean over dimensions of the absolute difference (l1, the article's) "
+        "or of its square (l2), or 0.9 · (1 - cosine) + 0.1 · smooth l1.",
     )
 
 

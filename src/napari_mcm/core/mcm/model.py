@@ -322,8 +322,29 @@ class Target:
             return (features - self.mean) @ self.whitening  # (M, teacher_dim)
         return features
 
+    def best_constant(self, targets: Tensor) -> Tensor:
+        """Return the one vector that predicts all targets best.
+
+        Parameters
+        ----------
+        targets : Tensor, shape (M, teacher_dim)
+            Scaled targets.
+
+        Returns
+        -------
+        Tensor, shape (teacher_dim,)
+            The mean, which minimises l2; the median, which minimises l1, otherwise.
+        """
+        if self.config.loss == "l2":
+            return targets.mean(dim=0)
+        median: Tensor = targets.median(dim=0).values
+        return median
+
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Return the sum of the patches' losses; divide by their number for the mean.
+
+        l1 is a median's loss and l2 a mean's: what context tells about a masked patch is
+        mostly a probability, which moves the mean and hardly the median.
 
         Parameters
         ----------
@@ -338,6 +359,8 @@ class Target:
         if self.config.loss == "l1":
             # The article's only equation: the mean over dimensions of |ŷ - y|.
             return (predictions - targets).abs().mean(dim=1).sum()
+        if self.config.loss == "l2":
+            return (predictions - targets).square().mean(dim=1).sum()
         # GPFM's loss on patch tokens (Ma et al., arXiv 2407.18449), with its weights.
         angle = 1 - F.cosine_similarity(predictions, targets, dim=1)  # (M,)
         smooth = F.smooth_l1_loss(predictions, targets, reduction="none").mean(dim=1)

@@ -395,8 +395,8 @@ class McmTrainer(Trainer):
         """Measure the targets of some windows before the first step.
 
         Takes the statistics that scaled targets need, and lets the predictions begin at
-        the targets' median. That is the best constant under an l1 loss: a short run need
-        not spend its steps on finding it.
+        the best constant, the targets' median (their mean under an l2 loss): a short run
+        need not spend its steps on finding it.
 
         Parameters
         ----------
@@ -418,7 +418,7 @@ class McmTrainer(Trainer):
         # Once: losses of different steps compare only for the same targets.
         self.target = self.target.measured(features)
         if self.config.target.start_at_median:
-            constant = self.target.scale(features).median(dim=0).values
+            constant = self.target.best_constant(self.target.scale(features))
             self.head.predictor.begin_at(constant)
 
     def state(self) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ The masked loss and the cosine to the teacher are measured on windows whose pixe
 never sees. A loss above those of the two trivial predictions means that no context was
 learned::
 
-    constant      L(median over patches of y, y)
+    constant      L(median over patches of y, y), the mean for an l2 loss
     visible_mean  L(mean of the window's visible y, y)
 """
 
@@ -31,8 +31,8 @@ class Validation:
     """Measure a student and its head repeatedly on the same held-out windows.
 
     Two trivial predictions that need no student stand beside the loss: the best constant,
-    which is the targets' own median, and the mean of the teacher's features of a window's
-    visible patches.
+    which is the targets' own median (their mean for an l2 loss), and the mean of the
+    teacher's features of a window's visible patches.
 
     Parameters
     ----------
@@ -88,9 +88,8 @@ class Validation:
 
     def _judge_guesses(self, means: list[Tensor]) -> dict[str, float]:
         targets = torch.cat([t for t in self._targets if t is not None])
-        # The median minimises the l1 loss over constants.
-        constant = targets.median(dim=0).values.expand_as(targets)
-        judge = self._learner.target.loss
+        target = self._learner.target
+        constant, judge = target.best_constant(targets).expand_as(targets), target.loss
         return {
             "constant": float(judge(constant, targets)) / len(targets),
             "visible_mean": float(judge(torch.cat(means), targets)) / len(targets),
