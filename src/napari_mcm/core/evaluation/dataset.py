@@ -17,6 +17,7 @@ from napari_mcm.core.evaluation.probes import Labels, Matrix
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.format import SUFFIX, slide_of
+from napari_mcm.core.features.neighbourhood import NeighbourhoodConfig, neighbour_counts
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
@@ -237,23 +238,9 @@ def neighbour_means(features: FeatureSet, rows: NDArray[np.int64]) -> Matrix:
     ndarray of float32, shape (M, D)
         Means over the patch and those neighbours that have features.
     """
-    # A border of one cell, so that every patch has eight neighbouring cells.
-    lattice = features.grid.lattice.astype(np.int64) + 1
-    shape = np.asarray(features.grid.shape) + 2
-    index = np.full(shape, -1, np.int64)
-    usable = np.flatnonzero(features.ok)
-    index[lattice[usable, 0], lattice[usable, 1]] = usable
-    # (n, D); float64, so that the order of the neighbours does not show in the sum.
-    total = np.zeros((len(rows), features.dim), np.float64)
-    count = np.zeros(len(rows))
-    # One step for all patches at once instead of nine look-ups per patch.
-    for step in np.ndindex(3, 3):
-        at = lattice[rows] + np.asarray(step) - 1
-        near = index[at[:, 0], at[:, 1]]  # (n,); -1 where there is none
-        exists = near >= 0
-        total[exists] += features.features[near[exists]]
-        count += exists
-    return np.asarray(total / np.maximum(count, 1)[:, None], np.float32)
+    counts = neighbour_counts(features, NeighbourhoodConfig(radius=1))[rows]  # (M, N)
+    totals = np.maximum(counts.sum(axis=1), 1)
+    return np.asarray(counts @ features.features / totals[:, None], np.float32)
 
 
 def read_patients(path: Path) -> dict[str, str]:

@@ -5,13 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.grid import PatchGrid
+
+
+class NeighbourhoodConfig(BaseModel):
+    """How much of the surrounding tissue the features of a patch include."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    radius: int = Field(
+        0,
+        ge=0,
+        le=3,
+        description="Average features over the tissue patches around each patch, up to "
+        "this many patch widths away (0: the patch alone, 1: 3 × 3 patches).",
+        json_schema_extra={"flag": "context"},
+    )
+    weights: Literal["uniform", "distance"] = Field(
+        "uniform",
+        description="Whether all patches around count alike, or nearer ones count more: "
+        "1 / (1 + distance in patch widths).",
+        json_schema_extra={"flag": "context-weights"},
+    )
+
+    def describe(self) -> str:
+        """Return what one feature vector covers, in patches.
+
+        Returns
+        -------
+        str
+            ``"patch"``, ``"3 × 3"``, ``"5 × 5"`` or ``"7 × 7"``; with
+            ``", distance-weighted"`` where nearer patches count more.
+        """
+        if not self.radius:
+            return "patch"
+        side = 2 * self.radius + 1
+        weighted = ", distance-weighted" if self.weights == "distance" else ""
+        return f"{side} × {side}{weighted}"
 
 
 class Status(IntEnum):
@@ -59,6 +96,9 @@ class FeatureSet:
         ``"blur"`` and ``"artefact"`` of each patch, 0 good to 1 bad; see
         :mod:`napari_mcm.core.features.patches`. NaN where the status is not `OK`, and
         in files of versions that did not measure them.
+    neighbourhood : NeighbourhoodConfig
+        Which patches each row was averaged over; by default the patch alone. See
+        :mod:`napari_mcm.core.features.neighbourhood`.
 
     Raises
     ------
@@ -72,6 +112,7 @@ class FeatureSet:
     encoder: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
 
     def __post_init__(self) -> None:
         rows = len(self.grid)
