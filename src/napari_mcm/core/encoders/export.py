@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_mcm import __version__
+from napari_mcm.core.encoders.cost import measure_cost, module_cost, recipe_side
 from napari_mcm.core.encoders.encoder import Encoder
 from napari_mcm.core.encoders.recipe import CARD_FILE, RECIPE_FILE, WEIGHTS_FILE, Recipe
 from napari_mcm.core.errors import ConfigError, WeightsError
@@ -121,8 +122,7 @@ def input_side(encoder: Encoder) -> int:
     int
         Side in pixels; 224 where neither is known.
     """
-    tuned: Mapping[str, Any] = encoder.recipe.get("fine_tuning") or {}
-    return int(encoder.input_size or tuned.get("patch_size") or 224)
+    return encoder.input_size or recipe_side(encoder.recipe)
 
 
 class _FromPixels(nn.Module):
@@ -236,8 +236,9 @@ def _for_hub(encoder: Encoder, out: Path, side: int) -> Exported:
     }
     with atomic_path(out / WEIGHTS_FILE) as part:
         save_file(state, part, metadata={"format": "pt"})
-    write_text(out / CARD_FILE, _card(encoder))
-    write_json(out / RECIPE_FILE, encoder.recipe)
+    write_text(out / CARD_FILE, _card(encoder, side))
+    cost = measure_cost(encoder, side)
+    write_json(out / RECIPE_FILE, encoder.recipe | cost.record())
     # Last: a folder with a configuration is complete.
     write_json(out / "config.json", _hub_config(encoder, side))
     loaded = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
@@ -278,7 +279,7 @@ def _hub_config(encoder: Encoder, side: int) -> dict[str, Any]:
     return config
 
 
-def _card(encoder: Encoder) -> str:
+def _card(encoder: Encoder, side: int) -> str:
     """Return the model card beside the weights, or write a short one."""
     for folder in (Path(encoder.spec) / "encoder", Path(encoder.spec)):
         if (folder / CARD_FILE).is_file():
@@ -295,7 +296,8 @@ tags: [feature-extraction, napari-mcm]
 # {encoder.architecture}
 
 A patch encoder, exported by napari-mcm {__version__} from: {source}. It gives
-{encoder.dim} features per patch. Preprocessing: `{facts}`. Not for clinical use.
+{encoder.dim} features per patch and has {measure_cost(encoder, side).describe()}.
+Preprocessing: `{facts}`. Not for clinical use.
 """
 
 
@@ -314,7 +316,7 @@ def save_encoder(
     module : nn.Module
         A timm model.
     recipe : mapping
-        As :attr:`Encoder.recipe`; further entries are kept.
+        As :attr:`Encoder.recipe`; further entries are kept, and the cost is added.
     card : str
         The model card, in Markdown.
 
@@ -343,6 +345,7 @@ def save_encoder(
     with atomic_path(folder / WEIGHTS_FILE) as part:
         save_file(state, part, metadata={"format": "pt"})
     write_text(folder / CARD_FILE, card)
+    cost = module_cost(module, recipe_side(recipe))
     # The recipe last: a folder with a recipe is complete.
-    write_json(folder / RECIPE_FILE, checked.plain())
+    write_json(folder / RECIPE_FILE, checked.plain() | cost.record())
     return folder

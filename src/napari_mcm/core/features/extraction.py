@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm import __version__
+from napari_mcm.core.encoders.cost import measure_cost
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.config import BatchSize, Counts, in_precision_of_file
 from napari_mcm.core.features.feature_set import FeatureSet, Status
@@ -167,7 +168,8 @@ def write_features(
     with hold([path for _, path in missing]) as locks:
         outputs = []
         for (encoder, path), write_lock in zip(missing, locks, strict=True):
-            store = FeatureStore.open(path, grid, encoder.describe(), block, overwrite)
+            about = encoder.describe() | measure_cost(encoder, grid.patch_size).record()
+            store = FeatureStore.open(path, grid, about, block, overwrite)
             if store.done:
                 yield Note(
                     f"{path.name}: resuming at patch {store.done + 1}/{len(grid)}"
