@@ -19,6 +19,7 @@ from napari_mcm.core.mae.reconstruction import (
     reconstruct,
     reconstruct_pictures,
 )
+from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.runtime.jobs import Metrics, run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.training import Run
@@ -136,7 +137,7 @@ def test_runs_without_weights_or_of_another_kind_are_refused(config, tmp_path):
     Run.create(config.out, config.model_dump(mode="json"))
     with pytest.raises(RunError, match="no weights"):
         load_autoencoder(config.out)
-    Run.create(tmp_path / "other", {"student": "x"})
+    Run.create(tmp_path / "other", FinetuneConfig().model_dump(mode="json"))
     with pytest.raises(RunError, match="mae pretrain"):
         load_autoencoder(tmp_path / "other")
 

@@ -22,6 +22,7 @@ from napari_mcm.core.encoders.compute import settle_training
 from napari_mcm.core.errors import RunError
 from napari_mcm.core.mae.config import AugmentConfig
 from napari_mcm.core.runtime.files import atomic_path
+from napari_mcm.core.runtime.run_verbs import check_run_verb, resume_command
 
 HEAD_FILE = "head.safetensors"
 
@@ -151,10 +152,12 @@ def load_classifier(
     """
     file = run_dir / HEAD_FILE
     if not file.is_file():
+        check_run_verb(run_dir, "classify train")
+        command = resume_command(run_dir)
         raise RunError(
             f"holds no trained classifier ({HEAD_FILE})",
             run_dir,
-            f"Finish it with: classify train --resume {run_dir}",
+            f"Finish it with: {command}" if command else "",
         )
     # The precision of training: probabilities then agree with the run's own scores.
     encoder = load_encoder(run_dir, settle_training(compute or ComputeConfig()))

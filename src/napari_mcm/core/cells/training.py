@@ -146,8 +146,8 @@ def resume_classify(run_dir: Path) -> Job[ClassifyResult]:
     RunError
         If it is no run, or its images have changed.
     """
-    run = Run.open(run_dir)
-    config = ClassifyConfig.model_validate(run.config())
+    run = Run.open(run_dir, "classify train")
+    config = run.options(ClassifyConfig)
     if config.data is None:
         raise ConfigError("its data are not named", run_dir)
     cells = labelled_images(config.data, config.labels, config.fit.seed)

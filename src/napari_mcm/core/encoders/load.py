@@ -35,6 +35,11 @@ from napari_mcm.core.encoders.sources import (
 )
 from napari_mcm.core.errors import WeightsError
 from napari_mcm.core.runtime.jobs import Job, Note
+from napari_mcm.core.runtime.run_verbs import (
+    ENCODER_VERBS,
+    resume_command,
+    verb_of_run,
+)
 from napari_mcm.core.runtime.threads import run_in_thread
 
 RANDOM_PREFIX = "random:"
@@ -203,14 +208,8 @@ def _weights_file(path: Path) -> Path:
     if path.is_dir():
         folder = path / "encoder" if (path / "encoder").is_dir() else path
         if not (folder / WEIGHTS_FILE).is_file():
-            unfinished = (path / "config.json").is_file()
-            raise WeightsError(
-                "run is not finished and has no encoder"
-                if unfinished
-                else f"holds no encoder ({WEIGHTS_FILE} and {RECIPE_FILE})",
-                path,
-                f"Finish it with: finetune --resume {path}" if unfinished else "",
-            )
+            missing = _missing_encoder(path)
+            raise missing
         return folder / WEIGHTS_FILE
     if path.suffix != ".safetensors":
         raise WeightsError(
@@ -219,6 +218,22 @@ def _weights_file(path: Path) -> Path:
             "Other formats can carry code and are not read",
         )
     return path
+
+
+def _missing_encoder(path: Path) -> WeightsError:
+    """Explain why a folder has no encoder."""
+    verb = verb_of_run(path)
+    if not verb:
+        return WeightsError(
+            f"holds no encoder ({WEIGHTS_FILE} and {RECIPE_FILE})", path
+        )
+    if (path / "summary.json").is_file() or verb not in ENCODER_VERBS:
+        return WeightsError(f"is a run of {verb} that holds no encoder", path)
+    return WeightsError(
+        "run is not finished and has no encoder",
+        path,
+        f"Finish it with: {resume_command(path)}",
+    )
 
 
 def _build_from_file(file: Path) -> tuple[nn.Module, Recipe]:

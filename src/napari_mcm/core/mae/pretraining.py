@@ -148,8 +148,8 @@ def resume_pretrain(run_dir: Path) -> Job[PretrainResult]:
     RunError
         If it is no run, or its images have changed.
     """
-    run = Run.open(run_dir)
-    config = PretrainConfig.model_validate(run.config())
+    run = Run.open(run_dir, "mae pretrain")
+    config = run.options(PretrainConfig)
     return (yield from _pretrain(run, config.model_copy(update={"out": run.path})))
 
 

@@ -38,6 +38,7 @@ from napari_mcm.core.mae.model import MaskedAutoencoder, make_vit
 from napari_mcm.core.mae.patches import patch_statistics, patchify, unpatchify
 from napari_mcm.core.mae.pictures import PictureCache, find_pictures
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.run_verbs import resume_command
 from napari_mcm.core.training.images import to_images
 from napari_mcm.core.training.run import Run
 
@@ -222,11 +223,8 @@ def load_autoencoder(
     RunError
         If the run has neither, or they are damaged.
     """
-    run = Run.open(run_dir)
-    try:
-        config = PretrainConfig.model_validate(run.config())
-    except ValueError as error:
-        raise RunError("is not a run of mae pretrain", run_dir) from error
+    run = Run.open(run_dir, "mae pretrain")
+    config = run.options(PretrainConfig)
     # The meta device draws no random weights: drawing would advance torch's generator
     # while another thread seeds a training with it.
     with torch.device("meta"):
@@ -257,7 +255,7 @@ def _weights(run: Run) -> dict[str, Tensor]:
         raise RunError(
             "has no weights yet",
             run.path,
-            f"Resume it with: mae pretrain --resume {run.path}",
+            f"Resume it with: {resume_command(run.path)}",
         )
     prefix = "model/"
     return {

@@ -136,8 +136,8 @@ def resume_finetune(
     RunError
         If it is no run, or its slides have changed.
     """
-    run = Run.open(run_dir)
-    config = FinetuneConfig.model_validate(run.config())
+    run = Run.open(run_dir, "finetune")
+    config = run.options(FinetuneConfig)
     config = config.model_copy(update={"out": run.path})
     with join_process_group() as team:
         return (yield from _finetune(run, config, team, probe, cache))

@@ -180,7 +180,7 @@ def _one(
     one = MilConfig(**shared, cohort=table, features=features, out=out)
     if not (out / "config.json").exists():
         return (yield from train(one))
-    existing = MilConfig.model_validate(Run.open(out).config())
+    existing = Run.open(out, "mil train").options(MilConfig)
     if existing.model_copy(update={"out": out}) != one:
         raise RunError(
             "holds a run with other options", out, "Choose another --out, or remove it"

@@ -25,6 +25,7 @@ from napari_mcm.core.mil.metrics import (
 from napari_mcm.core.mil.plots import write_plots
 from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job
+from napari_mcm.core.runtime.run_verbs import check_run_verb
 from napari_mcm.core.training.run import Run
 
 
@@ -209,6 +210,7 @@ def read_folds(run_dir: Path) -> dict[str, Any]:
     RunError
         If the directory is not a run of `mil train`.
     """
+    check_run_verb(run_dir, "mil train")
     file = Path(run_dir) / "folds.json"
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -89,8 +89,8 @@ def resume_train(run_dir: Path) -> Job[MilResult]:
     RunError
         If it is no run, or its cohort or features have changed.
     """
-    run = Run.open(run_dir)
-    config = MilConfig.model_validate(run.config()).model_copy(update={"out": run.path})
+    run = Run.open(run_dir, "mil train")
+    config = run.options(MilConfig).model_copy(update={"out": run.path})
     prepared = yield from prepare(config)
     file = run.path / "folds.json"
     if not file.exists():

@@ -308,7 +308,7 @@ def _open(out: Path, config: AblationConfig, images: CellSet) -> Run:
     wanted = {**config.same_study(), "images": images.fingerprint}
     if not (out / "config.json").is_file():
         return Run.create(out, wanted)
-    run = Run.open(out)
+    run = Run.open(out, "ablate")
     before = run.config()
     changed = sorted(name for name in wanted if before.get(name) != wanted[name])
     # More fractions, seeds or arms add trials; the finished ones remain valid.

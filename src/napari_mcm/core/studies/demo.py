@@ -218,7 +218,7 @@ def _learn(config: FinetuneConfig) -> Job[FinetuneResult]:
     """
     run = Run(config.out or Path())
     if run.config_file.exists():
-        if FinetuneConfig.model_validate(run.config()) != config:
+        if run.options(FinetuneConfig) != config:
             raise RunError(
                 "holds a demo with other options",
                 run.path.parent,

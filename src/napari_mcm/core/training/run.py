@@ -10,9 +10,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -20,9 +21,15 @@ from napari_mcm.core.errors import RunError
 from napari_mcm.core.runtime import async_writes as writes
 from napari_mcm.core.runtime.files import atomic_path, write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Progress
+from napari_mcm.core.runtime.run_verbs import (
+    check_run_verb,
+    resume_command,
+    verb_of_run,
+)
 from napari_mcm.core.runtime.threads import run_in_thread
 
 _LOOK_S = 0.05
+_Options = TypeVar("_Options", bound=BaseModel)
 Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 
@@ -61,22 +68,25 @@ class Run:
         """
         run = cls(Path(path))
         if run.config_file.exists():
+            command = resume_command(run.path) or f"--resume {run.path}"
             raise RunError(
                 "holds a run already",
                 run.path,
-                f"Continue it with --resume {run.path}, or choose another --out",
+                f"Resume it with {command}, or choose another --out",
             )
         write_json(run.config_file, dict(config))
         return run
 
     @classmethod
-    def open(cls, path: Path) -> Run:
+    def open(cls, path: Path, verb: str = "") -> Run:
         """Open an existing run.
 
         Parameters
         ----------
         path : Path
             The directory.
+        verb : str, optional
+            Verb whose run is wanted, such as ``"mil train"``; by default any.
 
         Returns
         -------
@@ -86,12 +96,25 @@ class Run:
         Raises
         ------
         RunError
-            If there is none.
+            If there is none, or it is a run of another verb.
         """
         run = cls(Path(path))
+        if verb:
+            check_run_verb(run.path, verb)
         if not run.config_file.is_file():
             raise RunError("is no run directory (no config.json)", run.path)
         return run
+
+    @property
+    def verb(self) -> str:
+        """The verb that made the run; empty where it is unknown.
+
+        Returns
+        -------
+        str
+            Such as ``"mil train"``.
+        """
+        return verb_of_run(self.path)
 
     @property
     def config_file(self) -> Path:
@@ -140,6 +163,35 @@ class Run:
             If it cannot be read.
         """
         return self._read_json(self.config_file)
+
+    def options(self, model: type[_Options]) -> _Options:
+        """Read the run's configuration into the model of its verb.
+
+        Parameters
+        ----------
+        model : type of BaseModel
+            The verb's options.
+
+        Returns
+        -------
+        BaseModel
+            All options of the run.
+
+        Raises
+        ------
+        RunError
+            If it cannot be read, or holds options that this version does not accept.
+        """
+        try:
+            return model.model_validate(self.config())
+        except ValidationError as error:
+            # One line: pydantic's own message has several for each wrong option.
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise RunError(
+                f"has options that cannot be read ({name}: {first['msg']})",
+                self.config_file,
+            ) from None
 
     def save_checkpoint(
         self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mcm.viewer.training.run_folder import RunState, read_config, run_state
-from napari_mcm.viewer.training.trained_run import CLASSIFIER_KEYS, steps_done
-
-_ABLATION_KEYS = {"arms", "percent", "fit"}
+from napari_mcm.viewer.training.trained_run import steps_done
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class AblationRun:
 
 def classifier_state(folder: Path) -> RunState:
     """Return whether a folder is free for a classifier, or what it holds."""
-    return run_state(folder, CLASSIFIER_KEYS, steps_done)
+    return run_state(folder, "classify train", steps_done)
 
 
 def ablation_state(folder: Path) -> RunState:
@@ -47,7 +45,7 @@ def ablation_state(folder: Path) -> RunState:
 
     A finished one counts as free: more arms, fractions and seeds can be added.
     """
-    state = run_state(folder, _ABLATION_KEYS, lambda _: "")
+    state = run_state(folder, "ablate", lambda _: "")
     if state.kind not in ("unfinished", "finished"):
         return state
     done, asked = _done_and_asked(folder)

@@ -14,8 +14,6 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.training.metrics import read_series
 from napari_mcm.viewer.training.run_folder import RunState, read_config, run_state
 
-_KEYS = {"student", "teacher", "context"}
-
 
 @dataclass(frozen=True)
 class FinetuneRun:
@@ -52,7 +50,7 @@ class FinetuneRun:
 
 def state_of(folder: Path) -> RunState:
     """Return whether a folder is free for a run, or what it holds."""
-    return run_state(folder, _KEYS, _done)
+    return run_state(folder, "finetune", _done)
 
 
 def read_run(folder: Path) -> FinetuneRun | None:

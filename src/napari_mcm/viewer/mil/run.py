@@ -81,7 +81,7 @@ class MilRun:
 
 def state_of(folder: Path) -> RunState:
     """Return whether a folder is free for a run, or what it holds."""
-    return run_state(folder, {"aggregator", "split"}, _done)
+    return run_state(folder, "mil train", _done)
 
 
 def read_run(folder: Path) -> MilRun:

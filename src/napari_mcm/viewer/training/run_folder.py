@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from napari_mcm.core.runtime.run_verbs import verb_of_run
+
 
 @dataclass(frozen=True)
 class RunState:
@@ -25,15 +27,15 @@ class RunState:
     text: str = ""
 
 
-def run_state(folder: Path, keys: set[str], done: Callable[[Path], str]) -> RunState:
+def run_state(folder: Path, verb: str, done: Callable[[Path], str]) -> RunState:
     """Tell whether a folder is free for a run, or what it holds.
 
     Parameters
     ----------
     folder : Path
         May be missing.
-    keys : set of str
-        Keys that the configuration of this kind of run has.
+    verb : str
+        Verb whose runs are wanted, such as ``"mil train"``.
     done : callable
         Returns how far an unfinished run has come; empty where that is unknown.
 
@@ -47,8 +49,10 @@ def run_state(folder: Path, keys: set[str], done: Callable[[Path], str]) -> RunS
         return RunState("other", "Is a file: choose a folder.")
     if not (folder / "config.json").is_file():
         return RunState("free", "Holds other files; the run is written beside them.")
-    if not keys <= set(read_config(folder)):
-        return RunState("other", "Holds a run of another kind: choose another folder.")
+    found = verb_of_run(folder)
+    if found != verb:
+        kind = f"of {found}" if found else "of another kind"
+        return RunState("other", f"Holds a run {kind}: choose another folder.")
     if (folder / "summary.json").is_file():
         return RunState("finished", "Holds a finished run: choose another, or show it.")
     how_far = done(folder)

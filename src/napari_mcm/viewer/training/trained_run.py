@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_mcm.core.runtime.run_verbs import verb_of_run
 from napari_mcm.viewer.training.metrics import read_series
 from napari_mcm.viewer.training.run_folder import read_config
-
-PRETRAINING_KEYS = {"pictures", "masking", "recipe"}
-
-CLASSIFIER_KEYS = {"init", "fit", "labels"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def read_trained(folder: Path) -> TrainedRun | None:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    known = set(config) >= PRETRAINING_KEYS or set(config) >= CLASSIFIER_KEYS
+    known = verb_of_run(folder) in ("mae pretrain", "classify train", "ablate")
     if not known or not isinstance(summary, dict):
         return None
     return TrainedRun(folder, config, summary)
