@@ -25,4 +25,6 @@ def run(options: SampleOptions) -> Outcome:
     config = SampleConfig(**options.model_dump(exclude={"out"}))
     cohort = drive(generate_cohort(options.out, config))
     result = {"slides": cohort.slides, "cohort": cohort.cohort}
+    if cohort.truths:
+        result["truths"] = cohort.truths
     return Outcome(result, [f"{len(cohort.slides)} slides in {options.out}"])

@@ -23,10 +23,24 @@ from napari_mcm.core.runtime.geojson import write_features
 from napari_mcm.core.runtime.jobs import Job, Meter
 from napari_mcm.core.synthetic.cells import Palette, mix_palette
 from napari_mcm.core.synthetic.chart import Chart
+from napari_mcm.core.synthetic.field_effect import spread_from_tumour
 from napari_mcm.core.synthetic.layout import Layout, plan_slide
 from napari_mcm.core.synthetic.outlines import outline_regions
 from napari_mcm.core.synthetic.pyramid import write_pyramid
-from napari_mcm.core.synthetic.render import BLOCK, draw_block, set_scene
+from napari_mcm.core.synthetic.render import (
+    BLOCK,
+    Scene,
+    Stroma,
+    draw_block,
+    lay_stroma,
+    set_scene,
+)
+from napari_mcm.core.synthetic.serial import (
+    SectionMap,
+    cut_section,
+    draw_section_map,
+    write_truth,
+)
 
 TUMOUR_SHARES = (0.42, 0.14, 0.28, 0.10, 0.20)
 """Tumour as a fraction of the tissue on successive tumour slides."""
@@ -62,12 +76,64 @@ class SampleConfig(BaseModel):
         description="Tumour as a fraction of the tissue, on slides with tumour; by "
         "default from 0.1 to 0.42 in turn",
     )
+    serial: bool = Field(
+        default=False,
+        description="Draw the two slides of a patient as serial sections of one block, "
+        "and write where the points of the first lie in the second",
+    )
+    field_effect: bool = Field(
+        default=False,
+        description="Let the eosin of the tissue around a tumour ripple faintly; without, "
+        "normal-looking patches hold no sign of a tumour nearby",
+    )
+    field_extent: float = Field(
+        default=300.0,
+        gt=0,
+        le=5000,
+        description="Distance from the tumour in µm at which the field effect ends",
+    )
+    field_strength: float = Field(
+        default=0.12,
+        gt=0,
+        le=0.5,
+        description="Root mean square of the field effect's ripple, relative to the eosin",
+    )
     workers: int = Field(
         default_factory=lambda: min(8, os.cpu_count() or 1),
         ge=1,
         le=64,
         description="Slides drawn at a time; the result does not depend on it",
     )
+
+    def cut_from(self, index: int) -> bool:
+        """Return whether a slide is the second section of the block of the one before.
+
+        Parameters
+        ----------
+        index : int
+            Index of the slide, from 0.
+
+        Returns
+        -------
+        bool
+            True for every second slide of a cohort of serial sections.
+        """
+        return self.serial and index % 2 == 1
+
+    def marker(self) -> str:
+        """Return the options that the pixels of a slide depend on, as JSON.
+
+        Returns
+        -------
+        str
+            Options that are off are left out, as earlier versions did not have them.
+        """
+        left_out = {"slides", "workers"}
+        if not self.serial:
+            left_out.add("serial")
+        if not self.field_effect:
+            left_out |= {"field_effect", "field_extent", "field_strength"}
+        return self.model_dump_json(exclude=left_out)
 
 
 @dataclass(frozen=True)
@@ -80,10 +146,14 @@ class Cohort:
         The slides, in order; each has a ``.geojson`` of the same name beside it.
     cohort : Path
         The table: ``slide_id,label,patient_id,path``.
+    truths : tuple of Path
+        Of serial sections, one file per pair: where points of the first lie in the
+        second.
     """
 
     slides: tuple[Path, ...]
     cohort: Path
+    truths: tuple[Path, ...] = ()
 
 
 def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort]:
@@ -99,6 +169,11 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
     isolated in stroma, and the tumour consists of broad connected sheets: a patch of
     112 µm inside either has the same appearance, a window of 448 µm around it does not.
     Slides of both labels have ducts, so that cells alone do not reveal a tumour.
+
+    With ``serial``, the two slides of a patient are serial sections of one block: the
+    second one shows the same structures, turned, shifted and stretched by a map that is
+    written beside them. With ``field_effect``, the tissue around a tumour carries a faint
+    sign of it; without, the cohort is a negative control for learning from context.
 
     Started again in the same folder with the same options, it keeps the slides that are
     finished; with other options, it draws all slides again.
@@ -149,12 +224,21 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
         pool.shutdown(wait=True, cancel_futures=True)
     table = out / "cohort.csv"
     write_text(table, _table(slides))
-    return Cohort(slides, table)
+    truths = tuple(
+        _truth_file(out, index)
+        for index in range(len(slides))
+        if config.cut_from(index)
+    )
+    return Cohort(slides, table, truths)
 
 
 def _files(out: Path, index: int) -> tuple[Path, Path]:
     """Return the paths of a slide and its regions, which are written last."""
     return out / f"slide_{index:02d}.ome.tif", out / f"slide_{index:02d}.geojson"
+
+
+def _truth_file(out: Path, index: int) -> Path:
+    return out / f"slide_{index - 1:02d}_to_{index:02d}.json"
 
 
 def _is_drawn(path: Path, regions: Path, size: int) -> bool:
@@ -176,7 +260,7 @@ def _is_drawn(path: Path, regions: Path, size: int) -> bool:
 def _keep_or_begin(out: Path, config: SampleConfig) -> None:
     """Keep slides drawn with these options; mark those of other options as unfinished."""
     marker = out / "sample.json"
-    options = config.model_dump_json(exclude={"slides", "workers"})
+    options = config.marker()
     if marker.exists() and marker.read_text(encoding="utf-8") == options:
         return
     # All of an earlier sample, because a later run may request more slides.
@@ -205,12 +289,85 @@ def plan_sample(
     Layout
         The plan.
     """
+    if config.cut_from(index):
+        return _cut(config, index, check)[0]
     # One random stream per slide: the order and number of threads do not matter.
     rng = np.random.default_rng([config.seed, 1, index])
     share = _tumour_share(index, rng, config.tumour_share)
     # Every third slide has a pen mark, independent of its label.
     marked = index % 3 == 1
     return plan_slide(Chart(config.size, config.mpp, rng, check), share, marked)
+
+
+def _cut(
+    config: SampleConfig, index: int, check: Callable[[], None]
+) -> tuple[Layout, Stroma]:
+    """Plan the second section of the block that the slide before is the first of."""
+    block = plan_sample(config, index - 1, check)
+    chart = Chart(
+        config.size, config.mpp, np.random.default_rng([config.seed, 1, index]), check
+    )
+    return cut_section(block, lay_stroma(block), section_map(config, index), chart)
+
+
+def section_map(config: SampleConfig, index: int) -> SectionMap:
+    """Return where points of the slide before lie in a slide, its second section.
+
+    Parameters
+    ----------
+    config : SampleConfig
+        A cohort of serial sections.
+    index : int
+        Index of the second section.
+
+    Returns
+    -------
+    SectionMap
+        The map, in µm.
+    """
+    rng = np.random.default_rng([config.seed, 3, index])
+    return draw_section_map(config.size * config.mpp, rng)
+
+
+def prepare_sample(
+    config: SampleConfig,
+    index: int,
+    palette: Palette,
+    check: Callable[[], None] = lambda: None,
+) -> Scene:
+    """Plan one slide of a cohort and place all that is drawn on it.
+
+    Parameters
+    ----------
+    config : SampleConfig
+        The cohort.
+    index : int
+        Index of the slide, from 0.
+    palette : Palette
+        Stamps and textures of the cohort.
+    check : callable, optional
+        Called regularly; an exception that it raises stops the planning.
+
+    Returns
+    -------
+    Scene
+        The slide, ready to be drawn.
+    """
+    stroma, block, turn = None, index, 0.0
+    if config.cut_from(index):
+        layout, stroma = _cut(config, index, check)
+        block, turn = index - 1, section_map(config, index).turn
+    else:
+        layout = plan_sample(config, index, check)
+    effect = None
+    if config.field_effect:
+        # A stream of its own: everything else is drawn as without the effect.
+        rng = np.random.default_rng([config.seed, 2, block])
+        angle = float(rng.uniform(0, np.pi)) + turn
+        effect = spread_from_tumour(
+            layout, config.field_extent, config.field_strength, angle
+        )
+    return set_scene(layout, palette, stroma, effect)
 
 
 def _make_slide(
@@ -239,8 +396,7 @@ def _make_slide(
         for _ in range((-(-config.size // BLOCK)) ** 2):
             done.put(None)
         return path
-    layout = plan_sample(config, index, check)
-    scene = set_scene(layout, palette)
+    scene = prepare_sample(config, index, palette, check)
 
     def draw(y: int, x: int) -> NDArray[np.uint8]:
         check()
@@ -248,7 +404,11 @@ def _make_slide(
         return draw_block(scene, y, x)
 
     write_pyramid(path, config.size, config.mpp, draw)
-    outlines = outline_regions(layout, f"{config.seed}/{index}")
+    if config.cut_from(index):
+        truth, section = _truth_file(out, index), section_map(config, index)
+        before = _files(out, index - 1)[0]
+        write_truth(truth, before, path, section, config.size * config.mpp)
+    outlines = outline_regions(scene.layout, f"{config.seed}/{index}")
     write_features(regions, outlines, one_per_line=False)
     return path
 

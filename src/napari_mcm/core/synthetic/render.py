@@ -23,12 +23,29 @@ from scipy.spatial import cKDTree
 
 from napari_mcm.core.synthetic.cells import Cells, Palette, Points, pack, place_cells
 from napari_mcm.core.synthetic.chart import Chart
+from napari_mcm.core.synthetic.field_effect import FieldEffect
 from napari_mcm.core.synthetic.layout import SEPTUM, Layout
 from napari_mcm.core.synthetic.stain import Stain, develop, draw_stain
 from napari_mcm.core.synthetic.textures import Field, enlarge, soften
 
 BLOCK = 512
 """Side of a square in level-0 pixels, small enough for a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Stroma:
+    """Fibres and fat cells, which serial sections of a block share.
+
+    Attributes
+    ----------
+    fibres : tuple of ndarray of float32, shape (rows, columns)
+        Direction of collagen, see :func:`lay_fibres`.
+    adipocytes : ndarray, shape (n, 2)
+        Centres of fat cells in µm (x, y).
+    """
+
+    fibres: tuple[Field, Field]
+    adipocytes: Points
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,8 @@ class Scene:
         Fraction of the light that the optics transmit.
     shift : tuple of int
         Offset (y, x) of the textures in pixels.
+    field_effect : FieldEffect or None
+        What the tumour changes in the tissue around it.
     """
 
     layout: Layout
@@ -66,9 +85,35 @@ class Scene:
     ground: Field
     shade: Field
     shift: tuple[int, int]
+    field_effect: FieldEffect | None = None
 
 
-def set_scene(layout: Layout, palette: Palette) -> Scene:
+def lay_stroma(layout: Layout) -> Stroma:
+    """Lay the fibres and the fat cells of a plan.
+
+    Parameters
+    ----------
+    layout : Layout
+        The plan; its chart supplies the randomness.
+
+    Returns
+    -------
+    Stroma
+        Fibres and fat cells.
+    """
+    chart = layout.chart
+    guide = np.maximum(layout.sheets, np.maximum(layout.lobules, layout.fat))
+    guide = np.maximum(guide, np.maximum(layout.vessels, layout.glands))
+    fibres = lay_fibres(chart, np.maximum(guide, -layout.tissue))
+    return Stroma(fibres, pack(chart, layout.fat, 58.0, -60.0))
+
+
+def set_scene(
+    layout: Layout,
+    palette: Palette,
+    stroma: Stroma | None = None,
+    field_effect: FieldEffect | None = None,
+) -> Scene:
     """Place what a plan leaves open: fibres, fat cells, nuclei and stain.
 
     Parameters
@@ -77,6 +122,10 @@ def set_scene(layout: Layout, palette: Palette) -> Scene:
         The plan; its chart supplies the randomness.
     palette : Palette
         Stamps and textures of the cohort.
+    stroma : Stroma, optional
+        Fibres and fat cells, where an earlier section of the block has laid them.
+    field_effect : FieldEffect, optional
+        What the tumour changes in the tissue around it; by default nothing.
 
     Returns
     -------
@@ -84,10 +133,7 @@ def set_scene(layout: Layout, palette: Palette) -> Scene:
         The slide, ready for :func:`draw_block`.
     """
     chart = layout.chart
-    guide = np.maximum(layout.sheets, np.maximum(layout.lobules, layout.fat))
-    guide = np.maximum(guide, np.maximum(layout.vessels, layout.glands))
-    fibres = lay_fibres(chart, np.maximum(guide, -layout.tissue))
-    adipocytes = pack(chart, layout.fat, 58.0, -60.0)
+    stroma = stroma or lay_stroma(layout)
     middle = chart.extent / 2
     corner = np.hypot(chart.x - middle, chart.y - middle) / (chart.extent * 0.7)
     across, down = (int(v) for v in chart.rng.integers(0, 1024, 2))
@@ -95,13 +141,14 @@ def set_scene(layout: Layout, palette: Palette) -> Scene:
         layout,
         palette,
         draw_stain(chart.rng),
-        fibres,
-        adipocytes,
-        place_cells(layout, palette, fibres, adipocytes),
+        stroma.fibres,
+        stroma.adipocytes,
+        place_cells(layout, palette, stroma.fibres, stroma.adipocytes),
         # Sections are never evenly thick, nor evenly stained.
         1 + 0.07 * chart.noise(120) + 0.05 * chart.noise(30),
         (1 - 0.016 * np.square(corner)).astype(np.float32),
         (across, down),
+        field_effect,
     )
 
 
@@ -189,6 +236,10 @@ class _Square:
         ground = self.field(self.scene.ground)
         h *= ground
         e *= ground * (1 + 0.05 * fine)
+        if self.scene.field_effect is not None:
+            amount = self.field(self.scene.field_effect.amount)
+            if amount.any():
+                e *= 1 + amount * self.scene.field_effect.ripple(self.y, self.x, mid)
         return h, e
 
     def _stroma(self, sheets: Field, mid: Field, fine: Field) -> tuple[Field, Field]:
