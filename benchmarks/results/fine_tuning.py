@@ -17,7 +17,7 @@ from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
 from napari_mcm.core.studies.study import run_study
 from napari_mcm.core.studies.study_config import StudyConfig, StudySlide
-from napari_mcm.core.studies.study_table import Row
+from napari_mcm.core.studies.study_differences import Row
 from napari_mcm.core.synthetic import SampleConfig, generate_cohort
 from napari_mcm.core.training import Run
 

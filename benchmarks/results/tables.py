@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from napari_mcm.core.studies.study_config import StudyConfig
-from napari_mcm.core.studies.study_table import Row, by_trial, compare
+from napari_mcm.core.studies.study_differences import Row, by_trial, compare
 
 SHOWN: Mapping[str, str] = {
     "few_shot_auroc": "few-shot AUROC",

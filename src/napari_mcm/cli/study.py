@@ -8,6 +8,7 @@ table is rewritten after each trial.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,7 +30,17 @@ class StudyOptions(BaseModel):
     seeds: int | None = Field(
         None, ge=1, le=100, description="Seeds per arm; by default as in its file."
     )
-    arms: tuple[str, ...] = Field((), description="Arms to run; by default all.")
+    arms: tuple[str, ...] = Field(
+        (),
+        description="Arms to run; by default all. Two processes may run different arms of "
+        "one study at the same time.",
+    )
+    radii: tuple[Annotated[int, Field(ge=0, le=3)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Context radii to measure at, in patch widths; by default as in its "
+        "file.",
+    )
 
 
 OPTIONS, POSITIONAL = StudyOptions, "study"
@@ -44,17 +55,10 @@ def run(options: StudyOptions) -> Outcome:
         raise ConfigError("no study given", hint="Give its JSON file")
     config = read_study(options.study)
     changes = options.model_dump(exclude={"study", "arms"}, exclude_none=True)
-    if options.arms:
-        unknown = [name for name in options.arms if name not in config.arms]
-        if unknown:
-            raise ConfigError(f"the study has no arm {unknown[0]}", "--arms")
-        changes["arms"] = {n: a for n, a in config.arms.items() if n in options.arms}
-        changes["against"] = {
-            arm: control
-            for arm, control in config.against.items()
-            if arm in options.arms and control in options.arms
-        }
-    done = drive(run_study(config.model_copy(update=changes)))
+    unknown = [name for name in options.arms if name not in config.arms]
+    if unknown:
+        raise ConfigError(f"the study has no arm {unknown[0]}", "--arms")
+    done = drive(run_study(config.model_copy(update=changes), arms=options.arms))
     result = {
         "out": done.out,
         "table": done.table,

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from napari_mcm.core.errors import ConfigError, RunError
 from napari_mcm.core.runtime import async_writes as writes
@@ -19,7 +20,12 @@ from napari_mcm.core.studies.study_config import (
     make_trials,
     read_study,
 )
-from napari_mcm.core.studies.study_table import Row, compare
+from napari_mcm.core.studies.study_differences import (
+    Row,
+    compare,
+    rows_of,
+    t_interval,
+)
 from tests.core.conftest import stained_image
 
 TINY = {
@@ -79,10 +85,10 @@ def study_file(tmp_path, write_slide):
     return path
 
 
-def a_figure(encoder, train, test, folder, config, options):
+def a_figure(encoder, train, test, folder, config, study):
     """Measure nothing: a figure that depends on the encoder's name alone."""
     yield Progress("Measuring", 0, 1)
-    return {"length": float(len(encoder))}
+    return {radius: {"length": len(encoder) + radius} for radius in study.radii}
 
 
 def test_cells_come_so_that_each_arm_has_results_early(study_file):
@@ -252,3 +258,58 @@ def test_a_control_without_seeds_stands_for_all_of_them():
 def test_the_study_refuses_one_slide_left_out_of_one():
     with pytest.raises(ConfigError, match="two slides"):
         make_folds(StudyConfig(slides=({"slide": "a.svs"},)))
+
+
+def test_the_interval_is_student_s_over_the_means_of_folds():
+    rng = np.random.default_rng(0)
+    gains = {(f, s): rng.normal(0.1, 0.05) for f in "wxyz" for s in range(3)}
+    rows = [Row(f, s, "F", {"f": 0.5 + gain}) for (f, s), gain in gains.items()]
+    rows += [Row(f, 0, "A", {"f": 0.5}) for f in "wxyz"]
+    found = compare(rows, "F", "A", "f")
+    means = [np.mean([gains[f, s] for s in range(3)]) for f in "wxyz"]
+    expected = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    assert found.mean == pytest.approx(np.mean(means))
+    assert (found.over, found.units, found.pairs) == ("folds", 4, 12)
+
+
+def test_the_interval_covers_what_it_says():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(2000):
+        low, high = t_interval(rng.normal(0, 1, 4))
+        inside += low <= 0 <= high
+    assert inside / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_radii_are_compared_within_an_arm():
+    rows = [
+        Row(fold, 0, arm, {"f": base + 0.1 * radius + gain * radius}, radius)
+        for fold, base in (("x", 0.5), ("y", 0.7))
+        for arm, gain in (("A", 0.0), ("F", 0.02))
+        for radius in (0, 1)
+    ]
+    assert compare(rows, "F", "F", "f", 1, 0).mean == pytest.approx(0.12)
+    assert compare(rows, "F", "A", "f", 0).mean == pytest.approx(0)
+    assert compare(rows, "F", "A", "f", 1).mean == pytest.approx(0.02)
+
+
+def test_a_summary_of_an_older_program_is_one_row():
+    old = {
+        "fold": "x",
+        "seed": 1,
+        "arm": "F",
+        "figures": {"few_shot_auroc": 0.75, "knn_auroc": None},
+        "training": {
+            "windows": 10,
+            "seconds": 20.0,
+            "held_out": {"loss": 0.4, "constant": None},
+        },
+        "seconds": {"training": 20.0, "evaluation": 1.0},
+    }
+    (row,) = rows_of(old)
+    assert (row.fold, row.seed, row.arm, row.radius) == ("x", 1, "F", 0)
+    assert row.figures["few_shot_auroc"] == 0.75
+    assert row.figures["held_out_loss"] == 0.4
+    assert row.figures["seconds_per_window"] == 2.0
+    assert np.isnan(row.figures["knn_auroc"])

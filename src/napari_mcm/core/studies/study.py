@@ -1,4 +1,9 @@
-"""A grid of arms, seeds and folds as one long job that can be resumed."""
+"""A grid of arms, seeds and folds as one long job that can be resumed and shared.
+
+Each trial fine-tunes an encoder (or takes one as it is), measures it on labelled slides of
+the fold and in the click test on serial sections, and writes ``summary.json``. A lock per
+trial lets several processes work in one folder.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from napari_mcm.core.errors import ConfigError, McmError, RunError
+from napari_mcm.core.features.write_lock import WriteLock, WriteLockHeldError
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
 from napari_mcm.core.mcm.teacher import TeacherCache
@@ -26,7 +32,8 @@ from napari_mcm.core.studies.study_config import (
     make_folds,
     make_trials,
 )
-from napari_mcm.core.studies.study_table import Row, draw_study, write_tables
+from napari_mcm.core.studies.study_differences import Row, rows_of
+from napari_mcm.core.studies.study_table import draw_study, write_tables
 from napari_mcm.core.training.run import Run
 
 
@@ -40,8 +47,8 @@ class ArmEvaluator(Protocol):
         test: Sequence[StudySlide],
         folder: Path,
         config: FinetuneConfig,
-        options: Mapping[str, Any],
-    ) -> Job[dict[str, float]]:
+        study: StudyConfig,
+    ) -> Job[dict[int, dict[str, float]]]:
         """Measure an encoder, as a job.
 
         Parameters
@@ -54,13 +61,13 @@ class ArmEvaluator(Protocol):
             Folder for features.
         config : FinetuneConfig
             Patches and tissue of the study.
-        options : mapping
-            The study's options of the evaluation.
+        study : StudyConfig
+            Options of the evaluation, and context radii.
 
         Returns
         -------
-        dict of str to float
-            Value by measure.
+        dict of int to dict of str to float
+            Value by context radius and measure.
         """
 
 
@@ -94,13 +101,16 @@ class StudyResult:
 
 
 def run_study(
-    config: StudyConfig, judge: ArmEvaluator | None = None
+    config: StudyConfig,
+    judge: ArmEvaluator | None = None,
+    arms: Sequence[str] = (),
 ) -> Job[StudyResult]:
     """Run the unfinished trials of a study and write its table, as a job.
 
     A finished trial has a ``summary.json``; an interrupted one resumes its fine-tuning.
     The table is written after each trial, so that you can read it while the rest runs;
-    the figure is drawn at the end.
+    the figure is drawn at the end. Several processes may run one study: each skips the
+    trials that another one is running, and waits for them at the end.
 
     Parameters
     ----------
@@ -108,6 +118,8 @@ def run_study(
         Slides, arms, seeds, folds.
     judge : callable, optional
         Measures an encoder; by default the measures of ``napari-mcm evaluate``.
+    arms : sequence of str, optional
+        Arms to run, by default all. The table shows all that are finished.
 
     Yields
     ------
@@ -127,39 +139,96 @@ def run_study(
         If a finished trial was made with other options.
     """
     began = time.monotonic()
-    cells = _checked_cells(config)
+    trials = _checked_cells(config)
     assert config.out is not None
     judge = judge or _default_evaluator(config)
     write_json(config.out / "study.json", config.model_dump(mode="json"))
-    done = [summary for cell in cells if (summary := _summary(config, cell))]
-    meter = Meter("Study", len(cells), "trials", len(done))
+    cells = [cell for cell in trials if not arms or cell.arm in arms]
     cache = TeacherCache(config.teacher_cache_mb)
-    failed: list[str] = []
-    for number, cell in enumerate(cells, 1):
-        if _summary(config, cell) is not None:
-            continue
-        yield meter.progress()
-        try:
-            job = _run_cell(config, cell, judge, cache)
-            done.append(
-                (yield from _inside(f"Trial {number}/{len(cells)}, {cell.name}", job))
-            )
-        except (ConfigError, RunError):
-            raise
-        except McmError as error:
-            failed.append(f"{cell.name}: {error}")
-            yield Note(failed[-1], "warning")
-        yield meter.advance()
-        _write_tables(config, done)
+    failed = yield from _run_cells(config, cells, judge, cache)
+    done = _finished(config, trials)
     table, csv = _write_tables(config, done)
     figure = draw_study(config.out / "study.png", _rows(done), config)
-    yield meter.progress()
     if cache.asked:
         yield Note(cache.describe())
     seconds = time.monotonic() - began
     return StudyResult(
         config.out, table, csv, figure, len(done), tuple(failed), seconds
     )
+
+
+_WAIT_SECONDS = 1.0
+
+
+def _run_cells(
+    config: StudyConfig,
+    cells: Sequence[Trial],
+    judge: ArmEvaluator,
+    cache: TeacherCache,
+) -> Job[list[str]]:
+    """Run the trials that are not finished; return one line for each that failed.
+
+    Raises
+    ------
+    ConfigError
+        If options are wrong: all trials share them.
+    RunError
+        If a trial was started with other options.
+    """
+    left = [cell for cell in cells if not _is_finished(config, cell)]
+    meter = Meter("Study", len(cells), "trials", len(cells) - len(left))
+    number = {cell: place for place, cell in enumerate(cells, 1)}
+    failed: list[str] = []
+    while left:
+        held: list[Trial] = []
+        for cell in left:
+            yield meter.progress()
+            job = _locked_cell(config, cell, judge, cache)
+            stage = f"Trial {number[cell]}/{len(cells)}, {cell.name}"
+            try:
+                yield from _inside(stage, job)
+            except WriteLockHeldError:
+                held.append(cell)
+                continue
+            except (ConfigError, RunError):
+                raise
+            except McmError as error:
+                failed.append(f"{cell.name}: {error}")
+                yield Note(failed[-1], "warning")
+            yield meter.advance()
+            _write_tables(config, _finished(config, _all_trials(config)))
+        if len(held) == len(left):
+            yield from _wait(held)
+        left = held
+    yield meter.progress()
+    return failed
+
+
+def _wait(held: Sequence[Trial]) -> Job[None]:
+    """Wait a moment for other processes; report it often enough to be cancelled."""
+    until = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < until:
+        yield Progress(f"{held[0].name} runs in another process; waiting", 0, None)
+        time.sleep(0.1)
+
+
+def _locked_cell(
+    config: StudyConfig, cell: Trial, judge: ArmEvaluator, cache: TeacherCache
+) -> Job[dict[str, Any]]:
+    """Run a trial as its only process; return its summary.
+
+    Raises
+    ------
+    WriteLockHeldError
+        If another process is running it.
+    """
+    assert config.out is not None
+    with WriteLock.take(cell.folder(config.out) / "summary.json"):
+        # Another process may have finished it since.
+        summary = _summary(config, cell)
+        if summary is not None and _has_all(config, summary):
+            return summary
+        return (yield from _run_cell(config, cell, judge, cache))
 
 
 def _checked_cells(config: StudyConfig) -> list[Trial]:
@@ -174,14 +243,19 @@ def _checked_cells(config: StudyConfig) -> list[Trial]:
         raise ConfigError("a study needs slides and arms")
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
-    for slide in config.slides:
-        for path in (slide.slide, slide.labels):
-            if path is not None and not path.exists():
-                raise ConfigError(
-                    "file does not exist", path, "Check the study's paths"
-                )
+    paths = [path for slide in config.slides for path in (slide.slide, slide.labels)]
+    paths += [path for pair in config.serial for path in (pair.first, pair.second)]
+    for path in paths:
+        if path is not None and not path.exists():
+            raise ConfigError("file does not exist", path, "Check the study's paths")
+    if not config.labelled and not config.serial:
+        raise ConfigError("a study needs labels, or serial sections")
     for name in config.arms:
         arm_config(config, name, 0, (), None)
+    return _all_trials(config)
+
+
+def _all_trials(config: StudyConfig) -> list[Trial]:
     return make_trials(config, make_folds(config))
 
 
@@ -231,23 +305,33 @@ def _run_cell(
     # An encoder that is not fine-tuned has the same features in all folds.
     shared = config.out / "features" / cell.arm
     features = folder / "features" if arm.encoder is None else shared
-    figures: dict[str, float] = yield from judge(
-        encoder,
-        cell.fold.train,
-        cell.fold.test,
-        features,
-        options,
-        config.evaluation,
-    )
+    measured: dict[int, dict[str, float]] = {}
+    if config.labelled:
+        train, test = cell.fold.train, cell.fold.test
+        measured = yield from judge(encoder, train, test, features, options, config)
+    judged = time.monotonic()
+    clicks: dict[int, dict[str, float]] = {}
+    if config.serial:
+        # Registration needs scikit-image, which takes a while to import.
+        from napari_mcm.core.studies.study_serial import click_trial
+
+        clicks = yield from click_trial(encoder, features, folder, options, config)
+    by_radius = {
+        str(radius): {**measured.get(radius, {}), **clicks.get(radius, {})}
+        for radius in sorted({*measured, *clicks})
+    }
     summary = {
         "fold": cell.fold.name,
         "seed": cell.seed,
         "arm": cell.arm,
-        "figures": dict(figures),
+        "figures": next(iter(by_radius.values())),
+        "by_radius": by_radius,
+        "serial": [pair.name for pair in config.serial],
         "training": training,
         "seconds": {
             "training": trained - began,
-            "evaluation": time.monotonic() - trained,
+            "evaluation": judged - trained,
+            "clicks": time.monotonic() - judged,
         },
     }
     write_json(folder / "summary.json", summary)
@@ -272,14 +356,27 @@ def _options(config: StudyConfig, cell: Trial) -> FinetuneConfig:
 
 
 def _identity(config: StudyConfig, cell: Trial) -> dict[str, Any]:
-    """Return everything that a trial's metrics depend on, ready for JSON."""
+    """Return everything that a trial's metrics depend on, ready for JSON.
+
+    Radii and serial sections are left out: adding some repeats the evaluation only.
+    """
     arm = config.arms[cell.arm]
-    return {
+    found = {
         "options": None if arm.encoder else _relevant(_options(config, cell)),
         "encoder": arm.encoder,
         "test": [slide.model_dump(mode="json") for slide in cell.fold.test],
         "evaluation": dict(config.evaluation),
+        "pooled": config.pooled,
+        "subsets": {name: list(group) for name, group in config.subsets.items()},
+        "border": config.border,
+        "clicks": dict(config.clicks),
     }
+    content: dict[str, Any] = json.loads(json.dumps(found))
+    return content
+
+
+# What trials of versions without these options were evaluated with.
+_BEFORE = {"pooled": False, "subsets": {}, "border": 0.0}
 
 
 def _relevant(options: FinetuneConfig) -> dict[str, Any]:
@@ -291,13 +388,20 @@ def _relevant(options: FinetuneConfig) -> dict[str, Any]:
 def _begun(folder: Path) -> dict[str, Any] | None:
     """Read a trial's options; those that an older version did not have get their default."""
     begun = _read(folder / "cell.json")
-    if begun is None or begun["options"] is None:
+    if begun is None:
         return begun
+    begun = {**_BEFORE, **begun}
     try:
-        options = FinetuneConfig.model_validate(begun["options"])
+        begun["test"] = [
+            StudySlide.model_validate(slide).model_dump(mode="json")
+            for slide in begun["test"]
+        ]
+        if begun["options"] is not None:
+            options = FinetuneConfig.model_validate(begun["options"])
+            begun["options"] = _relevant(options)
     except ValidationError:
         return begun
-    return begun | {"options": _relevant(options)}
+    return begun
 
 
 def _summary(config: StudyConfig, cell: Trial) -> dict[str, Any] | None:
@@ -310,14 +414,38 @@ def _summary(config: StudyConfig, cell: Trial) -> dict[str, Any] | None:
     """
     assert config.out is not None
     folder = cell.folder(config.out)
+    summary = _read(folder / "summary.json")
     begun = _begun(folder)
-    if begun is not None and begun != json.loads(json.dumps(_identity(config, cell))):
+    wanted = _identity(config, cell)
+    if begun is not None and not (summary or {}).get("serial"):
+        # No click was tested yet: its options may still change.
+        begun["clicks"] = wanted["clicks"]
+    if begun is not None and begun != wanted:
         raise RunError(
             "was started with other options or slides",
             folder,
             "Remove it to run it again, or choose another --out",
         )
-    return _read(folder / "summary.json")
+    return summary
+
+
+def _has_all(config: StudyConfig, summary: Mapping[str, Any]) -> bool:
+    """Return whether a summary has all radii and serial sections of the study."""
+    radii = summary.get("by_radius") or {"0": summary["figures"]}
+    pairs = summary.get("serial", [])
+    return all(str(radius) in radii for radius in config.radii) and all(
+        pair.name in pairs for pair in config.serial
+    )
+
+
+def _is_finished(config: StudyConfig, cell: Trial) -> bool:
+    summary = _summary(config, cell)
+    return summary is not None and _has_all(config, summary)
+
+
+def _finished(config: StudyConfig, cells: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return the summaries of all finished trials, of any process."""
+    return [found for cell in cells if (found := _summary(config, cell)) is not None]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -336,8 +464,13 @@ def _write_tables(
     config: StudyConfig, done: Sequence[Mapping[str, Any]]
 ) -> tuple[Path, Path]:
     assert config.out is not None
-    return write_tables(config.out, _rows(done), config)
+    clicks: list[str] = []
+    if config.serial:
+        from napari_mcm.core.studies.study_serial import click_section
+
+        clicks = click_section(config)
+    return write_tables(config.out, _rows(done), config, clicks)
 
 
 def _rows(done: Sequence[Mapping[str, Any]]) -> list[Row]:
-    return [Row.of_summary(summary) for summary in done]
+    return [row for summary in done for row in rows_of(summary)]

@@ -1,4 +1,4 @@
-"""Options of a study: arms, slides, seeds, folds and controls."""
+"""Options of a study: arms, slides, seeds, folds, radii, serial sections and controls."""
 
 from __future__ import annotations
 
@@ -29,11 +29,45 @@ class StudySlide(BaseModel):
     labels: Path | None = Field(
         None, description="Its labels: GeoJSON of regions, or a CSV of points."
     )
+    label: str | None = Field(
+        None, description="One class for the whole slide, instead of labels."
+    )
+    patient: Name | None = Field(
+        None,
+        description="Patient of the slide; few-shot labels and candidates of a query come "
+        "from other patients. By default each slide is of its own.",
+    )
     fold: Name | None = Field(
         None,
         description="Name of the fold; slides of a fold are held out together. By "
         "default each slide is a fold.",
     )
+
+    @model_validator(mode="after")
+    def _one_kind_of_labels(self) -> StudySlide:
+        if self.labels is not None and self.label is not None:
+            raise ValueError("a slide has labels, or one label")
+        return self
+
+
+class SerialPair(BaseModel):
+    """Two serial sections: places of the first are looked for in the second."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first: Path = Field(description="The section that is clicked on.")
+    second: Path = Field(description="The section that is searched.")
+
+    @property
+    def name(self) -> str:
+        """Return the pair's name, for display and for files.
+
+        Returns
+        -------
+        str
+            Such as ``"section1-section3"``.
+        """
+        return "-".join(path.name.split(".")[0] for path in (self.first, self.second))
 
 
 class Arm(BaseModel):
@@ -81,13 +115,39 @@ class StudyConfig(BaseModel):
         description="Train on all slides except a fold's and test on those "
         "(leave_one_out); or train and test on all (none).",
     )
-    against: dict[Name, Name] = Field(
-        {}, description="For an arm, the control that it is compared with."
+    against: dict[Name, Name | tuple[Name, ...]] = Field(
+        {}, description="For an arm, the control or controls that it is compared with."
     )
     primary: tuple[str, ...] = Field(
         (), description="Primary measures, chosen before the runs; shown first."
     )
     evaluation: dict[str, Any] = Field({}, description="Options of evaluate, nested.")
+    radii: tuple[Annotated[int, Field(ge=0, le=3)], ...] = Field(
+        (0,),
+        min_length=1,
+        description="Context radii at which encoders are measured, in patch widths: "
+        "features are averaged over so many patches around.",
+    )
+    pooled: bool = Field(
+        False,
+        description="AUROC over all patches of a fold's test slides together, instead of "
+        "the mean over slides; needed where a slide has one class.",
+    )
+    subsets: dict[Name, tuple[str, ...]] = Field(
+        {},
+        description="Patients (or slides) whose patches are also measured on their own, by "
+        "the subset's name.",
+    )
+    border: float = Field(
+        0.0,
+        ge=0,
+        description="Patches that lie closer than this many patch widths to one of another "
+        "class, or of none, are also measured apart from the inner ones; 0 for no.",
+    )
+    serial: tuple[SerialPair, ...] = Field(
+        (), description="Serial sections for the click test, which needs no labels."
+    )
+    clicks: dict[str, Any] = Field({}, description="Options of the click test, nested.")
     teacher_cache_mb: int = Field(
         512,
         ge=0,
@@ -100,10 +160,46 @@ class StudyConfig(BaseModel):
 
     @model_validator(mode="after")
     def _named_arms_are_there(self) -> StudyConfig:
-        for arm in {*self.against, *self.against.values()}:
+        named = {*self.against, *(c for group in self.controls.values() for c in group)}
+        for arm in sorted(named):
             if arm not in self.arms:
                 raise ValueError(f"against: there is no arm {arm}")
         return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> StudyConfig:
+        pairs = [pair.name for pair in self.serial]
+        for kind, names in (("serial", pairs), ("radii", list(map(str, self.radii)))):
+            if len(set(names)) < len(names):
+                raise ValueError(
+                    f"{kind}: {max(names, key=names.count)} is there twice"
+                )
+        return self
+
+    @property
+    def controls(self) -> dict[str, tuple[str, ...]]:
+        """Return the controls of each arm that has any.
+
+        Returns
+        -------
+        dict of str to tuple of str
+            Names of arms.
+        """
+        return {
+            arm: (found,) if isinstance(found, str) else tuple(found)
+            for arm, found in self.against.items()
+        }
+
+    @property
+    def labelled(self) -> bool:
+        """Return whether any slide has labels.
+
+        Returns
+        -------
+        bool
+            Without labels, only serial sections are measured.
+        """
+        return any(s.labels is not None or s.label is not None for s in self.slides)
 
     @property
     def student(self) -> str:
@@ -225,8 +321,12 @@ def read_study(path: Path) -> StudyConfig:
         )
         for slide in config.slides
     )
+    serial = tuple(
+        SerialPair(first=folder / pair.first, second=folder / pair.second)
+        for pair in config.serial
+    )
     out = config.out and folder / config.out
-    return config.model_copy(update={"slides": slides, "out": out})
+    return config.model_copy(update={"slides": slides, "serial": serial, "out": out})
 
 
 def make_folds(config: StudyConfig) -> list[Fold]:

@@ -1,7 +1,9 @@
 """Metrics of a study's trial: an encoder trained on some slides, tested on others.
 
 The measures are those of ``napari-mcm evaluate``. Classifiers are trained on labels of the
-training slides, and tested on slides that neither they nor the encoder have seen.
+training slides, and tested on slides that neither they nor the encoder have seen. Features
+are extracted once; for each context radius they are averaged over the patches around, and
+all measures are taken again.
 """
 
 from __future__ import annotations
@@ -29,13 +31,19 @@ from napari_mcm.core.evaluation.metrics import (
 from napari_mcm.core.evaluation.probes import few_shot, linear_probe, nearest_neighbours
 from napari_mcm.core.features.batch_extraction import extract_slides
 from napari_mcm.core.features.config import ExtractConfig
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
+from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.runtime.jobs import Job, Meter, Progress
-from napari_mcm.core.studies.study_config import StudySlide
+from napari_mcm.core.studies.study_config import StudyConfig, StudySlide
 
 Scores = NDArray[np.float64]
+
+Mask = NDArray[np.bool_]
+
+ByRadius = dict[int, dict[str, float]]
+"""Value by context radius and measure."""
 
 
 def evaluate_arm(
@@ -44,8 +52,8 @@ def evaluate_arm(
     test: Sequence[StudySlide],
     folder: Path,
     config: FinetuneConfig,
-    options: Mapping[str, Any],
-) -> Job[dict[str, float]]:
+    study: StudyConfig,
+) -> Job[ByRadius]:
     """Measure an encoder on labelled slides, as a job.
 
     Parameters
@@ -58,8 +66,8 @@ def evaluate_arm(
         Folder for features.
     config : FinetuneConfig
         Patches and tissue of the study.
-    options : mapping
-        The study's options of the evaluation.
+    study : StudyConfig
+        Options of the evaluation, context radii and subsets.
 
     Yields
     ------
@@ -68,9 +76,10 @@ def evaluate_arm(
 
     Returns
     -------
-    dict of str to float
-        By the names of ``napari-mcm evaluate``. Where training and test slides are the
-        same, each slide is tested by classifiers trained on the others.
+    dict of int to dict of str to float
+        By context radius, and by the names of ``napari-mcm evaluate``; measures on a
+        subset have its name in brackets. Where training and test slides are the same,
+        each slide (or patient) is tested by classifiers trained on the others.
 
     Raises
     ------
@@ -79,21 +88,62 @@ def evaluate_arm(
     FeatureError
         If a slide cannot be read, or nothing on it is labelled.
     """
-    checked = evaluation_options(options)
-    slides = [s for s in dict.fromkeys((*train, *test)) if s.labels is not None]
-    sets = yield from _extract(encoder, [s.slide for s in slides], folder, config)
-    labels = {}
-    for slide, features in zip(slides, sets, strict=True):
-        assert slide.labels is not None
-        labels[_name(slide)] = label_patches(
-            slide.labels, features.grid, checked.covered, checked.columns
-        )
-        yield Progress("Labelling patches", len(labels), len(slides), "slides")
+    checked = evaluation_options(study.evaluation)
+    slides = [s for s in dict.fromkeys((*train, *test)) if _labelled(s)]
+    paths = [slide.slide for slide in slides]
+    sets = yield from extract_study(encoder, paths, folder, config)
     named = {_name(slide): found for slide, found in zip(slides, sets, strict=True)}
-    patches = gather({"encoder": named}, labels, checked.classes, checked.exclude)
+    labels: dict[str, list[str]] = {}
+    for slide in slides:
+        labels[_name(slide)] = _labels(slide, named[_name(slide)], checked)
+        yield Progress("Labelling patches", len(labels), len(slides), "slides")
+    patients = {_name(s): s.patient or _name(s) for s in slides}
     tested = {_name(slide) for slide in test}
-    measuring = _Measuring(patches, tested, bool(set(train) - set(test)), checked)
-    return (yield from measuring.all())
+    found: ByRadius = {}
+    for radius in study.radii:
+        around = average_all(named, radius)
+        patches = gather(
+            {"encoder": around}, labels, checked.classes, checked.exclude, patients
+        )
+        measuring = _Measuring(
+            patches, tested, bool(set(train) - set(test)), checked, study
+        )
+        if study.border:
+            measuring.add_border(named, labels)
+        found[radius] = yield from measuring.all()
+    return found
+
+
+def average_all(sets: Mapping[str, FeatureSet], radius: int) -> dict[str, FeatureSet]:
+    """Average the features of several slides with those of the patches around.
+
+    Parameters
+    ----------
+    sets : mapping of str to FeatureSet
+        Features of single patches, by slide.
+    radius : int
+        Context radius in patch widths.
+
+    Returns
+    -------
+    dict of str to FeatureSet
+        The same slides.
+    """
+    config = NeighbourhoodConfig(radius=radius)
+    return {name: average_neighbourhood(one, config) for name, one in sets.items()}
+
+
+def _labelled(slide: StudySlide) -> bool:
+    return slide.labels is not None or slide.label is not None
+
+
+def _labels(
+    slide: StudySlide, features: FeatureSet, options: EvaluateConfig
+) -> list[str]:
+    """Return the class of each patch of a slide."""
+    if slide.labels is None:
+        return [slide.label or ""] * len(features)
+    return label_patches(slide.labels, features.grid, options.covered, options.columns)
 
 
 def evaluation_options(options: Mapping[str, Any]) -> EvaluateConfig:
@@ -126,9 +176,37 @@ def _name(slide: StudySlide) -> str:
     return str(slide.slide)
 
 
-def _extract(
+def extract_study(
     encoder: str, slides: Sequence[Path], folder: Path, config: FinetuneConfig
 ) -> Job[list[FeatureSet]]:
+    """Compute the features of slides, or read those that are complete, as a job.
+
+    Parameters
+    ----------
+    encoder : str
+        What :func:`load_encoder` takes.
+    slides : sequence of Path
+        The slides.
+    folder : Path
+        Folder of the feature files.
+    config : FinetuneConfig
+        Patches and tissue of the study.
+
+    Yields
+    ------
+    Event
+        Progress of the extraction.
+
+    Returns
+    -------
+    list of FeatureSet
+        In the order of the slides.
+
+    Raises
+    ------
+    FeatureError
+        If a slide cannot be read.
+    """
     extraction = ExtractConfig(
         slides=tuple(slides),
         encoder=(encoder,),
@@ -143,7 +221,13 @@ def _extract(
     done = yield from extract_slides(extraction)
     if len(done.files) < len(slides):
         raise FeatureError(f"slides could not be read: {'; '.join(done.failed)}")
-    return [read_features(path) for path in done.files]
+    # A slide that another process was extracting comes last: order them by name.
+    by_name = {one.grid.slide["name"]: one for one in map(read_features, done.files)}
+    found = []
+    for path in slides:
+        with config.read.open(path) as slide:
+            found.append(by_name[slide.name])
+    return found
 
 
 class _Measuring:
@@ -155,8 +239,9 @@ class _Measuring:
         tested: set[str],
         disjoint: bool,
         options: EvaluateConfig,
+        study: StudyConfig,
     ) -> None:
-        self.patches, self.options = patches, options
+        self.patches, self.options, self.study = patches, options, study
         is_test = np.asarray([name in tested for name in patches.slide_names], bool)
         self.test: NDArray[np.bool_] = is_test[patches.slides]
         if not self.test.any():
@@ -166,8 +251,9 @@ class _Measuring:
         chosen = options.protocol.strength
         whole = disjoint and chosen != "inner"
         self.strength = None if chosen == "inner" else float(chosen)
-        self.folds = (~self.test).astype(np.int64) if whole else patches.slides
-        self.can_learn = bool((~self.test).any()) or len(patches.slide_names) > 1
+        self.folds = (~self.test).astype(np.int64) if whole else patches.groups
+        self.can_learn = bool((~self.test).any()) or len(patches.group_names) > 1
+        self.parts: dict[str, Mask] = {"": self.test} | self._subsets()
         self.positive = self._index_of(options.positive)
 
     def _index_of(self, name: str | None) -> int | None:
@@ -181,35 +267,63 @@ class _Measuring:
             )
         return self.patches.classes.index(name)
 
+    def _subsets(self) -> dict[str, Mask]:
+        """Return the test patches of each subset, by the ending of its measures."""
+        patches, found = self.patches, {}
+        for name, members in self.study.subsets.items():
+            known = [group in members for group in patches.group_names]
+            short = [Path(s).name.split(".")[0] in members for s in patches.slide_names]
+            inside = np.asarray(known)[patches.groups]
+            inside |= np.asarray(short)[patches.slides]
+            found[f" ({name})"] = inside & self.test
+        return found
+
+    def add_border(
+        self, sets: Mapping[str, FeatureSet], labels: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Measure patches near another class, or none, apart from inner ones."""
+        border = np.zeros(len(self.patches), bool)
+        for number, name in enumerate(self.patches.slide_names):
+            rows = np.flatnonzero(self.patches.slides == number)
+            places = self.patches.places_um[rows]
+            border[rows] = near_other_class(
+                sets[name], labels[name], places, self.study.border
+            )
+        self.parts |= {" (border)": border & self.test, " (inner)": ~border & self.test}
+
     def all(self) -> Job[dict[str, float]]:
         """Compute all measures that the labels allow."""
-        patches = self.patches
-        features, labels = patches.features["encoder"], patches.labels
         found: dict[str, float] = {}
         if self.can_learn:
             found |= yield from self._few_shot()
         found |= yield from self._similarity()
         if self.can_learn:
-            scores, _ = yield from linear_probe(
-                features, labels, self.folds, self.strength
-            )
-            found["probe_auroc"] = self._auroc(scores)
-            found["probe_accuracy"] = self._accuracy(scores)
-            scores = yield from nearest_neighbours(
-                features, labels, self.folds, self.options.protocol.neighbours
-            )
-            found["knn_auroc"] = self._auroc(scores)
+            found |= yield from self._classifiers()
+        own = self.patches.features["encoder"][self.test]
+        found["anisotropy"] = anisotropy(own).value
+        found["effective_rank"] = effective_rank(own).value
+        found["feature_std"] = feature_spread(own).value
+        return found
+
+    def _classifiers(self) -> Job[dict[str, float]]:
+        patches = self.patches
+        features, labels = patches.features["encoder"], patches.labels
+        scores, _ = yield from linear_probe(features, labels, self.folds, self.strength)
+        found = self._aurocs("probe_auroc", scores)
+        found["probe_accuracy"] = self._accuracy(scores)
+        scores = yield from nearest_neighbours(
+            features, labels, self.folds, self.options.protocol.neighbours
+        )
+        found |= self._aurocs("knn_auroc", scores)
+        # With several radii, radius 1 says the same and more.
+        if self.study.radii == (0,):
             around = patches.surroundings["encoder"]
             scores, _ = yield from linear_probe(
                 around, labels, self.folds, self.strength
             )
-            found["surroundings_auroc"] = self._auroc(scores)
+            found["surroundings_auroc"] = self._auroc(scores, self.test)
             gain = found["surroundings_auroc"] - found["probe_auroc"]
             found["neighbour_gain"] = gain
-        own = features[self.test]
-        found["anisotropy"] = anisotropy(own).value
-        found["effective_rank"] = effective_rank(own).value
-        found["feature_std"] = feature_spread(own).value
         return found
 
     def _check_few_shot(self) -> None:
@@ -237,7 +351,7 @@ class _Measuring:
 
     def _few_shot(self) -> Job[dict[str, float]]:
         self._check_few_shot()
-        protocol, values = self.options.protocol, []
+        protocol, values = self.options.protocol, list[dict[str, float]]()
         meter = Meter("Few-shot probe", protocol.draws, "draws")
         yield meter.progress()
         for scores in few_shot(
@@ -248,37 +362,98 @@ class _Measuring:
             protocol.draws,
             protocol.seed,
         ):
-            values.append(self._auroc(scores))
+            values.append(self._aurocs("few_shot_auroc", scores))
             yield meter.advance()
-        return {"few_shot_auroc": float(np.mean(values))}
+        return {n: float(np.mean([one[n] for one in values])) for n in values[0]}
 
     def _similarity(self) -> Job[dict[str, float]]:
         patches = self.patches
         queries = self.test
         if self.positive is not None:
             queries = queries & (patches.labels == self.positive)
-        found = {}
-        candidates_of: dict[str, Candidates] = {
-            "similarity_auroc": self.options.protocol.candidates,
-            "similarity_own_slide_auroc": "same",
+        # Candidates of a query are of other patients; its own slide is a click's.
+        asked: dict[str, tuple[Candidates, NDArray[np.int64]]] = {
+            "similarity_auroc": (self.options.protocol.candidates, patches.groups),
+            "similarity_own_slide_auroc": ("same", patches.slides),
         }
-        for name, candidates in candidates_of.items():
-            estimate, _ = yield from similarity_auroc(
+        found = {}
+        for name, (candidates, groups) in asked.items():
+            _, by_query = yield from similarity_auroc(
                 patches.features["encoder"],
                 patches.labels,
-                patches.slides,
+                groups,
                 candidates,
                 queries,
             )
-            found[name] = estimate.value
+            for ending, part in self.parts.items():
+                values = by_query[part][np.isfinite(by_query[part])]
+                found[name + ending] = _mean(values)
         return found
 
-    def _auroc(self, scores: Scores) -> float:
-        labels, slides = self.patches.labels[self.test], self.patches.slides[self.test]
+    def _aurocs(self, name: str, scores: Scores) -> dict[str, float]:
+        return {
+            name + ending: self._auroc(scores, part)
+            for ending, part in self.parts.items()
+        }
+
+    def _auroc(self, scores: Scores, part: Mask) -> float:
+        if not part.any():
+            return float("nan")
+        labels, slides = self.patches.labels[part], self.patches.slides[part]
         _, groups = np.unique(slides, return_inverse=True)
-        return macro_auroc(scores[self.test], labels, groups, self.positive).value
+        if self.study.pooled:
+            groups = np.zeros_like(groups)
+        return macro_auroc(scores[part], labels, groups, self.positive).value
 
     def _accuracy(self, scores: Scores) -> float:
         return balanced_accuracy(
             scores[self.test], self.patches.labels[self.test]
         ).value
+
+
+def _mean(values: Scores) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def near_other_class(
+    features: FeatureSet,
+    labels: Sequence[str],
+    places_um: NDArray[np.float64],
+    width: float,
+) -> NDArray[np.bool_]:
+    """Return which patches have a patch of another class, or of none, near by.
+
+    Context mixes the features of such patches with those of another class.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Features of the slide's N patches.
+    labels : sequence of str, length N
+        Class of each patch; empty for none.
+    places_um : ndarray of float64, shape (M, 2)
+        Centres (x, y) of the patches to look at, in microns.
+    width : float
+        Distance along x and y in patch widths.
+
+    Returns
+    -------
+    ndarray of bool, shape (M,)
+        True where another class lies within `width` patch widths.
+    """
+    from scipy.spatial import KDTree
+
+    grid, usable = features.grid, np.flatnonzero(features.ok)
+    mpp = np.asarray(grid.slide["mpp"], np.float64)
+    side = np.asarray(grid.patch_size_level0) * mpp
+    names = np.asarray(labels)[usable]
+    # In patch widths: the square then has the same side along x and y.
+    tree = KDTree(grid.centres[usable] * mpp / side)
+    at = places_um / side
+    own = names[tree.query(at)[1]]
+    # Centres are rounded to whole pixels, hence a hundredth of a patch.
+    near = tree.query_ball_point(at, width + 0.01, p=np.inf)
+    return np.asarray(
+        [(names[rows] != name).any() for rows, name in zip(near, own, strict=True)],
+        bool,
+    )

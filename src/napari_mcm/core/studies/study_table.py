@@ -1,7 +1,8 @@
 """Tables and figure of a study: one row per arm as Markdown, one per trial as CSV.
 
-Arms are compared with their controls in pairs of the same fold and seed. The interval is a
-bootstrap over folds and, within them, seeds; with few folds it is too narrow.
+Measures that were chosen before the runs come first; all others are exploratory. Each is
+shown at every context radius, and compared between arms and between radii in pairs of the
+same fold and seed, see :mod:`~napari_mcm.core.studies.study_differences`.
 """
 
 from __future__ import annotations
@@ -9,20 +10,20 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from napari_mcm.core.runtime.files import atomic_path, write_text
 from napari_mcm.core.studies.study_config import StudyConfig
-
-DRAWS = 4000
-
+from napari_mcm.core.studies.study_differences import (
+    Difference,
+    Row,
+    by_trial,
+    compare,
+)
 
 # Properties of a run that are not measures of quality: their differences mean nothing.
 _FACTS = {
@@ -32,73 +33,9 @@ _FACTS = {
     "held_out_windows",
     "seconds_per_window",
     "windows",
+    "parameters",
+    "multiply_adds",
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """Metrics of one trial.
-
-    Attributes
-    ----------
-    fold : str
-        Name of the fold.
-    seed : int
-        Random seed.
-    arm : str
-        Name of the arm.
-    figures : mapping of str to float
-        Value by measure; NaN where it is missing.
-    """
-
-    fold: str
-    seed: int
-    arm: str
-    figures: Mapping[str, float]
-
-    @classmethod
-    def of_summary(cls, summary: Mapping[str, Any]) -> Row:
-        """Return the row of a trial's ``summary.json``.
-
-        Parameters
-        ----------
-        summary : mapping
-            Content of the file.
-
-        Returns
-        -------
-        Row
-            Measures, and the figures of the training.
-        """
-        training = summary["training"]
-        figures = {k: _number(v) for k, v in summary["figures"].items()}
-        for name, value in training.get("held_out", {}).items():
-            figures[f"held_out_{name}"] = _number(value)
-        if training:
-            figures["windows"] = _number(training["windows"])
-            figures["seconds_per_window"] = training["seconds"] / training["windows"]
-        return cls(summary["fold"], summary["seed"], summary["arm"], figures)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Difference of an arm to its control, over trials.
-
-    Attributes
-    ----------
-    mean : float
-        Mean over pairs of the same fold and seed.
-    low, high : float
-        95 % bootstrap interval over folds and, within them, seeds.
-    pairs, above : int
-        Number of pairs, and of those in which the arm's value is higher.
-    """
-
-    mean: float
-    low: float
-    high: float
-    pairs: int
-    above: int
 
 
 def figure_names(rows: Sequence[Row], config: StudyConfig) -> list[str]:
@@ -121,88 +58,13 @@ def figure_names(rows: Sequence[Row], config: StudyConfig) -> list[str]:
     return [*first, *(name for name in found if name not in first)]
 
 
-def by_trial(
-    rows: Sequence[Row], arm: str, figure: str
-) -> dict[tuple[str, int], float]:
-    """Return an arm's values of a measure, by fold and seed.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        Finished trials.
-    arm : str
-        Name of the arm.
-    figure : str
-        Name of the measure.
-
-    Returns
-    -------
-    dict of tuple to float
-        By fold and seed; only finite values.
-    """
-    return {
-        (row.fold, row.seed): row.figures[figure]
-        for row in rows
-        if row.arm == arm and np.isfinite(row.figures.get(figure, float("nan")))
-    }
-
-
-def compare(
-    rows: Sequence[Row], arm: str, control: str, figure: str
-) -> Difference | None:
-    """Compare an arm with its control, in pairs of the same fold and seed.
-
-    A control without seeds is paired with all of them. The bootstrap resamples folds,
-    then seeds within them; with few folds its interval is too narrow.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        Finished trials.
-    arm, control : str
-        Names of the two arms.
-    figure : str
-        Name of the measure.
-
-    Returns
-    -------
-    Difference or None
-        None where there is no pair.
-    """
-    ours, theirs = by_trial(rows, arm, figure), by_trial(rows, control, figure)
-    fixed = {fold: value for (fold, _), value in theirs.items()}
-    seeded = len(theirs) > len(fixed)
-    by_fold: dict[str, list[float]] = {}
-    for (fold, seed), value in ours.items():
-        other = theirs.get((fold, seed)) if seeded else fixed.get(fold)
-        if other is not None:
-            by_fold.setdefault(fold, []).append(value - other)
-    if not by_fold:
-        return None
-    folds = [np.asarray(values) for values in by_fold.values()]
-    together = np.concatenate(folds)
-    low, high = _interval(folds)
-    above = int((together > 0).sum())
-    return Difference(float(together.mean()), low, high, len(together), above)
-
-
-def _interval(folds: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    if sum(map(len, folds)) < 2:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(0)
-    count = len(folds)
-    # For each fold, means of resampled seeds: one for each draw and place in the draw.
-    seeds = [rng.choice(v, (DRAWS, count, len(v))).mean(axis=2) for v in folds]
-    drawn = rng.integers(0, count, (DRAWS, count))
-    means = np.take_along_axis(np.stack(seeds), drawn[None], axis=0)[0].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def write_tables(
-    out: Path, rows: Sequence[Row], config: StudyConfig
+    out: Path,
+    rows: Sequence[Row],
+    config: StudyConfig,
+    more: Sequence[str] = (),
 ) -> tuple[Path, Path]:
-    """Write ``study.md``, one row per arm, and ``study.csv``, one row per trial.
+    """Write ``study.md``, one row per arm and radius, and ``study.csv``, one per trial.
 
     Parameters
     ----------
@@ -212,6 +74,8 @@ def write_tables(
         Finished trials.
     config : StudyConfig
         The study.
+    more : sequence of str, optional
+        Lines to add at the end of the Markdown page.
 
     Returns
     -------
@@ -222,46 +86,86 @@ def write_tables(
     table, path = out / "study.md", out / "study.csv"
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["fold", "seed", "arm", *names])
+    writer.writerow(["fold", "seed", "arm", "radius", *names])
     for row in rows:
         cells = [_cell(row.figures.get(name)) for name in names]
-        writer.writerow([row.fold, row.seed, row.arm, *cells])
+        writer.writerow([row.fold, row.seed, row.arm, row.radius, *cells])
     write_text(path, text.getvalue())
-    write_text(table, "\n".join(_page(rows, config, names)))
+    write_text(table, "\n".join([*_page(rows, config, names), *more, ""]))
     return table, path
 
 
 def _page(rows: Sequence[Row], config: StudyConfig, names: Sequence[str]) -> list[str]:
+    trials = {(row.fold, row.seed, row.arm) for row in rows}
     lines = [
         "# Study",
         "",
-        f"{len(rows)} trials of {len(config.arms)} arms. Each value is the mean over "
-        "folds and seeds; in brackets the mean over folds of each seed.",
-        "",
-        *_arms_table(rows, config, names),
+        f"{len(trials)} trials of {len(config.arms)} arms. Each value is the mean over "
+        "folds and seeds; in brackets the mean over folds of each seed. Radius is the "
+        "context at inference, in patch widths.",
     ]
+    primary = [name for name in names if name in config.primary]
+    others = [name for name in names if name not in config.primary]
+    if primary:
+        lines += _section("Registered measures", rows, config, primary)
+    if others:
+        title = "Exploratory measures" if primary else "Measures"
+        lines += _section(title, rows, config, others)
+    return lines
+
+
+def _section(
+    title: str, rows: Sequence[Row], config: StudyConfig, names: Sequence[str]
+) -> list[str]:
+    """Write a group of measures: by arm, against controls, and between radii."""
+    lines = ["", f"## {title}", "", *_arms_table(rows, config, names)]
+    compared = [name for name in names if name not in _FACTS]
+    if not compared:
+        return lines
     if config.against:
         lines += [
             "",
-            "## Against the controls",
+            "### Against the controls",
             "",
-            "Differences in pairs of the same fold and seed, with a 95 % bootstrap "
-            "interval over folds and seeds, and the pairs in which the arm is higher. "
-            "With few folds the interval is too narrow.",
+            "Differences in pairs of the same fold and seed, with a 95 % t interval over "
+            "folds (over seeds, where there is one fold), and the pairs in which the arm "
+            "is higher.",
             "",
-            *_differences_table(rows, config, names),
+            *_differences_table(rows, config, compared),
         ]
-    return [*lines, ""]
+    if len(config.radii) > 1:
+        lines += [
+            "",
+            "### Context at inference",
+            "",
+            "The same between the radii of one arm.",
+            "",
+            *_radii_table(rows, config, compared),
+        ]
+    return lines
+
+
+def _table(
+    first: Sequence[str], names: Sequence[str], body: Sequence[Sequence[str]]
+) -> list[str]:
+    header = [*first, *names]
+    lines = [header, ["---"] * len(header), *body]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _arms_table(
     rows: Sequence[Row], config: StudyConfig, names: Sequence[str]
 ) -> list[str]:
-    lines = [f"| arm | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for arm in config.arms:
-        cells = [_mean_and_seeds(by_trial(rows, arm, name)) for name in names]
-        lines.append(f"| {arm} | {' | '.join(cells)} |")
-    return lines
+    body = [
+        [
+            arm,
+            str(radius),
+            *(_mean_and_seeds(by_trial(rows, arm, name, radius)) for name in names),
+        ]
+        for arm in config.arms
+        for radius in config.radii
+    ]
+    return _table(["arm", "radius"], names, body)
 
 
 def _mean_and_seeds(values: Mapping[tuple[str, int], float]) -> str:
@@ -278,14 +182,33 @@ def _mean_and_seeds(values: Mapping[tuple[str, int], float]) -> str:
 def _differences_table(
     rows: Sequence[Row], config: StudyConfig, names: Sequence[str]
 ) -> list[str]:
-    lines = [
-        f"| arm − control | {' | '.join(names)} |",
-        "|---" * (len(names) + 1) + "|",
+    body = [
+        [
+            f"{arm} − {control}",
+            str(radius),
+            *(_difference(compare(rows, arm, control, n, radius)) for n in names),
+        ]
+        for arm, controls in config.controls.items()
+        for control in controls
+        for radius in config.radii
     ]
-    for arm, control in config.against.items():
-        cells = [_difference(compare(rows, arm, control, name)) for name in names]
-        lines.append(f"| {arm} − {control} | {' | '.join(cells)} |")
-    return lines
+    return _table(["arm − control", "radius"], names, body)
+
+
+def _radii_table(
+    rows: Sequence[Row], config: StudyConfig, names: Sequence[str]
+) -> list[str]:
+    first, *others = sorted(config.radii)
+    body = [
+        [
+            arm,
+            f"{radius} − {first}",
+            *(_difference(compare(rows, arm, arm, n, radius, first)) for n in names),
+        ]
+        for arm in config.arms
+        for radius in others
+    ]
+    return _table(["arm", "radii"], names, body)
 
 
 def _difference(found: Difference | None) -> str:
@@ -299,10 +222,6 @@ def _difference(found: Difference | None) -> str:
 
 def _cell(value: float | None) -> str:
     return "" if value is None or not np.isfinite(value) else f"{value:.4g}"
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
 
 
 PANELS = 6
