@@ -64,6 +64,7 @@ def _table(done: Evaluation) -> list[str]:
             [
                 ("patches", counted),
                 ("groups", ", ".join(done.groups)),
+                *_costs(done),
                 (
                     "majority",
                     f"accuracy {done.majority:.3f}, balanced accuracy "
@@ -73,6 +74,19 @@ def _table(done: Evaluation) -> list[str]:
                 ("time", format_seconds(done.seconds)),
             ]
         ),
+    ]
+
+
+def _costs(done: Evaluation) -> list[tuple[str, str]]:
+    """Return one line per encoder with its parameters and multiply-adds."""
+    from napari_mcm.core.encoders.cost import Cost
+
+    return [
+        (
+            "cost" if number == 0 else "",
+            f"{name}: {'unknown' if cost is None else Cost(**cost).describe()}",
+        )
+        for number, (name, cost) in enumerate(done.protocol["costs"].items())
     ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from napari_mcm.core.encoders import ComputeConfig
+from napari_mcm.core.encoders import ComputeConfig, load_encoder
+from napari_mcm.core.encoders.cost import measure_cost
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.evaluation import EvaluateConfig, ProtocolConfig, evaluate
 from napari_mcm.core.evaluation import metrics as measures_module
@@ -203,6 +204,25 @@ def test_one_slide_is_not_enough_to_test_on_another(study):
         run(evaluate(config(study(slides=1))))
 
 
+def test_slides_that_an_encoder_has_learned_from_are_told(study):
+    folder = study()
+    for file in (folder / "strong").iterdir():
+        described = file / "zarr.json"
+        content = json.loads(described.read_text())
+        record = {"slides": {"slide_1": "called otherwise then"}, "probes": {}}
+        content["attributes"]["encoder"]["learned_from"] = record
+        described.write_text(json.dumps(content))
+    events = []
+    result = run(evaluate(config(folder)), events.append)
+    warnings = [e.text for e in events if isinstance(e, Note) and e.level == "warning"]
+    assert [text for text in warnings if "learned from" in text] == [
+        "slide slide_1 is among those that encoder strong has learned from: figures on it "
+        "flatter the encoder"
+    ]
+    assert result.protocol["seen_slides"] == {"weak": [], "strong": ["slide_1"]}
+    assert result.protocol["costs"] == {"weak": None, "strong": None}
+
+
 def test_slides_that_lack_labels_or_features_are_left_out_and_told(study):
     folder = study()
     shutil.rmtree(folder / "strong" / "slide_0.features.zarr")
@@ -238,6 +258,8 @@ def test_slides_are_extracted_first_and_only_once(write_slide, tmp_path):
     result = run(evaluate(asked))
     assert result.encoders == ("random-test_resnet",)
     assert result.groups == ("left", "right")
+    cost = measure_cost(load_encoder(asked.encoder[0]), 64)
+    assert result.protocol["costs"] == {"random-test_resnet": asdict(cost)}
     events = []
     run(evaluate(asked), events.append)
     assert any("is complete already" in str(event) for event in events)

@@ -286,8 +286,8 @@ def test_weights_of_timms_mae_layout_start_a_run(config, tmp_path):
     }
     folder = save_encoder(tmp_path / "theirs", theirs, recipe, "card")
     given = config.model_copy(update={"start": str(folder)})
-    model, licence = build_model(given)
-    assert licence == "cc-by-nc-4.0"
+    model, start = build_model(given)
+    assert start is not None and start["license"] == "cc-by-nc-4.0"
     ours = model.encoder.state_dict()
     assert all(torch.equal(ours[k], v) for k, v in theirs.state_dict().items())
     events = []

@@ -12,10 +12,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from napari_mcm.core.encoders.cost import Cost, recipe_cost
+from napari_mcm.core.encoders.learned_from import seen_slides, seen_warning
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.evaluation.dataset import (
@@ -78,6 +81,10 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
     if config.out is None:
         raise ConfigError("no output folder given", hint="Choose one with --out")
     encoders = yield from read_sources(config)
+    for name, sets in encoders.items():
+        warning = seen_warning(name, _seen(sets))
+        if warning:
+            yield Note(warning, "warning")
     patches = yield from _label(config, encoders)
     task = _task(config, patches)
     counted = ", ".join(f"{count} {name}" for name, count in patches.counts().items())
@@ -109,6 +116,12 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
     yield Progress("Writing tables and figure", 0, None)
     _write(config.out, result)
     return result
+
+
+def _seen(sets: Sets) -> list[str]:
+    """Return the slides that the encoder of features has learned from."""
+    first = next(iter(sets.values()))
+    return seen_slides(first.encoder, [one.grid.slide for one in sets.values()])
 
 
 def _label(
@@ -226,6 +239,14 @@ def _read_part(path: Path) -> dict[str, Measured] | None:
         return None  # missing or damaged: it is computed again
 
 
+def _costs(encoders: Mapping[str, Sets]) -> dict[str, Cost | None]:
+    firsts = {name: next(iter(sets.values())) for name, sets in encoders.items()}
+    return {
+        name: recipe_cost(one.encoder, one.grid.patch_size)
+        for name, one in firsts.items()
+    }
+
+
 def _describe_protocol(
     config: EvaluateConfig, encoders: Mapping[str, Sets]
 ) -> dict[str, object]:
@@ -239,6 +260,12 @@ def _describe_protocol(
         "centred": config.centred,
         "encoders": {
             name: next(iter(sets.values())).encoder for name, sets in encoders.items()
+        },
+        # Slides that count for an encoder although it has learned from them.
+        "seen_slides": {name: _seen(sets) for name, sets in encoders.items()},
+        "costs": {
+            name: None if cost is None else asdict(cost)
+            for name, cost in _costs(encoders).items()
         },
     }
 

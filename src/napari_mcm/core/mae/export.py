@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 
 from napari_mcm import __version__
 from napari_mcm.core.encoders import save_encoder
+from napari_mcm.core.encoders.cost import module_cost
+from napari_mcm.core.encoders.learned_from import LearnedFrom
 from napari_mcm.core.mae.config import PretrainConfig
 from napari_mcm.core.mae.model import MaskedAutoencoder, architecture, model_arguments
 from napari_mcm.core.runtime.files import atomic_path
@@ -22,7 +24,8 @@ def export_pretraining(
     model: MaskedAutoencoder,
     config: PretrainConfig,
     summary: Mapping[str, Any],
-    licence: str | None,
+    start: Mapping[str, Any] | None,
+    learned: LearnedFrom,
 ) -> Path:
     """Write the encoder so that timm alone can load it, and the decoder beside it.
 
@@ -36,8 +39,10 @@ def export_pretraining(
         Options of the run.
     summary : mapping
         Figures of the run.
-    licence : str or None
-        Licence of the weights that it started from.
+    start : mapping or None
+        Recipe of the encoder that it started from.
+    learned : LearnedFrom
+        The slides of this training, and of that encoder.
 
     Returns
     -------
@@ -53,12 +58,32 @@ def export_pretraining(
         save_file(decoder, part)
     model.eval()
     folder = run_dir / "encoder"
-    recipe = _recipe(config, summary, licence)
-    return save_encoder(folder, model.encoder, recipe, _card(run_dir, config, summary))
+    recipe = _recipe(config, summary, start) | learned.record()
+    return save_encoder(
+        folder, model.encoder, recipe, _card(run_dir, model, config, summary)
+    )
+
+
+def licence_of(recipe: Mapping[str, Any]) -> str:
+    """Return the licence of an encoder's weights.
+
+    Parameters
+    ----------
+    recipe : mapping
+        Its recipe.
+
+    Returns
+    -------
+    str
+        ``unknown`` where none is stated.
+    """
+    return str(recipe.get("license") or "unknown")
 
 
 def _recipe(
-    config: PretrainConfig, summary: Mapping[str, Any], licence: str | None
+    config: PretrainConfig,
+    summary: Mapping[str, Any],
+    start: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     groups = {"model", "masking", "images", "augment", "recipe"}
     options = config.model_dump(mode="json", include=groups)
@@ -74,7 +99,7 @@ def _recipe(
             "interpolation": "bicubic",
         },
         "weights": f"masked autoencoding from {config.start or 'random weights'}",
-        "license": licence,
+        "license": None if start is None else licence_of(start),
         "pretraining": {
             "method": "MAE",
             "preset": config.preset,
@@ -86,8 +111,14 @@ def _recipe(
     }
 
 
-def _card(run_dir: Path, config: PretrainConfig, summary: Mapping[str, Any]) -> str:
+def _card(
+    run_dir: Path,
+    trained: MaskedAutoencoder,
+    config: PretrainConfig,
+    summary: Mapping[str, Any],
+) -> str:
     model, masking, recipe = config.model, config.masking, config.recipe
+    cost = module_cost(trained.encoder, model.image_size)
     first, last = (
         "none" if value is None else f"{value:.4f}"
         for value in (summary["loss_first"], summary["loss_last"])
@@ -108,6 +139,7 @@ fine-tuning; frozen features of masked autoencoders are weak.
 |---|---|
 | input | {model.image_size} px, patches of {model.vit_patch} px, \
 normalisation {config.augment.normalisation} |
+| size | {cost.describe()} |
 | trained on | {summary["images"]:,} images ({summary["pictures"]:,} pictures, \
 {config.images.tiles} tiles per side; {summary["slide_patches"]:,} slide patches) |
 | steps | {summary["steps"]:,} of {recipe.batch_size} images, peak rate \

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.encoders.compute import settle_training
+from napari_mcm.core.encoders.learned_from import training_record
 from napari_mcm.core.encoders.seeding import seeded
 from napari_mcm.core.errors import ConfigError, WeightsError
 from napari_mcm.core.mae.augment import augment
 from napari_mcm.core.mae.config import PretrainConfig
-from napari_mcm.core.mae.export import export_pretraining
+from napari_mcm.core.mae.export import export_pretraining, licence_of
 from napari_mcm.core.mae.images import ImageSet, gather
 from napari_mcm.core.mae.model import MaskedAutoencoder, architecture, make_vit
 from napari_mcm.core.mae.patches import kept_count
@@ -164,23 +165,26 @@ def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
             stack.enter_context(config.read.open(path)) for path in config.images.slides
         ]
         images = yield from gather(config, slides)
-        model, licence = yield from run_in_thread(
+        model, start = yield from run_in_thread(
             "Building the model", build_model, config
         )
-        if licence:
-            yield Note(f"{config.start} has the licence {licence}")
+        if start is not None:
+            yield Note(f"{config.start} has the licence {licence_of(start)}")
+        learned = training_record(slides, [] if start is None else [start])
         learner = MaeTrainer(model, config)
         loop = ImageLoop(run, learner, _plan(config, images))
         yield from loop.learn()
     summary = _summary(loop, images, time.monotonic() - began)
     # Export, summary, then removal of the checkpoint: a kill in between loses nothing.
-    export_pretraining(run.path, learner.model, config, summary, licence)
+    export_pretraining(run.path, learner.model, config, summary, start, learned)
     run.finish(summary)
     run.remove_checkpoint()
     return _result(run, summary)
 
 
-def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
+def build_model(
+    config: PretrainConfig,
+) -> tuple[MaskedAutoencoder, dict[str, Any] | None]:
     """Build the autoencoder with the weights that it starts from.
 
     Parameters
@@ -192,8 +196,9 @@ def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
     -------
     model : MaskedAutoencoder
         Seeded, or with the weights of the encoder to start from.
-    licence : str or None
-        Licence of these weights; None without them.
+    start : dict or None
+        The encoder of these weights, as :meth:`Encoder.describe` returns it; None
+        without them.
 
     Raises
     ------
@@ -215,7 +220,7 @@ def build_model(config: PretrainConfig) -> tuple[MaskedAutoencoder, str | None]:
             config.start,
             "Choose --model, --image-size and --vit-patch as it has them",
         ) from None
-    return model, start.recipe.get("license") or "unknown"
+    return model, start.describe()
 
 
 class MaeTrainer(ImageTrainer[MaskedImage]):

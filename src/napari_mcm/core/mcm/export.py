@@ -8,6 +8,8 @@ from typing import Any
 
 from napari_mcm import __version__
 from napari_mcm.core.encoders import Encoder, save_encoder
+from napari_mcm.core.encoders.cost import measure_cost
+from napari_mcm.core.encoders.learned_from import LearnedFrom
 from napari_mcm.core.mcm.config import FinetuneConfig
 
 
@@ -18,6 +20,7 @@ def export_student(
     config: FinetuneConfig,
     summary: Mapping[str, Any],
     slides: Sequence[str],
+    learned: LearnedFrom,
 ) -> Path:
     """Write the fine-tuned student so that timm alone can load it.
 
@@ -35,6 +38,8 @@ def export_student(
         Figures of the run.
     slides : sequence of str
         Names of the slides in the training set.
+    learned : LearnedFrom
+        These slides, and those that student and teacher had learned from before.
 
     Returns
     -------
@@ -43,6 +48,7 @@ def export_student(
     """
     recipe = {
         **student.recipe,
+        **learned.record(),
         # Everything that is needed to repeat the training, beside the student's own recipe.
         "fine_tuning": {
             "method": method_name(config),
@@ -131,6 +137,7 @@ napari-mcm {__version__}. MCM-KD is masked context modelling with knowledge dist
 |---|---|
 | student | `{config.student}` |
 | teacher | `{config.teacher}` |
+| size | {measure_cost(student, config.grid.patch_size).describe()} |
 | patches | {config.grid.patch_size} px at {summary["mpp"]:.4g} µm per pixel |
 | context window | {config.context.s} × {config.context.s} patches, \
 {config.context.mask_ratio:.0%} masked |

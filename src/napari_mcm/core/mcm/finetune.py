@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mcm.core.encoders import load_encoders
+from napari_mcm.core.encoders.learned_from import LearnedFrom, training_record
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import common_mpp
 from napari_mcm.core.mcm.config import FinetuneConfig
@@ -18,6 +19,7 @@ from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.validation import read_probe_slides
 from napari_mcm.core.mcm.windows import Source
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training.distributed import DistributedContext, join_process_group
 from napari_mcm.core.training.monitor import losses_of
@@ -168,6 +170,7 @@ def _finetune(
             probe = yield from read_probe_slides(config, mpp, stack)
         windows = plan_windows(config, sources, mpp)
         trainer = yield from _load_trainer(config, sources, mpp, team, cache)
+        learned = _record(config, slides, trainer)
         loop = FinetuneLoop(run, trainer, config, windows, probe)
         yield from loop.learn()
         summary = loop.summary(mpp)
@@ -175,11 +178,30 @@ def _finetune(
         names = [slide.name for slide in slides]
         student, teacher = trainer.student, trainer.teacher
         # Export, summary, then removal of the checkpoint: a kill in between loses nothing.
-        export_student(run.path / "encoder", student, teacher, config, summary, names)
+        folder = run.path / "encoder"
+        export_student(folder, student, teacher, config, summary, names, learned)
         run.finish(summary)
         run.remove_checkpoint()
     team.wait()
     return _result(run, summary)
+
+
+def _record(
+    config: FinetuneConfig, slides: list[Slide], trainer: McmTrainer
+) -> LearnedFrom:
+    """Return the slides that the student will have learned from."""
+    origins = [trainer.student.describe()]
+    if not trainer.adapts_only:
+        origins.append(trainer.teacher.describe())
+    with ExitStack() as stack:
+        probes = [
+            stack.enter_context(config.read.open(one))
+            for one in config.held_out.probe_slides
+        ]
+        if config.optimiser.learn == "head":
+            # The student is what it was, and the head is thrown away.
+            return training_record([], origins[:1], [*slides, *probes])
+        return training_record(slides, origins, probes)
 
 
 def _load_trainer(
