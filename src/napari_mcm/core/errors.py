@@ -75,3 +75,7 @@ class RunError(McmError):
 
 class TrainingError(McmError):
     """Training cannot continue: the loss diverged, or there is no training data."""
+
+
+class RegistrationError(McmError):
+    """Two sections cannot be registered: no tissue, or they do not correspond."""
