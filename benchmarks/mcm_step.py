@@ -23,7 +23,7 @@ from napari_mcm.core.encoders import load_encoder
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.trainer import McmTrainer
-from napari_mcm.core.mcm.windows import Window
+from napari_mcm.core.mcm.window_pixels import Window
 from napari_mcm.core.runtime.jobs import run
 
 PAIRS = {

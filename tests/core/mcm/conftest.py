@@ -10,7 +10,7 @@ import pytest
 from napari_mcm.core.encoders import ComputeConfig, Encoder, load_encoder
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.mcm import ContextConfig, FinetuneConfig, OptimiserConfig
-from napari_mcm.core.mcm.windows import Window
+from napari_mcm.core.mcm.window_pixels import Window
 from napari_mcm.core.tissue import TissueConfig
 
 STUDENT = "random:test_efficientnet"

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from napari_mcm.core.mcm.finetune import finetune
 from napari_mcm.core.mcm.teacher import TeacherCache
-from napari_mcm.core.mcm.windows import Source, plan_epoch, read_window
+from napari_mcm.core.mcm.window_pixels import read_window
+from napari_mcm.core.mcm.windows import Source, plan_epoch
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue

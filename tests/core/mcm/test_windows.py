@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_mcm.core.mcm.windows import Source, choose_masked, plan_epoch, read_window
+from napari_mcm.core.mcm.window_pixels import choose_masked, read_window
+from napari_mcm.core.mcm.windows import Source, plan_epoch
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 

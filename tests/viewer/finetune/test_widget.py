@@ -25,7 +25,7 @@ from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.mcm.config import FinetuneConfig
-from napari_mcm.core.mcm.windows import read_window
+from napari_mcm.core.mcm.window_pixels import read_window
 from napari_mcm.core.runtime.jobs import Job, Progress
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.app.jobs import JobState

@@ -29,6 +29,9 @@ PresetName = Literal[
     "shuffled",
     "head",
     "cosine",
+    "neighbours",
+    "foreign",
+    "mcm-kd-l2",
 ]
 
 
@@ -70,6 +73,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "head": {"context": _MASKED, "optimiser": {"learn": "head"}},
     # GPFM's loss in place of the article's.
     "cosine": {"context": _MASKED, "target": {"loss": "cosine_smooth_l1"}},
+    # Context in the target in place of the input.
+    "neighbours": {"context": {"context_mode": "neighbours"}, **_OURS},
+    # Control without context: all else equal, the visible patches are of another place.
+    "foreign": {"context": {"context_mode": "foreign"}, **_OURS},
+    # A mean's loss: context moves the mean of a target and hardly its median.
+    "mcm-kd-l2": {
+        "context": _MASKED,
+        **_OURS,
+        "target": {**_OURS["target"], "loss": "l2"},
+    },
 }
 """Options by preset, nested as in ``FinetuneConfig``."""
 
@@ -108,19 +121,29 @@ class ContextConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    context_mode: Literal["masked", "shuffled", "none"] = Field(
-        "none",
-        description="masked: predict masked patches from the visible ones (MCM-KD); "
-        "shuffled: likewise, with positions shuffled in each window (a control without "
-        "layout); none: predict each visible patch from itself (plain distillation, "
-        "which did as well or better in our studies).",
+    context_mode: Literal["masked", "shuffled", "foreign", "neighbours", "none"] = (
+        Field(
+            "none",
+            description="masked: predict masked patches from the visible ones (MCM-KD); "
+            "shuffled: likewise, with positions shuffled in each window (a control without "
+            "layout); foreign: likewise, with visible patches of another window of the slide "
+            "(a control without context); neighbours: predict from each patch the mean of the "
+            "teacher's features over the 3 × 3 patches around it, nothing is masked "
+            "(context-enriched distillation); none: predict each visible patch from itself "
+            "(plain distillation, which did as well or better in our studies).",
+        )
     )
     s: int = Field(4, ge=2, le=16, description="Patches per side of a context window.")
     window_tissue: float = Field(
         0.5, gt=0, le=1, description="Min. fraction of a window's patches with tissue."
     )
     mask_ratio: float = Field(
-        0.5, gt=0, lt=1, description="Fraction of a window's tissue patches to mask."
+        0.5,
+        ge=0,
+        lt=1,
+        description="Fraction of a window's tissue patches to mask; with context mode "
+        "none the fraction that is left out of a step, and may be 0. Unused with "
+        "neighbours.",
     )
     position: Literal["sincos", "learned"] = Field(
         "sincos", description="Position embedding of the patches in a window."
@@ -137,6 +160,15 @@ class ContextConfig(BaseModel):
     predictor_width: int = Field(
         512, ge=8, description="Hidden width of the predictor network."
     )
+
+    @model_validator(mode="after")
+    def _something_to_predict(self) -> ContextConfig:
+        if not self.mask_ratio and self.context_mode not in ("none", "neighbours"):
+            raise ValueError(
+                f"mask_ratio 0 leaves nothing to predict in context mode "
+                f"{self.context_mode}"
+            )
+        return self
 
 
 class TargetConfig(BaseModel):

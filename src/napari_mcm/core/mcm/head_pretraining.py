@@ -26,7 +26,12 @@ from napari_mcm.core.encoders.seeding import SeededSteps
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.student import parameter_groups, rate_factor
 from napari_mcm.core.mcm.trainer import McmTrainer
-from napari_mcm.core.mcm.windows import Window, WindowRef, choose_masked, read_window
+from napari_mcm.core.mcm.window_pixels import (
+    assign_foreign,
+    choose_masked,
+    read_unmasked,
+)
+from napari_mcm.core.mcm.windows import WindowRef
 from napari_mcm.core.runtime.files import atomic_path
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
 from napari_mcm.core.training.schedule import warmup_cosine
@@ -51,11 +56,14 @@ class KeptWindows:
         Features of the student as loaded; zeros where there is no tissue.
     taught : Tensor, shape (W, n, teacher_dim)
         Features of the teacher, not scaled yet.
+    shown : ndarray of bool, shape (W, n), or None
+        Places that `seen` holds, where it is of foreign windows; None for `tissue`.
     """
 
     tissue: NDArray[np.bool_]
     seen: Tensor
     taught: Tensor
+    shown: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.tissue)
@@ -86,6 +94,7 @@ class HeadPretraining:
     ) -> None:
         self._learner, self._refs = learner, list(refs)
         self._config, self._folder = config, folder
+        self._is_foreign = config.context.context_mode == "foreign"
         self._seeding = SeededSteps(learner.student.device)
 
     def learn(self) -> Job[None]:
@@ -117,11 +126,11 @@ class HeadPretraining:
             else:
                 yield meter.advance(len(refs))
             parts.append(part)
-        tissue, seen, taught = (
-            torch.cat([part[name] for part in parts])
-            for name in ("tissue", "seen", "taught")
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        shown = whole["shown"].numpy() if "shown" in whole else None
+        return KeptWindows(
+            whole["tissue"].numpy(), whole["seen"], whole["taught"], shown
         )
-        return KeptWindows(tissue.numpy(), seen, taught)
 
     def _encode_part(
         self, refs: Sequence[WindowRef], meter: Meter
@@ -130,16 +139,18 @@ class HeadPretraining:
         learner = self._learner
         shapes = {"seen": learner.student.dim, "taught": learner.teacher.dim}
         part = {name: torch.zeros(len(refs), places, d) for name, d in shapes.items()}
-        part["tissue"] = torch.zeros(len(refs), places, dtype=torch.bool)
+        for name in ("tissue", "shown") if self._is_foreign else ("tissue",):
+            part[name] = torch.zeros(len(refs), places, dtype=torch.bool)
         for row, ref in enumerate(refs):
-            window = read_window(ref, self._config)
+            window = read_unmasked(ref, self._config)
             if window is not None:
-                for where, pixels, keys in _both(window):
-                    yield meter.progress()
-                    seen, taught = learner.encode_by_both(pixels, keys)
-                    part["seen"][row, where] = seen.cpu()
-                    part["taught"][row, where] = taught.cpu()
-                    part["tissue"][row, where] = True
+                yield meter.progress()
+                part["seen"][row, window.visible] = learner.encode_visible(window)
+                yield meter.progress()
+                part["taught"][row, window.masked] = learner.teach([window]).cpu()
+                part["tissue"][row, window.masked] = True
+                if self._is_foreign:
+                    part["shown"][row, window.visible] = True
             meter.advance()
         return part
 
@@ -199,17 +210,11 @@ class HeadPretraining:
         optimiser: torch.optim.Optimizer,
     ) -> float:
         options, learner = self._config.optimiser, self._learner
-        ratio = self._config.context.mask_ratio
-        masked = np.zeros_like(kept.tissue[rows])
-        for number, row in enumerate(rows):
-            tissue = np.flatnonzero(kept.tissue[row])
-            # A single patch has nothing to be predicted from: it stays visible.
-            if len(tissue) > 1:
-                rng = np.random.default_rng((options.seed, _KEY, epoch, int(row)))
-                masked[number] = choose_masked(
-                    tissue.tolist(), masked.shape[1], ratio, rng
-                )
+        masked = self._masks(kept, rows, epoch)
         visible = kept.tissue[rows] & ~masked
+        seen = kept.seen[rows]
+        if kept.shown is not None:
+            visible, seen = _exchange(visible, seen, kept.shown[rows])
         # Distillation without context predicts each visible patch from itself.
         taught = visible if learner.by_itself else masked
         if not taught.any():
@@ -218,7 +223,7 @@ class HeadPretraining:
         seed = options.seed * 1_000_003 + epoch * 1_009 + int(rows[0])
         with self._seeding.seed(seed):
             loss = learner.head_loss(
-                kept.seen[rows][visible], visible, masked, kept.taught[rows][taught]
+                seen[visible], visible, masked, kept.taught[rows][taught]
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -226,12 +231,35 @@ class HeadPretraining:
         optimiser.step()
         return float(loss.detach())
 
+    def _masks(
+        self, kept: KeptWindows, rows: NDArray[np.int64], epoch: int
+    ) -> NDArray[np.bool_]:
+        """Draw which places of some windows are masked in an epoch, shape (rows, n)."""
+        masked = np.zeros_like(kept.tissue[rows])
+        context, seed = self._config.context, self._config.optimiser.seed
+        if context.context_mode == "neighbours":
+            return masked
+        for number, row in enumerate(rows):
+            tissue = np.flatnonzero(kept.tissue[row])
+            # A single patch has nothing to be predicted from: it stays visible.
+            if len(tissue) > 1:
+                rng = np.random.default_rng((seed, _KEY, epoch, int(row)))
+                masked[number] = choose_masked(
+                    tissue.tolist(), masked.shape[1], context.mask_ratio, rng
+                )
+        return masked
 
-def _both(
-    window: Window,
-) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.uint8], tuple[bytes, ...]]]:
-    yield window.visible, window.visible_pixels, window.visible_keys
-    yield window.masked, window.masked_pixels, window.masked_keys
+
+def _exchange(
+    visible: NDArray[np.bool_], seen: Tensor, shown: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], Tensor]:
+    """Put what is seen of foreign windows at the visible places, for each window."""
+    filled, moved = np.zeros_like(visible), torch.zeros_like(seen)
+    for row, own in enumerate(visible):
+        places, sources = assign_foreign(own, shown[row])
+        filled[row, places] = True
+        moved[row, places] = seen[row, sources]
+    return filled, moved
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:

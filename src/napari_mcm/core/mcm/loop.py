@@ -23,13 +23,12 @@ from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.head_pretraining import HeadPretraining
 from napari_mcm.core.mcm.trainer import McmTrainer, StepFigures
 from napari_mcm.core.mcm.validation import Validation
+from napari_mcm.core.mcm.window_pixels import Window, read_window
 from napari_mcm.core.mcm.windows import (
     Source,
-    Window,
     WindowRef,
     hold_out_blocks,
     plan_epoch,
-    read_window,
 )
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
 from napari_mcm.core.runtime.threads import prefetch, report_while_running
@@ -337,6 +336,16 @@ class FinetuneLoop(Loop[McmTrainer]):
             yield Note(
                 "plain distillation: each patch is predicted from itself; "
                 "--preset mcm-kd predicts masked patches from their context"
+            )
+        elif mode == "neighbours":
+            yield Note(
+                "context-enriched distillation: each patch predicts the mean of the "
+                "teacher's features over the 3 × 3 patches around it; nothing is masked"
+            )
+        elif mode == "foreign":
+            yield Note(
+                "control without context: masked patches are predicted from visible "
+                "patches of another window of the slide"
             )
         elif mode == "masked" and windows < FEW_WINDOWS:
             yield Note(

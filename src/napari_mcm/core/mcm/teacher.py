@@ -25,7 +25,8 @@ from napari_mcm.core.features.format import (
     files_of,
 )
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.mcm.windows import Source, patch_key
+from napari_mcm.core.mcm.window_pixels import patch_key
+from napari_mcm.core.mcm.windows import Source
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 
 _Key = tuple[str, str, bytes]

@@ -24,7 +24,7 @@ from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.model import ContextModel, PatchModel, Target
 from napari_mcm.core.mcm.student import parameter_groups, prepare_student, set_mode
 from napari_mcm.core.mcm.teacher import TeacherCache
-from napari_mcm.core.mcm.windows import Window
+from napari_mcm.core.mcm.window_pixels import Window
 from napari_mcm.core.training.distributed import DistributedContext
 from napari_mcm.core.training.monitor import effective_rank
 from napari_mcm.core.training.trainer import ChunkSums, Trainer, by_prefix
@@ -80,7 +80,8 @@ class McmTrainer(Trainer):
     target : Target
         Scales them, and measures the loss.
     by_itself : bool
-        Whether each patch is predicted from itself, without context.
+        Whether predictions are made of the visible patches, each from itself alone: its
+        own target, or that of its neighbourhood.
     adapts_only : bool
         Whether nothing but batch-norm statistics moves.
     """
@@ -96,7 +97,7 @@ class McmTrainer(Trainer):
         self.student, self.teacher, self.config = student, teacher, config
         self.cache = cache or TeacherCache(0)
         self.target = Target(config.target)
-        self.by_itself = config.context.context_mode == "none"
+        self.by_itself = config.context.context_mode in ("none", "neighbours")
         self.adapts_only = config.optimiser.learn == "statistics"
         prepare_student(student.module, config.optimiser)
         kind = PatchModel if self.by_itself else ContextModel
@@ -281,14 +282,30 @@ class McmTrainer(Trainer):
         Tensor, shape (M, teacher_dim)
             The targets, on the device.
         """
-        return self.target.scale(self._teach(windows))
+        return self.target.scale(self.teach(windows))
 
-    def _teach(self, windows: Sequence[Window]) -> Tensor:
+    def teach(self, windows: Sequence[Window]) -> Tensor:
+        """Encode by the teacher what is to be predicted, without scaling it.
+
+        Parameters
+        ----------
+        windows : sequence of Window
+            Windows with M patches to predict in total.
+
+        Returns
+        -------
+        Tensor, shape (M, teacher_dim)
+            Features of the masked patches; without context, of the visible ones; in mode
+            ``"neighbours"`` their means over the patches around each visible one.
+        """
         part_of = _visible if self.by_itself else _masked
-        parts = [part_of(window) for window in windows]
+        parts = [_with_ring(window, *part_of(window)) for window in windows]
         pixels = np.concatenate([part for part, _ in parts])
         # All of them have keys, or none has.
-        return self._encode_by_teacher(pixels, [k for _, keys in parts for k in keys])
+        keys = [k for _, own in parts for k in own]
+        features = self._encode_by_teacher(pixels, keys)
+        split = features.split([len(part) for part, _ in parts])
+        return torch.cat([_average(*pair) for pair in zip(windows, split, strict=True)])
 
     def _encode_by_teacher(
         self, pixels: NDArray[np.uint8], keys: Sequence[bytes]
@@ -296,28 +313,21 @@ class McmTrainer(Trainer):
         features = self.cache.encode(self.teacher, pixels, keys)
         return torch.from_numpy(features).to(self.device)
 
-    def encode_by_both(
-        self, pixels: NDArray[np.uint8], keys: Sequence[bytes]
-    ) -> tuple[Tensor, Tensor]:
-        """Encode patches by the student as it is, and by the teacher.
+    def encode_visible(self, window: Window) -> Tensor:
+        """Encode a window's visible patches by the student as it is, without gradients.
 
         Parameters
         ----------
-        pixels : ndarray of uint8, shape (n_patches, side, side, 3)
-            RGB patches.
-        keys : sequence of bytes
-            Identify the patches in the cache; empty where they are not to be kept.
+        window : Window
+            With V visible patches.
 
         Returns
         -------
-        student : Tensor, shape (n_patches, student_dim)
+        Tensor, shape (V, student_dim)
             Features, on the CPU.
-        teacher : Tensor, shape (n_patches, teacher_dim)
-            Features, not scaled.
         """
         self.student.module.eval()
-        seen = self.cache.encode(self.student, pixels, keys)
-        return torch.from_numpy(seen), self._encode_by_teacher(pixels, keys)
+        return torch.from_numpy(self.cache.encode(self.student, *_visible(window)))
 
     def head_loss(
         self,
@@ -350,7 +360,7 @@ class McmTrainer(Trainer):
         return self.target.loss(predictions, targets) / len(targets)
 
     def visible_targets(self, window: Window) -> Tensor:
-        """Encode a window's visible patches by the teacher, scaled as targets are.
+        """Return the targets of a window's visible patches.
 
         Parameters
         ----------
@@ -360,8 +370,10 @@ class McmTrainer(Trainer):
         Returns
         -------
         Tensor, shape (V, teacher_dim)
-            Scaled features.
+            Scaled features of the teacher; those of another place where it is seen.
         """
+        if self.by_itself:
+            return self.targets_of([window])
         return self.target.scale(self._encode_by_teacher(*_visible(window)))
 
     @torch.no_grad()
@@ -412,7 +424,7 @@ class McmTrainer(Trainer):
             return
         parts: list[Tensor] = []
         for window in windows:
-            parts.append(self._teach([window]))
+            parts.append(self.teach([window]))
             yield
         features = torch.cat(parts)
         # Once: losses of different steps compare only for the same targets.
@@ -452,6 +464,23 @@ def _visible(window: Window) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
 
 def _masked(window: Window) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
     return window.masked_pixels, window.masked_keys
+
+
+def _with_ring(
+    window: Window, pixels: NDArray[np.uint8], keys: tuple[bytes, ...]
+) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
+    """Add the patches around a window, where they are needed, to its own."""
+    ring = window.ring
+    if ring is None or not len(ring.pixels):
+        return pixels, keys
+    return np.concatenate([pixels, ring.pixels]), keys + ring.keys
+
+
+def _average(window: Window, features: Tensor) -> Tensor:
+    """Average the teacher's features over the patches around each, (V + R, D) -> (V, D)."""
+    if window.ring is None:
+        return features
+    return torch.from_numpy(window.ring.weights).to(features) @ features
 
 
 def _gauges(features: Sequence[Tensor]) -> tuple[float, float]:

@@ -22,7 +22,8 @@ from napari_mcm.core.evaluation.probe_callback import HeldOutProbe, read_probe
 from napari_mcm.core.grid import PatchGrid, make_grid
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.trainer import McmTrainer
-from napari_mcm.core.mcm.windows import Window, WindowRef, read_window
+from napari_mcm.core.mcm.window_pixels import Window, read_window
+from napari_mcm.core.mcm.windows import WindowRef
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.tissue import find_tissue
 

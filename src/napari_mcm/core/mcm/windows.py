@@ -1,4 +1,4 @@
-"""Context windows of slides: their placement, order, masking and orientation.
+"""Where the context windows of slides lie: placements, order, and held-out blocks.
 
 Everything random is drawn from a generator keyed by (seed, epoch, ...), never from a
 running state: a resumed run sees exactly the windows that it would have seen.
@@ -6,20 +6,24 @@ running state: a resumed run sees exactly the windows that it would have seen.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import product
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from itertools import groupby, product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.errors import TileError, TrainingError
+from napari_mcm.core.errors import TrainingError
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.mcm.config import ContextConfig, FinetuneConfig
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueMask
+
+WARM_UP_EPOCH = 32_452_843
+"""First epoch number of the head warm-up: no epoch of a run has the same placements."""
+
+# Keeps the draw of foreign windows apart from those of placements and windows.
+_FOREIGN = 15_485_867
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,61 +56,20 @@ class WindowRef:
         Row in the grid of each patch of the window; -1 where there is no tissue.
     key : tuple of int
         Key of the window's random generator.
+    foreign : WindowRef or None
+        Window of another place, whose patches the student sees in context mode
+        ``"foreign"``.
+    bounds : ndarray of int64, shape (2, 2), or None
+        First (row, column) of the lattice that neighbours are taken from, and the first
+        beyond; None for no limit. Held-out windows stay within their block.
     """
 
     source: Source
     grid: PatchGrid
     index: NDArray[np.int64]
     key: tuple[int, ...]
-
-
-__all__ = [
-    "Source",
-    "Window",
-    "WindowRef",
-    "choose_masked",
-    "patch_key",
-    "plan_epoch",
-    "read_window",
-]
-
-
-_Item = TypeVar("_Item", np.uint8, np.int64)
-
-_Value = TypeVar("_Value")
-
-# Keeps the draws of the shuffle apart from those of the window, which have the same key.
-_SHUFFLE = 7_919
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """One window, ready for a training step: n = s·s places, in row-major order.
-
-    Attributes
-    ----------
-    visible, masked : ndarray of bool, shape (n,)
-        Patches that the student sees, and patches to predict. A place that is neither holds
-        no tissue.
-    visible_pixels, masked_pixels : ndarray of uint8, shape (k, p, p, 3)
-        RGB pixels of those patches, in the same order; p is the patch side in pixels.
-    damaged : int
-        Number of patches left out because they could not be decoded.
-    visible_keys, masked_keys : tuple of bytes
-        Hash of what each patch shows, in the order of the pixels: the same key, the same
-        pixels. Empty where colours were changed at random.
-    patches : ndarray of int64, shape (n,)
-        Row in the slide's grid of the patch in each place; -1 for none.
-    """
-
-    visible: NDArray[np.bool_]
-    masked: NDArray[np.bool_]
-    visible_pixels: NDArray[np.uint8]
-    masked_pixels: NDArray[np.uint8]
-    damaged: int = 0
-    visible_keys: tuple[bytes, ...] = ()
-    masked_keys: tuple[bytes, ...] = ()
-    patches: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    foreign: WindowRef | None = None
+    bounds: NDArray[np.int64] | None = None
 
 
 def plan_epoch(
@@ -139,6 +102,11 @@ def plan_epoch(
     -------
     list of WindowRef
         Windows of all slides, shuffled.
+
+    Raises
+    ------
+    TrainingError
+        If foreign windows are wanted and there is only one window.
     """
     grid_config = config.grid.model_copy(update={"mpp": mpp, "allow_upsampling": True})
     refs: list[WindowRef] = []
@@ -149,6 +117,8 @@ def plan_epoch(
             if held_out is not None:
                 grid = held_out.remove_from(grid, which)
             refs += _place(source, grid, config.context, key, rng)
+    if config.context.context_mode == "foreign":
+        refs = _pair_foreign(refs)
     # Windows of all slides are mixed: a batch shows several slides and stains.
     order = np.random.default_rng((config.optimiser.seed, epoch)).permutation(len(refs))
     return [refs[i] for i in order]
@@ -183,172 +153,35 @@ def _place(
     ]
 
 
-def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
-    """Read a window's pixels, orient it, and choose the patches to mask.
+def _pair_foreign(refs: Sequence[WindowRef]) -> list[WindowRef]:
+    """Give each window another one of the same slide and placement.
 
-    Parameters
-    ----------
-    ref : WindowRef
-        The window.
-    config : FinetuneConfig
-        Options of the run: flips, jitter, mask ratio and context mode.
-
-    Returns
-    -------
-    Window or None
-        None where damage leaves fewer than two patches.
+    They form one random cycle per placement: every window is seen once, by another, so
+    that over an epoch the student sees what it would see without the exchange. Windows of
+    one placement share no pixel. The only window of a slide gets one of another slide.
     """
-    rng = np.random.default_rng(ref.key)
-    turn = _Turn.draw(rng) if config.optimiser.flips else _Turn()
-    index = turn.apply(ref.index).ravel()
-    pixels: dict[int, NDArray[np.uint8]] = {}
-    keys: dict[int, bytes] = {}
-    damaged = 0
-    for slot in np.flatnonzero(index >= 0):
-        try:
-            patch = _read_patch(ref, int(index[slot]))
-        except TileError:
-            # A damaged tile leaves a hole in the window, like a place without tissue.
-            damaged += 1
+    paired: list[WindowRef] = []
+    for key, group in groupby(refs, lambda ref: ref.key[:-1]):
+        own = list(group)
+        rng = np.random.default_rng((*key, _FOREIGN))
+        if len(own) > 1:
+            order = rng.permutation(len(own))
+            given = dict(zip(order, np.roll(order, 1), strict=True))
+            paired += [replace(ref, foreign=own[given[i]]) for i, ref in enumerate(own)]
             continue
-        # Layout and pixels turn alike, so that neighbouring patches still fit together.
-        pixels[int(slot)] = turn.apply(patch)
-        shown = ref.source.slide, ref.grid, int(index[slot])
-        keys[int(slot)] = patch_key(*shown, turn.quarters, turn.mirror)
-    if len(pixels) < 2:
-        return None
-    masked = choose_masked(sorted(pixels), len(index), config.context.mask_ratio, rng)
-    patches = {slot: int(index[slot]) for slot in pixels}
-    # The control without layout: patches and masks move together to random places.
-    if config.context.context_mode == "shuffled":
-        places = np.random.default_rng((*ref.key, _SHUFFLE)).permutation(len(masked))
-        pixels, keys = _moved(pixels, places), _moved(keys, places)
-        patches = _moved(patches, places)
-        # Slot i moves to places[i], so the moved mask is read through the inverse.
-        masked = masked[np.argsort(places)]
-    tissue = np.zeros(len(index), bool)
-    tissue[list(pixels)] = True
-    # Student and teacher see the same recoloured pixels.
-    table = _brightness_table(rng, config.optimiser.jitter)
-    if config.optimiser.jitter:
-        # A key does not say how a patch was recoloured: nothing may be cached by it.
-        keys = {}
-    return Window(
-        visible=tissue & ~masked,
-        masked=masked,
-        visible_pixels=table[_stack(pixels, tissue & ~masked)],
-        masked_pixels=table[_stack(pixels, masked)],
-        damaged=damaged,
-        visible_keys=tuple(keys[s] for s in sorted(keys) if not masked[s]),
-        masked_keys=tuple(keys[s] for s in sorted(keys) if masked[s]),
-        patches=np.array([patches.get(s, -1) for s in range(len(index))], np.int64),
-    )
+        others = [ref for ref in refs if ref.source is not own[0].source]
+        paired.append(replace(own[0], foreign=_draw_one(others, rng)))
+    return paired
 
 
-def choose_masked(
-    tissue: Sequence[int], slots: int, ratio: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Choose the patches to mask, uniformly and without replacement.
-
-    Parameters
-    ----------
-    tissue : sequence of int
-        Slots that hold tissue, at least two.
-    slots : int
-        Number of slots in the window, s·s.
-    ratio : float
-        Fraction of the tissue patches to mask; at least one is masked and one is not.
-    rng : Generator
-        Random generator.
-
-    Returns
-    -------
-    ndarray of bool, shape (slots,)
-        True for masked patches.
-    """
-    # At least one patch to predict, and one to predict it from.
-    count = min(max(round(len(tissue) * ratio), 1), len(tissue) - 1)
-    masked = np.zeros(slots, bool)
-    masked[rng.permutation(np.asarray(tissue))[:count]] = True
-    return masked
-
-
-def _moved(by_slot: dict[int, _Value], places: NDArray[np.int64]) -> dict[int, _Value]:
-    """Move what lies in a window's slots to other slots.
-
-    Visible and masked patches move alike, with a generator of their own, so that
-    shuffling does not change which patches are masked.
-    """
-    return {int(places[slot]): value for slot, value in by_slot.items()}
-
-
-def patch_key(
-    slide: Slide, grid: PatchGrid, patch: int, quarters: int = 0, mirror: bool = False
-) -> bytes:
-    """Return a hash of what a patch shows; the same key means the same pixels.
-
-    Parameters
-    ----------
-    slide : Slide
-        The slide.
-    grid : PatchGrid
-        Grid of the slide's patches.
-    patch : int
-        Row in the grid.
-    quarters : int, optional
-        Quarter turns, counter-clockwise.
-    mirror : bool, optional
-        Whether the patch is mirrored after the turns.
-
-    Returns
-    -------
-    bytes
-        16 bytes.
-    """
-    x, y = grid.xy[patch]
-    description = (
-        # !r keeps all digits: patches of nearly equal resolution are not the same.
-        f"{slide.fingerprint} {slide.opened_with.icc} {grid.mpp!r} {grid.patch_size} "
-        f"{x} {y} {quarters} {mirror}"
-    )
-    return hashlib.blake2b(description.encode(), digest_size=16).digest()
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """A symmetry of the square, applied to a window's layout and its pixels alike."""
-
-    quarters: int = 0
-    mirror: bool = False
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> _Turn:
-        return cls(int(rng.integers(4)), bool(rng.integers(2)))
-
-    def apply(self, array: NDArray[_Item]) -> NDArray[_Item]:
-        """Turn the first two axes, rows and columns."""
-        turned = np.rot90(array, self.quarters)
-        return turned[:, ::-1] if self.mirror else turned
-
-
-def _read_patch(ref: WindowRef, patch: int) -> NDArray[np.uint8]:
-    x, y = ref.grid.xy[patch]
-    side = ref.grid.patch_size
-    return ref.source.slide.read((x, y), (side, side), ref.grid.mpp)
-
-
-def _stack(
-    pixels: dict[int, NDArray[np.uint8]], which: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    return np.stack([pixels[int(slot)] for slot in np.flatnonzero(which)])
-
-
-def _brightness_table(rng: np.random.Generator, strength: float) -> NDArray[np.uint8]:
-    """Draw a change of brightness and contrast as a table over the 256 grey values."""
-    gain, shift = 1 + strength * rng.uniform(-1, 1, 2)
-    values = (np.arange(256) - 128) * gain + 128 * shift
-    table: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return table
+def _draw_one(refs: Sequence[WindowRef], rng: np.random.Generator) -> WindowRef:
+    if not refs:
+        raise TrainingError(
+            "there is no window of another place to see",
+            hint="--context-mode foreign needs two windows: give more slides, or a "
+            "smaller --s",
+        )
+    return refs[int(rng.integers(len(refs)))]
 
 
 BLOCK_WINDOWS = 2
@@ -431,6 +264,7 @@ def hold_out_blocks(
     """
     part = config.held_out.validation
     chosen: list[_Block] = []
+    blocks: list[_Block] = []
     if part:
         blocks = [b for i, s in enumerate(sources) for b in _blocks(s, i, config, mpp)]
         wanted = part * sum(len(block.refs) for block in blocks)
@@ -445,10 +279,33 @@ def hold_out_blocks(
                 hint="Give more slides, or a smaller --validation",
             )
     boxes = [[b.box for b in chosen if b.which == i] for i in range(len(sources))]
+    refs = [ref for block in chosen for ref in block.refs]
+    if config.context.context_mode == "foreign":
+        others = [ref for block in blocks for ref in block.refs]
+        refs = [_with_foreign(ref, refs, others) for ref in refs]
     return HeldOut(
-        tuple(np.asarray(b, np.float64).reshape(-1, 4) for b in boxes),
-        tuple(ref for block in chosen for ref in block.refs),
+        tuple(np.asarray(b, np.float64).reshape(-1, 4) for b in boxes), tuple(refs)
     )
+
+
+def _with_foreign(
+    ref: WindowRef, held_out: Sequence[WindowRef], others: Sequence[WindowRef]
+) -> WindowRef:
+    """Give a held-out window another place to see: a held-out one if there is one."""
+    candidates = (
+        [o for o in held_out if o.source is ref.source and _apart(o, ref)]
+        or [o for o in held_out if o.source is not ref.source]
+        # The only held-out place: pixels of training may be seen, but are no target.
+        or [o for o in others if o.source is not ref.source or _apart(o, ref)]
+    )
+    rng = np.random.default_rng((*ref.key, _FOREIGN))
+    return replace(ref, foreign=_draw_one(candidates, rng))
+
+
+def _apart(one: WindowRef, other: WindowRef) -> bool:
+    """Return whether two windows of one grid share no patch."""
+    shared = np.intersect1d(one.index, other.index)
+    return not (shared >= 0).any()
 
 
 def _blocks(
@@ -464,7 +321,8 @@ def _blocks(
     across = config.context.s * BLOCK_WINDOWS  # patches per side of a block
     blocks: dict[tuple[int, int], list[WindowRef]] = {}
     for number, (place, index) in enumerate(_windows_inside(grid, config, across)):
-        ref = WindowRef(source, grid, index, (*key, number))
+        bounds = np.asarray([place, np.add(place, 1)], np.int64) * across
+        ref = WindowRef(source, grid, index, (*key, number), bounds=bounds)
         blocks.setdefault(place, []).append(ref)
     return [
         _Block(which, _box(grid, place, across), refs) for place, refs in blocks.items()

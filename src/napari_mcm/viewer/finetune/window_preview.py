@@ -275,7 +275,7 @@ def _corner(ref: WindowRef) -> NDArray[np.int64]:
 
 def masked_window(ref: WindowRef, config: FinetuneConfig) -> Shown | None:
     """Read a window as the training does, and draw its masked patches."""
-    from napari_mcm.core.mcm.windows import read_window
+    from napari_mcm.core.mcm.window_pixels import read_window
 
     window = read_window(ref, config)
     if window is None:
