@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.encoders.learned_from import warn_of_seen
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.heatmaps import Heatmap
@@ -26,7 +27,8 @@ from napari_mcm.core.mil.attention_maps import (
     usable,
 )
 from napari_mcm.core.mil.bags import Vectors, source_of
-from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble, was_trained_on
+from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble
+from napari_mcm.core.mil.seen import find_trained_on
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import report_while_running, run_in_thread
 
@@ -246,13 +248,17 @@ def predict_slide(
     )
     # Features of another encoder of the same length would give plausible nonsense.
     ensemble.check(source_of(features.dim, features.encoder), where)
-    unseen = slide not in was_trained_on(run_dir, ensemble.folds)
+    identity = features.grid.slide
+    mark = {slide: str(identity.get("fingerprint") or "")}
+    unseen = not find_trained_on(run_dir, ensemble.folds, mark)
     if not unseen:
         yield Note(
             f"{slide} was in the training set of models that are used here; their "
             "prediction is optimistic",
             "warning",
         )
+    if warning := warn_of_seen(features.encoder, [identity]):
+        yield Note(warning, "warning")
     vectors = features.features[usable(features)]
     if not len(vectors):
         raise ConfigError(
