@@ -60,7 +60,7 @@ def test_a_run_leaves_all_that_is_promised(finished, config):
     names = {p.name for p in result.run_dir.iterdir()}
     assert names == {
         *("config.json", "folds.json", "models", "plots", "predictions.csv"),
-        *("figures.json", "summary.json"),
+        *("figures.json", "slides.json", "summary.json"),
     }
     plots = {p.name for p in (result.run_dir / "plots").iterdir()}
     assert {"roc.png", "roc.svg", "precision_recall.svg", "confusion.png"} <= plots
