@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from napari_mcm.cli.output import Outcome, say, table
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features import FeatureSet
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.features.format import SUFFIX
 from napari_mcm.core.features.interchange import (
+    in_neighbourhood,
     read_foreign,
     save_features,
     write_foreign,
@@ -71,6 +73,7 @@ class _Options(BaseModel):
     overwrite: bool = Field(
         False, description="Replace one of our feature files that holds other features."
     )
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
     read: ReadConfig = ReadConfig()
 
 
@@ -88,6 +91,7 @@ def run(options: _Options) -> Outcome:
     features = _read(options)
     for note in features.provenance.get("notes", ()):
         say(f"note: {note}")
+    features = in_neighbourhood(features, options.neighbourhood, options.features)
     if options.to == "napari-mcm":
         file = save_features(features, options.out, options.overwrite)
         return _outcome(options, features, [file], len(features), 0)
@@ -103,12 +107,18 @@ def run(options: _Options) -> Outcome:
 
 
 def _check_out(options: _Options) -> None:
-    """Check the name of the output before features are read, which may take long."""
+    """Check the output before features are read, which may take long."""
     if options.to == "napari-mcm" and not options.out.name.endswith(SUFFIX):
         raise ConfigError(
             f"does not end in {SUFFIX}, as our feature files do",
             options.out,
             "Name another format with --to, or another file",
+        )
+    if options.to == "napari-mcm" and options.neighbourhood.radius:
+        raise ConfigError(
+            "does not go into our feature files, which hold single patches",
+            "--context",
+            "Leave it out: every verb that reads them takes --context",
         )
 
 
@@ -146,12 +156,21 @@ def _outcome(
         "encoder": features.encoder.get("spec"),
         "slide": features.grid.slide["name"],
         "format": options.to,
+        "neighbourhood": features.neighbourhood.model_dump(),
         "notes": list(features.provenance.get("notes", ())),
     }
     rows = [
         ("features", f"{patches:,} patches with {features.dim:,} numbers each"),
         ("encoder", str(result["encoder"])),
+        ("covers", _covered(features)),
         ("format", options.to),
         *(("file", str(file)) for file in files),
     ]
     return Outcome(result, table(rows))
+
+
+def _covered(features: FeatureSet) -> str:
+    """Describe what one feature vector covers."""
+    if not features.neighbourhood.radius:
+        return "single patches"
+    return f"{features.neighbourhood.describe()} patches around each"

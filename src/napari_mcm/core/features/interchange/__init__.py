@@ -7,7 +7,9 @@
 from napari_mcm.core.features.interchange.formats import (
     READABLE,
     WRITABLE,
+    Vectors,
     detect,
+    in_neighbourhood,
     read_foreign,
     read_vectors,
     save_features,
@@ -18,8 +20,10 @@ from napari_mcm.core.features.interchange.record import Written
 __all__ = [
     "READABLE",
     "WRITABLE",
+    "Vectors",
     "Written",
     "detect",
+    "in_neighbourhood",
     "read_foreign",
     "read_vectors",
     "save_features",

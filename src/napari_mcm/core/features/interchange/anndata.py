@@ -25,7 +25,11 @@ from napari_mcm.core.features.interchange.containers import (
     text,
     vector,
 )
-from napari_mcm.core.features.interchange.record import ForeignFeatures, Rows
+from napari_mcm.core.features.interchange.record import (
+    ForeignFeatures,
+    Rows,
+    stated_neighbourhood,
+)
 from napari_mcm.core.runtime.files import atomic_path
 
 if TYPE_CHECKING:
@@ -102,6 +106,7 @@ def read(
         slide_size=(int(width), int(height)) if width and height else None,
         precision=str(features.dtype),
         slide_fingerprint=text(values, "slide_fingerprint"),
+        neighbourhood=stated_neighbourhood(values),
     )
 
 
@@ -206,6 +211,7 @@ def _unstructured(rows: Rows) -> dict[str, Any]:
             "level0_mpp_y": float(mpp[1]),
             "level0_width": int(rows.slide["size"][0]),
             "level0_height": int(rows.slide["size"][1]),
+            **rows.context,
         },
     }
 

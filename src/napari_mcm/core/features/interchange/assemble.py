@@ -101,7 +101,14 @@ class _Assembly:
             },
             "notes": self.notes,
         }
-        return FeatureSet(features, grid, status, self._encoder(), provenance)
+        return FeatureSet(
+            features,
+            grid,
+            status,
+            self._encoder(),
+            provenance,
+            neighbourhood=self.foreign.neighbourhood,
+        )
 
     def _mpp(self, given: float | None) -> Pair:
         """Choose the microns per level-0 pixel; a nominal value adds a note.

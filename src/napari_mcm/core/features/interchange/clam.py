@@ -6,6 +6,7 @@ The format is that of ``create_patches_fp.py``, ``extract_features_fp.py`` and
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.features.interchange.containers import (
     has,
     matrix,
@@ -24,7 +26,11 @@ from napari_mcm.core.features.interchange.containers import (
     text,
     write_tensor,
 )
-from napari_mcm.core.features.interchange.record import ForeignFeatures, Rows
+from napari_mcm.core.features.interchange.record import (
+    ForeignFeatures,
+    Rows,
+    stated_neighbourhood,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -74,11 +80,13 @@ def read(
     xy, stated = _read_patches(patches) if patches else (None, {})
     if path.suffix.lower() in (".pt", ".pth"):
         features = read_tensor(path)
+        context = read_context(find_h5(path))
     else:
         with open_h5(path) as file:
             features = matrix(file, "features", "f")
             own = matrix(file, "coords", "iuf", columns=2).astype(np.float64)
             stated = {**stated, **dict(file["coords"].attrs)}
+            context = stated_neighbourhood(dict(file["features"].attrs))
         # Features of another run of the same slide: rows would be at wrong places.
         if xy is not None and not np.array_equal(xy, own):
             raise FeatureError(f"has other coordinates than {patches}", path)
@@ -89,7 +97,50 @@ def read(
             path,
             "Give CLAM's file of patches with --coords",
         )
-    return _assemble(path, features, xy, stated, encoder)
+    found = _assemble(path, features, xy, stated, encoder)
+    return replace(found, neighbourhood=context)
+
+
+def read_context(h5: Path | None) -> NeighbourhoodConfig:
+    """Read what the features of CLAM's two files of a slide were averaged over.
+
+    Parameters
+    ----------
+    h5 : Path or None
+        The file ``.h5`` of the two: a ``.pt`` holds nothing but numbers.
+
+    Returns
+    -------
+    NeighbourhoodConfig
+        The patch alone where there is no such file, or it states nothing.
+    """
+    if h5 is None:
+        return NeighbourhoodConfig()
+    with open_h5(h5) as file:
+        known = dict(file["features"].attrs) if has(file, "features") else {}
+    return stated_neighbourhood(known)
+
+
+def find_h5(path: Path) -> Path | None:
+    """Find the file ``.h5`` with the same features as a ``.pt``.
+
+    Parameters
+    ----------
+    path : Path
+        The file ``.pt``.
+
+    Returns
+    -------
+    Path or None
+        Beside it, or in CLAM's folder ``h5_files``.
+    """
+    for file in (
+        path.with_suffix(".h5"),
+        path.parent.parent / "h5_files" / f"{path.stem}.h5",
+    ):
+        if file.is_file():
+            return file
+    return None
 
 
 def write(rows: Rows, path: Path) -> list[Path]:
@@ -179,8 +230,9 @@ def _read_patches(path: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
 
 def _write_features(rows: Rows, path: Path) -> Path:
     with new_h5(path) as file:
-        put(file, "features", rows.features)
-        # The types of CLAM's own files; its readers expect no attributes here.
+        # CLAM's own files have no attributes, and its readers pass over them.
+        put(file, "features", rows.features, rows.context)
+        # The types of CLAM's own files.
         put(file, "coords", rows.xy.astype(np.int32))
     return path
 

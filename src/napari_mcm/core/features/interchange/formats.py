@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.features.format import SCHEMA
 from napari_mcm.core.features.interchange import (
     anndata,
@@ -30,6 +31,7 @@ from napari_mcm.core.features.interchange.record import (
     Written,
     rows_of,
 )
+from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.core.features.patches import MEASURES
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.features.store import FeatureStore
@@ -38,6 +40,25 @@ from napari_mcm.core.slides import Slide
 Reader = Callable[[Path, str | None, Path | None], ForeignFeatures]
 
 Writer = Callable[[Rows, Path], list[Path]]
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """The feature vectors of a slide, without the positions of their patches.
+
+    Attributes
+    ----------
+    features : ndarray of float32, shape (N, D)
+        One row per patch that has features.
+    encoder : dict
+        ``spec`` and ``fingerprint`` of the encoder, as far as the file states them.
+    neighbourhood : NeighbourhoodConfig
+        What each row covers.
+    """
+
+    features: NDArray[np.float32]
+    encoder: dict[str, Any]
+    neighbourhood: NeighbourhoodConfig
 
 
 _READERS: dict[str, Reader] = {
@@ -199,6 +220,7 @@ def _unknown(path: Path) -> FeatureError:
 
 
 OWN_FORMAT = "napari-mcm"
+SINGLE_PATCHES = NeighbourhoodConfig()
 
 _BLOCK = 4096
 
@@ -247,9 +269,17 @@ def save_features(
     Raises
     ------
     FeatureError
-        If the file holds other features, or cannot be written.
+        If the features are averages over neighbourhoods, or the file holds other
+        features or cannot be written.
     """
     path = Path(path)
+    if features.neighbourhood.radius:
+        raise FeatureError(
+            f"features are averages over {features.neighbourhood.describe()} patches, and "
+            "feature files hold those of single patches",
+            path,
+            "Save the features of single patches; --context averages them when needed",
+        )
     store = FeatureStore.open(path, features.grid, features.encoder, _BLOCK, overwrite)
     if store.complete:
         return path
@@ -263,37 +293,98 @@ def save_features(
     return path
 
 
-def read_vectors(path: str | Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
+def read_vectors(
+    path: str | Path, neighbourhood: NeighbourhoodConfig = SINGLE_PATCHES
+) -> Vectors:
     """Read the feature vectors of a file in any supported format, without positions.
 
     Parameters
     ----------
     path : str or Path
-        The file. It need not state the size or the positions of patches.
+        The file. It need not state the size or the positions of patches, unless features
+        are to be averaged.
+    neighbourhood : NeighbourhoodConfig, optional
+        What each vector is to cover; by default what it covers in the file.
 
     Returns
     -------
-    features : ndarray of float32, shape (N, D)
+    Vectors
         Only rows that are finite.
-    encoder : dict
-        ``spec`` and ``fingerprint`` of the encoder, as far as the file states them.
 
     Raises
     ------
     FeatureError
-        If the file is damaged, incomplete or of unknown format.
+        If the file is damaged, incomplete or of unknown format; if it holds averages
+        over other neighbourhoods, or lacks what is needed to average.
     """
     path = Path(path)
     kind = detect(path)
-    encoder: dict[str, Any] = {}
-    if kind == OWN_FORMAT:
-        whole = read_features(path)
-        features, encoder = whole.features, whole.encoder
+    if kind == OWN_FORMAT or neighbourhood.radius:
+        whole = in_neighbourhood(_read_placed(path, kind), neighbourhood, path)
+        features, encoder, context = whole.features, whole.encoder, whole.neighbourhood
     elif path.suffix.lower() in (".pt", ".pth"):
-        features = read_tensor(path)
+        features, encoder = read_tensor(path), {}
+        context = clam.read_context(clam.find_h5(path))
     else:
         foreign = _READERS[kind](path, None, None)
         features, encoder = foreign.features, {"spec": foreign.encoder}
+        context = foreign.neighbourhood
     # Rows without features, for example of damaged tiles, are no instances of a bag.
     kept = np.isfinite(features).all(axis=1)
-    return features if kept.all() else features[kept], encoder
+    return Vectors(features if kept.all() else features[kept], encoder, context)
+
+
+def _read_placed(path: Path, kind: str) -> FeatureSet:
+    """Read features with the positions of their patches.
+
+    Raises
+    ------
+    FeatureError
+        If the file does not state what is needed to place them.
+    """
+    try:
+        return read_foreign(path, kind)
+    except FeatureError as error:
+        if kind == OWN_FORMAT:
+            raise
+        raise FeatureError(
+            f"cannot be averaged over neighbours: {error.what}",
+            path,
+            "Convert it to a feature file with napari-mcm convert",
+        ) from error
+
+
+def in_neighbourhood(
+    features: FeatureSet, wanted: NeighbourhoodConfig, where: Path
+) -> FeatureSet:
+    """Return features that cover a neighbourhood, averaged where they do not yet.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Of single patches, or averages.
+    wanted : NeighbourhoodConfig
+        What each row is to cover. Radius 0 takes the features as they are.
+    where : Path
+        Their file, for the error.
+
+    Returns
+    -------
+    FeatureSet
+        Its `neighbourhood` says what it covers.
+
+    Raises
+    ------
+    FeatureError
+        If they are averages over another neighbourhood.
+    """
+    held = features.neighbourhood
+    if not wanted.radius or held == wanted:
+        return features
+    if held.radius:
+        raise FeatureError(
+            f"holds averages over {held.describe()} patches, not {wanted.describe()}",
+            where,
+            "Use features of single patches, which can be averaged over any square",
+        )
+    return average_neighbourhood(features, wanted)

@@ -55,9 +55,11 @@ def _tile(
     x, y = rows.xy[i]
     key = f"{rows.slide['fingerprint']}/{rows.slide['name']}/{x},{y}/{rows.encoder}"
     # The type goes into the properties: beside them, QuPath does not read it.
-    properties = {
+    properties: dict[str, Any] = {
         "objectType": "tile",
         "name": f"patch {i}",
         "measurements": measured,
     }
+    if rows.neighbourhood.radius:
+        properties["metadata"] = {"neighbourhood": rows.neighbourhood.describe()}
     return make_feature(make_polygon([ring.tolist()]), properties, key)

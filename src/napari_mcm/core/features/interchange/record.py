@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
+from napari_mcm.core.features.interchange.containers import text
 
 MICRONS_AT_1X = 10.0
 """Microns per pixel at a magnification of 1; this gives 0.25 at 40x."""
@@ -50,6 +52,8 @@ class ForeignFeatures:
         Type of the features in the file.
     slide_fingerprint : str
         Empty for files that other tools have written.
+    neighbourhood : NeighbourhoodConfig
+        What each row was averaged over, as far as the file states it.
     """
 
     kind: str
@@ -66,6 +70,7 @@ class ForeignFeatures:
     slide_size: tuple[int, int] | None = None
     precision: str = "float32"
     slide_fingerprint: str = ""
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +97,8 @@ class Rows:
         Name of the encoder.
     quality : mapping of str to ndarray of float32, shape (N,)
         Quality measures, where they are known.
+    neighbourhood : NeighbourhoodConfig
+        What each row of `features` was averaged over.
     """
 
     features: NDArray[np.float32]
@@ -104,6 +111,24 @@ class Rows:
     slide: Mapping[str, Any]
     encoder: str
     quality: Mapping[str, NDArray[np.float32]]
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """Return the attributes that say what the features were averaged over.
+
+        Returns
+        -------
+        dict
+            ``neighbourhood_radius`` in patch widths and ``neighbourhood_weights``;
+            empty for features of single patches.
+        """
+        if not self.neighbourhood.radius:
+            return {}
+        return {
+            "neighbourhood_radius": self.neighbourhood.radius,
+            "neighbourhood_weights": self.neighbourhood.weights,
+        }
 
 
 @dataclass(frozen=True)
@@ -163,4 +188,38 @@ def rows_of(features: FeatureSet) -> Rows:
         grid.slide,
         str(spec or "unknown"),
         quality,
+        features.neighbourhood,
     )
+
+
+def stated_neighbourhood(attributes: Mapping[str, Any]) -> NeighbourhoodConfig:
+    """Read what features were averaged over from the attributes of a file.
+
+    Parameters
+    ----------
+    attributes : mapping
+        As :attr:`Rows.context` wrote them; files of other tools have none.
+
+    Returns
+    -------
+    NeighbourhoodConfig
+        The patch alone where nothing is stated.
+
+    Raises
+    ------
+    FeatureError
+        If it states one that does not exist.
+    """
+    if "neighbourhood_radius" not in attributes:
+        return NeighbourhoodConfig()
+    weights = text(attributes, "neighbourhood_weights", "uniform")
+    try:
+        radius = float(attributes["neighbourhood_radius"])
+        return NeighbourhoodConfig.model_validate(
+            {"radius": radius, "weights": weights}
+        )
+    except (TypeError, ValueError):
+        stated = attributes["neighbourhood_radius"]
+        raise FeatureError(
+            f"states a neighbourhood of radius {stated} ({weights}), which does not exist"
+        ) from None

@@ -21,7 +21,11 @@ from napari_mcm.core.features.interchange.containers import (
     put,
     text,
 )
-from napari_mcm.core.features.interchange.record import ForeignFeatures, Rows
+from napari_mcm.core.features.interchange.record import (
+    ForeignFeatures,
+    Rows,
+    stated_neighbourhood,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -93,6 +97,7 @@ def read(
         size=size,
         patch_px=round(patch_px) if patch_px else None,
         precision=str(features.dtype),
+        neighbourhood=stated_neighbourhood(stated),
     )
 
 
@@ -139,6 +144,7 @@ def write(rows: Rows, path: Path) -> list[Path]:
                 "tile_size_px": rows.patch_px,
                 "code_hash": "napari-mcm",
                 "feat_type": "tile",
+                **rows.context,
             }
         )
     return [path]

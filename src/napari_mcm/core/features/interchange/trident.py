@@ -27,6 +27,7 @@ from napari_mcm.core.features.interchange.record import (
     MICRONS_AT_1X,
     ForeignFeatures,
     Rows,
+    stated_neighbourhood,
 )
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def read(
         slide_size=slide_size and (int(slide_size[0]), int(slide_size[1])),
         precision=str(features.dtype),
         slide_fingerprint=text(stated, "slide_fingerprint"),
+        neighbourhood=stated_neighbourhood(about),
     )
 
 
@@ -116,6 +118,10 @@ def write(rows: Rows, path: Path) -> list[Path]:
     folder = path / (f"{magnification}x_{rows.patch_px}px_{rows.overlap_px}px_overlap")
     # Names of hub models and of packaged weights are no folder names.
     encoder = rows.encoder.replace("/", "_").replace(":", "_")
+    if rows.neighbourhood.radius:
+        # Averages over other squares must not share a folder.
+        weights = rows.neighbourhood.weights.replace("uniform", "")
+        encoder += f"_context{rows.neighbourhood.radius}{weights}"
     name = rows.slide["name"]
     patches = folder / "patches" / f"{name}_patches.h5"
     with new_h5(patches) as file:
@@ -129,6 +135,7 @@ def write(rows: Rows, path: Path) -> list[Path]:
 def _write_features(rows: Rows, path: Path) -> Path:
     stated = _attributes(rows, path)
     about = {k: stated[k] for k in ("name", "savetodir")} | {"encoder": rows.encoder}
+    about |= rows.context
     with new_h5(path) as file:
         put(file, "features", rows.features, about)
         put(file, "coords", rows.xy, stated)
