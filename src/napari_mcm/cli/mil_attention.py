@@ -18,6 +18,7 @@ OPTIONS, POSITIONAL = AttentionConfig, "run"
 def run(options: AttentionConfig) -> Outcome:
     """Compute the attention and write the files."""
     from napari_mcm.core.mil.attention import attention
+    from napari_mcm.core.mil.bags import covered
 
     done = drive(attention(options))
     check = done.occlusion
@@ -25,6 +26,7 @@ def run(options: AttentionConfig) -> Outcome:
         ("slide", done.slide),
         ("class", f"{done.class_name} ({done.probabilities[done.class_name]:.3f})"),
         ("shows", done.heatmap.title),
+        ("covers", f"{covered(done.neighbourhood)}, as in training"),
         (
             "attended",
             f"{done.effective:.1f} of {len(done.weights)} patches (effective)",
@@ -47,6 +49,7 @@ def run(options: AttentionConfig) -> Outcome:
         "class": done.class_name,
         "probabilities": done.probabilities,
         "effective_patches": done.effective,
+        "neighbourhood": done.neighbourhood.model_dump(),
         "top_patches": done.top,
         "occlusion": None if check is None else asdict(check),
         "note": done.caveat,

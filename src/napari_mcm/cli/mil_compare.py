@@ -1,7 +1,8 @@
 """Compare encoders by training the same classifier on their features.
 
 All train on the same folds of the same slides, so that differences are paired. The
-first folder is the reference. The same command resumes an interrupted comparison.
+first folder is the reference. The same command resumes an interrupted comparison. Given
+finished runs of mil train instead, it compares them as they are.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ def run(options: CompareConfig) -> Outcome:
     from napari_mcm.core.mil.compare import compare
 
     done = drive(compare(options))
-    result = {"figures": done.figures, "differences": done.differences}
+    contexts = {name: known.model_dump() for name, known in done.neighbourhoods.items()}
+    result = {
+        "figures": done.figures,
+        "differences": done.differences,
+        "neighbourhoods": contexts,
+    }
     return Outcome(result, _lines(done))
 
 
 def _lines(done: CompareResult) -> list[str]:
+    from napari_mcm.core.mil.bags import covered
     from napari_mcm.core.mil.metrics import MAIN
     from napari_mcm.core.mil.results import columns, ends, number
 
@@ -44,4 +51,8 @@ def _lines(done: CompareResult) -> list[str]:
     majority = next(iter(done.figures.values()))["baseline"]
     rows.append(("majority", *(number(majority[name]) for name in MAIN)))
     note = "intervals by patient; those by slide are in compare.json"
-    return [*columns(rows), "", note, *table([("directory", str(done.out))])]
+    covers = ", ".join(
+        f"{name} {covered(known)}" for name, known in done.neighbourhoods.items()
+    )
+    about = table([("covers", covers), ("directory", str(done.out))])
+    return [*columns(rows), "", note, *about]

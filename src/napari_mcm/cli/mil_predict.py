@@ -16,6 +16,7 @@ _SHOWN = 20
 
 def run(options: PredictConfig) -> Outcome:
     """Predict the slides and write the table."""
+    from napari_mcm.core.mil.bags import covered
     from napari_mcm.core.mil.predict import predict
     from napari_mcm.core.mil.results import columns, figures_table
 
@@ -31,7 +32,11 @@ def run(options: PredictConfig) -> Outcome:
         lines.append(f"... and {len(rows) - _SHOWN - 1} more; --out FILE has all")
     if done.figures is not None:
         lines += ["", *figures_table(done.figures)]
-    about = [("models", str(done.models)), ("slides", str(len(done.slides)))]
+    about = [
+        ("models", str(done.models)),
+        ("slides", str(len(done.slides))),
+        ("covers", f"{covered(done.neighbourhood)}, as in training"),
+    ]
     if done.file is not None:
         about.append(("file", str(done.file)))
     predictions = {
@@ -40,6 +45,7 @@ def run(options: PredictConfig) -> Outcome:
     }
     result = {
         "models": done.models,
+        "neighbourhood": done.neighbourhood.model_dump(),
         "predictions": predictions,
         "figures": done.figures,
         "file": done.file,

@@ -44,12 +44,19 @@ def _resume_hint(run_dir: Path | None) -> str:
 
 
 def _outcome(done: MilResult) -> Outcome:
+    from napari_mcm.core.mil.bags import covered
     from napari_mcm.core.mil.results import figures_table
 
-    result = {"run_dir": done.run_dir, "seconds": done.seconds, **done.figures}
+    result = {
+        "run_dir": done.run_dir,
+        "seconds": done.seconds,
+        "neighbourhood": done.neighbourhood.model_dump(),
+        **done.figures,
+    }
     rows = [
         ("run", str(done.run_dir)),
         ("slides", str(done.figures["pooled"]["slides"])),
+        ("covers", covered(done.neighbourhood)),
         ("time", format_seconds(done.seconds)),
     ]
     return Outcome(result, [*table(rows), "", *figures_table(done.figures)])

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.features.interchange import read_foreign
 from napari_mcm.core.heatmaps import Heatmap, write_heatmap
 from napari_mcm.core.mil.attention_maps import draw_gallery
@@ -161,6 +161,8 @@ class AttentionResult:
         None where there are too few patches.
     caveat : str
         What the map shows, where it is not plain attention.
+    neighbourhood : NeighbourhoodConfig
+        What each feature vector covers.
     files : tuple of Path
         Files written.
     """
@@ -174,6 +176,7 @@ class AttentionResult:
     top: tuple[int, ...]
     occlusion: Occlusion | None
     caveat: str
+    neighbourhood: NeighbourhoodConfig
     files: tuple[Path, ...]
 
 
@@ -203,7 +206,8 @@ def attention(config: AttentionConfig) -> Job[AttentionResult]:
     Raises
     ------
     ConfigError
-        If an option is missing, the run has no such class, or no patch has features.
+        If an option is missing, the run has no such class, a neighbourhood is asked for
+        that is not the run's, or no patch has features.
     FeatureError
         If there are no features of the slide, or they are of another encoder.
     """
@@ -212,7 +216,13 @@ def attention(config: AttentionConfig) -> Job[AttentionResult]:
     features = _read(config, name, file)
     assert config.features is not None
     prediction, ensemble = yield from predict_slide(
-        run_dir, name, features, config.features, config.fold, config.compute
+        run_dir,
+        name,
+        features,
+        config.features,
+        config.fold,
+        config.compute,
+        config.neighbourhood,
     )
     number = _class_number(config, prediction)
     check = occlude(
@@ -275,6 +285,7 @@ class _AttentionReport:
             tuple(top),
             self.occlusion,
             prediction.caveat,
+            prediction.features.neighbourhood,
             (),
         )
         files.append(self._write_report(out, result))
@@ -307,15 +318,17 @@ class _AttentionReport:
         return [out / "patches.csv"]
 
     def _write_report(self, out: Path, result: AttentionResult) -> Path:
+        prediction = self.prediction
         described: dict[str, Any] = {
             "slide": result.slide,
             "model": self.ensemble.saved[0].config.model,
-            "models": self.prediction.models,
+            "models": prediction.models,
             "folds": self.ensemble.folds,
             "class": result.class_name,
             "probabilities": result.probabilities,
             "scaling": self.config.scaling,
             "patches": len(result.weights),
+            "neighbourhood": prediction.features.neighbourhood.model_dump(),
             "effective_patches": result.effective,
             "top_patches": list(result.top),
             "occlusion": None if self.occlusion is None else asdict(self.occlusion),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, FeatureError
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.features.format import SUFFIX, slide_of
 from napari_mcm.core.features.interchange import read_vectors
 from napari_mcm.core.mil.cohort import slide_key
@@ -56,11 +57,58 @@ class FeatureSource:
     encoder, fingerprint : str
         Name of the encoder, and a hash of its weights; empty where the files do not record
         them.
+    neighbourhood : NeighbourhoodConfig
+        What each vector was averaged over; by default the patch alone.
     """
 
     dim: int
     encoder: str = ""
     fingerprint: str = ""
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the source for the files of a run.
+
+        Returns
+        -------
+        dict
+            Ready for JSON. The neighbourhood is left out for single patches, as in runs of
+            earlier versions.
+        """
+        known: dict[str, Any] = {
+            "dim": self.dim,
+            "encoder": self.encoder,
+            "fingerprint": self.fingerprint,
+        }
+        if self.neighbourhood.radius:
+            known["neighbourhood"] = self.neighbourhood.model_dump()
+        return known
+
+    @classmethod
+    def from_description(cls, known: Mapping[str, Any]) -> FeatureSource:
+        """Read the source back from what :meth:`describe` returned.
+
+        Parameters
+        ----------
+        known : mapping
+            Content of a file.
+
+        Returns
+        -------
+        FeatureSource
+            Of single patches where it states no neighbourhood.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the content is damaged.
+        """
+        return cls(
+            int(known["dim"]),
+            str(known["encoder"]),
+            str(known["fingerprint"]),
+            NeighbourhoodConfig.model_validate(known.get("neighbourhood", {})),
+        )
 
 
 class FeatureFolder:
@@ -73,6 +121,9 @@ class FeatureFolder:
         files works too.
     config : BagsConfig, optional
         Size and number format of the cache.
+    neighbourhood : NeighbourhoodConfig, optional
+        What each vector is to cover: features of single patches are averaged while they
+        are read. By default vectors are as in the files.
 
     Attributes
     ----------
@@ -87,9 +138,15 @@ class FeatureFolder:
         If there is no feature file, or two of the same slide.
     """
 
-    def __init__(self, path: Path, config: BagsConfig | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: BagsConfig | None = None,
+        neighbourhood: NeighbourhoodConfig | None = None,
+    ) -> None:
         self.path = Path(path)
         self.config = config or BagsConfig()
+        self.neighbourhood = neighbourhood or NeighbourhoodConfig()
         self.files = find_files(self.path)
         self.origin: FeatureSource | None = None
         self._kept: OrderedDict[str, Vectors] = OrderedDict()
@@ -114,17 +171,21 @@ class FeatureFolder:
         Raises
         ------
         FeatureError
-            If there are none, or they are of another encoder than those read earlier.
+            If there are none, or they are of another encoder or another neighbourhood than
+            those read earlier.
         """
         if slide in self._kept:
             self._kept.move_to_end(slide)
             return self._kept[slide]
         if slide not in self.files:
             raise FeatureError(f"has no features of slide {slide}", self.path)
-        vectors, encoder = read_vectors(self.files[slide])
+        file = self.files[slide]
+        found = read_vectors(file, self.neighbourhood)
+        vectors = found.features  # (N, D)
         if not len(vectors):
-            raise FeatureError("holds no patch with features", self.files[slide])
-        self._check_same(source_of(vectors.shape[1], encoder), self.files[slide])
+            raise FeatureError("holds no patch with features", file)
+        dim = vectors.shape[1]
+        self._check_same(source_of(dim, found.encoder, found.neighbourhood), file)
         # float16 halves the cache; `pad` makes float32 of a bag when it is used.
         kept: Vectors = vectors.astype(self.config.kept_as, copy=False)
         self._keep(slide, kept)
@@ -144,7 +205,16 @@ class FeatureFolder:
     def _check_same(self, origin: FeatureSource, file: Path) -> None:
         if self.origin is None:
             self.origin = origin
-        elif origin != self.origin:
+            return
+        held, other = self.origin.neighbourhood, origin.neighbourhood
+        if held != other:
+            raise FeatureError(
+                f"has features over {covered(other)}, others of this folder those over "
+                f"{covered(held)}",
+                file,
+                "Keep features of single patches and averages in folders of their own",
+            )
+        if origin != self.origin:
             raise FeatureError(
                 f"has features of {origin.encoder or 'another encoder'} "
                 f"({origin.dim} long), others of this folder those of "
@@ -251,7 +321,29 @@ def check_there(bags: Bags, slides: Iterable[str], folder: Path) -> list[str]:
     return missing
 
 
-def source_of(dim: int, encoder: Mapping[str, Any]) -> FeatureSource:
+def covered(neighbourhood: NeighbourhoodConfig) -> str:
+    """Describe what one feature vector covers.
+
+    Parameters
+    ----------
+    neighbourhood : NeighbourhoodConfig
+        What it was averaged over.
+
+    Returns
+    -------
+    str
+        ``"single patches"`` or such as ``"3 × 3 patches"``.
+    """
+    if not neighbourhood.radius:
+        return "single patches"
+    return f"{neighbourhood.describe()} patches"
+
+
+def source_of(
+    dim: int,
+    encoder: Mapping[str, Any],
+    neighbourhood: NeighbourhoodConfig | None = None,
+) -> FeatureSource:
     """Return the source of features from what their file records of the encoder.
 
     Parameters
@@ -260,6 +352,8 @@ def source_of(dim: int, encoder: Mapping[str, Any]) -> FeatureSource:
         Length of a feature vector.
     encoder : mapping
         The file's description of the encoder; may be empty.
+    neighbourhood : NeighbourhoodConfig, optional
+        What each vector was averaged over; by default the patch alone.
 
     Returns
     -------
@@ -270,4 +364,4 @@ def source_of(dim: int, encoder: Mapping[str, Any]) -> FeatureSource:
     fingerprint = str(encoder.get("fingerprint") or "")
     # Where an encoder's weights are unknown, each file has a hash of its own vectors.
     known = "" if fingerprint.startswith("features-") else fingerprint
-    return FeatureSource(dim, spec, known)
+    return FeatureSource(dim, spec, known, neighbourhood or NeighbourhoodConfig())

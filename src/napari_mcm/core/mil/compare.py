@@ -21,14 +21,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from napari_mcm.core.errors import ConfigError, RunError
-from napari_mcm.core.mil.bags import FeatureFolder, check_there
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
+from napari_mcm.core.mil.bags import FeatureFolder, check_there, covered
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import CompareConfig, MilConfig
 from napari_mcm.core.mil.metrics import MAIN, Predictions, Rows, bootstrap, main_scores
-from napari_mcm.core.mil.results import MilResult, plain, read_predictions
+from napari_mcm.core.mil.results import (
+    MilResult,
+    plain,
+    read_predictions,
+    result_of,
+)
 from napari_mcm.core.mil.train import resume_train, train
 from napari_mcm.core.runtime.files import atomic_path, write_json, write_text
 from napari_mcm.core.runtime.jobs import Job, Note
+from napari_mcm.core.runtime.run_verbs import resume_command, verb_of_run
 from napari_mcm.core.training.run import Run
 
 
@@ -45,18 +52,23 @@ class CompareResult:
     differences : dict of str to dict
         For each other encoder, its metrics minus those of the reference, with their paired
         95 % intervals ``by_slide`` and ``by_patient``.
+    neighbourhoods : dict of str to NeighbourhoodConfig
+        What the feature vectors of each encoder or run cover.
     """
 
     out: Path
     figures: dict[str, dict[str, Any]]
     differences: dict[str, dict[str, Any]]
+    neighbourhoods: dict[str, NeighbourhoodConfig]
 
 
 def compare(config: CompareConfig) -> Job[CompareResult]:
     """Train the same classifier on the features of several encoders, as a job.
 
     Folds, seeds and bootstrap samples are the same for all, so that differences are
-    paired. An interrupted comparison resumes when it is started again.
+    paired. An interrupted comparison resumes when it is started again. Finished runs of
+    :func:`.train` on the same slides and folds are compared as they are, which compares
+    neighbourhoods or models too.
 
     Parameters
     ----------
@@ -76,30 +88,105 @@ def compare(config: CompareConfig) -> Job[CompareResult]:
     Raises
     ------
     ConfigError
-        If an option is missing, or slides lack features and that is not allowed.
+        If an option is missing, slides lack features and that is not allowed, or features
+        cover different neighbourhoods.
     RunError
-        If a run in the output directory was made with other options.
+        If a run in the output directory was made with other options, or a run to compare
+        is not finished or was tested on other slides.
     """
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
     names = folder_names(config.features)
-    # Missing slides of one encoder are left out for all: the folds must be the same.
-    table = yield from _common_table(config)
-    results: dict[str, MilResult] = {}
-    for name, features in zip(names, config.features, strict=True):
-        yield Note(f"{name}: features of {features}")
-        results[name] = yield from _one(config, table, features, config.out / name)
+    if any(verb_of_run(folder) == "mil train" for folder in config.features):
+        results = _finished_runs(config, names)
+    else:
+        results = yield from _trained(config, names)
     found = {name: read_predictions(result.run_dir) for name, result in results.items()}
     differences = {}
     for name in names[1:]:
         pair = found[names[0]], found[name]
         differences[name] = yield from _difference(*pair, name, config)
     figures = {name: result.figures for name, result in results.items()}
-    content = {"reference": names[0], "figures": figures, "differences": differences}
+    contexts = {name: result.neighbourhood for name, result in results.items()}
+    content = {
+        "reference": names[0],
+        "figures": figures,
+        "differences": differences,
+        "neighbourhoods": {
+            name: known.model_dump() for name, known in contexts.items()
+        },
+    }
     write_json(config.out / "compare.json", content)
     with atomic_path(config.out / "compare.png") as part:
         draw_comparison(figures).savefig(part, dpi=150)
-    return CompareResult(config.out, figures, differences)
+    return CompareResult(config.out, figures, differences, contexts)
+
+
+def _trained(config: CompareConfig, names: Sequence[str]) -> Job[dict[str, MilResult]]:
+    """Train one run per encoder, or resume it."""
+    assert config.out is not None
+    # Missing slides of one encoder are left out for all: the folds must be the same.
+    table = yield from _common_table(config)
+    _check_contexts(config, table)
+    results: dict[str, MilResult] = {}
+    for name, features in zip(names, config.features, strict=True):
+        yield Note(f"{name}: features of {features}")
+        results[name] = yield from _one(config, table, features, config.out / name)
+    return results
+
+
+def _finished_runs(config: CompareConfig, names: Sequence[str]) -> dict[str, MilResult]:
+    """Read finished runs, for example of the same features over several radii.
+
+    Raises
+    ------
+    ConfigError
+        If options of a training are given.
+    RunError
+        If a folder is no finished run.
+    """
+    given = config.model_fields_set - {"features", "out", "figures"}
+    if given:
+        raise ConfigError(
+            "compares finished runs, which have their own options",
+            "mil compare",
+            f"Leave out {', '.join(sorted(given))}",
+        )
+    found: dict[str, MilResult] = {}
+    for name, folder in zip(names, config.features, strict=True):
+        run = Run.open(folder, "mil train")
+        summary = run.summary()
+        if summary is None:
+            command = f"Resume it with: {resume_command(folder)}"
+            raise RunError("is not finished", folder, command)
+        found[name] = result_of(run, summary)
+    return found
+
+
+def _check_contexts(config: CompareConfig, table: Path) -> None:
+    """Check that no folder holds averages where another holds single patches.
+
+    Raises
+    ------
+    ConfigError
+        If features cover different neighbourhoods.
+    """
+    slide = read_cohort(table).cases[0].slide
+    known: dict[Path, NeighbourhoodConfig] = {}
+    for folder in config.features:
+        bags = FeatureFolder(folder, config.bags, config.neighbourhood)
+        bags.read(slide)
+        assert bags.origin is not None
+        known[folder] = bags.origin.neighbourhood
+    first, *others = known
+    for folder in others:
+        if known[folder] != known[first]:
+            raise ConfigError(
+                f"has features over {covered(known[folder])}, {first} those over "
+                f"{covered(known[first])}",
+                folder,
+                "Train a run on each with mil train, and compare the runs",
+            )
 
 
 def folder_names(folders: Sequence[Path]) -> list[str]:
@@ -199,8 +286,10 @@ def _difference(
         If the two were tested on other slides.
     """
     # Pairing needs the same slides in the same order.
-    if reference.slides != other.slides:
-        raise RunError(f"{name} was tested on other slides", config.out)
+    if reference.slides != other.slides or reference.classes != other.classes:
+        raise RunError(f"{name} was tested on other slides or folds", config.out)
+    if not np.array_equal(reference.labels, other.labels):
+        raise RunError(f"{name} was tested with other labels", config.out)
     bins, resamples = config.figures.bins, config.figures.resamples
 
     def difference(rows: Rows) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.slides import ReadConfig
 
 ModelName = Literal["mean", "max", "abmil", "clam_sb", "clam_mb", "transmil", "dsmil"]
@@ -219,6 +220,24 @@ class BagsConfig(BaseModel):
     )
 
 
+class RunNeighbourhoodConfig(BaseModel):
+    """How much tissue around a patch the run's models expect in its features."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    radius: Annotated[int, Field(ge=0, le=3)] | None = Field(
+        None,
+        description="Patch widths around each patch that features are averaged over. "
+        "Always as in training: any other value is refused.",
+        json_schema_extra={"flag": "context"},
+    )
+    weights: Literal["uniform", "distance"] | None = Field(
+        None,
+        description="Weights of the patches around. Always as in training.",
+        json_schema_extra={"flag": "context-weights"},
+    )
+
+
 class FiguresConfig(BaseModel):
     """Bootstrap intervals and calibration of the metrics."""
 
@@ -251,6 +270,7 @@ class CrossValidation(BaseModel):
     training: TrainingConfig = TrainingConfig()
     split: SplitConfig = SplitConfig()
     bags: BagsConfig = BagsConfig()
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
     figures: FiguresConfig = FiguresConfig()
     compute: ExactComputeConfig = ComputeConfig(precision="float32")
 
@@ -268,8 +288,8 @@ class CompareConfig(CrossValidation):
 
     features: tuple[Path, ...] = Field(
         (),
-        description="Folders of feature files, one per encoder; the first is the "
-        "reference.",
+        description="Folders of feature files, one per encoder, or finished runs of mil "
+        "train on the same slides; the first is the reference.",
     )
 
 
@@ -291,6 +311,7 @@ class PredictConfig(BaseModel):
     )
     out: Path | None = Field(None, description="Table to write (CSV).")
     bags: BagsConfig = BagsConfig()
+    neighbourhood: RunNeighbourhoodConfig = RunNeighbourhoodConfig()
     figures: FiguresConfig = FiguresConfig()
     compute: ExactComputeConfig = ComputeConfig(precision="float32")
 
@@ -341,5 +362,6 @@ class AttentionConfig(BaseModel):
         gt=0,
         description="Side of a patch in level-0 pixels, for files that do not record it.",
     )
+    neighbourhood: RunNeighbourhoodConfig = RunNeighbourhoodConfig()
     compute: ExactComputeConfig = ComputeConfig(precision="float32")
     read: ReadConfig = ReadConfig()

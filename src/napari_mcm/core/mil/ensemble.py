@@ -23,8 +23,9 @@ from torch import Tensor
 
 from napari_mcm.core.encoders.compute import ComputeConfig, choose_device
 from napari_mcm.core.errors import ConfigError, FeatureError, RunError, WeightsError
-from napari_mcm.core.mil.bags import FeatureSource, Vectors
-from napari_mcm.core.mil.config import AggregatorConfig
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
+from napari_mcm.core.mil.bags import FeatureSource, Vectors, covered
+from napari_mcm.core.mil.config import AggregatorConfig, RunNeighbourhoodConfig
 from napari_mcm.core.mil.models import Aggregator, make_aggregator
 from napari_mcm.core.mil.results import read_folds
 from napari_mcm.core.mil.trainer import pad, run_step
@@ -86,6 +87,17 @@ class Ensemble:
         return self.saved[0].classes
 
     @property
+    def neighbourhood(self) -> NeighbourhoodConfig:
+        """Return what the features that the models were trained on cover.
+
+        Returns
+        -------
+        NeighbourhoodConfig
+            The patch alone for runs of earlier versions.
+        """
+        return self.saved[0].origin.neighbourhood
+
+    @property
     def folds(self) -> list[str]:
         """Return the folds that the models belong to.
 
@@ -120,9 +132,17 @@ class Ensemble:
         Raises
         ------
         FeatureError
-            If they are of another encoder, as far as the files record it.
+            If they are of another encoder, as far as the files record it, or averages
+            over another neighbourhood.
         """
         trained = self.saved[0].origin
+        if origin.neighbourhood != trained.neighbourhood:
+            raise FeatureError(
+                f"has features over {covered(origin.neighbourhood)}; the run was trained "
+                f"on those over {covered(trained.neighbourhood)}",
+                where,
+                "Use features of single patches: they are averaged as the run needs",
+            )
         # Files of other tools record no fingerprint: then only the length can be checked.
         both = trained.fingerprint and origin.fingerprint
         if origin.dim != trained.dim or (both and both != trained.fingerprint):
@@ -133,6 +153,32 @@ class Ensemble:
                 where,
                 "Extract with the encoder that the run was trained on",
             )
+
+    def check_asked(self, asked: RunNeighbourhoodConfig) -> None:
+        """Check that a neighbourhood that was asked for is that of the models.
+
+        Parameters
+        ----------
+        asked : RunNeighbourhoodConfig
+            The options given; None for those that were not.
+
+        Raises
+        ------
+        ConfigError
+            If it differs: features over other squares would give plausible nonsense.
+        """
+        known = self.neighbourhood
+        weights = asked.weights if known.radius else None
+        for flag, given, own in (
+            ("--context", asked.radius, known.radius),
+            ("--context-weights", weights, known.weights),
+        ):
+            if given is not None and given != own:
+                raise ConfigError(
+                    f"is {given}, and the run was trained with {own}",
+                    flag,
+                    "Leave it out: features are averaged as the run needs",
+                )
 
     def predict(self, vectors: Vectors) -> Generator[None, None, Floats]:
         """Return the mean class probabilities of a slide.
@@ -249,6 +295,8 @@ def load_ensemble(
         )
     if len({one.classes for one in saved}) > 1:
         raise RunError("holds models of different classes", run_dir)
+    if len({one.origin.neighbourhood for one in saved}) > 1:
+        raise RunError("holds models of different neighbourhoods (--context)", run_dir)
     names = list(dict.fromkeys(one.fold for one in saved))
     if fold is not None:
         saved = [one for one in saved if one.fold == fold]
@@ -357,11 +405,7 @@ def save_model(
         "version": VERSION,
         "aggregator": config.settled.model_dump(mode="json"),
         "classes": list(classes),
-        "features": {
-            "dim": origin.dim,
-            "encoder": origin.encoder,
-            "fingerprint": origin.fingerprint,
-        },
+        "features": origin.describe(),
         "fold": fold,
         "seed": seed,
     }
@@ -392,11 +436,7 @@ def load_model(folder: Path) -> SavedModel:
     try:
         config = AggregatorConfig.model_validate(recipe["aggregator"])
         classes = tuple(str(name) for name in recipe["classes"])
-        origin = FeatureSource(
-            int(recipe["features"]["dim"]),
-            str(recipe["features"]["encoder"]),
-            str(recipe["features"]["fingerprint"]),
-        )
+        origin = FeatureSource.from_description(recipe["features"])
         fold, seed = str(recipe["fold"]), int(recipe["seed"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]

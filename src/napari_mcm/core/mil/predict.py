@@ -12,17 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, McmError
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.mil.bags import FeatureFolder, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import PredictConfig
-from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble
+from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble, was_trained_on
 from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import compute_figures
-from napari_mcm.core.mil.seen import (
-    find_trained_on,
-    fingerprint_of,
-    warn_of_encoder,
-)
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
 from napari_mcm.core.runtime.threads import report_while_running
@@ -48,6 +44,8 @@ class PredictResult:
         The table written.
     failed : tuple of str
         One line for each slide whose features could not be used.
+    neighbourhood : NeighbourhoodConfig
+        What each feature vector covers: as in the run's training.
     """
 
     slides: tuple[str, ...]
@@ -57,6 +55,7 @@ class PredictResult:
     figures: dict[str, Any] | None
     file: Path | None
     failed: tuple[str, ...]
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
 
 
 def predict(config: PredictConfig) -> Job[PredictResult]:
@@ -80,7 +79,8 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
     Raises
     ------
     ConfigError
-        If an option is missing, or no slide could be predicted.
+        If an option is missing, a neighbourhood is asked for that is not the run's, or
+        no slide could be predicted.
     FeatureError
         If the features are of another encoder than the run's.
     """
@@ -89,12 +89,12 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
             "a run and --features are needed", hint="See napari-mcm mil predict --help"
         )
     ensemble = load_ensemble(config.run, config.fold, compute=config.compute)
-    folder = FeatureFolder(config.features, config.bags)
+    ensemble.check_asked(config.neighbourhood)
+    folder = FeatureFolder(config.features, config.bags, ensemble.neighbourhood)
     cohort = None if config.cohort is None else read_cohort(config.cohort, False)
     slides = yield from _slides_to_predict(config, folder, cohort)
     # Not an error: predicting the training set shows whether a model fits at all.
-    marks = {slide: fingerprint_of(folder.files[slide]) for slide in slides}
-    seen = find_trained_on(config.run, ensemble.folds, marks)
+    seen = was_trained_on(config.run, ensemble.folds) & set(slides)
     if seen:
         yield Note(
             f"{len(seen)} of {len(slides)} slides were in the training set: their "
@@ -102,8 +102,6 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
             "slides",
             "warning",
         )
-    if warning := warn_of_encoder(folder, slides):
-        yield Note(warning, "warning")
     found, failed = yield from _predict_all(ensemble, folder, slides)
     if not found:
         raise ConfigError("no slide could be predicted", hint=failed[0])
@@ -120,6 +118,7 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
         figures,
         config.out,
         tuple(failed),
+        ensemble.neighbourhood,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import RunError
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.mil.config import FiguresConfig, MilConfig
 from napari_mcm.core.mil.metrics import (
     MAIN,
@@ -42,11 +43,14 @@ class MilResult:
         baseline; ``by_slide`` and ``by_patient``: 95 % intervals of the pooled ones.
     seconds : float
         Time spent in the process that finished the run.
+    neighbourhood : NeighbourhoodConfig
+        What each feature vector covers.
     """
 
     run_dir: Path
     figures: dict[str, Any]
     seconds: float
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
 
 
 def write_results(
@@ -236,7 +240,10 @@ def result_of(run: Run, summary: Mapping[str, Any]) -> MilResult:
     MilResult
         The same as when it finished.
     """
-    return MilResult(run.path, dict(summary["figures"]), float(summary["seconds"]))
+    # Runs of earlier versions are of single patches.
+    known = NeighbourhoodConfig.model_validate(summary.get("neighbourhood", {}))
+    figures, seconds = dict(summary["figures"]), float(summary["seconds"])
+    return MilResult(run.path, figures, seconds, known)
 
 
 def figures_table(figures: Mapping[str, Any]) -> list[str]:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.encoders.compute import ComputeConfig
-from napari_mcm.core.encoders.learned_from import warn_of_seen
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.interchange import in_neighbourhood
 from napari_mcm.core.heatmaps import Heatmap
 from napari_mcm.core.mil.attention_maps import (
     Scaling,
@@ -27,8 +27,8 @@ from napari_mcm.core.mil.attention_maps import (
     usable,
 )
 from napari_mcm.core.mil.bags import Vectors, source_of
-from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble
-from napari_mcm.core.mil.seen import find_trained_on
+from napari_mcm.core.mil.config import RunNeighbourhoodConfig
+from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble, was_trained_on
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import report_while_running, run_in_thread
 
@@ -44,7 +44,7 @@ class SlidePrediction:
     slide : str
         Name of the slide.
     features : FeatureSet
-        Features of its P patches.
+        Features of its P patches, averaged over the neighbourhood of the run.
     probabilities : ndarray of float64, shape (C,)
         Mean over the models.
     attention : ndarray of float64, shape (N,) or (C, N)
@@ -135,6 +135,8 @@ class SlidePrediction:
     def title(self, number: int) -> str:
         """Return what the attention to a class is called: ``attention to tumour``.
 
+        Where features are averages, their neighbourhood follows.
+
         Parameters
         ----------
         number : int
@@ -144,9 +146,11 @@ class SlidePrediction:
         -------
         str
         """
-        if not self.per_class:
-            return self.shown
-        return f"{self.shown} to {self.classes[number]}"
+        title = self.shown
+        if self.per_class:
+            title = f"{self.shown} to {self.classes[number]}"
+        context = self.features.neighbourhood
+        return f"{title} ({context.describe()} patches)" if context.radius else title
 
     def heatmap(self, scaling: Scaling, number: int) -> Heatmap:
         """Return the attention to a class as a heatmap.
@@ -205,6 +209,7 @@ def predict_slide(
     where: Path,
     fold: str | None = None,
     compute: ComputeConfig | None = None,
+    asked: RunNeighbourhoodConfig | None = None,
 ) -> Job[tuple[SlidePrediction, Ensemble]]:
     """Predict one slide with the models of a run.
 
@@ -215,7 +220,7 @@ def predict_slide(
     slide : str
         Name of the slide, as the run's table has it.
     features : FeatureSet
-        Features of the slide.
+        Features of the slide, of single patches or as those the run was trained on.
     where : Path
         Their file or folder, for errors.
     fold : str, optional
@@ -223,6 +228,8 @@ def predict_slide(
         slide, or all models where there is no such fold.
     compute : ComputeConfig, optional
         Device and precision.
+    asked : RunNeighbourhoodConfig, optional
+        The neighbourhood that the user asked for, to be refused if it is not the run's.
 
     Yields
     ------
@@ -237,9 +244,11 @@ def predict_slide(
     Raises
     ------
     ConfigError
-        If no patch has features, or the run has no such fold.
+        If no patch has features, the run has no such fold, or another neighbourhood than
+        the one asked for.
     FeatureError
-        If the features are of another encoder than those the run was trained on.
+        If the features are of another encoder than those the run was trained on, or
+        averages over another neighbourhood.
     RunError
         If the run cannot be used.
     """
@@ -247,18 +256,23 @@ def predict_slide(
         "Reading the run", load_ensemble, run_dir, fold, slide, compute
     )
     # Features of another encoder of the same length would give plausible nonsense.
-    ensemble.check(source_of(features.dim, features.encoder), where)
-    identity = features.grid.slide
-    mark = {slide: str(identity.get("fingerprint") or "")}
-    unseen = not find_trained_on(run_dir, ensemble.folds, mark)
+    ensemble.check_asked(asked or RunNeighbourhoodConfig())
+    features = yield from run_in_thread(
+        "Averaging over neighbours",
+        in_neighbourhood,
+        features,
+        ensemble.neighbourhood,
+        where,
+    )
+    origin = source_of(features.dim, features.encoder, features.neighbourhood)
+    ensemble.check(origin, where)
+    unseen = slide not in was_trained_on(run_dir, ensemble.folds)
     if not unseen:
         yield Note(
             f"{slide} was in the training set of models that are used here; their "
             "prediction is optimistic",
             "warning",
         )
-    if warning := warn_of_seen(features.encoder, [identity]):
-        yield Note(warning, "warning")
     vectors = features.features[usable(features)]
     if not len(vectors):
         raise ConfigError(

@@ -19,13 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, RunError
-from napari_mcm.core.mil.bags import FeatureFolder, FeatureSource, check_there
+from napari_mcm.core.mil.bags import FeatureFolder, FeatureSource, check_there, covered
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.core.mil.ensemble import save_model
 from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import MilResult, read_folds, result_of, write_results
-from napari_mcm.core.mil.seen import record_slides, warn_of_encoder
 from napari_mcm.core.mil.splits import Fold, make_folds
 from napari_mcm.core.mil.trainer import Best, Labelled, MilTrainer
 from napari_mcm.core.runtime.files import write_json
@@ -110,7 +109,6 @@ def _train(run: Run, config: MilConfig, prepared: Prepared) -> Job[MilResult]:
         return result_of(run, done)
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
-    record_slides(run.path, prepared.bags, (c.slide for c in prepared.cohort.cases))
     began = time.monotonic()
     found: dict[str, list[NDArray[np.float64]]] = {}
     for number in range(len(prepared.folds)):
@@ -128,6 +126,7 @@ def _train(run: Run, config: MilConfig, prepared: Prepared) -> Job[MilResult]:
     predictions = _together(prepared, found)
     seconds = time.monotonic() - began
     summary = yield from write_results(run, config, predictions, seconds)
+    summary["neighbourhood"] = prepared.origin.neighbourhood.model_dump()
     run.finish(summary)
     return result_of(run, summary)
 
@@ -389,7 +388,7 @@ class Prepared:
                 {k: list(v) if k != "name" else v for k, v in asdict(fold).items()}
                 for fold in self.folds
             ],
-            "features": asdict(self.origin),
+            "features": self.origin.describe(),
         }
 
 
@@ -422,7 +421,7 @@ def prepare(config: MilConfig) -> Job[Prepared]:
     if config.features is None:
         raise ConfigError("no features given", hint="Name their folder with --features")
     cohort = read_cohort(config.cohort)
-    bags = FeatureFolder(config.features, config.bags)
+    bags = FeatureFolder(config.features, config.bags, config.neighbourhood)
     slides = [case.slide for case in cohort.cases]
     missing = check_there(bags, slides, config.features)
     for slide in missing:
@@ -435,15 +434,13 @@ def prepare(config: MilConfig) -> Job[Prepared]:
         )
     cohort = cohort.without(missing)
     folds = make_folds(cohort, config.split)
-    tested = dict.fromkeys(slide for fold in folds for slide in fold.test)
-    if warning := warn_of_encoder(bags, tested):
-        yield Note(warning, "warning")
     # The first slide states the length of features, on which the model depends.
     bags.read(cohort.cases[0].slide)
     assert bags.origin is not None
     yield Note(
         f"{len(cohort.cases)} slides of {len(cohort.classes)} classes in {len(folds)} "
-        f"fold(s); features of {bags.origin.dim} dimensions, up to "
+        f"fold(s); features of {bags.origin.dim} dimensions, each over "
+        f"{covered(bags.origin.neighbourhood)}, up to "
         f"{config.bags.cache_gib:g} GiB of them kept in memory"
     )
     return Prepared(cohort, folds, bags, bags.origin)
