@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,12 @@ from safetensors.torch import load_file
 from napari_mcm.core.encoders import Encoder, load_encoder
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
 from napari_mcm.core.mcm.head_pretraining import HeadPretraining, KeptWindows
+from napari_mcm.core.mcm.loop import plan_windows
 from napari_mcm.core.mcm.trainer import McmTrainer
+from napari_mcm.core.mcm.windows import Source, hold_out_blocks
 from napari_mcm.core.runtime.jobs import Metrics, Note, Progress, run
+from napari_mcm.core.slides import open_slide
+from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training import Run
 
 EPOCHS = 5
@@ -114,11 +120,11 @@ def test_a_cancel_in_it_ends_in_the_same_weights(starting, late):
     whole = run(finetune(starting("whole", head_epochs=3)))
     other = starting("cancelled", head_epochs=3)
     until(finetune(other), lambda e: starts(e) and (not late or e.done > 0))
-    assert list((other.out / "head_start").glob("*.safetensors"))
+    assert list((other.out / "head_warm_up").glob("*.safetensors"))
     run(resume_finetune(other.out))
     ours, theirs = weights(whole.run_dir), weights(other.out)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert not (other.out / "head_start").exists()
+    assert not (other.out / "head_warm_up").exists()
 
 
 def test_what_was_encoded_is_not_encoded_again(starting, monkeypatch):
@@ -146,3 +152,51 @@ def test_the_start_is_kept_once_it_is_over(starting):
     assert any(starts(event) for event in again)
     once_more = until(resume_finetune(asked.out), lambda e: isinstance(e, Metrics))
     assert not any(starts(event) for event in once_more)
+
+
+def test_it_sees_other_windows_than_the_steps(starting, tissue_slide):
+    asked = starting(placements=2, epochs=2, head_windows=6)
+    asked = asked.model_copy(
+        update={"held_out": asked.held_out.model_copy(update={"validation": 0.2})}
+    )
+    slide = open_slide(tissue_slide)
+    source = Source(slide, find_tissue(slide, asked.tissue))
+    plan = plan_windows(asked, [source], 1.0)
+    assert len(plan.warm_up) == 6
+    placed = {id(ref.grid) for ref in plan.warm_up}
+    assert len(placed) > 1, "from all of its placements"
+    steps = {ref.key for batch in plan.batches for ref in batch}
+    assert not steps & {ref.key for ref in plan.warm_up}
+    origins = {ref.grid.origin for batch in plan.batches for ref in batch}
+    assert {ref.grid.origin for ref in plan.warm_up} - origins
+    held_out = hold_out_blocks([source], asked, 1.0)
+    for ref in plan.warm_up:
+        kept = held_out.remove_from(ref.grid, 0)
+        assert len(kept) == len(ref.grid), "nothing that is held out"
+    # No more than the run has, however many are asked for.
+    few = asked.optimiser.model_copy(update={"head_windows": 9_999})
+    plan = plan_windows(asked.model_copy(update={"optimiser": few}), [source], 1.0)
+    assert len(plan.warm_up) <= plan.windows
+    for none in ({"head_epochs": 0}, {"learn": "statistics", "batch_norm": "train"}):
+        update = {"optimiser": asked.optimiser.model_copy(update=none)}
+        assert not plan_windows(asked.model_copy(update=update), [source], 1.0).warm_up
+
+
+def test_what_an_earlier_version_began_ends_as_it_would_have(starting, monkeypatch):
+    """It warmed up on the windows of the run, and kept them in `head_start`."""
+    other = starting("begun", head_epochs=2)
+    until(finetune(other), lambda e: isinstance(e, Progress) and "Encoding" in e.stage)
+    (other.out / "head_start").mkdir()
+    run(resume_finetune(other.out))
+    now = run(finetune(starting("now", head_epochs=2)))
+
+    def as_it_was(*given):
+        found = plan_windows(*given)
+        return replace(found, warm_up=tuple(found.spread(512)))
+
+    monkeypatch.setattr("napari_mcm.core.mcm.finetune.plan_windows", as_it_was)
+    then = run(finetune(starting("then", head_epochs=2)))
+    ours, theirs, new = (weights(d) for d in (other.out, then.run_dir, now.run_dir))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not all(torch.equal(ours[name], new[name]) for name in ours)
+    assert not (other.out / "head_start").exists()

@@ -253,7 +253,10 @@ class OptimiserConfig(BaseModel):
         "beforehand, on features of the unchanged student, which are computed once.",
     )
     head_windows: int = Field(
-        512, ge=1, description="Windows of the run that the head warm-up uses."
+        512,
+        ge=1,
+        description="Windows that the head warm-up uses, at most as many as the run has; "
+        "they lie elsewhere than those of the run.",
     )
     clip_norm: float = Field(1.0, gt=0, description="Maximum norm of the gradient.")
     batch_norm: Literal["frozen", "train"] = Field(

@@ -214,9 +214,8 @@ def _load_trainer(
     student, teacher = yield from load_encoders(
         (config.student, config.teacher_spec), team.place(config.compute)
     )
-    # What is encoded for the head warm-up is needed once more.
-    warms_up = config.optimiser.head_epochs > 0
-    cache = cache or TeacherCache(_CACHE_MB if warms_up else 0)
+    # Aligned patches come again in each placement; others never do.
+    cache = cache or TeacherCache(_CACHE_MB if config.optimiser.aligned else 0)
     if config.teacher_features is not None:
         yield from take_from_files(
             cache, config.teacher_features, teacher, sources, config.grid, mpp

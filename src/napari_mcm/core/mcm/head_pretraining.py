@@ -77,7 +77,7 @@ class HeadPretraining:
     learner : McmTrainer
         Student, teacher and head; only the head is changed.
     refs : sequence of WindowRef
-        Windows of the run to train on.
+        Windows to train on, other ones than the steps see.
     config : FinetuneConfig
         Options of the run.
     folder : Path

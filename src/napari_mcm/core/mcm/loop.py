@@ -25,6 +25,8 @@ from napari_mcm.core.mcm.trainer import McmTrainer, StepFigures
 from napari_mcm.core.mcm.validation import Validation
 from napari_mcm.core.mcm.window_pixels import Window, read_window
 from napari_mcm.core.mcm.windows import (
+    WARM_UP_EPOCH,
+    HeldOut,
     Source,
     WindowRef,
     hold_out_blocks,
@@ -58,11 +60,14 @@ class WindowPlan:
         Windows to validate on.
     slides : list
         Fingerprints of the slides: a run resumes with its own only.
+    warm_up : tuple of WindowRef
+        Windows for the head warm-up, which no step sees.
     """
 
     batches: list[list[WindowRef]]
     held_out: tuple[WindowRef, ...]
     slides: list[Any]
+    warm_up: tuple[WindowRef, ...] = ()
 
     @property
     def windows(self) -> int:
@@ -88,9 +93,7 @@ class WindowPlan:
         list of WindowRef
             Evenly spaced ones: the first ones alone would flatter the first losses.
         """
-        refs = [ref for batch in self.batches for ref in batch]
-        # Evenly spaced over the run: each epoch places its windows elsewhere.
-        return refs[:: max(len(refs) // count, 1)][:count]
+        return _spread([ref for batch in self.batches for ref in batch], count)
 
 
 def plan_windows(
@@ -133,7 +136,37 @@ def plan_windows(
             hint="Choose a smaller --s or --window-tissue, or other slides",
         )
     slides = [source.slide.fingerprint for source in sources]
-    return WindowPlan(batches, held_out.refs, slides)
+    trained = sum(map(len, batches))
+    warm_up = _plan_warm_up(config, sources, mpp, held_out, trained)
+    return WindowPlan(batches, held_out.refs, slides, warm_up)
+
+
+def _plan_warm_up(
+    config: FinetuneConfig,
+    sources: list[Source],
+    mpp: float,
+    held_out: HeldOut,
+    trained: int,
+) -> tuple[WindowRef, ...]:
+    """Place the windows of the head warm-up, as many as the run has or fewer.
+
+    They have placements of their own: a head that knows the very windows of the steps would
+    have less to teach the student there.
+    """
+    options = config.optimiser
+    count = min(options.head_windows, trained)
+    refs: list[WindowRef] = []
+    if options.head_epochs and options.learn != "statistics":
+        for epoch in range(options.epochs):
+            if len(refs) < count:
+                number = WARM_UP_EPOCH + epoch
+                refs += plan_epoch(sources, config, mpp, number, held_out)
+    return tuple(_spread(refs, count))
+
+
+def _spread(refs: list[WindowRef], count: int) -> list[WindowRef]:
+    # Evenly spaced over the run: each epoch places its windows elsewhere.
+    return refs[:: max(len(refs) // count, 1)][:count]
 
 
 class FinetuneLoop(Loop[McmTrainer]):
@@ -358,9 +391,11 @@ class FinetuneLoop(Loop[McmTrainer]):
         if not options.head_epochs or self.trainer.adapts_only:
             return
         if self.trainer.team.is_main_process:
-            refs = self.windows.spread(options.head_windows)
-            # Interrupted runs look for it under this name.
-            folder = self.run.path / "head_start"
+            refs, folder = list(self.windows.warm_up), self.run.path / "head_warm_up"
+            # Earlier versions warmed up on the windows of the run and kept them in this
+            # folder: what they began ends as it would have.
+            if (begun := self.run.path / "head_start").is_dir():
+                refs, folder = self.windows.spread(options.head_windows), begun
             yield from HeadPretraining(self.trainer, refs, self.config, folder).learn()
         # One process' work, so that all of them have the same bits on any device.
         self.trainer.team.share_weights(self.trainer.head)
