@@ -32,7 +32,8 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.similarity import Limits, usual_range
+from napari_mcm.core.heatmaps.color_limits import Limits
+from napari_mcm.core.heatmaps.similarity import usual_range
 from napari_mcm.viewer.app.features import SLOTS, LoadedFeatures
 from napari_mcm.viewer.layers.manager import LayerManager
 from napari_mcm.viewer.layers.metadata import KEY, SlideMetadata

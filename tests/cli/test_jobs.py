@@ -145,6 +145,35 @@ def test_a_saved_query_gives_the_same_map(
     assert again.json["area_mm2"] > 0
 
 
+def test_a_map_says_its_context_and_a_query_keeps_it(
+    call: Call, extracted: Answer, tmp_path: Path
+) -> None:
+    file, query = extracted.json["files"][0], tmp_path / "a.query.json"
+    words = ("similarity", file, "--out", tmp_path / "a.geojson", "--json")
+    point = ("--at", "250,250")
+    usual = call(*words, *point, "--save-query", query)
+    assert usual.json["context"] == 1
+    tiles = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    name = next(iter(tiles[0]["properties"]["measurements"]))
+    assert name.endswith("context 3 × 3")
+    found = {
+        radius: call(*words, *point, "--context", str(radius)).json
+        for radius in range(4)
+    }
+    assert found[1]["min"] == usual.json["min"]
+    assert len({one["min"] for one in found.values()}) == 4
+    weighted = call(*words, *point, "--context-weights", "distance").json
+    assert weighted["context"] == 1 and weighted["min"] != found[1]["min"]
+    call(*words, *point, "--context", "2", "--save-query", query)
+    again = call(*words, "--query", query)
+    assert again.json["context"] == 2
+    assert again.json["min"] == pytest.approx(found[2]["min"], abs=1e-6)
+    clash = call(*words, "--query", query, "--context", "0")
+    assert clash.status == 2
+    assert "was made with context 5 × 5, not patch" in clash.error
+    assert len(clash.error.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "words", [(), ("--at", "200,200", "--query", "a"), ("--query", "a", "--pool", "x")]
 )

@@ -49,11 +49,14 @@ def run(options: SimilarityConfig) -> Outcome:
         "min": low,
         "max": high,
         "limits": heatmap.limits,
+        "context": heatmap.neighbourhood.radius,
+        "context_weights": heatmap.neighbourhood.weights,
         "file": options.out,
     }
     left_out = "without the query itself" if heatmap.query is not None else "all"
     rows = [
         ("shows", shown.title),
+        ("context", heatmap.neighbourhood.describe()),
         ("values", f"{low:.3f} to {high:.3f} ({left_out})"),
         ("colours", "{:.3g} to {:.3g}".format(*heatmap.limits)),
         ("file", str(options.out)),
@@ -62,7 +65,7 @@ def run(options: SimilarityConfig) -> Outcome:
         result["area_mm2"] = heatmap.area_mm2(options.above)
         result["patches_above"] = heatmap.count_above(options.above)
         area = f"{result['area_mm2']:.4g} mm², {result['patches_above']:,} patches"
-        rows.insert(2, ("area", area))
+        rows.insert(3, ("area", area))
     if options.save_query is not None:
         rows.append(("query", str(options.save_query)))
     return Outcome(result, table(rows))
@@ -90,13 +93,16 @@ def _query_by_points(
 ) -> tuple[Heatmap, list[int], list[int]]:
     like = [_patch(features.grid, point) for point in options.at]
     unlike = [_patch(features.grid, point) for point in options.not_at]
-    index = SimilarityIndex(features)
+    # Features that are averages already keep the context that they have.
+    averaged = features.neighbourhood if features.neighbourhood.radius else None
+    around = options.neighbourhood_of(averaged, options.features)
+    index = SimilarityIndex(features, around)
     heatmap = similarity(index, like, unlike, options.limits, options.pool)
     if options.save_query is not None:
         examples = Examples(options.at, options.not_at, (), options.pool)
         directions = index.directions(like, unlike, options.pool)
         name = str(features.encoder.get("spec") or "encoder")
-        query = make_query(examples, {name: (features, directions)})
+        query = make_query(examples, {name: (features, directions)}, around)
         write_query(options.save_query, query)
     return heatmap, like, unlike
 
@@ -104,7 +110,9 @@ def _query_by_points(
 def _run_saved_query(options: SimilarityConfig, features: FeatureSet) -> Heatmap:
     assert options.query is not None
     query = read_query(options.query)
-    index = SimilarityIndex(features)
+    made = query.neighbourhood_for(features.encoder)
+    around = options.neighbourhood_of(made, options.query)
+    index = SimilarityIndex(features, around)
     directions = query.ask(index, options.query)
     here = query.is_of(features)
     found = query.examples.patches(features.grid) if here else None

@@ -19,7 +19,7 @@ from napari_mcm.core.heatmaps import (
     read_query,
     write_query,
 )
-from napari_mcm.core.heatmaps.query import patches_within
+from napari_mcm.core.heatmaps.examples import patches_within
 
 SQUARE = ((0.0, 32.0), (64.0, 32.0), (64.0, 96.0), (0.0, 96.0))
 """Around the patches of the two upper rows and left columns."""

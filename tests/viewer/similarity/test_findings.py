@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.query import patches_within
+from napari_mcm.core.heatmaps.examples import patches_within
 from napari_mcm.core.search import SlideMatch, find_slide
 from napari_mcm.core.slides import open_slide
 from napari_mcm.viewer.app.features import LoadedFeatures

@@ -51,6 +51,10 @@ class NeighbourhoodConfig(BaseModel):
         return f"{side} × {side}{weighted}"
 
 
+PATCH_ALONE = NeighbourhoodConfig()
+"""Features of single patches, as they are stored."""
+
+
 class Status(IntEnum):
     """Whether a patch has features, and why not.
 
@@ -112,7 +116,7 @@ class FeatureSet:
     encoder: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
+    neighbourhood: NeighbourhoodConfig = PATCH_ALONE
 
     def __post_init__(self) -> None:
         rows = len(self.grid)

@@ -6,8 +6,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_mcm.core.heatmaps.similarity import Limits, Pool
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
+from napari_mcm.core.heatmaps.color_limits import Limits
+from napari_mcm.core.heatmaps.similarity_index import Pool
 from napari_mcm.core.slides import ReadConfig
+
+DEFAULT_RADIUS = 1
+"""Context of a query where none is chosen, in the viewer and on the command line."""
 
 Point = tuple[float, float]
 
@@ -64,3 +70,38 @@ class SimilarityConfig(BaseModel):
         json_schema_extra={"flag": "compare-with"},
     )
     read: ReadConfig = ReadConfig()
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig(radius=DEFAULT_RADIUS)
+
+    def neighbourhood_of(
+        self, made: NeighbourhoodConfig | None = None, source: object = None
+    ) -> NeighbourhoodConfig:
+        """Return over which patches features are averaged.
+
+        Parameters
+        ----------
+        made : NeighbourhoodConfig, optional
+            What the saved query, or the feature file, is made with.
+        source : object, optional
+            Its file, for the error message.
+
+        Returns
+        -------
+        NeighbourhoodConfig
+            As the options say; what they leave open is as `made` says, or the default.
+
+        Raises
+        ------
+        ConfigError
+            If the options say otherwise than `made`.
+        """
+        given = "neighbourhood" in self.model_fields_set
+        own = self.neighbourhood.model_dump(exclude_unset=True) if given else {}
+        usual = made or NeighbourhoodConfig(radius=DEFAULT_RADIUS)
+        chosen = usual.model_copy(update=own)
+        if made is None or chosen.describe() == made.describe():
+            return made or chosen
+        raise ConfigError(
+            f"was made with context {made.describe()}, not {chosen.describe()}",
+            source,
+            f"Leave out --context, or give --context {made.radius}",
+        )

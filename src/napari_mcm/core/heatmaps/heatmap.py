@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import GridError
+from napari_mcm.core.features.feature_set import PATCH_ALONE, NeighbourhoodConfig
 from napari_mcm.core.grid import PatchGrid
 
 DIFFERENCE = 0.5
@@ -33,6 +34,9 @@ class Heatmap:
         A name that matplotlib and napari both know.
     query : int or None
         Index of the query patch, where there is one.
+    neighbourhood : NeighbourhoodConfig
+        Over which patches the features were averaged that the values are of; the title
+        says so, too.
     """
 
     values: NDArray[np.float32]
@@ -41,6 +45,7 @@ class Heatmap:
     title: str
     colormap: str = "coolwarm"
     query: int | None = None
+    neighbourhood: NeighbourhoodConfig = PATCH_ALONE
 
     @property
     def raster(self) -> NDArray[np.float32]:
@@ -145,7 +150,7 @@ def difference(before: Heatmap, after: Heatmap) -> Heatmap:
     Raises
     ------
     GridError
-        If the maps have different patches.
+        If the maps have different patches, or different neighbourhoods.
     """
     # Grids from two files are equal but not identical: compare what they describe.
     if before.grid is not after.grid and not (
@@ -157,6 +162,34 @@ def difference(before: Heatmap, after: Heatmap) -> Heatmap:
             "the two encoders have features of different patches",
             hint="Compute both with the same patch size and resolution",
         )
+    around = after.neighbourhood
+    if before.neighbourhood != around:
+        raise GridError(
+            f"the two maps have different context ({before.neighbourhood.describe()} "
+            f"and {around.describe()})",
+            hint="Give both the same --context",
+        )
     values = np.asarray(after.values - before.values, np.float32)
-    limits, title = (-DIFFERENCE, DIFFERENCE), "difference of cosine similarities"
-    return Heatmap(values, after.grid, limits, title, "PuOr", after.query)
+    limits = (-DIFFERENCE, DIFFERENCE)
+    title = name_context("difference of cosine similarities", around)
+    return Heatmap(values, after.grid, limits, title, "PuOr", after.query, around)
+
+
+def name_context(title: str, neighbourhood: NeighbourhoodConfig) -> str:
+    """Add to a title over which patches features were averaged.
+
+    Parameters
+    ----------
+    title : str
+        Title of a map.
+    neighbourhood : NeighbourhoodConfig
+        Of its features.
+
+    Returns
+    -------
+    str
+        ``"..., context 3 × 3"``; the title itself for the patch alone.
+    """
+    if not neighbourhood.radius:
+        return title
+    return f"{title}, context {neighbourhood.describe()}"

@@ -1,26 +1,29 @@
 """Query files, which store a query for other slides and other programs.
 
 A file names the slide and the example positions on it, in level-0 pixels. For each
-encoder, identified by its fingerprint, it holds the query's unit vectors. With these the
-query applies to any slide with features of that encoder.
+encoder, identified by its fingerprint, it holds the query's unit vectors, and over which
+patches their features were averaged. With these the query applies to any slide with
+features of that encoder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.feature_set import FeatureSet
-from napari_mcm.core.grid import PatchGrid
-from napari_mcm.core.heatmaps.similarity import (
+from napari_mcm.core.features.feature_set import (
+    PATCH_ALONE,
+    FeatureSet,
+    NeighbourhoodConfig,
+)
+from napari_mcm.core.heatmaps.examples import Examples
+from napari_mcm.core.heatmaps.similarity_index import (
     MOST_NEAREST,
     Directions,
     Pool,
@@ -74,6 +77,13 @@ class EncoderQuery(_Part):
         max_length=MOST_NEAREST,
         description="Vectors of the query, of which the nearest counts.",
     )
+    # Left out for the patch alone: such files stay as earlier versions wrote and read
+    # them.
+    neighbourhood: NeighbourhoodConfig = Field(
+        PATCH_ALONE,
+        description="Over which patches features are averaged before the comparison.",
+        exclude_if=lambda value: not value.radius,
+    )
 
     @property
     def unit(self) -> Directions:
@@ -126,8 +136,10 @@ class QueryFile(_Part):
         """
         return Examples(self.like, self.unlike, self.regions, self.pool)
 
-    def of_encoder(self, encoder: Mapping[str, Any]) -> Directions | None:
-        """Return the query's directions for an encoder.
+    def neighbourhood_for(
+        self, encoder: Mapping[str, Any]
+    ) -> NeighbourhoodConfig | None:
+        """Return over which patches the query's features were averaged.
 
         Parameters
         ----------
@@ -136,14 +148,41 @@ class QueryFile(_Part):
 
         Returns
         -------
-        ndarray of float32, shape (K, D), or None
-            None where the file has none for this encoder.
+        NeighbourhoodConfig or None
+            That of the encoder's directions; of the only one that the file has for any
+            encoder where it has none for this one; None where those differ.
         """
-        wanted = fingerprint_of(encoder)
-        for query in self.encoders:
-            if wanted and query.fingerprint == wanted:
+        own = self._of_encoder(encoder)
+        found = {query.neighbourhood for query in own or self.encoders}
+        return own[0].neighbourhood if own else found.pop() if len(found) == 1 else None
+
+    def of_encoder(
+        self,
+        encoder: Mapping[str, Any],
+        neighbourhood: NeighbourhoodConfig = PATCH_ALONE,
+    ) -> Directions | None:
+        """Return the query's directions for an encoder and a neighbourhood.
+
+        Parameters
+        ----------
+        encoder : mapping
+            An encoder, as :attr:`FeatureSet.encoder` describes it.
+        neighbourhood : NeighbourhoodConfig, optional
+            Over which patches the features are averaged that the query is for.
+
+        Returns
+        -------
+        ndarray of float32, shape (K, D), or None
+            None where the file has none for both.
+        """
+        for query in self._of_encoder(encoder):
+            if query.neighbourhood == neighbourhood:
                 return query.unit
         return None
+
+    def _of_encoder(self, encoder: Mapping[str, Any]) -> list[EncoderQuery]:
+        wanted = fingerprint_of(encoder)
+        return [q for q in self.encoders if wanted and q.fingerprint == wanted]
 
     def ask(self, index: SimilarityIndex, source: object = None) -> Directions:
         """Return the query's directions for features, by their encoder or by the examples.
@@ -163,12 +202,20 @@ class QueryFile(_Part):
         Raises
         ------
         FeatureError
-            If the query was made with other encoders and on another slide.
+            If the query was made with other encoders and on another slide, or with
+            another neighbourhood.
         """
-        features = index.features
-        directions = self.of_encoder(features.encoder)
+        features, around = index.features, index.neighbourhood
+        directions = self.of_encoder(features.encoder, around)
         if directions is not None:
             return directions
+        made = self.neighbourhood_for(features.encoder)
+        if made is not None and made != around:
+            raise FeatureError(
+                f"was made with context {made.describe()}, not {around.describe()}",
+                source,
+                f"Use --context {made.radius}, or save the query again",
+            )
         if self.is_of(features) and (query := self.examples.directions(index)):
             return query[0]
         names = ", ".join(query.label or query.fingerprint for query in self.encoders)
@@ -210,7 +257,12 @@ def fingerprint_of(encoder: Mapping[str, Any]) -> str:
     return str(encoder.get("fingerprint") or "")
 
 
-def encoder_query(fingerprint: str, label: str, directions: Directions) -> EncoderQuery:
+def encoder_query(
+    fingerprint: str,
+    label: str,
+    directions: Directions,
+    neighbourhood: NeighbourhoodConfig = PATCH_ALONE,
+) -> EncoderQuery:
     """Store a query's directions for one encoder.
 
     Parameters
@@ -221,6 +273,8 @@ def encoder_query(fingerprint: str, label: str, directions: Directions) -> Encod
         The encoder's name for people.
     directions : ndarray of float32, shape (K, D)
         Unit vectors.
+    neighbourhood : NeighbourhoodConfig, optional
+        Over which patches their features were averaged.
 
     Returns
     -------
@@ -228,12 +282,18 @@ def encoder_query(fingerprint: str, label: str, directions: Directions) -> Encod
         With eight significant digits per value.
     """
     rows = tuple(tuple(map(_short, row)) for row in directions)
-    return EncoderQuery(fingerprint=fingerprint, label=label, directions=rows)
+    return EncoderQuery(
+        fingerprint=fingerprint,
+        label=label,
+        directions=rows,
+        neighbourhood=neighbourhood,
+    )
 
 
 def make_query(
     examples: Examples,
     queried: Mapping[str, tuple[FeatureSet, Directions]],
+    neighbourhood: NeighbourhoodConfig = PATCH_ALONE,
 ) -> QueryFile:
     """Combine examples and directions to a query that can be saved.
 
@@ -243,6 +303,8 @@ def make_query(
         The example positions.
     queried : mapping of str to tuple of (FeatureSet, ndarray)
         Label of each encoder to its features of the slide and the directions (K, D).
+    neighbourhood : NeighbourhoodConfig, optional
+        Over which patches those features were averaged for the directions.
 
     Returns
     -------
@@ -255,7 +317,13 @@ def make_query(
         If no encoder has a fingerprint.
     """
     queries = {
-        mark: encoder_query(mark, label, directions)
+        mark: encoder_query(
+            mark,
+            label,
+            directions,
+            # Features that are averages already stay what they are.
+            features.neighbourhood if features.neighbourhood.radius else neighbourhood,
+        )
         for label, (features, directions) in queried.items()
         if (mark := fingerprint_of(features.encoder))
     }
@@ -361,137 +429,3 @@ def _check_vectors(query: QueryFile) -> None:
 def _short(value: float) -> float:
     """Round to as many digits as a cosine of float32 features can show."""
     return float(f"{value:.8g}")
-
-
-Point = tuple[float, float]
-
-Polygon = tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Example positions on one slide, in level-0 pixels.
-
-    Attributes
-    ----------
-    like, unlike : tuple of tuple of float
-        Points (x, y) in similar and in dissimilar patches.
-    regions : tuple of tuple of tuple of float
-        Outlines; patches whose centre lies inside are similar examples, too.
-    pool : {"mean", "max"}
-        Whether the mean of all similar examples counts, or the nearest one.
-    """
-
-    like: tuple[Point, ...] = ()
-    unlike: tuple[Point, ...] = ()
-    regions: tuple[Polygon, ...] = ()
-    pool: Pool = "mean"
-
-    def __len__(self) -> int:
-        return len(self.like) + len(self.unlike) + len(self.regions)
-
-    def more(self, point: Point, like: bool = True) -> Examples:
-        """Return the examples with one more point.
-
-        Parameters
-        ----------
-        point : tuple of float
-            Position (x, y) in level-0 pixels.
-        like : bool, optional
-            Whether it is a similar example.
-
-        Returns
-        -------
-        examples : Examples
-            A copy.
-        """
-        if like:
-            return replace(self, like=(*self.like, point))
-        return replace(self, unlike=(*self.unlike, point))
-
-    def patches(self, grid: PatchGrid) -> tuple[list[int], list[int]] | None:
-        """Return the patches of a grid that contain the examples.
-
-        Parameters
-        ----------
-        grid : PatchGrid
-            Patches of the slide.
-
-        Returns
-        -------
-        tuple of list of int or None
-            Similar and dissimilar patches; None where a point is in no patch, or there is
-            no similar patch.
-        """
-        like = [grid.index_at(*point) for point in self.like]
-        unlike = [grid.index_at(*point) for point in self.unlike]
-        within = patches_within(grid, self.regions)
-        similar = [patch for patch in like if patch is not None]
-        dissimilar = [patch for patch in unlike if patch is not None]
-        if len(similar) + len(dissimilar) < len(like) + len(unlike):  # all or none
-            return None
-        similar = list(dict.fromkeys([*similar, *within.tolist()]))  # each patch once
-        return (similar, list(dict.fromkeys(dissimilar))) if similar else None
-
-    def directions(
-        self, index: SimilarityIndex
-    ) -> tuple[Directions, list[int], list[int]] | None:
-        """Return the query's directions for an encoder's features of the slide.
-
-        Parameters
-        ----------
-        index : SimilarityIndex
-            Features of the slide.
-
-        Returns
-        -------
-        tuple or None
-            Directions (K, D), and the similar and dissimilar patches. Patches of a region
-            that have no features are left out. None where a point has no features.
-
-        Raises
-        ------
-        FeatureError
-            If the examples cancel each other out.
-        """
-        patches = self.patches(index.features.grid)
-        if patches is None:
-            return None
-        like, unlike = patches
-        points = [index.features.grid.index_at(*point) for point in self.like]
-        if not all(index.valid[patch] for patch in (*points, *unlike)):
-            return None
-        like = [patch for patch in like if index.valid[patch]]
-        if not like:
-            return None
-        return index.directions(like, unlike, self.pool), like, unlike
-
-
-def patches_within(grid: PatchGrid, regions: Sequence[Polygon]) -> NDArray[np.int64]:
-    """Return the patches whose centres lie inside one of several outlines.
-
-    Parameters
-    ----------
-    grid : PatchGrid
-        N patches.
-    regions : sequence of tuple of tuple of float
-        Outlines in level-0 pixels. Of one that crosses itself, the inside is what lies
-        within an odd number of turns.
-
-    Returns
-    -------
-    ndarray of int64, shape (M,)
-        Indices of patches, ascending.
-    """
-    import shapely
-
-    inside = np.zeros(len(grid), bool)
-    x, y = grid.centres.T
-    for corners in regions:
-        if len(corners) >= 3:
-            # As drawn, not made valid: GEOS counts crossings of the line, so that an
-            # odd number of turns is inside; make_valid would join the turns.
-            outline = shapely.Polygon(corners)
-            shapely.prepare(outline)
-            inside |= shapely.contains_xy(outline, x, y)
-    return np.flatnonzero(inside)

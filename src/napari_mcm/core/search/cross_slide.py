@@ -2,8 +2,9 @@
 
 Each feature file of a folder is read in turn; files of another encoder, and files that
 cannot be read, are skipped with a note. The query's unit vectors give the cosine of
-every patch. Slides are ranked by the mean cosine of their most similar patches, and for
-each slide the area of the patches above a threshold is measured.
+every patch, with the context that the query was made with. Slides are ranked by the mean
+cosine of their most similar patches, and for each slide the area of the patches above a
+threshold is measured.
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mcm.core.errors import FeatureError, McmError
+from napari_mcm.core.features.feature_set import PATCH_ALONE, NeighbourhoodConfig
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.heatmaps.query import fingerprint_of
-from napari_mcm.core.heatmaps.similarity import (
-    Directions,
-    SimilarityIndex,
-    heatmap_of,
-)
+from napari_mcm.core.heatmaps.similarity import heatmap_of
+from napari_mcm.core.heatmaps.similarity_index import Directions, SimilarityIndex
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides import open_slide
@@ -51,6 +50,7 @@ class CrossSlideConfig(BaseModel):
         description="Number of most similar patches per slide whose mean cosine ranks "
         "the slides.",
     )
+    neighbourhood: NeighbourhoodConfig = PATCH_ALONE
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def search_slides(
         :func:`~napari_mcm.core.heatmaps.query.fingerprint_of`. Features of other
         encoders are skipped.
     directions : ndarray of float32, shape (K, D)
-        Unit vectors of the query; a patch's cosine is that to the nearest of them.
+        Unit vectors of the query, made with the neighbourhood of `config`; a patch's
+        cosine is that to the nearest of them.
 
     Yields
     ------
@@ -187,7 +188,10 @@ def _search_file(
             return "made with another encoder, skipped"
         if features.dim != directions.shape[1]:
             return f"has features of length {features.dim}, skipped"
-        heatmap = heatmap_of(SimilarityIndex(features), directions, "")
+        own, wanted = features.neighbourhood, config.neighbourhood
+        if own.radius and own != wanted:
+            return f"made with context {own.describe()}, skipped"
+        heatmap = heatmap_of(SimilarityIndex(features, wanted), directions, "")
     except McmError as error:
         return str(error)
     best = heatmap.values[heatmap.best(config.top)]

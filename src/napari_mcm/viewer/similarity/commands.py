@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mcm.core.heatmaps.color_limits import Limits
 from napari_mcm.core.heatmaps.config import SimilarityConfig
 from napari_mcm.core.heatmaps.query import (
     ENDING,
@@ -15,7 +16,6 @@ from napari_mcm.core.heatmaps.query import (
     fingerprint_of,
     write_query,
 )
-from napari_mcm.core.heatmaps.similarity import Limits
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.viewer.app.commands import Commands, open_slide, output_folder

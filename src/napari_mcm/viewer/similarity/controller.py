@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_mcm.core.errors import McmError
-from napari_mcm.core.heatmaps.query import Examples, Point, Polygon, fingerprint_of
-from napari_mcm.core.heatmaps.similarity import Limits
+from napari_mcm.core.heatmaps.color_limits import Limits
+from napari_mcm.core.heatmaps.examples import Examples, Point, Polygon
+from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers.mouse import ClickMode
@@ -25,7 +26,7 @@ from napari_mcm.viewer.similarity.query import (
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
-    from napari_mcm.core.heatmaps.similarity import Pool
+    from napari_mcm.core.heatmaps.similarity_index import Pool
     from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.similarity.context import SimilarityContext
 

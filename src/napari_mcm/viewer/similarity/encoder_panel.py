@@ -180,4 +180,5 @@ class EncoderPanel(QGroupBox):
 def _describe(loaded: LoadedFeatures | None) -> str:
     if loaded is None:
         return "No features yet."
-    return f"{loaded.label}: {loaded.describe()}."
+    warning = f" Warning: {loaded.warning}." if loaded.warning else ""
+    return f"{loaded.label}: {loaded.describe()}.{warning}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from napari_mcm.core.heatmaps.similarity import Limits
+from napari_mcm.core.heatmaps.color_limits import Limits
 from napari_mcm.viewer.similarity.query import (
     QueryResult,
     QuerySpec,

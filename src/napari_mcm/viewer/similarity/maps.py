@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 
 from napari_mcm.core.errors import McmError
-from napari_mcm.core.heatmaps.query import Examples
+from napari_mcm.core.heatmaps.examples import Examples
 from napari_mcm.viewer.app.features import SLOTS
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from napari_mcm.core.heatmaps.color_limits import Limits
 from napari_mcm.core.heatmaps.heatmap import DIFFERENCE as MOST
-from napari_mcm.core.heatmaps.similarity import Limits
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.qt.color_strip import Legend
 from napari_mcm.viewer.qt.helpers import connect_deferred, narrow, note

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_mcm.core.errors import McmError
+from napari_mcm.core.heatmaps.color_limits import Limits, rounded
+from napari_mcm.core.heatmaps.examples import Examples
 from napari_mcm.core.heatmaps.query import (
     ENDING,
-    Examples,
     QueryFile,
     fingerprint_of,
     make_query,
     read_query,
     write_query,
 )
-from napari_mcm.core.heatmaps.similarity import Limits, rounded
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
-    from napari_mcm.core.heatmaps.similarity import Directions
+    from napari_mcm.core.heatmaps.similarity_index import Directions
     from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.app.session import Session
     from napari_mcm.viewer.similarity.context import SimilarityContext

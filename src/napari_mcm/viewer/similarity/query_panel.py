@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from napari_mcm.core.heatmaps.similarity import MOST_NEAREST
+from napari_mcm.core.heatmaps.similarity_index import MOST_NEAREST
 from napari_mcm.viewer.qt.collapsible_forms import CollapsibleSection
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.helpers import (

@@ -15,7 +15,7 @@ from napari_mcm.viewer.layers.metadata import on_slide
 if TYPE_CHECKING:
     from napari.layers import Layer, Shapes
 
-    from napari_mcm.core.heatmaps.query import Polygon
+    from napari_mcm.core.heatmaps.examples import Polygon
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 NAME = "query region"
