@@ -115,6 +115,11 @@ def compare_with_one_click(
     assert session.features("first").label == "random:test_efficientnet"
     assert session.features("second").label == "run"
     assert session.features("third") is None
+    # The slide is the one that was trained on, and both docks say so.
+    said = "slide slide is among those that encoder run has learned from"
+    assert session.features("first").warning == ""
+    assert session.features("second").warning.startswith(said)
+    assert results.warning.text().startswith(f"Warning: {said}")
     maps = context_of(session).query.maps
     assert not np.allclose(maps["first"].values, maps["second"].values)
     assert results.with_teacher.isVisibleTo(results)

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.persistence import remember_recent
 from napari_mcm.viewer.layers.metadata import placed
 from napari_mcm.viewer.mil.attention_controller import find_slide, locate_slide
+from napari_mcm.viewer.mil.attention_panel import _caveat
 from napari_mcm.viewer.mil.run import read_run, state_of
 from napari_mcm.viewer.mil.widget import TABS, MilWidget
 from tests.core.mil.conftest import DIM, ENCODER, make_config, write_cohort
@@ -570,3 +572,14 @@ def test_two_viewers_do_not_mix(
 def test_it_fits_into_a_narrow_dock(shown: MilWidget, qtbot: QtBot) -> None:
     open_with_attention(shown, qtbot, "s02")
     assert shown.minimumSizeHint().width() <= 320
+
+
+def test_an_encoder_that_has_learned_from_the_slide_is_marked() -> None:
+    about = {"spec": "mine", "learned_from": {"slides": {"ab": "then"}, "probes": {}}}
+    grid = SimpleNamespace(slide={"name": "now", "fingerprint": "ab"})
+    features = SimpleNamespace(encoder=about, grid=grid)
+    prediction = SimpleNamespace(features=features, unseen=True, caveat="")
+    text = _caveat(SimpleNamespace(prediction=prediction))
+    assert text.startswith("Warning: slide now is among those that encoder mine")
+    grid.slide["fingerprint"] = "cd"
+    assert _caveat(SimpleNamespace(prediction=prediction)) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.layers.mouse import ClickListener
@@ -173,3 +175,15 @@ def test_features_go_beside_the_slide_where_that_can_be(
     assert writable_base(slide) == tmp_path / "napari-mcm"
     monkeypatch.setattr("os.access", lambda path, mode: path == Path.home())
     assert writable_base(slide) == Path.home() / "napari-mcm"
+
+
+def test_an_encoder_that_has_learned_from_the_slide_is_marked(
+    widget: SimilarityWidget, loaded: LoadedFeatures
+) -> None:
+    session = widget.session
+    session.set_features(session.slide, "first", loaded)
+    assert "Warning" not in widget.first.state.text()
+    told = replace(loaded, warning="slide slide is among those")
+    session.set_features(session.slide, "second", told)
+    assert widget.second.state.text().endswith("Warning: slide slide is among those.")
+    assert "Warning" not in widget.first.state.text()

@@ -37,12 +37,16 @@ class LoadedFeatures:
         The feature file.
     limits : tuple of float
         Typical range (low, high) of cosine similarities of this encoder on this slide.
+    warning : str
+        Says that the encoder has learned from this slide; "" where it has not, or
+        nothing is known.
     """
 
     label: str
     index: SimilarityIndex
     path: Path
     limits: tuple[float, float] = (-1.0, 1.0)
+    warning: str = ""
 
     def describe(self) -> str:
         """Summarise in one line: ``520 patches of 112 µm, 1,280 features each``."""
@@ -191,13 +195,20 @@ def load_features(
             path,
             "Check the tissue mask, or use smaller patches",
         )
+    from napari_mcm.core.encoders.learned_from import warn_of_seen
     from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
 
+    name = label or _name(features.encoder, path)
+    # In a thread: of an older run, its slides are opened to know them.
+    warning = yield from run_in_thread(
+        "Reading features",
+        lambda: warn_of_seen(features.encoder, [features.grid.slide], name),
+    )
     index = yield from run_in_thread("Normalising features", SimilarityIndex, features)
     limits = yield from run_in_thread(
         "Measuring the range of similarities", usual_range, index
     )
-    return LoadedFeatures(label or _name(features.encoder, path), index, path, limits)
+    return LoadedFeatures(name, index, path, limits, warning)
 
 
 def _read(path: Path, slide: Path, mpp: float | None) -> Any:

@@ -8,7 +8,8 @@ from psygnal import Signal
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.finetune.controller import FinetuneController
-from napari_mcm.viewer.qt.helpers import connect, set_enabled_with_reason
+from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.patch_fields import encoder_label
 from napari_mcm.viewer.training.curves_panel import TrainingCurvesPanel
 
@@ -68,9 +69,11 @@ class FinetuneResultsPanel(QWidget):
         self.with_teacher = QCheckBox("And the teache&r")
         actions = (self.compare, self.with_teacher)
         self.curves = TrainingCurvesPanel(controller, CHARTS, FIGURES, actions)
+        self.warning = note()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 8, 0, 0)
         column.addWidget(self.curves)
+        column.addWidget(self.warning)
         session = controller.session
         for signal in (controller.run_changed, session.slide_changed):
             connect(signal, self.refresh)
@@ -85,6 +88,21 @@ class FinetuneResultsPanel(QWidget):
         teacher = run.teacher if run is not None else ""
         self.with_teacher.setVisible(bool(teacher))
         self.with_teacher.setToolTip(_TEACHER.format(encoder_label(teacher)))
+
+        warning = self._warning()
+        self.warning.setText(warning)
+        self.warning.setVisible(bool(warning))
+
+    def _warning(self) -> str:
+        """Say that the open slide is one that the run has learned from."""
+        run, slide = self._controller.run, slide_of(self._controller.session.slide)
+        if run is None or slide is None or not run.learned_from:
+            return ""
+        from napari_mcm.core.encoders.learned_from import warn_of_seen
+
+        identity = {"name": slide.name, "fingerprint": slide.fingerprint}
+        found = warn_of_seen(run.learned_from, [identity], run.path.name)
+        return f"Warning: {found}." if found else ""
 
     def _reason(self) -> str:
         session = self._controller.session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class FinetuneRun:
         Grid of patches, at the resolution of the training.
     summary : mapping
         Final figures.
+    learned_from : mapping
+        The record of all slides behind the encoder, from its recipe; empty for runs of
+        earlier versions, whose slides would have to be opened.
     """
 
     path: Path
@@ -37,6 +40,7 @@ class FinetuneRun:
     teacher: str
     grid: GridConfig
     summary: Mapping[str, Any]
+    learned_from: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return the result in one line."""
@@ -66,7 +70,18 @@ def read_run(folder: Path) -> FinetuneRun | None:
     student, teacher = (str(config.get(one, "")) for one in ("student", "teacher"))
     if teacher in ("student", student):
         teacher = ""
-    return FinetuneRun(folder, student, teacher, _grid(config, summary), summary)
+    grid = _grid(config, summary)
+    return FinetuneRun(folder, student, teacher, grid, summary, _record(folder))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Read which slides the encoder has learned from, as its recipe states it."""
+    try:
+        file = folder / "encoder" / "recipe.json"
+        recipe = json.loads(file.read_text(encoding="utf-8"))
+        return {"learned_from": recipe["learned_from"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _grid(config: Mapping[str, Any], summary: Mapping[str, Any]) -> GridConfig:

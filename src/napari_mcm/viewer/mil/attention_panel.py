@@ -223,11 +223,16 @@ def describe(shown: ShownAttention) -> str:
 
 
 def _caveat(shown: ShownAttention) -> str:
+    from napari_mcm.core.encoders.learned_from import warn_of_seen
+
     parts = (
         []
         if shown.prediction.unseen
         else ["This slide was in the training set; prediction is optimistic."]
     )
+    features = shown.prediction.features
+    if warning := warn_of_seen(features.encoder, [features.grid.slide]):
+        parts.append(f"Warning: {warning}.")
     if shown.prediction.caveat:
         parts.append(f"Note: {shown.prediction.caveat}.")
     return " ".join(parts)
