@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from napari_mcm.core.encoders.learned_from import warn_of_seen
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.evaluation import EvaluateConfig
 from napari_mcm.core.evaluation.dataset import LabelledPatches, gather
@@ -35,7 +36,7 @@ from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.mcm import FinetuneConfig
-from napari_mcm.core.runtime.jobs import Job, Meter, Progress
+from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.studies.study_config import StudyConfig, StudySlide
 
 Scores = NDArray[np.float64]
@@ -99,6 +100,9 @@ def evaluate_arm(
         yield Progress("Labelling patches", len(labels), len(slides), "slides")
     patients = {_name(s): s.patient or _name(s) for s in slides}
     tested = {_name(slide) for slide in test}
+    on = [found.grid.slide for name, found in named.items() if name in tested]
+    if warning := warn_of_seen(sets[0].encoder, on, encoder):
+        yield Note(warning, "warning")
     found: ByRadius = {}
     for radius in study.radii:
         around = average_all(named, radius)
