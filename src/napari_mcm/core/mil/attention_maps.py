@@ -66,7 +66,8 @@ def attention_map(
     shown[usable(features)] = scaled
     top = float(values.max(initial=0)) if scaling == "raw" else 1.0
     title = f"{name} ({_SCALING_TEXT[scaling]})"
-    return Heatmap(shown, features.grid, (0.0, top or 1.0), title, COLORMAP)
+    limits, context = (0.0, top or 1.0), features.neighbourhood
+    return Heatmap(shown, features.grid, limits, title, COLORMAP, neighbourhood=context)
 
 
 def usable(features: FeatureSet) -> NDArray[np.bool_]:

@@ -16,9 +16,14 @@ from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.mil.bags import FeatureFolder, check_there
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import PredictConfig
-from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble, was_trained_on
+from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble
 from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import compute_figures
+from napari_mcm.core.mil.seen import (
+    find_trained_on,
+    fingerprint_of,
+    warn_of_encoder,
+)
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
 from napari_mcm.core.runtime.threads import report_while_running
@@ -94,7 +99,8 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
     cohort = None if config.cohort is None else read_cohort(config.cohort, False)
     slides = yield from _slides_to_predict(config, folder, cohort)
     # Not an error: predicting the training set shows whether a model fits at all.
-    seen = was_trained_on(config.run, ensemble.folds) & set(slides)
+    marks = {slide: fingerprint_of(folder.files[slide]) for slide in slides}
+    seen = find_trained_on(config.run, ensemble.folds, marks)
     if seen:
         yield Note(
             f"{len(seen)} of {len(slides)} slides were in the training set: their "
@@ -102,6 +108,8 @@ def predict(config: PredictConfig) -> Job[PredictResult]:
             "slides",
             "warning",
         )
+    if warning := warn_of_encoder(folder, slides):
+        yield Note(warning, "warning")
     found, failed = yield from _predict_all(ensemble, folder, slides)
     if not found:
         raise ConfigError("no slide could be predicted", hint=failed[0])

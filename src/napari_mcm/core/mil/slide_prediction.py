@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.core.encoders.learned_from import warn_of_seen
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.interchange import in_neighbourhood
 from napari_mcm.core.heatmaps import Heatmap
+from napari_mcm.core.heatmaps.heatmap import name_context
 from napari_mcm.core.mil.attention_maps import (
     Scaling,
     attention_map,
@@ -28,7 +30,8 @@ from napari_mcm.core.mil.attention_maps import (
 )
 from napari_mcm.core.mil.bags import Vectors, source_of
 from napari_mcm.core.mil.config import RunNeighbourhoodConfig
-from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble, was_trained_on
+from napari_mcm.core.mil.ensemble import Ensemble, load_ensemble
+from napari_mcm.core.mil.seen import find_trained_on
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.threads import report_while_running, run_in_thread
 
@@ -149,8 +152,7 @@ class SlidePrediction:
         title = self.shown
         if self.per_class:
             title = f"{self.shown} to {self.classes[number]}"
-        context = self.features.neighbourhood
-        return f"{title} ({context.describe()} patches)" if context.radius else title
+        return name_context(title, self.features.neighbourhood)
 
     def heatmap(self, scaling: Scaling, number: int) -> Heatmap:
         """Return the attention to a class as a heatmap.
@@ -266,13 +268,17 @@ def predict_slide(
     )
     origin = source_of(features.dim, features.encoder, features.neighbourhood)
     ensemble.check(origin, where)
-    unseen = slide not in was_trained_on(run_dir, ensemble.folds)
+    identity = features.grid.slide
+    mark = {slide: str(identity.get("fingerprint") or "")}
+    unseen = not find_trained_on(run_dir, ensemble.folds, mark)
     if not unseen:
         yield Note(
             f"{slide} was in the training set of models that are used here; their "
             "prediction is optimistic",
             "warning",
         )
+    if warning := warn_of_seen(features.encoder, [identity]):
+        yield Note(warning, "warning")
     vectors = features.features[usable(features)]
     if not len(vectors):
         raise ConfigError(

@@ -25,6 +25,7 @@ from napari_mcm.core.mil.config import MilConfig
 from napari_mcm.core.mil.ensemble import save_model
 from napari_mcm.core.mil.metrics import Predictions, label_indices
 from napari_mcm.core.mil.results import MilResult, read_folds, result_of, write_results
+from napari_mcm.core.mil.seen import record_slides, warn_of_encoder
 from napari_mcm.core.mil.splits import Fold, make_folds
 from napari_mcm.core.mil.trainer import Best, Labelled, MilTrainer
 from napari_mcm.core.runtime.files import write_json
@@ -109,6 +110,7 @@ def _train(run: Run, config: MilConfig, prepared: Prepared) -> Job[MilResult]:
         return result_of(run, done)
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
+    record_slides(run.path, prepared.bags, (c.slide for c in prepared.cohort.cases))
     began = time.monotonic()
     found: dict[str, list[NDArray[np.float64]]] = {}
     for number in range(len(prepared.folds)):
@@ -434,6 +436,9 @@ def prepare(config: MilConfig) -> Job[Prepared]:
         )
     cohort = cohort.without(missing)
     folds = make_folds(cohort, config.split)
+    tested = dict.fromkeys(slide for fold in folds for slide in fold.test)
+    if warning := warn_of_encoder(bags, tested):
+        yield Note(warning, "warning")
     # The first slide states the length of features, on which the model depends.
     bags.read(cohort.cases[0].slide)
     assert bags.origin is not None
