@@ -11,13 +11,15 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from napari_mcm.core.encoders.cost import recipe_cost
 from napari_mcm.core.errors import ConfigError, McmError, RunError
+from napari_mcm.core.features.format import SUFFIX, attributes_of
 from napari_mcm.core.features.write_lock import WriteLock, WriteLockHeldError
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
@@ -328,6 +330,7 @@ def _run_cell(
         "by_radius": by_radius,
         "serial": [pair.name for pair in config.serial],
         "training": training,
+        "cost": _cost(features),
         "seconds": {
             "training": trained - began,
             "evaluation": judged - trained,
@@ -338,6 +341,19 @@ def _run_cell(
     if arm.encoder is None and not config.keep_features:
         shutil.rmtree(features, ignore_errors=True)
     return summary
+
+
+def _cost(folder: Path) -> dict[str, int]:
+    """Return parameters and multiply-adds per patch of the encoder of some features."""
+    for file in sorted(folder.glob(f"*{SUFFIX}")):
+        stored = attributes_of(file)
+        encoder, grid = stored.get("encoder"), stored.get("grid")
+        if isinstance(encoder, dict) and isinstance(grid, dict):
+            cost = recipe_cost(encoder, grid.get("patch_size"))
+            if cost is not None:
+                counts = asdict(cost)
+                return {name: counts[name] for name in ("parameters", "multiply_adds")}
+    return {}
 
 
 def _fine_tune(options: FinetuneConfig, cache: TeacherCache) -> Job[None]:
