@@ -15,7 +15,7 @@ ones.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,7 @@ def linear_probe(
     folds: Labels,
     strength: float | None = None,
     what: str = "Linear probe",
+    tested: Sequence[int] | None = None,
 ) -> Job[tuple[NDArray[np.float64], list[float]]]:
     """Score each patch by logistic regression trained on the other folds, as a job.
 
@@ -137,6 +138,8 @@ def linear_probe(
         (1 where there is only one training fold).
     what : str, optional
         Text of the progress.
+    tested : sequence of int, optional
+        Folds to score; by default all. Scores of the others are 0.
 
     Yields
     ------
@@ -152,9 +155,8 @@ def linear_probe(
     """
     strengths = []
     scores = np.zeros((len(labels), int(labels.max()) + 1))
-    tested = np.unique(folds)
     meter = Meter(what, None, "fits")
-    for fold in tested:
+    for fold in _tested(folds, tested):
         train, test = folds != fold, folds == fold
         chosen = strength
         if chosen is None:
@@ -167,6 +169,10 @@ def linear_probe(
         strengths.append(chosen)
         yield meter.advance()
     return scores, strengths
+
+
+def _tested(folds: Labels, tested: Sequence[int] | None) -> list[int]:
+    return [int(f) for f in (np.unique(folds) if tested is None else tested)]
 
 
 def _choose(
@@ -235,7 +241,11 @@ class _Model:
 
 
 def nearest_neighbours(
-    features: Matrix, labels: Labels, folds: Labels, k: int = 20
+    features: Matrix,
+    labels: Labels,
+    folds: Labels,
+    k: int = 20,
+    tested: Sequence[int] | None = None,
 ) -> Job[NDArray[np.float64]]:
     """Score each patch by the classes of its k most similar ones in other folds, as a job.
 
@@ -249,6 +259,8 @@ def nearest_neighbours(
         Fold in which each patch is tested.
     k : int, optional
         Number of neighbours, by cosine similarity.
+    tested : sequence of int, optional
+        Folds to score; by default all. Scores of the others are 0.
 
     Yields
     ------
@@ -263,13 +275,14 @@ def nearest_neighbours(
     unit = directions(features)
     kinds = np.eye(int(labels.max()) + 1)[labels]  # (N, K), one-hot
     scores = np.zeros(kinds.shape)
-    meter = Meter("Nearest neighbours", len(labels))
-    for fold in np.unique(folds):
-        known, tested = unit[folds != fold], np.flatnonzero(folds == fold)
+    chosen = _tested(folds, tested)
+    meter = Meter("Nearest neighbours", int(np.isin(folds, chosen).sum()))
+    for fold in chosen:
+        known, inside = unit[folds != fold], np.flatnonzero(folds == fold)
         known_kinds = kinds[folds != fold]
         least = min(k, len(known))
-        for start in range(0, len(tested), _QUERIES):
-            rows = tested[start : start + _QUERIES]
+        for start in range(0, len(inside), _QUERIES):
+            rows = inside[start : start + _QUERIES]
             # Without order among the k nearest: a partition is faster than a sort.
             near = np.argpartition(-(unit[rows] @ known.T), least - 1, axis=1)
             scores[rows] = known_kinds[near[:, :least]].mean(axis=1)
@@ -301,6 +314,7 @@ def few_shot(
     k: int = 10,
     draws: int = 40,
     seed: int = 0,
+    tested: Sequence[int] | None = None,
 ) -> Iterator[NDArray[np.float64]]:
     """Score all patches by probes trained on k labels per class, draw by draw.
 
@@ -321,6 +335,8 @@ def few_shot(
         Number of draws.
     seed : int, optional
         Random seed.
+    tested : sequence of int, optional
+        Folds to score; by default all. Scores of the others are 0.
 
     Yields
     ------
@@ -333,9 +349,9 @@ def few_shot(
         If a class has fewer than k training patches.
     """
     classes = int(labels.max()) + 1
-    tested = [int(fold) for fold in np.unique(folds)]
-    scales = {fold: Scale.of(features[folds != fold]) for fold in tested}
-    tests = {fold: features[folds == fold] for fold in tested}
+    chosen = _tested(folds, tested)
+    scales = {fold: Scale.of(features[folds != fold]) for fold in chosen}
+    tests = {fold: features[folds == fold] for fold in chosen}
     for draw in range(draws):
         scores = np.zeros((len(labels), classes))
         for fold, scale in scales.items():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from napari_mcm.core.encoders.learned_from import warn_of_seen
 from napari_mcm.core.errors import ConfigError, FeatureError
@@ -104,17 +105,19 @@ def evaluate_arm(
     if warning := warn_of_seen(sets[0].encoder, on, encoder):
         yield Note(warning, "warning")
     found: ByRadius = {}
-    for radius in study.radii:
-        around = average_all(named, radius)
-        patches = gather(
-            {"encoder": around}, labels, checked.classes, checked.exclude, patients
-        )
-        measuring = _Measuring(
-            patches, tested, bool(set(train) - set(test)), checked, study
-        )
-        if study.border:
-            measuring.add_border(named, labels)
-        found[radius] = yield from measuring.all()
+    # Many small products: threads that wait for each other make them slower.
+    with threadpool_limits(config.compute.threads):
+        for radius in study.radii:
+            around = average_all(named, radius)
+            patches = gather(
+                {"encoder": around}, labels, checked.classes, checked.exclude, patients
+            )
+            measuring = _Measuring(
+                patches, tested, bool(set(train) - set(test)), checked, study
+            )
+            if study.border:
+                measuring.add_border(named, labels)
+            found[radius] = yield from measuring.all()
     return found
 
 
@@ -256,8 +259,11 @@ class _Measuring:
         whole = disjoint and chosen != "inner"
         self.strength = None if chosen == "inner" else float(chosen)
         self.folds = (~self.test).astype(np.int64) if whole else patches.groups
+        self.tested = np.unique(self.folds[self.test]).tolist()
         self.can_learn = bool((~self.test).any()) or len(patches.group_names) > 1
         self.parts: dict[str, Mask] = {"": self.test} | self._subsets()
+        kinds = np.unique(np.column_stack([patches.slides, patches.labels]), axis=0)
+        self.one_class_per_slide = len(kinds) == len(patches.slide_names)
         self.positive = self._index_of(options.positive)
 
     def _index_of(self, name: str | None) -> int | None:
@@ -312,18 +318,24 @@ class _Measuring:
     def _classifiers(self) -> Job[dict[str, float]]:
         patches = self.patches
         features, labels = patches.features["encoder"], patches.labels
-        scores, _ = yield from linear_probe(features, labels, self.folds, self.strength)
+        scores, _ = yield from linear_probe(
+            features, labels, self.folds, self.strength, tested=self.tested
+        )
         found = self._aurocs("probe_auroc", scores)
         found["probe_accuracy"] = self._accuracy(scores)
         scores = yield from nearest_neighbours(
-            features, labels, self.folds, self.options.protocol.neighbours
+            features,
+            labels,
+            self.folds,
+            self.options.protocol.neighbours,
+            self.tested,
         )
         found |= self._aurocs("knn_auroc", scores)
         # With several radii, radius 1 says the same and more.
         if self.study.radii == (0,):
             around = patches.surroundings["encoder"]
             scores, _ = yield from linear_probe(
-                around, labels, self.folds, self.strength
+                around, labels, self.folds, self.strength, tested=self.tested
             )
             found["surroundings_auroc"] = self._auroc(scores, self.test)
             gain = found["surroundings_auroc"] - found["probe_auroc"]
@@ -365,6 +377,7 @@ class _Measuring:
             protocol.few_shot,
             protocol.draws,
             protocol.seed,
+            self.tested,
         ):
             values.append(self._aurocs("few_shot_auroc", scores))
             yield meter.advance()
@@ -380,6 +393,8 @@ class _Measuring:
             "similarity_auroc": (self.options.protocol.candidates, patches.groups),
             "similarity_own_slide_auroc": ("same", patches.slides),
         }
+        if self.one_class_per_slide:
+            del asked["similarity_own_slide_auroc"]
         found = {}
         for name, (candidates, groups) in asked.items():
             _, by_query = yield from similarity_auroc(
