@@ -136,11 +136,9 @@ def _outcome(done: FinetuneResult) -> Outcome:
 
 
 def _held_out_rows(held_out: dict[str, float]) -> list[tuple[str, str]]:
+    from napari_mcm.core.mcm.validation import describe_guesses
+
     if "loss" not in held_out:
         return []
-    text = (
-        f"{held_out['loss']:.4f} on {held_out['windows']} windows (best constant "
-        f"{held_out['constant']:.4f}, mean of visible patches "
-        f"{held_out['visible_mean']:.4f})"
-    )
-    return [("held out", text)]
+    windows, guesses = held_out["windows"], describe_guesses(held_out)
+    return [("held out", f"{held_out['loss']:.4f} on {windows} windows ({guesses})")]

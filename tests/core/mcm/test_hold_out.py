@@ -10,6 +10,7 @@ from napari_mcm.core.errors import TrainingError
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
 from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.validation import Validation
+from napari_mcm.core.mcm.window_pixels import read_window
 from napari_mcm.core.mcm.windows import Source, hold_out_blocks, plan_epoch
 from napari_mcm.core.runtime.jobs import Meter, Note, run
 from napari_mcm.core.slides import open_slide
@@ -90,6 +91,7 @@ def test_losses_are_told_beside_the_guesses_they_must_beat(kept_out):
     found = result.held_out
     assert found["loss"] == pytest.approx(metrics["held_out_loss"][-1], rel=1e-6)
     assert found["constant"] > 0 and found["visible_mean"] > 0
+    assert found["training_constant"] >= found["constant"]
     assert any("best constant" in e.text for e in events if isinstance(e, Note))
 
 
@@ -114,6 +116,20 @@ def test_the_constant_is_the_best_one(student, teacher, kept_out, source, loss):
     best = targets.mean(dim=0) if loss == "l2" else targets.median(dim=0).values
     right = (targets - best).abs().pow(power).mean()
     assert found["constant"] == pytest.approx(float(right), rel=1e-5)
+    assert "training_constant" not in found, "of an early checkpoint"
+    refs = plan_epoch([source], kept_out, 1.0, 0, held_out)[:4]
+    run(learner.measure_targets(read_window(ref, kept_out) for ref in refs))
+    seen = torch.cat([learner.targets_of([read_window(ref, kept_out)]) for ref in refs])
+    known = seen.mean(dim=0) if loss == "l2" else seen.median(dim=0).values
+    again = Validation(learner, held_out.refs, kept_out)
+    events = []
+    run(again.prepare(), events.append)
+    found = again.summary({})
+    of_training = float((targets - known).abs().pow(power).mean())
+    assert found["training_constant"] == pytest.approx(of_training, rel=1e-4)
+    assert found["training_constant"] > found["constant"]
+    told = [event.text for event in events if isinstance(event, Note)]
+    assert f"that of training {of_training:.4f}" in told[0]
 
 
 def test_measuring_changes_nothing(student, teacher, kept_out, source):

@@ -32,6 +32,9 @@ from tests.core.mil.conftest import write_cohort
 OLD_MIL_RUN = Path(__file__).parent / "old_mil_run"
 
 
+LATER = ("coherence", "target")
+
+
 def mae(folder, _):
     pictures = write_pictures(folder / "pictures", 8)
     recipe = RecipeConfig(batch_size=4, steps=4)
@@ -76,6 +79,8 @@ def test_checkpoints_keep_their_layout(
     job.close()
     cancelled = Run(config.out)
     tensors, state = cancelled.load_checkpoint()
+    # Later versions keep more, which those of before did not have.
+    tensors = {n: t for n, t in tensors.items() if n.split("/")[0] not in LATER}
     assert {name.split("/")[0] for name in tensors} == parts
     assert {n.split("/")[2] for n in tensors if n.startswith("adam/0/")} == {
         *("step", "exp_avg", "exp_avg_sq")

@@ -11,6 +11,7 @@ from napari_mcm.core.encoders import Encoder, save_encoder
 from napari_mcm.core.encoders.cost import measure_cost
 from napari_mcm.core.encoders.learned_from import LearnedFrom
 from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.validation import describe_guesses
 
 
 def export_student(
@@ -106,8 +107,7 @@ def _held_out_row(summary: Mapping[str, Any]) -> str:
         return ""
     return (
         f"| loss on {held_out['windows']} held-out windows | {held_out['loss']:.4f} "
-        f"(best constant {held_out['constant']:.4f}, mean of visible patches "
-        f"{held_out['visible_mean']:.4f}) |\n"
+        f"({describe_guesses(held_out)}) |\n"
     )
 
 

@@ -247,15 +247,18 @@ class Target:
         Standard deviation over patches, for the scaling ``"standardise"``.
     whitening : Tensor or None, shape (teacher_dim, teacher_dim)
         For the scaling ``"whiten"``.
+    constant : Tensor or None, shape (teacher_dim,)
+        The vector that predicts the targets of those patches best.
     """
 
     config: TargetConfig
     mean: Tensor | None = None
     std: Tensor | None = None
     whitening: Tensor | None = None
+    constant: Tensor | None = None
 
     def measured(self, features: Tensor) -> Target:
-        """Return a copy with the statistics that the scaling needs.
+        """Return a copy with the statistics that the scaling needs, and the best constant.
 
         Parameters
         ----------
@@ -265,15 +268,16 @@ class Target:
         Returns
         -------
         Target
-            Itself where the scaling needs no statistics.
+            The copy.
         """
-        mean = features.mean(dim=0)  # (teacher_dim,)
+        mean, ready = features.mean(dim=0), self  # (teacher_dim,)
         if self.config.target_norm == "standardise":
             # A dimension that is constant over these patches must not divide by 0.
-            return replace(self, mean=mean, std=features.std(dim=0).clamp_min(1e-6))
+            std = features.std(dim=0).clamp_min(1e-6)
+            ready = replace(self, mean=mean, std=std)
         if self.config.target_norm == "whiten":
-            return replace(self, mean=mean, whitening=_whitening(features - mean))
-        return self
+            ready = replace(self, mean=mean, whitening=_whitening(features - mean))
+        return replace(ready, constant=ready.best_constant(ready.scale(features)))
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the statistics that were measured, by name.
@@ -281,9 +285,10 @@ class Target:
         Returns
         -------
         dict of str to Tensor
-            Any of ``mean``, ``std`` and ``whitening``.
+            Any of ``mean``, ``std``, ``whitening`` and ``constant``.
         """
-        named = {"mean": self.mean, "std": self.std, "whitening": self.whitening}
+        names = ("mean", "std", "whitening", "constant")
+        named = {name: getattr(self, name) for name in names}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def scale(self, features: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from napari_mcm.core.encoders import Encoder
 from napari_mcm.core.encoders.seeding import seeded
+from napari_mcm.core.mcm.coherence import GradientCoherence
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.model import ContextModel, PatchModel, Target
 from napari_mcm.core.mcm.student import parameter_groups, prepare_student, set_mode
@@ -48,6 +49,9 @@ class StepFigures:
         collapse; of several processes, of the first one's patches.
     grad_norm : float
         Norm of the gradient before it is clipped.
+    gradient_coherence : float
+        How far the student's gradients agree between the steps of a block that ends here;
+        NaN at other steps.
     """
 
     loss: float
@@ -55,6 +59,7 @@ class StepFigures:
     feature_std: float
     feature_rank: float
     grad_norm: float
+    gradient_coherence: float = float("nan")
 
 
 class McmTrainer(Trainer):
@@ -113,6 +118,7 @@ class McmTrainer(Trainer):
             student.device,
             team,
         )
+        self._coherence = GradientCoherence(student.module.parameters())
         # Batch-norm statistics that are learned move with every forward pass.
         self.moves_in_forward = config.optimiser.batch_norm != "frozen"
         self.precision = self._precision_of_both()
@@ -179,10 +185,13 @@ class McmTrainer(Trainer):
         )
         sums = yield from self.sum_gradients(chunks)
         norm = self._update(factor, learning)
+        # As the optimiser got them: of the whole step and all processes, clipped.
+        moves = learning and not self.adapts_only
+        coherence = self._coherence.add() if moves else float("nan")
         own_sums = [sums.get(name, 0.0) for name in ("loss", "cosine")]
         total = self.team.total(torch.tensor(own_sums, dtype=torch.float64))
         loss, cosine = (float(s) for s in total / max(count, 1))
-        return StepFigures(loss, cosine, *_gauges(features), norm)
+        return StepFigures(loss, cosine, *_gauges(features), norm, coherence)
 
     def _chunks(self, windows: Sequence[Window]) -> list[Sequence[Window]]:
         given = self.config.chunk_windows
@@ -298,8 +307,7 @@ class McmTrainer(Trainer):
             Features of the masked patches; without context, of the visible ones; in mode
             ``"neighbours"`` their means over the patches around each visible one.
         """
-        part_of = _visible if self.by_itself else _masked
-        parts = [_with_ring(window, *part_of(window)) for window in windows]
+        parts = [window.for_teacher(self.by_itself) for window in windows]
         pixels = np.concatenate([part for part, _ in parts])
         # All of them have keys, or none has.
         keys = [k for _, own in parts for k in own]
@@ -327,7 +335,8 @@ class McmTrainer(Trainer):
             Features, on the CPU.
         """
         self.student.module.eval()
-        return torch.from_numpy(self.cache.encode(self.student, *_visible(window)))
+        pixels, keys = window.visible_pixels, window.visible_keys
+        return torch.from_numpy(self.cache.encode(self.student, pixels, keys))
 
     def head_loss(
         self,
@@ -374,7 +383,8 @@ class McmTrainer(Trainer):
         """
         if self.by_itself:
             return self.targets_of([window])
-        return self.target.scale(self._encode_by_teacher(*_visible(window)))
+        pixels, keys = window.visible_pixels, window.visible_keys
+        return self.target.scale(self._encode_by_teacher(pixels, keys))
 
     @torch.no_grad()
     def judge(self, window: Window, targets: Tensor) -> Tensor:
@@ -429,8 +439,8 @@ class McmTrainer(Trainer):
         features = torch.cat(parts)
         # Once: losses of different steps compare only for the same targets.
         self.target = self.target.measured(features)
-        if self.config.target.start_at_median:
-            constant = self.target.best_constant(self.target.scale(features))
+        constant = self.target.constant
+        if self.config.target.start_at_median and constant is not None:
             self.head.predictor.begin_at(constant)
 
     def state(self) -> dict[str, Tensor]:
@@ -439,10 +449,15 @@ class McmTrainer(Trainer):
         Returns
         -------
         dict of str to Tensor
-            Weights, moments of the optimiser and statistics of the targets, by name.
+            Weights, moments of the optimiser, statistics of the targets, and the sums of
+            gradients whose coherence is measured, by name.
         """
-        statistics = self.target.statistics()
-        return super().state() | {f"target/{k}": t for k, t in statistics.items()}
+        target, coherence = self.target.statistics(), self._coherence.state()
+        return (
+            super().state()
+            | {f"target/{k}": t for k, t in target.items()}
+            | {f"coherence/{k}": t for k, t in coherence.items()}
+        )
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the tensors of a checkpoint.
@@ -453,27 +468,10 @@ class McmTrainer(Trainer):
             As :meth:`state` returned them.
         """
         super().load_state(tensors)
-        saved = by_prefix(tensors).get("target", {})
-        statistics = {k: t.to(self.device) for k, t in saved.items()}
-        self.target = Target(self.config.target, **statistics)
-
-
-def _visible(window: Window) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
-    return window.visible_pixels, window.visible_keys
-
-
-def _masked(window: Window) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
-    return window.masked_pixels, window.masked_keys
-
-
-def _with_ring(
-    window: Window, pixels: NDArray[np.uint8], keys: tuple[bytes, ...]
-) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
-    """Add the patches around a window, where they are needed, to its own."""
-    ring = window.ring
-    if ring is None or not len(ring.pixels):
-        return pixels, keys
-    return np.concatenate([pixels, ring.pixels]), keys + ring.keys
+        saved = by_prefix(tensors)
+        target = {k: t.to(self.device) for k, t in saved.get("target", {}).items()}
+        self.target = Target(self.config.target, **target)
+        self._coherence.load_state(saved.get("coherence", {}))
 
 
 def _average(window: Window, features: Tensor) -> Tensor:

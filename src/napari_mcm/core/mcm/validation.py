@@ -1,11 +1,15 @@
 """Metrics on held-out windows, and the trivial predictions that they must beat.
 
 The masked loss and the cosine to the teacher are measured on windows whose pixels training
-never sees. A loss above those of the two trivial predictions means that no context was
+never sees. A loss above those of the trivial predictions means that no context was
 learned::
 
-    constant      L(median over patches of y, y), the mean for an l2 loss
-    visible_mean  L(mean of the window's visible y, y)
+    constant           L(median over these patches of y, y), the mean for an l2 loss
+    training_constant  L(median over training patches of y, y), likewise
+    visible_mean       L(mean of the window's visible y, y)
+
+The first is an oracle's: it knows the held-out targets. The second is what a head without
+context can reach.
 """
 
 from __future__ import annotations
@@ -31,9 +35,9 @@ from napari_mcm.core.tissue import find_tissue
 class Validation:
     """Measure a student and its head repeatedly on the same held-out windows.
 
-    Two trivial predictions that need no student stand beside the loss: the best constant,
-    which is the targets' own median (their mean for an l2 loss), and the mean of the
-    teacher's features of a window's visible patches.
+    Trivial predictions that need no student stand beside the loss: the best constant,
+    which is the targets' own median (their mean for an l2 loss), that of the training
+    windows, and the mean of the teacher's features of a window's visible patches.
 
     Parameters
     ----------
@@ -82,18 +86,21 @@ class Validation:
             meter.advance()
         self._guesses = self._judge_guesses(means)
         yield Note(
-            f"{len(means)} windows are held out of training: best constant "
-            f"{self._guesses['constant']:.4f}, mean of visible patches "
-            f"{self._guesses['visible_mean']:.4f}"
+            f"{len(means)} windows are held out of training: "
+            f"{describe_guesses(self._guesses)}"
         )
 
     def _judge_guesses(self, means: list[Tensor]) -> dict[str, float]:
         targets = torch.cat([t for t in self._targets if t is not None])
         target = self._learner.target
-        constant, judge = target.best_constant(targets).expand_as(targets), target.loss
+        guesses = {"constant": target.best_constant(targets).expand_as(targets)}
+        # Checkpoints of early versions do not hold it.
+        if target.constant is not None:
+            guesses["training_constant"] = target.constant.expand_as(targets)
+        guesses["visible_mean"] = torch.cat(means)
         return {
-            "constant": float(judge(constant, targets)) / len(targets),
-            "visible_mean": float(judge(torch.cat(means), targets)) / len(targets),
+            name: float(target.loss(guess, targets)) / len(targets)
+            for name, guess in guesses.items()
         }
 
     def measure(self, meter: Meter) -> Job[dict[str, float]]:
@@ -132,8 +139,8 @@ class Validation:
         Returns
         -------
         dict of str to float
-            ``windows``, and where they were measured ``constant``, ``visible_mean``, ``loss``,
-            ``loss_best`` and ``cosine``.
+            ``windows``, and where they were measured ``constant``, ``training_constant``,
+            ``visible_mean``, ``loss``, ``loss_best`` and ``cosine``.
         """
         summary = dict(self._guesses) | {"windows": len(self._refs)}
         losses = np.asarray(metrics.get("held_out_loss", ()))
@@ -143,6 +150,27 @@ class Validation:
             cosines = np.asarray(metrics["held_out_cosine"])
             summary["cosine"] = float(cosines[np.isfinite(cosines)][-1])
         return summary
+
+
+def describe_guesses(guesses: Mapping[str, float]) -> str:
+    """Return the losses of the trivial predictions as text.
+
+    Parameters
+    ----------
+    guesses : mapping of str to float
+        ``constant`` and ``visible_mean``, and ``training_constant`` where it is known.
+
+    Returns
+    -------
+    str
+        For a note, a table or a model card.
+    """
+    of_training = guesses.get("training_constant")
+    known = "" if of_training is None else f", that of training {of_training:.4f}"
+    return (
+        f"best constant {guesses['constant']:.4f}{known}, mean of visible patches "
+        f"{guesses['visible_mean']:.4f}"
+    )
 
 
 def read_probe_slides(

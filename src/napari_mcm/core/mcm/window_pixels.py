@@ -79,6 +79,27 @@ class Window:
     patches: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     ring: Ring | None = None
 
+    def for_teacher(self, visible: bool) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
+        """Return the patches that the teacher encodes.
+
+        Parameters
+        ----------
+        visible : bool
+            Whether the visible patches are to be predicted, or else the masked ones.
+
+        Returns
+        -------
+        pixels : ndarray of uint8, shape (k, p, p, 3)
+            Patches to predict, then those of the ring, each once.
+        keys : tuple of bytes
+            What they show; may be empty.
+        """
+        pixels = self.visible_pixels if visible else self.masked_pixels
+        keys = self.visible_keys if visible else self.masked_keys
+        if self.ring is None or not len(self.ring.pixels):
+            return pixels, keys
+        return np.concatenate([pixels, self.ring.pixels]), keys + self.ring.keys
+
 
 def read_window(ref: WindowRef, config: FinetuneConfig) -> Window | None:
     """Read a window's pixels, orient it, and choose the patches to mask.
