@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
+import os
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from napari_mcm.core.errors import ConfigError, RunError
+from napari_mcm.core.features.write_lock import WriteLock
 from napari_mcm.core.runtime import async_writes as writes
 from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.studies.study import run_study
@@ -313,3 +316,61 @@ def test_a_summary_of_an_older_program_is_one_row():
     assert row.figures["held_out_loss"] == 0.4
     assert row.figures["seconds_per_window"] == 2.0
     assert np.isnan(row.figures["knn_auroc"])
+
+
+def mark_and_measure(encoder, train, test, folder, config, study):
+    """Leave a file per evaluation, to count how often a trial ran."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"judged-{os.getpid()}-{test[0].slide.name}"
+    (folder / name).touch()
+    return (yield from a_figure(encoder, train, test, folder, config, study))
+
+
+def run_in_process(path):
+    run(run_study(read_study(path), mark_and_measure))
+
+
+def test_two_processes_share_the_trials_of_a_folder(study_file):
+    content = json.loads(study_file.read_text()) | {"keep_features": True}
+    study_file.write_text(json.dumps(content))
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=run_in_process, args=(study_file,)) for _ in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(240)
+        assert process.exitcode == 0
+    out = read_study(study_file).out
+    assert len(list(out.rglob("cells/*/*/*/summary.json"))) == 10
+    judged = [path.name for path in out.rglob("judged-*")]
+    assert len(judged) == 10, "a trial ran twice"
+    # A process ends when all trials are finished, whoever ran them.
+    assert len(list(csv.DictReader((out / "study.csv").open()))) == 10
+
+
+def test_a_process_waits_for_the_trial_of_another(study_file):
+    config = read_study(study_file).model_copy(update={"seeds": 1})
+    arms = {"A": config.arms["A"]}
+    config = config.model_copy(update={"arms": arms, "against": {}})
+    held = config.out / "cells" / "s0" / "seed-0" / "A" / "summary.json"
+    seen = []
+    with WriteLock.take(held) as lock:
+
+        def release(event):
+            seen.append(event)
+            if isinstance(event, Progress) and "another process" in event.stage:
+                lock.release()
+
+        result = run(run_study(config, a_figure), release)
+    assert result.cells == 2
+    order = [p.stat().st_mtime_ns for p in sorted(config.out.rglob("summary.json"))]
+    assert order[0] > order[1], "the free trial ran first"
+
+
+def test_arms_restrict_what_runs_and_not_what_is_shown(study_file):
+    config = read_study(study_file).model_copy(update={"seeds": 1})
+    run(run_study(config, a_figure, arms=["A"]))
+    result = run(run_study(config, a_figure, arms=["E"]))
+    rows = list(csv.DictReader(result.csv.open()))
+    assert {row["arm"] for row in rows} == {"A", "E"}
+    assert not list(config.out.rglob("F/summary.json"))

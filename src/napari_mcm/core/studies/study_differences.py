@@ -86,6 +86,8 @@ def rows_of(summary: Mapping[str, Any]) -> list[Row]:
         shared["seconds_per_window"] = training["seconds"] / training["windows"]
     for name, value in summary.get("cost", {}).items():
         shared[name] = _number(value)
+    for name, value in summary.get("seconds", {}).items():
+        shared[f"{name}_seconds"] = _number(value)
     by_radius = summary.get("by_radius") or {"0": summary["figures"]}
     rows = []
     for radius, found in by_radius.items():

@@ -35,6 +35,11 @@ _FACTS = {
     "windows",
     "parameters",
     "multiply_adds",
+    "training_seconds",
+    "evaluation_seconds",
+    "clicks_seconds",
+    "click_chance_1",
+    "click_chance_10",
 }
 
 
