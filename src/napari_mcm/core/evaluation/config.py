@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
 from napari_mcm.core.features.config import BatchSize
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
@@ -60,6 +61,20 @@ class ProtocolConfig(BaseModel):
         "than 5 groups.",
     )
     seed: int = Field(0, ge=0, description="Random seed.")
+
+
+class SerialConfig(BaseModel):
+    """The click test on two serial sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queries: int = Field(
+        300,
+        ge=20,
+        le=100_000,
+        description="Patches of the first section that are looked for in the second.",
+    )
+    query_seed: int = Field(0, ge=0, description="Random seed of these patches.")
 
 
 class EvaluateConfig(BaseModel):
@@ -126,6 +141,7 @@ class EvaluateConfig(BaseModel):
     )
     workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
     protocol: ProtocolConfig = ProtocolConfig()
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()
