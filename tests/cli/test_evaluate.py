@@ -29,7 +29,7 @@ def test_encoders_stand_side_by_side(call, study):
     assert first["encoder"] == "best" and first["difference"] > 0
     shown = call("evaluate", *words).out
     assert "best - weak" in shown
-    (line,) = [x for x in shown.splitlines() if x.startswith("few-shot AUROC")]
+    (line,) = [x for x in shown.splitlines() if x.startswith("few-shot AUROC ")]
     assert f"{first['value']:.3f}" in line and f"{first['difference']:+.3f}" in line
     assert "too narrow" in shown and "balanced accuracy 0.500" in shown
 

@@ -63,6 +63,7 @@ def _table(done: Evaluation) -> list[str]:
         *table(
             [
                 ("patches", counted),
+                ("covers", _covers(done)),
                 ("groups", ", ".join(done.groups)),
                 *_costs(done),
                 (
@@ -88,6 +89,16 @@ def _costs(done: Evaluation) -> list[tuple[str, str]]:
         )
         for number, (name, cost) in enumerate(done.protocol["costs"].items())
     ]
+
+
+def _covers(done: Evaluation) -> str:
+    """Describe what the features of a patch cover, and how many lie at borders."""
+    context = done.neighbourhood
+    text = f"{context.describe()} patches" if context.radius else "single patches"
+    border = [row for row in done.rows if row.measure == "border_probe_auroc"]
+    if not border:
+        return text
+    return f"{text}; {border[0].details['patches']} lie at the border of a label"
 
 
 def _with_interval(value: float, interval: Interval, sign: str = "") -> str:

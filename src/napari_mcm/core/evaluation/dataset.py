@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import ConfigError, FeatureError
 from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.evaluation.probes import Labels, Matrix
+from napari_mcm.core.evaluation.surroundings import (
+    BORDER,
+    near_other_class,
+    neighbour_means,
+)
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.format import SUFFIX, slide_of
-from napari_mcm.core.features.neighbourhood import NeighbourhoodConfig, neighbour_counts
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
@@ -51,6 +55,8 @@ class LabelledPatches:
     surroundings : mapping of str to ndarray of float32, shape (N, D)
         By encoder, each patch's features averaged with those of its neighbours, up to
         eight.
+    border : ndarray of bool, shape (N,)
+        True where a patch of another class, or of none, lies within one patch width.
     """
 
     labels: Labels
@@ -62,6 +68,7 @@ class LabelledPatches:
     places_um: NDArray[np.float64]
     features: Mapping[str, Matrix]
     surroundings: Mapping[str, Matrix]
+    border: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -190,7 +197,8 @@ def _assemble(
     slides = np.repeat(np.arange(len(rows)), lengths)
     names = [labels[slide][row] for slide, found in rows.items() for row in found]
     classes = tuple(sorted(set(names)))
-    grids = {s: next(iter(encoders.values()))[s].grid for s in rows}
+    first = next(iter(encoders.values()))
+    grids = {s: first[s].grid for s in rows}
     places = [
         # In µm, like the blocks of the bootstrap: slides differ in pixel size.
         grids[s].centres[found] * np.asarray(grids[s].slide["mpp"], np.float64)
@@ -212,6 +220,12 @@ def _assemble(
             name: np.concatenate([neighbour_means(sets[s], r) for s, r in rows.items()])
             for name, sets in encoders.items()
         },
+        np.concatenate(
+            [
+                near_other_class(first[s], labels[s], at, BORDER)
+                for s, at in zip(rows, places, strict=True)
+            ]
+        ),
     )
 
 
@@ -221,26 +235,6 @@ def _group(slide: str, patients: Mapping[str, str] | None) -> str:
     if slide not in patients:
         raise ConfigError(f"names no patient of {slide}", "--groups")
     return patients[slide]
-
-
-def neighbour_means(features: FeatureSet, rows: NDArray[np.int64]) -> Matrix:
-    """Average the features of patches with those of their eight neighbours.
-
-    Parameters
-    ----------
-    features : FeatureSet
-        Features of all patches of a slide.
-    rows : ndarray of int64, shape (M,)
-        The patches to average.
-
-    Returns
-    -------
-    ndarray of float32, shape (M, D)
-        Means over the patch and those neighbours that have features.
-    """
-    counts = neighbour_counts(features, NeighbourhoodConfig(radius=1))[rows]  # (M, N)
-    totals = np.maximum(counts.sum(axis=1), 1)
-    return np.asarray(counts @ features.features / totals[:, None], np.float32)
 
 
 def read_patients(path: Path) -> dict[str, str]:

@@ -34,7 +34,7 @@ from napari_mcm.core.evaluation.labels import (
     find_label_files,
     label_patches,
 )
-from napari_mcm.core.evaluation.metrics import PARTS, Measured, Task, neighbour_gain
+from napari_mcm.core.evaluation.metrics import PARTS, neighbour_gain
 from napari_mcm.core.evaluation.probes import deal_folds
 from napari_mcm.core.evaluation.result import (
     Evaluation,
@@ -43,11 +43,15 @@ from napari_mcm.core.evaluation.result import (
     to_json,
     write_results,
 )
+from napari_mcm.core.evaluation.task import Measured, Task
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.core.runtime.files import write_text
-from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
+from napari_mcm.core.runtime.threads import run_in_thread
 
 # To be raised when a measure changes, so that no stored part of it is read.
-_VERSION = 1
+_VERSION = 2
 
 
 def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
@@ -80,11 +84,18 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
     began = time.monotonic()
     if config.out is None:
         raise ConfigError("no output folder given", hint="Choose one with --out")
+    if config.centred and config.neighbourhood.radius > 1:
+        raise ConfigError(
+            "reaches beyond the eight neighbours that --centred lays around a point",
+            "--context",
+            "Use --context 1",
+        )
     encoders = yield from read_sources(config)
     for name, sets in encoders.items():
         warning = seen_warning(name, _seen(sets))
         if warning:
             yield Note(warning, "warning")
+    encoders = yield from _averaged(config, encoders)
     patches = yield from _label(config, encoders)
     task = _task(config, patches)
     counted = ", ".join(f"{count} {name}" for name, count in patches.counts().items())
@@ -112,6 +123,7 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
         resampling.level,
         _describe_protocol(config, encoders),
         time.monotonic() - began,
+        config.neighbourhood,
     )
     yield Progress("Writing tables and figure", 0, None)
     _write(config.out, result)
@@ -122,6 +134,29 @@ def _seen(sets: Sets) -> list[str]:
     """Return the slides that the encoder of features has learned from."""
     first = next(iter(sets.values()))
     return seen_slides(first.encoder, [one.grid.slide for one in sets.values()])
+
+
+def _averaged(
+    config: EvaluateConfig, encoders: dict[str, Sets]
+) -> Job[dict[str, Sets]]:
+    """Average the features of all encoders over the same neighbourhood."""
+    wanted = config.neighbourhood
+    if not wanted.radius:
+        return encoders
+    meter = Meter(
+        "Averaging over neighbours", sum(map(len, encoders.values())), "files"
+    )
+    averaged: dict[str, Sets] = {}
+    for name, sets in encoders.items():
+        found: dict[str, FeatureSet] = {}
+        for slide, features in sets.items():
+            yield meter.progress()
+            found[slide] = yield from run_in_thread(
+                meter.progress().stage, average_neighbourhood, features, wanted
+            )
+            yield meter.advance()
+        averaged[name] = found
+    return averaged
 
 
 def _label(
@@ -172,7 +207,7 @@ def _task(config: EvaluateConfig, patches: LabelledPatches) -> Task:
         )
     folds = deal_folds(patches.groups, config.protocol.folds)
     check_counts(patches.labels, patches.classes, folds, config.protocol.few_shot)
-    return Task(patches, folds, positive, config.protocol)
+    return Task(patches, folds, positive, config.protocol, config.neighbourhood)
 
 
 def _measure(name: str, task: Task, parts: Path) -> Job[dict[str, Measured]]:
@@ -214,6 +249,8 @@ def _key(kind: str, data: bytes, task: Task) -> str:
     """Hash everything that a part depends on; 16 hex digits."""
     patches = task.patches
     digest = hashlib.blake2b(digest_size=8)
+    # Averages have digests of their own, even where they equal the features.
+    context = task.neighbourhood.model_dump()
     # Only the options that this part depends on: others do not invalidate it.
     protocol = task.protocol.model_dump(include=set(PARTS[kind].protocol))
     settings = [
@@ -223,9 +260,10 @@ def _key(kind: str, data: bytes, task: Task) -> str:
         patches.classes,
         patches.group_names,
         protocol,
+        context,
     ]
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    for array in (patches.labels, patches.groups, task.folds):
+    for array in (patches.labels, patches.groups, task.folds, patches.border):
         digest.update(array.tobytes())
     # The features themselves, not their file: extracting again keeps the parts.
     digest.update(data)
@@ -258,6 +296,7 @@ def _describe_protocol(
         "positive": config.positive,
         "covered": config.covered,
         "centred": config.centred,
+        "neighbourhood": config.neighbourhood.model_dump(),
         "encoders": {
             name: next(iter(sets.values())).encoder for name, sets in encoders.items()
         },

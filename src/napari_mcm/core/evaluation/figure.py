@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from napari_mcm.core.evaluation.metrics import BY_CHANCE, TITLES
+from napari_mcm.core.evaluation.metrics import APART, BY_CHANCE, TITLES
 from napari_mcm.core.evaluation.result import Evaluation, Row
 from napari_mcm.core.runtime.files import atomic_path
 
@@ -36,7 +36,8 @@ def draw_evaluation(result: Evaluation) -> Figure:
     matplotlib.figure.Figure
         One colour per encoder.
     """
-    names = result.measures()
+    # Tables have the measures at borders; here they would double the panels.
+    names = [name for name in result.measures() if name not in APART]
     bands = -(-len(names) // _COLUMNS)
     paired = len(result.encoders) > 1
     heights = [2.0, 1.1] * bands if paired else [2.0] * bands
@@ -138,6 +139,8 @@ def _add_words(figure: Figure, result: Evaluation) -> None:
         f"{sum(result.classes.values())} patches of {len(result.groups)} groups: {counted}",
         f"lines: 95 % bootstrap, {result.resampling}",
     ]
+    if result.neighbourhood.radius:
+        lines[0] += f"; features over {result.neighbourhood.describe()} patches"
     if len(result.encoders) > 1:
         lines.append(f"lower panels: difference to {result.encoders[0]}, paired")
     wrapped = [part for line in lines for part in textwrap.wrap(line, 150)]

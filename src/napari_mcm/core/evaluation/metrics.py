@@ -11,20 +11,17 @@ and by the effective rank of the singular values σ (Roy and Vetterli, EUSIPCO 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.evaluation.config import ProtocolConfig
-from napari_mcm.core.evaluation.dataset import LabelledPatches
 from napari_mcm.core.evaluation.intervals import (
     Estimate,
     balanced_accuracy,
     combine,
-    macro_auroc,
     placements,
 )
 from napari_mcm.core.evaluation.probes import (
@@ -35,6 +32,7 @@ from napari_mcm.core.evaluation.probes import (
     linear_probe,
     nearest_neighbours,
 )
+from napari_mcm.core.evaluation.task import Measured, Task
 from napari_mcm.core.runtime.jobs import Job, Meter, Progress
 
 Candidates = Literal["other", "same", "all"]
@@ -251,6 +249,10 @@ TITLES = {
     "knn_accuracy": "k-NN balanced accuracy",
     "surroundings_auroc": "probe AUROC, neighbour mean",
     "neighbour_gain": "neighbour gain in AUROC",
+    "border_few_shot_auroc": "few-shot AUROC, at borders",
+    "inner_few_shot_auroc": "few-shot AUROC, inside",
+    "border_probe_auroc": "linear probe AUROC, at borders",
+    "inner_probe_auroc": "linear probe AUROC, inside",
     "anisotropy": "mean similarity",
     "effective_rank": "effective rank",
     "feature_std": "feature std",
@@ -258,62 +260,12 @@ TITLES = {
 """Measures in the order in which they are shown; the first two are the primary ones."""
 
 
+APART = tuple(name for name in TITLES if name.startswith(("border_", "inner_")))
+"""Measures among patches at the borders of labels, and among the others."""
+
+
 BY_CHANCE = {name: 0.5 for name in TITLES if name.endswith("auroc")}
 """Value of each measure at chance."""
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """A measure with its details.
-
-    Attributes
-    ----------
-    estimate : Estimate
-        Its value, and each patch's contribution.
-    details : mapping
-        By class, group or draw; ready for JSON.
-    """
-
-    estimate: Estimate
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What every encoder is measured on.
-
-    Attributes
-    ----------
-    patches : LabelledPatches
-        The patches and their classes.
-    folds : ndarray of int64, shape (N,)
-        Fold in which each patch is tested.
-    positive : int or None
-        The class to measure; None for the mean over all.
-    protocol : ProtocolConfig
-        How classifiers are trained.
-    """
-
-    patches: LabelledPatches
-    folds: Labels
-    positive: int | None
-    protocol: ProtocolConfig
-
-    def auroc(self, scores: NDArray[np.float64]) -> Estimate:
-        """Compute the AUROC of scores, within groups.
-
-        Parameters
-        ----------
-        scores : ndarray of float64, shape (N, K)
-            Score of each class.
-
-        Returns
-        -------
-        Estimate
-            Of the positive class, or the mean over all.
-        """
-        labels, groups = self.patches.labels, self.patches.groups
-        return macro_auroc(scores, labels, groups, self.positive)
 
 
 Made = Job[dict[str, Measured]]
@@ -368,6 +320,10 @@ def _probe(features: Matrix, task: Task) -> Made:
     return {
         "probe_auroc": Measured(task.auroc(scores), details),
         "probe_accuracy": Measured(balanced_accuracy(scores, labels)),
+        **{
+            f"{where}_probe_auroc": Measured(estimate, task.count(where))
+            for where, estimate in task.auroc_apart(scores).items()
+        },
     }
 
 
@@ -396,6 +352,7 @@ def _knn(features: Matrix, task: Task) -> Made:
 
 def _few_shot(features: Matrix, task: Task) -> Made:
     protocol, parts = task.protocol, []
+    apart: list[dict[str, Estimate]] = []
     meter = Meter("Few-shot probe", protocol.draws, "draws")
     yield meter.progress()
     for scores in few_shot(
@@ -407,13 +364,17 @@ def _few_shot(features: Matrix, task: Task) -> Made:
         protocol.seed,
     ):
         parts.append(task.auroc(scores))
+        apart.append(task.auroc_apart(scores))
         yield meter.advance()
+    weights = [1 / len(parts)] * len(parts)
     values = [part.value for part in parts]
     details = {"draws": values, "std_over_draws": float(np.std(values))}
-    return {
-        "few_shot_auroc": Measured(
-            combine(parts, [1 / len(parts)] * len(parts)), details
+    return {"few_shot_auroc": Measured(combine(parts, weights), details)} | {
+        f"{where}_few_shot_auroc": Measured(
+            combine([one[where] for one in apart], weights), task.count(where)
         )
+        # Labels decide whether they are defined, so all draws have the same.
+        for where in apart[0]
     }
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.evaluation.intervals import Estimate, Resampling
-from napari_mcm.core.evaluation.metrics import BY_CHANCE, TITLES, Measured
+from napari_mcm.core.evaluation.metrics import BY_CHANCE, TITLES
+from napari_mcm.core.evaluation.task import Measured
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.runtime.files import write_text
 
 Interval = tuple[float, float]
@@ -74,6 +76,8 @@ class Evaluation:
         Options of the measurement, ready for JSON.
     seconds : float
         Duration, extraction included.
+    neighbourhood : NeighbourhoodConfig
+        What the features of each patch cover.
     """
 
     encoders: tuple[str, ...]
@@ -84,6 +88,7 @@ class Evaluation:
     level: str
     protocol: Mapping[str, Any]
     seconds: float = 0.0
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
 
     @property
     def majority(self) -> float:
@@ -219,6 +224,7 @@ def describe(result: Evaluation) -> dict[str, Any]:
             "accuracy": result.majority,
             "balanced_accuracy": 1 / len(result.classes),
         },
+        "neighbourhood": result.neighbourhood.model_dump(),
         "protocol": dict(result.protocol),
         "seconds": result.seconds,
         "measures": [
