@@ -353,16 +353,17 @@ def prepare_sample(
     Scene
         The slide, ready to be drawn.
     """
-    stroma, block, turn = None, index, 0.0
+    stroma, turn = None, 0.0
     if config.cut_from(index):
         layout, stroma = _cut(config, index, check)
-        block, turn = index - 1, section_map(config, index).turn
+        turn = section_map(config, index).turn
     else:
         layout = plan_sample(config, index, check)
     effect = None
     if config.field_effect:
-        # A stream of its own: everything else is drawn as without the effect.
-        rng = np.random.default_rng([config.seed, 2, block])
+        # A stream of its own: everything else is drawn as without the effect. All blocks
+        # of a cohort are stretched in one direction.
+        rng = np.random.default_rng([config.seed, 2])
         angle = float(rng.uniform(0, np.pi)) + turn
         effect = spread_from_tumour(
             layout, config.field_extent, config.field_strength, angle
