@@ -482,7 +482,7 @@ def _write_tables(
     assert config.out is not None
     clicks: list[str] = []
     if config.serial:
-        from napari_mcm.core.studies.study_serial import click_section
+        from napari_mcm.core.studies.study_clicks import click_section
 
         clicks = click_section(config)
     return write_tables(config.out, _rows(done), config, clicks)
