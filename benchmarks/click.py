@@ -5,7 +5,8 @@ new map has been drawn and the graphics driver has finished it. The shares of th
 are printed too: they tell where the next gain is.
 
     xvfb-run -a -s "-screen 0 1920x1080x24" \\
-        python benchmarks/click.py [--patches 100000] [--dim 768] [--slots 1] [--n 50]
+        python benchmarks/click.py [--patches 100000] [--dim 768] [--slots 1] [--n 50] \\
+        [--context 0]
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.heatmaps.color_limits import Limits
-from napari_mcm.core.heatmaps.similarity import usual_range
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.viewer.app.features import SLOTS, LoadedFeatures
 from napari_mcm.viewer.layers.manager import LayerManager
 from napari_mcm.viewer.layers.metadata import KEY, SlideMetadata
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=1, choices=range(1, 4))
     parser.add_argument("--limits", choices=LIMITS, default="encoder")
     parser.add_argument("--n", type=int, default=50)
+    parser.add_argument("--context", type=int, default=0, choices=range(4))
     parser.add_argument(
         "--plain", action="store_true", help="napari alone, as a baseline"
     )
@@ -240,14 +242,17 @@ def fill_slots(
     """Dock the widget, with features of as many encoders as asked for."""
     widget = SimilarityWidget(viewer)
     viewer.window.add_dock_widget(widget, area="right")
-    context_of(widget.session).queries.use_limits(options.limits)
+    queries = context_of(widget.session).queries
+    queries.use_limits(options.limits)
+    queries.use_neighbourhood(NeighbourhoodConfig(radius=options.context))
     for slot in SLOTS[: options.slots]:
         vectors = regional_features(grid, options.dim, rng)
         encoder = {"fingerprint": slot}
         features = FeatureSet(vectors, grid, np.zeros(len(grid), np.uint8), encoder)
         index = SimilarityIndex(features)
-        path = Path("x.features.zarr")
-        loaded = LoadedFeatures(slot, index, path, usual_range(index))
+        loaded = LoadedFeatures(slot, index, Path("x.features.zarr"))
+        for radius in range(4):
+            run(loaded.prepare(NeighbourhoodConfig(radius=radius)))
         widget.session.set_features(widget.session.slide, slot, loaded)
 
 

@@ -22,9 +22,9 @@ from OpenGL import GL
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.similarity import usual_range
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.viewer.app.features import SLOTS, LoadedFeatures
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
@@ -51,7 +51,9 @@ def main() -> None:
         vectors = regional_features(grid, options.dim, rng)
         status = np.zeros(len(grid), np.uint8)
         index = SimilarityIndex(FeatureSet(vectors, grid, status, {}))
-        loaded = LoadedFeatures(slot, index, Path("none"), usual_range(index))
+        loaded = LoadedFeatures(slot, index, Path("none"))
+        for radius in range(4):
+            run(loaded.prepare(NeighbourhoodConfig(radius=radius)))
         session.set_features(session.slide, slot, loaded)
     context_of(session).queries.point(*grid.centres[len(grid) // 2])
     settle(1)

@@ -22,16 +22,22 @@ from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QWidget
 from superqt import QCollapsible
 
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import (
+    PATCH_ALONE,
+    FeatureSet,
+    NeighbourhoodConfig,
+)
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.heatmaps.similarity import usual_range
+from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
+from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.jobs import block_triton
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.option_form import OptionForm
+from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from napari_mcm.viewer.slide.widget import SlideWidget
 from tests.core.conftest import stained_image
@@ -101,10 +107,11 @@ def features_of(
     vectors = rng.standard_normal((len(grid), dim), np.float32)
     status = np.zeros(len(grid), np.uint8)
     features = FeatureSet(vectors, grid, status, {"spec": f"random {patch_size}"})
-    index = SimilarityIndex(features)
-    return LoadedFeatures(
-        f"random {patch_size}", index, Path("none"), usual_range(index)
+    loaded = LoadedFeatures(
+        f"random {patch_size}", SimilarityIndex(features), Path("none")
     )
+    run(loaded.prepare(NeighbourhoodConfig(radius=DEFAULT_RADIUS)))
+    return loaded
 
 
 @pytest.fixture
@@ -134,6 +141,8 @@ def widget(viewer: Any, slide_path: Path) -> Iterator[SimilarityWidget]:
     """The widget, docked in a viewer that shows the slide."""
     viewer.open(slide_path, plugin="napari-mcm")
     _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
+    # Most tests compare with cosines of patches; those of context choose it themselves.
+    context_of(docked.session).queries.use_neighbourhood(PATCH_ALONE)
     yield docked
     finish(docked)
 

@@ -100,7 +100,9 @@ def test_the_other_window_goes_on_when_one_is_closed(windows: Any) -> None:
     one.viewer.close()
     QApplication.processEvents()
     two.click(40)
-    index = two.widget.session.features("first").index
+    session = two.widget.session
+    around = context_of(session).queries.neighbourhood
+    index = session.features("first").index_at(around)
     np.testing.assert_allclose(values(two.widget), index.query(40), atol=1e-6)
     two.keys.press_key(KEYS["area"])
     assert "patch 40 of" in two.widget.query.where.text()

@@ -192,6 +192,21 @@ def usual_range(index: SimilarityIndex, queries: int = 32) -> tuple[float, float
     return low, high
 
 
+def has_usual_range(index: SimilarityIndex) -> bool:
+    """Return whether :func:`usual_range` takes no time.
+
+    Parameters
+    ----------
+    index : SimilarityIndex
+        N patches of one slide.
+
+    Returns
+    -------
+    bool
+    """
+    return index.neighbourhood in index.usual_ranges
+
+
 def _measure_range(index: SimilarityIndex, queries: int) -> tuple[float, float]:
     patches = np.flatnonzero(index.valid)
     if len(patches) < 2:

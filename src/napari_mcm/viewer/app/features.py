@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.features.feature_set import PATCH_ALONE, NeighbourhoodConfig
+from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
+from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
+from napari_mcm.core.heatmaps.similarity import has_usual_range
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
     from napari_mcm.core.encoders.compute import ComputeConfig
     from napari_mcm.core.features.config import ExtractConfig
     from napari_mcm.core.grid import GridConfig
-    from napari_mcm.core.heatmaps import SimilarityIndex
     from napari_mcm.core.slides import Slide
     from napari_mcm.core.tissue import TissueMask
 
@@ -35,8 +38,6 @@ class LoadedFeatures:
         Normalised features of all patches.
     path : Path
         The feature file.
-    limits : tuple of float
-        Typical range (low, high) of cosine similarities of this encoder on this slide.
     warning : str
         Says that the encoder has learned from this slide; "" where it has not, or
         nothing is known.
@@ -45,7 +46,6 @@ class LoadedFeatures:
     label: str
     index: SimilarityIndex
     path: Path
-    limits: tuple[float, float] = (-1.0, 1.0)
     warning: str = ""
 
     def describe(self) -> str:
@@ -55,6 +55,49 @@ class LoadedFeatures:
         return (
             f"{patches:,} patches of {um:.3g}\u00a0µm, {features.dim:,} features each"
         )
+
+    def index_at(self, neighbourhood: NeighbourhoodConfig) -> SimilarityIndex:
+        """Return the index for queries with a neighbourhood.
+
+        Parameters
+        ----------
+        neighbourhood : NeighbourhoodConfig
+            Ignored where the features are averages already.
+        """
+        return self.index.at(self._effective(neighbourhood))
+
+    def is_ready(self, neighbourhood: NeighbourhoodConfig) -> bool:
+        """Return whether queries with a neighbourhood need no preparation.
+
+        Parameters
+        ----------
+        neighbourhood : NeighbourhoodConfig
+            The neighbourhood.
+        """
+        effective = self._effective(neighbourhood)
+        if not effective.radius:
+            return True
+        return self.index.is_prepared(effective) and has_usual_range(
+            self.index.at(effective)
+        )
+
+    def prepare(self, neighbourhood: NeighbourhoodConfig) -> Job[None]:
+        """Prepare queries with a neighbourhood: its averages and range of colours.
+
+        Parameters
+        ----------
+        neighbourhood : NeighbourhoodConfig
+            The neighbourhood.
+        """
+        effective = self._effective(neighbourhood)
+        index = yield from self.index.prepare(effective)
+        yield from run_in_thread(
+            "Measuring the range of similarities", usual_range, index
+        )
+
+    def _effective(self, neighbourhood: NeighbourhoodConfig) -> NeighbourhoodConfig:
+        averaged = self.index.features.neighbourhood.radius
+        return PATCH_ALONE if averaged else neighbourhood
 
 
 @dataclass(frozen=True)
@@ -196,7 +239,6 @@ def load_features(
             "Check the tissue mask, or use smaller patches",
         )
     from napari_mcm.core.encoders.learned_from import warn_of_seen
-    from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
 
     name = label or _name(features.encoder, path)
     # In a thread: of an older run, its slides are opened to know them.
@@ -205,10 +247,11 @@ def load_features(
         lambda: warn_of_seen(features.encoder, [features.grid.slide], name),
     )
     index = yield from run_in_thread("Normalising features", SimilarityIndex, features)
-    limits = yield from run_in_thread(
-        "Measuring the range of similarities", usual_range, index
-    )
-    return LoadedFeatures(name, index, path, limits, warning)
+    loaded = LoadedFeatures(name, index, path, warning)
+    # Other neighbourhoods are prepared in the background, once these can be queried.
+    for radius in dict.fromkeys((DEFAULT_RADIUS, 0)):
+        yield from loaded.prepare(NeighbourhoodConfig(radius=radius))
+    return loaded
 
 
 def _read(path: Path, slide: Path, mpp: float | None) -> Any:

@@ -197,6 +197,11 @@ class Session:
             return None
         return self._loaded.get(self.slide, {}).get(slot)
 
+    def all_features(self) -> list[LoadedFeatures]:
+        """Return the features of all open slides, those of the active one first."""
+        slides = sorted(self.layers.slides(), key=lambda one: one is not self.slide)
+        return [one for s in slides for one in self._loaded.get(s, {}).values()]
+
     def run_features(
         self, title: str, slot: str, make_job: Callable[[], Job[LoadedFeatures]]
     ) -> None:

@@ -16,6 +16,7 @@ from napari_mcm.viewer.layers.metadata import on_slide, place, slide_of
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
 
+    from napari_mcm.core.features.feature_set import NeighbourhoodConfig
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
@@ -50,6 +51,8 @@ class AreaController:
         self._session = session
         self.threshold = float("nan")
         self._limits: tuple[float, float] | None = None
+        self._neighbourhood: NeighbourhoodConfig | None = None
+        self._of_neighbourhood: dict[NeighbourhoodConfig, float] = {}
         self._layers: dict[int, Labels] = {}
         context.query_changed.connect(self._query_changed)
         context.keys.on("lower", partial(self.step, -1))
@@ -134,13 +137,26 @@ class AreaController:
 
     def _query_changed(self) -> None:
         heatmap = self.heatmap
-        if heatmap is not None and heatmap.limits != self._limits:
-            # Start at three quarters of the range: only clearly similar patches.
-            low, high = self._limits = heatmap.limits
-            if not low <= self.threshold <= high:
-                self.threshold = low + 0.75 * (high - low)
+        if heatmap is not None:
+            self._follow_neighbourhood(heatmap.neighbourhood)
+            if heatmap.limits != self._limits:
+                # Start at three quarters of the range: only clearly similar patches.
+                low, high = self._limits = heatmap.limits
+                if not low <= self.threshold <= high:
+                    self.threshold = low + 0.75 * (high - low)
         self._redraw()
         self.changed.emit()
+
+    def _follow_neighbourhood(self, neighbourhood: NeighbourhoodConfig) -> None:
+        """Go back to the threshold that was used with a neighbourhood.
+
+        Averages are more alike than single patches: one threshold does not fit both.
+        """
+        if self._neighbourhood is not None and neighbourhood != self._neighbourhood:
+            self._of_neighbourhood[self._neighbourhood] = self.threshold
+            self.threshold = self._of_neighbourhood.get(neighbourhood, float("nan"))
+            self._limits = None
+        self._neighbourhood = neighbourhood
 
     def _layer(self, slide: Layer) -> Labels | None:
         return self._session.layers.alive(self._layers.get(id(slide)))

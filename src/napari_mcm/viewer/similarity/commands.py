@@ -56,6 +56,7 @@ def query_commands(context: SimilarityContext) -> Command | Commands:
             out=output_folder(metadata) / f"{metadata.name}.similarity.{slot}.png",
             slide=Path(metadata.path),
             limits=_limits(context),
+            neighbourhood=context.queries.spec.neighbourhood,
             read=ReadConfig(mpp_override=metadata.mpp_override),
         )
         for slot, features, before in maps_to_draw
@@ -84,6 +85,7 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
             features=match.features,
             query=query,
             above=context.areas.threshold,
+            neighbourhood=context.queries.spec.neighbourhood,
             out=folder / f"{match.name}.similarity.png",
         )
         for match in matches
@@ -149,7 +151,7 @@ def _query_file(context: SimilarityContext) -> QueryFile:
         regions=examples.regions,
         pool=examples.pool,
         encoders=tuple(
-            encoder_query(mark, labels.get(mark, ""), directions)
+            encoder_query(mark, labels.get(mark, ""), directions, spec.neighbourhood)
             for mark, directions in spec.directions.items()
         ),
     )

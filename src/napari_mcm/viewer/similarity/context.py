@@ -7,8 +7,9 @@ from psygnal import Signal
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.mouse import ClickListener
 from napari_mcm.viewer.similarity.area import AreaController
-from napari_mcm.viewer.similarity.controller import Query, SimilarityController
+from napari_mcm.viewer.similarity.controller import SimilarityController
 from napari_mcm.viewer.similarity.cross_slide import CrossSlideSearch
+from napari_mcm.viewer.similarity.query import Query
 from napari_mcm.viewer.similarity.regions import RegionController
 from napari_mcm.viewer.similarity.shortcuts import QueryShortcuts
 from napari_mcm.viewer.similarity.top_patches import TopPatches
@@ -76,17 +77,22 @@ class SimilarityContext:
 
     def _features_changed(self, slot: str) -> None:
         """Run the query on new features, and show their map."""
-        self.queries.rerun()
+        self.queries.prepare()
+        self.queries.rerun(lambda: self._show_new(slot))
+
+    def _show_new(self, slot: str) -> None:
         if self.query is not None and self.query.maps.get(slot):
             self.queries.show(slot)
 
     def _listen(self) -> None:
         self.clicks.attach()
         self.keys.attach()
+        self.queries.prepare()
 
     def _stop_listening(self) -> None:
         self.clicks.detach()
         self.keys.detach()
+        self.queries.preparation.activate(())
 
 
 def context_of(session: Session) -> SimilarityContext:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
+from psygnal import Signal
 
 from napari_mcm.core.errors import McmError
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.heatmaps.color_limits import Limits
+from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
 from napari_mcm.core.heatmaps.examples import Examples, Point, Polygon
 from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.viewer.app.background import BackgroundWorker
@@ -17,10 +19,14 @@ from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers.mouse import ClickMode
 from napari_mcm.viewer.similarity.lookahead import SpeculativeQuery
 from napari_mcm.viewer.similarity.maps import DIFFERENCE, QueryMaps
+from napari_mcm.viewer.similarity.preparation import NeighbourhoodPreparation
 from napari_mcm.viewer.similarity.query import (
+    Query,
     QueryResult,
     QuerySpec,
+    newest_point,
     query_all,
+    query_from,
     slide_of_features,
 )
 
@@ -32,43 +38,7 @@ if TYPE_CHECKING:
 
 _MOST_UNDO = 100
 
-_HOVER = "hover"
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A query and its results.
-
-    Attributes
-    ----------
-    spec : QuerySpec
-        Examples and query vectors.
-    here : bool
-        Whether the examples are on the active slide.
-    um : tuple of float or None
-        Position (x, y) of the newest example in microns; None if it is on another slide
-        or the resolution is unknown.
-    results : mapping
-        Slot to result; None for a slot without features at the examples.
-    """
-
-    spec: QuerySpec
-    here: bool
-    um: tuple[float, float] | None
-    results: Mapping[str, QueryResult | None]
-
-    @property
-    def xy(self) -> Point:
-        """Position (x, y) of the newest example in level-0 pixels."""
-        return _newest(self.spec.examples)
-
-    @property
-    def maps(self) -> dict[str, Heatmap | None]:
-        """Slot to heatmap; None for a slot without a result."""
-        return {
-            slot: None if one is None else one.heatmap
-            for slot, one in self.results.items()
-        }
+_HOVER, _REPAINT = "hover", "repaint"
 
 
 class SimilarityController:
@@ -87,9 +57,17 @@ class SimilarityController:
         How the range of colours is chosen.
     pool : Pool
         How several examples are combined.
+    neighbourhood : NeighbourhoodConfig
+        Over which patches features are averaged; the patch alone for none.
+    preparation : NeighbourhoodPreparation
+        Prepares features for queries with neighbourhoods, in the background.
     drawn : QueryMaps
         The maps, their difference and the markers.
+    neighbourhood_changed : Signal
+        Emitted when `neighbourhood` changed, or was refused.
     """
+
+    neighbourhood_changed = Signal()
 
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
@@ -98,6 +76,8 @@ class SimilarityController:
         self._query: Query | None = None
         self.limits: Limits = "encoder"
         self.pool: Pool = "mean"
+        self.neighbourhood = NeighbourhoodConfig(radius=DEFAULT_RADIUS)
+        self.preparation = NeighbourhoodPreparation(session.report_error)
         self.drawn = QueryMaps(session)
         self._spec = QuerySpec()
         self._undo_stack: list[Examples] = []
@@ -150,8 +130,8 @@ class SimilarityController:
             As :meth:`point` takes them.
         """
         examples, loaded = self._examples_with(x, y, mode), self._loaded()
-        if examples is not None and loaded:
-            spec = QuerySpec(examples, *self._identity())
+        if examples is not None and loaded and self._is_ready(loaded):
+            spec = self._new_spec(examples)
             self._speculation.begin(loaded, spec, self.limits)
 
     def cancel_speculation(self) -> None:
@@ -191,6 +171,77 @@ class SimilarityController:
         """Choose how the range of colours is determined."""
         self.limits = limits
         self.rerun()
+
+    def use_neighbourhood(self, neighbourhood: NeighbourhoodConfig) -> None:
+        """Choose over which patches features are averaged, and repaint the maps.
+
+        The maps are computed in the thread of the cursor's maps: a slider that moves
+        faster skips some.
+
+        Parameters
+        ----------
+        neighbourhood : NeighbourhoodConfig
+            The neighbourhood. It is refused for a query of a slide that is closed, as
+            its query vectors are of averages, too.
+        """
+        if neighbourhood == self.neighbourhood:
+            return
+        loaded, origin = self._loaded(), self._origin()
+        if self._has_query() and loaded and not origin:
+            made = self._spec.neighbourhood.describe()
+            self._session.report_error(
+                f"This query was made with context {made}, on slide {self._spec.name}: "
+                "open that slide and its features to change it"
+            )
+            self.neighbourhood_changed.emit()
+            return
+        self.neighbourhood = neighbourhood
+        self.neighbourhood_changed.emit()
+        if self._has_query() and loaded:
+            needed = (*loaded.values(), *origin)
+            self.preparation.when_ready(needed, neighbourhood, self._repaint)
+
+    def _repaint(self) -> None:
+        """Run the query with another neighbourhood in the background, and draw it."""
+        loaded, origin = self._loaded(), self._origin()
+        spec = replace(self._spec, neighbourhood=self.neighbourhood, directions={})
+        limits, before = self.limits, self._spec
+        if not self._has_query() or not loaded:
+            return
+
+        def show(results: tuple[QuerySpec, dict[str, QueryResult | None]]) -> None:
+            current = self._spec is before and self.neighbourhood == spec.neighbourhood
+            if current and self._loaded() == loaded and any(results[1].values()):
+                self._accept(loaded, *results)
+                self._context.query_changed.emit()
+
+        self._hover.follow(
+            _REPAINT,
+            lambda: query_from(origin, loaded, spec, limits),
+            show,
+            self._session.report_error,
+        )
+
+    def _origin(self) -> list[LoadedFeatures]:
+        """Return the features of the slide with the examples; empty if it is closed."""
+        features = self._session.all_features()
+        return [one for one in features if self._spec.is_on(one)]
+
+    def _has_query(self) -> bool:
+        return bool(len(self.examples) or self._spec.directions)
+
+    def _is_ready(self, loaded: Mapping[str, LoadedFeatures]) -> bool:
+        return all(one.is_ready(self.neighbourhood) for one in loaded.values())
+
+    def _when_ready(self, call: Callable[[], None]) -> None:
+        """Call a function once the features are ready for the neighbourhood."""
+        needed = self._loaded().values()
+        self.preparation.when_ready(needed, self.neighbourhood, call)
+
+    def encoders(self) -> set[str]:
+        """Return the fingerprints of the encoders with features of the active slide."""
+        loaded = self._loaded().values()
+        return {fingerprint_of(one.index.features.encoder) for one in loaded}
 
     def compare(self, pair: tuple[str, str] | None) -> None:
         """Show the difference of the maps of two slots.
@@ -234,8 +285,12 @@ class SimilarityController:
             before = self._undo_stack.pop()
             if not len(before):
                 self.clear()
-            elif self._run_query(replace(self._spec, examples=before, directions={})):
-                self._context.query_changed.emit()
+            else:
+                self._when_ready(lambda: self._return_to(before))
+
+    def _return_to(self, examples: Examples) -> None:
+        if self._run_query(replace(self._spec, examples=examples, directions={})):
+            self._context.query_changed.emit()
 
     def clear(self) -> None:
         """Remove all examples, and their maps."""
@@ -244,32 +299,59 @@ class SimilarityController:
         self.drawn.clear()
         self._context.query_changed.emit()
 
-    def run(self, spec: QuerySpec) -> None:
-        """Run a query from a file or another slide.
+    def run(
+        self, spec: QuerySpec, unanswered: Callable[[], None] | None = None
+    ) -> None:
+        """Run a query from a file or another slide, with its own neighbourhood.
 
         Parameters
         ----------
         spec : QuerySpec
             The query. It is kept if no features can answer it yet.
+        unanswered : callable, optional
+            Called without arguments if no features can answer it.
         """
         self._undo_stack, self._spec = [], spec
-        self.query = None
-        # Quiet: features that can answer may be loaded later.
-        self._run_query(spec, quiet=True)
-        self._context.query_changed.emit()
+        self.query, self.neighbourhood = None, spec.neighbourhood
+        self.neighbourhood_changed.emit()
 
-    def rerun(self) -> None:
-        """Run the query again on the current slide and features."""
-        has_query = len(self.examples) or self._spec.directions
-        if has_query and self._run_query(self._spec, quiet=True):
+        def ready() -> None:
+            # Quiet: features that can answer may be loaded later.
+            answered = self._spec is spec and self._run_query(spec, quiet=True)
             self._context.query_changed.emit()
+            if not answered and self._spec is spec and unanswered is not None:
+                unanswered()
+
+        self._when_ready(ready)
+
+    def rerun(self, then: Callable[[], None] | None = None) -> None:
+        """Run the query again on the current slide and features.
+
+        Parameters
+        ----------
+        then : callable, optional
+            Called without arguments after the maps were drawn.
+        """
+        if self._has_query():
+            self._when_ready(lambda: self._rerun_now(then))
+
+    def _rerun_now(self, then: Callable[[], None] | None) -> None:
+        if self._has_query() and self._run_query(self._spec, quiet=True):
+            self._context.query_changed.emit()
+        if then is not None:
+            then()
 
     def slide_chosen(self) -> None:
         """Run the query on the slide that has become the active one."""
         self._hover.drop(_HOVER)
         self.query = self.drawn.difference = None
         self._session.layers.unmark()
+        self.prepare()
         self.rerun()
+
+    def prepare(self) -> None:
+        """Prepare all neighbourhoods of the active slide's features."""
+        self.preparation.activate(self._loaded().values())
 
     def follow_cursor(self, x: float, y: float) -> None:
         """Show the maps of the position under the cursor.
@@ -285,11 +367,12 @@ class SimilarityController:
         visible = [slot for slot in self.drawn.shown() if slot in loaded]
         if self.drawn.pair is not None and DIFFERENCE in self.drawn.shown():
             visible += [slot for slot in self.drawn.pair if slot not in visible]
-        if loaded:
+        if loaded and self._is_ready(loaded):
             wanted = {slot: loaded[slot] for slot in visible or list(loaded)[:1]}
+            around = self.neighbourhood
             self._hover.follow(
                 _HOVER,
-                lambda: self._compute_preview((x, y), wanted),
+                lambda: self._compute_preview((x, y), wanted, around),
                 self._show_preview,
                 self._session.report_error,
             )
@@ -323,15 +406,21 @@ class SimilarityController:
 
     def _apply(self, examples: Examples) -> None:
         """Run other examples; keep the current ones if no encoder has their patches."""
+        self._when_ready(lambda: self._apply_now(examples))
+
+    def _apply_now(self, examples: Examples) -> None:
         before = self.examples if self.query is not None and self.query.here else None
-        spec = QuerySpec(examples, *self._identity())
-        if not self._run_query(spec):
+        if not self._run_query(self._new_spec(examples)):
             return
         self._undo_stack = [] if before is None else [*self._undo_stack, before]
         del self._undo_stack[:-_MOST_UNDO]
         if before is None:
             self._undo_stack = [Examples()]
         self._context.query_changed.emit()
+
+    def _new_spec(self, examples: Examples) -> QuerySpec:
+        around = self.neighbourhood
+        return QuerySpec(examples, *self._identity(), neighbourhood=around)
 
     def _identity(self) -> tuple[str, str]:
         for loaded in self._loaded().values():
@@ -357,6 +446,18 @@ class SimilarityController:
             if not quiet:
                 self._context.no_patch_at_click.emit()
             return False
+        self._accept(loaded, spec, results)
+        return True
+
+    def _accept(
+        self,
+        loaded: Mapping[str, LoadedFeatures],
+        spec: QuerySpec,
+        results: Mapping[str, QueryResult | None],
+    ) -> None:
+        """Draw the results of a query, which is the current one from now on."""
+        slide = self._session.slide
+        assert slide is not None
         here = any(spec.is_on(one) for one in loaded.values())
         known = {
             fingerprint_of(loaded[slot].index.features.encoder): one.directions
@@ -368,20 +469,23 @@ class SimilarityController:
         self._spec = replace(spec, directions={**spec.directions, **known})
         self.drawn.draw(slide, loaded, results, spec.examples)
         self.query = Query(self._spec, here, self._um(spec, here), results)
-        return True
 
     def _um(self, spec: QuerySpec, here: bool) -> tuple[float, float] | None:
         metadata = self._session.metadata
         if not here or metadata is None or not metadata.mpp or not len(spec.examples):
             return None
-        x, y = _newest(spec.examples)
+        x, y = newest_point(spec.examples)
         return x * metadata.mpp[0], y * metadata.mpp[1]
 
     def _compute_preview(
-        self, point: Point, loaded: Mapping[str, LoadedFeatures]
+        self,
+        point: Point,
+        loaded: Mapping[str, LoadedFeatures],
+        around: NeighbourhoodConfig,
     ) -> tuple[QuerySpec, Mapping[str, LoadedFeatures], dict[str, QueryResult | None]]:
         first = next(iter(loaded.values()))
-        spec = QuerySpec(Examples((point,)), slide_of_features(first))
+        fingerprint = slide_of_features(first)
+        spec = QuerySpec(Examples((point,)), fingerprint, neighbourhood=around)
         return spec, loaded, query_all(loaded, spec, self.limits)
 
     def _show_preview(
@@ -398,14 +502,3 @@ class SimilarityController:
         )
         if slide is not None and current and any(results.values()):
             self.drawn.draw(slide, loaded, results, spec.examples)
-
-
-def _newest(examples: Examples) -> Point:
-    """Return the newest point, or the mean of the newest region's corners."""
-    for points in (examples.unlike, examples.like):
-        if points:
-            return points[-1]
-    if not examples.regions:
-        return 0.0, 0.0
-    x, y = np.mean(examples.regions[-1], axis=0)
-    return float(x), float(y)

@@ -77,11 +77,14 @@ class CrossSlideSearch:
             session.report_error("There is no map yet: click on the slide")
         elif not session.jobs.status.busy:
             self._slot, directions = shown[0], one.directions
+            around = one.heatmap.neighbourhood
             encoder = fingerprint_of(loaded.index.features.encoder)
             session.jobs.start(
                 "Searching other slides",
                 lambda: search_slides(
-                    CrossSlideConfig(features=folder, above=threshold),
+                    CrossSlideConfig(
+                        features=folder, above=threshold, neighbourhood=around
+                    ),
                     encoder,
                     directions,
                 ),

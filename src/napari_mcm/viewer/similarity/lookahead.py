@@ -94,4 +94,5 @@ def _key(
     """
     features = tuple((slot, id(one)) for slot, one in loaded.items())
     encoders = tuple(sorted(spec.directions))
-    return features, spec.examples, spec.slide, encoders, limits
+    asked = spec.examples, spec.slide, encoders, spec.neighbourhood
+    return features, *asked, limits

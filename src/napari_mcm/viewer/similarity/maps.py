@@ -9,6 +9,7 @@ from qtpy.QtCore import QTimer
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.examples import Examples
+from napari_mcm.core.heatmaps.heatmap import name_context
 from napari_mcm.viewer.app.features import SLOTS
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class QueryMaps:
         self.pair: tuple[str, str] | None = None
         self.difference: Heatmap | None = None
         self.problem = ""
+        self._names: dict[int, str] = {}
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(THUMBNAIL_MS)
@@ -99,8 +101,14 @@ class QueryMaps:
                 # An old map must not be mistaken for a result of the new query.
                 layers.empty_map(slide, slot)
             else:
-                name = f"similarity: {loaded[slot].label}"
-                layers.show_map(slide, slot, name, result.heatmap, thumbnail=False)
+                label = loaded[slot].label
+                name = name_context(
+                    f"similarity: {label}", result.heatmap.neighbourhood
+                )
+                self._name(
+                    layers.show_map(slide, slot, name, result.heatmap, thumbnail=False),
+                    name,
+                )
                 self._timer.start()
         self._draw_difference(slide, loaded, results)
         available = [slot for slot in before or SLOTS if layers.map_of(slide, slot)]
@@ -108,6 +116,17 @@ class QueryMaps:
             # Show one map only: colours of overlapping maps would mix.
             layers.show_only(slide, available[0])
         self._mark(slide, results, examples)
+
+    def _name(self, layer: Layer, name: str) -> None:
+        """Name a map after what it shows, unless the user named it."""
+        # By id: napari numbers layers of the same name, so the name is no key.
+        given = self._names.get(id(layer))
+        if given is None:
+            self._names[id(layer)] = name
+        elif given != name:
+            if layer.name.startswith(given):
+                layer.name = name
+            self._names[id(layer)] = name
 
     def _refresh_thumbnails(self) -> None:
         slide, layers = self._session.slide, self._session.layers
@@ -136,7 +155,7 @@ class QueryMaps:
             layers.empty_map(slide, DIFFERENCE)
             return
         first, second = (loaded[slot].label for slot in self.pair)
-        name = f"difference: {second} − {first}"
+        name = name_context(f"difference: {second} − {first}", heatmap.neighbourhood)
         layers.show_map(slide, DIFFERENCE, name, heatmap).name = name
 
     def _mark(

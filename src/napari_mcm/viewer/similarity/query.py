@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_mcm.core.errors import McmError
+from napari_mcm.core.features.feature_set import PATCH_ALONE, NeighbourhoodConfig
 from napari_mcm.core.heatmaps.color_limits import Limits, rounded
-from napari_mcm.core.heatmaps.examples import Examples
+from napari_mcm.core.heatmaps.examples import Examples, Point
 from napari_mcm.core.heatmaps.query import (
     ENDING,
+    EncoderQuery,
     QueryFile,
     fingerprint_of,
     make_query,
@@ -42,19 +46,38 @@ class QuerySpec:
         Fingerprint and name of the slide with the examples.
     directions : mapping
         Fingerprint of an encoder to its query vectors, for other slides.
+    neighbourhood : NeighbourhoodConfig
+        Over which patches features are averaged; query vectors are of such averages.
     """
 
     examples: Examples = Examples()
     slide: str = ""
     name: str = ""
     directions: Mapping[str, Directions] = field(default_factory=dict)
+    neighbourhood: NeighbourhoodConfig = PATCH_ALONE
 
     @classmethod
-    def of_file(cls, saved: QueryFile) -> QuerySpec:
-        """Return the query of a file."""
-        directions = {query.fingerprint: query.unit for query in saved.encoders}
+    def of_file(cls, saved: QueryFile, encoders: Collection[str] = ()) -> QuerySpec:
+        """Return the query of a file.
+
+        Parameters
+        ----------
+        saved : QueryFile
+            The file. Where its query vectors are of several neighbourhoods, one counts.
+        encoders : collection of str
+            Fingerprints of the encoders that have features; the neighbourhood of their
+            query vectors counts first.
+        """
+        own = [query for query in saved.encoders if query.fingerprint in encoders]
+        around = (own or saved.encoders)[0].neighbourhood
+        directions = {
+            query.fingerprint: query.unit
+            for query in saved.encoders
+            if query.neighbourhood == around
+        }
         slide = saved.slide
-        return cls(saved.examples, slide.fingerprint, slide.name, directions)
+        identity = (slide.fingerprint, slide.name)
+        return cls(saved.examples, *identity, directions, around)
 
     def is_on(self, loaded: LoadedFeatures) -> bool:
         """Return whether features are of the slide with the examples."""
@@ -86,6 +109,59 @@ class QueryResult:
         return (*self.like, *self.unlike)
 
 
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A query and its results.
+
+    Attributes
+    ----------
+    spec : QuerySpec
+        Examples and query vectors.
+    here : bool
+        Whether the examples are on the active slide.
+    um : tuple of float or None
+        Position (x, y) of the newest example in microns; None if it is on another slide
+        or the resolution is unknown.
+    results : mapping
+        Slot to result; None for a slot without features at the examples.
+    """
+
+    spec: QuerySpec
+    here: bool
+    um: tuple[float, float] | None
+    results: Mapping[str, QueryResult | None]
+
+    @property
+    def xy(self) -> Point:
+        """Position (x, y) of the newest example in level-0 pixels."""
+        return newest_point(self.spec.examples)
+
+    @property
+    def maps(self) -> dict[str, Heatmap | None]:
+        """Slot to heatmap; None for a slot without a result."""
+        return {
+            slot: None if one is None else one.heatmap
+            for slot, one in self.results.items()
+        }
+
+
+def newest_point(examples: Examples) -> Point:
+    """Return the newest point, or the mean of the newest region's corners.
+
+    Parameters
+    ----------
+    examples : Examples
+        Examples of a query, in level-0 pixels.
+    """
+    for points in (examples.unlike, examples.like):
+        if points:
+            return points[-1]
+    if not examples.regions:
+        return 0.0, 0.0
+    x, y = np.mean(examples.regions[-1], axis=0)
+    return float(x), float(y)
+
+
 def query_features(
     loaded: LoadedFeatures, spec: QuerySpec, limits: Limits
 ) -> QueryResult | None:
@@ -111,10 +187,10 @@ def query_features(
     FeatureError
         If the examples cancel each other out.
     """
-    from napari_mcm.core.heatmaps import heatmap_of
+    from napari_mcm.core.heatmaps import heatmap_of, usual_range
     from napari_mcm.core.heatmaps.similarity import title_of
 
-    index = loaded.index
+    index = loaded.index_at(spec.neighbourhood)
     like: list[int] = []
     unlike: list[int] = []
     found = spec.examples.directions(index) if spec.is_on(loaded) else None
@@ -135,7 +211,7 @@ def query_features(
     # "fixed" skips computing a range: the encoder's range is already known.
     own: Limits = "fixed" if limits == "encoder" else limits
     heatmap = heatmap_of(index, directions, title, own, like)
-    ends = loaded.limits if limits == "encoder" else heatmap.limits
+    ends = usual_range(index) if limits == "encoder" else heatmap.limits
     colours = preferences().colormap
     heatmap = replace(heatmap, limits=rounded(*ends), colormap=colours)
     return QueryResult(heatmap, tuple(like), tuple(unlike), directions)
@@ -162,6 +238,39 @@ def query_all(
         return {s: query_features(one, spec, limits) for s, one in loaded.items()}
     futures = start_queries(loaded, spec, limits)
     return {slot: future.result() for slot, future in futures.items()}
+
+
+def query_from(
+    origin: Sequence[LoadedFeatures],
+    loaded: Mapping[str, LoadedFeatures],
+    spec: QuerySpec,
+    limits: Limits,
+) -> tuple[QuerySpec, dict[str, QueryResult | None]]:
+    """Run a query whose vectors are made anew, from the slide with the examples.
+
+    Parameters
+    ----------
+    origin : sequence of LoadedFeatures
+        Features of the slide with the examples, which may be another one.
+    loaded, spec, limits
+        As :func:`query_all` takes them.
+
+    Returns
+    -------
+    spec : QuerySpec
+        The query with its vectors.
+    results : dict
+        Slot to result; None for a slot without one.
+    """
+    made = dict(spec.directions)
+    for one in origin:
+        mark = fingerprint_of(one.index.features.encoder)
+        if mark and one not in loaded.values():
+            found = spec.examples.directions(one.index_at(spec.neighbourhood))
+            if found is not None:
+                made[mark] = found[0]
+    spec = replace(spec, directions=made)
+    return spec, query_all(loaded, spec, limits)
 
 
 def start_queries(
@@ -236,7 +345,7 @@ def save_query(
         session.report_error("This query is of another slide: save it there")
         return
     try:
-        made = make_query(query.spec.examples, by_label)
+        made = make_query(query.spec.examples, by_label, query.spec.neighbourhood)
     except McmError as error:
         session.report_error(str(error))
         return
@@ -259,13 +368,18 @@ def load_query(context: SimilarityContext, path: Path) -> None:
     """
     session = context.session
 
+    made_with: list[EncoderQuery] = []
+
     def arrived(saved: QueryFile) -> None:
-        context.queries.run(QuerySpec.of_file(saved))
-        if context.query is None:
-            names = ", ".join(one.label or one.fingerprint for one in saved.encoders)
-            session.report_error(
-                f"{path.name} was made with {names}: compute or load such features"
-            )
+        made_with[:] = saved.encoders
+        loaded = context.queries.encoders()
+        context.queries.run(QuerySpec.of_file(saved, loaded), unanswered)
+
+    def unanswered() -> None:
+        names = ", ".join(one.label or one.fingerprint for one in made_with)
+        session.report_error(
+            f"{path.name} was made with {names}: compute or load such features"
+        )
 
     session.disk.submit(
         "read query", lambda: read_query(path), arrived, session.report_error

@@ -28,6 +28,7 @@ from napari_mcm.viewer.qt.helpers import (
 )
 from napari_mcm.viewer.qt.path_field import ask_file, ask_save
 from napari_mcm.viewer.similarity.commands import query_commands
+from napari_mcm.viewer.similarity.context_slider import ContextSlider
 from napari_mcm.viewer.similarity.query import load_query, save_query, suggested_path
 from napari_mcm.viewer.similarity.shortcuts import KEY_HELP, with_key
 
@@ -77,6 +78,7 @@ class QueryPanel(QGroupBox):
         self.pool.activated.connect(
             lambda _: context.queries.use_pool(self.pool.currentData())
         )
+        self.around = ContextSlider(context)
         self._lay_out()
         connect_deferred(
             self.refresh,
@@ -99,6 +101,9 @@ class QueryPanel(QGroupBox):
         column.addWidget(self.command.feedback)
         form = QFormLayout()
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        label = QLabel("Context")
+        label.setBuddy(self.around.slider)
+        form.addRow(label, self.around)
         label = QLabel("Combine examples by")
         label.setBuddy(self.pool)
         form.addRow(label, self.pool)
