@@ -18,10 +18,12 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
 from napari_mcm.core.errors import ConfigError, RunError
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features import read_features
+from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.features.interchange import save_features
 from napari_mcm.core.grid import GridConfig, make_grid
 from napari_mcm.core.mil.config import MilConfig
+from napari_mcm.core.mil.ensemble import load_ensemble
 from napari_mcm.core.mil.train import train
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.slides import open_slide
@@ -489,6 +491,49 @@ def test_the_line_looks_at_the_slide_as_the_window_does(
     result = load_verb("mil attention").run(config).result
     each = [result["probabilities"][name] for name in seen.prediction.classes]
     np.testing.assert_allclose(each, seen.prediction.probabilities, atol=1e-5)
+
+
+def test_the_dock_predicts_with_the_neighbourhood_of_the_run(
+    mil: MilWidget, qtbot: QtBot, cohort: tuple[Path, Path], tmp_path: Path
+) -> None:
+    square = NeighbourhoodConfig(radius=1)
+    config = make_config(cohort, tmp_path / "wide")
+    run_dir = run(train(config.model_copy(update={"neighbourhood": square}))).run_dir
+    mil.results.run.put(run_dir)
+    mil.results.show_it.click()
+    qtbot.waitUntil(lambda: mil.controller.run is not None, timeout=SLOW)
+    assert "3 × 3 patches" in mil.results.about.text()
+    assert "3 × 3 patches" in mil.prediction.run.text()
+    path = cohort[0].parent / "slides" / "s02.tif"
+    mil.session.viewer.open(path, plugin="napari-mcm")
+    mil.prediction.predict.click()
+    qtbot.waitUntil(lambda: mil.attention.shown is not None, timeout=SLOW)
+    seen = mil.attention.shown
+    assert seen.prediction.features.neighbourhood == square
+    assert "context 3 × 3" in seen.heatmap.title
+    # A plain mean over the patches around each, and the run's own models.
+    raw = read_features(cohort[1] / "s02.features.zarr")
+    at = {tuple(place): row for row, place in enumerate(raw.grid.lattice)}
+    means = []
+    for y, x in raw.grid.lattice:
+        around = [at.get((y + i, x + j)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        rows = [row for row in around if row is not None]
+        means.append(raw.features[rows].astype(np.float64).mean(axis=0))
+    vectors = np.asarray(means, np.float32)
+    wanted = run(load_ensemble(run_dir, unseen="s02").predict_with_attention(vectors))
+    np.testing.assert_allclose(
+        seen.prediction.probabilities, wanted.probabilities, atol=1e-5
+    )
+    np.testing.assert_allclose(seen.prediction.attention, wanted.attention, atol=1e-5)
+
+
+def test_the_form_offers_the_neighbourhood(ready: MilWidget) -> None:
+    assert ready.form.config().neighbourhood == NeighbourhoodConfig()
+    assert "--context" not in ready.start.as_command().words
+    ready.form.main.field("neighbourhood.radius").setValue(2)
+    assert ready.form.config().neighbourhood.radius == 2
+    words = ready.start.as_command().words
+    assert words[words.index("--context") + 1] == "2"
 
 
 def test_a_slide_without_features_is_told_where_to_get_them(

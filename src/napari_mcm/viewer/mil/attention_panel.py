@@ -159,8 +159,7 @@ class AttentionPanel(QGroupBox):
         self.run.setText(
             "No run yet: train one, or choose one in Results."
             if run is None
-            else f"Run {run.path.name}: {run.model} on features of "
-            f"{run.encoder or 'an unnamed encoder'}."
+            else f"Run {run.path.name}: {run.model} on {run.trained_on}."
         )
 
     def show_run(self, run: MilRun, features: Path | None) -> None:

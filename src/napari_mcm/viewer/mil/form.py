@@ -31,6 +31,7 @@ MAIN: Labels = (
     ("aggregator.model", "Mod&el"),
     ("split.folds", "Fol&ds"),
     ("seeds", "&Seeds"),
+    ("neighbourhood.radius", "Conte&xt (patches)"),
 )
 
 MORE: Labels = (
@@ -43,6 +44,7 @@ MORE: Labels = (
     ("training.batch_bags", "Batch size (slides)"),
     ("training.seed", "First seed"),
     ("split.split_seed", "Seed of the folds"),
+    ("neighbourhood.weights", "Weights of context"),
     ("figures.resamples", "Bootstrap samples"),
     ("compute.device", "Device"),
     ("compute.precision", "Precision"),

@@ -142,7 +142,7 @@ class MilResultsPanel(QWidget):
         self._run = run
         self.run.put(run.path)
         self.about.setText(
-            f"{run.model}, {len(run.rows):,} slides, classes "
+            f"{run.model} on {run.trained_on}; {len(run.rows):,} slides, classes "
             f"{', '.join(run.classes)}. Each slide is predicted by models that have not "
             f"seen it; 95 % intervals by {run.resampled}. Score: probability of "
             f"{scored(run.classes)}."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mcm.core.errors import RunError
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.mil.metrics import MAIN
 from napari_mcm.viewer.training.metrics import Curves, read_series
 from napari_mcm.viewer.training.run_folder import RunState, run_state
@@ -65,6 +66,8 @@ class MilRun:
         Folder of the features that it was trained on.
     encoder : str
         Encoder of the features, or "" where files do not say.
+    neighbourhood : NeighbourhoodConfig
+        What each feature vector covers; predictions use the same.
     """
 
     path: Path
@@ -77,6 +80,14 @@ class MilRun:
     slides: Mapping[str, Path]
     features: Path | None
     encoder: str
+    neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
+
+    @property
+    def trained_on(self) -> str:
+        """Describe the features in a few words: encoder, and what each vector covers."""
+        text = f"features of {self.encoder or 'an unnamed encoder'}"
+        context = self.neighbourhood
+        return f"{text}, {context.describe()} patches" if context.radius else text
 
 
 def state_of(folder: Path) -> RunState:
@@ -126,7 +137,7 @@ def _read(folder: Path) -> MilRun:
     resampled = "by_patient" if folds.get("has_patients") else "by_slide"
     plots = {name: folder / "plots" / f"{name}.png" for name in PLOTS}
     beside = Path(config["cohort"]).parent
-    features = config.get("features")
+    features, source = config.get("features"), folds.get("features", {})
     return MilRun(
         folder,
         str(config["aggregator"]["model"]),
@@ -137,7 +148,9 @@ def _read(folder: Path) -> MilRun:
         {name: file for name, file in plots.items() if file.is_file()},
         {c["slide"]: beside / c["path"] for c in folds["cases"] if c["path"]},
         Path(features) if features else None,
-        str(folds.get("features", {}).get("encoder", "")),
+        str(source.get("encoder", "")),
+        # Runs of earlier versions are of single patches.
+        NeighbourhoodConfig.model_validate(source.get("neighbourhood", {})),
     )
 
 
