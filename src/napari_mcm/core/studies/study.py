@@ -254,6 +254,10 @@ def _checked_cells(config: StudyConfig) -> list[Trial]:
         raise ConfigError("a study needs labels, or serial sections")
     for name in config.arms:
         arm_config(config, name, 0, (), None)
+    if config.serial:
+        from napari_mcm.core.studies.study_serial import click_options
+
+        click_options(config.clicks)
     return _all_trials(config)
 
 
