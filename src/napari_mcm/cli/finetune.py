@@ -1,7 +1,8 @@
 """Fine-tune an encoder on slides by distillation, or by masked context modelling.
 
---preset mcm-kd is masked context modelling with knowledge distillation, the others
-are its controls. The run's directory keeps its configuration, metrics and checkpoint.
+--preset mcm-kd is masked context modelling with knowledge distillation, neighbours is
+distillation of a patch's surroundings, and others are controls. The run's directory
+keeps its configuration, metrics and checkpoint.
 --resume DIR resumes an interrupted run. Under torchrun, several processes share each
 step.
 """

@@ -86,8 +86,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options by preset, nested as in ``FinetuneConfig``."""
 
+PRESET_LABELS: Mapping[str, str] = {
+    "recommended": "plain distillation, pinned",
+    "distill": "plain distillation",
+    "neighbours": "context-enriched distillation",
+    "mcm-kd": "MCM-KD (article)",
+    "mcm-kd-l2": "MCM-KD, squared loss",
+    "cosine": "MCM-KD, cosine loss",
+    "paper": "MCM-KD (article), literally",
+    "foreign": "control: context from elsewhere",
+    "shuffled": "control: random layout",
+    "self": "control: no teacher",
+    "head": "control: frozen student",
+    "adabn": "control: statistics only",
+}
+"""Names of the presets for people, in forms and in help."""
 
-assert set(PRESETS) == set(get_args(PresetName))
+
+assert set(PRESETS) == set(PRESET_LABELS) == set(get_args(PresetName))
 
 
 def preset_overrides(config: BaseModel, preset: str) -> dict[str, tuple[Any, Any]]:
@@ -336,7 +352,10 @@ class FinetuneConfig(options.TrainingOptions):
     presets = PRESETS
 
     preset: PresetName | None = Field(
-        None, description="Named set of options; explicit options override it."
+        None,
+        description="Named set of options; explicit options override it: "
+        + "; ".join(f"{name}: {label}" for name, label in PRESET_LABELS.items())
+        + ".",
     )
     slides: tuple[Path, ...] = Field((), description="Slides to train on.")
     student: str = Field(

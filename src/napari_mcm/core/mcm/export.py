@@ -13,6 +13,8 @@ from napari_mcm.core.encoders.learned_from import LearnedFrom
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.validation import describe_guesses
 
+_WITHOUT_CONTEXT = ("none", "neighbours")
+
 
 def export_student(
     folder: Path,
@@ -59,9 +61,9 @@ def export_student(
             "teacher_fingerprint": teacher.fingerprint,
             "patch_size": config.grid.patch_size,
             "mpp": summary["mpp"],
-            "options": config.model_dump(
-                mode="json", include={"context", "target", "optimiser"}
-            ),
+            "context": describe_context(config),
+            "target": describe_target(config),
+            "options": _options_in_effect(config),
             "slides": list(slides),
             "summary": dict(summary),
             "version": __version__,
@@ -88,13 +90,92 @@ def method_name(config: FinetuneConfig) -> str:
     learn, mode = config.optimiser.learn, config.context.context_mode
     if learn == "statistics":
         return "AdaBN (batch-norm statistics only)"
-    name = "per-patch distillation" if mode == "none" else "MCM-KD"
+    distillation = {
+        "none": "per-patch distillation",
+        "neighbours": "context-enriched distillation",
+    }
     changes = [
         "without a teacher" if config.teacher == "student" else "",
         "with shuffled positions" if mode == "shuffled" else "",
+        "with context from elsewhere" if mode == "foreign" else "",
         "of the head alone" if learn == "head" else "",
     ]
-    return " ".join([name, *filter(None, changes)])
+    return " ".join([distillation.get(mode, "MCM-KD"), *filter(None, changes)])
+
+
+def describe_context(config: FinetuneConfig) -> str:
+    """Return what a prediction is made from, as text.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        Options of the run.
+
+    Returns
+    -------
+    str
+        For example ``"4 × 4 patches, 50 % masked"``; starts with ``"none"`` where there is
+        no window and no mask.
+    """
+    context, mode = config.context, config.context.context_mode
+    if config.optimiser.learn == "statistics":
+        return "none: nothing is predicted"
+    if mode in _WITHOUT_CONTEXT:
+        return "none: each patch is seen on its own, nothing is masked"
+    changes = {
+        "shuffled": ", the patches in random places",
+        "foreign": ", the visible patches of another window of the slide",
+    }
+    return (
+        f"{context.s} × {context.s} patches, {context.mask_ratio:.0%} masked"
+        f"{changes.get(mode, '')}"
+    )
+
+
+def describe_target(config: FinetuneConfig) -> str:
+    """Return what is predicted, as text.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        Options of the run.
+
+    Returns
+    -------
+    str
+        For example ``"the teacher's features of the masked patches"``.
+    """
+    if config.optimiser.learn == "statistics":
+        return "none: batch-norm statistics are averaged"
+    return {
+        "none": "the teacher's features of the same patch",
+        "neighbours": "the mean of the teacher's features over the 3 × 3 patches around "
+        "each patch, where there is tissue",
+    }.get(config.context.context_mode, "the teacher's features of the masked patches")
+
+
+def _options_in_effect(config: FinetuneConfig) -> dict[str, Any]:
+    """Return the options that a training of this kind used, ready for JSON."""
+    groups = {"context", "target", "optimiser"}
+    options = config.model_dump(mode="json", include=groups)
+    mode = config.context.context_mode
+    unused: set[str] = set()
+    if mode in _WITHOUT_CONTEXT or config.optimiser.learn == "statistics":
+        unused |= {"position", "depth", "heads", "width", "mlp_ratio", "dropout"}
+    if mode == "neighbours":
+        unused.add("mask_ratio")
+    used = {k: v for k, v in options["context"].items() if k not in unused}
+    return {**options, "context": used}
+
+
+def _describe_windows(config: FinetuneConfig, windows: int) -> str:
+    context = config.context
+    if context.context_mode not in _WITHOUT_CONTEXT:
+        return f"{windows:,} windows"
+    squares = f"{windows:,} squares of {context.s} × {context.s}"
+    if context.context_mode == "neighbours" or not context.mask_ratio:
+        return f"all patches of {squares}"
+    return f"{1 - context.mask_ratio:.0%} of the patches, by chance, of {squares}"
 
 
 def _number(value: float | None) -> str:
@@ -108,6 +189,18 @@ def _held_out_row(summary: Mapping[str, Any]) -> str:
     return (
         f"| loss on {held_out['windows']} held-out windows | {held_out['loss']:.4f} "
         f"({describe_guesses(held_out)}) |\n"
+    )
+
+
+def _about(config: FinetuneConfig) -> str:
+    if config.context.context_mode == "neighbours":
+        return (
+            "The context is in the target only: a\npatch alone is encoded, as by any "
+            "patch encoder."
+        )
+    return (
+        "MCM-KD is masked context modelling with knowledge distillation\n(Pisula & "
+        "Bozek, arXiv 2403.05325); everything else is a control for it."
     )
 
 
@@ -130,8 +223,7 @@ tags: [histopathology, feature-extraction, napari-mcm]
 # {folder.parent.name}: {student.architecture} by {method}
 
 A patch encoder for whole-slide images, trained without labels by {method} in
-napari-mcm {__version__}. MCM-KD is masked context modelling with knowledge distillation
-(Pisula & Bozek, arXiv 2403.05325); everything else is a control for it.
+napari-mcm {__version__}. {_about(config)}
 
 | | |
 |---|---|
@@ -139,9 +231,9 @@ napari-mcm {__version__}. MCM-KD is masked context modelling with knowledge dist
 | teacher | `{config.teacher}` |
 | size | {measure_cost(student, config.grid.patch_size).describe()} |
 | patches | {config.grid.patch_size} px at {summary["mpp"]:.4g} µm per pixel |
-| context window | {config.context.s} × {config.context.s} patches, \
-{config.context.mask_ratio:.0%} masked |
-| trained on | {summary["windows"]} windows of {len(slides)} slide(s), \
+| context | {describe_context(config)} |
+| target | {describe_target(config)} |
+| trained on | {_describe_windows(config, summary["windows"])} of {len(slides)} slide(s), \
 {summary["steps"]} steps, {config.optimiser.epochs} epoch(s) |
 | loss ({config.target.loss}, target norm {config.target.target_norm}) | \
 {_number(summary["loss_first"])} → {_number(summary["loss_last"])} |

@@ -7,7 +7,7 @@ from pathlib import Path
 from psygnal import Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
-from napari_mcm.core.mcm.config import PRESETS, FinetuneConfig
+from napari_mcm.core.mcm.config import PRESET_LABELS, PRESETS, FinetuneConfig
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
 from napari_mcm.viewer.qt.encoder_field import EncoderField
@@ -37,20 +37,7 @@ _SET_ELSEWHERE = {
     *("preset", "slides", "student", "teacher", "out", "read.mpp_override"),
     *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
 }
-_WORDS = {
-    "preset": {
-        None: "defaults",
-        "recommended": "recommended (pinned)",
-        "mcm-kd": "mcm-kd: masked context",
-        "paper": "paper: as published",
-        "adabn": "adabn: statistics only",
-        "distill": "distill: no context",
-        "self": "self: no teacher",
-        "shuffled": "shuffled: random layout",
-        "head": "head: frozen student",
-        "cosine": "cosine loss",
-    }
-}
+_WORDS = {"preset": {None: "defaults", **PRESET_LABELS}}
 
 
 class FinetuneForm(QWidget):

@@ -297,7 +297,11 @@ def masked_window(ref: WindowRef, config: FinetuneConfig) -> Shown | None:
     hidden, seen = int(window.masked.sum()), int(window.visible.sum())
     text = (
         f"{hidden} of {hidden + seen} patches are masked. Hatched: masked or no tissue."
+        if hidden
+        else "No patch is masked. Hatched: no tissue."
     )
+    if config.context.context_mode == "foreign":
+        text += " The student sees another window's patches."
     centre = float(x + s * width / 2), float(y + s * height / 2)
     return Shown(overlay, _mosaic(window, s), centre, side, text)
 
