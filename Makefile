@@ -1,7 +1,7 @@
 # Everything runs in .venv, which `make setup` makes and every target sees to. With
 # PYTHON=python3.13 or QT=pyside6 it is another environment, beside it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint docs wheel pictures bench results napari \
+.PHONY: help setup demo test test-long lint docs wheel pictures bench gpu results napari \
 	constraints clean
 
 PYTHON ?=
@@ -66,9 +66,12 @@ pictures: $(DEV) ## take the pictures of the program anew; ARGS="--only mil" for
 	scripts/with_display.sh $(BIN)/python docs/make_pictures.py $(ARGS)
 
 bench: $(DEV) ## the measurements in benchmarks/, one after the other
-	@set -e; for script in benchmarks/*.py; do \
+	@set -e; for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; scripts/with_display.sh $(BIN)/python $$script; \
 	done
+
+gpu: $(DEV) ## everything to be known of a GPU, in under 12 minutes; DATA=shared/data WORK=gpu
+	$(BIN)/python -m benchmarks.gpu --data $(or $(DATA),../shared/data) --out $(or $(WORK),gpu)
 
 results: $(DEV) ## the project's own studies and docs/results.md; DATA=shared/data WORK=results
 	$(BIN)/python -m benchmarks.results --data $(DATA) --work $(or $(WORK),results)
