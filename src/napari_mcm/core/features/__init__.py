@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "extraction": ["extract"],
         "feature_set": ["FeatureSet", "Status"],
         "format": ["feature_path"],
+        "neighbourhood": ["NeighbourhoodConfig", "average_neighbourhood"],
         "reading": ["read_features"],
     },
 )
