@@ -25,6 +25,7 @@ from shapely.ops import unary_union
 from sklearn.metrics import roc_auc_score
 
 from napari_mcm.core.features import read_features
+from napari_mcm.core.features.interchange import in_neighbourhood
 from napari_mcm.core.mil.attention import occlude
 from napari_mcm.core.mil.attention_maps import effective_number, usable
 from napari_mcm.core.mil.ensemble import load_ensemble
@@ -65,10 +66,12 @@ def look(run_dir: Path, folder: Path, cohort: Path) -> Iterator[Found]:
         if case["label"] != POSITIVE:
             continue
         slide = case["slide"]
-        features = read_features(folder / f"{slide}.features.zarr")
+        ensemble = load_ensemble(run_dir, unseen=slide)
+        file = folder / f"{slide}.features.zarr"
+        around = ensemble.neighbourhood
+        features = in_neighbourhood(read_features(file), around, file)
         chosen = usable(features)
         truth = inside(cohort / f"{slide}.geojson", features.grid.centres)[chosen]
-        ensemble = load_ensemble(run_dir, unseen=slide)
         vectors = features.features[chosen]
         looked = run(ensemble.predict_with_attention(vectors))
         number = ensemble.classes.index(POSITIVE)
