@@ -1,7 +1,8 @@
 """Compare encoders on labelled regions of slides, with paired 95 % intervals.
 
-Give slides and encoders, or folders of feature files. Features and measures are kept in
-the output folder and reused.
+Give slides and encoders, or folders of feature files. Without labels, --serial compares
+encoders on two serial sections: a click should find its own place in the second.
+Features and measures are kept in the output folder and reused.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ OPTIONS, POSITIONAL = EvaluateConfig, "slides"
 
 def run(options: EvaluateConfig) -> Outcome:
     """Compare the encoders."""
+    if options.serial:
+        return _run_serial(options)
     from napari_mcm.core.evaluation.evaluate import evaluate
     from napari_mcm.core.evaluation.result import describe
 
@@ -33,6 +36,35 @@ def run(options: EvaluateConfig) -> Outcome:
         describe(done) | {"files": files},
         [*_table(done), "", *table([("file", str(file)) for file in files])],
     )
+
+
+def _run_serial(options: EvaluateConfig) -> Outcome:
+    """Compare the encoders by the click test on two serial sections."""
+    from napari_mcm.core.evaluation.serial_evaluation import evaluate_serial
+    from napari_mcm.core.evaluation.serial_result import (
+        describe_serial,
+        facts,
+        table_cells,
+    )
+
+    config = options.model_copy(update={"slides": find_slides(options.slides)})
+    done = drive(
+        evaluate_serial(config), "run the same command again: what is done is kept"
+    )
+    assert config.out is not None
+    files = [config.out / f"serial.{kind}" for kind in ("json", "csv", "md")]
+    shown = [*facts(done), ("time", format_seconds(done.seconds))]
+    shown += [("file", str(file)) for file in files]
+    lines = [*_aligned(table_cells(done)), "", *table(shown), "", *done.sentences()]
+    return Outcome(describe_serial(done) | {"files": files}, lines)
+
+
+def _aligned(cells: list[list[str]]) -> list[str]:
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
 
 
 def _table(done: Evaluation) -> list[str]:
@@ -51,11 +83,7 @@ def _table(done: Evaluation) -> list[str]:
             assert row.difference is not None and row.difference_interval is not None
             line.append(_with_interval(row.difference, row.difference_interval, "+"))
         cells.append(line)
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
+    lines = _aligned(cells)
     counted = ", ".join(f"{count} {name}" for name, count in done.classes.items())
     return [
         *lines,

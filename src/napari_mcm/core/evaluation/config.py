@@ -11,6 +11,7 @@ from napari_mcm.core.encoders.compute import ComputeConfig, ExactComputeConfig
 from napari_mcm.core.features.config import BatchSize
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.registration.config import RegistrationConfig
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.core.tissue import TissueConfig
 
@@ -83,7 +84,8 @@ class EvaluateConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     slides: tuple[Path, ...] = Field(
-        (), description="Slides to compute features of; not with --features."
+        (),
+        description="Slides to compute features of; with --features only for --serial.",
     )
     encoder: tuple[str, ...] = Field(
         (), description="Encoders to compare on the slides; the first is the reference."
@@ -92,6 +94,11 @@ class EvaluateConfig(BaseModel):
         (),
         description="Folders of feature files to compare, one per encoder: DIR or "
         "NAME=DIR; the first is the reference.",
+    )
+    serial: bool = Field(
+        False,
+        description="Compare encoders without labels on two serial sections: a click on "
+        "the first should find its own place in the second.",
     )
     labels: tuple[Path, ...] = Field(
         (),
@@ -142,6 +149,8 @@ class EvaluateConfig(BaseModel):
     workers: int = Field(2, ge=0, le=64, description="Threads that read slides ahead.")
     protocol: ProtocolConfig = ProtocolConfig()
     neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig()
+    click: SerialConfig = SerialConfig()
+    registration: RegistrationConfig = RegistrationConfig()
     read: ReadConfig = ReadConfig()
     grid: GridConfig = GridConfig()
     tissue: TissueConfig = TissueConfig()

@@ -271,13 +271,17 @@ Files = Mapping[str, Mapping[str, Path]]
 """Feature files by encoder and slide."""
 
 
-def read_sources(config: EvaluateConfig) -> Job[dict[str, Sets]]:
+def read_sources(
+    config: EvaluateConfig, only: Sequence[str] = ()
+) -> Job[dict[str, Sets]]:
     """Read, or first compute, the features of each encoder, as a job.
 
     Parameters
     ----------
     config : EvaluateConfig
         Folders of features, or slides and encoders.
+    only : sequence of str, optional
+        Names of the slides whose features to read; by default all.
 
     Yields
     ------
@@ -308,6 +312,11 @@ def read_sources(config: EvaluateConfig) -> Job[dict[str, Sets]]:
         files: Files = _given(config.features)
     else:
         files = yield from _extracted(config)
+    if only:
+        files = {
+            name: {slide: path for slide, path in found.items() if slide in only}
+            for name, found in files.items()
+        }
     # All encoders are compared on the same slides.
     common = set.intersection(*(set(found) for found in files.values()))
     for name, found in files.items():

@@ -120,14 +120,14 @@ def _step(fixed: Image, moved: Image, weight: Image, sigma: float) -> Flow:
     gap = fixed - moved
     products = (x * x, y * y, x * y, x * gap, y * gap)
     xx, yy, xy, xg, yg = (
-        ndimage.gaussian_filter(weight * product, sigma) for product in products
+        _window(np.asarray(weight * product, np.float32), sigma) for product in products
     )
-    share = np.maximum(ndimage.gaussian_filter(weight, sigma), 1e-6)
+    share: Image = np.maximum(_window(weight, sigma), 1e-6)
     typical = (
         float((weight * (x * x + y * y)).sum()) / max(float(weight.sum()), 1.0) / 2
     )
     ridge = _RIGID * typical * np.maximum(share, 0.05)
-    xx, yy = xx + ridge + 1e-12, yy + ridge + 1e-12
+    xx, yy = xx + (ridge + 1e-12), yy + (ridge + 1e-12)
     determinant = xx * yy - xy * xy
     step = np.stack([yy * xg - xy * yg, xx * yg - xy * xg], axis=-1)
     step /= np.maximum(determinant, 1e-20)[..., None]
@@ -137,12 +137,17 @@ def _step(fixed: Image, moved: Image, weight: Image, sigma: float) -> Flow:
     )
 
 
+def _window(image: Image, sigma: float) -> Image:
+    # Beyond 2.5 deviations a Gaussian weighs under 5 %; the cost grows with its width.
+    return np.asarray(ndimage.gaussian_filter(image, sigma, truncate=2.5), np.float32)
+
+
 def _smooth(flow: Flow, tissue: Image, sigma: float) -> Flow:
     """Average over tissue nearby; far out on glass, over all of it."""
-    share = ndimage.gaussian_filter(tissue, sigma)[..., None]
+    share = _window(tissue, sigma)[..., None]
     total = max(float(tissue.sum()), 1.0)
     whole = (flow * tissue[..., None]).sum(axis=(0, 1)) / total
-    parts = [ndimage.gaussian_filter(flow[..., i] * tissue, sigma) for i in (0, 1)]
+    parts = [_window(flow[..., i] * tissue, sigma) for i in (0, 1)]
     # A little of the section's mean keeps far glass, where all weights vanish, finite.
     return np.asarray(
         (np.stack(parts, axis=-1) + 1e-3 * whole) / (share + 1e-3), np.float32

@@ -13,6 +13,7 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.stats import binom
 
 from napari_mcm.core.errors import RegistrationError
 from napari_mcm.core.registration.affine import apply_affine, fit_affine
@@ -50,12 +51,15 @@ _CANDIDATES = 8
 _STEPS = 10
 """Flow corrections per resolution."""
 
-_WINDOW = 10.0
+_WINDOW = 16.0
 """Standard deviation of the flow's window in pixels of each resolution."""
 
-_LEAST_MATCHED, _LEAST_BLOCKS = 0.1, 10
+_BY_ACCIDENT, _SURE = 1 / 9, 0.05
+"""Squares within 60 µm of their place where nothing corresponds (a circle of 60 µm in a
+square of 320 µm), and the probability below which that is no explanation."""
 
-_LEAST_CORRELATION = 0.3
+_LEAST_BLOCKS, _LEAST_CORRELATION = 4, 0.6
+"""With fewer squares than that, the textures must correlate as much instead."""
 
 
 def register_sections(
@@ -226,16 +230,16 @@ def _check(slides: tuple[Slide, Slide], correlation: float, residual: Residual) 
     RegistrationError
         If too few squares match, or the textures are not alike.
     """
-    enough = residual.blocks >= _LEAST_BLOCKS
-    if enough and residual.matched >= _LEAST_MATCHED:
+    found = round(residual.near * residual.blocks)
+    if residual.blocks >= _LEAST_BLOCKS:
+        # P(at least `found` of the squares are near by accident).
+        chance = float(binom.sf(found - 1, residual.blocks, _BY_ACCIDENT))
+        counted = f"{found} of {residual.blocks} squares of tissue match in place"
+    else:
+        chance = float(correlation < _LEAST_CORRELATION)
+        counted = f"their textures correlate by {correlation:.2f}"
+    if chance < _SURE:
         return
-    if not enough and correlation >= _LEAST_CORRELATION:
-        return
-    counted = (
-        f"{residual.matched:.0%} of {residual.blocks} squares of tissue match"
-        if enough
-        else f"their textures correlate by {correlation:.2f}"
-    )
     raise RegistrationError(
         f"does not correspond to {slides[1].name}: {counted}",
         slides[0].path,

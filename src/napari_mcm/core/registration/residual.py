@@ -64,10 +64,13 @@ def choose_blocks(
     height, width = image.tissue.shape
     columns = int(width * image.mpp[0] / BLOCK_UM)
     rows = int(height * image.mpp[1] / BLOCK_UM)
-    corners = np.indices((rows, columns)).reshape(2, -1).T[:, ::-1] * BLOCK_UM
+    corners = np.indices((rows, columns)).reshape(2, -1).T[:, ::-1].astype(float)
+    corners *= BLOCK_UM
     side = [max(round(BLOCK_UM / mpp), 1) for mpp in image.mpp[::-1]]
     share = ndimage.uniform_filter(image.tissue, side)
-    full = corners[sample(share, image.mpp, corners + BLOCK_UM / 2) > _FULL]
+    full: NDArray[np.float64] = corners[
+        sample(share, image.mpp, corners + BLOCK_UM / 2) > _FULL
+    ]
     order = np.random.default_rng((seed, 47)).permutation(len(full))
     turn = -(-len(full) // 4)
     chosen = [order[i : i + turn] for i in range(0, min(count, len(full)), turn or 1)]
