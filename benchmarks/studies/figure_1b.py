@@ -105,9 +105,13 @@ def patch_milliseconds(encoder: str, config: FinetuneConfig) -> float:
     return 1000 * min(times) / _TIMED
 
 
-def make_study(out: Path, field_effect: bool) -> tuple[StudyConfig, MilEvaluator]:
+def make_study(
+    out: Path, field_effect: bool, protocol: Mapping[str, Any] | None = None
+) -> tuple[StudyConfig, MilEvaluator]:
     """Generate the cohort, and divide it into slides to learn from and to classify."""
-    protocol = json.loads((HERE / "figure-1b.json").read_text(encoding="utf-8"))
+    if protocol is None:
+        protocol = json.loads((HERE / "figure-1b.json").read_text(encoding="utf-8"))
+    assert protocol is not None
     name = "figure-1b-field" if field_effect else "figure-1b"
     cohort = out / f"{name}-cohort"
     options = SampleConfig(**protocol["cohort"], field_effect=field_effect)
@@ -134,7 +138,7 @@ def make_study(out: Path, field_effect: bool) -> tuple[StudyConfig, MilEvaluator
 
 
 def _key(row: Mapping[str, str]) -> str:
-    return Path(row["slide"]).name.split(".")[0]
+    return Path(row["slide_id"]).name.split(".")[0]
 
 
 def relative_table(config: StudyConfig) -> str:
