@@ -139,6 +139,12 @@ def _query_file(context: SimilarityContext) -> QueryFile:
         one for slot in SLOTS if (one := context.session.features(slot)) is not None
     ]
     labels = {fingerprint_of(one.index.features.encoder): one.label for one in loaded}
+    # Features that are averages already stay what they are.
+    averaged = {
+        fingerprint_of(features.encoder): features.neighbourhood
+        for features in (one.index.features for one in loaded)
+        if features.neighbourhood.radius
+    }
     if not spec.directions:
         raise ValueError(
             "The features do not say which encoder made them: compute them here"
@@ -151,7 +157,12 @@ def _query_file(context: SimilarityContext) -> QueryFile:
         regions=examples.regions,
         pool=examples.pool,
         encoders=tuple(
-            encoder_query(mark, labels.get(mark, ""), directions, spec.neighbourhood)
+            encoder_query(
+                mark,
+                labels.get(mark, ""),
+                directions,
+                averaged.get(mark, spec.neighbourhood),
+            )
             for mark, directions in spec.directions.items()
         ),
     )
