@@ -145,7 +145,8 @@ def test_no_display_is_a_note_with_its_reason(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_encoder_that_is_here_is_loaded_and_one_that_is_not_is_a_problem() -> None:
-    assert "512-d" in found(encoder="random:resnet18")["weights"].what
+    weights = found(encoder="random:resnet18")["weights"].what
+    assert "512-d, 11 M parameters, 1.8 G multiply-adds per patch of 224 px" in weights
     check = found(encoder="no/such")["weights"]
     assert check.state == "problem" and "no/such" in check.what
 

@@ -381,6 +381,7 @@ def _hub() -> Iterator[Check]:
 
 def _weights(spec: str | None) -> Iterator[Check]:
     from napari_mcm.core.encoders import load_encoder
+    from napari_mcm.core.encoders.cost import measure_cost
     from napari_mcm.core.encoders.sources import check_access
 
     if spec is None:
@@ -390,4 +391,7 @@ def _weights(spec: str | None) -> Iterator[Check]:
         yield Check("weights", "ok", f"{spec} can be downloaded")
         return
     encoder = load_encoder(spec, ComputeConfig(device="cpu", precision="float32"))
-    yield Check("weights", "ok", f"{spec}: {encoder.architecture}, {encoder.dim}-d")
+    about = (
+        f"{encoder.architecture}, {encoder.dim}-d, {measure_cost(encoder).describe()}"
+    )
+    yield Check("weights", "ok", f"{spec}: {about}")
