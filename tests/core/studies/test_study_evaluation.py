@@ -9,12 +9,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from napari_mcm.core.evaluation.surroundings import near_other_class
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.mcm import FinetuneConfig
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.core.studies.study import run_study
 from napari_mcm.core.studies.study_config import StudyConfig, StudySlide
-from napari_mcm.core.studies.study_evaluation import evaluate_arm, near_other_class
+from napari_mcm.core.studies.study_evaluation import evaluate_arm
 from tests.core.conftest import stained_image
 from tests.core.studies.test_study import TINY, a_figure, regions
 

@@ -31,6 +31,7 @@ from napari_mcm.core.evaluation.metrics import (
     similarity_auroc,
 )
 from napari_mcm.core.evaluation.probes import few_shot, linear_probe, nearest_neighbours
+from napari_mcm.core.evaluation.surroundings import near_other_class
 from napari_mcm.core.features.batch_extraction import extract_slides
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
@@ -171,6 +172,10 @@ def evaluation_options(options: Mapping[str, Any]) -> EvaluateConfig:
     ConfigError
         If one is wrong.
     """
+    if "neighbourhood" in options:
+        raise ConfigError(
+            "cannot be set here", "evaluation: neighbourhood", 'Use "radii"'
+        )
     try:
         return EvaluateConfig.model_validate(dict(options))
     except ValidationError as error:
@@ -432,47 +437,3 @@ class _Measuring:
 
 def _mean(values: Scores) -> float:
     return float(values.mean()) if len(values) else float("nan")
-
-
-def near_other_class(
-    features: FeatureSet,
-    labels: Sequence[str],
-    places_um: NDArray[np.float64],
-    width: float,
-) -> NDArray[np.bool_]:
-    """Return which patches have a patch of another class, or of none, near by.
-
-    Context mixes the features of such patches with those of another class.
-
-    Parameters
-    ----------
-    features : FeatureSet
-        Features of the slide's N patches.
-    labels : sequence of str, length N
-        Class of each patch; empty for none.
-    places_um : ndarray of float64, shape (M, 2)
-        Centres (x, y) of the patches to look at, in microns.
-    width : float
-        Distance along x and y in patch widths.
-
-    Returns
-    -------
-    ndarray of bool, shape (M,)
-        True where another class lies within `width` patch widths.
-    """
-    from scipy.spatial import KDTree
-
-    grid, usable = features.grid, np.flatnonzero(features.ok)
-    mpp = np.asarray(grid.slide["mpp"], np.float64)
-    side = np.asarray(grid.patch_size_level0) * mpp
-    names = np.asarray(labels)[usable]
-    # In patch widths: the square then has the same side along x and y.
-    tree = KDTree(grid.centres[usable] * mpp / side)
-    at = places_um / side
-    own = names[tree.query(at)[1]]
-    # Centres are rounded to whole pixels, hence a hundredth of a patch.
-    near = tree.query_ball_point(at, width + 0.01, p=np.inf)
-    return np.asarray(
-        [(names[rows] != name).any() for rows, name in zip(near, own, strict=True)],
-        bool,
-    )
