@@ -126,8 +126,9 @@ def _step(fixed: Image, moved: Image, weight: Image, sigma: float) -> Flow:
     typical = (
         float((weight * (x * x + y * y)).sum()) / max(float(weight.sum()), 1.0) / 2
     )
-    ridge = _RIGID * typical * np.maximum(share, 0.05)
-    xx, yy = xx + (ridge + 1e-12), yy + (ridge + 1e-12)
+    ridge = np.asarray(_RIGID * typical * np.maximum(share, 0.05) + 1e-12, np.float32)
+    xx += ridge
+    yy += ridge
     determinant = xx * yy - xy * xy
     step = np.stack([yy * xg - xy * yg, xx * yg - xy * xg], axis=-1)
     step /= np.maximum(determinant, 1e-20)[..., None]
