@@ -215,9 +215,9 @@ def test_slides_that_an_encoder_has_learned_from_are_told(study):
     events = []
     result = run(evaluate(config(folder)), events.append)
     warnings = [e.text for e in events if isinstance(e, Note) and e.level == "warning"]
-    assert [text for text in warnings if "learned from" in text] == [
-        "slide slide_1 is among those that encoder strong has learned from: figures on it "
-        "flatter the encoder"
+    assert [text for text in warnings if "training set" in text] == [
+        "slide slide_1 is in the training set of encoder strong: figures on it flatter "
+        "the encoder"
     ]
     assert result.protocol["seen_slides"] == {"weak": [], "strong": ["slide_1"]}
     assert result.protocol["costs"] == {"weak": None, "strong": None}

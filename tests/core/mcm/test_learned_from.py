@@ -47,8 +47,8 @@ def test_a_renamed_copy_is_known_and_another_slide_is_not(
         "of another name"
     ]
     assert warn_of_seen(about, [identity(copy)], "mine") == (
-        "slide of another name is among those that encoder mine has learned from: "
-        "figures on it flatter the encoder"
+        "slide of another name is in the training set of encoder mine: figures on it "
+        "flatter the encoder"
     )
     assert warn_of_seen(about, [identity(other_slide)]) == ""
     # the same name does not make it the same slide
@@ -71,7 +71,7 @@ def test_a_chain_of_runs_keeps_all_slides(
         set(learned_from(load_encoder(run(finetune(second)).run_dir).recipe).slides)
         == both
     )
-    # what a teacher has seen, its student has learned from too
+    # what a teacher has seen, its student has seen, too
     taught = second.model_copy(
         update={
             "student": config.student,
@@ -155,6 +155,6 @@ def test_many_slides_are_one_line():
     slides = [{"name": f"s{n}", "fingerprint": str(n)} for n in range(8)]
     encoder = {"spec": "e"} | LearnedFrom({str(n): "old" for n in range(7)}).record()
     assert warn_of_seen(encoder, slides) == (
-        "slides s0, s1, s2, s3, s4 and 2 more are among those that encoder e has learned "
-        "from: figures on them flatter the encoder"
+        "slides s0, s1, s2, s3, s4 and 2 more are in the training set of encoder e: figures "
+        "on them flatter the encoder"
     )

@@ -1,4 +1,4 @@
-"""A slide that models or their encoder have learned from is known under any name."""
+"""A slide that models or their encoder were trained on is known under any name."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def tuned():
 def test_training_and_prediction_warn_of_the_encoders_slides(
     config, tuned, finished, tmp_path
 ):
-    assert [w for w in warnings_of(prepare(config)) if "learned" in w] == []
+    assert [w for w in warnings_of(prepare(config)) if "flatter" in w] == []
     table, folder = write_cohort(tmp_path)
     for number in range(24):
         name = f"s{number:02d}"
@@ -83,14 +83,14 @@ def test_training_and_prediction_warn_of_the_encoders_slides(
         file.write_text(json.dumps(content))
     asked = config.model_copy(update={"cohort": table, "features": folder})
     expected = (
-        "slides s02, s03 are among those that encoder tiny has learned from: figures on "
-        "them flatter the encoder"
+        "slides s02, s03 are in the training set of encoder tiny: figures on them flatter "
+        "the encoder"
     )
-    assert [w for w in warnings_of(prepare(asked)) if "learned" in w] == [expected]
+    assert [w for w in warnings_of(prepare(asked)) if "flatter" in w] == [expected]
     copied = write_as(tmp_path / "copied", "renamed", "s03", tuned)
     run_dir = finished[0].run_dir
     found = warnings_of(predict(PredictConfig(run=run_dir, features=copied)))
-    assert found[-1].startswith("slide renamed is among those that encoder tiny")
+    assert found[-1].startswith("slide renamed is in the training set of encoder tiny")
     features = read_foreign(copied / "renamed.features.zarr")
     found = warnings_of(predict_slide(run_dir, "renamed", features, copied))
-    assert found[-1].startswith("slide renamed is among those that encoder tiny")
+    assert found[-1].startswith("slide renamed is in the training set of encoder tiny")

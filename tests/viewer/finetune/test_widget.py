@@ -116,7 +116,7 @@ def compare_with_one_click(
     assert session.features("second").label == "run"
     assert session.features("third") is None
     # The slide is the one that was trained on, and both docks say so.
-    said = "slide slide is among those that encoder run has learned from"
+    said = "slide slide is in the training set of encoder run"
     assert session.features("first").warning == ""
     assert session.features("second").warning.startswith(said)
     assert results.warning.text().startswith(f"Warning: {said}")

@@ -625,6 +625,6 @@ def test_an_encoder_that_has_learned_from_the_slide_is_marked() -> None:
     features = SimpleNamespace(encoder=about, grid=grid)
     prediction = SimpleNamespace(features=features, unseen=True, caveat="")
     text = _caveat(SimpleNamespace(prediction=prediction))
-    assert text.startswith("Warning: slide now is among those that encoder mine")
+    assert text.startswith("Warning: slide now is in the training set of encoder mine")
     grid.slide["fingerprint"] = "cd"
     assert _caveat(SimpleNamespace(prediction=prediction)) == ""

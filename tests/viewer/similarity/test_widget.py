@@ -183,7 +183,9 @@ def test_an_encoder_that_has_learned_from_the_slide_is_marked(
     session = widget.session
     session.set_features(session.slide, "first", loaded)
     assert "Warning" not in widget.first.state.text()
-    told = replace(loaded, warning="slide slide is among those")
+    told = replace(loaded, warning="slide slide is in the training set")
     session.set_features(session.slide, "second", told)
-    assert widget.second.state.text().endswith("Warning: slide slide is among those.")
+    assert widget.second.state.text().endswith(
+        "Warning: slide slide is in the training set."
+    )
     assert "Warning" not in widget.first.state.text()

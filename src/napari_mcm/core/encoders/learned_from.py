@@ -1,4 +1,4 @@
-"""Which slides an encoder has learned from, and a warning where it is tested on one.
+"""Which slides are in the training set of an encoder, and a warning for tests on one.
 
 A training writes the fingerprints of its slides into the recipe of the encoder that it
 exports, with those of the encoders that it started from: student, teacher, and whatever
@@ -30,7 +30,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class LearnedFrom:
-    """The slides that an encoder has learned from.
+    """The slides in the training set of an encoder.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ def training_record(
     origins: Iterable[Mapping[str, Any]] = (),
     probes: Iterable[Slide] = (),
 ) -> LearnedFrom:
-    """Return what an encoder has learned from once a training is over.
+    """Return the training set of an encoder once a training is over.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def training_record(
 
 
 def learned_from(encoder: Mapping[str, Any]) -> LearnedFrom:
-    """Return the slides that an encoder has learned from, as far as that is known.
+    """Return the slides in the training set of an encoder, as far as they are known.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def _identify(paths: Sequence[Path], read: ReadConfig) -> dict[str, str]:
 def seen_slides(
     encoder: Mapping[str, Any], slides: Iterable[Mapping[str, Any]]
 ) -> list[str]:
-    """Return the slides among some that an encoder has learned from.
+    """Return the slides among some that are in the training set of an encoder.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def seen_slides(
 
 
 def seen_warning(encoder: str, slides: Sequence[str]) -> str:
-    """Return the sentence that warns of slides that an encoder has learned from.
+    """Return the sentence that warns of slides in the training set of an encoder.
 
     Parameters
     ----------
@@ -210,21 +210,21 @@ def seen_warning(encoder: str, slides: Sequence[str]) -> str:
         return ""
     if len(slides) == 1:
         return (
-            f"slide {slides[0]} is among those that encoder {encoder} has learned from: "
-            "figures on it flatter the encoder"
+            f"slide {slides[0]} is in the training set of encoder {encoder}: figures on "
+            "it flatter the encoder"
         )
     shown = ", ".join(slides[:_SHOWN])
     more = f" and {len(slides) - _SHOWN} more" if len(slides) > _SHOWN else ""
     return (
-        f"slides {shown}{more} are among those that encoder {encoder} has learned from: "
-        "figures on them flatter the encoder"
+        f"slides {shown}{more} are in the training set of encoder {encoder}: figures on "
+        "them flatter the encoder"
     )
 
 
 def warn_of_seen(
     encoder: Mapping[str, Any], slides: Iterable[Mapping[str, Any]], name: str = ""
 ) -> str:
-    """Return the warning where an encoder has learned from slides that it is shown on.
+    """Return the warning where slides are in the training set of their encoder.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def warn_of_seen(
     Returns
     -------
     str
-        One line; "" where it has learned from none of them, or nothing is known.
+        One line; "" where none of them is, or nothing is known.
     """
     called = name or str(encoder.get("spec") or encoder.get("architecture") or "?")
     return seen_warning(called, seen_slides(encoder, slides))

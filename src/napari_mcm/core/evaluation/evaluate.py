@@ -131,7 +131,7 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
 
 
 def _seen(sets: Sets) -> list[str]:
-    """Return the slides that the encoder of features has learned from."""
+    """Return the slides in the training set of the encoder of features."""
     first = next(iter(sets.values()))
     return seen_slides(first.encoder, [one.grid.slide for one in sets.values()])
 
@@ -300,7 +300,7 @@ def _describe_protocol(
         "encoders": {
             name: next(iter(sets.values())).encoder for name, sets in encoders.items()
         },
-        # Slides that count for an encoder although it has learned from them.
+        # Slides that count for an encoder although they are in its training set.
         "seen_slides": {name: _seen(sets) for name, sets in encoders.items()},
         "costs": {
             name: None if cost is None else asdict(cost)

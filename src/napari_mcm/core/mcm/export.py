@@ -42,7 +42,7 @@ def export_student(
     slides : sequence of str
         Names of the slides in the training set.
     learned : LearnedFrom
-        These slides, and those that student and teacher had learned from before.
+        These slides, and those in the training sets of student and teacher.
 
     Returns
     -------

@@ -189,7 +189,7 @@ def _finetune(
 def _record(
     config: FinetuneConfig, slides: list[Slide], trainer: McmTrainer
 ) -> LearnedFrom:
-    """Return the slides that the student will have learned from."""
+    """Return all slides in the training set of the student."""
     origins = [trainer.student.describe()]
     if not trainer.adapts_only:
         origins.append(trainer.teacher.describe())

@@ -1,4 +1,4 @@
-"""Slides on which figures flatter: those that a MIL model or its encoder has learned from.
+"""Slides on which figures flatter: in the training set of a MIL model or its encoder.
 
 A run writes the fingerprints of its slides beside its folds, so that a slide is
 recognised in the training set whatever its file is called now.
@@ -39,7 +39,7 @@ def fingerprint_of(file: Path) -> str:
 
 
 def warn_of_encoder(folder: FeatureFolder, slides: Iterable[str]) -> str:
-    """Return the warning where an encoder has learned from slides that are tested.
+    """Return the warning where tested slides are in the training set of the encoder.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def warn_of_encoder(folder: FeatureFolder, slides: Iterable[str]) -> str:
     Returns
     -------
     str
-        One line; "" where it has learned from none of them, or nothing is known.
+        One line; "" where none of them is, or nothing is known.
     """
     tested = [slide for slide in slides if slide in folder]
     if not tested:
@@ -88,7 +88,7 @@ def record_slides(run_dir: Path, folder: FeatureFolder, slides: Iterable[str]) -
 
 
 def trained_fingerprints(run_dir: Path, folds: Iterable[str]) -> set[str]:
-    """Return the fingerprints of the slides that the models of some folds learned from.
+    """Return the fingerprints of the slides in the training set of some folds.
 
     Parameters
     ----------

@@ -39,8 +39,8 @@ class LoadedFeatures:
     path : Path
         The feature file.
     warning : str
-        Says that the encoder has learned from this slide; "" where it has not, or
-        nothing is known.
+        Says that this slide is in the training set of the encoder; "" where it is
+        not, or nothing is known.
     """
 
     label: str

@@ -94,7 +94,7 @@ class FinetuneResultsPanel(QWidget):
         self.warning.setVisible(bool(warning))
 
     def _warning(self) -> str:
-        """Say that the open slide is one that the run has learned from."""
+        """Return a warning if the open slide is in the training set of the run."""
         run, slide = self._controller.run, slide_of(self._controller.session.slide)
         if run is None or slide is None or not run.learned_from:
             return ""

@@ -75,7 +75,7 @@ def read_run(folder: Path) -> FinetuneRun | None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """Read which slides the encoder has learned from, as its recipe states it."""
+    """Read the training set of the encoder, as its recipe states it."""
     try:
         file = folder / "encoder" / "recipe.json"
         recipe = json.loads(file.read_text(encoding="utf-8"))
