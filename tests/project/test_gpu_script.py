@@ -8,6 +8,8 @@ import pytest
 from benchmarks import gpu
 
 
+# 30 CPU seconds; the whole command line once, beside other work.
+@pytest.mark.timeout(900)
 def test_all_parts_run_on_the_cpu(tmp_path, capsys):
     status = gpu.main(["--out", str(tmp_path), "--device", "cpu", "--tiny"])
     found = json.loads((tmp_path / "gpu.json").read_text())
