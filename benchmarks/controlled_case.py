@@ -291,7 +291,8 @@ def main() -> None:
                 flush=True,
             )
     if given.out:
-        given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        content = {"auroc": results, "cpu_seconds": time.process_time()}
+        given.out.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from napari_mcm.core.synthetic.cohort import plan_sample
 from napari_mcm.core.synthetic.field_effect import WAVELENGTH, FieldEffect
 
 PLAIN = SampleConfig(slides=3, size=1400, seed=2)
-EFFECT = PLAIN.model_copy(update={"field_effect": True, "field_extent": 120.0})
+EFFECT = PLAIN.model_copy(
+    update={"field_effect": True, "field_extent": 120.0, "field_strength": 0.12}
+)
 
 
 @pytest.fixture(scope="module")

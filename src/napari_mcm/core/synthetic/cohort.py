@@ -87,13 +87,13 @@ class SampleConfig(BaseModel):
         "normal-looking patches hold no sign of a tumour nearby",
     )
     field_extent: float = Field(
-        default=300.0,
+        default=250.0,
         gt=0,
         le=5000,
         description="Distance from the tumour in µm at which the field effect ends",
     )
     field_strength: float = Field(
-        default=0.12,
+        default=0.05,
         gt=0,
         le=0.5,
         description="Root mean square of the field effect's ripple, relative to the eosin",
