@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from napari_mcm.core.evaluation.intervals import (
     Estimate,
@@ -16,6 +16,7 @@ from napari_mcm.core.evaluation.intervals import (
     macro_auroc,
     make_resampling,
     placements,
+    widen_at_edge,
 )
 
 
@@ -200,3 +201,12 @@ def test_where_nothing_can_be_told_there_is_no_interval():
     groups = np.repeat(np.arange(6), 2)
     found = _resampling(groups).interval(Estimate(float("nan"), np.zeros(12)))
     assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("units", [1, 4, 20, 300])
+def test_a_measure_at_the_edge_has_the_interval_of_clopper_and_pearson(units):
+    expected = binomtest(units, units).proportion_ci(0.95, "exact")
+    assert widen_at_edge(1.0, (1.0, 1.0), units) == pytest.approx(tuple(expected))
+    low, high = widen_at_edge(0.0, (0.0, 0.0), units)
+    assert low == 0 and high == pytest.approx(1 - expected.low)
+    assert widen_at_edge(0.97, (0.9, 1.0), units) == (0.9, 1.0)

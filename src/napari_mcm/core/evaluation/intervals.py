@@ -279,6 +279,44 @@ LEAST_GROUPS = 5
 PERCENTILES = (2.5, 97.5)
 
 
+def widen_at_edge(
+    value: float, interval: tuple[float, float], units: int
+) -> tuple[float, float]:
+    """Replace the interval of a fraction that is exactly 0 or 1.
+
+    A bootstrap of observations that are all right never draws a wrong one: it says 1 to 1.
+    Clopper and Pearson's bound counts each unit as one observation instead, and covers at
+    least what it says, also for the AUROC, which needs more than that to be below 1.
+
+    Parameters
+    ----------
+    value : float
+        A fraction, such as an AUROC or an accuracy.
+    interval : tuple of float
+        Its bootstrap interval.
+    units : int
+        Independent units: groups, squares of tissue, slides or patients; of several
+        classes, those of the rarest.
+
+    Returns
+    -------
+    tuple of float
+        From 0.025^(1 / units) to 1 where the value is 1, from 0 where it is 0, else the
+        interval itself.
+
+    References
+    ----------
+    Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case
+    of the binomial", Biometrika 26, 1934.
+    """
+    bound = (PERCENTILES[0] / 100) ** (1 / max(units, 1))
+    if np.isclose(value, 1, rtol=0, atol=1e-9):
+        return min(bound, interval[0]), 1.0
+    if np.isclose(value, 0, rtol=0, atol=1e-9):
+        return 0.0, max(1 - bound, interval[1])
+    return interval
+
+
 @dataclass(frozen=True, eq=False)
 class Resampling:
     """Bootstrap resamples that all measures of all encoders share, which pairs them.

@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_mcm.core.evaluation.intervals import Estimate, Resampling
+from napari_mcm.core.evaluation.intervals import (
+    Estimate,
+    Resampling,
+    widen_at_edge,
+)
 from napari_mcm.core.evaluation.metrics import BY_CHANCE, TITLES
 from napari_mcm.core.evaluation.task import Measured
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
@@ -167,7 +171,9 @@ def _row(
     # Resamples are a first-order approximation: they may leave the measure's range.
     low, high = resampling.interval(found.estimate)
     if name in BY_CHANCE or name.endswith("accuracy"):
-        low, high = max(low, 0.0), min(high, 1.0)
+        inside = max(low, 0.0), min(high, 1.0)
+        units = resampling.extra.shape[1]
+        low, high = widen_at_edge(found.estimate.value, inside, units)
     return Row(
         name,
         encoder,

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from napari_mcm.core.errors import RunError
+from napari_mcm.core.evaluation.intervals import widen_at_edge
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.mil.config import FiguresConfig, MilConfig
 from napari_mcm.core.mil.metrics import (
     MAIN,
+    Interval,
+    Labels,
     Predictions,
     all_scores,
     bootstrap,
@@ -117,16 +120,35 @@ def compute_figures(
         scores_of, predictions.patients, resamples, "Intervals by patient"
     )
     folds = dict.fromkeys(predictions.folds)
+    pooled = all_scores(predictions, bins)
     found = {
-        "pooled": all_scores(predictions, bins),
-        "by_slide": by_slide,
-        "by_patient": by_patient,
+        "pooled": pooled,
+        "by_slide": _at_edge(pooled, by_slide, predictions.slides, predictions.labels),
+        "by_patient": _at_edge(
+            pooled, by_patient, predictions.patients, predictions.labels
+        ),
         # Metrics on unequal classes say little without the majority-class baseline.
         "baseline": main_scores(predictions.labels, predictions.baseline, bins),
         "folds": {fold: all_scores(predictions.of_fold(fold), bins) for fold in folds},
     }
     # JSON has no NaN.
     return {name: plain(value) for name, value in found.items()}
+
+
+def _at_edge(
+    pooled: Mapping[str, Any],
+    intervals: Mapping[str, Interval],
+    units: Sequence[str],
+    labels: Labels,
+) -> dict[str, Interval]:
+    """Widen the intervals of metrics that are 1, by the units of the rarest class."""
+    of_class = [set(np.asarray(units)[labels == label]) for label in np.unique(labels)]
+    fewest = min(map(len, of_class))
+    return {
+        # A calibration error of 0 is no fraction of slides.
+        name: found if name == "ece" else widen_at_edge(pooled[name], found, fewest)
+        for name, found in intervals.items()
+    }
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
