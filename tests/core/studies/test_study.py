@@ -223,6 +223,8 @@ def test_a_cell_that_fails_is_told_and_the_others_run(study_file):
         ({"base": {"slides": []}}, "sets slides"),
         ({"slides": []}, "slides and arms"),
         ({"evaluation": {"protocoll": {}}}, "protocoll"),
+        ({"evaluation": {"neighbourhood": {"radius": 1}}}, "radii"),
+        ({"radii": [1, 1]}, "1 is there twice"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_runs(study_file, change, said):

@@ -70,7 +70,7 @@ def compare_clicks(
     within : {2.0, 0.75}, optional
         Distance in patch widths that counts as the place.
     unseen : bool, optional
-        Only queries that our arm has not learned from.
+        Only queries whose patch our arm has not seen in training.
 
     Returns
     -------

@@ -56,7 +56,7 @@ _RECALLS = {
 
 @dataclass(frozen=True, eq=False)
 class PairClicks:
-    """The click test of one pair of sections, and which places were learned from.
+    """The click test of one pair of sections, and which places the training has not seen.
 
     Attributes
     ----------
@@ -248,8 +248,8 @@ class _SeenPlaces:
     def unseen(self, first: FeatureSet, second: FeatureSet) -> Mask:
         """Return which patches of the first section were not seen, (N,).
 
-        None are where the second section is part of the training: the candidates are
-        then learned from.
+        None are where the second section is in the training set: its patches, the
+        candidates, were then seen.
         """
         if second.grid.slide["fingerprint"] in self._boxes:
             return np.zeros(len(first), bool)
