@@ -173,7 +173,7 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
     With ``serial``, the two slides of a patient are serial sections of one block: the
     second one shows the same structures, turned, shifted and stretched by a map that is
     written beside them. With ``field_effect``, the tissue around a tumour carries a faint
-    sign of it; without, the cohort is a negative control for learning from context.
+    sign of it; without, the cohort is a negative control for training with context.
 
     Started again in the same folder with the same options, it keeps the slides that are
     finished; with other options, it draws all slides again.
