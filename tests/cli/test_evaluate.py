@@ -41,3 +41,34 @@ def test_what_is_missing_is_told_in_a_line(call, study):
     words = ["--features", folder / "weak", "--labels", folder, "--out", folder / "out"]
     answer = call("evaluate", *words)
     assert answer.status == 2 and "holds no *.geojson or *.csv" in answer.error
+
+
+def test_serial_sections_need_two_different_slides(call, tmp_path, write_serial_slide):
+    one = write_serial_slide("one")
+    words = ("--serial", "--encoder", "offline:efficientnet_lite0", "--out", tmp_path)
+    answer = call("evaluate", one, *words)
+    assert answer.status == 2 and "needs two slides, not 1" in answer.error
+    copy = write_serial_slide("copy")
+    answer = call("evaluate", one, copy, *words)
+    assert answer.status == 2 and "are the same slide" in answer.error
+    answer = call("evaluate", one, tmp_path / "none.tif", *words)
+    assert answer.status == 1 and "no such file" in answer.error
+    other = write_serial_slide("other", seed=1)
+    answer = call("evaluate", one, other, *words)
+    assert answer.status == 1 and "does not correspond to other" in answer.error
+    blind = write_serial_slide("blind", seed=2, mpp=None)
+    answer = call("evaluate", one, blind, *words)
+    assert answer.status == 1 and "states no physical resolution" in answer.error
+
+
+@pytest.fixture
+def write_serial_slide(tmp_path):
+    """Write a slide of tissue that no other seed resembles."""
+
+    def write(name, seed=0, mpp=4.0):
+        from tests.core.conftest import stained_image, write_pyramid
+
+        path = tmp_path / f"{name}.ome.tif"
+        return write_pyramid(path, stained_image(900, 900, seed), mpp)
+
+    return write

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_mcm.core.encoders.learned_from import seen_slides, seen_warning
 from napari_mcm.core.errors import ConfigError, RegistrationError
 from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.evaluation.dataset import Sets, read_sources
@@ -91,6 +92,12 @@ def evaluate_serial(config: EvaluateConfig) -> Job[SerialEvaluation]:
         names = first.name, second.name
     yield Note(f"registration error: {registration.residual.describe()}")
     encoders = yield from _features(config, names)
+    for name, sets in encoders.items():
+        slides = [one.grid.slide for one in sets.values()]
+        learned = seen_slides(next(iter(sets.values())).encoder, slides)
+        warning = seen_warning(name, learned)
+        if warning:
+            yield Note(warning, "warning")
     tests = yield from _ask(config, encoders, names, registration)
     protocol = config.protocol
     rows, squares = compare_clicks(
