@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QSlider, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.viewer.qt.helpers import connect
@@ -50,28 +50,17 @@ class ContextSlider(QWidget):
         self.refresh()
 
     def _lay_out(self) -> None:
-        # Eight columns: the outer labels are half as wide, and all stand under their
-        # ticks.
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setVerticalSpacing(0)
-        grid.setHorizontalSpacing(0)
-        grid.addWidget(self.slider, 0, 0, 1, 6)
-        start, middle, end = (
-            Qt.AlignmentFlag.AlignLeft,
-            Qt.AlignmentFlag.AlignHCenter,
-            Qt.AlignmentFlag.AlignRight,
-        )
-        places = ((0, 1, start), (1, 2, middle), (3, 2, middle), (5, 1, end))
-        for label, (column, width, side) in zip(self.labels, places, strict=True):
-            label.setAlignment(side)
-            label.setSizePolicy(
-                QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred
-            )
-            grid.addWidget(label, 1, column, 1, width)
-        grid.addWidget(self.state, 2, 0, 1, 6)
-        for column in range(6):
-            grid.setColumnStretch(column, 1)
+        below = QHBoxLayout()
+        for label in self.labels:
+            below.addWidget(label)
+            if label is not self.labels[-1]:
+                below.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.slider)
+        column.addLayout(below)
+        column.addWidget(self.state)
 
     def refresh(self) -> None:
         """Show the neighbourhood, and whether it is being prepared."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QGridLayout,
     QGroupBox,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QVBoxLayout,
@@ -92,6 +94,13 @@ class QueryPanel(QGroupBox):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.addWidget(self.where)
+        # In a row of its own: the form's wide labels would leave the slider no room.
+        row = QHBoxLayout()
+        label = QLabel("Context")
+        label.setBuddy(self.around.slider)
+        row.addWidget(label, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self.around, 1)
+        column.addLayout(row)
         buttons = QGridLayout()
         for place, button in enumerate(
             (self.back, self.clear, self.region, self.save, self.open, self.command)
@@ -101,9 +110,6 @@ class QueryPanel(QGroupBox):
         column.addWidget(self.command.feedback)
         form = QFormLayout()
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        label = QLabel("Context")
-        label.setBuddy(self.around.slider)
-        form.addRow(label, self.around)
         label = QLabel("Combine examples by")
         label.setBuddy(self.pool)
         form.addRow(label, self.pool)
