@@ -166,7 +166,7 @@ def _check_different(first: Slide, second: Slide) -> None:
     Raises
     ------
     ConfigError
-        If they cannot be told apart.
+        If they are one slide, or share a name.
     """
     if first.fingerprint == second.fingerprint:
         raise ConfigError(
