@@ -175,14 +175,10 @@ class SimilarityController:
     def use_neighbourhood(self, neighbourhood: NeighbourhoodConfig) -> None:
         """Choose over which patches features are averaged, and repaint the maps.
 
-        The maps are computed in the thread of the cursor's maps: a slider that moves
-        faster skips some.
-
         Parameters
         ----------
         neighbourhood : NeighbourhoodConfig
-            The neighbourhood. It is refused for a query of a slide that is closed, as
-            its query vectors are of averages, too.
+            The neighbourhood. It is refused for a query of a slide that is closed.
         """
         if neighbourhood == self.neighbourhood:
             return
