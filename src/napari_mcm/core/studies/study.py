@@ -7,15 +7,12 @@ trial lets several processes work in one folder.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
-
-from pydantic import ValidationError
 
 from napari_mcm.core.encoders.cost import recipe_cost
 from napari_mcm.core.errors import ConfigError, McmError, RunError
@@ -35,6 +32,12 @@ from napari_mcm.core.studies.study_config import (
     make_trials,
 )
 from napari_mcm.core.studies.study_differences import Row, rows_of
+from napari_mcm.core.studies.study_records import (
+    has_all,
+    read_summary,
+    trial_identity,
+    trial_options,
+)
 from napari_mcm.core.studies.study_table import draw_study, write_tables
 from napari_mcm.core.training.run import Run
 
@@ -227,8 +230,8 @@ def _locked_cell(
     assert config.out is not None
     with WriteLock.take(cell.folder(config.out) / "summary.json"):
         # Another process may have finished it since.
-        summary = _summary(config, cell)
-        if summary is not None and _has_all(config, summary):
+        summary = read_summary(config, cell)
+        if summary is not None and has_all(config, summary):
             return summary
         return (yield from _run_cell(config, cell, judge, cache))
 
@@ -297,8 +300,8 @@ def _run_cell(
     assert config.out is not None
     folder = cell.folder(config.out)
     arm = config.arms[cell.arm]
-    options = _options(config, cell)
-    write_json(folder / "cell.json", _identity(config, cell))
+    options = trial_options(config, cell)
+    write_json(folder / "cell.json", trial_identity(config, cell))
     training: dict[str, Any] = {}
     if arm.encoder is None:
         yield from _fine_tune(options, cache)
@@ -311,6 +314,37 @@ def _run_cell(
     # An encoder that is not fine-tuned has the same features in all folds.
     shared = config.out / "features" / cell.arm
     features = folder / "features" if arm.encoder is None else shared
+    by_radius, spent = yield from _measure(
+        config, cell, judge, encoder, options, features
+    )
+    summary = {
+        "fold": cell.fold.name,
+        "seed": cell.seed,
+        "arm": cell.arm,
+        "figures": next(iter(by_radius.values())),
+        "by_radius": by_radius,
+        "serial": [pair.name for pair in config.serial],
+        "training": training,
+        "cost": _cost(features),
+        "seconds": {"training": trained - began, **spent},
+    }
+    write_json(folder / "summary.json", summary)
+    if arm.encoder is None and not config.keep_features:
+        shutil.rmtree(features, ignore_errors=True)
+    return summary
+
+
+def _measure(
+    config: StudyConfig,
+    cell: Trial,
+    judge: ArmEvaluator,
+    encoder: str,
+    options: FinetuneConfig,
+    features: Path,
+) -> Job[tuple[dict[str, dict[str, float]], dict[str, float]]]:
+    """Take all measures of a trial, by radius; return them and the seconds they took."""
+    assert config.out is not None
+    began = time.monotonic()
     measured: dict[int, dict[str, float]] = {}
     if config.labelled:
         train, test = cell.fold.train, cell.fold.test
@@ -321,30 +355,14 @@ def _run_cell(
         # Registration needs scikit-image, which takes a while to import.
         from napari_mcm.core.studies.study_serial import click_trial
 
+        folder = cell.folder(config.out)
         clicks = yield from click_trial(encoder, features, folder, options, config)
     by_radius = {
         str(radius): {**measured.get(radius, {}), **clicks.get(radius, {})}
         for radius in sorted({*measured, *clicks})
     }
-    summary = {
-        "fold": cell.fold.name,
-        "seed": cell.seed,
-        "arm": cell.arm,
-        "figures": next(iter(by_radius.values())),
-        "by_radius": by_radius,
-        "serial": [pair.name for pair in config.serial],
-        "training": training,
-        "cost": _cost(features),
-        "seconds": {
-            "training": trained - began,
-            "evaluation": judged - trained,
-            "clicks": time.monotonic() - judged,
-        },
-    }
-    write_json(folder / "summary.json", summary)
-    if arm.encoder is None and not config.keep_features:
-        shutil.rmtree(features, ignore_errors=True)
-    return summary
+    seconds = {"evaluation": judged - began, "clicks": time.monotonic() - judged}
+    return by_radius, seconds
 
 
 def _cost(folder: Path) -> dict[str, int]:
@@ -368,116 +386,16 @@ def _fine_tune(options: FinetuneConfig, cache: TeacherCache) -> Job[None]:
     yield from resume_finetune(options.out, cache=cache)
 
 
-def _options(config: StudyConfig, cell: Trial) -> FinetuneConfig:
-    assert config.out is not None
-    slides = tuple(slide.slide for slide in cell.fold.train)
-    run = cell.folder(config.out) / "run"
-    return arm_config(config, cell.arm, cell.seed, slides, run)
-
-
-def _identity(config: StudyConfig, cell: Trial) -> dict[str, Any]:
-    """Return everything that a trial's metrics depend on, ready for JSON.
-
-    Radii and serial sections are left out: adding some repeats the evaluation only.
-    """
-    arm = config.arms[cell.arm]
-    found = {
-        "options": None if arm.encoder else _relevant(_options(config, cell)),
-        "encoder": arm.encoder,
-        "test": [slide.model_dump(mode="json") for slide in cell.fold.test],
-        "evaluation": dict(config.evaluation),
-        "pooled": config.pooled,
-        "subsets": {name: list(group) for name, group in config.subsets.items()},
-        "border": config.border,
-        "clicks": dict(config.clicks),
-    }
-    content: dict[str, Any] = json.loads(json.dumps(found))
-    return content
-
-
-# What trials of versions without these options were evaluated with.
-_BEFORE = {"pooled": False, "subsets": {}, "border": 0.0}
-
-
-def _relevant(options: FinetuneConfig) -> dict[str, Any]:
-    """Return the options that metrics depend on; a preset's name adds nothing to them."""
-    irrelevant = {"out", "workers", "checkpoint_seconds", "compute", "preset"}
-    return options.model_dump(mode="json", exclude=irrelevant)
-
-
-def _begun(folder: Path) -> dict[str, Any] | None:
-    """Read a trial's options; those that an older version did not have get their default."""
-    begun = _read(folder / "cell.json")
-    if begun is None:
-        return begun
-    begun = {**_BEFORE, **begun}
-    try:
-        begun["test"] = [
-            StudySlide.model_validate(slide).model_dump(mode="json")
-            for slide in begun["test"]
-        ]
-        if begun["options"] is not None:
-            options = FinetuneConfig.model_validate(begun["options"])
-            begun["options"] = _relevant(options)
-    except ValidationError:
-        return begun
-    return begun
-
-
-def _summary(config: StudyConfig, cell: Trial) -> dict[str, Any] | None:
-    """Read a trial's result; None if it is not finished.
-
-    Raises
-    ------
-    RunError
-        If it was started with other options.
-    """
-    assert config.out is not None
-    folder = cell.folder(config.out)
-    summary = _read(folder / "summary.json")
-    begun = _begun(folder)
-    wanted = _identity(config, cell)
-    if begun is not None and not (summary or {}).get("serial"):
-        # No click was tested yet: its options may still change.
-        begun["clicks"] = wanted["clicks"]
-    if begun is not None and begun != wanted:
-        raise RunError(
-            "was started with other options or slides",
-            folder,
-            "Remove it to run it again, or choose another --out",
-        )
-    return summary
-
-
-def _has_all(config: StudyConfig, summary: Mapping[str, Any]) -> bool:
-    """Return whether a summary has all radii and serial sections of the study."""
-    radii = summary.get("by_radius") or {"0": summary["figures"]}
-    pairs = summary.get("serial", [])
-    return all(str(radius) in radii for radius in config.radii) and all(
-        pair.name in pairs for pair in config.serial
-    )
-
-
 def _is_finished(config: StudyConfig, cell: Trial) -> bool:
-    summary = _summary(config, cell)
-    return summary is not None and _has_all(config, summary)
+    summary = read_summary(config, cell)
+    return summary is not None and has_all(config, summary)
 
 
 def _finished(config: StudyConfig, cells: Sequence[Trial]) -> list[dict[str, Any]]:
     """Return the summaries of all finished trials, of any process."""
-    return [found for cell in cells if (found := _summary(config, cell)) is not None]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"cannot be read ({error})", path, "Remove it to run its trial again"
-        ) from error
-    return content
+    return [
+        found for cell in cells if (found := read_summary(config, cell)) is not None
+    ]
 
 
 def _write_tables(
