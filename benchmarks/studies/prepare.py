@@ -34,7 +34,9 @@ CRC = {f"crc_section{n}": f"crc_section{n}.ome.tiff" for n in (1, 2, 3)}
 def prepare(name: str, data: Path, out: Path) -> StudyConfig:
     """Make the study of a protocol, and check the options of all its arms."""
     protocol = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
-    content = with_arms(protocol["study"], protocol["arms"])
+    content = with_arms(
+        protocol["study"], protocol["arms"], protocol.get("options", {})
+    )
     content["out"] = str(out.resolve() / name)
     content |= slides_of(name, protocol, data.resolve())
     study = StudyConfig.model_validate(content)
@@ -43,8 +45,15 @@ def prepare(name: str, data: Path, out: Path) -> StudyConfig:
     return study
 
 
-def with_arms(study: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Add the shared options, and those of some arms, to a protocol's study."""
+def with_arms(
+    study: Mapping[str, Any],
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Add the shared options, and those of some arms, to a protocol's study.
+
+    `options` are the protocol's own for an arm, over the shared ones.
+    """
     shared = json.loads((HERE / "arms.json").read_text(encoding="utf-8"))
     against = {
         arm: [c for c in ([found] if isinstance(found, str) else found) if c in names]
@@ -54,7 +63,13 @@ def with_arms(study: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {
         **study,
         "base": merge_preset(shared["base"], study.get("base", {})),
-        "arms": {arm: shared["arms"][arm] for arm in names},
+        "arms": {
+            arm: merge_preset(
+                shared["arms"][arm],
+                {"options": options[arm]} if options and arm in options else {},
+            )
+            for arm in names
+        },
         "against": {arm: found for arm, found in against.items() if found},
     }
 
