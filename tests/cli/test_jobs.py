@@ -272,6 +272,28 @@ def test_a_polite_kill_leaves_a_run_to_go_on_with(
     assert (out / "checkpoint").is_dir()
 
 
+def test_demo_clicks_in_two_generated_sections(call: Call, tmp_path: Path) -> None:
+    answer = call(
+        *("demo", "--out", tmp_path / "demo", "--fast", "--windows", "1"),
+        *("--student", ENCODER, "--teacher", ENCODER, *COMPUTE, "--json"),
+    )
+    assert answer.status == 0, answer.err
+    clicks = answer.json["metrics"]["click_test"]
+    assert clicks["queries"] > 20
+    # A patch is 112 µm wide; the truth lies beside the sections.
+    assert clicks["registration_error_um"] < 56
+    assert (tmp_path / "demo" / "sample" / "slide_00_to_01.json").is_file()
+    # Student and teacher are one encoder here; the fine-tuned one is another.
+    encoders = clicks["encoders"]
+    assert set(encoders) == {"before", "after", "teacher"}
+    assert encoders["before"] == encoders["teacher"]
+    for radius in ("0", "1"):
+        found = encoders["after"][radius]
+        assert 0 <= found["near_1"] <= found["recall_1"] <= found["recall_10"] <= 1
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert f"{clicks['queries']} patches of the first section" in page
+
+
 def test_demo_does_the_whole_main_job(call: Call, slide: Path, tmp_path: Path) -> None:
     call("sample", "--out", tmp_path / "s", "--slides", "1", "--size", "1280")
     answer = call(
