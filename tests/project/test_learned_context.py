@@ -95,6 +95,9 @@ def test_a_patch_is_in_the_middle_of_its_windows(features, s, placements, offset
     assert places_of(s, placements).sum() == len(offsets) ** 2
     found = contextualise(WindowMean(), features, s)[placements].features
     assert_allclose(found, window_means(features, s, offsets, False), rtol=1e-5)
+    # The same windows, whatever order their patches are shown in.
+    again = contextualise(WindowMean(), features, s, shuffle=0)[placements].features
+    assert_allclose(again, found, rtol=1e-5)
     # Patches without features have none afterwards; all others do.
     assert_array_equal(np.isfinite(found).all(axis=1), features.ok)
 
@@ -119,6 +122,12 @@ def test_windows_hold_tissue_and_reach_over_the_border(features):
     # Every patch stands once in every place of a window.
     for place in windows.T:
         assert_array_equal(np.sort(place[place >= 0]), np.flatnonzero(features.ok))
+    # Row-major, as the position embeddings are: places less rows and columns agree.
+    across = np.stack(np.divmod(np.arange(16), 4), axis=1)
+    for window in windows:
+        held = window >= 0
+        corners = features.grid.lattice[window[held]] - across[held]
+        assert len(np.unique(corners, axis=0)) == 1
 
 
 def test_the_transformer_reads_positions_and_nothing_outside_the_window(features):
