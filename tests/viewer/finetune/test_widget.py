@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
 from napari_mcm.core.grid import GridConfig
-from napari_mcm.core.mcm.config import FinetuneConfig
+from napari_mcm.core.mcm.config import PRESET_LABELS, FinetuneConfig
 from napari_mcm.core.mcm.window_pixels import read_window
 from napari_mcm.core.runtime.jobs import Job, Progress
 from napari_mcm.viewer.app.features import SLOTS
@@ -210,7 +210,7 @@ def test_the_copied_line_gives_the_very_same_options(
 def test_a_preset_sets_the_fields_and_is_copied(tuning: FinetuneWidget) -> None:
     form = tuning.form
     box = form.options.main.field("preset")
-    box.setCurrentIndex(box.findText("paper", flags=box_flags()))
+    box.setCurrentIndex(box.findText(PRESET_LABELS["paper"]))
     norm = form.options.groups["target"].values()["target.target_norm"]
     assert norm == "none" and form.config().optimiser.batch_norm == "train"
     words = tuning.start.as_command().words
@@ -223,14 +223,8 @@ def test_a_preset_sets_the_fields_and_is_copied(tuning: FinetuneWidget) -> None:
         parsed(words[2:]).model_dump()
         == form.config(tuning.start.out.path).model_dump()
     )
-    box.setCurrentIndex(box.findText("self", flags=box_flags()))
+    box.setCurrentIndex(box.findText(PRESET_LABELS["self"]))
     assert form.config().teacher == "student"
-
-
-def box_flags() -> Any:
-    from qtpy.QtCore import Qt
-
-    return Qt.MatchFlag.MatchStartsWith
 
 
 def test_windows_are_drawn_as_they_are_learned_from(

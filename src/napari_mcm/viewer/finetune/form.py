@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from psygnal import Signal
@@ -11,6 +12,7 @@ from napari_mcm.core.mcm.config import PRESET_LABELS, PRESETS, FinetuneConfig
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.qt.collapsible_forms import AllOptions
 from napari_mcm.viewer.qt.encoder_field import EncoderField
+from napari_mcm.viewer.qt.fields import ChoiceLabels
 from napari_mcm.viewer.qt.helpers import connect
 from napari_mcm.viewer.qt.option_form import Labels, make_config
 from napari_mcm.viewer.qt.patch_fields import PatchFields
@@ -37,7 +39,7 @@ _SET_ELSEWHERE = {
     *("preset", "slides", "student", "teacher", "out", "read.mpp_override"),
     *("grid.mpp", "grid.patch_size", "grid.min_tissue"),
 }
-_WORDS = {"preset": {None: "defaults", **PRESET_LABELS}}
+_WORDS: Mapping[str, ChoiceLabels] = {"preset": {None: "defaults", **PRESET_LABELS}}
 
 
 class FinetuneForm(QWidget):
