@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from psygnal import Signal
 
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.runtime.jobs import Job
@@ -19,6 +22,12 @@ from napari_mcm.viewer.app.features import (
 from napari_mcm.viewer.app.out_of_memory import WINDOWS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import RUNS, writable_base
 from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.finetune.click_test import (
+    ClickResult,
+    choose_sections,
+    click_config,
+    run_click_test,
+)
 from napari_mcm.viewer.finetune.run import FinetuneRun, read_run
 from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.qt.patch_fields import encoder_label, folder_name
@@ -29,8 +38,10 @@ from napari_mcm.viewer.training.run_folder import read_config
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_mcm.core.evaluation.config import EvaluateConfig
     from napari_mcm.core.mcm.config import FinetuneConfig
     from napari_mcm.viewer.app.session import Session
+    from napari_mcm.viewer.training.metrics import Curves
 
 
 class FinetuneController(TrainingController):
@@ -40,12 +51,20 @@ class FinetuneController(TrainingController):
     ----------
     session : Session
         Session of the viewer.
+
+    Attributes
+    ----------
+    trained : Signal
+        A fine-tuning has finished, and its run is shown.
     """
+
+    trained = Signal()
 
     run: FinetuneRun | None
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, "finetune", RUNS)
+        self._just_trained: Path | None = None
 
     def start(self, config: FinetuneConfig) -> None:
         """Start a new fine-tuning."""
@@ -82,6 +101,47 @@ class FinetuneController(TrainingController):
             lambda found: self._compared(slide, found),
         )
 
+    def click_config(self, sections: Sequence[Path]) -> EvaluateConfig:
+        """Return the options of the click test of the run on two sections.
+
+        Raises
+        ------
+        ValueError
+            With one line, if they cannot be used.
+        """
+        assert self.run is not None
+        return click_config(self.run, choose_sections(self.session, sections))
+
+    def test_clicks(self, sections: Sequence[Path]) -> None:
+        """Measure how often a click finds its place in the next section.
+
+        Parameters
+        ----------
+        sections : sequence of Path
+            The section that is asked, and the one that is searched.
+        """
+        run, session = self.run, self.session
+        if run is None or self.is_busy():
+            return
+        try:
+            config = reserve_gui_core(self.click_config(sections))
+        except ValueError as error:
+            session.report_error(str(error))
+            return
+        session.jobs.start(
+            f"Click test of {run.path.name}",
+            lambda: run_click_test(config, run, session.disk.wait),
+            lambda found: self._tested(run.path, found),
+        )
+
+    def _tested(self, folder: Path, found: ClickResult | None) -> None:
+        if found is not None:
+            self.session.jobs.status.message = found.sentence()
+        # Another run may be shown by now: its own result stays.
+        if self.run is not None and self.run.path == folder:
+            self.run = replace(self.run, clicks=found)
+            self.run_changed.emit()
+
     def _request(self, spec: str, grid: GridConfig) -> FeatureRequest:
         session, metadata = self.session, self.session.metadata
         assert metadata is not None
@@ -102,7 +162,14 @@ class FinetuneController(TrainingController):
         self.session.jobs.status.message = f"Fine-tuned: {folder}"
         # The other widgets offer its encoder from now on.
         self.session.recent.reload()
+        self._just_trained = folder
         self.show_run(folder)
+
+    def _take_run(self, folder: Path, run: FinetuneRun | None, curves: Curves) -> None:
+        super()._take_run(folder, run, curves)
+        just_trained, self._just_trained = self._just_trained, None
+        if run is not None and folder == just_trained:
+            self.trained.emit()
 
     def _compared(self, slide: Layer, found: list[LoadedFeatures]) -> None:
         for slot, loaded in zip(SLOTS, found, strict=False):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from psygnal import Signal
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
+from napari_mcm.viewer.finetune.click_test_panel import ClickTestPanel
 from napari_mcm.viewer.finetune.controller import FinetuneController
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
@@ -67,7 +68,8 @@ class FinetuneResultsPanel(QWidget):
             lambda _: self.compare_requested.emit(self.with_teacher.isChecked())
         )
         self.with_teacher = QCheckBox("And the teache&r")
-        actions = (self.compare, self.with_teacher)
+        self.clicks = ClickTestPanel(controller)
+        actions = (self.compare, self.with_teacher, self.clicks)
         self.curves = TrainingCurvesPanel(controller, CHARTS, FIGURES, actions)
         self.warning = note()
         column = QVBoxLayout(self)

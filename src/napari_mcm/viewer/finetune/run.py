@@ -6,13 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.core.slides import ReadConfig
+from napari_mcm.core.tissue import TissueConfig
+from napari_mcm.viewer.finetune.click_test import ClickResult, read_click_result
 from napari_mcm.viewer.training.metrics import read_series
 from napari_mcm.viewer.training.run_folder import RunState, read_config, run_state
+
+_Config = TypeVar("_Config", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class FinetuneRun:
     grid: GridConfig
     summary: Mapping[str, Any]
     learned_from: Mapping[str, Any] = field(default_factory=dict)
+    read: ReadConfig = ReadConfig()
+    tissue: TissueConfig = TissueConfig()
+    clicks: ClickResult | None = None
 
     def describe(self) -> str:
         """Return the result in one line."""
@@ -70,8 +78,18 @@ def read_run(folder: Path) -> FinetuneRun | None:
     student, teacher = (str(config.get(one, "")) for one in ("student", "teacher"))
     if teacher in ("student", student):
         teacher = ""
-    grid = _grid(config, summary)
-    return FinetuneRun(folder, student, teacher, grid, summary, _record(folder))
+    record = _record(folder)
+    return FinetuneRun(
+        folder,
+        student,
+        teacher,
+        _grid(config, summary),
+        summary,
+        record,
+        _part(config, "read", ReadConfig),
+        _part(config, "tissue", TissueConfig),
+        read_click_result(folder, record),
+    )
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -85,16 +103,25 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _grid(config: Mapping[str, Any], summary: Mapping[str, Any]) -> GridConfig:
-    """Read the grid of patches; the default where the file is damaged."""
-    grid = config.get("grid")
-    chosen = dict(grid) if isinstance(grid, dict) else {}
-    # An automatic resolution was chosen for the training slides.
-    if isinstance(mpp := summary.get("mpp"), float):
-        chosen["mpp"] = mpp
+    """Read the grid of patches, with the resolution that was chosen if automatic."""
+    mpp = summary.get("mpp")
+    chosen = {"mpp": mpp} if isinstance(mpp, float) else {}
+    return _part(config, "grid", GridConfig, chosen)
+
+
+def _part(
+    config: Mapping[str, Any],
+    name: str,
+    model: type[_Config],
+    chosen: Mapping[str, Any] | None = None,
+) -> _Config:
+    """Read a group of options; the defaults where the file is damaged."""
+    group = config.get(name)
+    stated = group if isinstance(group, dict) else {}
     try:
-        return GridConfig.model_validate(chosen)
+        return model.model_validate({**stated, **(chosen or {})})
     except ValidationError:
-        return GridConfig()
+        return model()
 
 
 def _done(folder: Path) -> str:
