@@ -73,8 +73,9 @@ bench: $(DEV) ## the measurements in benchmarks/, one after the other
 gpu: $(DEV) ## everything to be known of a GPU, in under 12 minutes; DATA=shared/data WORK=gpu
 	$(BIN)/python -m benchmarks.gpu --data $(or $(DATA),../shared/data) --out $(or $(WORK),gpu)
 
-results: $(DEV) ## the project's own studies and docs/results.md; DATA=shared/data WORK=results
-	$(BIN)/python -m benchmarks.results --data $(DATA) --work $(or $(WORK),results)
+results: $(DEV) ## the project's studies and docs/results.md; DATA= WORK= STUDIES= ARGS="--only mil"
+	$(BIN)/python -m benchmarks.results --data $(or $(DATA),../shared/data) --work $(or $(WORK),results) \
+		--studies $(or $(STUDIES),studies) $(ARGS)
 
 napari: $(RUN) ## napari with the plugin; SLIDES="a.svs b.tiff" to open some
 	$(BIN)/napari-mcm view $(SLIDES)

@@ -1,9 +1,10 @@
 """Templates of the pages, and how values get into them.
 
 A page of one study has `<<name>>` where a value of that study goes. The summary has
-`<<page / heading / row / column>>`, which is a cell of a table on another page, so that it
-never disagrees with it. A row is named by its first cell, or by its first cells with ` + `
-between them.
+`<<page / heading / row / column>>`, which is a cell of a table on another page, and
+`<<page / heading>>`, which is the table, so that it never disagrees with it. With ` / mean`
+at its end it is the cell without its interval. A row is named by its first cell, or by its
+first cells with ` + ` between them.
 """
 
 from __future__ import annotations
@@ -33,11 +34,16 @@ def write_page(name: str, values: Mapping[str, str]) -> None:
 
 def summary() -> str:
     """Fill the summary from the pages as they are now."""
-    return re.sub(
-        r"<<(.+?) / (.+?) / (.+?) / (.+?)>>",
-        lambda found: cell(*found.groups()),
-        template("results"),
-    )
+    return re.sub(r"<<(.+?)>>", lambda found: _fill(found[1]), template("results"))
+
+
+def _fill(name: str) -> str:
+    parts = name.split(" / ")
+    if len(parts) == 2:
+        return table(*parts)
+    if parts[-1] == "mean":
+        return cell(*parts[:-1]).split(" [")[0]
+    return cell(*parts)
 
 
 def write_summary() -> None:
@@ -64,6 +70,25 @@ def cell(page: str, heading: str, row: str, column: str) -> str:
         elif cells[: len(wanted)] == wanted and column in header:
             return cells[header.index(column)]
     raise LookupError(f"{page}.md has no cell {row} / {column} below '{heading}'")
+
+
+def table(page: str, heading: str) -> str:
+    """Find the first table below a heading of a page.
+
+    Raises
+    ------
+    LookupError
+        If the page has no such heading, or no table below it.
+    """
+    lines: list[str] = []
+    for line in _section(page, heading):
+        if line.startswith("|"):
+            lines.append(line)
+        elif lines:
+            break
+    if not lines:
+        raise LookupError(f"{page}.md has no table below '{heading}'")
+    return "\n".join(lines)
 
 
 def _section(page: str, heading: str) -> list[str]:
