@@ -235,7 +235,7 @@ def test_a_run_of_the_students_name_is_told_what_to_do(
 
 def test_the_sentence_is_that_of_the_docs() -> None:
     recalls = (
-        Recalls("patch", 0.18, 0.36, 0.18, 0.1, 0.26),
+        Recalls("patch", 0.18, 0.36, 0.18, -0.1, 0.26),
         Recalls("3 × 3", 0.74, 1.0, 0.26, 0.2, 0.3),
     )
     result = ClickResult(("a", "b"), 412, 9, 0.004, recalls, None)
@@ -243,7 +243,8 @@ def test_the_sentence_is_that_of_the_docs() -> None:
         "A click finds its own place in the next section (412 clicks): before .18, "
         "after .36; with context 3 × 3: before .74, after 1.00; by chance .004"
     )
-    assert "3 × 3 +0.26 [+0.20, +0.30]" in result.details()
+    assert "patch +.18 [-.10, +.26]" in result.details()
+    assert "3 × 3 +.26 [+.20, +.30]" in result.details()
     assert result.details().endswith(
         "a asked in b, median registration error not measured."
     )

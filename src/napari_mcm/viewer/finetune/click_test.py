@@ -100,7 +100,8 @@ class ClickResult:
     def details(self) -> str:
         """Return differences with intervals, sections and registration in one line."""
         gains = ", ".join(
-            f"{one.context} {one.difference:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
+            f"{one.context} {_signed(one.difference)} "
+            f"[{_signed(one.low)}, {_signed(one.high)}]"
             for one in self.recalls
         )
         error = "not measured" if self.error_um is None else f"{self.error_um:.0f} µm"
@@ -275,3 +276,7 @@ def run_click_test(
 def _short(value: float, digits: int = 2) -> str:
     """Return a fraction without its leading zero, as in the tables of the docs."""
     return f"{value:.{digits}f}".removeprefix("0")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("0.", ".", 1)

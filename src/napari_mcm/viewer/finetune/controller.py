@@ -136,7 +136,7 @@ class FinetuneController(TrainingController):
 
     def _tested(self, folder: Path, found: ClickResult | None) -> None:
         if found is not None:
-            self.session.jobs.status.message = found.sentence()
+            self.session.jobs.status.message = "The click test is shown with the run"
         # Another run may be shown by now: its own result stays.
         if self.run is not None and self.run.path == folder:
             self.run = replace(self.run, clicks=found)
