@@ -28,6 +28,11 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+def _visible(context):
+    masks = context.context_mode not in ("none", "neighbours")
+    return 1 - context.mask_ratio if masks or context.context_mode == "none" else 1
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_makes_a_valid_study(name, data, tmp_path):
     study = prepare(name, data, tmp_path)
@@ -36,9 +41,14 @@ def test_a_protocol_makes_a_valid_study(name, data, tmp_path):
     assert study.radii == (0, 1) and study.primary
     trained = [a for a, arm in study.arms.items() if arm.encoder is None]
     options = [arm_config(study, arm, 0, (), None) for arm in trained]
-    # Arms differ in what they predict, and from what, only.
     assert len({o.context.context_mode for o in options}) == len(trained)
-    assert len({o.optimiser.model_dump_json() for o in options}) == 1
+    # Else they differ in their rates, and in placements, so that all students are
+    # trained on the same number of patches: D and N see twice as many of a window.
+    budget = {"placements", "student_lr"}
+    how = {o.optimiser.model_dump_json(exclude=budget) for o in options}
+    assert len(how) == 1
+    seen = {o.optimiser.placements * _visible(o.context) for o in options}
+    assert len(seen) == 1
     assert len({o.target.model_dump_json() for o in options}) == 1
     assert all(o.compute.threads == 1 for o in options)
     assert make_trials(study, make_folds(study))

@@ -248,8 +248,9 @@ def test_weights_without_a_recipe_say_what_is_missing(saved):
 
 
 def test_a_run_that_is_not_finished_says_how_to_finish_it(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(WeightsError, match="--resume"):
+    options = {"student": "a", "teacher": "b", "context": {}}
+    (tmp_path / "config.json").write_text(json.dumps(options))
+    with pytest.raises(WeightsError, match="finetune --resume"):
         load_encoder(tmp_path)
 
 

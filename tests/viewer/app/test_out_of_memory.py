@@ -15,6 +15,7 @@ from napari_mcm.core.cells.config import ClassifyConfig, FitConfig
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.features.feature_set import PATCH_ALONE
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.mae.config import PretrainConfig, RecipeConfig
 from napari_mcm.core.mcm.config import FinetuneConfig, OptimiserConfig
@@ -188,8 +189,11 @@ def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
 ) -> None:
     class Fails:
         folds, classes, models = (), ("a", "b"), ()
+        neighbourhood = PATCH_ALONE
 
         def check(self, *_: Any) -> None: ...
+
+        def check_asked(self, *_: Any) -> None: ...
 
         def predict_with_attention(self, _: Any) -> Any:
             yield
@@ -197,7 +201,7 @@ def test_a_slide_that_a_run_looks_at_needs_fewer_patches(
 
     ensemble = "napari_mcm.core.mil.slide_prediction"
     monkeypatch.setattr(f"{ensemble}.load_ensemble", lambda *_: Fails())
-    monkeypatch.setattr(f"{ensemble}.was_trained_on", lambda *_: set())
+    monkeypatch.setattr(f"{ensemble}.find_trained_on", lambda *_: set())
     monkeypatch.setattr(mil_look, "features_of", lambda _: tmp_path / "s.zarr")
     monkeypatch.setattr(mil_look, "_read", lambda *_: loaded.index.features)
     request = mil_look.PredictionRequest(
