@@ -27,7 +27,10 @@ from napari_mcm.core.slides import open_slide
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, PICTURE = DOCS / "demonstration.md", DOCS / "pictures" / "demonstration.png"
+PAGE, PICTURE = (
+    DOCS / "demonstration.md",
+    DOCS / "pictures" / "results-demonstration.png",
+)
 
 MEANINGS = {
     "A": "the untouched student",
