@@ -29,6 +29,7 @@ from napari_mcm.core.studies.study_differences import (
     rows_of,
     t_interval,
 )
+from napari_mcm.core.studies.study_table import write_tables
 from tests.core.conftest import stained_image
 
 TINY = {
@@ -376,3 +377,11 @@ def test_arms_restrict_what_runs_and_not_what_is_shown(study_file):
     rows = list(csv.DictReader(result.csv.open()))
     assert {row["arm"] for row in rows} == {"A", "E"}
     assert not list(config.out.rglob("F/summary.json"))
+
+
+def test_one_pair_shows_no_interval(tmp_path):
+    arms = {"A": {"encoder": "student"}, "F": {"preset": "mcm-kd"}}
+    study = StudyConfig(out=tmp_path, arms=arms, against={"F": "A"}, primary=("f",))
+    rows = [Row("x", 0, "F", {"f": 0.6}), Row("x", 0, "A", {"f": 0.5})]
+    text = write_tables(tmp_path, rows, study)[0].read_text(encoding="utf-8")
+    assert "| F − A | 0 | +0.100, 1/1 |" in text and "nan" not in text

@@ -219,10 +219,11 @@ def _radii_table(
 def _difference(found: Difference | None) -> str:
     if found is None:
         return ""
-    return (
-        f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], "
-        f"{found.above}/{found.pairs}"
-    )
+    text = f"{found.mean:+.3f}"
+    # A single fold and seed has no interval.
+    if np.isfinite(found.low):
+        text += f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{text}, {found.above}/{found.pairs}"
 
 
 def _cell(value: float | None) -> str:
