@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QApplication
@@ -21,8 +22,14 @@ from napari_mcm.core.mcm.config import (
 from napari_mcm.core.mcm.finetune import finetune
 from napari_mcm.core.runtime.jobs import Progress, run
 from napari_mcm.core.synthetic.cohort import SampleConfig, generate_cohort
+from napari_mcm.core.tissue import TissueMask
 from napari_mcm.viewer.app.jobs import JobState
-from napari_mcm.viewer.finetune.click_test import FOLDER, ClickResult, Recalls
+from napari_mcm.viewer.finetune.click_test import (
+    FOLDER,
+    ClickResult,
+    Recalls,
+    section_folder,
+)
 from napari_mcm.viewer.finetune.run import read_run
 from napari_mcm.viewer.finetune.widget import FinetuneWidget
 from tests.viewer.conftest import finish, write_slide
@@ -82,7 +89,8 @@ def press(dock: FinetuneWidget, first: Path, second: Path, qtbot: QtBot) -> None
 
 
 def written(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / FOLDER / "serial.json").read_text(encoding="utf-8"))
+    (file,) = (folder / FOLDER).glob("*/serial.json")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def expected(content: dict[str, Any]) -> str:
@@ -135,7 +143,11 @@ def test_the_line_says_what_the_job_has_written(
 
 
 def test_it_follows_a_fine_tuning_and_warns_of_a_section_that_was_learned_from(
-    viewer: Any, block: tuple[Path, Path, Path], tmp_path: Path, qtbot: QtBot
+    viewer: Any,
+    block: tuple[Path, Path, Path],
+    tmp_path: Path,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second, _ = block
     out = tmp_path / "run"
@@ -158,11 +170,37 @@ def test_it_follows_a_fine_tuning_and_warns_of_a_section_that_was_learned_from(
     name = first.name.split(".")[0]
     said = f"Warning: slide {name} is in the training set of encoder run"
     assert panel.warning.text().startswith(said)
+    check_folders(dock, out, monkeypatch)
     # A slide that was closed stays chosen.
     viewer.layers.clear()
     QApplication.processEvents()
     assert panel.sections == (first, second)
     finish(dock)
+
+
+def check_folders(
+    dock: FinetuneWidget, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another mask has other patches, so another folder; the newest result is shown."""
+    sections = dock.results.clicks.sections
+    (used,) = (out / FOLDER).iterdir()
+    assert dock.controller.click_config(sections).out == used
+    names = [used.name]
+    with monkeypatch.context() as patched:
+        for filled in (40, 60):
+            mask = np.zeros((96, 96), bool)
+            mask[:filled] = True
+            drawn = TissueMask(mask, (16.0, 16.0), "drawn")
+            patched.setattr(dock.session.tissue, "drawn_mask", lambda _, m=drawn: m)
+            names.append(section_folder(dock.session, sections))
+    assert len(set(names)) == 3
+    newer = out / FOLDER / names[1]
+    newer.mkdir()
+    content = written(out) | {"queries": 77}
+    (newer / "serial.json").write_text(json.dumps(content))
+    shown = read_run(out)
+    assert shown is not None and shown.clicks is not None
+    assert shown.clicks.queries == 77
 
 
 def test_slides_that_do_not_correspond_give_one_line(
@@ -200,15 +238,15 @@ def test_a_cancelled_test_goes_on_with_what_it_has(
     qtbot.waitUntil(
         lambda: (
             isinstance(jobs.status.progress, Progress)
-            and any(folder.glob("registration-*.npz"))
+            and any(folder.glob("*/registration-*.npz"))
         ),
         timeout=SLOW,
     )
     dock.job.cancel.click()
     wait_for_job(dock, qtbot)
     assert jobs.status.state is JobState.CANCELLED
-    assert not (folder / "serial.json").exists()
-    (kept,) = folder.glob("registration-*.npz")
+    assert not list(folder.glob("*/serial.json"))
+    (kept,) = folder.glob("*/registration-*.npz")
     made = kept.stat().st_mtime_ns
     press(dock, first, second, qtbot)
     wait_for_job(dock, qtbot)

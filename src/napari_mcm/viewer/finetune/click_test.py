@@ -7,14 +7,18 @@ so that a cancelled test resumes, and an earlier result is shown with its run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
+from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.metadata import SlideMetadata
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.finetune.run import FinetuneRun
 
 FOLDER = "click_test"
-"""Folder of the test in a run folder."""
+"""Folder of the tests in a run folder, which holds one folder for each two sections."""
 
 _MODULES = (*LEARNING, "timm", "napari_mcm.core.evaluation.serial_evaluation")
 
@@ -113,7 +117,7 @@ class ClickResult:
 
 
 def read_click_result(folder: Path, record: Mapping[str, Any]) -> ClickResult | None:
-    """Read the click test of a run; None where there is none.
+    """Read the newest click test of a run; None where there is none.
 
     Parameters
     ----------
@@ -124,8 +128,9 @@ def read_click_result(folder: Path, record: Mapping[str, Any]) -> ClickResult | 
         versions, whose slides are then looked up.
     """
     try:
-        text = (folder / FOLDER / "serial.json").read_text(encoding="utf-8")
-        content = json.loads(text)
+        files = (folder / FOLDER).glob("*/serial.json")
+        newest = max(files, key=lambda file: file.stat().st_mtime_ns)
+        content = json.loads(newest.read_text(encoding="utf-8"))
         registration = content["registration"]
         sections = registration["first"], registration["second"]
         rows = [row for row in content["rows"] if row["measure"] == _measure()]
@@ -214,7 +219,33 @@ def choose_sections(session: Session, paths: Sequence[Path]) -> ChosenSlides:
     return ChosenSlides(tuple(paths), known.read, tissue)
 
 
-def click_config(run: FinetuneRun, sections: ChosenSlides) -> EvaluateConfig:
+def section_folder(session: Session, paths: Sequence[Path]) -> str:
+    """Return the name of the folder for the test of two sections.
+
+    Features of other slides, or of other patches after a mask was drawn, need another one.
+
+    Parameters
+    ----------
+    session : Session
+        Session of the viewer.
+    paths : sequence of Path
+        Files of the sections.
+    """
+    state = hashlib.blake2b(repr([str(path) for path in paths]).encode(), digest_size=4)
+    for layer in session.layers.slides():
+        slide = SlideMetadata.of_layer(layer)
+        if slide is None or Path(slide.path) not in paths:
+            continue
+        if slide.mpp_override is not None:
+            state.update(repr((slide.path, slide.mpp_override)).encode())
+        if (drawn := session.tissue.drawn_mask(layer)) is not None:
+            state.update(np.packbits(drawn.mask).tobytes())
+    return "-".join([*(slide_name(path) for path in paths), state.hexdigest()])
+
+
+def click_config(
+    run: FinetuneRun, sections: ChosenSlides, folder: str
+) -> EvaluateConfig:
     """Return the options of the click test of a run.
 
     Parameters
@@ -223,6 +254,8 @@ def click_config(run: FinetuneRun, sections: ChosenSlides) -> EvaluateConfig:
         A finished run. Patches, tissue and colours are those of its training.
     sections : ChosenSlides
         The section that is asked, and the one that is searched.
+    folder : str
+        Name of the folder for their test.
 
     Raises
     ------
@@ -242,7 +275,7 @@ def click_config(run: FinetuneRun, sections: ChosenSlides) -> EvaluateConfig:
         serial=True,
         slides=sections.paths,
         encoder=(run.student, str(run.path)),
-        out=run.path / FOLDER,
+        out=run.path / FOLDER / folder,
         grid=run.grid,
         read=run.read.model_copy(update={"mpp_override": read}),
         tissue=run.tissue.model_copy(update=own),

@@ -27,6 +27,7 @@ from napari_mcm.viewer.finetune.click_test import (
     choose_sections,
     click_config,
     run_click_test,
+    section_folder,
 )
 from napari_mcm.viewer.finetune.run import FinetuneRun, read_run
 from napari_mcm.viewer.layers.metadata import SlideMetadata
@@ -110,7 +111,8 @@ class FinetuneController(TrainingController):
             With one line, if they cannot be used.
         """
         assert self.run is not None
-        return click_config(self.run, choose_sections(self.session, sections))
+        chosen = choose_sections(self.session, sections)
+        return click_config(self.run, chosen, section_folder(self.session, sections))
 
     def test_clicks(self, sections: Sequence[Path]) -> None:
         """Measure how often a click finds its place in the next section.
