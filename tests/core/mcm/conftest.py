@@ -43,7 +43,11 @@ def config(tissue_slide: Path, tmp_path: Path) -> FinetuneConfig:
             context_mode="masked", s=3, depth=2, heads=4, width=64, predictor_width=64
         ),
         optimiser=OptimiserConfig(
-            batch_windows=4, head_lr=5e-4, lr_scaling="none", head_epochs=1
+            batch_windows=4,
+            student_lr=1e-4,
+            head_lr=5e-4,
+            lr_scaling="none",
+            head_epochs=1,
         ),
     )
 

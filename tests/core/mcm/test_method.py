@@ -84,7 +84,7 @@ def test_positions_are_told_apart_in_both_directions():
 
 
 def test_literal_l1_is_the_article_s_equation():
-    target = Target(TargetConfig(target_norm="none"))
+    target = Target(TargetConfig(target_norm="none", loss="l1"))
     y = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
     assert_close(target.scale(y), y)
     guess = torch.tensor([[0.0, 2.0], [1.0, 6.0]])
@@ -111,6 +111,8 @@ def test_standardised_targets_use_the_statistics_of_patches(student, teacher, co
 
 
 def test_learning_begins_at_the_best_constant(student, teacher, config):
+    target = config.target.model_copy(update={"loss": "l1"})
+    config = config.model_copy(update={"target": target})
     learner = McmTrainer(student, teacher, config)
     windows = [make_window(n, [1, 5, 7]) for n in range(5)]
     run(learner.measure_targets(windows))
@@ -211,7 +213,7 @@ def test_frozen_stages_keep_their_weights(student, teacher, config):
 def test_rates_and_decay_by_kind_of_weight(student):
     head = ContextModel(student.dim, 8, ContextConfig(heads=4))
     groups = parameter_groups(student.module, head, OptimiserConfig(batch_windows=16))
-    assert {g["part"]: g["lr"] for g in groups} == {"student": 5e-5, "head": 5e-4}
+    assert {g["part"]: g["lr"] for g in groups} == {"student": 1e-3, "head": 5e-4}
     for group in groups:
         flat = all(p.ndim <= 1 for p in group["params"])
         assert group["weight_decay"] == (0.0 if flat else 0.05)

@@ -390,8 +390,8 @@ class FinetuneLoop(Loop[McmTrainer]):
             return
         if mode == "none":
             yield Note(
-                "plain distillation: each patch is predicted from itself; "
-                "--preset mcm-kd predicts masked patches from their context"
+                "plain distillation: each patch is predicted from itself; --preset "
+                "neighbours did better in our studies (docs/results.md)"
             )
         elif mode == "neighbours":
             yield Note(
@@ -405,8 +405,8 @@ class FinetuneLoop(Loop[McmTrainer]):
             )
         elif mode == "masked" and windows < FEW_WINDOWS:
             yield Note(
-                f"{windows} windows to train on: with a few hundred, --preset distill "
-                "did as well or better in our studies (docs/results.md)"
+                f"{windows} windows to train on: with some thousand, --preset neighbours "
+                "did better in our studies (docs/results.md)"
             )
 
     def _warm_up_head(self) -> Job[None]:
