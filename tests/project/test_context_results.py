@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,15 @@ def test_labels_have_a_t_interval_over_the_finished_folds(glas):
     assert "| A | patch | 0.350 [" in parts
 
 
+def test_a_seed_that_a_trained_control_lacks_is_left_out(tmp_path):
+    write_config(tmp_path / "glas", seeds=2)
+    for arm, seed, own in (("D", 0, 0.6), ("N", 0, 0.7), ("N", 1, 0.9)):
+        figures = {r: {"few_shot_auroc": own} for r in (0, 1)}
+        write_trial(tmp_path / "glas", arm, seed, figures, "one")
+    found = read_study_folder(tmp_path / "glas").difference(FEW_SHOT, "N", 0, "D")
+    assert found.mean == pytest.approx(0.1) and found.done == 1
+
+
 def gain(mean, half, seeds=None, done=3):
     ends = (mean - half, mean + half)
     return Value(mean, ends, done, 3, seeds or (float("nan"),) * 2)
@@ -256,6 +266,7 @@ def test_a_partly_finished_study_fills_the_page(clicks, glas, tmp_path):
     assert "not run yet" in a, "HER2ST is missing"
     assert "| F-l2 − A | patch | yes |" in values["click-crc-differences"]
     assert "| D − A | patch | no |" in values["click-crc-differences"]
+    assert "| X − A | patch | no |" in values["click-crc-differences"]
     assert "*Not run yet*" in values["her2st-parts"]
 
 
@@ -281,12 +292,11 @@ def test_the_sweep_is_read_from_its_table(clicks, tmp_path):
     assert table[2].startswith("| N | 0.002 | 0.400 |") and "| 0.900 |" in table[2]
     # The row with the options that the registered study has.
     study = read_study_folder(clicks)
-    assert not chosen_of(tried, study)
-    base = {"optimiser": {"student_lr": 2e-3}}
-    used = study.config.model_copy(update={"base": base})
-    object.__setattr__(study, "config", used)
-    assert chosen_of(tried, study) == {"neighbours": tried[0]}
-    assert sweep_table(tmp_path, study).count("**N**") == 1
+    for rate, arms in ((7e-4, {}), (2e-3, {"neighbours": tried[0]})):
+        base = {"optimiser": {"student_lr": rate}}
+        used = replace(study, config=study.config.model_copy(update={"base": base}))
+        assert chosen_of(tried, used) == arms
+    assert sweep_table(tmp_path, used).count("**N**") == 1
 
 
 def write_classifiers(folder, scores, labels):
