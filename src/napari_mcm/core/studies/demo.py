@@ -62,9 +62,9 @@ class DemoConfig(BaseModel):
         "offline:efficientnet_lite2",
         description="Frozen encoder that gives the targets.",
     )
-    # The demo shows MCM-KD, although plain distillation is the default.
+    # What `finetune` does by default; mcm-kd shows the article's method.
     preset: PresetName = Field(
-        "mcm-kd", description="Set of options for the fine-tuning, as in finetune."
+        "recommended", description="Set of options for the fine-tuning, as in finetune."
     )
     at: tuple[float, float] | None = Field(
         None, description="Query point x,y in level-0 pixels of the first slide."
