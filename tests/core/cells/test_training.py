@@ -251,7 +251,9 @@ def test_a_class_that_a_classifier_does_not_know_is_named(config, tmp_path):
 
 
 def test_runs_of_another_kind_are_no_classifiers(config, mae_run):
-    with pytest.raises(RunError, match="is a run of mae pretrain, not of classify train"):
+    with pytest.raises(
+        RunError, match="is a run of mae pretrain, not of classify train"
+    ):
         load_classifier(mae_run)
     done = run(classify(refit(config, steps=1)))
     with pytest.raises(ConfigError, match="mae pretrain"):

@@ -5,9 +5,9 @@ within some distance of the tumour ripples faintly,
 
     e(p) ← e(p) · (1 + strength · w(p) · √2 sin(2π (p · d) / λ + φ(p)))
 
-with a direction d that all blocks of a cohort share, a wavelength λ, an irregular phase φ, and a weight w
-that is 1 in the tumour and near it, and falls to 0 at the given distance. A patch that
-shows no tumour then holds a faint sign of one.
+with a direction d that all blocks of a cohort share, a wavelength λ, an irregular phase φ,
+and a weight w that is 1 in the tumour and near it, and falls to 0 at the given distance. A
+patch that shows no tumour then holds a faint sign of one.
 """
 
 from __future__ import annotations
