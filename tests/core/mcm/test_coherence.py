@@ -12,7 +12,7 @@ from napari_mcm.core.mcm import coherence
 from napari_mcm.core.mcm.coherence import GradientCoherence
 from napari_mcm.core.mcm.finetune import finetune, resume_finetune
 from napari_mcm.core.mcm.trainer import McmTrainer
-from napari_mcm.core.runtime.jobs import Metrics, Note, run
+from napari_mcm.core.runtime.jobs import Metrics, run
 from napari_mcm.core.training import Run
 from tests.core.mcm.conftest import make_window
 
@@ -130,32 +130,6 @@ def test_checkpoints_without_it_start_a_block(short):
     begun.save_checkpoint(kept, state)
     run(resume_finetune(other.out))
     assert np.flatnonzero(np.isfinite(column(other.out)))[0] == 2 + 3
-
-
-@pytest.mark.parametrize("noisy", [True, False])
-def test_noise_is_named_once(short, monkeypatch, noisy):
-    values = iter([float("nan"), 0.02 if noisy else 0.4] * 99)
-    monkeypatch.setattr(GradientCoherence, "add", lambda _: next(values))
-    other = short("run")
-    events = []
-    job = finetune(other)
-    for event in job:
-        events.append(event)
-        if isinstance(event, Metrics) and event.step == 7:
-            break
-    job.close()
-    run(resume_finetune(other.out), events.append)
-    told = [
-        (number, event)
-        for number, event in enumerate(events)
-        if isinstance(event, Note) and "hardly agree" in event.text
-    ]
-    assert len(told) == noisy
-    if noisy:
-        ((at, event),) = told
-        assert event.level == "warning" and "--batch-windows" in event.text
-        before = [e for e in events[:at] if isinstance(e, Metrics)]
-        assert before[-1].step == 2 * coherence.BLOCKS - 1
 
 
 def test_what_does_not_move_has_none(short):

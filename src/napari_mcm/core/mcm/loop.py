@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import TrainingError
 from napari_mcm.core.evaluation.probe_callback import HeldOutProbe
-from napari_mcm.core.mcm.coherence import BLOCKS, NOISE
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mcm.head_pretraining import HeadPretraining
 from napari_mcm.core.mcm.trainer import McmTrainer, StepFigures
@@ -317,7 +316,7 @@ class FinetuneLoop(Loop[McmTrainer]):
         return values
 
     def judge(self, values: Mapping[str, float]) -> Job[None]:
-        """Judge a step; warn where features collapse or gradients are noise, as a job.
+        """Judge a step; warn where the student's features collapse, as a job.
 
         Parameters
         ----------
@@ -327,8 +326,6 @@ class FinetuneLoop(Loop[McmTrainer]):
         yield from super().judge(values)
         if collapse := self.monitor.collapse():
             yield Note(f"{collapse}; try a lower --student-lr", "warning")
-        if "gradient_coherence" in values and self.trainer.team.is_main_process:
-            yield from self._judge_coherence()
 
     def summary(self, mpp: float) -> dict[str, Any]:
         """Summarise the run once all steps are done.
@@ -359,19 +356,6 @@ class FinetuneLoop(Loop[McmTrainer]):
         if self.windows.held_out and not self.trainer.adapts_only:
             summary["held_out"] = self.validation.summary(metrics)
         return summary
-
-    def _judge_coherence(self) -> Job[None]:
-        """Warn once, after the first blocks, where the student moves by noise."""
-        column = np.asarray(self.run.metrics()["gradient_coherence"])
-        blocks = column[np.isfinite(column)]
-        found = float(np.median(blocks))
-        if len(blocks) == BLOCKS and found < NOISE:
-            yield Note(
-                f"gradients of different steps hardly agree (coherence {found:.2f}): the "
-                "student moves mostly by noise; try a larger --batch-windows, or more "
-                "--placements",
-                "warning",
-            )
 
     def _measure_targets(self) -> Job[None]:
         refs = self.windows.spread(self.config.target.target_windows)
