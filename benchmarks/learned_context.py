@@ -205,7 +205,7 @@ class Filled(nn.Module):
         super().__init__()
         self.head = copy.deepcopy(head).eval()
         self.predictor = self.head.predictor if predict else None
-        self.head.predictor = nn.Identity()  # type: ignore[assignment]
+        self.head.add_module("predictor", nn.Identity())
 
     def forward(self, features: Tensor, visible: Tensor, asked: Tensor) -> Tensor:
         """Return tokens (M, width), or with predictions (M, width + teacher_dim)."""
@@ -229,7 +229,7 @@ class Material:
 def kept_windows(
     student: Sets, teacher: Sets, config: FinetuneConfig, count: int
 ) -> KeptWindows:
-    """Draw windows of stored features of the sections that were learned from."""
+    """Draw windows of stored features of the sections of the training set."""
     s, parts = config.context.s, []
     least = config.context.window_tissue * s * s
     for name in LEARNED:
@@ -344,7 +344,7 @@ def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _centred(sets: Sets) -> Sets:
-    """Subtract the mean over the sections that were learned from."""
+    """Subtract the mean over the sections of the training set."""
     known = np.concatenate([sets[n].features[has_features(sets[n])] for n in LEARNED])
     mean = known.mean(axis=0, dtype=np.float64).astype(np.float32)
     return {k: replace(v, features=v.features - mean) for k, v in sets.items()}

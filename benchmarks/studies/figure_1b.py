@@ -43,7 +43,7 @@ _TIMED = 64
 
 
 class MilEvaluator:
-    """Measures an encoder by slide classifiers on slides that it has not learned from."""
+    """Measures an encoder by slide classifiers on slides outside its training set."""
 
     def __init__(
         self, slides: Sequence[Path], table: Path, options: Mapping[str, Any]

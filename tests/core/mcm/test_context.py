@@ -286,7 +286,7 @@ def test_a_slide_s_only_window_sees_another_slide(source, mode):
 
 
 def test_the_head_warms_up_on_foreign_features(source, mode, student, teacher):
-    """Features that name a window's place: what is learned from must be another's."""
+    """Features that name a window's place: what trains must be another's."""
     config = mode("foreign")
     learner = McmTrainer(student, teacher, config)
     warm_up = HeadPretraining(learner, [], config, config.out)

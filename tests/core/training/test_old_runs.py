@@ -79,7 +79,7 @@ def test_checkpoints_keep_their_layout(
     job.close()
     cancelled = Run(config.out)
     tensors, state = cancelled.load_checkpoint()
-    # Later versions keep more, which those of before did not have.
+    # Earlier versions kept less.
     tensors = {n: t for n, t in tensors.items() if n.split("/")[0] not in LATER}
     assert {name.split("/")[0] for name in tensors} == parts
     assert {n.split("/")[2] for n in tensors if n.startswith("adam/0/")} == {

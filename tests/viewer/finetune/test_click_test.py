@@ -40,7 +40,7 @@ STUDENT = "random:test_efficientnet"
 
 @pytest.fixture(scope="module")
 def block(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Two sections of a block, and a run that has learned from a third slide."""
+    """Two sections of a block, and a run trained on a third slide."""
     folder = tmp_path_factory.mktemp("block")
     config = SampleConfig(slides=2, size=1536, mpp=1.0, serial=True, workers=1)
     cohort = run(generate_cohort(folder / "sections", config))

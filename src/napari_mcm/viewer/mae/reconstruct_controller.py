@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
@@ -86,9 +86,9 @@ class ReconstructController:
             self.folder = folder
             self.changed.emit()
 
-    def ask(self, **changes: object) -> None:
+    def ask(self, **changes: Any) -> None:
         """Change options, and reconstruct the current image again."""
-        options = replace(self.options, **changes)  # type: ignore[arg-type]
+        options = replace(self.options, **changes)
         if options != self.options:
             self.options = options
             if self.image is not None or self.busy:
