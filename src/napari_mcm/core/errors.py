@@ -79,3 +79,7 @@ class TrainingError(McmError):
 
 class RegistrationError(McmError):
     """Two sections cannot be registered: no tissue, or they do not correspond."""
+
+
+class ProjectError(McmError):
+    """A project file is damaged, of a newer version, or changed by another program."""

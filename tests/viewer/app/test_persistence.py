@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QFileDialog
 
+from napari_mcm.core.errors import McmError
 from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.persistence import (
     FEATURES,
@@ -208,3 +213,61 @@ def test_two_writers_at_once_lose_nothing(
     first()
     others[0].join()
     assert kept()
+
+
+REMEMBER = """
+import sys
+from pathlib import Path
+
+from napari_mcm.viewer.app import persistence
+
+persistence._file = lambda: Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(60):
+    persistence.remember_mpp(f"{sys.argv[2]}-{number}", 0.25)
+"""
+
+
+def test_two_programs_at_once_lose_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "resolutions.json"
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", REMEMBER, str(file), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    # Both begin together, once both have imported everything.
+    assert [program.stdout and program.stdout.readline() for program in programs] == [
+        "ready\n",
+        "ready\n",
+    ]
+    for program in programs:
+        assert program.stdin is not None
+        program.stdin.write("\n")
+        program.stdin.flush()
+    for program in programs:
+        program.communicate(timeout=120)
+        assert program.returncode == 0
+    assert set(json.loads(file.read_text())) == {
+        f"{name}-{number}" for name in ("one", "two") for number in range(60)
+    }
+
+
+def test_a_program_that_holds_the_settings_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "resolutions.json"
+    monkeypatch.setattr(persistence, "_file", lambda: file)
+    monkeypatch.setattr(persistence, "_LONGEST_S", 0.05)
+    remember_mpp("a", 0.5)
+    with (
+        FileLock(file.with_name(".resolutions.json.lock")),
+        pytest.raises(McmError, match=r"resolutions\.json: is being written"),
+    ):
+        remember_mpp("b", 0.25)
+    remember_mpp("b", 0.25)
+    assert (known_mpp("a"), known_mpp("b")) == (0.5, 0.25)

@@ -7,11 +7,13 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
 from psygnal import Signal
 
 from napari_mcm.core.errors import McmError
@@ -28,6 +30,9 @@ RUNS, FEATURES = "finetune runs", "features"
 _FOLDER = "folder of dialogs"
 
 _RECENT = 8
+
+_LONGEST_S = 2.0
+"""Longest time in seconds that a write waits for another program's."""
 
 _writing = Lock()
 
@@ -126,7 +131,7 @@ def remember_folder(folder: Path) -> None:
 
 
 def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Change entries of a settings file while no other thread writes one.
+    """Change entries of a settings file while no other thread or program does.
 
     Parameters
     ----------
@@ -140,11 +145,38 @@ def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> N
     McmError
         If the file cannot be written.
     """
-    with _writing:
+    with _writing, _exclusive(file):
         content = _read(file)
         changed = content | change(content)
         if changed != content:
             write_json(file, changed)
+
+
+@contextmanager
+def _exclusive(file: Path) -> Iterator[None]:
+    """Keep other programs of this user from changing a settings file meanwhile.
+
+    The system releases the lock of a program that was killed.
+
+    Raises
+    ------
+    McmError
+        If another program does not release it in time.
+    """
+    lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=_LONGEST_S)
+    with ExitStack() as held:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock)
+        except Timeout:
+            raise McmError(
+                "is being written by another program", file, "Close it, and try again"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            # Some network folders have no locks; a folder that cannot be written to
+            # is reported by the write itself.
+            _log.debug("No lock for %s: %s", file, error)
+        yield
 
 
 def _read(file: Path) -> dict[str, Any]:

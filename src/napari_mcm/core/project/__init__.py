@@ -1,0 +1,56 @@
+"""Projects: slides, their features, queries and results in one small file.
+
+A project is a JSON file, ``NAME.mcm.json``. It names slides and feature files by paths
+relative to itself, with their fingerprints: files that were moved are found again, and
+others are not mistaken for them. The slides and features themselves stay where they are.
+"""
+
+from napari_mcm.core.project.file import (
+    ENDING,
+    backup_of,
+    keep_backup,
+    read_project,
+    stamp_of,
+    thumbnail_of,
+    write_project,
+)
+from napari_mcm.core.project.model import (
+    Project,
+    ProjectRun,
+    ProjectSlide,
+    SavedFeatures,
+    SavedQuery,
+    SavedView,
+    SlideState,
+)
+from napari_mcm.core.project.paths import (
+    find_existing,
+    find_moved,
+    locate,
+    place_beside,
+)
+from napari_mcm.core.project.results import ResultRow, as_tsv, write_results
+
+__all__ = [
+    "ENDING",
+    "Project",
+    "ProjectRun",
+    "ProjectSlide",
+    "ResultRow",
+    "SavedFeatures",
+    "SavedQuery",
+    "SavedView",
+    "SlideState",
+    "as_tsv",
+    "backup_of",
+    "find_existing",
+    "find_moved",
+    "keep_backup",
+    "locate",
+    "place_beside",
+    "read_project",
+    "stamp_of",
+    "thumbnail_of",
+    "write_project",
+    "write_results",
+]
