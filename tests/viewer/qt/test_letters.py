@@ -21,7 +21,15 @@ from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.training.start_panel import RESUME, StartPanel
 from tests.viewer.conftest import finish, unfold
 
-WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL", "MAE & cells")
+WIDGETS = (
+    "Slide",
+    "Features",
+    "Similarity",
+    "Results table",
+    "Fine-tune",
+    "MIL",
+    "MAE & cells",
+)
 
 
 def letter(text: str) -> str:

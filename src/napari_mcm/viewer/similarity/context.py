@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from psygnal import Signal
 
 from napari_mcm.viewer.app.session import Session
@@ -11,6 +13,7 @@ from napari_mcm.viewer.similarity.controller import SimilarityController
 from napari_mcm.viewer.similarity.cross_slide import CrossSlideSearch
 from napari_mcm.viewer.similarity.query import Query
 from napari_mcm.viewer.similarity.regions import RegionController
+from napari_mcm.viewer.similarity.results import add_result
 from napari_mcm.viewer.similarity.shortcuts import QueryShortcuts
 from napari_mcm.viewer.similarity.top_patches import TopPatches
 
@@ -63,6 +66,7 @@ class SimilarityContext:
         self.keys.bind(queries)
         self.areas, self.gallery = AreaController(self), TopPatches(self)
         self.regions, self.cross_slide = RegionController(self), CrossSlideSearch(self)
+        self.keys.on("result", partial(add_result, self))
         session.slide_chosen.connect(queries.slide_chosen)
         session.features_changed.connect(self._features_changed)
         session.entered.connect(self._listen)

@@ -23,6 +23,7 @@ KEYS = {
     "lower": ",",
     "higher": ".",
     "area": "T",
+    "result": "A",
     "best": "G",
     "previous": "Shift-G",
     "middle": "Enter",
@@ -44,6 +45,7 @@ KEY_HELP = """<table cellspacing="4">
 <tr><td>D</td><td>difference of two encoders</td></tr>
 <tr><td>, and .</td><td>lower, higher threshold</td></tr>
 <tr><td>T</td><td>layer of the area above it</td></tr>
+<tr><td>A</td><td>add the area to the results table</td></tr>
 <tr><td>G, Shift+G</td><td>go to the next most similar patch, back</td></tr>
 </table>"""
 

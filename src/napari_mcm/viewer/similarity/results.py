@@ -1,0 +1,77 @@
+"""Adds the area that the dock shows to the results table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_mcm.core.project import ResultRow
+from napari_mcm.viewer.project.results import results_of
+
+if TYPE_CHECKING:
+    from napari_mcm.core.heatmaps.examples import Examples
+    from napari_mcm.viewer.similarity.context import SimilarityContext
+
+
+def add_result(context: SimilarityContext) -> None:
+    """Add the area above the threshold to the results table, as it is now.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        Query, maps and shortcuts of the viewer.
+    """
+    row = measure(context)
+    if row is None:
+        context.session.report_error("There is no map yet: click on the slide")
+    else:
+        results_of(context.session).add(row)
+
+
+def measure(context: SimilarityContext) -> ResultRow | None:
+    """Return the area above the threshold as a row; None without a map.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        Query, maps and shortcuts of the viewer.
+    """
+    session, query, areas = context.session, context.query, context.areas
+    shown, measured = context.queries.shown_map(), areas.area
+    slide, metadata = session.slide, session.metadata
+    if query is None or shown is None or measured is None or slide is None:
+        return None
+    slot, heatmap = shown
+    loaded = session.features(slot)
+    compared = int(np.isfinite(heatmap.values).sum())
+    words = describe_examples(query.spec.examples)
+    return ResultRow(
+        slide=metadata.name if metadata is not None else slide.name,
+        fingerprint=str(heatmap.grid.slide.get("fingerprint") or ""),
+        query=words if query.here else f"{words} of {query.spec.name}",
+        encoder=loaded.label if loaded is not None else "",
+        context=heatmap.neighbourhood.describe(),
+        threshold=areas.threshold,
+        area_mm2=measured[0],
+        tissue_percent=100 * measured[1] / compared if compared else None,
+        patches=measured[1],
+        added=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def describe_examples(examples: Examples) -> str:
+    """Return the examples of a query in words: ``2 similar, 1 dissimilar``.
+
+    Parameters
+    ----------
+    examples : Examples
+        Examples of a query.
+    """
+    counts = (
+        (len(examples.like), "similar"),
+        (len(examples.unlike), "dissimilar"),
+        (len(examples.regions), "region" + "s" * (len(examples.regions) > 1)),
+    )
+    return ", ".join(f"{n} {name}" for n, name in counts if n) or "saved query"
