@@ -207,7 +207,7 @@ def test_preferences_are_where_forms_begin(
     widget.session.set_features(widget.session.slide, "first", features_of(path))
     context_of(widget.session).queries.point(600, 500)
     layer = widget.session.layers.map_of(widget.session.slide, "first")
-    assert layer.colormap.name == "cividis"
+    assert layer.colormap.name == "cividis (fading)"
     finish(widget)
 
 

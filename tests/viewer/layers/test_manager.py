@@ -57,8 +57,8 @@ def test_a_new_map_goes_under_areas_and_marks_and_over_the_tissue(
     session.set_features(session.slide, "second", again(loaded, 1))
     context_of(session).queries.compare(("first", "second"))
     below = ["slide", "tissue", "heatmap", "heatmap", "heatmap"]
-    assert kinds(viewer) == [*below, "similar area", "", "query"]
-    assert viewer.layers[4] is map_of(ready, "difference") and viewer.layers[6] is mine
+    assert kinds(viewer) == [*below, "outline", "similar area", "", "query"]
+    assert viewer.layers[4] is map_of(ready, "difference") and viewer.layers[7] is mine
     # So it is drawn, too: not only listed.
     drawn = viewer.window._qt_viewer.canvas.layer_to_visual
     order = [drawn[layer].order for layer in viewer.layers]

@@ -13,6 +13,7 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.jobs import JobRunner
 from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
+from napari_mcm.viewer.app.settings import LookSettings
 from napari_mcm.viewer.app.tissue import TissueController
 from napari_mcm.viewer.layers.manager import LayerManager
 from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
@@ -86,6 +87,7 @@ class Session:
         self.viewer = viewer
         self.jobs = JobRunner()
         self.layers = LayerManager(viewer)
+        self._look_settings = LookSettings(self.layers.look)
         self.disk = BackgroundWorker()
         self.tissue = TissueController(self.layers, self.disk, self.report_error)
         self.recent = RecentFiles(self.disk, self.report_error)

@@ -7,13 +7,18 @@ them in ``napari-mcm.yaml`` beside its own settings. Changes apply from the next
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qtpy.QtCore import QTimer
+
 from napari_mcm.core.encoders.compute import ComputeConfig
+from napari_mcm.viewer.layers.look import LookValues, MapLook
 
 PLUGIN = "napari-mcm"
+_SAVE_MS = 400
 _log = logging.getLogger(__name__)
 
 
@@ -29,15 +34,15 @@ class Preferences:
         Memory for decoded tiles per slide, in MiB.
     output_folder : Path or None
         Folder for features and runs; None for one beside the slide.
-    colormap : str
-        Colormap of similarity maps.
+    look : LookValues
+        Style, colour map, opacity and smoothness of maps.
     """
 
     device: str = "auto"
     precision: str = "auto"
     tile_cache_mib: int = 256
     output_folder: Path | None = None
-    colormap: str = "coolwarm"
+    look: LookValues = LookValues()
 
     @property
     def compute(self) -> ComputeConfig:
@@ -65,7 +70,60 @@ def preferences() -> Preferences:
         str(_plain(stored.computing.precision)),
         int(stored.slides.tile_cache_mib),
         Path(folder).expanduser() if folder else None,
-        str(_plain(stored.maps.colormap)),
+        _look(stored.maps),
+    )
+
+
+class LookSettings:
+    """Draws maps as the preferences say, and writes there what the user chooses.
+
+    Parameters
+    ----------
+    look : MapLook
+        The look of one viewer's maps.
+    """
+
+    def __init__(self, look: MapLook) -> None:
+        from napari.settings import get_plugin_settings
+
+        self._look = look
+        self._saving = False
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        # A slider gives many values, and each change of a preference writes the file.
+        self._timer.setInterval(_SAVE_MS)
+        self._timer.timeout.connect(self._save)
+        try:
+            self._maps: Any = get_plugin_settings(PLUGIN).maps
+        except KeyError:
+            return
+        look.use(_look(self._maps))
+        look.changed.connect(self._changed)
+        self._maps.events.connect(self._read)
+
+    def _changed(self) -> None:
+        self._timer.start()
+
+    def _save(self) -> None:
+        self._saving = True
+        for name, value in asdict(self._look.values).items():
+            # napari has more colour maps than the preferences offer.
+            with suppress(ValueError):
+                setattr(self._maps, name, value)
+        self._saving = False
+
+    def _read(self, _event: Any = None) -> None:
+        if not (self._saving or self._timer.isActive()):
+            self._look.use(_look(self._maps))
+
+
+def _look(maps: Any) -> LookValues:
+    """Return the look that preferences describe."""
+    return LookValues(
+        _plain(maps.style),
+        str(_plain(maps.colormap)),
+        float(maps.opacity),
+        bool(maps.smooth),
     )
 
 

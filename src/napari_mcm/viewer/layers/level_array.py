@@ -79,7 +79,7 @@ class LevelArray:
         return np.asarray(self[:], dtype)
 
     def __getitem__(self, key: Any) -> Pixels:
-        parts, drop = _parts(key, self.shape)
+        parts, drop = index_parts(key, self.shape)
         spans = [range(n)[part] for part, n in zip(parts, self.shape, strict=True)]
         (top, bottom), (left, right) = _ends(spans[0]), _ends(spans[1])
         for prefetch in self._prefetches:
@@ -135,8 +135,18 @@ def _threads() -> ThreadPoolExecutor:
     )
 
 
-def _parts(key: Any, shape: tuple[int, ...]) -> tuple[list[slice], tuple[Any, ...]]:
-    """Turn an index into one slice per axis, and an index that drops integer axes."""
+def index_parts(
+    key: Any, shape: tuple[int, ...]
+) -> tuple[list[slice], tuple[Any, ...]]:
+    """Turn an index into one slice per axis, and an index that drops integer axes.
+
+    Parameters
+    ----------
+    key : Any
+        An index as NumPy's arrays take it: slices, integers and an ellipsis.
+    shape : tuple of int
+        Shape of the array.
+    """
     index = list(key if isinstance(key, tuple) else (key,))
     if Ellipsis in index:
         at = index.index(Ellipsis)

@@ -10,6 +10,7 @@ from weakref import WeakSet
 import numpy as np
 from psygnal import Signal
 
+from napari_mcm.viewer.layers.look import MapLook
 from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, Markers
 from napari_mcm.viewer.layers.metadata import (
     KEY,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MARKER", "TOP_PATCH", "LayerManager", "Overlay"]
 
-OPACITY = 0.6
-"""Initial opacity of heatmaps."""
 RANGE = (-1.0, 1.0)
 """Range of the slider of contrast limits: all values that a cosine can have."""
 COLOUR_BAR_PX = (20, 200)
@@ -79,6 +78,8 @@ class LayerManager(LayerStack):
 
     Attributes
     ----------
+    look : MapLook
+        How heatmaps are drawn.
     slides_changed : Signal
         Emitted when a slide was added, removed or renamed.
     changed : Signal
@@ -90,6 +91,7 @@ class LayerManager(LayerStack):
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__(viewer)
+        self.look = MapLook(self)
         self._maps: dict[tuple[int, str], Image] = {}
         self._overlays: dict[str, Image] = {}
         self._hidden_bars: WeakSet[Image] = WeakSet()
@@ -162,8 +164,8 @@ class LayerManager(LayerStack):
     ) -> Image:
         """Show a heatmap over its slide, in the layer of its slot.
 
-        In an existing layer only values, limits and position change. Colormap, opacity
-        and visibility stay as the user set them.
+        In an existing layer only values, limits and position change. What the user
+        changed in it stays, see :class:`~napari_mcm.viewer.layers.look.MapLook`.
 
         Parameters
         ----------
@@ -181,19 +183,19 @@ class LayerManager(LayerStack):
         layer = self.map_of(slide, slot)
         if layer is None:
             return self._add_map(slide, slot, name, heatmap)
-        limits_stay = tuple(layer.contrast_limits) == heatmap.limits
-        grid, raster = heatmap.grid, heatmap.raster
-        moved = place(layer, slide, grid.origin, grid.patch_size_level0)
-        if moved or layer.data.shape != raster.shape:
-            layer.data = raster
+        limits = self.look.limits_of(slot, heatmap)
+        limits_stay = tuple(layer.contrast_limits) == limits
+        picture = self.look.picture_of(heatmap)
+        moved = place(layer, slide, heatmap.grid.origin, picture.step)
+        if moved or layer.data.shape != picture.raster.shape:
+            layer.data = picture.raster
         else:
             # Assigning new data makes napari compute the extent of all layers, which
             # takes longer than the query itself: write into the old data instead.
-            layer.data[:] = raster
+            layer.data[:] = picture.raster
             shown = thumbnail and limits_stay
             layer.refresh(extent=False, thumbnail=shown, highlight=False)
-        if not limits_stay:
-            layer.contrast_limits = heatmap.limits
+        self.look.show(layer, slide, slot, heatmap)
         return layer
 
     def empty_map(self, slide: Layer, slot: str) -> None:
@@ -207,6 +209,7 @@ class LayerManager(LayerStack):
         if (layer := self.map_of(slide, slot)) is not None:
             layer.data[:] = np.nan
             layer.refresh(extent=False, highlight=False)
+            self.look.clear(layer)
 
     def map_of(self, slide: Layer, slot: str) -> Image | None:
         """Return the layer of a heatmap; None if it does not exist.
@@ -373,23 +376,19 @@ class LayerManager(LayerStack):
     def _add_map(self, slide: Layer, slot: str, name: str, heatmap: Heatmap) -> Image:
         from napari.layers import Image
 
-        grid = heatmap.grid
+        picture = self.look.picture_of(heatmap)
         layer = Image(
-            heatmap.raster,
+            picture.raster,
             name=name,
-            colormap=heatmap.colormap,
             contrast_limits=heatmap.limits,
-            interpolation2d="nearest",
             blending="translucent",
-            opacity=OPACITY,
-            **on_slide(
-                slide, "heatmap", grid.origin, grid.patch_size_level0, slot=slot
-            ),
+            **on_slide(slide, "heatmap", heatmap.grid.origin, picture.step, slot=slot),
         )
         self._maps[id(slide), slot] = self.add(layer, over=self._under_maps(slide))
         layer.contrast_limits_range = RANGE
         layer.colorbar.size = COLOUR_BAR_PX
         layer.colorbar.visible = True
+        self.look.show(layer, slide, slot, heatmap)
         self.viewer.canvas.overlays.scale_bar.visible = True
         return layer
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 COLOUR = (1.0, 0.8, 0.0, 1.0)
-FINEST = 2048
-"""Most pixels along a side of the layer, unless the grid has more patches."""
 STEPS = 40
 """Number of steps in which the keys move the threshold over the range of colours."""
 
@@ -54,7 +52,9 @@ class AreaController:
         self._neighbourhood: NeighbourhoodConfig | None = None
         self._of_neighbourhood: dict[NeighbourhoodConfig, float] = {}
         self._layers: dict[int, Labels] = {}
+        look = session.layers.look
         context.query_changed.connect(self._query_changed)
+        self.changed.connect(lambda: look.use_threshold(self.threshold))
         context.keys.on("lower", partial(self.step, -1))
         context.keys.on("higher", partial(self.step, 1))
         context.keys.on("area", self.make_labels)
@@ -170,7 +170,7 @@ class AreaController:
         if heatmap is None:
             layer.data = np.zeros_like(layer.data)
             return layer
-        place(layer, slide, heatmap.grid.origin, _step(heatmap))
+        place(layer, slide, heatmap.grid.origin, heatmap.grid.patch_size_level0)
         layer.data = _mask(heatmap, self.threshold)
         if layer.name != self._name(slide):
             layer.name = self._name(slide)
@@ -180,17 +180,23 @@ class AreaController:
         from napari.layers import Labels
         from napari.utils.colormaps import DirectLabelColormap
 
+        # Hidden: the labels are for other tools, and the outline shows the same.
         layer = Labels(
             _mask(heatmap, self.threshold),
             name=self._name(slide),
             colormap=DirectLabelColormap(color_dict={None: COLOUR, 0: (0, 0, 0, 0)}),
-            opacity=0.9,
-            **on_slide(slide, "similar area", heatmap.grid.origin, _step(heatmap)),
+            opacity=0.5,
+            visible=False,
+            **on_slide(
+                slide,
+                "similar area",
+                heatmap.grid.origin,
+                heatmap.grid.patch_size_level0,
+            ),
         )
-        # An outline, so that map and tissue stay visible.
-        layer.contour = 1
         layers = self._session.layers
         self._layers[id(slide)] = layers.add(layer, over=layers.top_of(slide))
+        layers.look.outline_area(slide)
 
     def _name(self, slide: Layer) -> str:
         return f"similar ≥ {self.threshold:.3f}: {slide.name}"
@@ -198,17 +204,4 @@ class AreaController:
 
 def _mask(heatmap: Heatmap, threshold: float) -> NDArray[np.uint8]:
     with np.errstate(invalid="ignore"):
-        above = np.asarray(heatmap.raster >= threshold, np.uint8)
-    factor = _oversampling(heatmap)
-    return np.repeat(np.repeat(above, factor, axis=0), factor, axis=1)
-
-
-def _oversampling(heatmap: Heatmap) -> int:
-    """Return the number of pixels along the side of a patch; more give thin outlines."""
-    return max(min(FINEST // max(heatmap.grid.shape), 4), 1)
-
-
-def _step(heatmap: Heatmap) -> tuple[float, float]:
-    """Return the width and height of a pixel in level-0 pixels."""
-    width, height = heatmap.grid.patch_size_level0
-    return width / _oversampling(heatmap), height / _oversampling(heatmap)
+        return np.asarray(heatmap.raster >= threshold, np.uint8)

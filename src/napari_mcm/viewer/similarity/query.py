@@ -25,6 +25,7 @@ from napari_mcm.core.heatmaps.query import (
 )
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.layers.colormaps import OWN
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
@@ -212,8 +213,11 @@ def query_features(
     own: Limits = "fixed" if limits == "encoder" else limits
     heatmap = heatmap_of(index, directions, title, own, like)
     ends = usual_range(index) if limits == "encoder" else heatmap.limits
-    colours = preferences().colormap
-    heatmap = replace(heatmap, limits=rounded(*ends), colormap=colours)
+    heatmap = replace(heatmap, limits=rounded(*ends))
+    colours = preferences().look.colormap
+    if colours not in OWN:
+        # Of files: matplotlib does not know the plugin's own colour maps.
+        heatmap = replace(heatmap, colormap=colours)
     return QueryResult(heatmap, tuple(like), tuple(unlike), directions)
 
 

@@ -1,0 +1,155 @@
+"""Colour maps for maps on stained tissue: the dissimilar fades out.
+
+H&E is pink and violet, DAB is brown over pale blue: greens, cyans and yellows are left.
+`mint` is the upper part of viridis (Smith and van der Walt 2015), without its violet, and
+`ice` runs from blue to cyan. Both get lighter evenly, so that they read the same with any
+colour vision (Nuñez et al. 2018, doi:10.1371/journal.pone.0199239).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from napari.utils.colormaps import Colormap
+
+DEFAULT = "mint"
+"""Name of the colour map of similarity maps."""
+OWN = (DEFAULT, "ice")
+"""Names of maps that are defined here."""
+COLORMAPS = (*OWN, "cividis", "viridis", "gray")
+"""Names to choose from, the best on tissue first; any other of napari's works, too."""
+WHOLE = ("coolwarm", "PuOr", "turbo")
+"""Maps whose low values do not fade: both of their ends mean something."""
+FADED_UP_TO = 0.6
+"""Where a faded map becomes opaque, as a share of its range."""
+LESS, MORE = (1.0, 0.72, 0.0), (0.0, 0.45, 0.85)
+"""RGB of the two ends of a difference."""
+SHADE = (0.25, 0.25, 0.27)
+"""RGB of what the spotlight dims towards: a grey, which also takes the colour away."""
+
+_STEPS = 256
+_MINT = (0.35, 1.0)
+# Blue to cyan, with even steps of lightness in CIELAB: RGB at 0, 0.25, 0.5, 0.75, 1.
+_ICE = (
+    (0.10, 0.22, 0.62),
+    (0.05, 0.39, 0.79),
+    (0.00, 0.57, 0.88),
+    (0.24, 0.75, 0.95),
+    (0.62, 0.93, 1.00),
+)
+
+
+def fade(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the opacity of a faded map.
+
+    Parameters
+    ----------
+    position : ndarray
+        Positions on the colour bar, 0 to 1.
+
+    Returns
+    -------
+    ndarray
+        0 at the lowest values, 1 from :data:`FADED_UP_TO` on, smooth in between.
+    """
+    x = np.clip(position / FADED_UP_TO, 0, 1)
+    return np.asarray(x * x * (3 - 2 * x))
+
+
+def dim(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the opacity of the shade under the spotlight.
+
+    Parameters
+    ----------
+    position : ndarray
+        Similarity, 0 at the lowest value of the colour range and 1 at the threshold.
+
+    Returns
+    -------
+    ndarray
+        1 at 0, falling smoothly to 0 at the threshold and above.
+    """
+    x = np.clip(1 - position, 0, 1)
+    # A square root: what is just too dissimilar must look so, too.
+    return np.asarray(np.sqrt(x))
+
+
+@lru_cache(maxsize=32)
+def faded(name: str) -> Colormap:
+    """Return a colour map whose low values are transparent.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`COLORMAPS`, or of napari's and matplotlib's names. Those in
+        :data:`WHOLE` do not fade.
+
+    Returns
+    -------
+    Colormap
+        With the name of the map; an unknown name gives the default.
+    """
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    if name in WHOLE:
+        return ensure_colormap(name)
+    at = np.linspace(0, 1, _STEPS)
+    colours = _colours(name, at)
+    colours[:, 3] = fade(at)
+    # Under a name of its own: napari keeps maps by name, and its own must stay.
+    return Colormap(colours, name=name if name in OWN else f"{name} (fading)")
+
+
+@lru_cache(maxsize=1)
+def spotlight() -> Colormap:
+    """Return the colour map of the spotlight: a shade that clears towards 1."""
+    from napari.utils.colormaps import Colormap
+
+    at = np.linspace(0, 1, _STEPS)
+    shades = np.column_stack([np.tile(SHADE, (_STEPS, 1)), dim(at)])
+    return Colormap(shades, name="spotlight")
+
+
+@lru_cache(maxsize=1)
+def diverging() -> Colormap:
+    """Return the colour map of differences: amber below 0, blue above, 0 is clear.
+
+    Amber and blue differ along the axis that red-green blindness leaves.
+    """
+    from napari.utils.colormaps import Colormap
+
+    at = np.linspace(-1, 1, _STEPS)
+    colours = np.where(at[:, None] < 0, LESS, MORE)
+    opacity = fade(np.abs(at) * FADED_UP_TO)
+    return Colormap(np.column_stack([colours, opacity]), name="amber-blue")
+
+
+@lru_cache(maxsize=1)
+def nothing() -> Colormap:
+    """Return a colour map that draws nothing; outlines show the map instead."""
+    from napari.utils.colormaps import Colormap
+
+    return Colormap(np.zeros((2, 4)), name="none")
+
+
+def _colours(name: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    if name == "ice":
+        ends = np.asarray(_ICE)
+        knots = np.linspace(0, 1, len(ends))
+        rgb = [np.interp(at, knots, channel) for channel in ends.T]
+        return np.column_stack([*rgb, np.ones(len(at))])
+    from napari.utils.colormaps import ensure_colormap
+
+    if name == DEFAULT:
+        low, high = _MINT
+        return np.array(ensure_colormap("viridis").map(low + at * (high - low)), float)
+    try:
+        known = ensure_colormap(name)
+    except (KeyError, ValueError):
+        return _colours(DEFAULT, at)
+    return np.array(known.map(at), float)

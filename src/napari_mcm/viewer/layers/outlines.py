@@ -1,0 +1,272 @@
+"""Outlines of constant width on the screen, around any number of patches.
+
+An outline is an image that exists only where it is looked at: napari asks a pyramid for
+the pixels of the view, at a level near the screen's resolution, and they are computed from
+the patches then. That costs the same for ten patches as for 100,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_mcm.viewer.layers.level_array import CHUNK, index_parts
+from napari_mcm.viewer.layers.metadata import CORNER, SlideMetadata, on_slide
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+
+    from napari_mcm.viewer.layers.stack import LayerStack
+
+LINE_PX, CASING_PX = 2.0, 1.0
+"""Width of the line, and of the dark casing on each side of it, in screen pixels."""
+COLOURS = ((0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.75), (1.0, 0.85, 0.1, 1.0))
+"""RGBA of nothing, casing and line: a pale line in a dark one shows on any tissue."""
+FINER = 8
+"""Pixels of the finest level along the side of a level-0 pixel."""
+COARSEST = 512
+"""Longest side of the coarsest level, in pixels."""
+SAME_ZOOM = 1.15
+"""Change of zoom from which outlines are computed anew."""
+
+Pair = tuple[float, float]
+
+
+class Outline:
+    """The border of some patches of a grid, which can be painted at any resolution.
+
+    Parameters
+    ----------
+    screen_px : callable
+        Returns the side of a screen pixel in level-0 pixels.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (rows, columns)
+        The patches.
+    origin, step : tuple of float
+        Upper left corner (x, y) of the lattice, and the size of a patch, in level-0
+        pixels.
+    """
+
+    def __init__(self, screen_px: Callable[[], float]) -> None:
+        self.screen_px = screen_px
+        self.mask = np.zeros((1, 1), bool)
+        self.origin: Pair = (0.0, 0.0)
+        self.step: Pair = (1.0, 1.0)
+
+    def paint(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """Return the outline at some pixels.
+
+        Parameters
+        ----------
+        x : ndarray, shape (width,)
+            Centres of the columns of pixels, in level-0 pixels.
+        y : ndarray, shape (height,)
+            Centres of the rows.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width)
+            0 for nothing, 1 for the casing, 2 for the line.
+        """
+        screen_px = self.screen_px()
+        line = LINE_PX / 2 * screen_px
+        casing = line + CASING_PX * screen_px
+        painted = self._near_border(x, y, casing).astype(np.uint8)
+        painted += self._near_border(x, y, line)
+        return painted
+
+    def _near_border(
+        self, x: NDArray[np.float64], y: NDArray[np.float64], reach: float
+    ) -> NDArray[np.bool_]:
+        """Return which pixels are within `reach` of patches both in and out.
+
+        Along x and along y, as outlines have right angles.
+        """
+        inside = np.pad(self.mask, 1)
+        above, below = (self._cells(y + by, 1) for by in (-reach, reach))
+        left, right = (self._cells(x + by, 0) for by in (-reach, reach))
+        # Bit 0: inside above and below. Bit 1: outside above and below.
+        both = inside[above] & inside[below]
+        neither = ~(inside[above] | inside[below])
+        bits = both.astype(np.uint8) | (neither.astype(np.uint8) << 1)
+        # No common bit: the four corners around the pixel differ.
+        near: NDArray[np.bool_] = bits[:, left] & bits[:, right] == 0
+        return near
+
+    def _cells(self, at: NDArray[np.float64], axis: int) -> NDArray[np.intp]:
+        """Return positions in the padded mask; axis 0 is x, axis 1 is y."""
+        count = self.mask.shape[1 - axis]
+        cells = np.floor((at - self.origin[axis]) / self.step[axis])
+        return (cells.clip(-1, count) + 1).astype(np.intp)
+
+
+class OutlineLevel:
+    """One level of an outline's pyramid, with the array interface that napari uses.
+
+    Parameters
+    ----------
+    outline : Outline
+        The outline.
+    step : float
+        Side of a pixel in level-0 pixels.
+    size : tuple of int
+        Width and height of the slide in level-0 pixels.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 2
+    chunks = (CHUNK, CHUNK)
+
+    def __init__(self, outline: Outline, step: float, size: tuple[int, int]) -> None:
+        self._outline, self._step = outline, step
+        self.shape = (-int(-size[1] // step), -int(-size[0] // step))
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        parts, drop = index_parts(key, self.shape)
+        y, x = (
+            np.arange(*part.indices(length), dtype=np.float64)
+            for part, length in zip(parts, self.shape, strict=True)
+        )
+        step = self._step
+        return self._outline.paint((x + 0.5) * step, (y + 0.5) * step)[drop]
+
+
+class OutlineLayers:
+    """The layers of outlines in one viewer, one per slide.
+
+    Parameters
+    ----------
+    layers : LayerStack
+        Layers of the viewer.
+    """
+
+    def __init__(self, layers: LayerStack) -> None:
+        self._layers = layers
+        self._made: WeakKeyDictionary[Layer, tuple[Image, Outline]] = (
+            WeakKeyDictionary()
+        )
+        self._shown: WeakSet[Layer] = WeakSet()
+        self._zoom = 0.0
+        layers.viewer.scene.camera.events.zoom.connect(self._zoomed)
+        layers.viewer.layers.events.removed.connect(self._removed)
+
+    def layer_of(self, slide: Layer) -> Image | None:
+        """Return the layer of a slide's outline; None if it does not exist."""
+        made = self._made.get(slide)
+        return self._layers.alive(made[0]) if made is not None else None
+
+    def draw(
+        self,
+        slide: Layer,
+        mask: NDArray[np.bool_],
+        origin: Pair,
+        step: Pair,
+        over: Layer | None = None,
+    ) -> None:
+        """Outline some patches of a slide.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        mask : ndarray of bool, shape (rows, columns)
+            The patches.
+        origin, step : tuple of float
+            Upper left corner (x, y) of the lattice, and the size of a patch, in level-0
+            pixels.
+        over : Layer, optional
+            Layer that a new one goes above; by default it goes on top.
+        """
+        if self.layer_of(slide) is None:
+            self._made[slide] = self._add(slide, over)
+            self._shown.discard(slide)
+        layer, outline = self._made[slide]
+        outline.mask, outline.origin, outline.step = mask, origin, step
+        if slide not in self._shown:
+            # Only now: a layer that the user hides later stays hidden.
+            self._shown.add(slide)
+            layer.visible = True
+        _refresh(layer)
+
+    def hide(self, slide: Layer) -> None:
+        """Hide the outline of a slide."""
+        layer = self.layer_of(slide)
+        if layer is not None and slide in self._shown:
+            layer.visible = False
+        self._shown.discard(slide)
+
+    def _add(self, slide: Layer, over: Layer | None) -> tuple[Image, Outline]:
+        from napari.layers import Image
+        from napari.utils.colormaps import Colormap
+
+        about = SlideMetadata.of_layer(slide)
+        assert about is not None
+        scale, camera = float(slide.scale[-1]), self._layers.viewer.scene.camera
+        outline = Outline(lambda: 1 / (scale * float(camera.zoom)))
+        levels = make_levels(outline, about.size)
+        layer = Image(
+            levels,
+            multiscale=True,
+            name=f"outline: {slide.name}",
+            colormap=Colormap(COLOURS, name="outline"),
+            contrast_limits=(0, 2),
+            interpolation2d="nearest",
+            blending="translucent",
+            **on_slide(slide, "outline", CORNER, (1 / FINER, 1 / FINER)),
+        )
+        return self._layers.add(layer, over=over), outline
+
+    def _zoomed(self, _event: Any) -> None:
+        """Compute outlines anew, as their width in level-0 pixels has changed."""
+        zoom = float(self._layers.viewer.scene.camera.zoom)
+        if 1 / SAME_ZOOM < zoom / max(self._zoom, 1e-12) < SAME_ZOOM:
+            return
+        self._zoom = zoom
+        for layer, _ in list(self._made.values()):
+            if layer in self._layers and layer.visible:
+                _refresh(layer)
+
+    def _removed(self, event: Any) -> None:
+        made = self._made.pop(event.value, None)
+        if made is not None:
+            self._layers.delete_later([made[0]])
+
+
+def make_levels(outline: Outline, size: tuple[int, int]) -> list[OutlineLevel]:
+    """Return the pyramid of an outline, the finest level first.
+
+    Parameters
+    ----------
+    outline : Outline
+        The outline.
+    size : tuple of int
+        Width and height of the slide in level-0 pixels.
+    """
+    levels = [OutlineLevel(outline, 1 / FINER, size)]
+    while max(levels[-1].shape) > COARSEST:
+        step = 2.0 ** len(levels) / FINER
+        levels.append(OutlineLevel(outline, step, size))
+    return levels
+
+
+def _refresh(layer: Image) -> None:
+    layer.refresh(extent=False, thumbnail=False, highlight=False)
