@@ -196,14 +196,14 @@ class Hour:
         file = self.options.out / "query.json"
         QFileDialog.getSaveFileName = lambda *_: (str(file), "")
         QFileDialog.getOpenFileName = lambda *_: (str(file), "")
-        widget.query.save.click()
+        widget.query.save.trigger()
         wait(file.exists)
         content = json.loads(file.read_text(encoding="utf-8"))
         assert content
         self.open(self.options.other)
         self.session.choose_slide(self.studio.viewer.layers[-1])
         self.studio.compute(widget.first, str(run_dir))
-        widget.query.open.click()
+        widget.query.open.trigger()
         wait(lambda: context_of(self.session).queries.maps().get("first") is not None)
         heatmap = context_of(self.session).queries.maps()["first"]
         assert heatmap.query is None and np.nanmax(heatmap.values) > 0.5

@@ -119,9 +119,7 @@ def similarity(studio: Studio, home: Path) -> None:
         x, y = heatmap.grid.centres[patch]
         studio.click(float(x), float(y), keys)
     studio.press(Qt.Key.Key_T)
-    wait(lambda: bool(context_of(studio.session).gallery.tops))
-    studio.scroll_to(widget.query)
-    studio.scroll_to(widget.cross_slide)
+    wait(lambda: context_of(studio.session).gallery.complete)
     studio.take("similarity")
     studio.press(Qt.Key.Key_D)
     studio.take("similarity-difference")

@@ -35,8 +35,9 @@ from napari_mcm.core.slides import open_slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.jobs import block_triton
-from napari_mcm.viewer.qt.dock import DockedWidget
+from napari_mcm.viewer.qt.dock import DockedWidget, ScrollColumn
 from napari_mcm.viewer.qt.option_form import OptionForm
+from napari_mcm.viewer.qt.summary_section import SummarySection
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from napari_mcm.viewer.slide.widget import SlideWidget
@@ -167,11 +168,20 @@ def wait_until(happened: Callable[[], Any], seconds: float = 20) -> None:
 
 def unfold(widget: QWidget) -> None:
     """Unfold all forms; those in sight are made, too, in a window that is not shown."""
+    for section in widget.findChildren(SummarySection):
+        section.set_open(True)
     for part in widget.findChildren(QCollapsible):
         part.expand(animate=False)
     for form in widget.findChildren(OptionForm):
         form.make_fields()
     QApplication.processEvents()
+
+
+def inner_of(docked: DockedWidget) -> QWidget:
+    """Give the widget that scrolls in a dock."""
+    inner = docked.findChild(ScrollColumn).widget()
+    assert inner is not None
+    return inner
 
 
 def plain(button: QAbstractButton) -> str:

@@ -50,7 +50,7 @@ class Window:
             "threshold": context_of(session).areas.threshold,
             "following": context_of(session).clicks.following,
             "view": (viewer.scene.camera.zoom, tuple(viewer.scene.camera.center)),
-            "text": self.widget.query.where.text(),
+            "text": self.widget.query.where.text() + self.widget.query.where.toolTip(),
             "problem": self.widget.problem.text(),
         }
 
@@ -105,5 +105,5 @@ def test_the_other_window_goes_on_when_one_is_closed(windows: Any) -> None:
     index = session.features("first").index_at(around)
     np.testing.assert_allclose(values(two.widget), index.query(40), atol=1e-6)
     two.keys.press_key(KEYS["area"])
-    assert "patch 40 of" in two.widget.query.where.text()
+    assert "patch 40 of" in two.widget.query.where.toolTip()
     assert sum(type(layer).__name__ == "Labels" for layer in two.viewer.layers) == 1

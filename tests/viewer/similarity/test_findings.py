@@ -19,12 +19,15 @@ from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.query import load_query, save_query
 from napari_mcm.viewer.similarity.shortcuts import KEYS
+from napari_mcm.viewer.similarity.top_patches import SIDE_PX
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.core.evaluation.conftest import write_features
 from tests.viewer.conftest import (
     Click,
     features_of,
     finish,
+    inner_of,
+    unfold,
     wait_until,
     write_slide,
 )
@@ -57,7 +60,10 @@ def test_the_area_follows_the_threshold(
     ready.area.threshold.setValue(0.1)
     expected = np.count_nonzero(values(ready) >= 0.1)
     assert controller.area == (pytest.approx(expected * 0.025**2), expected)
-    wait_until(lambda: f"{expected:,} of" in ready.area.area.text())
+    wait_until(lambda: f"{expected:,} patches" in ready.area.area.text())
+    percent = 100 * expected / np.count_nonzero(np.isfinite(values(ready)))
+    shown = float(ready.area.area.text().split(" · ")[1].split()[0])
+    assert shown == pytest.approx(percent, abs=0.5)
     press.press_key(KEYS["higher"])
     assert controller.threshold > 0.1 and controller.area[1] < expected
     press.press_key(KEYS["lower"])
@@ -124,13 +130,13 @@ def test_thumbnails_are_of_the_most_similar_and_read_elsewhere(
     monkeypatch.setattr(patches, "read_patches", watched)
     click(centre_um(ready, 5))
     gallery = context_of(ready.session).gallery
-    wait_until(lambda: gallery.tops)
+    wait_until(lambda: gallery.complete)
     rows = [top.row for top in gallery.tops]
     order = np.argsort(-values(ready), kind="stable")
     assert rows == order[order != 5][: len(rows)].tolist()
     assert threads and threading.main_thread() not in threads
-    assert gallery.tops[0].pixels.shape == (72, 72, 3)
-    assert ready.gallery.strip.count() == len(rows)
+    assert gallery.tops[0].pixels.shape == (SIDE_PX, SIDE_PX, 3)
+    wait_until(lambda: ready.gallery.strip.count() == len(rows))
     ready.gallery.strip.itemClicked.emit(ready.gallery.strip.item(2))
     np.testing.assert_allclose(
         viewer.scene.camera.center[-2:], centre_um(ready, rows[2]), atol=1e-6
@@ -349,10 +355,11 @@ def test_all_of_it_fits_a_narrow_dock(
         )
     ]
     context_of(ready.session).cross_slide.changed.emit()
+    unfold(ready)
     wait_until(lambda: not ready.cross_slide.table.isHidden())
     parts = (ready.maps, ready.area, ready.gallery, ready.cross_slide)
     assert not any(part.isHidden() for part in parts)
-    assert ready.slide.parentWidget().minimumSizeHint().width() <= 320
+    assert inner_of(ready).minimumSizeHint().width() <= 290
 
 
 def test_the_legend_of_a_difference_says_its_range(
@@ -366,7 +373,7 @@ def test_the_legend_of_a_difference_says_its_range(
     assert legend.low.text() == "less -0.50" and legend.high.text() == "0.50 more"
     assert ready.maps.legends["first"].isHidden()
     # Of whom the area is must be said: a difference has none of its own.
-    assert ready.area.area.text().endswith("(random 50)")
+    assert ready.area.area.text().endswith(" · random 50")
 
 
 def test_the_list_of_layers_shows_the_map_in_the_end(

@@ -282,8 +282,9 @@ def test_the_position_is_shown_in_microns(
 ) -> None:
     click(centre_um(ready, 5))
     x, y = context_of(ready.session).query.um
-    assert f"x {x:,.1f} µm, y {y:,.1f} µm" in ready.query.where.text()
-    assert "patch 5 of" in ready.query.where.text()
+    assert f"x {x:,.1f} µm, y {y:,.1f} µm" in ready.query.where.toolTip()
+    assert "patch 5 of" in ready.query.where.toolTip()
+    assert ready.query.where.text() == "1 ■ similar"
 
 
 def test_colour_bars_are_of_the_slide_that_is_worked_on(

@@ -28,6 +28,7 @@ RUNS, FEATURES = "finetune runs", "features"
 """Kinds of recent entries: folders of fine-tuned runs, and feature files."""
 
 _FOLDER = "folder of dialogs"
+_SECTIONS = "open sections"
 
 _RECENT = 8
 
@@ -128,6 +129,34 @@ def remember_folder(folder: Path) -> None:
         _update(_recent_file(), lambda stored: {_FOLDER: str(folder)})
     except (OSError, McmError) as error:
         _log.warning("Cannot save %s: %s", folder, error)
+
+
+def open_sections() -> dict[str, bool]:
+    """Return which sections of the docks the user opened or closed, by their name."""
+    stored = _read(_recent_file()).get(_SECTIONS)
+    if not isinstance(stored, dict):
+        return {}
+    return {name: is_open is True for name, is_open in stored.items()}
+
+
+def remember_section(name: str, is_open: bool) -> None:
+    """Remember that the user opened or closed a section of a dock.
+
+    Parameters
+    ----------
+    name : str
+        Name of the section.
+    is_open : bool
+        Whether it is open.
+
+    Raises
+    ------
+    McmError
+        If the settings cannot be written.
+    """
+    _update(
+        _recent_file(), lambda stored: {_SECTIONS: open_sections() | {name: is_open}}
+    )
 
 
 def _update(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -351,6 +351,10 @@ class LayerManager(LayerStack):
         """
         self._top.mark(slide, grid, [patch])
 
+    def clear_mark(self) -> None:
+        """Remove the frame of :meth:`mark`."""
+        self._top.clear()
+
     def mark_examples(
         self, slide: Layer, grid: PatchGrid, like: Sequence[int], unlike: Sequence[int]
     ) -> None:

@@ -33,16 +33,23 @@ class TopPatch:
     value : float
         Value by which patches are ranked, such as the cosine similarity.
     pixels : ndarray of uint8, shape (side, side, 3), or None
-        Thumbnail; None if the patch cannot be read.
+        Thumbnail; None if the patch cannot be read, or was not read yet.
+    pending : bool
+        Whether the patch is still to be read.
     """
 
     row: int
     value: float
     pixels: Pixels | None
+    pending: bool = False
 
 
 def read_thumbnails(
-    slide: Slide, grid: PatchGrid, rows: Sequence[int], values: Sequence[float]
+    slide: Slide,
+    grid: PatchGrid,
+    rows: Sequence[int],
+    values: Sequence[float],
+    side: int = THUMBNAIL_PX,
 ) -> list[TopPatch]:
     """Read patches of a slide as thumbnails.
 
@@ -58,12 +65,14 @@ def read_thumbnails(
         Rows of the grid, best first.
     values : sequence of float
         Value of each patch.
+    side : int
+        Side of a thumbnail in pixels.
     """
     from napari_mcm.core.features.patches import read_patches
 
     patches = read_patches(slide, grid, [int(row) for row in rows])
     return [
-        TopPatch(int(row), float(value), _shrunk(patch.pixels))
+        TopPatch(int(row), float(value), _shrunk(patch.pixels, side))
         for row, value, patch in zip(rows, values, patches, strict=True)
     ]
 
@@ -96,10 +105,10 @@ def centre_of(grid: PatchGrid, row: int) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def _shrunk(pixels: Pixels | None) -> Pixels | None:
+def _shrunk(pixels: Pixels | None, side: int) -> Pixels | None:
     if pixels is None:
         return None
     from PIL import Image
 
-    image = Image.fromarray(pixels).resize((THUMBNAIL_PX, THUMBNAIL_PX))
+    image = Image.fromarray(pixels).resize((side, side))
     return np.asarray(image)

@@ -48,13 +48,23 @@ class CollapsibleSection(QCollapsible):
 
     def _draw(self) -> None:
         colour = self.palette().color(QPalette.ColorRole.WindowText)
-        self.setCollapsedIcon(_triangle(_RIGHT, colour, self.devicePixelRatioF()))
-        self.setExpandedIcon(_triangle(_DOWN, colour, self.devicePixelRatioF()))
+        self.setCollapsedIcon(triangle(False, colour, self.devicePixelRatioF()))
+        self.setExpandedIcon(triangle(True, colour, self.devicePixelRatioF()))
 
 
-def _triangle(
-    corners: tuple[tuple[float, float], ...], colour: QColor, ratio: float
-) -> QIcon:
+def triangle(down: bool, colour: QColor, ratio: float) -> QIcon:
+    """Draw the triangle of a section.
+
+    Parameters
+    ----------
+    down : bool
+        Whether it points down, as for an open section, or right.
+    colour : QColor
+        Colour of the triangle.
+    ratio : float
+        Device pixels per pixel.
+    """
+    corners = _DOWN if down else _RIGHT
     pixmap = QPixmap(round(_SIDE * ratio), round(_SIDE * ratio))
     pixmap.setDevicePixelRatio(ratio)
     pixmap.fill(Qt.GlobalColor.transparent)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakMethod, finalize
@@ -103,6 +104,43 @@ def reach_after(place: QWidget, widgets: Iterable[QWidget]) -> None:
                 QWidget.setTabOrder(before, part)
                 before = part
     place.setFocusPolicy(policy)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Shorten names by the words that they all begin with: ``lite0`` and ``lite2``.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names, such as those of encoders.
+
+    Returns
+    -------
+    list of str
+        Names that differ where the given ones do.
+    """
+    words = [re.split(r"(?<=[_\-/: ])", name) for name in names]
+    shared = 0
+    while len(names) > 1 and all(len(one) > shared + 1 for one in words):
+        if len({one[shared] for one in words}) > 1:
+            break
+        shared += 1
+    return ["".join(one[shared:]) for one in words]
+
+
+def set_shown(widget: QWidget, shown: bool) -> None:
+    """Show or hide a part of a dock, which may not have been laid out yet.
+
+    Parameters
+    ----------
+    widget : QWidget
+        The part. Without a parent it is not shown, because it would become a window; it
+        is as soon as it is laid out.
+    shown : bool
+        Whether it is shown.
+    """
+    if not shown or widget.parent() is not None:
+        widget.setVisible(shown)
 
 
 def note(text: str = "") -> QLabel:

@@ -1,32 +1,30 @@
-"""The box with the similarity threshold and the area above it."""
+"""The similarity threshold, the area above it, and what is made of that area."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QGroupBox,
-    QHBoxLayout,
-    QPushButton,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_mcm.viewer.app.persistence import writable_base
-from napari_mcm.viewer.qt.helpers import connect_deferred, note, while_alive
+from napari_mcm.viewer.qt.helpers import connect_deferred, note, set_shown, while_alive
 from napari_mcm.viewer.qt.path_field import ask_save
+from napari_mcm.viewer.qt.primary_button import PrimaryButton
 from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
 
 if TYPE_CHECKING:
+    from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 _FILTER = "QuPath (*.geojson);;Raster (*.ome.tif);;Figure (*.png)"
 
 
-class AreaPanel(QGroupBox):
-    """The box with the threshold, the area above it, and its export.
+class AreaPanel(QWidget):
+    """The threshold, the area above it, and its export.
 
     Parameters
     ----------
@@ -37,7 +35,7 @@ class AreaPanel(QGroupBox):
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
         self._context = context
-        super().__init__("Area")
+        super().__init__()
         self._session, self._controller = session, context.areas
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.threshold.setDecimals(3)
@@ -49,7 +47,7 @@ class AreaPanel(QGroupBox):
         self.threshold.setAccessibleName("Threshold of similarity")
         self.threshold.valueChanged.connect(self._moved)
         self.area = note()
-        self.make = QPushButton("&Make labels")
+        self.make = PrimaryButton("&Make labels", primary=True)
         self.make.setToolTip(
             with_key("Outline the area above the threshold, as a layer", "area")
         )
@@ -59,20 +57,30 @@ class AreaPanel(QGroupBox):
             "Write these patches for QuPath (GeoJSON), as a raster or a figure (Alt+X)"
         )
         self.export.clicked.connect(self._export)
+        self._lay_out()
+        connect_deferred(self.refresh, self._controller.changed, session.slide_changed)
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        first = QHBoxLayout()
+        title = QLabel("Threshold")
+        title.setBuddy(self.threshold)
+        first.addWidget(title)
+        first.addWidget(self.threshold, 1)
         row = QHBoxLayout()
         row.addWidget(self.make)
         row.addWidget(self.export)
         column = QVBoxLayout(self)
-        column.addWidget(self.threshold)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        column.addLayout(first)
         column.addWidget(self.area)
         column.addLayout(row)
-        connect_deferred(self.refresh, self._controller.changed, session.slide_changed)
-        self.refresh()
 
     def refresh(self) -> None:
         """Show the threshold and its area."""
         heatmap, measured = self._controller.heatmap, self._controller.area
-        self.setVisible(heatmap is not None)
+        set_shown(self, heatmap is not None)
         if heatmap is None or measured is None:
             return
         low, high = heatmap.limits
@@ -82,10 +90,10 @@ class AreaPanel(QGroupBox):
         self.threshold.setValue(self._controller.threshold)
         self.threshold.blockSignals(False)
         area, patches = measured
-        self.area.setText(
-            f"{area:,.3f} mm² of at least {self._controller.threshold:.3f}: "
-            f"{patches:,} of {len(heatmap.grid):,} patches"
-            f"{self._controller.encoder and f' ({self._controller.encoder})'}"
+        self.area.setText(_describe(area, patches, heatmap, self._controller.encoder))
+        self.area.setToolTip(
+            f"{patches:,} of {len(heatmap.grid):,} patches of tissue have a cosine of "
+            f"at least {self._controller.threshold:.3f}; the area is of whole patches"
         )
 
     def _moved(self, value: float) -> None:
@@ -103,3 +111,15 @@ class AreaPanel(QGroupBox):
 
     def _written(self) -> None:
         self.area.setText(f"Written to {self._path}")
+
+
+def _describe(area_mm2: float, patches: int, heatmap: Heatmap, encoder: str) -> str:
+    """Return the area in one line: ``3.41 mm² · 27 % of tissue · 84 patches``."""
+    compared = int(np.isfinite(heatmap.values).sum())
+    percent = 100 * patches / compared if compared else 0.0
+    parts = [
+        f"{area_mm2:,.{2 if area_mm2 >= 1 else 3}f} mm²",
+        f"{percent:.{0 if percent >= 10 or not patches else 1}f} % of tissue",
+        f"{patches:,} patch{'es' if patches != 1 else ''}",
+    ]
+    return " · ".join([*parts, encoder] if encoder else parts)

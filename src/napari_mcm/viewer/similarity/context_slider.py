@@ -55,12 +55,17 @@ class ContextSlider(QWidget):
             below.addWidget(label)
             if label is not self.labels[-1]:
                 below.addStretch(1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
+        column = QVBoxLayout()
         column.setSpacing(0)
         column.addWidget(self.slider)
         column.addLayout(below)
         column.addWidget(self.state)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        title = QLabel("Context")
+        title.setBuddy(self.slider)
+        row.addWidget(title, 0, Qt.AlignmentFlag.AlignTop)
+        row.addLayout(column, 1)
 
     def refresh(self) -> None:
         """Show the neighbourhood, and whether it is being prepared."""

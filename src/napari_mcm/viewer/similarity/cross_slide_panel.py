@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QGroupBox,
     QHBoxLayout,
     QHeaderView,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
+    QWidget,
 )
 
 from napari_mcm.viewer.qt.command_panel import CommandMenu
@@ -36,8 +36,8 @@ _SEARCH = (
 )
 
 
-class CrossSlidePanel(QGroupBox):
-    """The box that runs the query on other slides, and opens them with their map.
+class CrossSlidePanel(QWidget):
+    """The part that runs the query on other slides, and opens them with their map.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class CrossSlidePanel(QGroupBox):
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
         self._context = context
-        super().__init__("Other slides")
+        super().__init__()
         self._session, self._controller = session, context.cross_slide
         self.search = QPushButton("Search other sl&ides")
         self.search.clicked.connect(self._search)
@@ -89,15 +89,20 @@ class CrossSlidePanel(QGroupBox):
         row.addWidget(self.browse)
         row.addWidget(self.command)
         column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(row)
         column.addWidget(self.command.feedback)
         column.addWidget(self.hint)
         column.addWidget(self.table)
 
+    def summary(self) -> str:
+        """Return what was found in one line."""
+        found = len(self._controller.matches)
+        return f"Other slides: {found:,} found" if found else "Other slides"
+
     def refresh(self) -> None:
         """Enable the buttons that can be used."""
         session = self._session
-        self.setVisible(self._context.query is not None)
         reason = "another job is running" if session.jobs.status.busy else ""
         set_enabled_with_reason(self.search, _SEARCH, reason)
         set_enabled_with_reason(

@@ -1,11 +1,11 @@
-"""The box of one encoder: choose it, and compute or load its features."""
+"""The part for one encoder: choose it, and compute or load its features."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from psygnal import Signal
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.slides.slide import slide_name
@@ -23,6 +23,7 @@ from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, EncoderField, LoadButton
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
+from napari_mcm.viewer.qt.primary_button import PrimaryButton
 from napari_mcm.viewer.training.slide_picker import open_slides
 
 _BUTTONS = {
@@ -31,16 +32,17 @@ _BUTTONS = {
     # Without a mnemonic: all its letters belong to other buttons of the dock.
     "third": "Compute features",
 }
+_KEYS = {"first": " (Alt+R)", "second": " (Alt+T)", "third": ""}
 _COMPUTE = "Find tissue, cover it with patches and encode them, in the background"
 
 
-class EncoderPanel(QGroupBox):
-    """The box with the features of the active slide by one encoder.
+class EncoderPanel(QWidget):
+    """Chooses an encoder, and makes its features of the active slide.
 
     Parameters
     ----------
     title : str
-        Title of the box.
+        What the encoder is for: ``"Compare with"``.
     session : Session
         Session of the viewer.
     slot : str
@@ -50,20 +52,30 @@ class EncoderPanel(QGroupBox):
 
     Attributes
     ----------
+    action : QWidget
+        The buttons that compute and load features.
+    sentence : str
+        What the user should do or know; empty if nothing.
     failed : Signal
         Emitted with a one-line message if options are missing or invalid.
+    changed : Signal
+        Emitted when the encoder, its features or the sentence changed.
     """
 
     failed = Signal(str)
+    changed = Signal()
 
     def __init__(
         self, title: str, session: Session, slot: str, options: PatchOptions
     ) -> None:
-        super().__init__(title)
+        super().__init__()
         self._session, self._slot, self._options = session, slot, options
+        self.sentence = ""
+        self.title = QLabel(title)
         self.encoder = EncoderField(f"{title}: encoder")
         self.encoder.editTextChanged.connect(lambda _: self.refresh())
-        self.compute = QPushButton(_BUTTONS[slot])
+        self.title.setBuddy(self.encoder)
+        self.compute = PrimaryButton(_BUTTONS[slot])
         self.compute.clicked.connect(self.start)
         self.load = LoadButton("Load…")
         self.load.setAccessibleName(f"{title}: load features")
@@ -80,12 +92,18 @@ class EncoderPanel(QGroupBox):
         self.refresh()
 
     def _lay_out(self) -> None:
-        row = QHBoxLayout()
+        self.action = QWidget()
+        row = QHBoxLayout(self.action)
+        row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.compute, 1)
         row.addWidget(self.load)
         column = QVBoxLayout(self)
-        column.addWidget(self.encoder)
-        column.addLayout(row)
+        column.setContentsMargins(0, 0, 0, 0)
+        first = QHBoxLayout()
+        first.addWidget(self.title)
+        first.addWidget(self.encoder, 1)
+        column.addLayout(first)
+        column.addWidget(self.action)
         below = QHBoxLayout()
         below.addWidget(self.state, 1)
         below.addWidget(self.command)
@@ -101,10 +119,27 @@ class EncoderPanel(QGroupBox):
             reason = "the slide's resolution is unknown: enter it above"
         if not reason and not self.encoder.spec:
             reason = "no encoder is chosen"
-        set_enabled_with_reason(self.compute, _COMPUTE, reason)
+        set_enabled_with_reason(self.compute, _COMPUTE + _KEYS[self._slot], reason)
         loaded = self._session.features(self._slot)
         self.state.setText(_describe(loaded))
         self.state.setToolTip(str(loaded.path) if loaded else "")
+        self.sentence = _sentence(metadata, loaded, self._session.jobs.status.busy)
+        self.compute.set_primary(loaded is None and not reason)
+        self.changed.emit()
+
+    @property
+    def loaded(self) -> LoadedFeatures | None:
+        """The features of the active slide; None if there are none."""
+        return self._session.features(self._slot)
+
+    def summary(self) -> str:
+        """Return the encoder and its patches in one line."""
+        loaded = self._session.features(self._slot)
+        if loaded is None:
+            return encoder_label(self.encoder.spec) or "no encoder"
+        features = loaded.index.features
+        patches, um = len(features), features.grid.patch_um
+        return f"{loaded.label} · {patches:,} patches of {um:.3g}\u00a0µm"
 
     def _offer(self) -> None:
         """Offer the latest fine-tuned encoders and feature files."""
@@ -175,6 +210,19 @@ class EncoderPanel(QGroupBox):
                 self._slot,
                 lambda: load_features(path, slide, mpp),
             )
+
+
+def _sentence(
+    metadata: SlideMetadata | None, loaded: LoadedFeatures | None, busy: bool
+) -> str:
+    """Return what the user should do next for these features, or know of them."""
+    if loaded is not None:
+        return f"Warning: {loaded.warning}." if loaded.warning else ""
+    if metadata is None or metadata.mpp is None:
+        return ""
+    if busy:
+        return "No features yet. Please wait: another job is running."
+    return "No features yet: compute them once, then click to search."
 
 
 def _describe(loaded: LoadedFeatures | None) -> str:

@@ -1,4 +1,4 @@
-"""The box that chooses the visible map, the difference and the range of colours."""
+"""The part that chooses the visible map, the difference and the range of colours."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
+    QButtonGroup,
     QComboBox,
-    QFormLayout,
-    QGridLayout,
-    QGroupBox,
+    QHBoxLayout,
     QLabel,
-    QRadioButton,
+    QPushButton,
+    QSizePolicy,
     QVBoxLayout,
+    QWidget,
 )
 
 from napari_mcm.core.heatmaps.color_limits import Limits
 from napari_mcm.core.heatmaps.heatmap import DIFFERENCE as MOST
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.qt.color_strip import Legend
-from napari_mcm.viewer.qt.helpers import connect_deferred, narrow, note
+from napari_mcm.viewer.qt.helpers import (
+    connect_deferred,
+    narrow,
+    note,
+    set_shown,
+    short_names,
+)
 from napari_mcm.viewer.similarity.maps import DIFFERENCE
 from napari_mcm.viewer.similarity.shortcuts import with_key
 
@@ -32,33 +39,39 @@ RANGES: dict[str, Limits] = {
     "Range of each map": "robust",
     "Fixed, −1 to 1": "fixed",
 }
-NAMES = dict(zip(SLOTS, ("Encoder", "Compared", "Third"), strict=True))
-_BUTTONS = ("Encoder", "Compared with", "Third", "Difference")
 
 
-class MapsPanel(QGroupBox):
-    """The box with the maps of the query and their legends.
+class MapsPanel(QWidget):
+    """The maps of the query: which one is visible, and the legend of its colours.
 
     Parameters
     ----------
     context : SimilarityContext
         Query, maps and shortcuts of the viewer.
+
+    Attributes
+    ----------
+    show_slot : dict
+        Slot to the button that shows its map.
+    pair, range : QComboBox
+        The two encoders whose difference is shown, and how the range of colours is
+        chosen. They stand in sections of the dock.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
         self._context = context
-        super().__init__("Maps")
+        super().__init__()
         self._session = session
         slots = (*SLOTS, DIFFERENCE)
-        self.show_slot = {
-            slot: QRadioButton(text) for slot, text in zip(slots, _BUTTONS, strict=True)
-        }
+        self.show_slot = {slot: _segment() for slot in slots}
+        self.show_slot[DIFFERENCE].setText("Difference")
+        self._group = QButtonGroup(self)
         self.legends = {slot: Legend() for slot in slots}
         for slot, button in self.show_slot.items():
-            tip = "Show this map and hide the others; the next one"
-            button.setToolTip(with_key(tip, "next"))
-            button.clicked.connect(partial(context.queries.show, slot))
+            self._group.addButton(button)
+            button.setToolTip(with_key("Show this map; the next one", "next"))
+            button.clicked.connect(partial(self._show, slot))
         self.pair = narrow(QComboBox())
         self.pair.setToolTip(
             with_key(
@@ -67,11 +80,14 @@ class MapsPanel(QGroupBox):
                 "difference",
             )
         )
+        self.pair.setAccessibleName("Difference of two encoders")
         self.pair.activated.connect(self._use_pair)
         self._pairs: list[tuple[str, str] | None] = []
+        self._names: dict[str, str] = {}
         self.problem = note()
         self.range = narrow(QComboBox())
         self.range.addItems(list(RANGES))
+        self.range.setAccessibleName("Range of colours")
         self.range.setToolTip(
             "From the 2nd to the 98th percentile: of many queries to this encoder, or "
             "of each map; or fixed, the same for all encoders"
@@ -88,22 +104,25 @@ class MapsPanel(QGroupBox):
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
-        maps = QGridLayout()
-        for place, button in enumerate(self.show_slot.values()):
-            maps.addWidget(button, *divmod(place, 2))
-        column.addLayout(maps)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        self._choice = QWidget()
+        row = QHBoxLayout(self._choice)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(1)
+        for button in self.show_slot.values():
+            row.addWidget(button, 1)
+        column.addWidget(self._choice)
         for legend in self.legends.values():
             column.addWidget(legend)
         column.addWidget(self.problem)
-        form = QFormLayout()
-        self._pair_label = QLabel("Difference")
-        for label, field in (
-            (self._pair_label, self.pair),
-            (QLabel("Colours"), self.range),
-        ):
-            label.setBuddy(field)
-            form.addRow(label, field)
-        column.addLayout(form)
+        self.difference = QWidget()
+        row = QHBoxLayout(self.difference)
+        row.setContentsMargins(0, 0, 0, 0)
+        label = QLabel("Difference")
+        label.setBuddy(self.pair)
+        row.addWidget(label)
+        row.addWidget(self.pair, 1)
 
     def refresh(self) -> None:
         """Show the existing maps, their legends and which one is visible."""
@@ -111,36 +130,63 @@ class MapsPanel(QGroupBox):
         queries, slide = self._context.queries, session.slide
         maps = dict(queries.maps())
         maps[DIFFERENCE] = queries.drawn.difference
-        self.setVisible(any(maps.values()))
+        set_shown(self, any(maps.values()))
         shown = queries.drawn.shown()
+        available = [slot for slot in SLOTS if slide is not None and maps.get(slot)]
+        self._name(available)
+        self._choice.setVisible(len(available) > 1)
         for slot, button in self.show_slot.items():
             heatmap = maps.get(slot)
-            available = heatmap is not None and slide is not None
+            exists = heatmap is not None and slide is not None
             # Only legends of visible maps: all of them would fill the dock.
-            self.legends[slot].setVisible(available and slot in shown)
-            button.setVisible(available)
+            self.legends[slot].setVisible(exists and slot in shown)
+            button.setVisible(exists or (slot == DIFFERENCE and len(available) > 1))
             if heatmap is not None:
                 if slot == DIFFERENCE:
                     self.legends[slot].show_heatmap(heatmap, "less", "more")
                 else:
                     self.legends[slot].show_heatmap(heatmap)
-                button.setChecked(slot in shown)
-        self._refresh_pairs([slot for slot in SLOTS if maps.get(slot) is not None])
+            button.setChecked(exists and slot in shown)
+        self._refresh_pairs(available)
         self.problem.setText(queries.drawn.problem)
         self.problem.setVisible(bool(queries.drawn.problem))
 
+    def _name(self, available: list[str]) -> None:
+        """Name the maps after their encoders, without what all names have in common."""
+        loaded = {slot: self._session.features(slot) for slot in available}
+        full = {slot: one.label for slot, one in loaded.items() if one is not None}
+        self._names = dict(zip(full, short_names(list(full.values())), strict=True))
+        for slot, name in self._names.items():
+            self.show_slot[slot].setText(name.replace("&", "&&"))
+            tip = f"{full[slot]}: show this map and hide the others; the next one"
+            self.show_slot[slot].setToolTip(with_key(tip, "next"))
+            self.show_slot[slot].setAccessibleName(f"Map of {full[slot]}")
+        before, after = self._context.queries.drawn.pair or (available + ["", ""])[:2]
+        names = [self._names.get(slot, "") for slot in (after, before)]
+        tip = f"Difference, {names[0]} − {names[1]}: show it and hide the maps"
+        self.show_slot[DIFFERENCE].setToolTip(with_key(tip, "difference"))
+
     def _refresh_pairs(self, available: list[str]) -> None:
         pairs = [None, *combinations(available, 2)]
-        if pairs != self._pairs:
+        texts = [
+            f"{self._names[pair[1]]} − {self._names[pair[0]]}" if pair else "None"
+            for pair in pairs
+        ]
+        if texts != [self.pair.itemText(i) for i in range(self.pair.count())]:
             self._pairs = pairs
             self.pair.clear()
-            for pair in pairs:
-                text = f"{NAMES[pair[1]]} − {NAMES[pair[0]]}" if pair else "None"
+            for pair, text in zip(pairs, texts, strict=True):
                 self.pair.addItem(text, pair)
         now = self._context.queries.drawn.pair
         self.pair.setCurrentIndex(pairs.index(now) if now in pairs else 0)
-        for part in (self.pair, self._pair_label):
-            part.setVisible(len(available) > 1)
+        set_shown(self.difference, len(available) > 1)
+
+    def _show(self, slot: str) -> None:
+        queries = self._context.queries
+        if slot == DIFFERENCE and queries.drawn.pair is None:
+            queries.switch_difference()
+        else:
+            queries.show(slot)
 
     def _use_pair(self) -> None:
         pair = self.pair.currentData()
@@ -148,3 +194,12 @@ class MapsPanel(QGroupBox):
 
     def _use_range(self) -> None:
         self._context.queries.use_limits(RANGES[self.range.currentText()])
+
+
+def _segment() -> QPushButton:
+    button = QPushButton()
+    button.setCheckable(True)
+    # As wide as the others: a long name is cut, and in the tooltip.
+    policy = QSizePolicy.Policy
+    button.setSizePolicy(policy.Ignored, policy.Fixed)
+    return button

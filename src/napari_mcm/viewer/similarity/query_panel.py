@@ -1,24 +1,14 @@
-"""The box of the query: its examples, and buttons to change, save and open it."""
+"""The query: what it consists of, and buttons to change, save and open it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QGridLayout,
-    QGroupBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-)
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_mcm.core.heatmaps.similarity_index import MOST_NEAREST
-from napari_mcm.viewer.qt.collapsible_forms import CollapsibleSection
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.helpers import (
     connect,
@@ -26,52 +16,73 @@ from napari_mcm.viewer.qt.helpers import (
     narrow,
     note,
     set_enabled_with_reason,
+    set_shown,
     while_alive,
 )
 from napari_mcm.viewer.qt.path_field import ask_file, ask_save
 from napari_mcm.viewer.similarity.commands import query_commands
 from napari_mcm.viewer.similarity.context_slider import ContextSlider
 from napari_mcm.viewer.similarity.query import load_query, save_query, suggested_path
-from napari_mcm.viewer.similarity.shortcuts import KEY_HELP, with_key
+from napari_mcm.viewer.similarity.shortcuts import with_key
 
 if TYPE_CHECKING:
+    from napari_mcm.core.heatmaps.examples import Examples
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 POOLS = {"Mean": "mean", "Nearest": "max"}
+SYMBOLS = {"like": ("■", "similar"), "unlike": ("✕", "dissimilar")}
+"""Kinds of examples to their symbol on the slide, and the word for it."""
 _FILTER = "Query (*.query.json *.json)"
+_START = "Click on the slide to find similar tissue."
+_MORE = "Shift+click adds a similar example, Ctrl+click a dissimilar one."
 
 
-class QueryPanel(QGroupBox):
-    """The box that shows the query and changes its examples.
+class QueryPanel(QWidget):
+    """Shows the query, and changes its examples.
 
     Parameters
     ----------
     context : SimilarityContext
         Query, maps and shortcuts of the viewer.
+
+    Attributes
+    ----------
+    around : ContextSlider
+        How much tissue around a patch counts.
+    pool : QComboBox
+        How several examples are combined.
+    command : CommandMenu
+        The menu with all that is rarely needed.
+    save, open : QAction
+        Entries of the menu, which save the query and open another one.
     """
 
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
         self._context = context
-        super().__init__("Query")
+        super().__init__()
         self._session = session
         self.where = note()
         self.back = QPushButton("&Undo")
         self.back.clicked.connect(context.queries.undo)
         self.clear = QPushButton("Cle&ar")
         self.clear.clicked.connect(context.queries.clear)
-        self.region = QPushButton("Draw re&gion")
+        self.region = QPushButton("Re&gion")
         self.region.clicked.connect(context.regions.begin)
-        self.save = QPushButton("&Save…")
-        self.save.clicked.connect(self._save)
-        self.open = QPushButton("Ope&n…")
-        self.open.clicked.connect(self._open)
         self.command = CommandMenu(
             "Query", lambda: query_commands(context), session.report_error
         )
+        self.save, self.open = (
+            QAction("Save query…", self),
+            QAction("Open query…", self),
+        )
+        self.save.triggered.connect(self._save)
+        self.open.triggered.connect(self._open)
+        self._fill_menu()
         self.pool = narrow(QComboBox())
         for text, pool in POOLS.items():
             self.pool.addItem(text, pool)
+        self.pool.setAccessibleName("Combine examples by")
         self.pool.setToolTip(
             "How several examples, or a region's patches, combine: their mean "
             "direction (Rocchio), or for each patch its nearest example, of at most "
@@ -91,77 +102,83 @@ class QueryPanel(QGroupBox):
         connect(context.no_patch_at_click, self._show_no_patch)
         self.refresh()
 
+    def _fill_menu(self) -> None:
+        """Put saving and opening before the entries for the command line."""
+        self.command.setText("⋮")
+        self.command.setAccessibleName("More about the query")
+        self.command.setToolTip("Save or open the query, or copy it as a command")
+        self.command.setStyleSheet("QPushButton::menu-indicator { width: 0px; }")
+        menu = self.command.menu()
+        assert menu is not None
+        menu.insertActions(menu.actions()[0], [self.save, self.open])
+        menu.insertSeparator(menu.actions()[2])
+        menu.setToolTipsVisible(True)
+
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
-        column.addWidget(self.where)
-        # In a row of its own: the form's wide labels would leave the slider no room.
         row = QHBoxLayout()
-        label = QLabel("Context")
-        label.setBuddy(self.around.slider)
-        row.addWidget(label, 0, Qt.AlignmentFlag.AlignTop)
-        row.addWidget(self.around, 1)
+        row.setSpacing(3)
+        for button in (self.back, self.clear, self.region):
+            row.addWidget(button, 1)
+        row.addWidget(self.command)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        column.addWidget(self.where)
         column.addLayout(row)
-        buttons = QGridLayout()
-        for place, button in enumerate(
-            (self.back, self.clear, self.region, self.save, self.open, self.command)
-        ):
-            buttons.addWidget(button, *divmod(place, 3))
-        column.addLayout(buttons)
         column.addWidget(self.command.feedback)
-        form = QFormLayout()
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        label = QLabel("Combine examples by")
-        label.setBuddy(self.pool)
-        form.addRow(label, self.pool)
-        column.addLayout(form)
-        keys = CollapsibleSection("Mouse and keys on the slide")
-        keys.setToolTip("What clicks and keys do")
-        keys.addWidget(note(KEY_HELP))
-        column.addWidget(keys)
 
     def refresh(self) -> None:
         """Show the query, and enable the buttons that can be used."""
-        session = self._session
+        session, query = self._session, self._context.query
+        has_features = self._context.queries.has_features()
+        set_shown(self, has_features or query is not None)
         self.where.setText(self._describe())
-        query = self._context.query
+        self.where.setToolTip(self._details())
         none = "" if query else "there is no query"
         set_enabled_with_reason(
-            self.back, with_key("Remove the newest example", "back"), none
+            self.back, with_key("Undo the last change of the query", "back"), none
         )
         set_enabled_with_reason(
             self.clear, with_key("Remove all examples", "clear"), none
         )
-        reason = "" if self._context.queries.has_features() else "there are no features"
         tip = "Draw around similar patches, or use the selection in a layer of "
-        set_enabled_with_reason(self.region, with_key(tip + "shapes", "region"), reason)
+        set_enabled_with_reason(
+            self.region,
+            with_key(tip + "shapes", "region"),
+            "" if has_features else "there are no features",
+        )
         away = "" if query is None or query.here else "the query is of another slide"
         tip = "Save the query in a small file, for other slides and the command line"
-        set_enabled_with_reason(self.save, f"{tip} (Alt+S)", none or away)
-        self.command.setEnabled(query is not None)
+        _enable(self.save, tip, none or away)
+        for action in (self.command.copy, self.command.save):
+            if action is not None:
+                action.setEnabled(query is not None)
         reason = "" if session.slide is not None else "no slide is open"
-        set_enabled_with_reason(
-            self.open, "Run a saved query on this slide (Alt+N)", reason
-        )
+        _enable(self.open, "Run a saved query on this slide", reason)
 
     def _describe(self) -> str:
         if not self._context.queries.has_features():
             return "Compute or load features, then click on the slide."
         query = self._context.query
         if query is None:
-            return (
-                "Click on the slide to map similar patches. Shift+click adds a similar "
-                "example, Ctrl+click a dissimilar one; hold Q and move to explore."
-            )
+            return _START
         if not query.here:
             return f"Query from slide {query.spec.name}, run on this slide."
-        lines = [_count(query.spec.examples)]
-        if query.um or not query.spec.examples.regions:
+        return _count(query.spec.examples)
+
+    def _details(self) -> str:
+        """Return where the newest example is, for the tooltip."""
+        query = self._context.query
+        if query is None:
+            return "Hold Q and move the mouse to explore"
+        lines = []
+        if query.here and (query.um or not query.spec.examples.regions):
             unit, at = ("µm", query.um) if query.um else ("px", query.xy)
-            lines.append(f"x {at[0]:,.1f} {unit}, y {at[1]:,.1f} {unit}")
+            lines.append(f"Newest: x {at[0]:,.1f} {unit}, y {at[1]:,.1f} {unit}")
         for heatmap in query.maps.values():
             if heatmap is not None and heatmap.query is not None:
                 lines.append(f"patch {heatmap.query:,} of {len(heatmap.grid):,}")
-        return " · ".join(line for line in dict.fromkeys(lines) if line)
+        return "\n".join([" · ".join(dict.fromkeys(lines)), _MORE]).strip()
 
     def _show_no_patch(self) -> None:
         if self._context.queries.has_features():
@@ -183,13 +200,17 @@ class QueryPanel(QGroupBox):
             load_query(self._context, Path(path))
 
 
-def _count(examples: object) -> str:
-    """Return the numbers of examples as text; empty for one similar example."""
+def _enable(action: QAction, tip: str, reason: str) -> None:
+    action.setEnabled(not reason)
+    action.setToolTip(f"{tip}\n\nNot now: {reason}" if reason else tip)
+
+
+def _count(examples: Examples) -> str:
+    """Return the numbers of examples: ``2 ■ similar · 1 ✕ dissimilar · 1 region``."""
     parts = []
-    names = {"like": "similar", "unlike": "dissimilar", "regions": "region"}
-    for name, text in names.items():
-        number = len(getattr(examples, name))
-        if number:
-            plural = "s" if text == "region" and number > 1 else ""
-            parts.append(f"{number} {text}{plural}")
-    return "" if parts == ["1 similar"] else ", ".join(parts)
+    for kind, (symbol, word) in SYMBOLS.items():
+        if number := len(getattr(examples, kind)):
+            parts.append(f"{number} {symbol} {word}")
+    if number := len(examples.regions):
+        parts.append(f"{number} region{'s' if number > 1 else ''}")
+    return " · ".join(parts)

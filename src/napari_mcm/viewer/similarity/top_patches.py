@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QGroupBox, QVBoxLayout
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.layers.mouse import ClickMode
 from napari_mcm.viewer.layers.thumbnails import TopPatch, go_to, read_thumbnails
-from napari_mcm.viewer.qt.helpers import connect
-from napari_mcm.viewer.qt.thumbnail_strip import ThumbnailStrip
+from napari_mcm.viewer.qt.helpers import connect, connect_deferred, set_shown
+from napari_mcm.viewer.qt.thumbnail_grid import ThumbnailGrid
 from napari_mcm.viewer.similarity.shortcuts import with_key
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.core.slides.tiles import Pixels
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 
 TOP = 24
 """Number of thumbnails."""
 
+SIDE_PX = 144
+"""Side of a thumbnail in pixels: sharp also where the screen has two per point."""
+
 WAIT_MS = 120
 """Delay until thumbnails are read, in milliseconds: the map of a click comes first."""
+
+_CHUNK = 6
+"""Number of thumbnails that are read at a time: those in sight come first."""
+_MOST_KEPT = 512
+"""Number of thumbnails that are kept, as the same patches are often found again."""
 
 
 class TopPatches:
     """Thumbnails of the most similar patches in the visible map.
+
+    The patches and their values follow the query at once; what they look like is read in
+    the background, and never shown for another query or slide.
 
     Parameters
     ----------
@@ -57,20 +73,30 @@ class TopPatches:
         self.slot = ""
         self._heatmap: Heatmap | None = None
         self._at = -1
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(WAIT_MS)
-        self._timer.timeout.connect(self._read)
+        self._known: dict[int, Pixels | None] = {}
+        self._known_of: tuple[Layer, PatchGrid] | None = None
+        self._timer = _timer(0, self._rank)
+        self._read_timer = _timer(WAIT_MS, self._read)
         context.query_changed.connect(self._query_changed)
         session.slide_changed.connect(self._query_changed)
         context.keys.on("best", partial(self.step, 1))
         context.keys.on("previous", partial(self.step, -1))
 
+    @property
+    def complete(self) -> bool:
+        """Whether there are patches, and all of them have been read."""
+        return bool(self.tops) and not any(top.pending for top in self.tops)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there is a map, whose patches are shown or will be."""
+        return self._heatmap is not None
+
     def go_to(self, patch: TopPatch) -> None:
         """Move the view to a patch."""
-        slide = self._session.slide
-        if slide is not None and self._heatmap is not None and patch in self.tops:
-            self._at = self.tops.index(patch)
+        slide, at = self._session.slide, self._place(patch)
+        if slide is not None and self._heatmap is not None and at is not None:
+            self._at = at
             go_to(self._session.layers, slide, self._heatmap.grid, patch.row)
 
     def step(self, by: int) -> None:
@@ -85,53 +111,131 @@ class TopPatches:
             start = self._at if self._at >= 0 or by > 0 else 0
             self.go_to(self.tops[(start + by) % len(self.tops)])
 
+    def point_out(self, patch: TopPatch | None) -> None:
+        """Frame a patch on the slide, without moving the view.
+
+        Parameters
+        ----------
+        patch : TopPatch or None
+            The patch; None for the one that the view last moved to, if any.
+        """
+        if patch is None and 0 <= self._at < len(self.tops):
+            patch = self.tops[self._at]
+        slide, layers = self._session.slide, self._session.layers
+        if slide is None or self._heatmap is None:
+            return
+        if patch is None or self._place(patch) is None:
+            layers.clear_mark()
+        else:
+            layers.mark(slide, self._heatmap.grid, patch.row)
+
+    def judge(self, patch: TopPatch, like: bool) -> None:
+        """Make a patch an example of the query, which :meth:`undo` takes back.
+
+        Parameters
+        ----------
+        patch : TopPatch
+            One of `tops`.
+        like : bool
+            Whether it is a similar example or a dissimilar one.
+        """
+        if self._heatmap is not None and self._place(patch) is not None:
+            x, y = self._heatmap.grid.centres[patch.row]
+            mode: ClickMode = "like" if like else "unlike"
+            self._context.queries.point(float(x), float(y), mode)
+
+    def _place(self, patch: TopPatch) -> int | None:
+        """Return the place of a patch among the current ones, by what it is.
+
+        Reading a thumbnail replaces its patch.
+        """
+        rows = [(top.row, top.value) for top in self.tops]
+        key = (patch.row, patch.value)
+        return rows.index(key) if key in rows else None
+
     def _query_changed(self) -> None:
         shown = self._context.queries.shown_map()
         heatmap = shown[1] if shown else None
         if heatmap is self._heatmap:
             return
-        self._heatmap, self._at = heatmap, -1
+        self._heatmap, self._at, self.tops = heatmap, -1, []
+        self._session.disk.drop("gallery")
+        self._read_timer.stop()
         if heatmap is None:
             self._timer.stop()
-            self._session.disk.drop("gallery")
-            self.tops = []
             self.changed.emit()
         else:
             self._timer.start()
 
-    def _read(self) -> None:
-        session, heatmap = self._session, self._heatmap
-        shown, slide = self._context.queries.shown_map(), session.slide
-        opened = slide_of(slide)
-        if heatmap is None or shown is None or opened is None or slide is None:
+    def _rank(self) -> None:
+        """Find the patches, and show those thumbnails that are known."""
+        heatmap, slide = self._heatmap, self._session.slide
+        shown = self._context.queries.shown_map()
+        if heatmap is None or shown is None or slide is None:
             return
-        slot, query = shown[0], self._context.query
-        one = query.results.get(slot) if query is not None else None
-        examples = one.examples if one is not None else ()
+        self.slot, query = shown[0], self._context.query
+        one = query.results.get(self.slot) if query is not None else None
+        rows = heatmap.best(TOP, one.examples if one is not None else ()).tolist()
+        of = (slide, heatmap.grid)
+        if self._known_of is None or any(
+            a is not b for a, b in zip(of, self._known_of, strict=True)
+        ):
+            self._known, self._known_of = {}, of
+        values = heatmap.values[rows].tolist()
+        self._show(
+            [TopPatch(*one, None, True) for one in zip(rows, values, strict=True)]
+        )
+        self._read_timer.start()
 
-        def work() -> list[TopPatch]:
-            rows = heatmap.best(TOP, examples)
-            values = heatmap.values[rows].tolist()
-            return read_thumbnails(opened, heatmap.grid, rows.tolist(), values)
+    def _show(self, tops: Sequence[TopPatch]) -> None:
+        known = self._known
+        self.tops = [
+            replace(top, pixels=known[top.row], pending=False)
+            if top.row in known
+            else top
+            for top in tops
+        ]
+        self.changed.emit()
 
-        session.disk.submit(
-            "gallery", work, partial(self._arrived, slide, heatmap, slot), _quiet
+    def _read(self) -> None:
+        """Read the next thumbnails that are not known, in the background."""
+        heatmap, slide = self._heatmap, self._session.slide
+        opened = slide_of(slide)
+        rows = [top.row for top in self.tops if top.pending][:_CHUNK]
+        if heatmap is None or opened is None or slide is None or not rows:
+            return
+        values = heatmap.values[rows].tolist()
+        self._session.disk.submit(
+            "gallery",
+            lambda: read_thumbnails(opened, heatmap.grid, rows, values, SIDE_PX),
+            partial(self._arrived, slide, heatmap),
+            _quiet,
         )
 
-    def _arrived(
-        self, slide: Layer, heatmap: Heatmap, slot: str, tops: list[TopPatch]
-    ) -> None:
-        if heatmap is self._heatmap and slide is self._session.slide:
-            self.tops, self.slot = tops, slot
-            self.changed.emit()
+    def _arrived(self, slide: Layer, heatmap: Heatmap, read: list[TopPatch]) -> None:
+        if heatmap is not self._heatmap or slide is not self._session.slide:
+            return
+        if len(self._known) > _MOST_KEPT:
+            self._known.clear()
+        self._known |= {top.row: top.pixels for top in read}
+        self._show(self.tops)
+        self._read()
+
+
+def _timer(wait_ms: int, call: Callable[[], None]) -> QTimer:
+    timer = QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(wait_ms)
+    timer.timeout.connect(call)
+    return timer
 
 
 def _quiet(_problem: str) -> None:
     """Ignore the error: the slide's layer reports that it cannot be read."""
 
 
-class TopPatchesPanel(QGroupBox):
-    """The box with thumbnails of the most similar patches; a click moves the view.
+class TopPatchesPanel(QWidget):
+    """The grid of the most similar patches, which can be judged and gone to.
 
     Parameters
     ----------
@@ -140,20 +244,36 @@ class TopPatchesPanel(QGroupBox):
     """
 
     def __init__(self, context: SimilarityContext) -> None:
-        session = context.session
-        self._context = context
-        super().__init__("Most similar patches: click to go there")
-        self._session = session
-        self.strip = ThumbnailStrip("Most similar patches, best first", "cosine")
-        self.strip.setToolTip(with_key("Click or Enter goes there; the next", "best"))
-        self.strip.chosen.connect(context.gallery.go_to)
-        column = QVBoxLayout(self)
-        column.addWidget(self.strip)
-        connect(context.gallery.changed, self.refresh)
+        super().__init__()
+        self._gallery = gallery = context.gallery
+        self.strip = ThumbnailGrid("Most similar patches, best first, with cosines")
+        self.strip.setToolTip(
+            with_key("Click or Enter goes there, ✓ or ✗ makes an example; next", "best")
+        )
+        self.strip.chosen.connect(gallery.go_to)
+        self.strip.judged.connect(gallery.judge)
+        self.strip.pointed.connect(gallery.point_out)
+        self.title = QLabel("Most similar patches, cosine")
+        self.title.setBuddy(self.strip)
+        self._lay_out()
+        connect_deferred(self.refresh, gallery.changed)
+        connect(context.query_changed, self._hide_without_map)
         self.refresh()
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(self.title, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addLayout(row)
+        column.addWidget(self.strip, 1)
+        self.setSizePolicy(self.strip.sizePolicy())
 
     def refresh(self) -> None:
         """Show the current thumbnails."""
-        tops = self._context.gallery.tops
-        self.strip.show_patches(tops)
-        self.setVisible(bool(tops))
+        self.strip.show_patches(self._gallery.tops)
+        self._hide_without_map()
+
+    def _hide_without_map(self) -> None:
+        set_shown(self, self._gallery.has_map)
