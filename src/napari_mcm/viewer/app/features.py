@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.commands import reserve_gui_core
+from napari_mcm.viewer.app.imports import EXTRACTING, import_modules
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
 
 if TYPE_CHECKING:
@@ -192,11 +192,7 @@ def find_mask(slide: Slide) -> Job[TissueMask]:
 
 def compute_features(request: FeatureRequest) -> Job[LoadedFeatures]:
     """Extract the features of a slide and load them."""
-    # PyTorch takes seconds to import: in a thread, so that cancelling is immediate.
-    for module in ("torch", "timm", "napari_mcm.core.features"):
-        features = yield from run_in_thread(
-            "Starting PyTorch", importlib.import_module, module
-        )
+    features = yield from import_modules(EXTRACTING)
     yield from run_in_thread("Saving the mask", request.save_mask)
     config = reserve_gui_core(request.config)
     with explain_out_of_memory(PATCHES, config, config.out):

@@ -268,7 +268,8 @@ def _throttled(job: Job[Any], stop: threading.Event) -> Generator[Event, None, A
     return JobCancelled()
 
 
-_MAPPED = Path("/proc/self/maps")
+MAPPED = Path("/proc/self/maps")
+"""Lists the libraries of this process; only Linux has it."""
 
 
 def block_triton() -> None:
@@ -279,8 +280,8 @@ def block_triton() -> None:
     fault. Only compiled models need Triton, and no job of the viewer compiles one.
     Nothing is done if Triton is already loaded, or Mesa is not.
     """
-    if "triton" in sys.modules or not _MAPPED.exists():
+    if "triton" in sys.modules or not MAPPED.exists():
         return
-    if "libLLVM" in _MAPPED.read_text(errors="replace"):
+    if "libLLVM" in MAPPED.read_text(errors="replace"):
         # None makes Python raise ModuleNotFoundError on import.
         sys.modules["triton"] = None  # type: ignore[assignment]

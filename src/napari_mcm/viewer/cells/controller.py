@@ -20,12 +20,12 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.slides import ReadConfig, open_slide
 from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.viewer.app.imports import import_modules
 from napari_mcm.viewer.app.out_of_memory import CELLS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.cells.annotations import boxes_of, crop_of, paint, size_of
 from napari_mcm.viewer.layers.metadata import SlideMetadata
-from napari_mcm.viewer.training.imports import import_modules
 
 if TYPE_CHECKING:
     from napari.layers import Layer

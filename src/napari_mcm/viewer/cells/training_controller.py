@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from napari_mcm.core.runtime.jobs import Job, Metrics
 from napari_mcm.viewer.app.commands import reserve_gui_core
+from napari_mcm.viewer.app.imports import LEARNING_TIMM, import_modules
 from napari_mcm.viewer.app.out_of_memory import LABELLED, explain_out_of_memory
 from napari_mcm.viewer.cells.run import AblationRun, ablation_options, read_ablation
 from napari_mcm.viewer.training.controller import TrainingController
-from napari_mcm.viewer.training.imports import LEARNING_TIMM, import_modules
 from napari_mcm.viewer.training.run_folder import ABLATIONS, CLASSIFIERS, read_config
 from napari_mcm.viewer.training.trained_run import TrainedRun, read_trained
 

@@ -13,14 +13,13 @@ from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import LoadedFeatures, load_features
+from napari_mcm.viewer.app.imports import EXTRACTING, import_modules
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
-from napari_mcm.viewer.training.imports import import_modules
 
 if TYPE_CHECKING:
     from napari_mcm.core.features.batch_extraction import ExtractResult
     from napari_mcm.core.features.config import ExtractConfig
 
-_EXTRACTING = ("torch", "timm", "napari_mcm.core.features.batch_extraction")
 _ENDING = ".features.zarr"
 
 
@@ -76,7 +75,7 @@ def extract_run(
     """
     from napari_mcm.core.slides.find import find_slides
 
-    module = yield from import_modules(_EXTRACTING)
+    module = yield from import_modules(EXTRACTING)
     yield from run_in_thread("Saving the mask", ready)
     slides = yield from run_in_thread("Looking for slides", find_slides, config.slides)
     run_config = reserve_gui_core(config.model_copy(update={"slides": slides}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_mcm.viewer.app.imports import DISPLAY, EXTRACTING
 from napari_mcm.viewer.features.extract_panel import ExtractPanel
 from napari_mcm.viewer.features.files_panel import FeatureFilesPanel
 from napari_mcm.viewer.qt.dock import DockedWidget
@@ -21,6 +22,8 @@ class FeaturesWidget(DockedWidget):
     napari_viewer : napari.Viewer
         The viewer that the widget is docked in.
     """
+
+    needs = (*DISPLAY, *EXTRACTING)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)

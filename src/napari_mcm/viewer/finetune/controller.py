@@ -19,6 +19,7 @@ from napari_mcm.viewer.app.features import (
     LoadedFeatures,
     compute_features,
 )
+from napari_mcm.viewer.app.imports import LEARNING, import_modules
 from napari_mcm.viewer.app.out_of_memory import WINDOWS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import RUNS, writable_base
 from napari_mcm.viewer.app.settings import preferences
@@ -33,7 +34,6 @@ from napari_mcm.viewer.finetune.run import FinetuneRun, read_run
 from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.qt.patch_fields import encoder_label, folder_name
 from napari_mcm.viewer.training.controller import TrainingController
-from napari_mcm.viewer.training.imports import LEARNING, import_modules
 from napari_mcm.viewer.training.run_folder import read_config
 
 if TYPE_CHECKING:

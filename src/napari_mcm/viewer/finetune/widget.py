@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_mcm.viewer.app.imports import DISPLAY, LEARNING
 from napari_mcm.viewer.finetune.controller import FinetuneController
 from napari_mcm.viewer.finetune.form import FinetuneForm
 from napari_mcm.viewer.finetune.results_panel import FinetuneResultsPanel
@@ -28,6 +29,8 @@ class FinetuneWidget(DockedWidget):
     napari_viewer : napari.Viewer
         The viewer that it is docked in.
     """
+
+    needs = (*DISPLAY, *LEARNING)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
+from napari_mcm.viewer.app.imports import DISPLAY, LEARNING_TIMM
 from napari_mcm.viewer.cells.classify_panel import ClassifyPanel
 from napari_mcm.viewer.cells.controller import CellsController
 from napari_mcm.viewer.cells.form import AblationForm, CellsForm
@@ -48,6 +49,8 @@ class MaeWidget(DockedWidget):
     napari_viewer : napari.Viewer
         The viewer that it is docked in.
     """
+
+    needs = (*DISPLAY, *LEARNING_TIMM)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)

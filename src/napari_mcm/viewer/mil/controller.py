@@ -10,6 +10,7 @@ from psygnal import Signal
 
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.viewer.app.commands import reserve_gui_core
+from napari_mcm.viewer.app.imports import LEARNING, import_modules
 from napari_mcm.viewer.app.out_of_memory import BAGS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import (
     remember_mil_folders,
@@ -17,7 +18,6 @@ from napari_mcm.viewer.app.persistence import (
 )
 from napari_mcm.viewer.mil.run import MilRun, read_fold_curves, read_run, state_of
 from napari_mcm.viewer.training.controller import TrainingController
-from napari_mcm.viewer.training.imports import LEARNING, import_modules
 from napari_mcm.viewer.training.metrics import Curves
 from napari_mcm.viewer.training.run_folder import MIL_RUNS, read_config
 

@@ -16,9 +16,9 @@ from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.features import _read
+from napari_mcm.viewer.app.imports import import_modules
 from napari_mcm.viewer.app.out_of_memory import ATTENTION, explain_out_of_memory
 from napari_mcm.viewer.layers.thumbnails import TopPatch, read_thumbnails
-from napari_mcm.viewer.training.imports import import_modules
 
 if TYPE_CHECKING:
     from napari_mcm.core.mil.slide_prediction import SlidePrediction

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QWidget
 
+from napari_mcm.viewer.app.imports import DISPLAY, LEARNING
 from napari_mcm.viewer.mil.attention_controller import AttentionController
 from napari_mcm.viewer.mil.attention_panel import AttentionPanel
 from napari_mcm.viewer.mil.commands import attention_command
@@ -34,6 +35,8 @@ class MilWidget(DockedWidget):
     napari_viewer : napari.Viewer
         The viewer that it is docked in.
     """
+
+    needs = (*DISPLAY, *LEARNING)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)

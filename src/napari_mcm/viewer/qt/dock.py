@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakMethod, ref
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_mcm.viewer.app.imports import DISPLAY, import_in_background
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.qt.close_guard import guard_dock, guard_window
 from napari_mcm.viewer.qt.helpers import connect, note, reach_after, when_destroyed
@@ -139,7 +140,11 @@ class DockedWidget(QWidget):
         Error message.
     job : JobBar
         Status of the running job.
+    needs : tuple of str
+        Modules that the dock will need, which are imported in the background.
     """
+
+    needs: ClassVar[tuple[str, ...]] = DISPLAY
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -162,6 +167,9 @@ class DockedWidget(QWidget):
 
         when_destroyed(self, leave)
         session.enter(user)
+        needs = self.needs
+        # Deferred: the dock itself comes first.
+        QTimer.singleShot(0, lambda: import_in_background(needs))
 
     def stack(self, parts: Parts) -> None:
         """Arrange widgets in a column that scrolls if the dock is too low."""

@@ -74,7 +74,11 @@ class JobBar(QWidget):
     def _show_bar(self, status: JobStatus) -> None:
         progress = status.progress
         if progress is None or progress.total is None:
-            self.bar.setRange(0, 0)
+            # Not Qt's animated bar: each frame redraws the whole window, with the
+            # canvas, and slows the import of PyTorch to half its speed.
+            self.bar.setRange(0, 1)
+            self.bar.setValue(0)
+            self.bar.setFormat("…")
             return
         self.bar.setRange(0, max(progress.total, 1))
         self.bar.setValue(progress.done)
