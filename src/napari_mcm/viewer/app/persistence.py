@@ -220,6 +220,11 @@ def _read(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def settings_folder() -> Path:
+    """Return the folder of the plugin's remembered values; it may not exist yet."""
+    return _file().parent
+
+
 def _file() -> Path:
     from platformdirs import user_config_path
 

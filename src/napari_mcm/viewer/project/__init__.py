@@ -3,5 +3,5 @@
 :class:`~napari_mcm.viewer.project.memory.SlideMemory` keeps query, threshold, features and
 view of each slide and restores them when it is opened again.
 :class:`~napari_mcm.viewer.project.controller.ProjectController` puts them, the slides and
-the results table into a file that is saved by itself.
+the results table into a file, which it saves after each change.
 """

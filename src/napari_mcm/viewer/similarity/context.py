@@ -8,12 +8,14 @@ from psygnal import Signal
 
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.mouse import ClickListener
+from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.similarity.area import AreaController
 from napari_mcm.viewer.similarity.controller import SimilarityController
 from napari_mcm.viewer.similarity.cross_slide import CrossSlideSearch
 from napari_mcm.viewer.similarity.query import Query
 from napari_mcm.viewer.similarity.regions import RegionController
 from napari_mcm.viewer.similarity.results import add_result
+from napari_mcm.viewer.similarity.saved_state import SavedQueries
 from napari_mcm.viewer.similarity.shortcuts import QueryShortcuts
 from napari_mcm.viewer.similarity.top_patches import TopPatches
 
@@ -73,6 +75,8 @@ class SimilarityContext:
         session.left.connect(self._stop_listening)
         queries.slide_chosen()
         self._listen()
+        self._saved = SavedQueries(self)
+        memory_of(session).use_queries(self._saved)
 
     @property
     def query(self) -> Query | None:
