@@ -405,7 +405,6 @@ def test_an_open_slide_of_the_same_name_is_another(
     assert Path(session.metadata.path).parent == cohort[0].parent / "slides"
     # Now both are open, the other one on top.
     session.choose_slide(other)
-    session.layers.bring_up(other)
     qtbot.waitUntil(lambda: shown.attention.shown is None, timeout=SLOW)
     open_with_attention(shown, qtbot, "s02")
     assert session.slide is first and len(session.layers.slides()) == 2

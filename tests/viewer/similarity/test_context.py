@@ -58,12 +58,9 @@ def test_the_slider_repaints_the_map_of_all_examples(
         grid = loaded.index.features.grid
         assert_allclose(map_of(ready).data, grid.raster(expected), atol=1e-5)
         named_by = NeighbourhoodConfig(radius=radius).describe()
-        shown = [
-            map_of(ready).name,
-            context_of(ready.session).query.maps["first"].title,
-        ]
-        for text in shown:
-            assert text.endswith(f"context {named_by}") == bool(radius)
+        title = context_of(ready.session).query.maps["first"].title
+        assert title.endswith(f"context {named_by}") == bool(radius)
+        assert map_of(ready).name == f"similarity: random 50 (slide, {named_by})"
     # Clicks and steps back go on with that context.
     move_to(ready, 2)
     context_of(ready.session).queries.undo()

@@ -13,7 +13,7 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.jobs import JobRunner
 from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
-from napari_mcm.viewer.app.settings import LookSettings
+from napari_mcm.viewer.app.settings import LookSettings, preferences
 from napari_mcm.viewer.app.tissue import TissueController
 from napari_mcm.viewer.layers.manager import LayerManager
 from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
@@ -73,6 +73,8 @@ class Session:
         Emitted when the options of patches changed.
     error_reported : Signal
         Emitted when `problem` has a new message.
+    side_by_side_changed : Signal
+        Emitted when all slides are shown, or the current one alone.
     """
 
     slide_changed = Signal()
@@ -82,12 +84,14 @@ class Session:
     left = Signal()
     patches_changed = Signal()
     error_reported = Signal()
+    side_by_side_changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.jobs = JobRunner()
         self.layers = LayerManager(viewer)
         self._look_settings = LookSettings(self.layers.look)
+        self.layers.caption.switch(preferences().caption)
         self.disk = BackgroundWorker()
         self.tissue = TissueController(self.layers, self.disk, self.report_error)
         self.recent = RecentFiles(self.disk, self.report_error)
@@ -102,6 +106,7 @@ class Session:
         self._users: set[int] = set()
         self._known_slides: set[Layer] = set()
         self.layers.slides_changed.connect(self._slides_changed)
+        self.layers.view.chosen.connect(self.choose_slide)
         self._slides_changed()
 
     def enter(self, user: int) -> None:
@@ -135,10 +140,43 @@ class Session:
         return None if self.slide is None else SlideMetadata.of_layer(self.slide)
 
     def choose_slide(self, slide: Layer | None) -> None:
-        """Make a slide layer the active slide."""
-        if slide is not self.slide:
-            self._activate(slide)
-            self.slide_changed.emit()
+        """Make a slide the current one: show it, and hide the layers of all others.
+
+        This is the only way to another slide, whatever the reason: opening it, a list, a
+        layer that was selected or shown, a search.
+
+        Parameters
+        ----------
+        slide : Layer or None
+            Layer of the slide; None for no slide.
+        """
+        if slide is self.slide:
+            # Its eye may be closed.
+            self.layers.view.show(slide)
+            return
+        self._activate(slide)
+        self.slide_changed.emit()
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether all slides are shown next to each other; a click chooses one."""
+        return self.layers.view.side_by_side
+
+    def show_side_by_side(self, on: bool) -> None:
+        """Show all slides next to each other, or the current one alone."""
+        if on != self.side_by_side:
+            self.layers.view.set_side_by_side(on)
+            self.side_by_side_changed.emit()
+
+    def slide_at(self, position: Any) -> Layer | None:
+        """Return the slide that is seen at a place of the canvas.
+
+        Parameters
+        ----------
+        position : sequence of float
+            World position; the last two values are y and x.
+        """
+        return self.layers.view.slide_at(position)
 
     def set_mpp(self, mpp: float) -> None:
         """Set and remember the resolution of the active slide.
@@ -195,9 +233,17 @@ class Session:
 
     def features(self, slot: str) -> LoadedFeatures | None:
         """Return the features of the active slide in a slot; None if there are none."""
-        if self.slide is None:
-            return None
-        return self._loaded.get(self.slide, {}).get(slot)
+        return None if self.slide is None else self.features_of(self.slide).get(slot)
+
+    def features_of(self, slide: Layer) -> dict[str, LoadedFeatures]:
+        """Return the features of a slide by slot.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        """
+        return dict(self._loaded.get(slide, {}))
 
     def all_features(self) -> list[LoadedFeatures]:
         """Return the features of all open slides, those of the active one first."""
@@ -259,6 +305,8 @@ class Session:
 
     def _activate(self, slide: Layer | None) -> None:
         self.slide = slide
+        self.layers.view.show(slide)
+        self.layers.caption.switch(preferences().caption)
         self.layers.show_bars_of(slide)
         self.slide_chosen.emit()
 
@@ -266,8 +314,11 @@ class Session:
         """Follow the layer list: a slide that was just opened becomes the active one."""
         slides = self.layers.slides()
         added = [slide for slide in slides if slide not in self._known_slides]
+        gone = self._known_slides - set(slides)
         self._known_slides = set(slides)
         newest = (added or slides or [None])[-1]
+        if self.side_by_side and (added or gone):
+            self.layers.view.lay_out()
         if added or self.slide not in slides:
             self._activate(newest)
         self.slide_changed.emit()

@@ -36,6 +36,8 @@ class Preferences:
         Folder for features and runs; None for one beside the slide.
     look : LookValues
         Style, colour map, opacity and smoothness of maps.
+    caption : bool
+        Whether the canvas says which slide, encoder, context and query are seen.
     """
 
     device: str = "auto"
@@ -43,6 +45,7 @@ class Preferences:
     tile_cache_mib: int = 256
     output_folder: Path | None = None
     look: LookValues = LookValues()
+    caption: bool = True
 
     @property
     def compute(self) -> ComputeConfig:
@@ -71,6 +74,7 @@ def preferences() -> Preferences:
         int(stored.slides.tile_cache_mib),
         Path(folder).expanduser() if folder else None,
         _look(stored.maps),
+        bool(stored.maps.caption),
     )
 
 

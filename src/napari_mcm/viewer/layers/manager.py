@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
 from psygnal import Signal
 
+from napari_mcm.viewer.layers.caption import Caption
+from napari_mcm.viewer.layers.image_overlay import Overlay
 from napari_mcm.viewer.layers.look import MapLook
 from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, Markers
 from napari_mcm.viewer.layers.metadata import (
     KEY,
     SlideMetadata,
+    give_to,
     kind_of,
     metadata_of,
     on_slide,
+    owner_of,
     place,
     slide_of,
     with_mpp,
@@ -42,29 +46,6 @@ UNDER_MAPS = ("tissue", "grid", "overlay")
 """Kinds of layers that a new heatmap is placed above."""
 
 
-@dataclass(frozen=True, eq=False)
-class Overlay:
-    """A small image over a slide, in two colours or RGB; NaN is transparent.
-
-    Attributes
-    ----------
-    name : str
-        Name of a new layer.
-    raster : ndarray of float32, or of uint8, shape (height, width, 3)
-        Values from 0 to 1, or an RGB image.
-    origin, step : tuple of float
-        Upper left corner (x, y), and width and height of a pixel, in level-0 pixels.
-    colours : tuple of tuple of float, or None
-        RGBA of the values 0 and 1; None for an RGB image.
-    """
-
-    name: str
-    raster: Any
-    origin: tuple[float, float]
-    step: tuple[float, float]
-    colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-
-
 class LayerManager(LayerStack):
     """Adds, updates and finds the layers of the plugin in one viewer.
 
@@ -84,6 +65,8 @@ class LayerManager(LayerStack):
         Emitted when a slide was added, removed or renamed.
     changed : Signal
         Emitted when any layer was added or removed.
+    caption : Caption
+        The line on the canvas that says what is seen.
     """
 
     slides_changed = Signal()
@@ -95,7 +78,10 @@ class LayerManager(LayerStack):
         self._maps: dict[tuple[int, str], Image] = {}
         self._overlays: dict[str, Image] = {}
         self._hidden_bars: WeakSet[Image] = WeakSet()
+        self._empty: WeakSet[Image] = WeakSet()
         self._markers, self._top = Markers(self), Markers(self, TOP_PATCH)
+        self.caption = Caption(self)
+        self._adopt()
         layers = viewer.layers.events
         layers.inserted.connect(self._added)
         layers.removed.connect(self._removed)
@@ -104,7 +90,7 @@ class LayerManager(LayerStack):
 
     def slides(self) -> list[Layer]:
         """Return the slide layers, from the bottom up."""
-        return [layer for layer in self.viewer.layers if SlideMetadata.of_layer(layer)]
+        return self.view.slides()
 
     def image_layers(self) -> list[Layer]:
         """Return slides and RGB layers that the plugin did not make, from the bottom up."""
@@ -151,7 +137,7 @@ class LayerManager(LayerStack):
         slide.metadata = {**slide.metadata, **metadata_of(with_mpp(opened, mpp))}
         slide.scale = (mpp, mpp)
         slide.units = ("um", "um")
-        self.viewer.reset_view()
+        self.view.refit(slide)
         self.slides_changed.emit()
 
     def show_map(
@@ -161,11 +147,13 @@ class LayerManager(LayerStack):
         name: str,
         heatmap: Heatmap,
         thumbnail: bool = True,
+        caption: str = "",
     ) -> Image:
         """Show a heatmap over its slide, in the layer of its slot.
 
-        In an existing layer only values, limits and position change. What the user
-        changed in it stays, see :class:`~napari_mcm.viewer.layers.look.MapLook`.
+        In an existing layer values, limits, position and name change. What the user
+        changed in it stays, see :class:`~napari_mcm.viewer.layers.look.MapLook`; so does
+        a name that the user gave.
 
         Parameters
         ----------
@@ -174,15 +162,22 @@ class LayerManager(LayerStack):
         slot : str
             Identifies the heatmap among those of the slide.
         name : str
-            Name of a new layer.
+            Name of the layer.
         heatmap : Heatmap
             The heatmap.
         thumbnail : bool
             Whether to update the thumbnail in the layer list now, which is slow.
+        caption : str
+            What the map shows, for the caption on the canvas; by default the name.
         """
         layer = self.map_of(slide, slot)
         if layer is None:
-            return self._add_map(slide, slot, name, heatmap)
+            layer = self._add_map(slide, slot, name, heatmap)
+            self.caption.describe(layer, caption or name)
+            return layer
+        self._empty.discard(layer)
+        self.name_map(layer, name)
+        self.caption.describe(layer, caption or name)
         limits = self.look.limits_of(slot, heatmap)
         limits_stay = tuple(layer.contrast_limits) == limits
         picture = self.look.picture_of(heatmap)
@@ -198,6 +193,25 @@ class LayerManager(LayerStack):
         self.look.show(layer, slide, slot, heatmap)
         return layer
 
+    def name_map(self, layer: Layer, name: str) -> None:
+        """Name a map after what it shows, unless the user named it.
+
+        Parameters
+        ----------
+        layer : Layer
+            Layer of the map.
+        name : str
+            The name.
+        """
+        described = layer.metadata[KEY]
+        given = described.get("name", "")
+        if given == name:
+            return
+        # napari numbers layers of the same name.
+        if re.fullmatch(rf"{re.escape(given)}( \[\d+\])?", layer.name):
+            layer.name = name
+        layer.metadata = {**layer.metadata, KEY: {**described, "name": name}}
+
     def empty_map(self, slide: Layer, slot: str) -> None:
         """Clear the heatmap of a slot, but keep its layer.
 
@@ -207,9 +221,12 @@ class LayerManager(LayerStack):
             As :meth:`show_map` takes them.
         """
         if (layer := self.map_of(slide, slot)) is not None:
-            layer.data[:] = np.nan
-            layer.refresh(extent=False, highlight=False)
+            self.caption.describe(layer, "")
             self.look.clear(layer)
+            if layer not in self._empty:
+                self._empty.add(layer)
+                layer.data[:] = np.nan
+                layer.refresh(extent=False, highlight=False)
 
     def map_of(self, slide: Layer, slot: str) -> Image | None:
         """Return the layer of a heatmap; None if it does not exist.
@@ -302,6 +319,7 @@ class LayerManager(LayerStack):
         else:
             layer.data = overlay.raster
             place(layer, slide, overlay.origin, overlay.step)
+            self.view.give(layer, slide)
         return layer
 
     def hide(self, key: str) -> None:
@@ -328,14 +346,6 @@ class LayerManager(LayerStack):
         camera = self.viewer.scene.camera
         camera.center = slide.data_to_world(centre[::-1])
         camera.zoom = max(camera.zoom, px / (side * float(slide.scale[-1])))
-
-    def bring_up(self, slide: Layer) -> None:
-        """Show a slide, and hide the other slides and their heatmaps."""
-        for other in self.slides():
-            other.visible = other is slide
-        for owner, slot in list(self._maps):
-            if owner != id(slide):
-                self._maps[owner, slot].visible = False
 
     def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
         """Frame a patch that the view moved to; the frames of the query stay.
@@ -386,7 +396,14 @@ class LayerManager(LayerStack):
             name=name,
             contrast_limits=heatmap.limits,
             blending="translucent",
-            **on_slide(slide, "heatmap", heatmap.grid.origin, picture.step, slot=slot),
+            **on_slide(
+                slide,
+                "heatmap",
+                heatmap.grid.origin,
+                picture.step,
+                slot=slot,
+                name=name,
+            ),
         )
         self._maps[id(slide), slot] = self.add(layer, over=self._under_maps(slide))
         layer.contrast_limits_range = RANGE
@@ -428,9 +445,21 @@ class LayerManager(LayerStack):
             **on_slide(like, "overlay", key=key),
         )
         place(layer, slide, overlay.origin, overlay.step)
+        give_to(layer, slide)
         return self.add(layer)
 
+    def _adopt(self) -> None:
+        """Take over maps of an earlier session, and empty them: nobody knows the query."""
+        for layer in list(self.viewer.layers):
+            owner, described = owner_of(layer), layer.metadata.get(KEY)
+            if kind_of(layer) == "heatmap" and owner is not None and described:
+                self._maps[id(owner), described.get("slot", "")] = layer
+                self.empty_map(owner, described.get("slot", ""))
+            elif kind_of(layer) == "query":
+                self.delete(layer)
+
     def _added(self, event: Any) -> None:
+        self.view.added(event.value)
         self.changed.emit()
         if SlideMetadata.of_layer(event.value):
             event.value.events.name.connect(self._renamed)
@@ -438,17 +467,23 @@ class LayerManager(LayerStack):
             self.slides_changed.emit()
 
     def _removed(self, event: Any) -> None:
-        self.changed.emit()
         removed = event.value
-        orphans = {k: layer for k, layer in self._maps.items() if k[0] == id(removed)}
-        others = {k: layer for k, layer in self._maps.items() if k not in orphans}
-        self._maps = {k: layer for k, layer in others.items() if layer is not removed}
-        self.delete_later(orphans.values())
+        self.view.removed()
+        self.caption.refresh()
+        self.changed.emit()
+        self._maps = {
+            (owner, slot): layer
+            for (owner, slot), layer in self._maps.items()
+            if owner != id(removed) and layer is not removed
+        }
         if SlideMetadata.of_layer(removed):
+            # Nothing that lies on a slide may stay and lie over another one.
+            self.delete_later(self.view.layers_of(removed))
             removed.events.name.disconnect(self._renamed)
             self.slides_changed.emit()
 
     def _renamed(self, _event: Any) -> None:
+        self.caption.refresh()
         self.slides_changed.emit()
 
 

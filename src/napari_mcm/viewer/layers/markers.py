@@ -76,6 +76,7 @@ class Markers:
             self._layer = self._add_layer(slide, centres, symbols)
             return
         place(layer, slide)
+        self._layers.view.give(layer, slide)
         if not self._has_symbols(layer, symbols):
             _replace(layer, centres, symbols)
         else:

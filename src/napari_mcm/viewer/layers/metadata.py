@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -75,6 +76,50 @@ def slide_of(layer: Layer | None) -> Slide | None:
     """Return the open slide that a layer shows; None if it shows none of the plugin."""
     described = layer.metadata.get(KEY) if layer is not None else None
     return described.get("slide") if isinstance(described, dict) else None
+
+
+# By a name in the metadata, not by a reference: metadata is copied and written.
+_slides: WeakValueDictionary[str, Layer] = WeakValueDictionary()
+
+
+def owner_of(layer: Layer) -> Layer | None:
+    """Return the layer of the slide that a layer of the plugin lies on.
+
+    Parameters
+    ----------
+    layer : Layer
+        Any layer. A slide is its own owner.
+
+    Returns
+    -------
+    Layer or None
+        None for layers of others, and for layers without a slide. The slide may have
+        been removed from the viewer.
+    """
+    if (kind := kind_of(layer)) == "slide":
+        return layer
+    return _slides.get(layer.metadata[KEY].get("owner", "")) if kind else None
+
+
+def give_to(layer: Layer, slide: Layer | None) -> None:
+    """Make a layer of the plugin belong to a slide.
+
+    Parameters
+    ----------
+    layer : Layer
+        A layer of the plugin, not a slide.
+    slide : Layer or None
+        Layer of the slide; None for a layer without a slide.
+    """
+    owner = "" if slide is None else _name_of(slide)
+    described = {**layer.metadata.get(KEY, {}), "owner": owner}
+    layer.metadata = {**layer.metadata, KEY: described}
+
+
+def _name_of(slide: Layer) -> str:
+    name = str(slide.unique_id)
+    _slides[name] = slide
+    return name
 
 
 def layer_with(fingerprint: str, layers: Sequence[Layer]) -> Layer | None:
@@ -189,12 +234,13 @@ def on_slide(
         More entries for the plugin's metadata.
     """
     scale, translate = placed(slide, origin, step)
-    made = {
+    made: dict[str, Any] = {
         "scale": scale,
         "translate": translate,
         "metadata": {KEY: {"kind": kind, **metadata}},
     }
     if slide is not None:
+        made["metadata"][KEY]["owner"] = _name_of(slide)
         made |= {"units": slide.units, "axis_labels": slide.axis_labels}
     return made
 

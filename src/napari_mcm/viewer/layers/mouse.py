@@ -25,7 +25,8 @@ class ClickListener:
     viewer : ViewerModel
         The viewer.
     slide : callable
-        Returns the layer of the active slide, whose pixels are used, or None.
+        Called with a world position; returns the layer of the slide that is seen there,
+        whose pixels are used, or None.
     on_click : callable
         Called with x and y in level-0 pixels, from the slide's upper left corner, and
         with the mode of the click.
@@ -36,6 +37,8 @@ class ClickListener:
         still become a drag.
     on_drag : callable, optional
         Called without arguments when a press becomes a drag.
+    choose : callable, optional
+        Called with the slide's layer before `on_click` and `on_move`.
 
     Attributes
     ----------
@@ -46,15 +49,16 @@ class ClickListener:
     def __init__(
         self,
         viewer: ViewerModel,
-        slide: Callable[[], Layer | None],
+        slide: Callable[[Any], Layer | None],
         on_click: Callable[[float, float, ClickMode], None],
         on_move: Callable[[float, float], None],
         on_press: Callable[[float, float, ClickMode], None] | None = None,
         on_drag: Callable[[], None] | None = None,
+        choose: Callable[[Layer], None] | None = None,
     ) -> None:
         self._viewer, self._slide = viewer, slide
         self._on_click, self._on_move, self._on_press = on_click, on_move, on_press
-        self._on_drag = on_drag
+        self._on_drag, self._choose = on_drag, choose
         self._callback, self._hover = self._pressed, self._moved
         self._pans = True
         self.following = False
@@ -123,9 +127,11 @@ class ClickListener:
     def _notify(
         self, listener: Callable[..., None], position: Any, *mode: ClickMode
     ) -> None:
-        slide = self._slide()
+        slide = self._slide(position)
         if slide is None:
             return
+        if self._choose is not None and listener is not self._on_press:
+            self._choose(slide)
         y, x = slide.world_to_data(tuple(position))[-2:]
         # napari's origin is the centre of the first pixel, the slide's is its corner.
         listener(float(x) + 0.5, float(y) + 0.5, *mode)

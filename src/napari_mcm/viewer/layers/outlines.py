@@ -204,14 +204,14 @@ class OutlineLayers:
         if slide not in self._shown:
             # Only now: a layer that the user hides later stays hidden.
             self._shown.add(slide)
-            layer.visible = True
+            self._layers.view.set_visible(layer, True)
         _refresh(layer)
 
     def hide(self, slide: Layer) -> None:
         """Hide the outline of a slide."""
         layer = self.layer_of(slide)
         if layer is not None and slide in self._shown:
-            layer.visible = False
+            self._layers.view.set_visible(layer, False)
         self._shown.discard(slide)
 
     def _add(self, slide: Layer, over: Layer | None) -> tuple[Image, Outline]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import QTimer
 
+from napari_mcm.viewer.layers.current import SlideView
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -24,10 +26,19 @@ class LayerStack:
     ----------
     viewer : ViewerModel
         The viewer.
+
+    Attributes
+    ----------
+    adding : bool
+        Whether a layer is being added, which napari selects for a moment.
+    view : SlideView
+        The slide that is shown.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
+        self.adding = False
+        self.view = SlideView(self)
 
     def __contains__(self, layer: Layer | None) -> bool:
         """Return whether a layer is in the viewer; the user may have deleted it."""
@@ -59,9 +70,14 @@ class LayerStack:
         """
         layers, selection = self.viewer.layers, self.viewer.layers.selection
         selected = set(selection)
-        layers.insert(layers.index(over) + 1 if over in self else len(layers), layer)
-        selection.discard(layer)
-        selection.update(selected)
+        self.adding = True
+        try:
+            place = layers.index(over) + 1 if over in self else len(layers)
+            layers.insert(place, layer)
+            selection.discard(layer)
+            selection.update(selected)
+        finally:
+            self.adding = False
         return layer
 
     def delete(self, layer: Layer) -> None:

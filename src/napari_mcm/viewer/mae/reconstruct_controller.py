@@ -68,9 +68,10 @@ class ReconstructController:
         self.place: tuple[float, float] | None = None
         self._clicks = ClickListener(
             session.viewer,
-            lambda: session.slide,
+            session.slide_at,
             lambda x, y, manner: self.reconstruct_place(x, y),
             lambda x, y: None,
+            choose=session.choose_slide,
         )
 
     def listen(self, on: bool) -> None:

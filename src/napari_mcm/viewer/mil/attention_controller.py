@@ -209,11 +209,10 @@ class AttentionController:
         slide, layers = shown.layer, self.session.layers
         if slide not in layers.slides() or slide is not self.session.slide:
             return
-        layers.bring_up(slide)
+        self.session.choose_slide(slide)
         # The name of the layer must state the scaling.
         name = f"{shown.prediction.title(shown.number)} ({_SCALED[self.scaling]})"
-        layer = layers.show_map(slide, SLOT, name, shown.heatmap)
-        layer.name = name
+        layers.show_map(slide, SLOT, name, shown.heatmap)
         layers.show_only(slide, SLOT)
         before, self.shown = self.shown, shown
         if before is None or (before.prediction, before.number) != (

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.viewer.layers.metadata import on_slide, place, slide_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ STEPS = 40
 """Number of steps in which the keys move the threshold over the range of colours."""
 
 
+QueryKind = tuple[str, "NeighbourhoodConfig", str, bool]
+"""Encoder, context and range of colours of a map, and whether examples are dissimilar."""
+
+
 class AreaController:
     """The similarity threshold on the visible map, and the area above it.
 
@@ -36,7 +41,10 @@ class AreaController:
     Attributes
     ----------
     threshold : float
-        Smallest cosine similarity that counts; NaN before the first query.
+        Smallest cosine similarity that counts; NaN before the first query. It is three
+        quarters up the range of colours, until the user moves it; a moved threshold holds
+        for queries of the same kind: the same encoder, context and range of colours, with
+        dissimilar examples or without.
     changed : Signal
         Emitted when the threshold or the map changed.
     """
@@ -48,9 +56,7 @@ class AreaController:
         self._context = context
         self._session = session
         self.threshold = float("nan")
-        self._limits: tuple[float, float] | None = None
-        self._neighbourhood: NeighbourhoodConfig | None = None
-        self._of_neighbourhood: dict[NeighbourhoodConfig, float] = {}
+        self._moved: dict[QueryKind, float] = {}
         self._layers: dict[int, Labels] = {}
         look = session.layers.look
         context.query_changed.connect(self._query_changed)
@@ -85,9 +91,26 @@ class AreaController:
         return heatmap.area_mm2(threshold), heatmap.count_above(threshold)
 
     def set_threshold(self, threshold: float) -> None:
-        """Set the threshold, and update the layer of the area."""
+        """Set the threshold for this kind of query, and update the layer of the area."""
         if threshold != self.threshold:
+            if (kind := self._kind()) is not None:
+                self._moved[kind] = threshold
             self.threshold = threshold
+            self._redraw()
+            self.changed.emit()
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the user moved the threshold for this kind of query."""
+        kind = self._kind()
+        return kind is not None and self._moved.get(kind) == self.threshold
+
+    def reset_threshold(self) -> None:
+        """Put the threshold back where it starts for this kind of query."""
+        heatmap, kind = self.heatmap, self._kind()
+        if heatmap is not None and kind is not None:
+            self._moved.pop(kind, None)
+            self.threshold = _start(heatmap)
             self._redraw()
             self.changed.emit()
 
@@ -136,27 +159,28 @@ class AreaController:
         )
 
     def _query_changed(self) -> None:
-        heatmap = self.heatmap
-        if heatmap is not None:
-            self._follow_neighbourhood(heatmap.neighbourhood)
-            if heatmap.limits != self._limits:
-                # Start at three quarters of the range: only clearly similar patches.
-                low, high = self._limits = heatmap.limits
-                if not low <= self.threshold <= high:
-                    self.threshold = low + 0.75 * (high - low)
+        heatmap, kind = self.heatmap, self._kind()
+        if heatmap is not None and kind is not None:
+            low, high = heatmap.limits
+            moved = self._moved.get(kind, float("nan"))
+            self.threshold = moved if low <= moved <= high else _start(heatmap)
         self._redraw()
         self.changed.emit()
 
-    def _follow_neighbourhood(self, neighbourhood: NeighbourhoodConfig) -> None:
-        """Go back to the threshold that was used with a neighbourhood.
+    def _kind(self) -> QueryKind | None:
+        """Return what a threshold depends on; None without a map.
 
-        Averages are more alike than single patches: one threshold does not fit both.
+        Averages are more alike than single patches, subtracting dissimilar examples
+        shifts all similarities, and encoders differ: one threshold does not fit all.
         """
-        if self._neighbourhood is not None and neighbourhood != self._neighbourhood:
-            self._of_neighbourhood[self._neighbourhood] = self.threshold
-            self.threshold = self._of_neighbourhood.get(neighbourhood, float("nan"))
-            self._limits = None
-        self._neighbourhood = neighbourhood
+        queries = self._context.queries
+        shown, query = queries.shown_map(), queries.query
+        loaded = self._session.features(shown[0]) if shown else None
+        if shown is None or query is None or loaded is None:
+            return None
+        encoder = fingerprint_of(loaded.index.features.encoder) or loaded.label
+        dissimilar = bool(query.spec.examples.unlike)
+        return encoder, shown[1].neighbourhood, queries.limits, dissimilar
 
     def _layer(self, slide: Layer) -> Labels | None:
         return self._session.layers.alive(self._layers.get(id(slide)))
@@ -165,6 +189,8 @@ class AreaController:
         """Update the layer of the area; return it, or None if there is none."""
         slide, heatmap = self._session.slide, self.heatmap
         layer = None if slide is None else self._layer(slide)
+        if self._session.side_by_side:
+            self._empty_others(slide)
         if layer is None or slide is None:
             return None
         if heatmap is None:
@@ -175,6 +201,13 @@ class AreaController:
         if layer.name != self._name(slide):
             layer.name = self._name(slide)
         return layer
+
+    def _empty_others(self, slide: Layer | None) -> None:
+        """Empty the areas of slides beside the current one: they are of other queries."""
+        for other in self._session.layers.slides():
+            layer = self._layer(other)
+            if other is not slide and layer is not None and np.any(layer.data):
+                layer.data = np.zeros_like(layer.data)
 
     def _add(self, slide: Layer, heatmap: Heatmap) -> None:
         from napari.layers import Labels
@@ -200,6 +233,12 @@ class AreaController:
 
     def _name(self, slide: Layer) -> str:
         return f"similar ≥ {self.threshold:.3f}: {slide.name}"
+
+
+def _start(heatmap: Heatmap) -> float:
+    """Return the first threshold: only clearly similar patches are above it."""
+    low, high = heatmap.limits
+    return low + 0.75 * (high - low)
 
 
 def _mask(heatmap: Heatmap, threshold: float) -> NDArray[np.uint8]:

@@ -58,11 +58,12 @@ class SimilarityContext:
         self.queries = queries = SimilarityController(self)
         self.clicks = ClickListener(
             session.viewer,
-            lambda: session.slide,
+            session.slide_at,
             queries.point,
-            queries.follow_cursor,
+            queries.cursor.follow,
             queries.speculate,
             queries.cancel_speculation,
+            session.choose_slide,
         )
         self.keys = QueryShortcuts(session.viewer, self.clicks)
         self.keys.bind(queries)
@@ -71,6 +72,7 @@ class SimilarityContext:
         self.keys.on("result", partial(add_result, self))
         session.slide_chosen.connect(queries.slide_chosen)
         session.features_changed.connect(self._features_changed)
+        session.side_by_side_changed.connect(queries.rerun)
         session.entered.connect(self._listen)
         session.left.connect(self._stop_listening)
         queries.slide_chosen()

@@ -12,36 +12,35 @@ from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.heatmaps.color_limits import Limits
 from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
-from napari_mcm.core.heatmaps.examples import Examples, Point, Polygon
+from napari_mcm.core.heatmaps.examples import Examples, Polygon
 from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers.mouse import ClickMode
+from napari_mcm.viewer.similarity.cursor import CursorPreview
+from napari_mcm.viewer.similarity.history import ExampleHistory
 from napari_mcm.viewer.similarity.lookahead import SpeculativeQuery
-from napari_mcm.viewer.similarity.maps import DIFFERENCE, QueryMaps
+from napari_mcm.viewer.similarity.map_choice import MapChoice
+from napari_mcm.viewer.similarity.other_slides import OtherSlides
 from napari_mcm.viewer.similarity.preparation import NeighbourhoodPreparation
 from napari_mcm.viewer.similarity.query import (
     Query,
     QueryResult,
     QuerySpec,
-    newest_point,
-    query_all,
     query_from,
     slide_of_features,
 )
+from napari_mcm.viewer.similarity.query_text import name_query
 
 if TYPE_CHECKING:
-    from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.core.heatmaps.similarity_index import Pool
     from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
-_MOST_UNDO = 100
-
-_HOVER, _REPAINT = "hover", "repaint"
+_REPAINT = "repaint"
 
 
-class SimilarityController:
+class SimilarityController(MapChoice):
     """Runs queries on the features of the active slide, and draws their maps.
 
     Parameters
@@ -63,6 +62,10 @@ class SimilarityController:
         Prepares features for queries with neighbourhoods, in the background.
     drawn : QueryMaps
         The maps, their difference and the markers.
+    cursor : CursorPreview
+        The map of what is under the cursor.
+    history : ExampleHistory
+        Earlier examples, for undo and redo; its signal `changed` tells buttons.
     neighbourhood_changed : Signal
         Emitted when `neighbourhood` changed, or was refused.
     """
@@ -70,19 +73,20 @@ class SimilarityController:
     neighbourhood_changed = Signal()
 
     def __init__(self, context: SimilarityContext) -> None:
+        super().__init__(context)
         session = context.session
-        self._context = context
-        self._session = session
         self._query: Query | None = None
         self.limits: Limits = "encoder"
         self.pool: Pool = "mean"
         self.neighbourhood = NeighbourhoodConfig(radius=DEFAULT_RADIUS)
         self.preparation = NeighbourhoodPreparation(session.report_error)
-        self.drawn = QueryMaps(session)
+        self.history = ExampleHistory()
         self._spec = QuerySpec()
-        self._undo_stack: list[Examples] = []
+        self._turn = 0
         self._speculation = SpeculativeQuery()
-        self._hover = BackgroundWorker()
+        self._worker = BackgroundWorker()
+        self.cursor = CursorPreview(self, self._worker)
+        self._others = OtherSlides(self, self._worker)
 
     @property
     def query(self) -> Query | None:
@@ -114,7 +118,7 @@ class SimilarityController:
         mode : {"new", "like", "unlike"}
             A new query, or a similar or dissimilar example to add.
         """
-        self._hover.drop(_HOVER)
+        self.cursor.stop()
         examples = self._examples_with(x, y, mode)
         if examples is None:
             self._session.report_error("Click on a similar example first")
@@ -129,8 +133,8 @@ class SimilarityController:
         x, y, mode
             As :meth:`point` takes them.
         """
-        examples, loaded = self._examples_with(x, y, mode), self._loaded()
-        if examples is not None and loaded and self._is_ready(loaded):
+        examples, loaded = self._examples_with(x, y, mode), self.loaded()
+        if examples is not None and loaded and self.is_ready(loaded):
             spec = self._new_spec(examples)
             self._speculation.begin(loaded, spec, self.limits)
 
@@ -140,7 +144,7 @@ class SimilarityController:
 
     def _examples_with(self, x: float, y: float, mode: ClickMode) -> Examples | None:
         """Return the examples with a new one; None for a dissimilar one on its own."""
-        here = self.query is not None and self.query.here
+        here = self._is_here()
         if mode == "unlike" and not (here and len(self.examples)):
             return None
         start = self.examples if here and mode != "new" else Examples(pool=self.pool)
@@ -154,8 +158,7 @@ class SimilarityController:
         polygons : sequence of Polygon
             Outlines of the regions, (x, y) in level-0 pixels.
         """
-        here = self.query is not None and self.query.here
-        points = self.examples if here else Examples(pool=self.pool)
+        points = self.examples if self._is_here() else Examples(pool=self.pool)
         if points.regions == () and polygons:
             # The first region starts a new query.
             points = Examples(pool=self.pool)
@@ -164,7 +167,7 @@ class SimilarityController:
     def use_pool(self, pool: Pool) -> None:
         """Choose how examples are combined: their mean, or the nearest one."""
         self.pool = pool
-        if self.query is not None and self.query.here:
+        if self._is_here():
             self._apply(replace(self.examples, pool=pool))
 
     def use_limits(self, limits: Limits) -> None:
@@ -182,7 +185,7 @@ class SimilarityController:
         """
         if neighbourhood == self.neighbourhood:
             return
-        loaded, origin = self._loaded(), self._origin()
+        loaded, origin = self.loaded(), self._origin()
         if self._has_query() and loaded and not origin:
             made = self._spec.neighbourhood.describe()
             self._session.report_error(
@@ -199,7 +202,7 @@ class SimilarityController:
 
     def _repaint(self) -> None:
         """Run the query with another neighbourhood in the background, and draw it."""
-        loaded, origin = self._loaded(), self._origin()
+        loaded, origin = self.loaded(), self._origin()
         spec = replace(self._spec, neighbourhood=self.neighbourhood, directions={})
         limits, before = self.limits, self._spec
         if not self._has_query() or not loaded:
@@ -207,11 +210,14 @@ class SimilarityController:
 
         def show(results: tuple[QuerySpec, dict[str, QueryResult | None]]) -> None:
             current = self._spec is before and self.neighbourhood == spec.neighbourhood
-            if current and self._loaded() == loaded and any(results[1].values()):
-                self._accept(loaded, *results)
+            if current and self.loaded() == loaded:
+                if any(results[1].values()):
+                    self._accept(loaded, *results)
+                else:
+                    self._unanswered()
                 self._context.query_changed.emit()
 
-        self._hover.follow(
+        self._worker.follow(
             _REPAINT,
             lambda: query_from(origin, loaded, spec, limits),
             show,
@@ -226,74 +232,89 @@ class SimilarityController:
     def _has_query(self) -> bool:
         return bool(len(self.examples) or self._spec.directions)
 
-    def _is_ready(self, loaded: Mapping[str, LoadedFeatures]) -> bool:
+    def is_ready(self, loaded: Mapping[str, LoadedFeatures]) -> bool:
+        """Return whether features can be queried with the neighbourhood at once."""
         return all(one.is_ready(self.neighbourhood) for one in loaded.values())
 
     def _when_ready(self, call: Callable[[], None]) -> None:
-        """Call a function once the features are ready for the neighbourhood."""
-        needed = self._loaded().values()
-        self.preparation.when_ready(needed, self.neighbourhood, call)
+        """Call a function once the features are ready for the neighbourhood.
+
+        It is not called if another slide was chosen, or the query cleared, meanwhile.
+        """
+        needed, turn = self.loaded().values(), self._turn
+
+        def ready() -> None:
+            if turn == self._turn:
+                call()
+
+        self.preparation.when_ready(needed, self.neighbourhood, ready)
 
     def encoders(self) -> set[str]:
         """Return the fingerprints of the encoders with features of the active slide."""
-        loaded = self._loaded().values()
+        loaded = self.loaded().values()
         return {fingerprint_of(one.index.features.encoder) for one in loaded}
-
-    def compare(self, pair: tuple[str, str] | None) -> None:
-        """Show the difference of the maps of two slots.
-
-        Parameters
-        ----------
-        pair : tuple of str or None
-            Slots before and after; None to show no difference.
-        """
-        self.drawn.pair = pair
-        self.rerun()
-        slide = self._session.slide
-        if slide is not None and pair is not None and not self.drawn.problem:
-            self._session.layers.show_only(slide, DIFFERENCE)
-            self._context.query_changed.emit()
-
-    def switch_difference(self) -> None:
-        """Show the difference of the first two encoders, or hide it."""
-        if self.drawn.pair is not None:
-            first = self.drawn.pair[0]
-            self.compare(None)
-            self.show(first)
-            return
-        available = [slot for slot, heatmap in self.maps().items() if heatmap]
-        if len(available) > 1:
-            self.compare((available[0], available[1]))
-        else:
-            self._session.report_error("A difference needs two encoders with features")
-
-    def maps(self) -> dict[str, Heatmap | None]:
-        """Return the maps of the query by slot."""
-        return self.query.maps if self.query is not None else {}
 
     def has_features(self) -> bool:
         """Return whether the active slide has features."""
-        return bool(self._loaded())
+        return bool(self.loaded())
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an earlier set of examples on this slide."""
+        return self._step(-1) is not None
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a set of examples was undone on this slide."""
+        return self._step(1) is not None
 
     def undo(self) -> None:
-        """Remove the newest example."""
-        if self._undo_stack:
-            before = self._undo_stack.pop()
-            if not len(before):
-                self.clear()
-            else:
-                self._when_ready(lambda: self._return_to(before))
+        """Go back to the examples before the latest change."""
+        self._travel(-1)
 
-    def _return_to(self, examples: Examples) -> None:
-        if self._run_query(replace(self._spec, examples=examples, directions={})):
+    def redo(self) -> None:
+        """Make the change again that was undone last."""
+        self._travel(1)
+
+    def _step(self, by: int) -> Examples | None:
+        here = self.loaded() and self.history.slide == self._identity()[0]
+        away = self.query is not None and not self.query.here
+        return self.history.step(by) if here and not away else None
+
+    def _travel(self, by: int) -> None:
+        examples = self._step(by)
+        if examples is not None:
+            self.cursor.stop()
+            self._when_ready(lambda: self._go_to(examples, by))
+
+    def _go_to(self, examples: Examples, by: int) -> None:
+        if self._step(by) is not examples:
+            return
+        self.history.move(by)
+        self.pool = examples.pool
+        if not len(examples):
+            self._forget()
+        elif self._run_query(self._new_spec(examples)):
             self._context.query_changed.emit()
+        else:
+            self.history.move(-by)
 
     def clear(self) -> None:
         """Remove all examples, and their maps."""
-        self._hover.drop(_HOVER)
-        self._spec, self.query, self._undo_stack = QuerySpec(), None, []
+        self.cursor.stop()
+        if self._is_here():
+            self.history.add(self._identity()[0], Examples(pool=self.pool))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._turn += 1
+        self._spec, self.query = QuerySpec(), None
         self.drawn.clear()
         self._context.query_changed.emit()
+
+    def _is_here(self) -> bool:
+        """Return whether there is a query with examples on the current slide."""
+        return self.query is not None and self.query.here
 
     def run(
         self, spec: QuerySpec, unanswered: Callable[[], None] | None = None
@@ -307,7 +328,9 @@ class SimilarityController:
         unanswered : callable, optional
             Called without arguments if no features can answer it.
         """
-        self._undo_stack, self._spec = [], spec
+        self._turn += 1
+        self._spec = spec
+        self.history.restart(spec.slide, spec.examples)
         self.query, self.neighbourhood = None, spec.neighbourhood
         self.neighbourhood_changed.emit()
 
@@ -332,105 +355,73 @@ class SimilarityController:
             self._when_ready(lambda: self._rerun_now(then))
 
     def _rerun_now(self, then: Callable[[], None] | None) -> None:
-        if self._has_query() and self._run_query(self._spec, quiet=True):
+        if self._has_query():
+            if not self._run_query(self._spec, quiet=True):
+                self._unanswered()
             self._context.query_changed.emit()
         if then is not None:
             then()
 
     def slide_chosen(self) -> None:
         """Run the query on the slide that has become the active one."""
-        self._hover.drop(_HOVER)
+        self.cursor.stop()
+        self._turn += 1
         self.query = self.drawn.difference = None
         self._session.layers.unmark()
         self.prepare()
         self.rerun()
+        if self.query is None:
+            # Its maps are of an earlier query, until this one is answered.
+            self.drawn.clear(self._session.slide)
+            self._context.query_changed.emit()
+        self.history.changed.emit()
 
     def prepare(self) -> None:
         """Prepare all neighbourhoods of the active slide's features."""
-        self.preparation.activate(self._loaded().values())
-
-    def follow_cursor(self, x: float, y: float) -> None:
-        """Show the maps of the position under the cursor.
-
-        If the cursor moves faster than maps are computed, positions are skipped.
-
-        Parameters
-        ----------
-        x, y : float
-            Position in level-0 pixels.
-        """
-        loaded = self._loaded()
-        visible = [slot for slot in self.drawn.shown() if slot in loaded]
-        if self.drawn.pair is not None and DIFFERENCE in self.drawn.shown():
-            visible += [slot for slot in self.drawn.pair if slot not in visible]
-        if loaded and self._is_ready(loaded):
-            wanted = {slot: loaded[slot] for slot in visible or list(loaded)[:1]}
-            around = self.neighbourhood
-            self._hover.follow(
-                _HOVER,
-                lambda: self._compute_preview((x, y), wanted, around),
-                self._show_preview,
-                self._session.report_error,
-            )
-
-    def shown_map(self) -> tuple[str, Heatmap] | None:
-        """Return slot and heatmap of the uppermost visible map; else of the first map."""
-        maps = self.query.maps if self.query else {}
-        for slot in [*reversed(self.drawn.shown()), *SLOTS]:
-            if (heatmap := maps.get(slot)) is not None:
-                return slot, heatmap
-        return None
-
-    def show(self, slot: str) -> None:
-        """Show one map and hide the others."""
-        if self._session.slide is not None:
-            self._session.layers.show_only(self._session.slide, slot)
-            self._context.query_changed.emit()
-
-    def show_next(self) -> None:
-        """Show the next encoder's map; the difference comes last."""
-        slide, layers = self._session.slide, self._session.layers
-        if slide is None or self.query is None:
-            return
-        available = [slot for slot, heatmap in self.query.maps.items() if heatmap]
-        if self.drawn.pair is not None and layers.map_of(slide, DIFFERENCE) is not None:
-            available.append(DIFFERENCE)
-        if available:
-            now = [slot for slot in self.drawn.shown() if slot in available]
-            at = available.index(now[-1]) + 1 if now else 0
-            self.show(available[at % len(available)])
+        self.preparation.activate(self.loaded().values())
 
     def _apply(self, examples: Examples) -> None:
         """Run other examples; keep the current ones if no encoder has their patches."""
         self._when_ready(lambda: self._apply_now(examples))
 
     def _apply_now(self, examples: Examples) -> None:
-        before = self.examples if self.query is not None and self.query.here else None
-        if not self._run_query(self._new_spec(examples)):
-            return
-        self._undo_stack = [] if before is None else [*self._undo_stack, before]
-        del self._undo_stack[:-_MOST_UNDO]
-        if before is None:
-            self._undo_stack = [Examples()]
-        self._context.query_changed.emit()
+        spec = self._new_spec(examples)
+        if self._run_query(spec):
+            self._context.query_changed.emit()
+        elif self.drawn.previewing:
+            # What was seen under the cursor is not the query that the dock names.
+            self._redraw()
+
+    def _redraw(self) -> None:
+        """Draw the current query again, or clear the maps if there is none."""
+        if self.query is not None:
+            self._draw(self.loaded(), self.query)
+        else:
+            self.drawn.clear()
+
+    def _unanswered(self) -> None:
+        """Clear the maps of a query that the current features cannot answer."""
+        self.query = None
+        self.drawn.clear()
 
     def _new_spec(self, examples: Examples) -> QuerySpec:
         around = self.neighbourhood
         return QuerySpec(examples, *self._identity(), neighbourhood=around)
 
     def _identity(self) -> tuple[str, str]:
-        for loaded in self._loaded().values():
+        for loaded in self.loaded().values():
             slide = loaded.index.features.grid.slide
             return slide_of_features(loaded), str(slide.get("name", ""))
         return "", ""
 
-    def _loaded(self) -> dict[str, LoadedFeatures]:
+    def loaded(self) -> dict[str, LoadedFeatures]:
+        """Return the features of the current slide by slot."""
         found = {slot: self._session.features(slot) for slot in SLOTS}
         return {slot: loaded for slot, loaded in found.items() if loaded is not None}
 
     def _run_query(self, spec: QuerySpec, quiet: bool = False) -> bool:
         """Run a query on all slots and draw; return whether any slot has a map."""
-        slide, loaded = self._session.slide, self._loaded()
+        slide, loaded = self._session.slide, self.loaded()
         if slide is None or not loaded:
             return False
         try:
@@ -463,38 +454,17 @@ class SimilarityController:
         # Features that do not state their encoder cannot be matched on other slides.
         known.pop("", None)
         self._spec = replace(spec, directions={**spec.directions, **known})
-        self.drawn.draw(slide, loaded, results, spec.examples)
-        self.query = Query(self._spec, here, self._um(spec, here), results)
-
-    def _um(self, spec: QuerySpec, here: bool) -> tuple[float, float] | None:
+        if here:
+            self.history.add(spec.slide, spec.examples)
+        newest = self.history.newest if here else ""
         metadata = self._session.metadata
-        if not here or metadata is None or not metadata.mpp or not len(spec.examples):
-            return None
-        x, y = newest_point(spec.examples)
-        return x * metadata.mpp[0], y * metadata.mpp[1]
+        mpp = metadata.mpp if here and metadata is not None else None
+        self.query = Query(self._spec, here, results, newest, mpp)
+        self._draw(loaded, self.query)
+        self._others.ask(self.query, self.limits)
 
-    def _compute_preview(
-        self,
-        point: Point,
-        loaded: Mapping[str, LoadedFeatures],
-        around: NeighbourhoodConfig,
-    ) -> tuple[QuerySpec, Mapping[str, LoadedFeatures], dict[str, QueryResult | None]]:
-        first = next(iter(loaded.values()))
-        fingerprint = slide_of_features(first)
-        spec = QuerySpec(Examples((point,)), fingerprint, neighbourhood=around)
-        return spec, loaded, query_all(loaded, spec, self.limits)
-
-    def _show_preview(
-        self,
-        preview: tuple[
-            QuerySpec, Mapping[str, LoadedFeatures], dict[str, QueryResult | None]
-        ],
-    ) -> None:
-        spec, loaded, results = preview
+    def _draw(self, loaded: Mapping[str, LoadedFeatures], query: Query) -> None:
         slide = self._session.slide
-        # Features may have been replaced while the preview was computed.
-        current = all(
-            self._session.features(slot) is one for slot, one in loaded.items()
-        )
-        if slide is not None and current and any(results.values()):
-            self.drawn.draw(slide, loaded, results, spec.examples)
+        if slide is not None:
+            examples, asked = query.spec.examples, name_query(query)
+            self.drawn.draw(slide, loaded, query.results, examples, asked)

@@ -122,7 +122,6 @@ class CrossSlideSearch:
             self._awaited = match, where.absolute()
             session.open(str(where), self._forget)
         elif where in session.layers.slides():
-            session.layers.bring_up(where)
             session.choose_slide(where)
             self._load(match)
 
@@ -133,7 +132,6 @@ class CrossSlideSearch:
         match, path = self._awaited
         if Path(metadata.path) == path:
             self._awaited = None
-            self._session.layers.bring_up(layer)
             self._load(match)
 
     def _load(self, match: SlideMatch) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QTimer
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.examples import Examples
-from napari_mcm.core.heatmaps.heatmap import name_context
 from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.layers.caption import SEPARATOR
+from napari_mcm.viewer.layers.metadata import owner_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 DIFFERENCE = "difference"
 """Slot of the map of the difference between two encoders."""
+
+AT_CURSOR = "at the cursor"
+"""What a map shows while it follows the cursor."""
 
 THUMBNAIL_MS = 300
 """Delay until the thumbnails in the layer list are updated, in milliseconds."""
@@ -44,6 +49,8 @@ class QueryMaps:
         The difference, after minus before.
     problem : str
         Reason why the difference cannot be drawn; empty otherwise.
+    previewing : bool
+        Whether the maps show what is under the cursor, and not the query.
     """
 
     def __init__(self, session: Session) -> None:
@@ -51,7 +58,10 @@ class QueryMaps:
         self.pair: tuple[str, str] | None = None
         self.difference: Heatmap | None = None
         self.problem = ""
-        self._names: dict[int, str] = {}
+        self.previewing = False
+        self._asked = AT_CURSOR
+        self._titles: WeakKeyDictionary[Layer, tuple[str, str]] = WeakKeyDictionary()
+        session.layers.slides_changed.connect(self._rename)
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(THUMBNAIL_MS)
@@ -65,13 +75,19 @@ class QueryMaps:
         maps = {slot: layers.map_of(slide, slot) for slot in (*SLOTS, DIFFERENCE)}
         return [slot for slot, layer in maps.items() if layer and layer.visible]
 
-    def clear(self) -> None:
-        """Clear all maps and markers, but keep their layers."""
-        self.difference, self.problem = None, ""
-        slide, layers = self._session.slide, self._session.layers
-        if slide is not None:
+    def clear(self, slide: Layer | None = None) -> None:
+        """Clear maps and markers, but keep their layers.
+
+        Parameters
+        ----------
+        slide : Layer, optional
+            Layer of the slide whose maps are cleared; by default those of all slides.
+        """
+        self.difference, self.problem, self.previewing = None, "", False
+        layers = self._session.layers
+        for one in layers.slides() if slide is None else (slide,):
             for slot in (*SLOTS, DIFFERENCE):
-                layers.empty_map(slide, slot)
+                layers.empty_map(one, slot)
         layers.unmark()
 
     def draw(
@@ -80,6 +96,8 @@ class QueryMaps:
         loaded: Mapping[str, LoadedFeatures],
         results: Mapping[str, QueryResult | None],
         examples: Examples,
+        asked: str = "",
+        preview: bool = False,
     ) -> None:
         """Draw the results of a query, and mark its examples.
 
@@ -93,23 +111,20 @@ class QueryMaps:
             Slot to result; None for a slot without one.
         examples : Examples
             Examples of the query.
+        asked : str
+            The query in a few words, for the caption on the canvas.
+        preview : bool
+            Whether the query is what is under the cursor.
         """
         layers, before = self._session.layers, self.shown()
+        self.previewing, self._asked = preview, asked or AT_CURSOR
         fresh = [slot for slot in results if layers.map_of(slide, slot) is None]
-        for slot, result in results.items():
-            if result is None:
-                # An old map must not be mistaken for a result of the new query.
-                layers.empty_map(slide, slot)
-            else:
-                label = loaded[slot].label
-                name = name_context(
-                    f"similarity: {label}", result.heatmap.neighbourhood
-                )
-                self._name(
-                    layers.show_map(slide, slot, name, result.heatmap, thumbnail=False),
-                    name,
-                )
-                self._timer.start()
+        self._draw_maps(slide, loaded, results)
+        if preview:
+            # Other encoders are not asked at each move, and their maps would be old.
+            for slot in SLOTS:
+                if slot not in results:
+                    layers.empty_map(slide, slot)
         self._draw_difference(slide, loaded, results)
         available = [slot for slot in before or SLOTS if layers.map_of(slide, slot)]
         if fresh and available and len(self.shown()) > 1:
@@ -117,16 +132,65 @@ class QueryMaps:
             layers.show_only(slide, available[0])
         self._mark(slide, results, examples)
 
-    def _name(self, layer: Layer, name: str) -> None:
-        """Name a map after what it shows, unless the user named it."""
-        # By id: napari numbers layers of the same name, so the name is no key.
-        given = self._names.get(id(layer))
-        if given is None:
-            self._names[id(layer)] = name
-        elif given != name:
-            if layer.name.startswith(given):
-                layer.name = name
-            self._names[id(layer)] = name
+    def draw_other(
+        self,
+        slide: Layer,
+        loaded: Mapping[str, LoadedFeatures],
+        results: Mapping[str, QueryResult | None],
+        asked: str,
+    ) -> None:
+        """Draw the results of a query on a slide that is not the active one.
+
+        Parameters
+        ----------
+        slide : Layer
+            Layer of the slide.
+        loaded, results, asked
+            As :meth:`draw` takes them.
+        """
+        before, self._asked = self._asked, asked
+        fresh = [s for s in results if self._session.layers.map_of(slide, s) is None]
+        self._draw_maps(slide, loaded, results)
+        self._session.layers.empty_map(slide, DIFFERENCE)
+        if fresh:
+            self._session.layers.show_only(slide, next(iter(results)))
+        self._asked = before
+
+    def _draw_maps(
+        self,
+        slide: Layer,
+        loaded: Mapping[str, LoadedFeatures],
+        results: Mapping[str, QueryResult | None],
+    ) -> None:
+        for slot, result in results.items():
+            if result is None:
+                # An old map must not be mistaken for a result of the new query.
+                self._session.layers.empty_map(slide, slot)
+            else:
+                self._show(slide, slot, loaded[slot].label, result.heatmap)
+                self._timer.start()
+
+    def _show(self, slide: Layer, slot: str, label: str, heatmap: Heatmap) -> None:
+        """Show a map in a layer whose name and caption say what it is."""
+        context = heatmap.neighbourhood.describe()
+        kind = "difference" if slot == DIFFERENCE else "similarity"
+        title = f"{kind}: {label}"
+        layer = self._session.layers.show_map(
+            slide,
+            slot,
+            f"{title} ({slide.name}, {context})",
+            heatmap,
+            thumbnail=slot == DIFFERENCE,
+            caption=SEPARATOR.join((label, context, self._asked)),
+        )
+        self._titles[layer] = title, context
+
+    def _rename(self) -> None:
+        """Name the maps after their slides, whose names the user changed."""
+        for layer, (title, context) in self._titles.items():
+            if (slide := owner_of(layer)) is not None:
+                name = f"{title} ({slide.name}, {context})"
+                self._session.layers.name_map(layer, name)
 
     def _refresh_thumbnails(self) -> None:
         slide, layers = self._session.slide, self._session.layers
@@ -155,8 +219,7 @@ class QueryMaps:
             layers.empty_map(slide, DIFFERENCE)
             return
         first, second = (loaded[slot].label for slot in self.pair)
-        name = name_context(f"difference: {second} − {first}", heatmap.neighbourhood)
-        layers.show_map(slide, DIFFERENCE, name, heatmap).name = name
+        self._show(slide, DIFFERENCE, f"{second} − {first}", heatmap)
 
     def _mark(
         self,

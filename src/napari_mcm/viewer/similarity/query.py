@@ -26,6 +26,7 @@ from napari_mcm.core.heatmaps.query import (
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.colormaps import OWN
+from napari_mcm.viewer.similarity.history import ExampleKind
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
@@ -120,22 +121,33 @@ class Query:
         Examples and query vectors.
     here : bool
         Whether the examples are on the active slide.
-    um : tuple of float or None
-        Position (x, y) of the newest example in microns; None if it is on another slide
-        or the resolution is unknown.
     results : mapping
         Slot to result; None for a slot without features at the examples.
+    newest : {"like", "unlike", "regions", ""}
+        Kind of the example that was added last; empty if it is not known.
+    mpp : tuple of float or None
+        Microns per level-0 pixel along x and y; None if the examples are on another
+        slide, or the resolution is unknown.
     """
 
     spec: QuerySpec
     here: bool
-    um: tuple[float, float] | None
     results: Mapping[str, QueryResult | None]
+    newest: ExampleKind = ""
+    mpp: tuple[float, float] | None = None
 
     @property
     def xy(self) -> Point:
         """Position (x, y) of the newest example in level-0 pixels."""
-        return newest_point(self.spec.examples)
+        return newest_point(self.spec.examples, self.newest)
+
+    @property
+    def um(self) -> tuple[float, float] | None:
+        """Position (x, y) of the newest example in microns; None if it is not known."""
+        if self.mpp is None or not self.here or not len(self.spec.examples):
+            return None
+        x, y = self.xy
+        return x * self.mpp[0], y * self.mpp[1]
 
     @property
     def maps(self) -> dict[str, Heatmap | None]:
@@ -146,19 +158,22 @@ class Query:
         }
 
 
-def newest_point(examples: Examples) -> Point:
+def newest_point(examples: Examples, kind: ExampleKind = "") -> Point:
     """Return the newest point, or the mean of the newest region's corners.
 
     Parameters
     ----------
     examples : Examples
         Examples of a query, in level-0 pixels.
+    kind : {"like", "unlike", "regions", ""}
+        Kind of the newest example, where it is known.
     """
-    for points in (examples.unlike, examples.like):
-        if points:
+    by_kind = {"unlike": examples.unlike, "like": examples.like}
+    for points in (by_kind.get(kind), examples.unlike, examples.like):
+        if points and kind != "regions":
             return points[-1]
     if not examples.regions:
-        return 0.0, 0.0
+        return examples.like[-1] if examples.like else (0.0, 0.0)
     x, y = np.mean(examples.regions[-1], axis=0)
     return float(x), float(y)
 

@@ -23,6 +23,7 @@ from napari_mcm.viewer.qt.path_field import ask_file, ask_save
 from napari_mcm.viewer.similarity.commands import query_commands
 from napari_mcm.viewer.similarity.context_slider import ContextSlider
 from napari_mcm.viewer.similarity.query import load_query, save_query, suggested_path
+from napari_mcm.viewer.similarity.query_text import describe_query
 from napari_mcm.viewer.similarity.shortcuts import with_key
 
 if TYPE_CHECKING:
@@ -135,9 +136,13 @@ class QueryPanel(QWidget):
         self.where.setText(self._describe())
         self.where.setToolTip(self._details())
         none = "" if query else "there is no query"
+        queries = self._context.queries
         set_enabled_with_reason(
-            self.back, with_key("Undo the last change of the query", "back"), none
+            self.back,
+            with_key("Undo the last change of the query", "back"),
+            "" if queries.can_undo else "there is nothing to undo",
         )
+        self.pool.setCurrentIndex(self.pool.findData(queries.pool))
         set_enabled_with_reason(
             self.clear, with_key("Remove all examples", "clear"), none
         )
@@ -163,7 +168,7 @@ class QueryPanel(QWidget):
         if query is None:
             return _START
         if not query.here:
-            return f"Query from slide {query.spec.name}, run on this slide."
+            return describe_query(query)
         return _count(query.spec.examples)
 
     def _details(self) -> str:
@@ -171,14 +176,7 @@ class QueryPanel(QWidget):
         query = self._context.query
         if query is None:
             return "Hold Q and move the mouse to explore"
-        lines = []
-        if query.here and (query.um or not query.spec.examples.regions):
-            unit, at = ("µm", query.um) if query.um else ("px", query.xy)
-            lines.append(f"Newest: x {at[0]:,.1f} {unit}, y {at[1]:,.1f} {unit}")
-        for heatmap in query.maps.values():
-            if heatmap is not None and heatmap.query is not None:
-                lines.append(f"patch {heatmap.query:,} of {len(heatmap.grid):,}")
-        return "\n".join([" · ".join(dict.fromkeys(lines)), _MORE]).strip()
+        return f"{describe_query(query)}\n{_MORE}"
 
     def _show_no_patch(self) -> None:
         if self._context.queries.has_features():

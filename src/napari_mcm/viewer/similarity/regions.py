@@ -48,6 +48,7 @@ class RegionController:
         self._timer.setInterval(CHECK_MS)
         self._timer.timeout.connect(self._check_drawn)
         self._last: tuple[Polygon, ...] = ()
+        self._outlined: tuple[Polygon, ...] = ()
         context.query_changed.connect(self._query_changed)
         context.keys.on("region", self.begin)
 
@@ -95,7 +96,8 @@ class RegionController:
             )
             self._layers.add(layer)
         layer.events.data.connect(self._touched)
-        self._layer, self._slide, self._last = layer, slide, ()
+        self._layer, self._slide = layer, slide
+        self._last = self._outlined = ()
         return layer
 
     def _touched(self, _event: Any) -> None:
@@ -109,30 +111,46 @@ class RegionController:
         if getattr(layer, "_is_creating", False) or getattr(layer, "_is_moving", False):
             self._timer.start()
             return
-        polygons = tuple(
-            _polygon(layer, i, slide)
-            for i in range(len(layer.data))
-            if _is_area(layer, i)
-        )
+        polygons = self._drawn(layer, slide)
         if polygons != self._last:
             # The next click is a query again, not a new shape.
             layer.mode = "pan_zoom"
             self._layers.activate(slide)
-            self._last = polygons
+            self._last = self._outlined = polygons
             self._run_query(polygons)
+
+    @staticmethod
+    def _drawn(layer: Shapes, slide: Layer) -> tuple[Polygon, ...]:
+        """Return the outlines in the layer, (x, y) in level-0 pixels."""
+        numbers = range(len(layer.data))
+        return tuple(_polygon(layer, i, slide) for i in numbers if _is_area(layer, i))
 
     def _run_query(self, polygons: tuple[Polygon, ...]) -> None:
         if polygons or self._context.queries.examples.regions:
             self._context.queries.use_regions(polygons)
 
     def _query_changed(self) -> None:
-        """Remove the drawn regions when the query no longer has any."""
-        layer, regions = self.layer, self._context.queries.examples.regions
-        if layer is not None and len(layer.data) and self._last and not regions:
-            self._last = ()
-            layer.selected_data = set()
-            with _no_colours():
-                layer.data = []
+        """Outline the regions of the query, and no others, also after undo and redo."""
+        query, slide = self._context.query, self._session.slide
+        here = query is not None and query.here
+        regions = self._context.queries.examples.regions if here else ()
+        if slide is None or (self._slide is not slide and not regions):
+            return
+        if self._slide is slide and regions in (self._last, self._outlined):
+            return
+        layer = self._ready(slide) if regions else self.layer
+        if layer is None:
+            self._last = self._outlined = ()
+            return
+        layer.selected_data = set()
+        with _no_colours():
+            layer.data = []
+            # napari's origin is the centre of the first pixel, the slide's is its corner.
+            outlines = [np.asarray(corners)[:, ::-1] - 0.5 for corners in regions]
+            if outlines:
+                layer.add(outlines, shape_type="polygon")
+        # As the layer returns them: numbers may differ in their last digit.
+        self._outlined, self._last = regions, self._drawn(layer, slide)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.slide_selector import SlideSelector
 from napari_mcm.viewer.slide.grid_preview import GridPanel
 from napari_mcm.viewer.slide.properties_panel import LabelImages, PropertiesPanel
+from napari_mcm.viewer.slide.side_by_side import SideBySide
 from napari_mcm.viewer.slide.tissue_panel import TissuePanel
 
 if TYPE_CHECKING:
@@ -31,4 +32,14 @@ class SlideWidget(DockedWidget):
         self.images = LabelImages(session)
         self.tissue = TissuePanel(session)
         self.grid = GridPanel(session)
-        self.stack((self.slide, self.properties, self.tissue, self.grid, self.images))
+        self.side_by_side = SideBySide(session)
+        self.stack(
+            (
+                self.slide,
+                self.side_by_side,
+                self.properties,
+                self.tissue,
+                self.grid,
+                self.images,
+            )
+        )

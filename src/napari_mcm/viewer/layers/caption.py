@@ -1,0 +1,91 @@
+"""The line on the canvas that says what is seen: slide, encoder, context and query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from napari_mcm.viewer.layers.metadata import owner_of
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.viewer.layers.stack import LayerStack
+
+SEPARATOR = " · "
+FONT_SIZE = 9.0
+
+
+class Caption:
+    """Writes what is seen in the upper left corner of the canvas.
+
+    It is made from the layers that are visible, never from what was asked for.
+
+    Parameters
+    ----------
+    stack : LayerStack
+        Layers of the viewer.
+    """
+
+    def __init__(self, stack: LayerStack) -> None:
+        self._stack = stack
+        self._contents: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+        self._written = ""
+        self._on = True
+        stack.view.changed.connect(self.refresh)
+
+    @property
+    def text(self) -> str:
+        """What is seen now; empty without a slide."""
+        view = self._stack.view
+        slide = view.current
+        if slide is None or not view.is_shown(slide):
+            return ""
+        maps = [
+            self._contents[layer]
+            for layer in reversed(self._stack.viewer.layers)
+            if layer.visible and layer in self._contents and owner_of(layer) is slide
+        ]
+        # Of maps that lie over each other, all are named: their colours mix.
+        return SEPARATOR.join([slide.name, *([" over ".join(maps)] if maps else [])])
+
+    def describe(self, layer: Layer, content: str) -> None:
+        """Set what a map shows.
+
+        Parameters
+        ----------
+        layer : Layer
+            Layer of the map.
+        content : str
+            Encoder, context and query; empty for a map without values.
+        """
+        if self._contents.get(layer, "") == content:
+            return
+        if content:
+            self._contents[layer] = content
+        else:
+            self._contents.pop(layer, None)
+        self.refresh()
+
+    def content_of(self, layer: Layer) -> str:
+        """Return what a map shows; empty for a map without values."""
+        return self._contents.get(layer, "")
+
+    def switch(self, on: bool) -> None:
+        """Show or hide the caption."""
+        self._on = on
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Write what is seen now, unless someone else uses napari's text."""
+        overlay = self._stack.viewer.canvas.overlays.text
+        if overlay.text not in ("", self._written):
+            return
+        text = self.text if self._on else ""
+        if text == self._written:
+            return
+        self._written = overlay.text = text
+        if text:
+            overlay.position, overlay.font_size = "top_left", FONT_SIZE
+            overlay.box = True
+        overlay.visible = bool(text)

@@ -1,0 +1,109 @@
+"""The examples of a query as they were, for undo and redo."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from psygnal import Signal
+
+from napari_mcm.core.heatmaps.examples import Examples
+
+MOST_STEPS = 100
+"""Number of steps that are kept."""
+
+ExampleKind = Literal["like", "unlike", "regions", ""]
+"""A field of :class:`Examples`; empty where none is known."""
+
+_KINDS: tuple[ExampleKind, ...] = ("like", "unlike", "regions")
+
+
+_NONE = Examples()
+
+
+class ExampleHistory:
+    """All examples of queries on one slide, and which of them are current.
+
+    Attributes
+    ----------
+    slide : str
+        Fingerprint of the slide that the examples are on.
+    changed : Signal
+        Emitted when there is more or less to undo or to redo.
+    """
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        self.slide = ""
+        self._steps = [Examples()]
+        self._at = 0
+
+    def restart(self, slide: str, examples: Examples = _NONE) -> None:
+        """Forget all steps.
+
+        Parameters
+        ----------
+        slide : str
+            Fingerprint of the slide.
+        examples : Examples
+            The first step, which cannot be undone.
+        """
+        self.slide, self._steps, self._at = slide, [examples], 0
+        self.changed.emit()
+
+    def add(self, slide: str, examples: Examples) -> None:
+        """Add a step, and forget those that were undone.
+
+        Parameters
+        ----------
+        slide : str
+            Fingerprint of the slide; another one starts a new history.
+        examples : Examples
+            The examples from now on.
+        """
+        if slide != self.slide:
+            self.restart(slide)
+        if examples != self._steps[self._at]:
+            self._steps[self._at + 1 :] = [examples]
+            del self._steps[: -MOST_STEPS - 1]
+            self._at = len(self._steps) - 1
+            self.changed.emit()
+
+    def step(self, by: int) -> Examples | None:
+        """Return an earlier or a later step; None if there is none.
+
+        Parameters
+        ----------
+        by : int
+            -1 for what undo leads to, 1 for what redo leads to.
+        """
+        at = self._at + by
+        return self._steps[at] if 0 <= at < len(self._steps) else None
+
+    def move(self, by: int) -> None:
+        """Make an earlier or a later step the current one.
+
+        Parameters
+        ----------
+        by : int
+            As :meth:`step` takes it.
+        """
+        self._at += by
+        self.changed.emit()
+
+    @property
+    def newest(self) -> ExampleKind:
+        """Kind of the example that was added last; empty if it is not known."""
+        examples = self._steps[self._at]
+        for before in reversed(self._steps[: self._at]):
+            for kind in _KINDS:
+                if len(getattr(examples, kind)) > len(getattr(before, kind)):
+                    return kind
+            examples = before
+        return only_kind(self._steps[self._at])
+
+
+def only_kind(examples: Examples) -> ExampleKind:
+    """Return the kind of examples if all are of one kind, else an empty string."""
+    kinds = [kind for kind in _KINDS if getattr(examples, kind)]
+    return kinds[0] if len(kinds) == 1 else ""
