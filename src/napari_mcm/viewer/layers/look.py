@@ -423,6 +423,11 @@ class MapLook:
                     shown.own.add(attribute)
 
             getattr(layer.events, attribute).connect(changed)
+        layer.events.visible.connect(self._visibility_changed)
+
+    def _visibility_changed(self, _event: Any) -> None:
+        self._draw_outlines()
+        self.changed.emit()
 
     @contextmanager
     def _painting(self) -> Iterator[None]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from qtpy.QtCore import QSize
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QImage, QPainter, QPaintEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from napari_mcm.core.heatmaps.heatmap import Heatmap
+
+if TYPE_CHECKING:
+    from napari.utils.colormaps import Colormap
 
 
 class ColorStrip(QWidget):
@@ -23,8 +28,8 @@ class ColorStrip(QWidget):
         """Return the preferred size."""
         return QSize(120, 12)
 
-    def show_map(self, name: str) -> None:
-        """Show a colormap of napari by its name."""
+    def show_map(self, name: str | Colormap) -> None:
+        """Show a colormap of napari, or its name."""
         from napari.utils.colormaps import ensure_colormap
 
         colours = ensure_colormap(name).map(np.linspace(0, 1, 256))
@@ -36,6 +41,8 @@ class ColorStrip(QWidget):
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Paint the strip over the whole widget."""
         painter = QPainter(self)
+        # As on a slide: colours that fade out let it shine through.
+        painter.fillRect(self.rect(), Qt.GlobalColor.white)
         painter.drawImage(self.rect(), self._image)
         painter.end()
 
@@ -54,7 +61,11 @@ class Legend(QWidget):
         self._shown = ""
 
     def show_heatmap(
-        self, heatmap: Heatmap, lowest: str = "dissimilar", highest: str = "similar"
+        self,
+        heatmap: Heatmap,
+        lowest: str = "dissimilar",
+        highest: str = "similar",
+        colormap: Colormap | None = None,
     ) -> None:
         """Show the colours and limits of a heatmap.
 
@@ -64,6 +75,8 @@ class Legend(QWidget):
             The heatmap.
         lowest, highest : str
             Meaning of the lowest and the highest values.
+        colormap : Colormap, optional
+            Colours that it is drawn in; by default its own.
         """
         low, high = heatmap.limits
         self.low.setText(f"{lowest} {low:.2f}")
@@ -71,6 +84,7 @@ class Legend(QWidget):
         text = f"{heatmap.title}: colours run from {low:.3f} to {high:.3f}"
         self.setToolTip(text[:1].upper() + text[1:])
         self.setAccessibleDescription(text)
-        if self._shown != heatmap.colormap:
-            self._shown = heatmap.colormap
-            self.strip.show_map(heatmap.colormap)
+        name = heatmap.colormap if colormap is None else str(colormap.name)
+        if self._shown != name:
+            self._shown = name
+            self.strip.show_map(colormap or name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.qt.helpers import connect_deferred, note, set_shown, while_alive
 from napari_mcm.viewer.qt.path_field import ask_save
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
+from napari_mcm.viewer.similarity.maps import DIFFERENCE
+from napari_mcm.viewer.similarity.results import add_result
 from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
 
 if TYPE_CHECKING:
@@ -47,7 +50,12 @@ class AreaPanel(QWidget):
         self.threshold.setAccessibleName("Threshold of similarity")
         self.threshold.valueChanged.connect(self._moved)
         self.area = note()
-        self.make = PrimaryButton("&Make labels", primary=True)
+        self.add = PrimaryButton("Add to ta&ble", primary=True)
+        self.add.setToolTip(
+            with_key("Add this area as a row of the results table", "result")
+        )
+        self.add.clicked.connect(partial(add_result, context))
+        self.make = QPushButton("&Make labels")
         self.make.setToolTip(
             with_key("Outline the area above the threshold, as a layer", "area")
         )
@@ -68,6 +76,8 @@ class AreaPanel(QWidget):
         first.addWidget(title)
         first.addWidget(self.threshold, 1)
         row = QHBoxLayout()
+        row.setSpacing(3)
+        row.addWidget(self.add)
         row.addWidget(self.make)
         row.addWidget(self.export)
         column = QVBoxLayout(self)
@@ -90,10 +100,14 @@ class AreaPanel(QWidget):
         self.threshold.setValue(self._controller.threshold)
         self.threshold.blockSignals(False)
         area, patches = measured
-        self.area.setText(_describe(area, patches, heatmap, self._controller.encoder))
+        encoder = self._controller.encoder
+        # The button of a map that is seen names the encoder; a difference has none.
+        unseen = DIFFERENCE in self._context.queries.drawn.shown()
+        self.area.setText(_describe(area, patches, heatmap, encoder if unseen else ""))
         self.area.setToolTip(
-            f"{patches:,} of {len(heatmap.grid):,} patches of tissue have a cosine of "
-            f"at least {self._controller.threshold:.3f}; the area is of whole patches"
+            f"{encoder + ': ' if encoder else ''}{patches:,} of {len(heatmap.grid):,} "
+            "patches of tissue have a cosine of at least "
+            f"{self._controller.threshold:.3f}; the area is of whole patches"
         )
 
     def _moved(self, value: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from napari_mcm.viewer.qt.helpers import (
     set_shown,
     short_names,
 )
+from napari_mcm.viewer.similarity.look_controls import LookControls
 from napari_mcm.viewer.similarity.maps import DIFFERENCE
 from napari_mcm.viewer.similarity.shortcuts import with_key
 
@@ -39,6 +41,7 @@ RANGES: dict[str, Limits] = {
     "Range of each map": "robust",
     "Fixed, −1 to 1": "fixed",
 }
+_ENDS = ("dissimilar", "similar")
 
 
 class MapsPanel(QWidget):
@@ -51,6 +54,8 @@ class MapsPanel(QWidget):
 
     Attributes
     ----------
+    look : LookControls
+        How maps are drawn.
     show_slot : dict
         Slot to the button that shows its map.
     pair, range : QComboBox
@@ -68,6 +73,7 @@ class MapsPanel(QWidget):
         self.show_slot[DIFFERENCE].setText("Difference")
         self._group = QButtonGroup(self)
         self.legends = {slot: Legend() for slot in slots}
+        self.look = LookControls(context)
         for slot, button in self.show_slot.items():
             self._group.addButton(button)
             button.setToolTip(with_key("Show this map; the next one", "next"))
@@ -99,6 +105,8 @@ class MapsPanel(QWidget):
             session.slide_changed,
             session.features_changed,
             context.query_changed,
+            session.layers.look.changed,
+            context.areas.changed,
         )
         self.refresh()
 
@@ -112,6 +120,7 @@ class MapsPanel(QWidget):
         row.setSpacing(1)
         for button in self.show_slot.values():
             row.addWidget(button, 1)
+        column.addWidget(self.look)
         column.addWidget(self._choice)
         for legend in self.legends.values():
             column.addWidget(legend)
@@ -138,15 +147,19 @@ class MapsPanel(QWidget):
         for slot, button in self.show_slot.items():
             heatmap = maps.get(slot)
             exists = heatmap is not None and slide is not None
+            button.setVisible(exists or (slot == DIFFERENCE and len(available) > 1))
+            button.setChecked(exists and slot in shown)
             # Only legends of visible maps: all of them would fill the dock.
             self.legends[slot].setVisible(exists and slot in shown)
-            button.setVisible(exists or (slot == DIFFERENCE and len(available) > 1))
-            if heatmap is not None:
-                if slot == DIFFERENCE:
-                    self.legends[slot].show_heatmap(heatmap, "less", "more")
-                else:
-                    self.legends[slot].show_heatmap(heatmap)
-            button.setChecked(exists and slot in shown)
+            if heatmap is not None and slide is not None and slot in shown:
+                layer = session.layers.map_of(slide, slot)
+                ends = ("less", "more") if slot == DIFFERENCE else _ENDS
+                if layer is None:
+                    self.legends[slot].show_heatmap(heatmap, *ends)
+                    continue
+                low, high = layer.contrast_limits
+                drawn = replace(heatmap, limits=(float(low), float(high)))
+                self.legends[slot].show_heatmap(drawn, *ends, layer.colormap)
         self._refresh_pairs(available)
         self.problem.setText(queries.drawn.problem)
         self.problem.setVisible(bool(queries.drawn.problem))
