@@ -158,7 +158,10 @@ def test_a_patch_that_is_gone_to_is_framed_beside_the_examples(
     grid = ready.session.features("first").index.features.grid
     go_to(ready.session.layers, ready.session.slide, grid, 40)
     np.testing.assert_array_equal(viewer.layers["query patch"].data, examples)
-    assert len(viewer.layers["top patch"].data) == 2
+    dashes = viewer.layers["top patch"].data
+    x, y = grid.centres[40] - 0.5
+    np.testing.assert_allclose(dashes[:, 0].mean(axis=0), (y, x), atol=1e-6)
+    assert np.ptp(dashes[:, 0], axis=0).tolist() == [grid.patch_size_level0[0]] * 2
     click(centre_um(ready, 6))
     assert not len(viewer.layers["top patch"].data)
 

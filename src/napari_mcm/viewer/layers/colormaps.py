@@ -2,7 +2,7 @@
 
 H&E is pink and violet, DAB is brown over pale blue: greens, cyans and yellows are left.
 `mint` is the upper part of viridis (Smith and van der Walt 2015), without its violet, and
-`ice` runs from blue to cyan. Both get lighter evenly, so that they read the same with any
+`frost` runs from blue to cyan. Both get lighter evenly, so that they read the same with any
 colour vision (Nuñez et al. 2018, doi:10.1371/journal.pone.0199239).
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "mint"
 """Name of the colour map of similarity maps."""
-OWN = (DEFAULT, "ice")
+OWN = (DEFAULT, "frost")
 """Names of maps that are defined here."""
 COLORMAPS = (*OWN, "cividis", "viridis", "gray")
 """Names to choose from, the best on tissue first; any other of napari's works, too."""
@@ -27,7 +27,7 @@ WHOLE = ("coolwarm", "PuOr", "turbo")
 """Maps whose low values do not fade: both of their ends mean something."""
 FADED_UP_TO = 0.6
 """Where a faded map becomes opaque, as a share of its range."""
-LESS, MORE = (1.0, 0.72, 0.0), (0.0, 0.45, 0.85)
+LESS, MORE = (1.0, 0.6, 0.0), (0.0, 0.65, 0.9)
 """RGB of the two ends of a difference."""
 SHADE = (0.25, 0.25, 0.27)
 """RGB of what the spotlight dims towards: a grey, which also takes the colour away."""
@@ -35,7 +35,7 @@ SHADE = (0.25, 0.25, 0.27)
 _STEPS = 256
 _MINT = (0.35, 1.0)
 # Blue to cyan, with even steps of lightness in CIELAB: RGB at 0, 0.25, 0.5, 0.75, 1.
-_ICE = (
+_FROST = (
     (0.10, 0.22, 0.62),
     (0.05, 0.39, 0.79),
     (0.00, 0.57, 0.88),
@@ -138,8 +138,8 @@ def nothing() -> Colormap:
 
 
 def _colours(name: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    if name == "ice":
-        ends = np.asarray(_ICE)
+    if name == "frost":
+        ends = np.asarray(_FROST)
         knots = np.linspace(0, 1, len(ends))
         rgb = [np.interp(at, knots, channel) for channel in ends.T]
         return np.column_stack([*rgb, np.ones(len(at))])

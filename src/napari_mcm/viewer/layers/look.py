@@ -203,6 +203,10 @@ class MapLook:
         self._draw_outlines()
         self.changed.emit()
 
+    def is_hidden(self, layer: Image) -> bool:
+        """Return whether a map was hidden by :meth:`use_visible`, and still is."""
+        return layer in self._hidden and not layer.visible
+
     def release(self, *attributes: str) -> None:
         """Forget what the user changed in layers.
 

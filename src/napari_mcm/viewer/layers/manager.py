@@ -13,7 +13,7 @@ from psygnal import Signal
 from napari_mcm.viewer.layers.caption import Caption
 from napari_mcm.viewer.layers.image_overlay import Overlay
 from napari_mcm.viewer.layers.look import MapLook
-from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, Markers
+from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, DashedFrame, Markers
 from napari_mcm.viewer.layers.metadata import (
     KEY,
     SlideMetadata,
@@ -79,7 +79,7 @@ class LayerManager(LayerStack):
         self._overlays: dict[str, Image] = {}
         self._hidden_bars: WeakSet[Image] = WeakSet()
         self._empty: WeakSet[Image] = WeakSet()
-        self._markers, self._top = Markers(self), Markers(self, TOP_PATCH)
+        self._markers, self._top = Markers(self), DashedFrame(self)
         self.caption = Caption(self)
         self._adopt()
         layers = viewer.layers.events
@@ -348,7 +348,7 @@ class LayerManager(LayerStack):
         camera.zoom = max(camera.zoom, px / (side * float(slide.scale[-1])))
 
     def mark(self, slide: Layer, grid: PatchGrid, patch: int) -> None:
-        """Frame a patch that the view moved to; the frames of the query stay.
+        """Frame a patch with dashes as the view moved there; the query's frames stay.
 
         Parameters
         ----------
@@ -359,7 +359,7 @@ class LayerManager(LayerStack):
         patch : int
             Row of the grid.
         """
-        self._top.mark(slide, grid, [patch])
+        self._top.mark(slide, grid, patch)
 
     def clear_mark(self) -> None:
         """Remove the frame of :meth:`mark`."""

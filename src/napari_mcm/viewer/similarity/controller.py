@@ -173,6 +173,8 @@ class SimilarityController(MapChoice):
     def use_limits(self, limits: Limits) -> None:
         """Choose how the range of colours is determined."""
         self.limits = limits
+        # Also in layers whose limits the user has changed.
+        self._session.layers.look.release("contrast_limits")
         self.rerun()
 
     def use_neighbourhood(self, neighbourhood: NeighbourhoodConfig) -> None:

@@ -77,7 +77,7 @@ class MapChoice:
     def shown_map(self) -> tuple[str, Heatmap] | None:
         """Return slot and heatmap of the uppermost visible map; else of the first map."""
         maps = self.maps()
-        for slot in [*reversed(self.drawn.shown()), *SLOTS]:
+        for slot in [*reversed(self.drawn.shown()), *self.drawn.hidden(), *SLOTS]:
             if (heatmap := maps.get(slot)) is not None:
                 return slot, heatmap
         return None

@@ -75,6 +75,14 @@ class QueryMaps:
         maps = {slot: layers.map_of(slide, slot) for slot in (*SLOTS, DIFFERENCE)}
         return [slot for slot, layer in maps.items() if layer and layer.visible]
 
+    def hidden(self) -> list[str]:
+        """Return the slots whose maps the user switched off, see ``MapLook``."""
+        slide, layers = self._session.slide, self._session.layers
+        if slide is None:
+            return []
+        maps = {slot: layers.map_of(slide, slot) for slot in SLOTS}
+        return [slot for slot, x in maps.items() if x and layers.look.is_hidden(x)]
+
     def clear(self, slide: Layer | None = None) -> None:
         """Clear maps and markers, but keep their layers.
 

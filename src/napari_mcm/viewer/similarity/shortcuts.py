@@ -35,7 +35,7 @@ KEYS = {
 
 KEY_HELP = """<table cellspacing="4">
 <tr><td>Click</td><td>find similar patches</td></tr>
-<tr><td>Shift+click</td><td>add a similar example, ☐</td></tr>
+<tr><td>Shift+click</td><td>add a similar example, ■</td></tr>
 <tr><td>Ctrl+click</td><td>add a dissimilar example, ✕</td></tr>
 <tr><td>Q, held</td><td>the map follows the cursor</td></tr>
 <tr><td>Enter</td><td>click in the centre of the view; Shift, Ctrl as above</td></tr>
