@@ -113,7 +113,7 @@ def test_a_style_goes_with_the_query_and_with_the_cursor(
         np.testing.assert_array_equal(outlined(), shown)
     clicked = outlined()
     grid = heatmap_of(ready).grid
-    queries.follow_cursor(*grid.centres[70])
+    queries.cursor.follow(*grid.centres[70])
     wait_until(lambda: not np.array_equal(outlined(), clicked))
     index = ready.session.features("first").index
     hovered = grid.raster(index.query(70)) >= areas.threshold

@@ -39,7 +39,7 @@ def test_it_is_where_merged_patches_end(screen_px: float) -> None:
     mask = np.random.default_rng(3).random((5, 6)) < 0.5
     border = border_of(mask)
     # Off the lattice, so that no pixel is just at the end of a line.
-    x, y = np.arange(0.013, 215, 1.01), np.arange(0.017, 150, 1.03)
+    x, y = np.arange(0.013, 215, 0.53), np.arange(0.017, 150, 0.57)
     painted = outline_of(mask, screen_px).paint(x, y)
     for least, half in ((2, 1), (1, 2)):
         reach = half * screen_px

@@ -200,8 +200,6 @@ class MapLook:
         chosen = [layer for layer in layers if layer in self._hidden] or layers[-1:]
         for layer in chosen:
             layer.visible = visible
-        self._draw_outlines()
-        self.changed.emit()
 
     def is_hidden(self, layer: Image) -> bool:
         """Return whether a map was hidden by :meth:`use_visible`, and still is."""
