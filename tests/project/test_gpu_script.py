@@ -6,6 +6,8 @@ import json
 
 import pytest
 from benchmarks import gpu
+from benchmarks.gpu_parts.extraction import limiting
+from benchmarks.gpu_parts.study_two import ARMS
 
 
 # 30 CPU seconds; the whole command line once, beside other work.
@@ -28,7 +30,7 @@ def test_all_parts_run_on_the_cpu(tmp_path, capsys):
     study = found["study"]
     assert study["failed"] == [] and study["windows_per_arm"] > 0
     text = (tmp_path / "gpu.md").read_text()
-    for arm in gpu.ARMS:
+    for arm in ARMS:
         assert f"| {arm} | 0 |" in text
     assert "| mil train | True |" in text
 
@@ -58,4 +60,4 @@ def test_what_fails_is_written_down_and_the_rest_goes_on(tmp_path):
 )
 def test_the_stage_that_limits(seconds, expected):
     names = ("read", "decode", "resample", "quality", "transfer", "encode")
-    assert gpu.limiting(dict(zip(names, seconds, strict=True))) == expected
+    assert limiting(dict(zip(names, seconds, strict=True))) == expected

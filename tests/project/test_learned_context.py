@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmarks.learned_context import (
+from benchmarks.learned_parts.windows import (
     Filled,
     contextualise,
     places_of,

@@ -19,16 +19,17 @@ from napari_mcm.core.evaluation.serial import (
 )
 from napari_mcm.core.evaluation.serial_result import (
     compare_clicks,
-    mean_interval,
     median_interval,
-    recall_interval,
 )
+from napari_mcm.core.evaluation.squares import mean_over_squares
 from napari_mcm.core.features.feature_set import (
     FeatureSet,
     NeighbourhoodConfig,
     Status,
 )
 from napari_mcm.core.registration import Registration, Residual
+from napari_mcm.core.studies.study_clicks import compare_clicks as compare_in_study
+from napari_mcm.core.studies.study_serial import PairClicks
 from tests.core.evaluation.conftest import make_grid
 
 ROWS, COLUMNS, STEP = 12, 15, 100
@@ -148,25 +149,57 @@ def test_a_test_survives_json(pair):
         ClickTest.from_json({"rows": [1]})
 
 
-def test_intervals_of_means_cover_what_they_say_with_few_squares():
+@pytest.mark.parametrize("squares", [4, 8, 30])
+def test_intervals_of_means_cover_what_they_say_with_few_squares(squares):
+    # Queries of one square share most of their value.
+    block = np.repeat(np.arange(squares), 10)
+    places = np.stack([1000.0 * block + 500, np.full(len(block), 99.0)], axis=1)
     covered = 0
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        # Queries of one square share most of their value.
-        blocks = np.repeat(np.arange(8), 10)
-        values = rng.normal(size=8)[blocks] + 0.3 * rng.normal(size=80)
-        _, low, high = mean_interval(values, blocks)
+        values = rng.normal(size=squares)[block] + 0.3 * rng.normal(size=len(block))
+        one = np.zeros(len(block), np.int64)
+        _, low, high = mean_over_squares(values, one, places, count=500)
         covered += low <= 0 <= high
-    assert binom.sf(covered - 1, 400, 0.95) > 1e-4 and covered >= 0.92 * 400
+    assert 0.91 * 400 <= covered <= 0.98 * 400
 
 
-def test_an_interval_at_the_edge_has_a_width():
-    blocks = np.arange(20)
-    value, low, high = recall_interval(np.ones(20), blocks)
-    # Clopper-Pearson for 20 of 20.
-    assert value == high == 1 and binom.sf(19, 20, low) == pytest.approx(0.025)
-    value, low, high = recall_interval(np.zeros(20), blocks)
-    assert value == low == 0 and binom.pmf(0, 20, high) == pytest.approx(0.025)
+def test_squares_are_drawn_within_each_slide():
+    # Two sections that differ, alike inside: no other draw of their squares differs.
+    slides = np.repeat([0, 1], 60)
+    places = np.stack(
+        [np.tile(np.repeat(np.arange(12), 5), 2) * 1000.0, slides * 0.0], 1
+    )
+    mean, low, high = mean_over_squares(1.0 * slides, slides, places)
+    assert mean == 0.5 and (low, high) == pytest.approx((0.5, 0.5))
+    one_square = mean_over_squares(1.0 * slides, slides, places * 0)
+    assert one_square[0] == 0.5 and np.isnan(one_square[1:]).all()
+
+
+def test_evaluate_and_study_take_the_same_interval(pair):
+    first, second = pair
+    alone = NeighbourhoodConfig()
+    weak = click_test(first, second, shifted(), SerialConfig(queries=150))
+    same = features("two", first.features, damaged=(17, 40))
+    strong = click_test(first, same, shifted(), SerialConfig(queries=150))
+    rows, _ = compare_clicks({("weak", alone): weak, ("strong", alone): strong})
+    (gain,) = (r for r in rows if r.difference and r.measure == "recall@1 within 2")
+    never = np.zeros(len(weak), bool)
+    ours, theirs = ({("all", 0): {"1-2": PairClicks(t, never)}} for t in (strong, weak))
+    found = compare_in_study(ours, theirs)
+    assert gain.difference == pytest.approx(found.mean)
+    assert (gain.difference_low, gain.difference_high) == pytest.approx(found.places)
+
+
+def test_an_interval_at_the_edge_has_a_width(pair):
+    first, _ = pair
+    same = features("two", first.features)
+    exact = click_test(first, same, shifted(0, 0), SerialConfig(queries=150))
+    rows, squares = compare_clicks({("same", NeighbourhoodConfig()): exact}, 300)
+    (row,) = (r for r in rows if r.measure == "recall@1 within 2")
+    # Clopper-Pearson for as many of as many.
+    assert row.value == row.high == 1
+    assert binom.sf(squares - 1, squares, row.low) == pytest.approx(0.025)
 
 
 def test_the_median_lies_in_its_interval():

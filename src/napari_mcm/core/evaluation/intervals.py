@@ -25,6 +25,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.evaluation.squares import PERCENTILES, draw_units, squares_of
+
 Floats = NDArray[np.float64]
 
 
@@ -276,8 +278,6 @@ def balanced_accuracy(
 
 LEAST_GROUPS = 5
 
-PERCENTILES = (2.5, 97.5)
-
 
 def widen_at_edge(
     value: float, interval: tuple[float, float], units: int
@@ -401,35 +401,13 @@ def make_resampling(
     rng = np.random.default_rng((seed, 31))
     total = int(groups.max()) + 1
     if total >= LEAST_GROUPS:
-        extra = _draw(np.zeros(total, np.int64), count, rng)
+        extra = draw_units(np.zeros(total, np.int64), count, rng)
         note = f"{total} groups drawn with replacement"
         return Resampling("group", groups, groups, extra, note)
-    units, strata = _blocks(slides, places_um, block_um)
+    units, strata = squares_of(slides, places_um, block_um)
     note = (
         f"squares of {block_um:g} µm drawn within each slide, because there are fewer "
         f"than {LEAST_GROUPS} groups ({total}); intervals are too narrow, they do not "
         "cover differences between slides and patients"
     )
-    return Resampling("block", units, groups, _draw(strata, count, rng), note)
-
-
-def _blocks(
-    slides: NDArray[np.int64], places_um: NDArray[np.float64], block_um: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide slides into squares; return each patch's square and each square's slide."""
-    cells = np.floor(places_um / block_um).astype(np.int64)
-    kinds, units = np.unique(
-        np.column_stack([slides, cells]), axis=0, return_inverse=True
-    )
-    return units.reshape(-1).astype(np.int64), kinds[:, 0]
-
-
-def _draw(strata: NDArray[np.int64], count: int, rng: np.random.Generator) -> Floats:
-    """Draw units with replacement within their stratum; the result has shape (count, U)."""
-    extra = np.zeros((count, len(strata)))
-    for stratum in np.unique(strata):
-        (columns,) = np.nonzero(strata == stratum)
-        m = len(columns)
-        times = rng.multinomial(m, np.full(m, 1 / m), size=count)
-        extra[:, columns] = (times - 1) * np.sqrt(m / max(m - 1, 1))
-    return extra
+    return Resampling("block", units, groups, draw_units(strata, count, rng), note)

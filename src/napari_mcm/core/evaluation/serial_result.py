@@ -1,15 +1,11 @@
 """Tables of a click test: recalls with intervals over squares of tissue, and differences.
 
 Queries close to each other see the same tissue, so that squares of tissue, not queries,
-are the independent units. A recall is a mean of hits h over Q queries; with the sums
-U of (h - mean) / Q over each of m squares, its standard error and interval are::
-
-    se² = m / (m - 1) · Σ U²,      mean ± t(m - 1) · se
-
-which is the bootstrap of squares to first order, but with Student's wider tails, as
-small sections have few squares. A difference of two encoders takes h as the difference
-of their hits, query by query. Where all queries hit, or none, the interval is the exact
-one (Clopper-Pearson) for as many trials as there are squares.
+are the independent units: intervals are those of
+:func:`~napari_mcm.core.evaluation.squares.mean_over_squares`, as in a study. A difference
+of two encoders takes the difference of their hits, query by query. Where all queries hit,
+or none, the interval is the exact one (Clopper-Pearson) for as many trials as there are
+squares.
 """
 
 from __future__ import annotations
@@ -24,10 +20,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
+from napari_mcm.core.evaluation.intervals import widen_at_edge
 from napari_mcm.core.evaluation.result import plain
 from napari_mcm.core.evaluation.serial import NEAR, WIDE, ClickTest
+from napari_mcm.core.evaluation.squares import mean_over_squares, squares_of
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.registration import Registration
 from napari_mcm.core.runtime.files import write_text
@@ -144,7 +141,7 @@ def compare_clicks(
     block_um : float, optional
         Side in microns of the squares of tissue.
     resamples, seed : int, optional
-        Resamples of squares for the median rank, and their random seed.
+        Resamples of squares, and their random seed.
 
     Returns
     -------
@@ -152,8 +149,14 @@ def compare_clicks(
         The rows, and the number of squares.
     """
     one = next(iter(tests.values()))
-    cells = np.floor(one.centres_um / block_um).astype(np.int64)
-    blocks = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    slides = np.zeros(len(one), np.int64)
+    blocks, squares = squares_of(slides, one.centres_um, block_um)
+
+    def over_squares(values: NDArray[np.float64]) -> tuple[float, float, float]:
+        return mean_over_squares(
+            values, slides, one.centres_um, block_um, resamples, seed
+        )
+
     rows = []
     for (encoder, context), test in tests.items():
         reference = _reference(tests, encoder, context)
@@ -161,11 +164,13 @@ def compare_clicks(
         covers = context.describe() + (" patches" if context.radius else "")
         for name, (k, within) in RECALLS.items():
             hits = test.hits(k, within).astype(float)
-            value, low, high = recall_interval(hits, blocks)
+            value, *ends = over_squares(hits)
+            low, high = np.clip(
+                widen_at_edge(value, (ends[0], ends[1]), len(squares)), 0, 1
+            ).tolist()
             difference: tuple[float, ...] = ()
             if other is not None:
-                gain = hits - other.hits(k, within)
-                difference = mean_interval(gain, blocks)
+                difference = over_squares(hits - other.hits(k, within))
             chance = test.chance(k, within)
             rows.append(
                 ClickRow(encoder, covers, name, value, low, high, chance, *difference)
@@ -176,7 +181,7 @@ def compare_clicks(
         rows.append(
             ClickRow(encoder, covers, MEDIAN, test.median_rank, low, high, chance)
         )
-    return tuple(rows), int(blocks.max()) + 1
+    return tuple(rows), len(squares)
 
 
 def _reference(
@@ -187,58 +192,6 @@ def _reference(
     first, least = next(iter(tests))
     wanted = (first, least if encoder == first else context)
     return None if wanted == (encoder, context) else wanted
-
-
-def mean_interval(
-    values: NDArray[np.float64], blocks: NDArray[np.int64]
-) -> tuple[float, float, float]:
-    """Return a mean and its 95 % interval, with squares of tissue as units.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (Q,)
-        One value per query.
-    blocks : ndarray of int64, shape (Q,)
-        Square of each query, counted from 0.
-
-    Returns
-    -------
-    tuple of float
-        Mean, lower and upper end; ends are NaN where there is one square only.
-    """
-    mean = float(values.mean())
-    sums = np.bincount(blocks, (values - mean) / len(values))
-    m = len(sums)
-    if m < 2:
-        return mean, float("nan"), float("nan")
-    error = float(np.sqrt(m / (m - 1) * (sums**2).sum()))
-    half = float(student.ppf(0.975, m - 1)) * error
-    return mean, mean - half, mean + half
-
-
-def recall_interval(
-    hits: NDArray[np.float64], blocks: NDArray[np.int64]
-) -> tuple[float, float, float]:
-    """Return a recall and its 95 % interval within 0 and 1.
-
-    Parameters
-    ----------
-    hits : ndarray of float64, shape (Q,)
-        1 where a query found its place, else 0.
-    blocks : ndarray of int64, shape (Q,)
-        Square of each query, counted from 0.
-
-    Returns
-    -------
-    tuple of float
-        Recall, lower and upper end.
-    """
-    mean, low, high = mean_interval(hits, blocks)
-    # (α / 2)^(1 / m): the exact bound where m of m trials agree.
-    edge = 0.025 ** (1 / (int(blocks.max()) + 1))
-    if mean in (0.0, 1.0):
-        return (mean, 0.0, 1 - edge) if mean == 0 else (mean, edge, 1.0)
-    return mean, max(low, 0.0), min(high, 1.0)
 
 
 def median_interval(

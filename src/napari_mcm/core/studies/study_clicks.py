@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.evaluation.intervals import Estimate, make_resampling
 from napari_mcm.core.evaluation.serial import NEAR, WIDE
+from napari_mcm.core.evaluation.squares import mean_over_squares
 from napari_mcm.core.studies.study_config import StudyConfig
 from napari_mcm.core.studies.study_differences import t_interval
 from napari_mcm.core.studies.study_serial import FILE, Clicks, read_clicks
@@ -123,12 +123,10 @@ def _gains(
 def _over_places(
     values: NDArray[np.float64], pairs: Sequence[str], places_um: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the bootstrap interval of a mean over squares of tissue."""
+    """Return the interval of a mean over squares of tissue."""
     _, slides = np.unique(pairs, return_inverse=True)
-    groups = np.zeros(len(values), np.int64)
-    resampling = make_resampling(groups, slides.astype(np.int64), places_um)
-    mean = float(values.mean())
-    return resampling.interval(Estimate(mean, (values - mean) / len(values)))
+    _, low, high = mean_over_squares(values, slides.astype(np.int64), places_um)
+    return low, high
 
 
 def click_section(config: StudyConfig) -> list[str]:

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/learned_context.py`."""
