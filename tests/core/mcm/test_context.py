@@ -169,6 +169,30 @@ def test_each_patch_is_encoded_once_and_what_cannot_be_read_is_no_neighbour(
     assert (first > 0).sum() == (before > 0).sum() - 1
 
 
+def test_a_damaged_patch_around_a_window_is_counted(source, mode, monkeypatch):
+    config = mode("neighbours", flips=False)
+    ref = next(
+        r
+        for r in plan_epoch([source], config, 1.0, 0)
+        if len(read_window(r, config).ring.pixels)
+    )
+    whole = read_window(ref, config)
+    places = ref.grid.lattice[ref.index[ref.index >= 0]]
+    touching = np.abs(ref.grid.lattice[:, None] - places).max(axis=2).min(axis=1) == 1
+    bad, plain = tuple(ref.grid.xy[touching.argmax()]), Slide.read
+
+    def damaged(self, xy, size, mpp):
+        if tuple(xy) == bad:
+            raise TileError("cannot be decoded")
+        return plain(self, xy, size, mpp)
+
+    monkeypatch.setattr(Slide, "read", damaged)
+    window = read_window(ref, config)
+    assert whole.damaged == 0 and window.damaged == 1
+    assert len(window.ring.pixels) == len(whole.ring.pixels) - 1
+    np.testing.assert_array_equal(window.visible, whole.visible)
+
+
 def test_aligned_neighbours_are_looked_up(
     source, mode, student, teacher, config, tmp_path, monkeypatch
 ):

@@ -40,11 +40,14 @@ class Ring:
     weights : ndarray of float32, shape (V, V + R)
         For each of the window's V patches, the weights of the patches that touch it and
         of itself, among those of the window and of the ring; rows sum to 1.
+    damaged : int
+        Number of patches of the ring that could not be decoded.
     """
 
     pixels: NDArray[np.uint8]
     keys: tuple[bytes, ...]
     weights: NDArray[np.float32]
+    damaged: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class Window:
     visible_pixels, masked_pixels : ndarray of uint8, shape (k, p, p, 3)
         RGB pixels of those patches, in the same order; p is the patch side in pixels.
     damaged : int
-        Number of patches left out because they could not be decoded.
+        Number of patches left out because they could not be decoded, in the ring as well.
     visible_keys, masked_keys : tuple of bytes
         Hash of what each patch shows, in the order of the pixels: the same key, the same
         pixels. Empty where colours were changed at random.
@@ -321,15 +324,17 @@ class _Draw:
         masked: NDArray[np.bool_],
     ) -> Window:
         own, table = self.own, self.table
+        damaged = own.damaged + (0 if seen is own else seen.damaged)
         ring = None
         if config.context.context_mode == "neighbours":
             ring = _read_ring(ref, own, self.turn, table)
+            damaged += ring.damaged
         window = Window(
             visible=visible,
             masked=masked,
             visible_pixels=table[seen.stack(visible)],
             masked_pixels=table[own.stack(masked)],
-            damaged=own.damaged + (0 if seen is own else seen.damaged),
+            damaged=damaged,
             visible_keys=seen.keys_at(visible),
             masked_keys=own.keys_at(masked),
             patches=np.array([own.rows.get(s, -1) for s in range(own.slots)], np.int64),
@@ -410,6 +415,7 @@ def _read_ring(
         table[ring.stack(ring.places)],
         ring.keys_at(ring.places),
         near / near.sum(axis=1, keepdims=True),
+        ring.damaged,
     )
 
 
