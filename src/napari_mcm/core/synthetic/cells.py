@@ -25,6 +25,7 @@ from napari_mcm.core.synthetic.stamps import (
     draw_nuclei,
 )
 from napari_mcm.core.synthetic.textures import Field, Texture
+from napari_mcm.core.synthetic.variation import CHROMATIN, Variation, thinned
 
 Points = NDArray[np.floating[Any]]
 """Positions (x, y) in µm, shape (n, 2); or angles in radians, shape (n,)."""
@@ -129,6 +130,7 @@ def place_cells(
     palette: Palette,
     fibres: tuple[Field, Field],
     adipocytes: Points,
+    variation: Variation | None = None,
 ) -> dict[str, Cells]:
     """Place the nuclei of a slide.
 
@@ -142,13 +144,15 @@ def place_cells(
         Direction of collagen, see :func:`lay_fibres`.
     adipocytes : ndarray, shape (n, 2)
         Centres of fat cells in µm (x, y).
+    variation : Variation, optional
+        How cells vary from place to place; by default not at all.
 
     Returns
     -------
     dict of str to Cells
         By kind of nucleus, with ``"bodies"`` and ``"red_cells"``.
     """
-    placed = _Placer(layout, palette)
+    placed = _Placer(layout, palette, variation)
     sheets, bodies = _sheet_points(layout)
     placed.add("tumour", sheets)
     lining = [_ring(layout.chart.rng, acinus) for acinus in layout.acini]
@@ -157,7 +161,7 @@ def place_cells(
         bodies = np.concatenate([bodies, points])
     for blob in (*layout.acini, *layout.vessel_blobs):
         placed.add("spindle", *_sleeve(layout.chart.rng, blob))
-    placed.add("spindle", *_stroma_points(layout, fibres))
+    placed.add("spindle", *_stroma_points(layout, fibres, variation))
     placed.add("spindle", *_fat_points(layout, adipocytes))
     placed.add("lymphocyte", _lymph_points(layout))
     placed.add_plain("bodies", bodies, len(palette.bodies))
@@ -266,7 +270,7 @@ def _sleeve(rng: np.random.Generator, blob: Blob) -> tuple[Points, Points]:
 
 
 def _stroma_points(
-    layout: Layout, fibres: tuple[Field, Field]
+    layout: Layout, fibres: tuple[Field, Field], variation: Variation | None
 ) -> tuple[Points, Points]:
     """Place fibroblasts along the collagen, more of them close to epithelium."""
     chart = layout.chart
@@ -274,7 +278,10 @@ def _stroma_points(
     taken = np.maximum(taken, layout.vessels)
     points = pack(chart, np.minimum(layout.tissue, -taken - 2.5), 23.0)
     near = np.exp(-np.clip(-chart.at(taken, *points.T), 0, None) / 45)
-    points = points[chart.rng.random(len(points)) < 0.5 + 0.5 * near]
+    kept = 0.5 + 0.5 * near
+    if variation is not None:
+        kept *= chart.at(thinned(variation), *points.T)
+    points = points[chart.rng.random(len(points)) < kept]
     angle = np.arctan2(chart.at(fibres[1], *points.T), chart.at(fibres[0], *points.T))
     return points, angle / 2 + chart.rng.normal(0, 0.16, len(points))
 
@@ -312,8 +319,11 @@ def _red_cells(layout: Layout) -> Points:
 class _Placer:
     """Collects points in µm and converts them to stamps on pixels."""
 
-    def __init__(self, layout: Layout, palette: Palette) -> None:
+    def __init__(
+        self, layout: Layout, palette: Palette, variation: Variation | None
+    ) -> None:
         self._chart, self._tissue, self._palette = layout.chart, layout.tissue, palette
+        self._variation = variation
         self._parts: dict[str, list[Cells]] = {}
 
     def add(self, kind: str, points: Points, angle: Points | None = None) -> None:
@@ -344,6 +354,9 @@ class _Placer:
         keep = self._chart.at(self._tissue, *points.T) > 2
         pixels = np.rint(points[keep] * (self._chart.step / self._chart.pitch))
         gain = self._chart.rng.normal(1, 0.1, len(pixels)).clip(0.7, 1.3)
+        if self._variation is not None:
+            there = self._chart.at(self._variation.chromatin, *points[keep].T)
+            gain = gain * (1 + CHROMATIN * there)
         x, y = pixels.astype(np.int32).T
         self._parts.setdefault(kind, []).append(
             Cells(x, y, stamp[keep], gain.astype(np.float32))

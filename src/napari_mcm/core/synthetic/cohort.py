@@ -41,6 +41,7 @@ from napari_mcm.core.synthetic.serial import (
     draw_section_map,
     write_truth,
 )
+from napari_mcm.core.synthetic.variation import Variation, draw_variation
 
 TUMOUR_SHARES = (0.42, 0.14, 0.28, 0.10, 0.20)
 """Tumour as a fraction of the tissue on successive tumour slides."""
@@ -80,6 +81,11 @@ class SampleConfig(BaseModel):
         default=False,
         description="Draw the two slides of a patient as serial sections of one block, "
         "and write where the points of the first lie in the second",
+    )
+    varied: bool = Field(
+        default=False,
+        description="Let cells, chromatin, eosin and collagen vary from place to place in "
+        "a block, alike in both of its sections; without, stroma is the same everywhere",
     )
     field_effect: bool = Field(
         default=False,
@@ -129,8 +135,7 @@ class SampleConfig(BaseModel):
             Options that are off are left out, as earlier versions did not have them.
         """
         left_out = {"slides", "workers"}
-        if not self.serial:
-            left_out.add("serial")
+        left_out |= {name for name in ("serial", "varied") if not getattr(self, name)}
         if not self.field_effect:
             left_out |= {"field_effect", "field_extent", "field_strength"}
         return self.model_dump_json(exclude=left_out)
@@ -172,8 +177,10 @@ def generate_cohort(out: Path, config: SampleConfig | None = None) -> Job[Cohort
 
     With ``serial``, the two slides of a patient are serial sections of one block: the
     second one shows the same structures, turned, shifted and stretched by a map that is
-    written beside them. With ``field_effect``, the tissue around a tumour carries a faint
-    sign of it; without, the cohort is a negative control for training with context.
+    written beside them. With ``varied``, cells and collagen differ from place to place, as
+    they do in real tissue, and the sections of a block have that in common. With
+    ``field_effect``, the tissue around a tumour carries a faint sign of it; without, the
+    cohort is a negative control for training with context.
 
     Started again in the same folder with the same options, it keeps the slides that are
     finished; with other options, it draws all slides again.
@@ -301,13 +308,23 @@ def plan_sample(
 
 def _cut(
     config: SampleConfig, index: int, check: Callable[[], None]
-) -> tuple[Layout, Stroma]:
+) -> tuple[Layout, Stroma, Variation | None]:
     """Plan the second section of the block that the slide before is the first of."""
     block = plan_sample(config, index - 1, check)
     chart = Chart(
         config.size, config.mpp, np.random.default_rng([config.seed, 1, index]), check
     )
-    return cut_section(block, lay_stroma(block), section_map(config, index), chart)
+    section, variation = section_map(config, index), _vary(config, index, block)
+    return cut_section(block, lay_stroma(block), section, chart, variation)
+
+
+def _vary(config: SampleConfig, index: int, block: Layout) -> Variation | None:
+    """Draw the variation of a slide's block, in its first section."""
+    if not config.varied:
+        return None
+    # A stream of its own: the plan is the same with variation and without.
+    first = index - 1 if config.cut_from(index) else index
+    return draw_variation(block.chart, np.random.default_rng([config.seed, 4, first]))
 
 
 def section_map(config: SampleConfig, index: int) -> SectionMap:
@@ -355,10 +372,11 @@ def prepare_sample(
     """
     stroma, turn = None, 0.0
     if config.cut_from(index):
-        layout, stroma = _cut(config, index, check)
+        layout, stroma, variation = _cut(config, index, check)
         turn = section_map(config, index).turn
     else:
         layout = plan_sample(config, index, check)
+        variation = _vary(config, index, layout)
     effect = None
     if config.field_effect:
         # A stream of its own: everything else is drawn as without the effect. All blocks
@@ -368,7 +386,7 @@ def prepare_sample(
         effect = spread_from_tumour(
             layout, config.field_extent, config.field_strength, angle
         )
-    return set_scene(layout, palette, stroma, effect)
+    return set_scene(layout, palette, stroma, effect, variation)
 
 
 def _make_slide(

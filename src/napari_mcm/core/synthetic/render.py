@@ -27,6 +27,7 @@ from napari_mcm.core.synthetic.field_effect import FieldEffect
 from napari_mcm.core.synthetic.layout import SEPTUM, Layout
 from napari_mcm.core.synthetic.stain import Stain, develop, draw_stain
 from napari_mcm.core.synthetic.textures import Field, enlarge, soften
+from napari_mcm.core.synthetic.variation import BUNDLES, EOSIN, Variation
 
 BLOCK = 512
 """Side of a square in level-0 pixels, small enough for a processor's cache."""
@@ -74,6 +75,8 @@ class Scene:
         Offset (y, x) of the textures in pixels.
     field_effect : FieldEffect or None
         What the tumour changes in the tissue around it.
+    variation : Variation or None
+        How the tissue varies from place to place.
     """
 
     layout: Layout
@@ -86,6 +89,7 @@ class Scene:
     shade: Field
     shift: tuple[int, int]
     field_effect: FieldEffect | None = None
+    variation: Variation | None = None
 
 
 def lay_stroma(layout: Layout) -> Stroma:
@@ -113,6 +117,7 @@ def set_scene(
     palette: Palette,
     stroma: Stroma | None = None,
     field_effect: FieldEffect | None = None,
+    variation: Variation | None = None,
 ) -> Scene:
     """Place what a plan leaves open: fibres, fat cells, nuclei and stain.
 
@@ -126,6 +131,8 @@ def set_scene(
         Fibres and fat cells, where an earlier section of the block has laid them.
     field_effect : FieldEffect, optional
         What the tumour changes in the tissue around it; by default nothing.
+    variation : Variation, optional
+        How the tissue varies from place to place; by default not at all.
 
     Returns
     -------
@@ -143,12 +150,13 @@ def set_scene(
         draw_stain(chart.rng),
         stroma.fibres,
         stroma.adipocytes,
-        place_cells(layout, palette, stroma.fibres, stroma.adipocytes),
+        place_cells(layout, palette, stroma.fibres, stroma.adipocytes, variation),
         # Sections are never evenly thick, nor evenly stained.
         1 + 0.07 * chart.noise(120) + 0.05 * chart.noise(30),
         (1 - 0.016 * np.square(corner)).astype(np.float32),
         (across, down),
         field_effect,
+        variation,
     )
 
 
@@ -236,6 +244,8 @@ class _Square:
         ground = self.field(self.scene.ground)
         h *= ground
         e *= ground * (1 + 0.05 * fine)
+        if self.scene.variation is not None:
+            e *= 1 + np.float32(EOSIN) * self.field(self.scene.variation.eosin)
         if self.scene.field_effect is not None:
             amount = self.field(self.scene.field_effect.amount)
             if amount.any():
@@ -245,6 +255,9 @@ class _Square:
     def _stroma(self, sheets: Field, mid: Field, fine: Field) -> tuple[Field, Field]:
         """Draw collagen: fibres in bundles, pale cracks between, loose near lobules."""
         thin, thick = self._fibres()
+        if self.scene.variation is not None:
+            coarse = np.float32(BUNDLES) * self.field(self.scene.variation.bundles)
+            thin, thick = thin * (1 - coarse), thick * (1 + coarse)
         broad = self.field(self.scene.ground)
         loose = soften(self.field(self.scene.layout.lobules), 30) * 0.4
         e = 0.40 + 0.085 * thin + 0.10 * thick + 0.02 * mid

@@ -28,6 +28,7 @@ from napari_mcm.core.synthetic.chart import FAR, Blob, Chart
 from napari_mcm.core.synthetic.layout import Layout
 from napari_mcm.core.synthetic.render import Stroma
 from napari_mcm.core.synthetic.textures import Field
+from napari_mcm.core.synthetic.variation import Variation
 
 MOST_TURN = math.radians(8)
 """Largest angle between two sections."""
@@ -148,8 +149,12 @@ def draw_section_map(extent: float, rng: np.random.Generator) -> SectionMap:
 
 
 def cut_section(
-    layout: Layout, stroma: Stroma, section: SectionMap, chart: Chart
-) -> tuple[Layout, Stroma]:
+    layout: Layout,
+    stroma: Stroma,
+    section: SectionMap,
+    chart: Chart,
+    variation: Variation | None = None,
+) -> tuple[Layout, Stroma, Variation | None]:
     """Cut the second section of a block.
 
     Structures keep their place in the block, and their outlines move by a few µm. Nuclei,
@@ -164,10 +169,12 @@ def cut_section(
         Where its points lie in the second.
     chart : Chart
         Grid of the second section, of the same size, with its own randomness.
+    variation : Variation, optional
+        How the block varies, in the first section.
 
     Returns
     -------
-    layout, stroma : Layout, Stroma
+    layout, stroma, variation : Layout, Stroma, Variation or None
         Plan of the second section; it has no pen mark.
     """
     places = np.stack([chart.x.ravel(), chart.y.ravel()], axis=1).astype(np.float64)
@@ -195,7 +202,8 @@ def cut_section(
         pen=None,
         **fields,
     )
-    return plan, Stroma(fibres, section.map_um(stroma.adipocytes))
+    moved = variation and variation.moved(lambda field: move(field, 0.0))
+    return plan, Stroma(fibres, section.map_um(stroma.adipocytes)), moved
 
 
 def _move_blob(blob: Blob, section: SectionMap) -> Blob:
