@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler
@@ -402,3 +403,14 @@ def test_the_real_slide_equals_its_svs(shared_data, tmp_path):
     assert set(slide.associated) == {"macro", "label"}
     copy = shutil.copytree(slide.path, tmp_path / "copy")
     assert open_slide(copy).fingerprint == slide.fingerprint
+
+
+def test_opening_another_format_does_not_import_zarr(tmp_path: Path) -> None:
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, np.full((64, 64, 3), 200, np.uint8), tile=(64, 64))
+    code = (
+        "import sys; from napari_mcm.core.slides import open_slide; "
+        f"open_slide({str(path)!r}, 0.5).read_level(0, 0, 0, 8, 8); "
+        "sys.exit('zarr' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,18 +14,13 @@ from zarr.storage import WrapperStore
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.core.slides.backend import Place
+from napari_mcm.core.slides.backends.omezarr.recognise import root_in_zip
 from napari_mcm.core.slides.backends.optional import import_optional, one_line
 from napari_mcm.core.slides.paths import shown
 
 if TYPE_CHECKING:
     import zarr
 
-
-MARKERS = (".zattrs", ".zgroup", "zarr.json")
-"""Every group contains one of these files."""
-
-
-_ZIP = b"PK\x03\x04"
 
 _TIMEOUT = 60.0
 
@@ -151,25 +145,6 @@ def codecs_of(array: zarr.Array[Any]) -> list[str]:
     return [type(codec).__name__.lower().removesuffix("codec") for codec in codecs]
 
 
-def looks_like_zarr(place: Place) -> bool:
-    """Return whether a place may hold a zarr group, without opening it. Every URL may.
-
-    Parameters
-    ----------
-    place : Place
-        The location to check.
-
-    Returns
-    -------
-    bool
-    """
-    if place.url is not None:
-        return True
-    if place.is_dir:
-        return any((place.path / marker).is_file() for marker in MARKERS)
-    return place.head.startswith(_ZIP) and _root_in_zip(place.path) is not None
-
-
 def open_location(place: Place) -> StoreLocation:
     """Open an OME-Zarr file for reading.
 
@@ -219,7 +194,7 @@ def _zip(path: Path) -> StoreLocation:
     from zarr.storage import ZipStore
 
     try:
-        root = _root_in_zip(path)
+        root = root_in_zip(path)
     except OSError as error:
         raise SlideError(f"cannot be read ({error.strerror})", path) from error
     if root is None:
@@ -233,29 +208,6 @@ def _zip(path: Path) -> StoreLocation:
                 return None
 
     return StoreLocation(str(path), ZipStore(path, mode="r"), root, read)
-
-
-def _root_in_zip(path: Path) -> str | None:
-    """Find the outermost group: an archive holds a folder's content, or the folder itself.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (ValueError, zipfile.BadZipFile, NotImplementedError):
-        return None
-    except OSError as error:
-        # A damaged directory leads to places that no file has.
-        if error.errno == errno.EINVAL:
-            return None
-        raise
-    groups = [name for name in names if name.rpartition("/")[2] in MARKERS]
-    outermost = min(groups, key=lambda name: name.count("/"), default=None)
-    return None if outermost is None else outermost.rpartition("/")[0]
 
 
 def _remote(url: str, path: Path) -> StoreLocation:
