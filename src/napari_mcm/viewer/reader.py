@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 from napari_mcm.viewer.app.persistence import known_mpp
 from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.layers.early_slicing import slice_before_drawing
 from napari_mcm.viewer.layers.level_array import LevelArray
 from napari_mcm.viewer.layers.metadata import LayerData, metadata_of, with_mpp
 
@@ -98,4 +100,14 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     if slide.stated_mpp is not None:
         kwargs |= {"scale": slide.stated_mpp[::-1], "units": ("um", "um")}
     levels = [LevelArray(slide, level) for level in range(len(slide.levels))]
+    _prepare_viewer()
     return [(levels, kwargs, "image")]
+
+
+def _prepare_viewer() -> None:
+    """Prepare the viewer that opens the slide, where no dock has done it yet."""
+    from napari import current_viewer
+
+    # The session reads slides in a thread, and has prepared its viewer itself.
+    if current_thread() is main_thread() and (viewer := current_viewer()) is not None:
+        slice_before_drawing(viewer)

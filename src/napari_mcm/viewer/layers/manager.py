@@ -14,6 +14,8 @@ from napari_mcm.viewer.layers.caption import Caption
 from napari_mcm.viewer.layers.image_overlay import Overlay
 from napari_mcm.viewer.layers.look import MapLook
 from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, DashedFrame, Markers
+from napari_mcm.viewer.layers.early_slicing import slice_before_drawing
+from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, Markers
 from napari_mcm.viewer.layers.metadata import (
     KEY,
     SlideMetadata,
@@ -75,6 +77,7 @@ class LayerManager(LayerStack):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__(viewer)
         self.look = MapLook(self)
+        slice_before_drawing(viewer)
         self._maps: dict[tuple[int, str], Image] = {}
         self._overlays: dict[str, Image] = {}
         self._hidden_bars: WeakSet[Image] = WeakSet()
