@@ -38,6 +38,8 @@ class Preferences:
         Style, colour map, opacity and smoothness of maps.
     caption : bool
         Whether the canvas says which slide, encoder, context and query are seen.
+    overview : bool
+        Whether the canvas shows an overview map.
     """
 
     device: str = "auto"
@@ -46,6 +48,7 @@ class Preferences:
     output_folder: Path | None = None
     look: LookValues = LookValues()
     caption: bool = True
+    overview: bool = True
 
     @property
     def compute(self) -> ComputeConfig:
@@ -75,6 +78,7 @@ def preferences() -> Preferences:
         Path(folder).expanduser() if folder else None,
         _look(stored.maps),
         bool(stored.maps.caption),
+        bool(stored.canvas.overview),
     )
 
 
@@ -129,6 +133,25 @@ def _look(maps: Any) -> LookValues:
         float(maps.opacity),
         bool(maps.smooth),
     )
+
+
+def set_preference(group: str, name: str, value: Any) -> None:
+    """Change a preference, which napari saves; nothing if the plugin is not registered.
+
+    Parameters
+    ----------
+    group, name : str
+        As in the manifest.
+    value : object
+        The new value.
+    """
+    from napari.settings import get_plugin_settings
+
+    try:
+        stored: Any = get_plugin_settings(PLUGIN)
+    except KeyError:
+        return
+    setattr(getattr(stored, group), name, value)
 
 
 def _plain(value: Any) -> Any:

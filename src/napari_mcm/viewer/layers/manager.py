@@ -11,12 +11,10 @@ import numpy as np
 from psygnal import Signal
 
 from napari_mcm.viewer.layers.caption import Caption
+from napari_mcm.viewer.layers.early_slicing import slice_before_drawing
 from napari_mcm.viewer.layers.image_overlay import Overlay
 from napari_mcm.viewer.layers.look import MapLook
 from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, DashedFrame, Markers
-from napari_mcm.viewer.layers.early_slicing import slice_before_drawing
-from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, Markers
-from napari_mcm.viewer.layers.metadata import (
     KEY,
     SlideMetadata,
     give_to,

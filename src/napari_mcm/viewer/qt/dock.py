@@ -20,9 +20,11 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.app.imports import DISPLAY, import_in_background
 from napari_mcm.viewer.app.session import session_of
+from napari_mcm.viewer.canvas.tools import CanvasTools
 from napari_mcm.viewer.qt.close_guard import guard_dock, guard_window
 from napari_mcm.viewer.qt.helpers import connect, note, reach_after, when_destroyed
 from napari_mcm.viewer.qt.job_bar import JobBar
+from napari_mcm.viewer.qt.wheel_guard import WheelGuard
 
 if TYPE_CHECKING:
     import napari
@@ -151,6 +153,7 @@ class DockedWidget(QWidget):
         self.session = session = session_of(napari_viewer)
         self.problem = note()
         self.job = JobBar(session.jobs)
+        self._wheel_guard = WheelGuard(self)
         self._tabify_timer = QTimer(self)
         self._tabify_timer.setSingleShot(True)
         self._tabify_timer.timeout.connect(self._tabify)
@@ -167,6 +170,7 @@ class DockedWidget(QWidget):
 
         when_destroyed(self, leave)
         session.enter(user)
+        session.part(CanvasTools)
         needs = self.needs
         # Deferred: the dock itself comes first.
         QTimer.singleShot(0, lambda: import_in_background(needs))

@@ -7,11 +7,13 @@ from functools import partial
 from psygnal import Signal
 
 from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.canvas.tools import CanvasTools
 from napari_mcm.viewer.layers.mouse import ClickListener
 from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.similarity.area import AreaController
 from napari_mcm.viewer.similarity.controller import SimilarityController
 from napari_mcm.viewer.similarity.cross_slide import CrossSlideSearch
+from napari_mcm.viewer.similarity.cursor_value import CursorValue
 from napari_mcm.viewer.similarity.query import Query
 from napari_mcm.viewer.similarity.regions import RegionController
 from napari_mcm.viewer.similarity.results import add_result
@@ -44,6 +46,8 @@ class SimilarityContext:
         Regions that the user draws as examples.
     cross_slide : CrossSlideSearch
         The search over other slides.
+    at_cursor : CursorValue
+        The value under the cursor, in napari's status bar.
     query_changed : Signal
         Emitted when the query or its visible map changed.
     no_patch_at_click : Signal
@@ -67,9 +71,16 @@ class SimilarityContext:
         )
         self.keys = QueryShortcuts(session.viewer, self.clicks)
         self.keys.bind(queries)
+        tools = session.part(CanvasTools)
+        self.keys.on("overview", tools.switch_overview)
+        look = session.layers.look
+        self.keys.on("map", lambda: look.use_visible(not look.visible))
+        tools.threshold_stepped.connect(self.keys.step_threshold)
         self.areas, self.gallery = AreaController(self), TopPatches(self)
         self.regions, self.cross_slide = RegionController(self), CrossSlideSearch(self)
         self.keys.on("result", partial(add_result, self))
+        self.at_cursor = CursorValue(self)
+        self.query_changed.connect(self.at_cursor.refresh)
         session.slide_chosen.connect(queries.slide_chosen)
         session.features_changed.connect(self._features_changed)
         session.side_by_side_changed.connect(queries.rerun)
@@ -97,11 +108,13 @@ class SimilarityContext:
     def _listen(self) -> None:
         self.clicks.attach()
         self.keys.attach()
+        self.at_cursor.attach()
         self.queries.prepare()
 
     def _stop_listening(self) -> None:
         self.clicks.detach()
         self.keys.detach()
+        self.at_cursor.detach()
         self.queries.preparation.activate(())
 
 

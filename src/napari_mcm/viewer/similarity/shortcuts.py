@@ -1,9 +1,14 @@
-"""Keyboard shortcuts on the canvas for queries and maps."""
+"""Keyboard shortcuts on the canvas for queries and maps.
+
+The keys are in :mod:`napari_mcm.viewer.canvas.keys`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
+
+from napari_mcm.viewer.canvas.keys import HOLD, KEYS, as_html, with_key
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -11,57 +16,10 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.layers.mouse import ClickListener
     from napari_mcm.viewer.similarity.controller import SimilarityController
 
-HOLD = "Q"
-"""Key that makes the map follow the cursor while it is held."""
+__all__ = ["HOLD", "KEYS", "KEY_HELP", "QueryShortcuts", "with_key"]
 
-KEYS = {
-    "back": "Backspace",
-    "clear": "Escape",
-    "next": "N",
-    "difference": "D",
-    "region": "R",
-    "lower": ",",
-    "higher": ".",
-    "area": "T",
-    "result": "A",
-    "best": "G",
-    "previous": "Shift-G",
-    "middle": "Enter",
-    "middle_like": "Shift-Enter",
-    "middle_unlike": "Control-Enter",
-}
-"""Name of an action to its key on the canvas."""
-
-
-KEY_HELP = """<table cellspacing="4">
-<tr><td>Click</td><td>find similar patches</td></tr>
-<tr><td>Shift+click</td><td>add a similar example, ■</td></tr>
-<tr><td>Ctrl+click</td><td>add a dissimilar example, ✕</td></tr>
-<tr><td>Q, held</td><td>the map follows the cursor</td></tr>
-<tr><td>Enter</td><td>click in the centre of the view; Shift, Ctrl as above</td></tr>
-<tr><td>Backspace, Esc</td><td>remove the newest example, all</td></tr>
-<tr><td>R</td><td>draw a region</td></tr>
-<tr><td>N</td><td>next map</td></tr>
-<tr><td>D</td><td>difference of two encoders</td></tr>
-<tr><td>, and .</td><td>lower, higher threshold</td></tr>
-<tr><td>T</td><td>layer of the area above it</td></tr>
-<tr><td>A</td><td>add the area to the results table</td></tr>
-<tr><td>G, Shift+G</td><td>go to the next most similar patch, back</td></tr>
-</table>"""
-
-
-def with_key(tip: str, action: str) -> str:
-    """Return a tooltip that names the key of an action.
-
-    Parameters
-    ----------
-    tip : str
-        The tooltip.
-    action : str
-        A name in :data:`KEYS`.
-    """
-    key = KEYS[action].replace("Control", "Ctrl").replace("-", "+")
-    return f"{tip} (key {key} on the slide)"
+KEY_HELP = as_html()
+"""All keys, as a table for a label."""
 
 
 class QueryShortcuts:
@@ -97,12 +55,36 @@ class QueryShortcuts:
     def bind(self, queries: SimilarityController) -> None:
         """Set the functions of the actions that change the query."""
         self.on("back", queries.undo)
+        self.on("undo", queries.undo)
+        self.on("redo", queries.redo)
         self.on("clear", queries.clear)
         self.on("next", queries.show_next)
         self.on("difference", queries.switch_difference)
         self.on("middle", lambda: self._clicks.click_center("new"))
         self.on("middle_like", lambda: self._clicks.click_center("like"))
         self.on("middle_unlike", lambda: self._clicks.click_center("unlike"))
+
+    def step_threshold(self, steps: int) -> None:
+        """Move the threshold, as the keys do.
+
+        Parameters
+        ----------
+        steps : int
+            Number of steps, upwards positive.
+        """
+        for _ in range(abs(steps)):
+            self.perform("higher" if steps > 0 else "lower")
+
+    def perform(self, action: str) -> None:
+        """Do what the key of an action does.
+
+        Parameters
+        ----------
+        action : str
+            A name in :data:`KEYS`.
+        """
+        if (call := self._actions.get(action)) is not None:
+            call()
 
     def attach(self) -> None:
         """Bind the keys in the viewer."""
@@ -129,7 +111,6 @@ class QueryShortcuts:
 
     def _press(self, action: str) -> Callable[[ViewerModel], None]:
         def press(viewer: ViewerModel) -> None:
-            if (call := self._actions.get(action)) is not None:
-                call()
+            self.perform(action)
 
         return press

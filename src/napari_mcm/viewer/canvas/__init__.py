@@ -1,0 +1,1 @@
+"""What lies over the canvas, and its keys: overview map, magnification, list of keys."""

@@ -1,0 +1,169 @@
+"""All keys and mouse actions on the canvas, in one table.
+
+Bindings, tooltips, the list on the canvas and the documentation are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QKeyEvent
+
+
+@dataclass(frozen=True)
+class CanvasKey:
+    """A key, or what the mouse does.
+
+    Attributes
+    ----------
+    action : str
+        Identifies what it does; empty for the mouse.
+    key : str
+        The key as napari writes it, such as ``"Shift-G"``; for the mouse, words.
+    does : str
+        What it does, for users.
+    """
+
+    action: str
+    key: str
+    does: str
+
+    @property
+    def shown(self) -> str:
+        """The key as users read it."""
+        return self.key.replace("Control", "Ctrl").replace("-", "+")
+
+
+HOLD = "Q"
+"""Key that makes the map follow the cursor while it is held."""
+
+LIST = "?"
+"""Key that shows all keys."""
+
+QUERY = (
+    CanvasKey("", "Click", "find similar patches"),
+    CanvasKey("", "Shift+click", "add a similar example, ■"),
+    CanvasKey("", "Ctrl+click", "add a dissimilar example, ✕"),
+    CanvasKey("follow", HOLD, "held: the map follows the cursor"),
+    CanvasKey("middle", "Enter", "click in the centre of the view"),
+    CanvasKey("middle_like", "Shift-Enter", "the same with Shift"),
+    CanvasKey("middle_unlike", "Control-Enter", "the same with Ctrl"),
+    CanvasKey("region", "R", "draw a region"),
+    CanvasKey("back", "Backspace", "remove the newest example"),
+    CanvasKey("clear", "Escape", "remove all examples"),
+    CanvasKey("undo", "Control-Z", "undo the last change of the examples"),
+    CanvasKey("redo", "Control-Shift-Z", "redo it"),
+)
+MAPS = (
+    CanvasKey("map", "M", "map on or off"),
+    CanvasKey("next", "N", "next encoder's map"),
+    CanvasKey("difference", "D", "difference of two encoders"),
+    CanvasKey("lower", ",", "lower threshold"),
+    CanvasKey("higher", ".", "higher threshold"),
+    CanvasKey("", "Alt+wheel", "move the threshold"),
+    CanvasKey("area", "T", "layer of the area above the threshold"),
+    CanvasKey("result", "A", "add the area to the results table"),
+)
+VIEW = (
+    CanvasKey("best", "G", "go to the next most similar patch"),
+    CanvasKey("previous", "Shift-G", "go back"),
+    CanvasKey("overview", "W", "overview map on or off"),
+    CanvasKey("list", LIST, "this list"),
+)
+GROUPS = {"Query": QUERY, "Map": MAPS, "View": VIEW}
+"""Title of a group to its keys."""
+
+KEYS = {
+    one.action: one.key
+    for group in GROUPS.values()
+    for one in group
+    if one.action and one.action not in ("follow", "list")
+}
+"""Name of an action to its key on the canvas."""
+
+
+def with_key(tip: str, action: str) -> str:
+    """Return a tooltip that names the key of an action.
+
+    Parameters
+    ----------
+    tip : str
+        The tooltip.
+    action : str
+        A name in :data:`KEYS`.
+    """
+    return f"{tip} (key {CanvasKey(action, KEYS[action], '').shown} on the slide)"
+
+
+def as_html(groups: Sequence[str] = tuple(GROUPS)) -> str:
+    """Return groups of keys as a table for a label.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        Titles in :data:`GROUPS`.
+    """
+    rows = [
+        row
+        for title in groups
+        for row in (
+            f'<tr><td colspan="2"><b>{title}</b></td></tr>',
+            *(f"<tr><td>{k.shown}</td><td>{k.does}</td></tr>" for k in GROUPS[title]),
+        )
+    ]
+    return f'<table cellspacing="3">{"".join(rows)}</table>'
+
+
+def as_markdown() -> str:
+    """Return all keys as the table in ``docs/viewer.md``."""
+    lines = ["| key | does |", "|---|---|"]
+    for group in GROUPS.values():
+        lines += [f"| {one.shown} | {one.does} |" for one in group]
+    return "\n".join(lines)
+
+
+_SPECIAL = {
+    "Enter": (Qt.Key.Key_Return, Qt.Key.Key_Enter),
+    "Backspace": (Qt.Key.Key_Backspace,),
+    "Escape": (Qt.Key.Key_Escape,),
+}
+_MODIFIERS = {
+    "Shift": Qt.KeyboardModifier.ShiftModifier,
+    "Control": Qt.KeyboardModifier.ControlModifier,
+}
+_ANY = (
+    Qt.KeyboardModifier.ShiftModifier
+    | Qt.KeyboardModifier.ControlModifier
+    | Qt.KeyboardModifier.AltModifier
+    | Qt.KeyboardModifier.MetaModifier
+)
+
+
+def is_canvas_key(event: QKeyEvent) -> bool:
+    """Return whether a key is one of the table.
+
+    Parameters
+    ----------
+    event : QKeyEvent
+        A press or release of a key.
+    """
+    return any(_is(event, key) for key in (*KEYS.values(), HOLD, LIST))
+
+
+def _is(event: QKeyEvent, key: str) -> bool:
+    *names, last = key.split("-")
+    held = event.modifiers() & _ANY
+    if not last.isalnum():
+        # Which keys give such a sign, and whether with Shift, depends on the keyboard.
+        shift = Qt.KeyboardModifier.ShiftModifier
+        return event.text() == last and held in (shift, held & ~_ANY)
+    wanted = Qt.KeyboardModifier.NoModifier
+    for name in names:
+        wanted |= _MODIFIERS[name]
+    codes = _SPECIAL.get(last) or (Qt.Key(ord(last)),)
+    return held == wanted and event.key() in codes
