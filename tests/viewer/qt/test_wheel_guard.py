@@ -41,6 +41,14 @@ def state(field: Any) -> Any:
     )
 
 
+def unfold_all(docked: Any) -> None:
+    """Show all fields of a dock."""
+    column = docked.findChild(ScrollColumn)
+    wait_until(lambda: not column._waiting)
+    unfold(docked)
+    wait_until(lambda: fields(docked))
+
+
 @pytest.mark.parametrize("name", DOCKS)
 def test_the_wheel_changes_no_field_without_focus(
     make_napari_viewer: Any, plugin: Any, slide_path: Any, name: str
@@ -48,10 +56,7 @@ def test_the_wheel_changes_no_field_without_focus(
     viewer = make_napari_viewer(show=True)
     viewer.open(slide_path, plugin="napari-mcm")
     _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", name)
-    wait_until(lambda: fields(docked))
-    unfold(docked)
-    column = docked.findChild(ScrollColumn)
-    wait_until(lambda: not column._waiting)
+    unfold_all(docked)
     viewer.window._qt_window.setFocus()
     found = fields(docked)
     assert found
@@ -92,8 +97,7 @@ def test_a_field_with_focus_is_changed(
     viewer = make_napari_viewer(show=True)
     viewer.open(slide_path, plugin="napari-mcm")
     _, docked = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
-    wait_until(lambda: fields(docked))
-    unfold(docked)
+    unfold_all(docked)
     docked.window().activateWindow()
     number = docked.options.patch_size
     number = getattr(number, "native", number)

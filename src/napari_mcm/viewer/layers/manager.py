@@ -15,6 +15,7 @@ from napari_mcm.viewer.layers.early_slicing import slice_before_drawing
 from napari_mcm.viewer.layers.image_overlay import Overlay
 from napari_mcm.viewer.layers.look import MapLook
 from napari_mcm.viewer.layers.markers import MARKER, TOP_PATCH, DashedFrame, Markers
+from napari_mcm.viewer.layers.metadata import (
     KEY,
     SlideMetadata,
     give_to,
