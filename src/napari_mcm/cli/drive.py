@@ -10,7 +10,16 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_mcm.cli.output import JobCancelledError, say
-from napari_mcm.core.runtime.jobs import Event, Job, Metrics, Note, Progress, run
+from napari_mcm.core.runtime.jobs import (
+    Event,
+    Job,
+    Metrics,
+    Note,
+    Progress,
+    format_seconds,
+    run,
+)
+from napari_mcm.core.runtime.overall import Overall, OverallClock
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -55,6 +64,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
     def __init__(self) -> None:
         self._stage, self._last, self._figures = "", float("-inf"), ""
         self._done = -1
+        self._clock = OverallClock()
 
     def __enter__(self) -> Callable[[Event], None]:
         return self._show
@@ -67,8 +77,11 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
             _print_note(event)
         elif isinstance(event, Metrics):
             self._figures = _figures(event)
-        elif self._due(event):
-            say(f"{event.stage}: {_amount(event)}{self._figures}")
+        else:
+            overall = self._clock.follow(event)
+            if self._due(event):
+                whole = f"; {_whole(overall)}" if event.overall is not None else ""
+                say(f"{event.stage}: {_amount(event)}{self._figures}{whole}")
 
     def _due(self, progress: Progress) -> bool:
         new = progress.stage != self._stage
@@ -85,7 +98,7 @@ class _Lines(AbstractContextManager[Callable[[Event], None]]):
 
 
 class _Bars(AbstractContextManager[Callable[[Event], None]]):
-    """Shows one progress bar per stage, on a terminal."""
+    """Shows one progress bar for the whole job and one per stage, on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -102,6 +115,8 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
         )
         self._stage, self._figures = "", ""
         self._task: TaskID | None = None
+        self._all: TaskID | None = None
+        self._clock = OverallClock()
 
     def __enter__(self) -> Callable[[Event], None]:
         self._bars.__enter__()
@@ -117,12 +132,22 @@ class _Bars(AbstractContextManager[Callable[[Event], None]]):
         elif isinstance(event, Metrics):
             self._figures = _figures(event)
         else:
+            self._show_whole(event)
             self._bars.update(
                 self._task_of(event),
                 completed=event.done,
                 total=event.total,
                 amount=_amount(event) + self._figures,
             )
+
+    def _show_whole(self, progress: Progress) -> None:
+        """Show how far the whole job has come, above its stages."""
+        overall = self._clock.follow(progress)
+        if progress.overall is None:
+            return  # a job of one stage
+        if self._all is None:
+            self._all = self._bars.add_task("Whole job", total=1.0, amount="")
+        self._bars.update(self._all, completed=overall.fraction, amount=_whole(overall))
 
     def _task_of(self, progress: Progress) -> TaskID:
         if self._task is None or progress.stage != self._stage:
@@ -135,6 +160,14 @@ def _amount(progress: Progress) -> str:
     """Return how much is done as text, or dots if the stage counts nothing."""
     counted = progress.total is not None or progress.done
     return progress.describe() if counted else "..."
+
+
+def _whole(overall: Overall) -> str:
+    """Return how far the whole job has come as text: ``62 % of all, 40 s left``."""
+    parts = [f"{100 * (overall.fraction or 0.0):.0f} % of all"]
+    if overall.left_s is not None:
+        parts.append(f"{format_seconds(overall.left_s)} left")
+    return ", ".join(parts)
 
 
 def _figures(metrics: Metrics) -> str:

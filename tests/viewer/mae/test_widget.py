@@ -28,8 +28,10 @@ from napari_mcm.core.cells.training import classify
 from napari_mcm.core.mae.config import ReconstructConfig
 from napari_mcm.core.mae.pretraining import pretrain
 from napari_mcm.core.runtime.jobs import run
+from napari_mcm.viewer.app import rates
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.jobs import JobState
+from napari_mcm.viewer.app.rates import read_rates
 from napari_mcm.viewer.cells.annotations import boxes_of, crop_of
 from napari_mcm.viewer.cells.run import ablation_state
 from napari_mcm.viewer.layers.metadata import slide_of
@@ -136,6 +138,47 @@ def start(widget: MaeWidget, box: StartPanel, qtbot: QtBot) -> None:
 
 def wait_for_job(widget: MaeWidget, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: not widget.session.jobs.status.busy, timeout=SLOW)
+
+
+def test_days_on_a_cpu_are_warned_of_before_they_start(
+    mae: MaeWidget, tmp_path: Path, qtbot: QtBot
+) -> None:
+    panel, options = mae.start, mae.form.options
+    mae.form.folder.put(write_pictures(tmp_path / "pictures", 8))
+    big = {"model.model": "base", "model.image_size": 224, "model.vit_patch": 16}
+    big |= {"model.depth": None, "recipe.steps": None, "recipe.epochs": 100_000}
+    for name, value in big.items():
+        options.put(name, value)
+    qtbot.waitUntil(lambda: panel.start.text() == "Start anyway", timeout=SLOW)
+    assert panel.estimate.isVisibleTo(panel) and "days" in panel.estimate.text()
+    assert "fewer epochs" in panel.estimate.text()
+    # The same on a GPU is not: how long it takes there is not known.
+    options.put("compute.device", "cuda")
+    qtbot.waitUntil(lambda: plain(panel.start) == "Pre-train", timeout=SLOW)
+    assert not panel.estimate.isVisibleTo(panel)
+    options.put("compute.device", "cpu")
+    make_tiny(options)
+    qtbot.waitUntil(lambda: "Takes roughly" in panel.estimate.text(), timeout=SLOW)
+    assert plain(panel.start) == "Pre-train"
+
+
+def test_a_run_that_was_measured_is_the_next_estimate(
+    mae: MaeWidget, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "_LEAST_S", 0.0)
+    panel = mae.start
+    mae.form.folder.put(write_pictures(tmp_path / "pictures", 8))
+    qtbot.waitUntil(lambda: panel.estimate.answer is not None, timeout=SLOW)
+    seen: list[float] = []
+    mae.session.jobs.status.events.overall.connect(
+        lambda overall: seen.append(overall.fraction or 0.0)
+    )
+    start(mae, panel, qtbot)
+    wait_for_job(mae, qtbot)
+    assert seen == sorted(seen) and 0.9 < seen[-1] <= 1.0
+    qtbot.waitUntil(lambda: "Takes about" in panel.estimate.text(), timeout=SLOW)
+    (key,) = read_rates()
+    assert key.startswith("mae pretrain | vit tiny, 32 px of 8")
 
 
 def test_a_pre_training_runs_with_curves_and_a_reconstruction(

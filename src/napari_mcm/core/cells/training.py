@@ -37,6 +37,7 @@ from napari_mcm.core.mae.augment import augment, resized
 from napari_mcm.core.mae.config import AugmentConfig
 from napari_mcm.core.mae.pictures import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
+from napari_mcm.core.runtime.overall import Stages
 from napari_mcm.core.training.images import (
     Draw,
     ImageLoop,
@@ -184,15 +185,16 @@ def classify_cells(
         return _result(run, done)
     began = time.monotonic()
     training, validation = cells.only(TRAIN), cells.only(VALIDATION)
+    stages = Stages(2.0, 93.0, 5.0)
     yield Note(_about(training, validation))
-    yield Progress("Loading the encoder", 0, None, "encoders")
+    yield Progress("Loading the encoder", 0, None, "encoders", overall=0.0)
     start = load_start(
         config.init, config.model, config.augment, config.compute, config.fit.seed
     )
     augmenting = _same_augmentation(start, config)
-    learner = yield from _learner(run, start, training, config)
+    learner = yield from stages.next(_learner(run, start, training, config))
     loop = ImageLoop(run, learner, _plan(config, training, start.side, augmenting))
-    yield from loop.learn()
+    yield from stages.next(loop.learn())
     classifier = CellClassifier(
         start.encoder, learner.network.head, cells.classes, start.side
     )
@@ -200,7 +202,7 @@ def classify_cells(
     summary = {
         **_figures(loop, training),
         "classes": list(cells.classes),
-        "scores": (yield from _validate(run, classifier, validation)),
+        "scores": (yield from stages.next(_validate(run, classifier, validation))),
         "seconds": time.monotonic() - began,
     }
     run.finish(summary)

@@ -25,6 +25,7 @@ from napari_mcm.core.features.format import SUFFIX, slide_of
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.overall import portion
 
 Sets = Mapping[str, FeatureSet]
 """Features of one encoder, by slide."""
@@ -267,6 +268,9 @@ def read_patients(path: Path) -> dict[str, str]:
     }
 
 
+_EXTRACTING = 0.95
+"""Share of reading features that computing them takes."""
+
 Files = Mapping[str, Mapping[str, Path]]
 """Feature files by encoder and slide."""
 
@@ -311,7 +315,7 @@ def read_sources(
     if config.features:
         files: Files = _given(config.features)
     else:
-        files = yield from _extracted(config)
+        files = yield from portion(_extracted(config), 0.0, _EXTRACTING)
     if only:
         files = {
             name: {slide: path for slide, path in found.items() if slide in only}
@@ -326,7 +330,8 @@ def read_sources(
             )
     if not common:
         raise ConfigError("no slide has features of all encoders", "--features")
-    return (yield from _read(files, sorted(common)))
+    start = 0.0 if config.features else _EXTRACTING
+    return (yield from portion(_read(files, sorted(common)), start, 1.0))
 
 
 def _read(files: Files, slides: list[str]) -> Job[dict[str, Sets]]:

@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -48,6 +48,7 @@ from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
+from napari_mcm.core.runtime.overall import Stages
 from napari_mcm.core.runtime.threads import run_in_thread
 
 # To be raised when a measure changes, so that no stored part of it is read.
@@ -90,13 +91,14 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
             "--context",
             "Use --context 1",
         )
-    encoders = yield from read_sources(config)
+    stages = Stages(6.0, 1.0, 1.0, 12.0)
+    encoders = yield from stages.next(read_sources(config))
     for name, sets in encoders.items():
         warning = seen_warning(name, _seen(sets))
         if warning:
             yield Note(warning, "warning")
-    encoders = yield from _averaged(config, encoders)
-    patches = yield from _label(config, encoders)
+    encoders = yield from stages.next(_averaged(config, encoders))
+    patches = yield from stages.next(_label(config, encoders))
     task = _task(config, patches)
     counted = ", ".join(f"{count} {name}" for name, count in patches.counts().items())
     yield Note(
@@ -111,9 +113,7 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
         config.protocol.resamples,
         config.protocol.seed,
     )
-    measured: dict[str, dict[str, Measured]] = {}
-    for name in patches.features:
-        measured[name] = yield from _measure(name, task, config.out / "parts")
+    measured = yield from stages.next(_measure_all(task, config.out / "parts"))
     result = Evaluation(
         tuple(measured),
         compare(measured, resampling),
@@ -125,7 +125,7 @@ def evaluate(config: EvaluateConfig) -> Job[Evaluation]:
         time.monotonic() - began,
         config.neighbourhood,
     )
-    yield Progress("Writing tables and figure", 0, None)
+    yield Progress("Writing tables and figure", 0, None, overall=1.0)
     _write(config.out, result)
     return result
 
@@ -210,23 +210,41 @@ def _task(config: EvaluateConfig, patches: LabelledPatches) -> Task:
     return Task(patches, folds, positive, config.protocol, config.neighbourhood)
 
 
+def _measure_all(task: Task, parts: Path) -> Job[dict[str, dict[str, Measured]]]:
+    """Compute all measures of every encoder."""
+    names = list(task.patches.features)
+    stages, found = Stages(*[1.0] * len(names)), {}
+    for name in names:
+        found[name] = yield from stages.next(_measure(name, task, parts))
+    return found
+
+
 def _measure(name: str, task: Task, parts: Path) -> Job[dict[str, Measured]]:
     """Compute all measures of an encoder, or read those that are stored."""
     found: dict[str, Measured] = {}
-    for kind, part in PARTS.items():
-        data = getattr(task.patches, part.source)[name]
-        path = parts / f"{name}-{kind}-{_key(kind, data.tobytes(), task)}.json"
-        kept = _read_part(path)
-        if kept is None:
-            # Products this small are slower on several threads, on a busy machine by far.
-            with threadpool_limits(1, "blas"):
-                kept = yield from _named(part.make(data, task), name)
-            write_text(path, json.dumps(to_json(kept)) + "\n")
-        found |= kept
+    stages = Stages(*[1.0] * len(PARTS))
+    for kind in PARTS:
+        found |= yield from stages.next(_measure_part(name, kind, task, parts))
     found["neighbour_gain"] = neighbour_gain(
         found["probe_auroc"], found["surroundings_auroc"]
     )
     return found
+
+
+def _measure_part(
+    name: str, kind: str, task: Task, parts: Path
+) -> Job[dict[str, Measured]]:
+    """Compute a part of an encoder's measures, or read it where it is stored."""
+    part = PARTS[kind]
+    data = getattr(task.patches, part.source)[name]
+    path = parts / f"{name}-{kind}-{_key(kind, data.tobytes(), task)}.json"
+    kept = _read_part(path)
+    if kept is None:
+        # Products this small are slower on several threads, on a busy machine by far.
+        with threadpool_limits(1, "blas"):
+            kept = yield from _named(part.make(data, task), name)
+        write_text(path, json.dumps(to_json(kept)) + "\n")
+    return kept
 
 
 def _named(job: Job[dict[str, Measured]], name: str) -> Job[dict[str, Measured]]:
@@ -235,8 +253,7 @@ def _named(job: Job[dict[str, Measured]], name: str) -> Job[dict[str, Measured]]
         while True:
             event = next(job)
             if isinstance(event, Progress):
-                stage = f"{name}: {event.stage}"
-                event = Progress(stage, event.done, event.total, event.unit, event.rate)
+                event = replace(event, stage=f"{name}: {event.stage}")
             yield event
     except StopIteration as end:
         result: dict[str, Measured] = end.value

@@ -32,9 +32,13 @@ from napari_mcm.core.features.slide_prefetch import (
 from napari_mcm.core.features.write_lock import WriteLockHeldError
 from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.overall import portion
 from napari_mcm.core.tissue.mask import FOUND
 
 _WAIT_S = 1.0
+
+_LOADING = 0.05
+"""Share of a job that loading the encoders takes, about a second."""
 
 
 WORTH_COMPILING = 3000
@@ -75,9 +79,11 @@ def extract_slides(
     """
     check_request(config)
     stats = ExtractionStats()
-    yield Progress("Loading the encoder", 0, None, "encoders")
+    # Loading takes a share of the whole; every slide has an equal part of the rest.
+    yield Progress("Loading the encoder", 0, None, "encoders", overall=0.0)
     if not encoders:
-        encoders = yield from load_encoders(config.encoder, config.compute)
+        loading = load_encoders(config.encoder, config.compute)
+        encoders = yield from portion(loading, 0.0, _LOADING)
     folders = tuple(_folders(config))
     encoders = [
         in_precision_of_folder(f, e) for f, e in zip(folders, encoders, strict=True)
@@ -93,19 +99,21 @@ def extract_slides(
         RemoteFeatureStore(config.publish) if config.publish else None,
     )
     ahead = SlidePrefetcher(paths, plan)
-    waits = 0
+    share, done, waits = (1.0 - _LOADING) / max(len(paths), 1), 0, 0
     try:
         while ahead.left:
-            path, ready = yield from ahead.take()
-            outcome = yield from stats.follow(_complete(ready, plan))
+            start = _LOADING + share * done
+            path, ready = yield from portion(ahead.take(), start, start)
+            extracting = portion(_complete(ready, plan), start, start + share)
+            outcome = yield from stats.follow(extracting)
             if isinstance(outcome, WriteLockHeldError):
                 # Wait only when other processes hold all remaining slides.
                 waits += 1
                 if waits > ahead.left:
-                    yield from _wait(outcome)
+                    yield from portion(_wait(outcome), start, start)
                 ahead.put_back(path)
                 continue
-            waits = 0
+            waits, done = 0, done + 1
             if isinstance(outcome, McmError):
                 yield from stats.fail(str(outcome))
             elif not isinstance(ready, McmError):

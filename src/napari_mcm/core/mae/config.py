@@ -66,6 +66,15 @@ NORMALISATIONS: dict[str, tuple[Rgb, Rgb]] = {
 """Mean and standard deviation by name, of pixels from 0 to 1."""
 
 
+DECODERS = {
+    "tiny": (128, 4, 4),
+    "small": (256, 4, 8),
+    "base": (512, 8, 16),
+    "large": (512, 8, 16),
+}
+"""Width, depth and heads of the decoder by the size of the ViT."""
+
+
 class ModelConfig(BaseModel):
     """The Vision Transformer."""
 

@@ -25,6 +25,9 @@ from napari_mcm.core.tissue import find_tissue
 
 _MAX_WARNINGS = 20
 
+GATHERING = {"Checking pictures": 1.0, "Finding tissue": 1.0}
+"""Stages of :func:`gather`, and how their durations compare."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tile:

@@ -28,7 +28,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from napari_mcm.core.errors import ConfigError
-from napari_mcm.core.mae.config import MaskingConfig, ModelConfig
+from napari_mcm.core.mae.config import DECODERS, MaskingConfig, ModelConfig
 from napari_mcm.core.mae.patches import (
     grid_positions,
     hidden_mask,
@@ -43,14 +43,6 @@ from napari_mcm.core.mae.patches import (
 LAYER_NORM_EPS = 1e-6
 
 TOKEN_STD = 0.02
-
-
-_DECODERS = {
-    "tiny": (128, 4, 4),
-    "small": (256, 4, 8),
-    "base": (512, 8, 16),
-    "large": (512, 8, 16),
-}
 
 
 def architecture(config: ModelConfig) -> str:
@@ -380,7 +372,7 @@ def decoder_shape(size: str, config: MaskingConfig) -> tuple[int, int, int]:
     ConfigError
         If the width is not a multiple of 4 and of the number of heads.
     """
-    width, depth, heads = _DECODERS[size]
+    width, depth, heads = DECODERS[size]
     width = config.decoder_width or width
     heads = config.decoder_heads or heads
     if width % heads or width % 4:

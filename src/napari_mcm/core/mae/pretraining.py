@@ -22,11 +22,12 @@ from napari_mcm.core.errors import ConfigError, WeightsError
 from napari_mcm.core.mae.augment import augment
 from napari_mcm.core.mae.config import PretrainConfig
 from napari_mcm.core.mae.export import export_pretraining, licence_of
-from napari_mcm.core.mae.images import ImageSet, gather
+from napari_mcm.core.mae.images import GATHERING, ImageSet, gather
 from napari_mcm.core.mae.model import MaskedAutoencoder, architecture, make_vit
 from napari_mcm.core.mae.patches import kept_count
 from napari_mcm.core.mae.pictures import PictureCache
 from napari_mcm.core.runtime.jobs import Job, Note
+from napari_mcm.core.runtime.overall import Stages, weighed
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.training.images import (
     Draw,
@@ -159,21 +160,22 @@ def _pretrain(run: Run, config: PretrainConfig) -> Job[PretrainResult]:
     if done is not None:
         yield Note(f"{run.path} is finished already")
         return _result(run, done)
-    began = time.monotonic()
+    began, stages = time.monotonic(), Stages(2.0, 1.0, 97.0)
     with ExitStack() as stack:
         slides = [
             stack.enter_context(config.read.open(path)) for path in config.images.slides
         ]
-        images = yield from gather(config, slides)
-        model, start = yield from run_in_thread(
-            "Building the model", build_model, config
+        gathering = gather(config, slides)
+        images = yield from stages.next(weighed(gathering, GATHERING))
+        model, start = yield from stages.next(
+            run_in_thread("Building the model", build_model, config)
         )
         if start is not None:
             yield Note(f"{config.start} has the licence {licence_of(start)}")
         learned = training_record(slides, [] if start is None else [start])
         learner = MaeTrainer(model, config)
         loop = ImageLoop(run, learner, _plan(config, images))
-        yield from loop.learn()
+        yield from stages.next(loop.learn())
     summary = _summary(loop, images, time.monotonic() - began)
     # Export, summary, then removal of the checkpoint: a kill in between loses nothing.
     export_pretraining(run.path, learner.model, config, summary, start, learned)

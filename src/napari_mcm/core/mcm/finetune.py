@@ -19,6 +19,7 @@ from napari_mcm.core.mcm.trainer import McmTrainer
 from napari_mcm.core.mcm.validation import read_probe_slides
 from napari_mcm.core.mcm.windows import Source
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.overall import Stages, weighed
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import find_tissue
 from napari_mcm.core.training.distributed import DistributedContext, join_process_group
@@ -26,6 +27,16 @@ from napari_mcm.core.training.monitor import losses_of
 from napari_mcm.core.training.run import Run
 
 _CACHE_MB = 256
+
+_PREPARING = 0.04
+"""Share of a fine-tuning that comes before its loop: some seconds of some minutes."""
+_STAGES = {
+    "Opening slides": 1.0,
+    "Finding tissue": 2.0,
+    "Reading labelled patches": 2.0,
+    "Loading the encoder": 2.0,
+    "Reading teacher features": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -156,27 +167,17 @@ def _finetune(
     if done is not None:
         yield Note(f"{run.path} is finished already")
         return _result(run, done)
+    stages = Stages(_PREPARING, 1.0 - _PREPARING)
     with ExitStack() as stack:
-        yield Progress("Opening slides", 0, len(config.slides), "slides")
-        slides = [stack.enter_context(config.read.open(path)) for path in config.slides]
-        # One resolution for all slides: a window covers the same tissue in each.
-        mpp = common_mpp(slides, config.grid)
-        sources = []
-        for number, slide in enumerate(slides, 1):
-            sources.append(Source(slide, find_tissue(slide, config.tissue)))
-            yield Progress("Finding tissue", number, len(slides), "slides")
-        yield Note(f"patches of {config.grid.patch_size} px at {mpp:.4g} µm per pixel")
-        if probe is None and config.held_out.probe_slides and team.is_main_process:
-            probe = yield from read_probe_slides(config, mpp, stack)
-        windows = plan_windows(config, sources, mpp)
-        trainer = yield from _load_trainer(config, sources, mpp, team, cache)
-        learned = _record(config, slides, trainer)
-        loop = FinetuneLoop(run, trainer, config, windows, probe)
-        yield from loop.learn()
+        loop, slides, mpp = yield from stages.next(
+            weighed(_prepare(run, config, team, probe, cache, stack), _STAGES)
+        )
+        learned = _record(config, slides, loop.trainer)
+        yield from stages.next(loop.learn())
         summary = loop.summary(mpp)
     if team.is_main_process:
         names = [slide.name for slide in slides]
-        student, teacher = trainer.student, trainer.teacher
+        student, teacher = loop.trainer.student, loop.trainer.teacher
         # Export, summary, then removal of the checkpoint: a kill in between loses nothing.
         folder = run.path / "encoder"
         export_student(folder, student, teacher, config, summary, names, learned)
@@ -184,6 +185,31 @@ def _finetune(
         run.remove_checkpoint()
     team.wait()
     return _result(run, summary)
+
+
+def _prepare(
+    run: Run,
+    config: FinetuneConfig,
+    team: DistributedContext,
+    probe: Probe | None,
+    cache: TeacherCache | None,
+    stack: ExitStack,
+) -> Job[tuple[FinetuneLoop, list[Slide], float]]:
+    """Open slides and encoders, and lay out the windows."""
+    yield Progress("Opening slides", 0, len(config.slides), "slides")
+    slides = [stack.enter_context(config.read.open(path)) for path in config.slides]
+    # One resolution for all slides: a window covers the same tissue in each.
+    mpp = common_mpp(slides, config.grid)
+    sources = []
+    for number, slide in enumerate(slides, 1):
+        sources.append(Source(slide, find_tissue(slide, config.tissue)))
+        yield Progress("Finding tissue", number, len(slides), "slides")
+    yield Note(f"patches of {config.grid.patch_size} px at {mpp:.4g} µm per pixel")
+    if probe is None and config.held_out.probe_slides and team.is_main_process:
+        probe = yield from read_probe_slides(config, mpp, stack)
+    windows = plan_windows(config, sources, mpp)
+    trainer = yield from _load_trainer(config, sources, mpp, team, cache)
+    return FinetuneLoop(run, trainer, config, windows, probe), slides, mpp
 
 
 def _record(

@@ -33,6 +33,7 @@ from napari_mcm.core.mcm.windows import (
     plan_epoch,
 )
 from napari_mcm.core.runtime.jobs import Job, Meter, Note
+from napari_mcm.core.runtime.overall import weighed
 from napari_mcm.core.runtime.threads import prefetch, report_while_running
 from napari_mcm.core.training.loop import Loop, LoopPlan
 from napari_mcm.core.training.monitor import first_and_last, median
@@ -41,6 +42,11 @@ from napari_mcm.core.training.schedule import warmup_cosine
 
 FEW_WINDOWS = 1000
 """Number of windows below which the context added nothing in our studies."""
+
+_PASSES = 4
+"""What a window costs in a step, in passes of a window through an encoder."""
+_HEAD_PASSES = 0.05
+"""What a window costs in an epoch of the head warm-up, whose features are at hand."""
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Encodes patches."""
@@ -231,8 +237,35 @@ class FinetuneLoop(Loop[McmTrainer]):
         """
         return self._counts[steps]
 
+    def durations(self) -> tuple[float, float, float]:
+        """Estimate how long the stages take, in passes of a window through an encoder.
+
+        Returns
+        -------
+        tuple of float
+            Targets and head warm-up, held-out windows, steps.
+        """
+        begin = float(sum(self._beginnings().values()))
+        # A step passes its windows through the teacher, and twice as long backwards.
+        steps = float(_PASSES * self.windows.windows)
+        return begin, float(2 * len(self.windows.held_out)), steps
+
     def begin(self) -> Job[None]:
         """Measure the targets' statistics and train the head alone, as a job."""
+        yield from weighed(self._begin(), self._beginnings())
+
+    def _beginnings(self) -> dict[str, float]:
+        """Return the stages before the first step, and how long they take."""
+        options = self.config.optimiser
+        windows = min(self.config.target.target_windows, self.windows.windows)
+        warm = len(self.windows.warm_up) if options.head_epochs else 0
+        return {
+            "Measuring targets": windows,
+            "Encoding for the head warm-up": 2 * warm,
+            "Head warm-up": _HEAD_PASSES * warm * options.head_epochs,
+        }
+
+    def _begin(self) -> Job[None]:
         yield from self._measure_targets()
         yield from self._describe_method()
         yield from self._warm_up_head()

@@ -29,6 +29,7 @@ from napari_mcm.core.mil.metrics import (
 from napari_mcm.core.mil.plots import write_plots
 from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job
+from napari_mcm.core.runtime.overall import Stages
 from napari_mcm.core.runtime.run_verbs import check_run_verb
 from napari_mcm.core.training.run import Run
 
@@ -79,9 +80,10 @@ def write_results(
     """
     # Predictions first: the metrics can be computed again from them.
     write_predictions(run.path / "predictions.csv", predictions)
-    figures = yield from compute_figures(predictions, config.figures)
+    stages = Stages(1.0, 2.0)
+    figures = yield from stages.next(compute_figures(predictions, config.figures))
     write_json(run.path / "figures.json", figures)
-    yield from write_plots(run.path, predictions, config.figures.bins)
+    yield from stages.next(write_plots(run.path, predictions, config.figures.bins))
     return {"figures": figures, "seconds": seconds}
 
 

@@ -30,6 +30,7 @@ from napari_mcm.core.mil.splits import Fold, make_folds
 from napari_mcm.core.mil.trainer import Best, Labelled, MilTrainer
 from napari_mcm.core.runtime.files import write_json
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
+from napari_mcm.core.runtime.overall import portion
 from napari_mcm.core.runtime.threads import report_while_running
 from napari_mcm.core.training.loop import Loop, LoopPlan
 from napari_mcm.core.training.run import Run
@@ -113,24 +114,35 @@ def _train(run: Run, config: MilConfig, prepared: Prepared) -> Job[MilResult]:
     record_slides(run.path, prepared.bags, (c.slide for c in prepared.cohort.cases))
     began = time.monotonic()
     found: dict[str, list[NDArray[np.float64]]] = {}
-    for number in range(len(prepared.folds)):
-        for seed in range(config.training.seed, config.training.seed + config.seeds):
-            fold = prepared.folds[number].name
-            own = Run(run.path / "models" / f"fold_{fold}_seed_{seed}")
-            # A fold that has a summary is finished: a resumed run only reads it.
-            done = own.summary()
-            if done is None:
-                training = FoldTraining(own, config, prepared, number, seed)
-                yield from training.learn()
-                done = yield from training.test()
-            probabilities = np.asarray(done["test_probabilities"], np.float64)
-            found.setdefault(fold, []).append(probabilities)
+    seeds = range(config.training.seed, config.training.seed + config.seeds)
+    parts = [(number, seed) for number in range(len(prepared.folds)) for seed in seeds]
+    share = (1.0 - _RESULTS) / len(parts)
+    for place, (number, seed) in enumerate(parts):
+        part = _train_part(run, config, prepared, number, seed)
+        done = yield from portion(part, place * share, (place + 1) * share)
+        probabilities = np.asarray(done["test_probabilities"], np.float64)
+        found.setdefault(prepared.folds[number].name, []).append(probabilities)
     predictions = _together(prepared, found)
     seconds = time.monotonic() - began
-    summary = yield from write_results(run, config, predictions, seconds)
+    writing = write_results(run, config, predictions, seconds)
+    summary = yield from portion(writing, 1.0 - _RESULTS, 1.0)
     summary["neighbourhood"] = prepared.origin.neighbourhood.model_dump()
     run.finish(summary)
     return result_of(run, summary)
+
+
+def _train_part(
+    run: Run, config: MilConfig, prepared: Prepared, number: int, seed: int
+) -> Job[dict[str, Any]]:
+    """Train and test one fold with one seed, or read what a finished one has found."""
+    own = Run(run.path / "models" / f"fold_{prepared.folds[number].name}_seed_{seed}")
+    # A fold that has a summary is finished: a resumed run only reads it.
+    done = own.summary()
+    if done is None:
+        training = FoldTraining(own, config, prepared, number, seed)
+        yield from training.learn()
+        done = yield from training.test()
+    return done
 
 
 def _together(
@@ -149,6 +161,9 @@ def _together(
         tuple(classes),
     )
 
+
+_RESULTS = 0.05
+"""Share of a run that intervals and plots take, after the last fold."""
 
 CHECKPOINT_SECONDS = 5.0
 """Epochs that take less than this together share a checkpoint."""

@@ -41,6 +41,11 @@ class Progress:
         What is counted, in the plural.
     rate : float or None
         Units per second over the last seconds; None while unknown.
+    overall : float or None
+        Fraction of the whole job that is done; None where the stage is the whole job.
+        :class:`~napari_mcm.core.runtime.overall.Stages` sets it.
+    overall_rate : float or None
+        Fraction of the whole job per second; None while unknown.
     """
 
     stage: str
@@ -48,6 +53,34 @@ class Progress:
     total: int | None
     unit: str = "patches"
     rate: float | None = None
+    overall: float | None = None
+    overall_rate: float | None = None
+
+    @property
+    def fraction(self) -> float | None:
+        """Fraction of the whole job that is done, between 0 and 1.
+
+        Returns
+        -------
+        float or None
+            None where neither the whole nor this stage has a known end.
+        """
+        if self.overall is not None:
+            return self.overall
+        return self.done / self.total if self.total else None
+
+    @property
+    def pace(self) -> float | None:
+        """Fraction of the whole job per second.
+
+        Returns
+        -------
+        float or None
+            None while unknown.
+        """
+        if self.overall is not None:
+            return self.overall_rate
+        return self.rate / self.total if self.rate and self.total else None
 
     @property
     def eta_s(self) -> float | None:

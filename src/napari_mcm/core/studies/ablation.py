@@ -24,6 +24,7 @@ from napari_mcm.core.encoders.compute import settle_training
 from napari_mcm.core.errors import ConfigError, McmError, RunError
 from napari_mcm.core.mae.config import AugmentConfig
 from napari_mcm.core.runtime.jobs import Event, Job, Meter, Metrics, Note, Progress
+from napari_mcm.core.runtime.overall import portion
 from napari_mcm.core.studies.ablation_config import (
     AblationConfig,
     AblationTrial,
@@ -109,7 +110,7 @@ def ablate(config: AblationConfig) -> Job[AblationResult]:
     if config.out is None:
         raise ConfigError("no directory given", hint="Choose one with --out")
     began = time.monotonic()
-    yield Progress("Checking images", 0, None, "images")
+    yield Progress("Checking images", 0, None, "images", overall=0.0)
     images = study_images(config)
     out = config.out
     config = config.model_copy(update={"augment": common_augmentation(config)})
@@ -141,8 +142,9 @@ def _run_here(
     failed = []
     for number, cell in enumerate(cells):
         yield Progress("Ablation", number, len(cells), "trials")
+        trial = _named(run_trial(config, cell, images), cell)
         try:
-            yield from _named(run_trial(config, cell, images), cell)
+            yield from portion(trial, number / len(cells), (number + 1) / len(cells))
         except ConfigError:
             raise
         except McmError as error:

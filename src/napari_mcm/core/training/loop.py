@@ -19,6 +19,7 @@ import numpy as np
 
 from napari_mcm.core.errors import RunError, TrainingError
 from napari_mcm.core.runtime.jobs import Job, Meter, Metrics, Note, Progress
+from napari_mcm.core.runtime.overall import Stages
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.training.monitor import DivergenceMonitor
 from napari_mcm.core.training.run import Run
@@ -246,9 +247,23 @@ class Loop(ABC, Generic[AnyTrainer]):
         TrainingError
             If the loss diverges.
         """
-        yield from self._restore()
+        stages = Stages(*self.durations())
+        yield from stages.next(self._restore())
         self.monitor = DivergenceMonitor(self.run.metrics(), self.plan.least_loss)
-        yield from self.prepare()
+        yield from stages.next(self.prepare())
+        yield from stages.next(self._all_steps())
+
+    def durations(self) -> tuple[float, float, float]:
+        """Estimate how long :meth:`begin`, :meth:`prepare` and the steps take.
+
+        Returns
+        -------
+        tuple of float
+            In any unit; they divide the bar of the job.
+        """
+        return 0.0, 0.0, 1.0
+
+    def _all_steps(self) -> Job[None]:
         plan, began = self.plan, time.monotonic()
         total, done = (self.count_units(n) for n in (plan.steps, self.step))
         self.meter = Meter(plan.stage, total, plan.unit, done)

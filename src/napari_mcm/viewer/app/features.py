@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
 from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
 from napari_mcm.core.heatmaps.similarity import has_usual_range
 from napari_mcm.core.runtime.jobs import Job
+from napari_mcm.core.runtime.overall import Stages, portion
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.commands import reserve_gui_core
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from napari_mcm.core.grid import GridConfig
     from napari_mcm.core.slides import Slide
     from napari_mcm.core.tissue import TissueMask
+
+
+STARTING, LOADING = 0.1, 0.05
+"""Shares of a job that starting PyTorch and loading the features take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,18 +198,17 @@ def find_mask(slide: Slide) -> Job[TissueMask]:
 
 def compute_features(request: FeatureRequest) -> Job[LoadedFeatures]:
     """Extract the features of a slide and load them."""
-    features = yield from import_modules(EXTRACTING)
+    starting = 0.0 if "torch" in sys.modules else STARTING
+    features = yield from portion(import_modules(EXTRACTING), 0.0, starting)
     yield from run_in_thread("Saving the mask", request.save_mask)
     config = reserve_gui_core(request.config)
     with explain_out_of_memory(PATCHES, config, config.out):
-        result = yield from features.extract_slides(config)
+        extracting = features.extract_slides(config)
+        result = yield from portion(extracting, starting, 1.0 - LOADING)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
-    return (
-        yield from load_features(
-            result.files[0], request.slide, request.mpp, request.label
-        )
-    )
+    loading = load_features(result.files[0], request.slide, request.mpp, request.label)
+    return (yield from portion(loading, 1.0 - LOADING, 1.0))
 
 
 def load_features(
@@ -245,8 +250,11 @@ def load_features(
     index = yield from run_in_thread("Normalising features", SimilarityIndex, features)
     loaded = LoadedFeatures(name, index, path, warning)
     # Other neighbourhoods are prepared in the background, once these can be queried.
-    for radius in dict.fromkeys((DEFAULT_RADIUS, 0)):
-        yield from loaded.prepare(NeighbourhoodConfig(radius=radius))
+    radii = dict.fromkeys((DEFAULT_RADIUS, 0))
+    stages = Stages(*[1.0] * len(radii))
+    for radius in radii:
+        preparing = loaded.prepare(NeighbourhoodConfig(radius=radius))
+        yield from stages.next(preparing)
     return loaded
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from psygnal import SignalGroupDescriptor
 from superqt.utils import create_worker
@@ -29,6 +29,7 @@ from superqt.utils import create_worker
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.runtime import async_writes as writes
 from napari_mcm.core.runtime.jobs import Event, Job, Metrics, Note, Progress
+from napari_mcm.core.runtime.overall import Overall, OverallClock
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class JobStatus:
         Display name of the job.
     progress : Progress or None
         Latest stage, units done, rate and time left.
+    overall : Overall
+        How far the whole job has come, over all of its stages.
     message : str
         One line: a note, the reason for a failure, or the location of the result.
     details : str
@@ -70,6 +73,7 @@ class JobStatus:
     state: JobState = JobState.IDLE
     title: str = ""
     progress: Progress | None = None
+    overall: Overall = Overall()
     message: str = ""
     details: str = ""
 
@@ -117,6 +121,7 @@ class JobRunner:
         self._worker: Any = None
         self._on_result: Callable[[Any], None] | None = None
         self._on_metrics: Callable[[Metrics], None] | None = None
+        self._clock = OverallClock()
 
     def start(
         self,
@@ -124,6 +129,7 @@ class JobRunner:
         make_job: Callable[[], Job[Any]],
         on_result: Callable[[Any], None],
         on_metrics: Callable[[Metrics], None] | None = None,
+        timing: Timing | None = None,
     ) -> None:
         """Start a job.
 
@@ -137,6 +143,8 @@ class JobRunner:
             Called in the GUI thread with the result of the job if it succeeds.
         on_metrics : callable, optional
             Called in the GUI thread with the metrics of each step.
+        timing : Timing, optional
+            States how long the job should take, and learns how long it takes.
 
         Raises
         ------
@@ -147,12 +155,19 @@ class JobRunner:
             raise RuntimeError(f"{self.status.title} is still running")
         self._stop, self._on_result = threading.Event(), on_result
         self._on_metrics = on_metrics
+        self._clock = OverallClock(None if timing is None else timing.expected_s)
         status = self.status
         status.title, status.progress = title, None
+        status.overall = self._clock.now()
         status.message = status.details = ""
         status.state = JobState.RUNNING
         self._worker = create_worker(
-            _drive, make_job, self._stop, _start_thread=False, _ignore_errors=True
+            _drive,
+            make_job,
+            self._stop,
+            timing,
+            _start_thread=False,
+            _ignore_errors=True,
         )
         self._worker.yielded.connect(self._on_event)
         self._worker.returned.connect(self._on_returned)
@@ -172,6 +187,7 @@ class JobRunner:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Progress):
+            self.status.overall = self._clock.follow(event)
             self.status.progress = event
         elif isinstance(event, Note):
             self.status.message = event.text
@@ -233,17 +249,35 @@ class JobRunner:
         self.status.details = f"{self.status.details}{text.rstrip()}\n"
 
 
+class Timing(Protocol):
+    """Describe who knows how long a job should take, and learns how long it takes."""
+
+    expected_s: float | None
+    """Estimated duration in seconds; None where none is known."""
+
+    def follow(self, progress: Progress) -> None:
+        """Take in each progress event, in the worker thread."""
+
+    def end(self, finished: bool) -> None:
+        """Learn from a job that has ended, in the worker thread."""
+
+
 def _drive(
-    make_job: Callable[[], Job[Any]], stop: threading.Event
+    make_job: Callable[[], Job[Any]], stop: threading.Event, timing: Timing | None
 ) -> Generator[Event, None, Any]:
     """Run a job to its end, in the worker thread."""
+    finished = False
     try:
         block_triton()
         job = make_job()
         try:
-            return (yield from _throttled(job, stop))
+            result = yield from _throttled(job, stop, timing)
+            finished = not isinstance(result, JobCancelled)
+            return result
         finally:
             job.close()
+            if timing is not None:
+                timing.end(finished)
     except McmError as error:
         return JobFailed(str(error), traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - any error becomes a status message
@@ -252,7 +286,9 @@ def _drive(
         return JobFailed(line, traceback.format_exc())
 
 
-def _throttled(job: Job[Any], stop: threading.Event) -> Generator[Event, None, Any]:
+def _throttled(
+    job: Job[Any], stop: threading.Event, timing: Timing | None
+) -> Generator[Event, None, Any]:
     shown, stage = 0.0, ""
     while not stop.is_set():
         try:
@@ -260,6 +296,8 @@ def _throttled(job: Job[Any], stop: threading.Event) -> Generator[Event, None, A
         except StopIteration as end:
             return end.value
         if isinstance(event, Progress):
+            if timing is not None:
+                timing.follow(event)
             now = time.monotonic()
             if event.stage == stage and now - shown < _INTERVAL_S:
                 continue

@@ -232,6 +232,17 @@ def _file() -> Path:
     return Path(folder) / "resolutions.json"
 
 
+def settings_file(name: str) -> Path:
+    """Return a file in the folder of what the plugin remembers.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+    """
+    return _file().with_name(name)
+
+
 def _recent_file() -> Path:
     return _file().with_name("recent.json")
 

@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.background import BackgroundWorker
-from napari_mcm.viewer.app.jobs import JobRunner
+from napari_mcm.viewer.app.jobs import JobRunner, Timing
 from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
 from napari_mcm.viewer.app.settings import LookSettings, preferences
 from napari_mcm.viewer.app.tissue import TissueController
@@ -251,7 +251,11 @@ class Session:
         return [one for s in slides for one in self._loaded.get(s, {}).values()]
 
     def run_features(
-        self, title: str, slot: str, make_job: Callable[[], Job[LoadedFeatures]]
+        self,
+        title: str,
+        slot: str,
+        make_job: Callable[[], Job[LoadedFeatures]],
+        timing: Timing | None = None,
     ) -> None:
         """Run a job that returns features, and put them in a slot of the active slide.
 
@@ -263,11 +267,16 @@ class Session:
             One of :data:`~napari_mcm.viewer.app.features.SLOTS`.
         make_job : callable
             Returns the job; called in the worker thread.
+        timing : Timing, optional
+            States how long the job should take, and learns how long it takes.
         """
         slide = self.slide
         if slide is not None:
             self.jobs.start(
-                title, make_job, lambda loaded: self._arrived(slide, slot, loaded)
+                title,
+                make_job,
+                lambda loaded: self._arrived(slide, slot, loaded),
+                timing=timing,
             )
 
     def _arrived(self, slide: Layer, slot: str, loaded: LoadedFeatures) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QPushButton, QVBoxLayout
@@ -11,11 +12,13 @@ from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.app.commands import extract_command
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.app.workloads import extraction_work
 from napari_mcm.viewer.features.files_panel import FeatureFilesPanel
 from napari_mcm.viewer.features.jobs import ExtractionOutcome, extract_run
 from napari_mcm.viewer.qt.collapsible_forms import CollapsibleForms
 from napari_mcm.viewer.qt.command_panel import CommandPanel
 from napari_mcm.viewer.qt.encoder_field import EncoderField
+from napari_mcm.viewer.qt.estimate_line import EstimateLine
 from napari_mcm.viewer.qt.helpers import connect, set_enabled_with_reason
 from napari_mcm.viewer.qt.option_form import Labels, OptionForm, make_config
 from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
@@ -32,6 +35,8 @@ MORE: Labels = (
     ("tissue.tissue_mpp", "Tissue at (µm/px)"),
     ("beside", "Keep incompatible files too"),
 )
+START, ANYWAY = "E&xtract features", "E&xtract anyway"
+_ADVICE = "choose fewer slides, a smaller encoder, larger patches, or a GPU (Device)"
 _EXTRACT = (
     "Find tissue, cover it with patches and encode them, in the background. Complete "
     "files are kept; interrupted files resume"
@@ -59,13 +64,19 @@ class ExtractPanel(QGroupBox):
         preferred = preferences().compute
         self.more.put("compute.device", preferred.device)
         self.more.put("compute.precision", preferred.precision)
-        self.extract = QPushButton("E&xtract features")
+        self.extract = QPushButton(START)
         self.extract.clicked.connect(self.start)
+        self.estimate = EstimateLine(session, _ADVICE)
         self.command = CommandPanel(self.as_command, session.report_error)
         self._lay_out()
         connect(self.slides.changed, self.refresh)
         self.encoder.editTextChanged.connect(lambda _: self.refresh())
         connect(session.jobs.status.events.state, self.refresh)
+        connect(session.jobs.status.events.state, self.estimate.again)
+        connect(session.patches_changed, self.refresh)
+        connect(session.tissue.changed, self.estimate.again)
+        connect(self.more.changed, self.refresh)
+        connect(self.estimate.changed, self._name_button)
         connect(session.recent.changed, self._offer)
         self._offer()
         session.recent.reload()
@@ -80,12 +91,21 @@ class ExtractPanel(QGroupBox):
         column.setContentsMargins(2, 4, 2, 4)
         column.addWidget(self.slides)
         column.addLayout(form)
-        for part in (self.options, folded, self.extract, self.command):
+        for part in (self.options, folded, self.estimate, self.extract, self.command):
             column.addWidget(part)
 
     def refresh(self) -> None:
-        """Enable the button if it can be used."""
-        set_enabled_with_reason(self.extract, _EXTRACT, self._reason())
+        """Enable the button if it can be used, and estimate how long it would take."""
+        reason = self._reason()
+        set_enabled_with_reason(self.extract, _EXTRACT, reason)
+        config = None
+        if not reason or self._session.jobs.status.busy:
+            with suppress(ValueError):
+                config = self.config()
+        self.estimate.ask(config, extraction_work)
+
+    def _name_button(self) -> None:
+        self.extract.setText(ANYWAY if self.estimate.is_long else START)
 
     def config(self) -> ExtractConfig:
         """Return the options in the form.
@@ -149,7 +169,10 @@ class ExtractPanel(QGroupBox):
         title = f"Features by {label}"
         ready = session.disk.wait
         session.jobs.start(
-            title, lambda: extract_run(config, present, label, ready), take
+            title,
+            lambda: extract_run(config, present, label, ready),
+            take,
+            timing=self.estimate.timing(config),
         )
 
     def _offer(self) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.runtime.jobs import Job, format_seconds
+from napari_mcm.core.runtime.overall import portion
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.commands import reserve_gui_core
-from napari_mcm.viewer.app.features import LoadedFeatures, load_features
+from napari_mcm.viewer.app.features import LOADING, LoadedFeatures, load_features
 from napari_mcm.viewer.app.imports import EXTRACTING, import_modules
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
 
@@ -81,7 +82,8 @@ def extract_run(
     run_config = reserve_gui_core(config.model_copy(update={"slides": slides}))
     result: ExtractResult
     with explain_out_of_memory(PATCHES, run_config, config.out):
-        result = yield from module.extract_slides(run_config)
+        extracting = module.extract_slides(run_config)
+        result = yield from portion(extracting, 0.0, 1.0 - LOADING)
     if not result.files:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
     loaded = None
@@ -91,5 +93,6 @@ def extract_run(
             if file.name == name:
                 mpp = config.read.mpp_override
                 stated = mpp if isinstance(mpp, float) else None
-                loaded = yield from load_features(file, present, stated, label)
+                loading = load_features(file, present, stated, label)
+                loaded = yield from portion(loading, 1.0 - LOADING, 1.0)
     return ExtractionOutcome(result, loaded)

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.runtime.jobs import Job
+from napari_mcm.core.runtime.overall import Stages
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import (
@@ -217,7 +218,7 @@ def resume_run(folder: Path) -> Job[Path]:
 
 def compute_several(requests: Sequence[FeatureRequest]) -> Job[list[LoadedFeatures]]:
     """Compute features with several encoders, one after the other."""
-    found = []
+    found, stages = [], Stages(*[1.0] * len(requests))
     for request in requests:
-        found.append((yield from compute_features(request)))
+        found.append((yield from stages.next(compute_features(request))))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_mcm.viewer.app.commands import mil_command
+from napari_mcm.viewer.app.workloads import mil_work
 from napari_mcm.viewer.mil.run import state_of
 from napari_mcm.viewer.training.run_folder import MIL_RUNS
 from napari_mcm.viewer.training.start_panel import TrainingTaskSpec
@@ -16,4 +17,6 @@ MIL = TrainingTaskSpec(
     recent=MIL_RUNS,
     state_of=state_of,
     command=mil_command,
+    work=mil_work,
+    advice="choose fewer folds, seeds or epochs, or a GPU (Device)",
 )

@@ -18,6 +18,10 @@ from napari_mcm.viewer.app.jobs import JobRunner, JobState, JobStatus
 from napari_mcm.viewer.qt.helpers import connect
 
 _CANCEL = "&Cancel"
+_PARTS = 1000
+"""Steps of the bar."""
+_FEW_S = 3.0
+"""Seconds that a job lasts before its time left is worth saying."""
 
 
 class JobBar(QWidget):
@@ -72,17 +76,17 @@ class JobBar(QWidget):
         self.details.setVisible(bool(status.details) and not status.busy)
 
     def _show_bar(self, status: JobStatus) -> None:
-        progress = status.progress
-        if progress is None or progress.total is None:
+        fraction = status.overall.fraction
+        if fraction is None:
             # Not Qt's animated bar: each frame redraws the whole window, with the
             # canvas, and slows the import of PyTorch to half its speed.
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("…")
             return
-        self.bar.setRange(0, max(progress.total, 1))
-        self.bar.setValue(progress.done)
-        self.bar.setFormat(f"{progress.done:,} / {progress.total:,} {progress.unit}")
+        self.bar.setRange(0, _PARTS)
+        self.bar.setValue(int(fraction * _PARTS))
+        self.bar.setFormat(f"{100 * fraction:.0f} %")
 
     def _show_details(self) -> None:
         dialog = QDialog(self)
@@ -105,10 +109,14 @@ def describe(status: JobStatus) -> str:
         return status.message or f"{status.title}: {status.state.value}"
     if status.progress is None:
         return f"{status.title}…"
-    progress = status.progress
+    progress, overall = status.progress, status.overall
     parts = [f"{progress.stage}…"]
+    if progress.total is not None and progress.total > 1:
+        parts.append(f"{progress.done:,} of {progress.total:,} {progress.unit}")
     if progress.rate:
-        parts.append(f"{progress.rate:.3g} {progress.unit} per second")
-    if progress.eta_s is not None:
-        parts.append(f"{format_seconds(progress.eta_s)} left")
+        parts.append(f"{progress.rate:.3g} per second")
+    if overall.left_s is not None and overall.elapsed_s >= _FEW_S:
+        whole = overall.elapsed_s + overall.left_s
+        left = format_seconds(overall.left_s)
+        parts.append(f"{left} left of {format_seconds(whole)}")
     return ", ".join(parts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_mcm.core.runtime.jobs import Job, Metrics
+from napari_mcm.viewer.app.jobs import Timing
 from napari_mcm.viewer.app.persistence import remember_recent
 from napari_mcm.viewer.training.metrics import (
     WHOLE,
@@ -44,6 +45,8 @@ class TrainingController:
         Metrics of the training that is shown, by fold and seed.
     folder : Path or None
         Folder of the training that is shown.
+    timing : Timing or None
+        Measures the training that is started next.
     """
 
     run_changed = Signal()
@@ -54,6 +57,7 @@ class TrainingController:
         self.run: Any = None
         self.curves: Curves = {}
         self.folder: Path | None = None
+        self.timing: Timing | None = None
 
     @property
     def series(self) -> Series:
@@ -95,6 +99,7 @@ class TrainingController:
         folder: Path,
         curves: Curves | None = None,
     ) -> None:
+        timing, self.timing = self.timing, None
         if self.is_busy():
             return
         self.curves, self.folder = curves or {}, folder
@@ -104,7 +109,7 @@ class TrainingController:
         self._in_background(
             "recent", lambda: remember_recent(self._recent, str(folder)), _ignore
         )
-        self.session.jobs.start(title, make_job, self._trained, self._measured)
+        self.session.jobs.start(title, make_job, self._trained, self._measured, timing)
 
     def _forget_run(self) -> None:
         self.run = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,9 +12,12 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.app.commands import resume_command
+from napari_mcm.viewer.app.estimates import Areas
 from napari_mcm.viewer.app.persistence import recent, writable_base
+from napari_mcm.viewer.app.rates import Work
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.qt.command_panel import CommandPanel
+from napari_mcm.viewer.qt.estimate_line import EstimateLine
 from napari_mcm.viewer.qt.helpers import (
     connect,
     note,
@@ -25,6 +29,8 @@ from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.run_folder import RunState
 
 RESUME = "Res&ume"
+ANYWAY = "Start anyway"
+"""Text of the start button where a run would take days."""
 
 _RESUME_TIP = "Resume where the run stopped; its options stay as they are"
 
@@ -73,6 +79,7 @@ class StartPanel(QWidget):
         self.state_note = note()
         self.start = QPushButton(kind.button)
         self.start.clicked.connect(self.run)
+        self.estimate = EstimateLine(controller.session, kind.advice)
         self.show_run = QPushButton("Show results")
         # Each letter of its text is taken, by napari's menus or beside it.
         self.show_run.setShortcut("Alt+I")
@@ -84,6 +91,8 @@ class StartPanel(QWidget):
         connect(form.changed, self.refresh)
         connect(form.changed, self._propose_first)
         connect(self._jobs.status.events.state, self.check_folder)
+        connect(self._jobs.status.events.state, self.estimate.again)
+        connect(self.estimate.changed, self._name_button)
         self._recall()
         self._propose_first()
         self.refresh()
@@ -96,8 +105,11 @@ class StartPanel(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Run folder", self.out)
         form.addRow(row)
-        for part in (self.state_note, self.show_run, self.start, self.command):
-            form.addRow(part)
+        form.addRow(self.state_note)
+        form.addRow(self.show_run)
+        form.addRow(self.estimate)
+        form.addRow(self.start)
+        form.addRow(self.command)
 
     def propose(self) -> None:
         """Propose the next free run folder, beside the training data."""
@@ -132,7 +144,8 @@ class StartPanel(QWidget):
         state = self._state
         kind = state.kind if state is not None else ""
         resume = kind == "unfinished"
-        self.start.setText(RESUME if resume else self._kind.button)
+        self._estimate()
+        self._name_button()
         set_enabled_with_reason(
             self.start, _RESUME_TIP if resume else self._kind.tip, self._reason()
         )
@@ -140,6 +153,21 @@ class StartPanel(QWidget):
         self.state_note.setVisible(bool(self.state_note.text()))
         self.show_run.setVisible(kind in ("finished", "unfinished"))
         self.show_run.setEnabled(not self._jobs.status.busy)
+
+    def _estimate(self) -> None:
+        """Ask how long a new run would take, once the form is complete."""
+        config = None
+        if not self._resumes() and not self._form.missing():
+            with suppress(ValueError):
+                config = self._form.config()
+        self.estimate.ask(config, self._kind.work)
+
+    def _name_button(self) -> None:
+        if self._resumes():
+            self.start.setText(RESUME)
+        else:
+            long = self.estimate.is_long
+            self.start.setText(ANYWAY if long else self._kind.button)
 
     def run(self) -> None:
         """Start a new run, or resume an unfinished one."""
@@ -152,6 +180,9 @@ class StartPanel(QWidget):
         except ValueError as error:
             self._controller.session.report_error(str(error))
             return
+        # The estimate is of the same options, whatever the folder of the run.
+        with suppress(ValueError):
+            self._controller.timing = self.estimate.timing(self._form.config())
         self._controller.start(config)
 
     def as_command(self) -> Command:
@@ -247,6 +278,10 @@ class TrainingTaskSpec:
         Returns the command of a configuration.
     resume : callable or None
         Returns the command that resumes a run; None for the verb's ``--resume``.
+    work : callable or None
+        Describes a run of a configuration, for an estimate; None where it has none.
+    advice : str
+        What to change where a run would take days.
     """
 
     verb: str
@@ -258,3 +293,5 @@ class TrainingTaskSpec:
     state_of: Callable[[Path], RunState]
     command: Callable[[Any], Command]
     resume: Callable[[Path], Command] | None = None
+    work: Callable[[Any, Areas], Work] | None = None
+    advice: str = "choose a smaller task"
