@@ -48,6 +48,7 @@ def portion(job: Job[_T], start: float, stop: float) -> Job[_T]:
     object
         What the job returns.
     """
+    job = _delegated(job)
     try:
         while True:
             try:
@@ -60,6 +61,11 @@ def portion(job: Job[_T], start: float, stop: float) -> Job[_T]:
             yield event
     finally:
         job.close()
+
+
+def _delegated(job: Job[_T]) -> Job[_T]:
+    """Return a generator of a job, which may be any iterable without a result."""
+    return (yield from job)
 
 
 def _placed(event: Progress, start: float, stop: float) -> Progress:
@@ -98,7 +104,7 @@ def weighed(job: Job[_T], weights: Mapping[str, float]) -> Job[_T]:
     for name, weight in weights.items():
         shares[name] = begin, begin + weight / total
         begin += weight / total
-    place = 0.0
+    place, job = 0.0, _delegated(job)
     try:
         while True:
             try:
