@@ -37,7 +37,16 @@ def test_folders_are_claimed(plugin: PluginManager, tmp_path: Path) -> None:
     assert [reader.plugin_name for reader in readers] == ["napari-mcm"]
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.zip", "a.csv"])
+def test_projects_are_claimed(plugin: PluginManager, tmp_path: Path) -> None:
+    path = tmp_path / "a.mcm.json"
+    path.write_text("{}")
+    readers = list(plugin.iter_compatible_readers(str(path)))
+    assert [reader.command for reader in readers] == ["napari-mcm.get_project_reader"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.jpg", "a.jpeg", "a.zip", "a.csv", "a.json", "a.query.json"]
+)
 def test_napari_keeps_its_own(plugin: PluginManager, name: str) -> None:
     assert not list(plugin.iter_compatible_readers(name))
 

@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from napari_mcm.core.project import Project, ProjectSlide, write_project
+from napari_mcm.core.slides import open_slide
 from tests.viewer.conftest import write_slide
 
 # Once the event loop runs, writes down what the window shows, and closes it.
@@ -42,10 +45,14 @@ def look():
 
 
 def look_and_close():
+    viewer = napari.current_viewer()
+    if not viewer.layers:  # a project opens its slide in the background
+        QTimer.singleShot(20, look_and_close)
+        return
     try:
         look()
     finally:
-        napari.current_viewer().close()
+        viewer.close()
 
 
 run = napari.run
@@ -61,22 +68,60 @@ sys.exit(main(arguments))
 """
 
 
-def test_the_window_shows_the_slides_and_the_widgets(tmp_path: Path) -> None:
-    slides = [write_slide(tmp_path / f"{name}.tif") for name in ("one", "two [A]")]
+def view(tmp_path: Path, *paths: Path) -> tuple[Any, dict[str, Any]]:
+    """Run the verb; return how it ended, and what the window showed."""
     out = tmp_path / "facts.json"
+    folders = {
+        "NAPARI_CONFIG": str(tmp_path / "settings.yaml"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
     ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(out), "view", *map(str, slides)],
-        env=os.environ | {"NAPARI_CONFIG": str(tmp_path / "settings.yaml")},
+        [sys.executable, "-c", SCRIPT, str(out), "view", *map(str, paths)],
+        env=os.environ | folders,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert out.is_file(), ended.stderr
-    facts = json.loads(out.read_text())
+    return ended, json.loads(out.read_text()) if out.is_file() else {}
+
+
+def test_the_window_shows_the_slides_and_the_widgets(tmp_path: Path) -> None:
+    slides = [write_slide(tmp_path / f"{name}.tif") for name in ("one", "two [A]")]
+    ended, facts = view(tmp_path, *slides)
+    assert facts, ended.stderr
     shown = [(name, path) for name, path, _ in facts["layers"]]
     assert shown == [("one", str(slides[0])), ("two [A]", str(slides[1]))]
     assert [scale for *_, scale in facts["layers"]] == [[0.5, 0.5]] * 2
     assert sorted(facts["docks"].values()) == ["SimilarityWidget", "SlideWidget"]
     assert facts["tabs"] == 1 and facts["shown"]
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_project_opens_with_the_slide_that_was_on_the_screen(tmp_path: Path) -> None:
+    paths = [
+        write_slide(tmp_path / f"{n}.tif", mpp=m) for n, m in (("a", 0.5), ("b", 1))
+    ]
+    slides = []
+    for path in paths:
+        with open_slide(path) as slide:
+            mark = slide.fingerprint
+        slides.append(ProjectSlide(path=path.name, name=path.stem, fingerprint=mark))
+    project = Project.new().model_copy(
+        update={"slides": tuple(slides), "current": slides[1].fingerprint}
+    )
+    write_project(tmp_path / "p.mcm.json", project)
+    ended, facts = view(tmp_path, tmp_path / "p.mcm.json")
+    assert facts, ended.stderr
+    assert [name for name, *_ in facts["layers"]] == ["b"]
+    assert set(facts["docks"].values()) == {
+        *("SimilarityWidget", "SlideWidget", "ProjectWidget"),
+    }
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_damaged_project_ends_before_a_window_opens(tmp_path: Path) -> None:
+    (tmp_path / "p.mcm.json").write_text("{")
+    ended, facts = view(tmp_path, tmp_path / "p.mcm.json")
+    assert ended.returncode == 1 and not facts
+    assert "p.mcm.json: is damaged: it is not JSON" in ended.stderr

@@ -50,7 +50,7 @@ VERBS = {
     "export": "write an encoder as TorchScript, torch.export, ONNX or for a hub",
     "bench": "measure reading and extraction here, and what limits them",
     "doctor": "check this machine: software, device, precision, display, network",
-    "view": "open slides in napari with the plugin",
+    "view": "open slides or a project in napari with the plugin",
 }
 
 _HELP = """\

@@ -25,6 +25,7 @@ WIDGETS = (
     "Slide",
     "Features",
     "Similarity",
+    "Project",
     "Results table",
     "Fine-tune",
     "MIL",

@@ -29,6 +29,7 @@ from napari_mcm.core.project.paths import (
     locate,
     place_beside,
 )
+from napari_mcm.core.project.rebase import rebase, resolve_state, store_state
 from napari_mcm.core.project.results import ResultRow, as_tsv, write_results
 
 __all__ = [
@@ -49,7 +50,10 @@ __all__ = [
     "locate",
     "place_beside",
     "read_project",
+    "rebase",
+    "resolve_state",
     "stamp_of",
+    "store_state",
     "thumbnail_of",
     "write_project",
     "write_results",

@@ -55,7 +55,9 @@ def place_beside(path: str | Path, project: Path) -> dict[str, str]:
     return {"path": Path(relative).as_posix(), "absolute": absolute}
 
 
-def candidates(entry: Located, project: Path) -> list[Path]:
+def candidates(
+    entry: Located, project: Path, folders: Iterable[str | Path] = ()
+) -> list[Path]:
     """Return where a file of a project should be: relative first, absolute second.
 
     Parameters
@@ -64,6 +66,8 @@ def candidates(entry: Located, project: Path) -> list[Path]:
         The file.
     project : Path
         The project file.
+    folders : iterable of str or Path, optional
+        Where else a file of that name may be.
 
     Returns
     -------
@@ -76,10 +80,13 @@ def candidates(entry: Located, project: Path) -> list[Path]:
         found.append(Path(os.path.normpath(inside)))
     if entry.absolute and url_of(entry.absolute) is None:
         found.append(Path(entry.absolute))
+    found += [Path(folder) / found[0].name for folder in folders if found]
     return list(dict.fromkeys(found))
 
 
-def find_existing(entry: Located, project: Path) -> Path | None:
+def find_existing(
+    entry: Located, project: Path, folders: Iterable[str | Path] = ()
+) -> Path | None:
     """Return the first of a file's places that exists; its content is not compared.
 
     Parameters
@@ -88,6 +95,8 @@ def find_existing(entry: Located, project: Path) -> Path | None:
         The file.
     project : Path
         The project file.
+    folders : iterable of str or Path, optional
+        Where else a file of that name may be.
 
     Returns
     -------
@@ -96,10 +105,13 @@ def find_existing(entry: Located, project: Path) -> Path | None:
     """
     if (url := url_of(entry.absolute)) is not None:
         return Path(url)
-    return next((path for path in candidates(entry, project) if _exists(path)), None)
+    places = candidates(entry, project, folders)
+    return next((path for path in places if _exists(path)), None)
 
 
-def locate(slide: ProjectSlide, project: Path) -> Path | None:
+def locate(
+    slide: ProjectSlide, project: Path, folders: Iterable[str | Path] = ()
+) -> Path | None:
     """Return the file of a slide where the project expects it.
 
     Parameters
@@ -108,6 +120,8 @@ def locate(slide: ProjectSlide, project: Path) -> Path | None:
         The slide.
     project : Path
         The project file.
+    folders : iterable of str or Path, optional
+        Where else a file of that name may be: folders of other slides that moved.
 
     Returns
     -------
@@ -116,7 +130,7 @@ def locate(slide: ProjectSlide, project: Path) -> Path | None:
     """
     if (url := url_of(slide.absolute)) is not None:
         return Path(url)
-    for path in candidates(slide, project):
+    for path in candidates(slide, project, folders):
         if _exists(path) and _is_slide(path, slide.fingerprint):
             return path
     return None

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from napari_mcm.core.slides import Slide
 
 
-RUNS, FEATURES = "finetune runs", "features"
-"""Kinds of recent entries: folders of fine-tuned runs, and feature files."""
+RUNS, FEATURES, PROJECTS = "finetune runs", "features", "projects"
+"""Kinds of recent entries: folders of fine-tuned runs, feature files, and projects."""
 
 _FOLDER = "folder of dialogs"
 _SECTIONS = "open sections"
@@ -83,7 +83,7 @@ def recent(kind: str) -> tuple[Path, ...]:
     Parameters
     ----------
     kind : str
-        :data:`RUNS` or :data:`FEATURES`.
+        :data:`RUNS`, :data:`FEATURES` or :data:`PROJECTS`.
     """
     stored = _read(_recent_file()).get(kind)
     if not isinstance(stored, list):
@@ -98,7 +98,7 @@ def remember_recent(kind: str, path: str) -> None:
     Parameters
     ----------
     kind : str
-        :data:`RUNS` or :data:`FEATURES`.
+        :data:`RUNS`, :data:`FEATURES` or :data:`PROJECTS`.
     path : str
         Folder of the run, or the file.
 
@@ -322,8 +322,8 @@ class RecentFiles:
 
     Attributes
     ----------
-    runs, features : tuple of Path
-        Fine-tuned runs that have an encoder, and feature files; newest first.
+    runs, features, projects : tuple of Path
+        Fine-tuned runs that have an encoder, feature files, and projects; newest first.
     changed : Signal
         Emitted when either changes.
     """
@@ -336,6 +336,7 @@ class RecentFiles:
         self._disk, self._show_error = disk, report_error
         self.runs: tuple[Path, ...] = ()
         self.features: tuple[Path, ...] = ()
+        self.projects: tuple[Path, ...] = ()
 
     def reload(self) -> None:
         """Read the recent runs and files again."""
@@ -350,9 +351,9 @@ class RecentFiles:
             self._show_error,
         )
 
-    def _take(self, found: tuple[tuple[Path, ...], tuple[Path, ...]]) -> None:
-        if found != (self.runs, self.features):
-            self.runs, self.features = found
+    def _take(self, found: tuple[tuple[Path, ...], ...]) -> None:
+        if found != (self.runs, self.features, self.projects):
+            self.runs, self.features, self.projects = found
             self.changed.emit()
 
 
@@ -372,6 +373,6 @@ def note_opened(path: str) -> None:
         update_open_history(str(file))
 
 
-def _read_recent() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def _read_recent() -> tuple[tuple[Path, ...], ...]:
     runs = tuple(run for run in recent(RUNS) if (run / "summary.json").is_file())
-    return runs, recent(FEATURES)
+    return runs, recent(FEATURES), recent(PROJECTS)

@@ -135,6 +135,20 @@ class SlideMemory:
         one = None if layer is None else self._open.get(layer)
         return one.fingerprint if one is not None else ""
 
+    def state_of(self, fingerprint: str) -> SlideState:
+        """Return the state of an open slide; an empty one if it is not open."""
+        layer = self.layer_of(fingerprint)
+        return SlideState() if layer is None else self._open[layer].state
+
+    def read_again(self, fingerprint: str) -> None:
+        """Give an open slide what is stored of it now, as in a project just opened."""
+        if (layer := self.layer_of(fingerprint)) is not None:
+            del self._open[layer]
+            self._asked.pop(layer, None)
+            self._unsaved.pop(fingerprint, None)
+            self._wanted.add(fingerprint)
+            self._look()
+
     def want(self, fingerprint: str) -> None:
         """Restore the query of a slide even if there is one of another slide.
 

@@ -1,0 +1,306 @@
+"""A project in the window: saved after each change, moved, opened, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+from napari_mcm.core.errors import ProjectError
+from napari_mcm.core.project import Project, read_project, thumbnail_of, write_project
+from napari_mcm.viewer.app.features import LoadedFeatures
+from napari_mcm.viewer.app.persistence import PROJECTS, recent
+from napari_mcm.viewer.app.session import session_of
+from napari_mcm.viewer.project import slide_list
+from napari_mcm.viewer.project.controller import ProjectController, project_of
+from napari_mcm.viewer.project.memory import memory_of
+from napari_mcm.viewer.project.results import results_of
+from napari_mcm.viewer.project.widget import ProjectPanel
+from napari_mcm.viewer.similarity.context import context_of
+from napari_mcm.viewer.similarity.results import add_result
+from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from tests.viewer.conftest import (
+    Click,
+    features_of,
+    finish,
+    mouse_of,
+    wait_until,
+    write_slide,
+)
+
+MakeViewer = Callable[[], Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two slides, which can be moved."""
+    made = tmp_path / "study"
+    (made / "slides").mkdir(parents=True)
+    write_slide(made / "slides" / "a.tif")
+    write_slide(made / "slides" / "b.tif", mpp=0.25)
+    return made
+
+
+@pytest.fixture
+def docks(viewer: Any) -> Iterator[tuple[SimilarityWidget, ProjectPanel]]:
+    """The docks Similarity and Project in an empty viewer."""
+    added = [
+        viewer.window.add_plugin_dock_widget("napari-mcm", name)[1]
+        for name in ("Similarity", "Project")
+    ]
+    yield added[0], added[1].project
+    for one in added:
+        finish(one)
+    project_of(added[0].session)._worker.wait()
+
+
+def wait_for_saves(project: ProjectController) -> Project:
+    """Save what has changed, wait for it, and read it."""
+    project._worker.wait()
+    QApplication.processEvents()
+    project._memory.take()
+    project.save()
+    project._session.disk.wait()
+    QApplication.processEvents()
+    assert project.path is not None
+    return read_project(project.path)
+
+
+def save_two_slides(
+    viewer: Any, widget: SimilarityWidget, folder: Path
+) -> tuple[ProjectController, dict[str, Any]]:
+    """A project with a query and rows on two slides; and what it has to hold."""
+    session, project = widget.session, project_of(widget.session)
+    click, context = mouse_of(viewer), context_of(widget.session)
+    held: dict[str, Any] = {}
+    for name, mpp in (("a", 0.5), ("b", 0.25)):
+        path = folder / "slides" / f"{name}.tif"
+        (layer,) = viewer.open(path, plugin="napari-mcm")
+        wait_until(lambda layer=layer: memory_of(session).fingerprint_of(layer))
+        context.queries.clear()
+        loaded = features_of(path, patch_size=50 if name == "a" else 100, mpp=mpp)
+        session.set_features(layer, "first", loaded)
+        click((250 * mpp / 0.5, 300 * mpp / 0.5))
+        low, high = context.areas.heatmap.limits
+        context.areas.set_threshold(low + 0.3 * (high - low))
+        add_result(context)
+        viewer.scene.camera.zoom = 3.0
+        memory_of(session).take()
+        held[name] = (
+            context.queries.examples,
+            context.areas.threshold,
+            context.areas.area,
+            loaded,
+        )
+    project.save_as(folder / "study")
+    wait_until(lambda: project.path == folder / "study.mcm.json")
+    wait_until(lambda: len(project.project.slides) == 2)
+    return project, held
+
+
+def test_a_project_with_two_slides_comes_back_from_a_moved_folder(
+    viewer: Any, docks: Any, folder: Path, make_napari_viewer: MakeViewer
+) -> None:
+    project, held = save_two_slides(viewer, docks[0], folder)
+    rows = results_of(docks[0].session).rows
+    saved = wait_for_saves(project)
+    assert [slide.path for slide in saved.slides] == ["slides/a.tif", "slides/b.tif"]
+    assert saved.results == rows and len(rows) == 2
+    assert recent(PROJECTS)[0] == folder / "study.mcm.json"
+    finish(docks[0])
+    viewer.layers.clear()
+    folder.rename(folder.with_name("moved"))
+    moved = folder.with_name("moved") / "study.mcm.json"
+    # Another window, opened as by a drop.
+    again = make_napari_viewer()
+    again.open(moved, plugin="napari-mcm")
+    session = session_of(again)
+    wait_until(lambda: session.slide is not None)
+    wait_until(lambda: memory_of(session).fingerprint_of(session.slide))
+    # The slide that was on the screen is, and only that one is opened.
+    assert [layer.name for layer in session.layers.slides()] == ["b"]
+    assert results_of(session).rows == rows
+    context = context_of(session)
+    project = project_of(session)
+    for number, name in ((1, "b"), (0, "a")):
+        project.open_slide(number)
+        wait_until(lambda name=name: session.slide.name == name)
+        wait_until(lambda: memory_of(session).fingerprint_of(session.slide))
+        examples, threshold, area, loaded = held[name]
+        session.set_features(session.slide, "first", loaded)
+        wait_until(lambda: context.query is not None and context.query.here)
+        assert context.queries.examples == examples
+        wait_until(lambda at=threshold: context.areas.threshold == at)
+        assert context.areas.area == area
+        assert again.scene.camera.zoom == pytest.approx(3.0)
+    after = wait_for_saves(project)
+    assert [slide.absolute for slide in after.slides] == [
+        str(moved.parent / "slides" / f"{name}.tif") for name in "ab"
+    ]
+    assert after.results == rows
+    similarity = again.window.add_plugin_dock_widget("napari-mcm", "Similarity")[1]
+    finish(similarity)
+
+
+def test_a_moved_slide_is_asked_for_once_and_all_are_found(
+    viewer: Any, docks: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, _ = save_two_slides(viewer, docks[0], folder)
+    wait_for_saves(project)
+    viewer.layers.clear()
+    far = folder.with_name("archive") / "2026"
+    far.parent.mkdir()
+    (folder / "slides").rename(far)
+    asked: list[str] = []
+
+    def answer(_parent: Any, title: str, _start: str) -> str:
+        asked.append(title)
+        return str(far.parent) if len(asked) > 1 else ""
+
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", answer)
+    project.open(project.path)
+    wait_until(lambda: len(asked) == 1)
+    # The list may have seen by then that the other one is not there either.
+    assert asked[0] in [
+        f"Where is the folder with {o}?" for o in ("a", "b", "2 slides")
+    ]
+    wait_until(lambda: docks[1].locate.isVisibleTo(docks[1]))
+    for number, slide in enumerate(project.project.slides):
+        project.open_slide(number)
+        wait_until(lambda key=slide.fingerprint: key in project.missing)
+    assert len(project.missing) == 2
+    # It is not asked again by itself, only when the user wants it.
+    assert len(asked) == 1 and "2 not found" in docks[1].name.text()
+    assert "not found" in docks[1]._rows.index(0).data()
+    docks[1].locate.click()
+    wait_until(lambda: not project.missing)
+    assert "2 of 2 slides found" in docks[1].note.text()
+    saved = wait_for_saves(project)
+    assert {slide.absolute for slide in saved.slides} == {
+        str(far / "a.tif"),
+        str(far / "b.tif"),
+    }
+    assert str(far) in saved.folders
+    project.open_slide(0)
+    wait_until(lambda: docks[0].session.slide is not None)
+
+
+def test_a_damaged_or_newer_file_is_refused_with_its_reason(
+    viewer: Any, docks: Any, folder: Path
+) -> None:
+    project, _ = save_two_slides(viewer, docks[0], folder)
+    wait_for_saves(project)
+    before = project.project
+    bad = folder / "bad.mcm.json"
+    bad.write_text('{"format": "napari-mcm project", "version": "9.0"}')
+    with pytest.raises(ProjectError, match=r"newer version.*Update napari-mcm"):
+        viewer.open(bad, plugin="napari-mcm")
+    project.open(bad)
+    wait_until(lambda: "newer version" in docks[0].session.problem)
+    assert project.project is before and project.path == folder / "study.mcm.json"
+    assert bad.read_text().endswith('"9.0"}')
+
+
+def test_a_file_that_another_window_changed_is_not_overwritten(
+    viewer: Any, docks: Any, folder: Path, click: Click
+) -> None:
+    project, _ = save_two_slides(viewer, docks[0], folder)
+    saved = wait_for_saves(project)
+    path = folder / "study.mcm.json"
+    theirs = saved.model_copy(update={"results": saved.results[:1]})
+    write_project(path, theirs)
+    assert wait_for_saves(project) == theirs
+    assert "changed by another program" in docks[0].session.problem
+    # Under another name, nothing is lost.
+    project.save_as(folder / "mine")
+    wait_until(lambda: project.path == folder / "mine.mcm.json")
+    assert len(wait_for_saves(project).results) == 2
+    assert read_project(path) == theirs
+
+
+def test_results_without_a_project_are_kept(
+    viewer: Any, docks: Any, slide_path: Path, loaded: LoadedFeatures, settings: Path
+) -> None:
+    session, project = docks[0].session, project_of(docks[0].session)
+    viewer.open(slide_path, plugin="napari-mcm")
+    session.set_features(session.slide, "first", loaded)
+    mouse_of(viewer)((250, 300))
+    assert project.path is None and "Unsaved project" in docks[1].name.text()
+    add_result(context_of(session))
+    wait_until(lambda: project.path is not None)
+    unnamed = project.path
+    assert unnamed is not None and unnamed.parent == settings.parent / "projects"
+    assert len(wait_for_saves(project).results) == 1
+    assert "Unsaved project" in docks[1].name.text()
+    project.save_as(slide_path.parent / "named")
+    wait_until(lambda: project.path == slide_path.parent / "named.mcm.json")
+    assert len(wait_for_saves(project).results) == 1 and not unnamed.exists()
+    assert "named" in docks[1].name.text()
+
+
+def test_slides_are_added_without_opening_them(
+    viewer: Any, docks: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slide_list, "_BATCH", 1)
+    panel, project = docks[1], project_of(docks[0].session)
+    monkeypatch.setattr(
+        QFileDialog, "getExistingDirectory", lambda *_: str(folder / "slides")
+    )
+    panel._add_folder()
+    wait_until(lambda: len(project.project.slides) == 2)
+    wait_until(lambda: all(one.fingerprint for one in project.project.slides))
+    assert not docks[0].session.layers.slides()
+    # The same again, or a copy of it, is no new slide.
+    panel._add_folder()
+    wait_until(lambda: "No new slides" in panel.note.text())
+    copy = folder / "copy.tif"
+    copy.write_bytes((folder / "slides" / "a.tif").read_bytes())
+    project.add_slides([copy])
+    wait_until(lambda: "1 slide added" in panel.note.text())
+    wait_until(lambda: len(project.project.slides) == 2)
+    project.save_as(folder / "study.mcm.json")
+    wait_until(lambda: project.path is not None)
+    first = project.project.slides[0]
+    icon = panel._rows.index(0)
+    from qtpy.QtCore import Qt
+
+    icon.data(Qt.ItemDataRole.DecorationRole)
+    kept = thumbnail_of(project.path, first.fingerprint)
+    wait_until(kept.is_file)
+    panel.slides.setCurrentIndex(panel._rows.index(1))
+    panel._activated(panel._rows.index(1))
+    wait_until(lambda: docks[0].session.slide is not None)
+    assert docks[0].session.slide.name == "b"
+    panel.slides.selectAll()
+    panel.remove.click()
+    assert not project.project.slides and docks[0].session.layers.slides()
+
+
+def test_the_list_reads_only_what_is_seen(
+    docks: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand slides, of which none is there: no file is opened for them."""
+    from napari_mcm.core.project import ProjectSlide
+
+    opened: list[Any] = []
+    monkeypatch.setattr(
+        "napari_mcm.core.project.paths.open_slide", lambda p: opened.append(p)
+    )
+    slides = tuple(
+        ProjectSlide(path=f"x/{n}.tif", name=f"slide {n}", fingerprint=f"f{n}")
+        for n in range(10_000)
+    )
+    path = folder / "large.mcm.json"
+    write_project(path, Project.new().model_copy(update={"slides": slides}))
+    panel, project = docks[1], project_of(docks[0].session)
+    project.open(path)
+    wait_until(lambda: panel._rows.rowCount() == 10_000)
+    panel.resize(330, 600)
+    panel.grab()
+    wait_until(lambda: len(project.missing) > 0)
+    assert len(project.missing) < 100 and not opened
+    assert len(json.loads(path.read_text())["slides"]) == 10_000
