@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDialog,
     QHBoxLayout,
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
 from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.viewer.app.jobs import JobRunner, JobState, JobStatus
@@ -43,6 +45,9 @@ class JobBar(QWidget):
         self.cancel.clicked.connect(jobs.cancel)
         self.line = QLabel()
         self.line.setWordWrap(True)
+        # What went well takes one line, and leaves the dock to what comes next.
+        self.outcome = QElidingLabel()
+        self.outcome.setElideMode(Qt.TextElideMode.ElideMiddle)
         self.details = QPushButton("Details…")
         self.details.setToolTip("Show the whole error, and warnings of the last job")
         self.details.clicked.connect(self._show_details)
@@ -58,6 +63,7 @@ class JobBar(QWidget):
         row.addWidget(self.cancel)
         below = QHBoxLayout()
         below.addWidget(self.line, 1)
+        below.addWidget(self.outcome, 1)
         below.addWidget(self.details)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -71,8 +77,12 @@ class JobBar(QWidget):
         cancelling = status.state is JobState.CANCELLING
         self.cancel.setText("Cancelling…" if cancelling else _CANCEL)
         self._show_bar(status)
-        self.line.setText(describe(status))
-        self.line.setVisible(bool(self.line.text()))
+        text, done = describe(status), status.state is JobState.DONE
+        self.line.setText(text)
+        self.line.setVisible(bool(text) and not done)
+        self.outcome.setText(text)
+        self.outcome.setToolTip(text)
+        self.outcome.setVisible(bool(text) and done)
         self.details.setVisible(bool(status.details) and not status.busy)
 
     def _show_bar(self, status: JobStatus) -> None:

@@ -12,7 +12,13 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from superqt import QLabeledDoubleSlider
 
 from napari_mcm.viewer.app.persistence import writable_base
-from napari_mcm.viewer.qt.helpers import connect_deferred, note, set_shown, while_alive
+from napari_mcm.viewer.qt.helpers import (
+    connect_deferred,
+    note,
+    set_enabled_with_reason,
+    set_shown,
+    while_alive,
+)
 from napari_mcm.viewer.qt.path_field import ask_save
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
 from napari_mcm.viewer.similarity.maps import DIFFERENCE
@@ -49,6 +55,8 @@ class AreaPanel(QWidget):
         )
         self.threshold.setAccessibleName("Threshold of similarity")
         self.threshold.valueChanged.connect(self._moved)
+        self.reset = QPushButton("Reset")
+        self.reset.clicked.connect(self._controller.reset_threshold)
         self.area = note()
         self.add = PrimaryButton("Add to ta&ble", primary=True)
         self.add.setToolTip(
@@ -75,6 +83,7 @@ class AreaPanel(QWidget):
         title.setBuddy(self.threshold)
         first.addWidget(title)
         first.addWidget(self.threshold, 1)
+        first.addWidget(self.reset)
         row = QHBoxLayout()
         row.setSpacing(3)
         row.addWidget(self.add)
@@ -99,6 +108,11 @@ class AreaPanel(QWidget):
         self.threshold.setSingleStep((high - low) / 100)  # type: ignore[arg-type]
         self.threshold.setValue(self._controller.threshold)
         self.threshold.blockSignals(False)
+        set_enabled_with_reason(
+            self.reset,
+            "Put the threshold back where it starts for this kind of query",
+            "" if self._controller.is_moved else "it is there",
+        )
         area, patches = measured
         encoder = self._controller.encoder
         # The button of a map that is seen names the encoder; a difference has none.

@@ -24,7 +24,7 @@ from napari_mcm.viewer.similarity.commands import query_commands
 from napari_mcm.viewer.similarity.context_slider import ContextSlider
 from napari_mcm.viewer.similarity.query import load_query, save_query, suggested_path
 from napari_mcm.viewer.similarity.query_text import describe_query
-from napari_mcm.viewer.similarity.shortcuts import with_key
+from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps.examples import Examples
@@ -66,6 +66,8 @@ class QueryPanel(QWidget):
         self.where = note()
         self.back = QPushButton("&Undo")
         self.back.clicked.connect(context.queries.undo)
+        self.again = QPushButton("Redo")
+        self.again.clicked.connect(context.queries.redo)
         self.clear = QPushButton("Cle&ar")
         self.clear.clicked.connect(context.queries.clear)
         self.region = QPushButton("Re&gion")
@@ -99,6 +101,7 @@ class QueryPanel(QWidget):
             session.slide_changed,
             session.features_changed,
             context.query_changed,
+            context.queries.history.changed,
         )
         connect(context.no_patch_at_click, self._show_no_patch)
         self.refresh()
@@ -118,7 +121,7 @@ class QueryPanel(QWidget):
     def _lay_out(self) -> None:
         row = QHBoxLayout()
         row.setSpacing(3)
-        for button in (self.back, self.clear, self.region):
+        for button in (self.back, self.again, self.clear, self.region):
             row.addWidget(button, 1)
         row.addWidget(self.command)
         column = QVBoxLayout(self)
@@ -141,6 +144,12 @@ class QueryPanel(QWidget):
             self.back,
             with_key("Undo the last change of the query", "back"),
             "" if queries.can_undo else "there is nothing to undo",
+        )
+        tip = "Make the change again that was undone last"
+        set_enabled_with_reason(
+            self.again,
+            with_key(tip, "redo") if "redo" in KEYS else tip,
+            "" if queries.can_redo else "there is nothing to redo",
         )
         self.pool.setCurrentIndex(self.pool.findData(queries.pool))
         set_enabled_with_reason(
