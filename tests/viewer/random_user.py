@@ -243,7 +243,7 @@ class RandomUser:
 
     def _docks(self) -> list[Any]:
         docks = self.viewer.window._qt_window.findChildren(QDockWidget)
-        return [d for d in docks if d.windowTitle().endswith(f"({PLUGIN})")]
+        return [d for d in docks if d.objectName().endswith(f"({PLUGIN})")]
 
     def _widgets(self, kind: type[Any]) -> list[Any]:
         window = self.viewer.window._qt_window

@@ -32,7 +32,7 @@ def look():
     viewer = napari.current_viewer()
     window = viewer.window._qt_window
     plugin = {dock.name: dock for dock in window.findChildren(QDockWidget)
-              if "napari-mcm" in dock.windowTitle()}
+              if "napari-mcm" in dock.objectName()}
     facts = {
         "layers": [[layer.name, SlideMetadata.of_layer(layer).path,
                     [float(s) for s in layer.scale]] for layer in viewer.layers],

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.app.imports import DISPLAY, import_in_background
 from napari_mcm.viewer.app.session import session_of
+from napari_mcm.viewer.app.settings import PLUGIN
 from napari_mcm.viewer.canvas.tools import CanvasTools
 from napari_mcm.viewer.qt.close_guard import guard_dock, guard_window
 from napari_mcm.viewer.qt.helpers import connect, note, reach_after, when_destroyed
@@ -225,6 +226,8 @@ class DockedWidget(QWidget):
         dock, window = self.parentWidget(), self.window()
         if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow):
             return
+        # Else two tabs would fill the width of a dock; the title bar says it in full.
+        dock.setWindowTitle(dock.windowTitle().removesuffix(f" ({PLUGIN})"))
         area = window.dockWidgetArea(dock)
         others = [
             other

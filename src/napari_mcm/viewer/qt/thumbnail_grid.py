@@ -35,8 +35,8 @@ from napari_mcm.viewer.qt.thumbnail_strip import image_of
 
 COLUMNS = 3
 """Number of thumbnails in a row; wider docks have more."""
-_WIDEST = 120
-"""Width of a cell above which a row has one more, in pixels."""
+_MOST_PX = 96
+"""Largest side of a thumbnail in pixels: two rows fit a dock 700 px high."""
 _ROWS = 2
 """Number of rows that are always in sight."""
 _GAP = 3
@@ -186,9 +186,9 @@ class ThumbnailGrid(QListWidget):
         beside = bar.sizeHint().width() if bar is not None else 0
         # Room for the scroll bar, seen or not: else it would come and go.
         space = self.width() - beside - 2 * self.frameWidth() - 2
-        columns = max(COLUMNS, space // _WIDEST)
+        columns = max(COLUMNS, space // (_MOST_PX + _GAP))
         width = max(space // columns, 40)
-        height = width + self.fontMetrics().height() + 1
+        height = min(width, _MOST_PX + _GAP) + self.fontMetrics().height() + 1
         if self.gridSize() != QSize(width, height):
             self.setGridSize(QSize(width, height))
         rows = -(-len(self._patches) // columns)
@@ -275,8 +275,9 @@ def _paint_mark(painter: QPainter, place: QRect, mark: str) -> None:
 
 
 def _picture_rect(cell: QRect) -> QRect:
-    side = cell.width() - _GAP
-    return QRect(cell.left() + _GAP // 2, cell.top() + _GAP // 2, side, side)
+    side = min(cell.width() - _GAP, _MOST_PX)
+    left = cell.left() + (cell.width() - side) // 2
+    return QRect(left, cell.top() + _GAP // 2, side, side)
 
 
 def _mark_rect(cell: QRect, like: bool) -> QRect:

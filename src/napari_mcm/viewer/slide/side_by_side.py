@@ -23,7 +23,7 @@ class SideBySide(QCheckBox):
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__("S&ide by side")
+        super().__init__("Side b&y side")
         self._session = session
         self.setToolTip(_TIP)
         self.toggled.connect(session.show_side_by_side)
