@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -294,6 +294,28 @@ class ContextWindows:
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+def with_common_mpp(config: GridConfig, mpps: Iterable[float]) -> GridConfig:
+    """Resolve the resolution ``auto`` for slides that are compared.
+
+    Parameters
+    ----------
+    config : GridConfig
+        Returned unchanged where it states a resolution.
+    mpps : iterable of float
+        Microns per pixel of each slide, of its coarser axis.
+
+    Returns
+    -------
+    GridConfig
+        With a number; `config` where there are no slides.
+    """
+    known = tuple(mpps)
+    if config.mpp != "auto" or not known:
+        return config
+    # The coarsest slide decides, so that none is enlarged.
+    return config.model_copy(update={"mpp": max(DEFAULT_MPP, *known)})
 
 
 def make_grid(

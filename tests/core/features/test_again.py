@@ -73,7 +73,6 @@ def test_what_is_finished_is_not_searched_for_tissue_again(
     [
         {"grid": GridConfig(patch_size=64)},
         {"tissue": TissueConfig(tissue_mpp=4, min_object_um=90)},
-        {"encoder": "random:test_vit"},
     ],
 )
 def test_what_is_asked_otherwise_is_looked_at(
@@ -83,6 +82,36 @@ def test_what_is_asked_otherwise_is_looked_at(
     asked = config(tmp_path, slides[:1], **other)
     run(extract_slides(asked))
     assert searched == ["1", "1"]
+
+
+def test_tissue_is_searched_once_for_all_encoders(slides, encoder, tmp_path, searched):
+    first, second = (
+        config(tmp_path / "a", slides),
+        config(tmp_path / "b", slides, encoder="random:test_vit"),
+    )
+    run(extract_slides(first, [encoder]))
+    result = run(extract_slides(second))
+    assert searched == ["1", "2"]
+    for file in result.files:
+        grid, other = (
+            read_features(f / file.name).grid for f in (first.out, second.out)
+        )
+        assert grid.fingerprint == other.fingerprint
+        np.testing.assert_array_equal(grid.xy, other.xy)
+
+
+def test_a_damaged_grid_of_another_encoder_is_not_used(
+    slides, encoder, tmp_path, searched
+):
+    first = config(tmp_path / "a", slides[:1])
+    (file,) = run(extract_slides(first, [encoder])).files
+    described = json.loads((file / "zarr.json").read_text())
+    described["attributes"]["grid"]["origin"] = [1.0, 0.0]
+    (file / "zarr.json").write_text(json.dumps(described))
+    second = config(tmp_path / "b", slides[:1], encoder="random:test_vit")
+    (other,) = run(extract_slides(second)).files
+    assert searched == ["1", "1"]
+    assert read_features(other).grid.origin == (0.0, 0.0)
 
 
 def test_a_mask_that_was_drawn_anew_is_noticed(slides, encoder, tmp_path, searched):

@@ -12,11 +12,11 @@ import pytest
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_mcm.viewer.app.features import LoadedFeatures
+from napari_mcm.viewer.app.features import LoadedFeatures, encoder_label
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.layers.mouse import ClickListener
-from napari_mcm.viewer.qt.patch_fields import encoder_label, folder_name
+from napari_mcm.viewer.qt.patch_fields import folder_name
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import (
     Click,

@@ -30,7 +30,7 @@ from napari_mcm.core.features.slide_prefetch import (
     SlidePrefetcher,
 )
 from napari_mcm.core.features.write_lock import WriteLockHeldError
-from napari_mcm.core.grid import DEFAULT_MPP, GridConfig, PatchGrid
+from napari_mcm.core.grid import GridConfig, PatchGrid, with_common_mpp
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
 from napari_mcm.core.runtime.overall import portion
 from napari_mcm.core.tissue.mask import FOUND
@@ -237,11 +237,7 @@ def find_common_grid(config: ExtractConfig) -> tuple[list[Path], GridConfig, lis
                 hint="Extract them into separate folders",
             )
         names.add(name)
-    if config.grid.mpp != "auto" or not mpps:
-        return list(mpps), config.grid, failed
-    # The coarsest slide decides, so that none is enlarged.
-    mpp = max(DEFAULT_MPP, *mpps.values())
-    return list(mpps), config.grid.model_copy(update={"mpp": mpp}), failed
+    return list(mpps), with_common_mpp(config.grid, mpps.values()), failed
 
 
 def _extract_one(ready: Prepared, config: ExtractConfig) -> Job[Counts | McmError]:

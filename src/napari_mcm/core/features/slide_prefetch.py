@@ -23,6 +23,7 @@ from napari_mcm.core.features.config import (
     request_of,
 )
 from napari_mcm.core.features.format import feature_path, place_of
+from napari_mcm.core.features.lookup import find_known_grid
 from napari_mcm.core.features.remote_store import RemoteFeatureStore
 from napari_mcm.core.features.write_lock import WriteLockHeldError, held_by
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
@@ -30,6 +31,7 @@ from napari_mcm.core.runtime.jobs import Event, Progress
 from napari_mcm.core.runtime.threads import Prefetcher
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import find_tissue
+from napari_mcm.core.tissue.mask import FOUND
 
 if TYPE_CHECKING:
     from napari_mcm.core.encoders import Encoder
@@ -313,15 +315,24 @@ class SlidePrefetcher:
             if counts is not None:
                 slide.close()
                 return Finished(matching, counts)
-            tissue = find_tissue(slide, config.tissue)
-            grid = make_grid(slide, tissue, plan.grid)
+            grid, source = self._grid(slide, files[0], request)
             files = plan.target_files(files, grid)
             encoders = plan.encoders_of(files)
-            return Prepared(slide, grid, tissue.source, files, encoders, request)
+            return Prepared(slide, grid, source, files, encoders, request)
         # Also a cancel: nobody else knows of the open slide.
         except BaseException:
             slide.close()
             raise
+
+    def _grid(self, slide: Slide, file: Path, request: str) -> tuple[PatchGrid, str]:
+        """Return the grid of a slide, and the source of its tissue mask."""
+        config = self._plan.config
+        if config.tissue.masks is None:
+            known = find_known_grid(file, request)
+            if known is not None:
+                return known, FOUND
+        tissue = find_tissue(slide, config.tissue)
+        return make_grid(slide, tissue, self._plan.grid), tissue.source
 
 
 def _close(future: Future[Ready]) -> None:

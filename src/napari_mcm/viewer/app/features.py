@@ -198,9 +198,16 @@ def find_mask(slide: Slide) -> Job[TissueMask]:
 
 def compute_features(request: FeatureRequest) -> Job[LoadedFeatures]:
     """Extract the features of a slide and load them."""
+    yield from run_in_thread("Saving the mask", request.save_mask)
+    existing = yield from run_in_thread("Looking for features", _finished, request)
+    if existing is not None:
+        return (
+            yield from load_features(
+                existing, request.slide, request.mpp, request.label
+            )
+        )
     starting = 0.0 if "torch" in sys.modules else STARTING
     features = yield from portion(import_modules(EXTRACTING), 0.0, starting)
-    yield from run_in_thread("Saving the mask", request.save_mask)
     config = reserve_gui_core(request.config)
     with explain_out_of_memory(PATCHES, config, config.out):
         extracting = features.extract_slides(config)
@@ -209,6 +216,13 @@ def compute_features(request: FeatureRequest) -> Job[LoadedFeatures]:
         raise FeatureError("; ".join(result.failed) or "no patches were extracted")
     loading = load_features(result.files[0], request.slide, request.mpp, request.label)
     return (yield from portion(loading, 1.0 - LOADING, 1.0))
+
+
+def _finished(request: FeatureRequest) -> Path | None:
+    """Return the file that was made by the same request; it needs no PyTorch."""
+    from napari_mcm.core.features.lookup import find_finished_file
+
+    return find_finished_file(request.config)
 
 
 def load_features(
@@ -277,7 +291,26 @@ def _read(path: Path, slide: Path, mpp: float | None) -> Any:
 
 
 def _name(encoder: dict[str, Any], path: Path) -> str:
-    return str(encoder.get("spec") or encoder.get("architecture") or path.parent.name)
+    return encoder_label(
+        str(encoder.get("spec") or encoder.get("architecture") or path.parent.name)
+    )
+
+
+def encoder_label(spec: str) -> str:
+    """Return a display name for an encoder: the folder of a run, or the model's name.
+
+    Parameters
+    ----------
+    spec : str
+        The encoder as the user named it.
+    """
+    path = Path(spec)
+    if not path.exists():
+        return spec.removeprefix("offline:").removeprefix("hf-hub:")
+    path = path.resolve()
+    if path.is_file():
+        path = path.parent
+    return path.parent.name if path.name == "encoder" else path.name
 
 
 SLOTS = ("first", "second", "third")

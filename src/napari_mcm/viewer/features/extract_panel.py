@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFormLayout, QGroupBox, QPushButton, QVBoxLayout
 from napari_mcm.core.features.config import ExtractConfig
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.viewer.app.commands import extract_command
+from napari_mcm.viewer.app.features import encoder_label
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.app.workloads import extraction_work
@@ -21,7 +22,7 @@ from napari_mcm.viewer.qt.encoder_field import EncoderField
 from napari_mcm.viewer.qt.estimate_line import EstimateLine
 from napari_mcm.viewer.qt.helpers import connect, set_enabled_with_reason
 from napari_mcm.viewer.qt.option_form import Labels, OptionForm, make_config
-from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
+from napari_mcm.viewer.qt.patch_fields import PatchOptions
 from napari_mcm.viewer.training.slide_picker import SlidePicker
 
 MORE: Labels = (

@@ -19,11 +19,11 @@ import numpy as np
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.viewer.app.features import encoder_label
 from napari_mcm.viewer.app.imports import LEARNING, import_modules
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.metadata import SlideMetadata
-from napari_mcm.viewer.qt.patch_fields import encoder_label
 from napari_mcm.viewer.training.slide_picker import ChosenSlides, open_slides
 
 if TYPE_CHECKING:

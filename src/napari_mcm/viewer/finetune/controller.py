@@ -19,6 +19,7 @@ from napari_mcm.viewer.app.features import (
     FeatureRequest,
     LoadedFeatures,
     compute_features,
+    encoder_label,
 )
 from napari_mcm.viewer.app.imports import LEARNING, import_modules
 from napari_mcm.viewer.app.out_of_memory import WINDOWS, explain_out_of_memory
@@ -33,7 +34,7 @@ from napari_mcm.viewer.finetune.click_test import (
 )
 from napari_mcm.viewer.finetune.run import FinetuneRun, read_run
 from napari_mcm.viewer.layers.metadata import SlideMetadata
-from napari_mcm.viewer.qt.patch_fields import encoder_label, folder_name
+from napari_mcm.viewer.qt.patch_fields import folder_name
 from napari_mcm.viewer.training.controller import TrainingController
 from napari_mcm.viewer.training.run_folder import read_config
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from psygnal import Signal
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
+from napari_mcm.viewer.app.features import encoder_label
 from napari_mcm.viewer.finetune.click_test_panel import ClickTestPanel
 from napari_mcm.viewer.finetune.controller import FinetuneController
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
-from napari_mcm.viewer.qt.patch_fields import encoder_label
 from napari_mcm.viewer.training.curves_panel import TrainingCurvesPanel
 
 CHARTS: Mapping[str, Mapping[str, str]] = {

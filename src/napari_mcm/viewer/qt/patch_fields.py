@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.core.grid import GridConfig
+from napari_mcm.viewer.app.features import encoder_label
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
@@ -202,17 +203,6 @@ class PatchOptions(QWidget):
         folder = ask_folder(self, "Folder for feature files")
         if folder:
             self.folder.setText(folder)
-
-
-def encoder_label(spec: str) -> str:
-    """Return a display name for an encoder: the folder of a run, or the model's name."""
-    path = Path(spec)
-    if not path.exists():
-        return spec.removeprefix("offline:").removeprefix("hf-hub:")
-    path = path.resolve()
-    if path.is_file():
-        path = path.parent
-    return path.parent.name if path.name == "encoder" else path.name
 
 
 def folder_name(spec: str) -> str:

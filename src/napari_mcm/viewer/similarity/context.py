@@ -6,6 +6,7 @@ from functools import partial
 
 from psygnal import Signal
 
+from napari_mcm.viewer.app.found import found_features
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.canvas.tools import CanvasTools
 from napari_mcm.viewer.layers.mouse import ClickListener
@@ -90,6 +91,8 @@ class SimilarityContext:
         self._listen()
         self._saved = SavedQueries(self)
         memory_of(session).use_queries(self._saved)
+        # After all who follow features: those that exist are loaded at once.
+        found_features(session)
 
     @property
     def query(self) -> Query | None:

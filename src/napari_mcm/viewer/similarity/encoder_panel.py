@@ -14,6 +14,7 @@ from napari_mcm.viewer.app.features import (
     FeatureRequest,
     LoadedFeatures,
     compute_features,
+    encoder_label,
     load_features,
 )
 from napari_mcm.viewer.app.session import Session
@@ -22,7 +23,7 @@ from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, EncoderField, LoadButton
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
-from napari_mcm.viewer.qt.patch_fields import PatchOptions, encoder_label
+from napari_mcm.viewer.qt.patch_fields import PatchOptions
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
 from napari_mcm.viewer.training.slide_picker import open_slides
 

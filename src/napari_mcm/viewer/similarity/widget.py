@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.app.features import SLOTS
-from napari_mcm.viewer.app.imports import DISPLAY, EXTRACTING
 from napari_mcm.viewer.app.persistence import open_sections, remember_section
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.helpers import (
@@ -45,8 +44,6 @@ class SimilarityWidget(DockedWidget):
     napari_viewer : napari.Viewer
         The viewer that the widget is docked in.
     """
-
-    needs = (*DISPLAY, *EXTRACTING)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
