@@ -8,6 +8,7 @@ from pathlib import Path
 
 import napari
 import numpy as np
+from napari.settings import get_plugin_settings
 from PIL import Image
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
@@ -47,6 +48,8 @@ class Studio:
         self.out = out
         out.mkdir(parents=True, exist_ok=True)
         self.viewer = napari.Viewer()
+        # The scenarios open the docks that they show.
+        get_plugin_settings(PLUGIN).slides.open_similarity = False
         self.viewer.window.resize(*size)
         self.session = session_of(self.viewer)
 

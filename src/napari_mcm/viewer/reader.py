@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
 
+from napari_mcm.viewer.app.first_dock import bring_dock
 from napari_mcm.viewer.app.persistence import known_mpp
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.early_slicing import slice_before_drawing
@@ -99,6 +100,7 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     }
     if slide.stated_mpp is not None:
         kwargs |= {"scale": slide.stated_mpp[::-1], "units": ("um", "um")}
+    bring_dock(slide)
     levels = [LevelArray(slide, level) for level in range(len(slide.levels))]
     _prepare_viewer()
     return [(levels, kwargs, "image")]

@@ -12,7 +12,7 @@ import pytest
 from napari._qt import qt_main_window
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QApplication, QDialog
+from qtpy.QtWidgets import QApplication, QDialog, QMainWindow
 
 from napari_mcm.core.runtime.jobs import Job, Progress
 from napari_mcm.viewer.app.jobs import JobState
@@ -217,3 +217,48 @@ def test_an_idle_window_closes_without_our_question(
     press(viewer, CLOSE, monkeypatch)
     assert questions.asked == ["napari"] and not window.isVisible()
     end(session)
+
+
+class Collector:
+    """Takes the place of `gc`, whose objects the tests have frozen."""
+
+    def __init__(self, frozen: int = 0) -> None:
+        self.calls: list[str] = []
+        self._frozen = frozen
+
+    def get_freeze_count(self) -> int:
+        return self._frozen
+
+    def freeze(self) -> None:
+        self.calls.append("freeze")
+
+    def unfreeze(self) -> None:
+        self.calls.append("unfreeze")
+
+
+def test_the_collector_is_spared_while_the_last_window_closes(
+    widget: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = Collector()
+    monkeypatch.setattr(closing, "gc", collector)
+    monkeypatch.setattr(closing, "_LIVES_ON_MS", 20)
+    window = widget.window()
+    with closing._quitting([window]):
+        assert collector.calls == ["freeze"]
+    # A program that lives on collects garbage again.
+    wait_until(lambda: collector.calls == ["freeze", "unfreeze"])
+
+
+def test_the_collector_works_on_where_another_window_is_shown_or_objects_are_frozen(
+    widget: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for frozen, others in ((5, 0), (0, 1)):
+        collector = Collector(frozen)
+        monkeypatch.setattr(closing, "gc", collector)
+        windows = [QMainWindow() for _ in range(others)]
+        for window in windows:
+            window.show()
+        with closing._quitting([widget.window()]):
+            assert collector.calls == []
+        for window in windows:
+            window.close()

@@ -73,7 +73,7 @@ def import_modules(modules: Sequence[str]) -> Job[Any]:
         While modules are imported; nothing where all of them are.
     """
     if not all(map(_is_imported, modules)):
-        yield from run_in_thread("Starting PyTorch", _import, modules)
+        yield from run_in_thread("Starting PyTorch", import_now, modules)
     return importlib.import_module(modules[-1])
 
 
@@ -98,7 +98,7 @@ def import_in_background(modules: Sequence[str]) -> None:
     def body() -> None:
         with suppress(_Abandoned):
             try:
-                _import(left)
+                import_now(left)
             except Exception:  # noqa: BLE001 - reported by whoever uses the module
                 _log.debug("Cannot import %s yet", ", ".join(left), exc_info=True)
 
@@ -116,8 +116,16 @@ def _is_imported(name: str) -> bool:
     return module is not None and not getattr(spec, "_initializing", False)
 
 
-def _import(modules: Sequence[str]) -> None:
-    """Import modules in this thread; one thread at a time."""
+def import_now(modules: Sequence[str]) -> None:
+    """Import modules in the calling thread, which is not the window's.
+
+    One thread at a time imports; others wait.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        Full names, in their order.
+    """
     with _importing, _ending_early(), _collecting_later():
         for name in modules:
             if not _is_imported(name):

@@ -40,6 +40,8 @@ class Preferences:
         Whether the canvas says which slide, encoder, context and query are seen.
     overview : bool
         Whether the canvas shows an overview map.
+    open_similarity : bool
+        Whether a slide that opens brings the dock *Similarity*.
     """
 
     device: str = "auto"
@@ -49,6 +51,7 @@ class Preferences:
     look: LookValues = LookValues()
     caption: bool = True
     overview: bool = True
+    open_similarity: bool = True
 
     @property
     def compute(self) -> ComputeConfig:
@@ -79,6 +82,7 @@ def preferences() -> Preferences:
         _look(stored.maps),
         bool(stored.maps.caption),
         bool(stored.canvas.overview),
+        bool(stored.slides.open_similarity),
     )
 
 

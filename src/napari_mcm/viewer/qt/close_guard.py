@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from qtpy.QtCore import QEvent, QEventLoop, QObject
+from qtpy.QtCore import QEvent, QEventLoop, QObject, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
 
 from napari_mcm.viewer.app.jobs import JobState
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 _LONGEST_S = 10.0
 """Longest time in seconds that closing a window waits for its job to save its work."""
+
+_LIVES_ON_MS = 5000
+"""Milliseconds after which a program that was to quit lives on."""
+
+# The collector would look at all objects once more, which takes longer than all else.
+atexit.register(gc.freeze)
 
 
 def ask_to_stop(parent: QWidget, title: str) -> bool:
@@ -163,7 +172,8 @@ class CloseGuard(QObject):
             return None
         self._agreed = guards
         try:
-            return close()
+            with _quitting([one.parent() for one in guards]):
+                return close()
         finally:
             self._agreed = []
 
@@ -178,8 +188,9 @@ class CloseGuard(QObject):
         if not self.confirm_stop():
             event.ignore()
             return True
-        # napari's own dialog is part of this handler.
-        watched.closeEvent(event)  # type: ignore[union-attr]
+        with _quitting([watched]):
+            # napari's own dialog is part of this handler.
+            watched.closeEvent(event)  # type: ignore[union-attr]
         if event.isAccepted():
             self.stop()
         return True
@@ -216,6 +227,29 @@ def _closing(window: QMainWindow, guard: CloseGuard) -> Callable[..., Any]:
         return live_guard.close(original, quit_app)
 
     return close
+
+
+@contextmanager
+def _quitting(closing: list[Any]) -> Iterator[None]:
+    """Spare the garbage collector a million objects while the last window closes.
+
+    napari collects garbage several times then, and Python once more as it ends. If the
+    program lives on, objects are collected again after a while.
+
+    Parameters
+    ----------
+    closing : list of QWidget
+        Windows that are closing. Nothing changes while another one is shown.
+    """
+    shown = [one for one in QApplication.topLevelWidgets() if one.isVisible()]
+    windows = [one for one in shown if isinstance(one, QMainWindow)]
+    # What others have frozen must stay so.
+    if gc.get_freeze_count() or any(one not in closing for one in windows):
+        yield
+        return
+    gc.freeze()
+    QTimer.singleShot(_LIVES_ON_MS, gc.unfreeze)
+    yield
 
 
 def _all_guards() -> list[CloseGuard]:

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_mcm.viewer.app.first_dock import note_dock
 from napari_mcm.viewer.app.imports import DISPLAY, import_in_background
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.app.settings import PLUGIN
@@ -145,9 +146,12 @@ class DockedWidget(QWidget):
         Status of the running job.
     needs : tuple of str
         Modules that the dock will need, which are imported in the background.
+    is_first : bool
+        Whether no dock opens with the next slide once this one was opened.
     """
 
     needs: ClassVar[tuple[str, ...]] = DISPLAY
+    is_first: ClassVar[bool] = True
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -272,4 +276,6 @@ class DockedWidget(QWidget):
                 self._tabify_timer.start(0)
         elif event.type() == QEvent.Type.Show:
             guard_window(self.window(), self.session)
+            if self.is_first and (window := self.window()) is not None:
+                note_dock(window)
         return bool(super().event(event))

@@ -24,6 +24,8 @@ class SlideWidget(DockedWidget):
         The viewer that the widget is docked in.
     """
 
+    is_first = False
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         session = self.session
