@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from napari_mcm.viewer.app import found as module
-from napari_mcm.viewer.app.found import FoundFeatures, found_features
+from napari_mcm.viewer.app.found import FoundFeatures, RememberedFile, found_features
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.core.evaluation.conftest import write_features
@@ -99,6 +99,33 @@ def test_of_more_encoders_than_slots_the_newest_is_loaded_and_the_others_offered
     found.use(found.offered[0])
     wait_until(lambda: not found.loading)
     assert slots(widget.session) == {"first": files[1], "second": files[2]}
+    finish(widget)
+
+
+def test_files_that_the_slide_was_left_with_are_loaded_instead(
+    viewer: Any, slide_path: Path, make: Make
+) -> None:
+    newer, older = make("b"), make("a", age=9)
+    widget, found = opened(viewer, slide_path)
+    session, known = widget.session, False
+
+    def remembered(_slide: object) -> dict[str, RememberedFile] | None:
+        return {"second": RememberedFile(older, "left")} if known else None
+
+    found.remembered = remembered
+    slide = write_slide(slide_path.with_name("other.tif"), mpp=0.25)
+    viewer.open(slide, plugin="napari-mcm")
+    first = viewer.layers[0]
+    session._loaded.clear()
+    session.choose_slide(first)
+    wait_until(lambda: not found.loading)
+    assert slots(session) == {} and [one.path for one in found.files] == [newer, older]
+    known = True
+    found.fill()
+    wait_until(lambda: not found.loading)
+    assert slots(session) == {"second": older}
+    loaded = session.features("second")
+    assert loaded is not None and loaded.label == "left"
     finish(widget)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from psygnal import Signal
@@ -25,13 +25,29 @@ from napari_mcm.viewer.app.features import (
 from napari_mcm.viewer.app.imports import EXTRACTING, import_in_background
 from napari_mcm.viewer.app.persistence import FEATURES, FOLDER, recent, writable_base
 from napari_mcm.viewer.app.settings import preferences
-from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
+from napari_mcm.viewer.layers.metadata import slide_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_mcm.core.slides import Slide
     from napari_mcm.viewer.app.session import Session
+
+
+class RememberedFile(NamedTuple):
+    """A feature file that a slide was left with.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    label : str
+        Display name of the encoder; "" for the one in the file.
+    """
+
+    path: Path
+    label: str = ""
+
 
 _T = TypeVar("_T")
 
@@ -42,7 +58,8 @@ class FoundFeatures:
     """Feature files of the active slide, found without PyTorch and loaded at once.
 
     Files count that lie where the plugin writes them, where it wrote or read some
-    lately, and that are of this slide at its resolution. The newest of each encoder
+    lately, and that are of this slide at its resolution. Where it is remembered which
+    files the slide was left with, these are loaded. Otherwise the newest of each encoder
     fills a slot that is free, in the order in which they were made; of more encoders
     than slots, only the newest is loaded. The others are offered. Where none are found,
     PyTorch is imported in the background, as features will be computed.
@@ -60,6 +77,9 @@ class FoundFeatures:
         The newest file of each encoder that is in no slot of the active slide.
     loading : bool
         Whether files are looked for or loaded.
+    remembered : callable or None
+        Called with the layer of a slide; returns the files that it was left with, by
+        slot, or None as long as that is not known: :meth:`fill` is called then.
     changed : Signal
         Emitted when any of these changed.
     """
@@ -73,6 +93,9 @@ class FoundFeatures:
         self._found = WeakKeyDictionary()
         self._loading: set[str] = set()
         self._active: Layer | None = None
+        self.remembered: (
+            Callable[[Layer], Mapping[str, RememberedFile] | None] | None
+        ) = None
         session.slide_changed.connect(self._slide_changed)
         session.features_changed.connect(self._features_changed)
         self._slide_changed()
@@ -107,13 +130,16 @@ class FoundFeatures:
         slot : str
             One of :data:`~napari_mcm.viewer.app.features.SLOTS`.
         """
-        self._load(file, slot, replace=True)
+        chosen = RememberedFile(file.path, encoder_label(file.spec))
+        self._load(chosen, slot, replace=True)
 
     def _slide_changed(self) -> None:
         """Look for files of a slide that became active, once its resolution is known."""
         session = self._session
         slide, metadata = session.slide, session.metadata
-        if slide is self._active or (metadata is not None and metadata.mpp is None):
+        if metadata is None or metadata.mpp is None:
+            slide = None
+        if slide is self._active:
             return
         self._active = slide
         # Of a slide that is no longer active, nothing is loaded.
@@ -121,9 +147,9 @@ class FoundFeatures:
             self._worker.drop(key)
         self._loading.clear()
         opened = slide_of(slide)
-        if slide is not None and opened is not None and metadata is not None:
+        if slide is not None and opened is not None:
             if slide in self._found:
-                self._fill(slide)
+                self.fill()
             else:
                 self._look(slide, opened)
         self.changed.emit()
@@ -135,27 +161,31 @@ class FoundFeatures:
             self._found[slide] = files
             if not files:
                 import_in_background(EXTRACTING)
-            self._fill(slide)
+            self.fill()
 
         self._start(_LOOK, lambda: _find(opened, chosen), found)
 
-    def _fill(self, slide: Layer) -> None:
-        """Load files into the free slots of the active slide."""
-        if slide is not self._session.slide:
+    def fill(self) -> None:
+        """Load files into the free slots of the active slide, once it is searched."""
+        slide = self._session.slide
+        if slide is None or slide not in self._found:
             return
-        newest = newest_per_encoder(self._found[slide])
-        chosen = newest[::-1] if len(newest) <= len(SLOTS) else newest[:1]
+        left = {} if self.remembered is None else self.remembered(slide)
+        if left is None:
+            return
+        if not left:
+            left = _choose(self._found[slide])
         loaded = self._loaded_paths()
-        for slot, file in zip(SLOTS, chosen, strict=False):
-            if file.path.absolute() not in loaded:
-                self._load(file, slot, replace=False)
+        for slot, file in left.items():
+            if file.path.absolute() not in loaded and self._is_free(slot):
+                self._load(file, slot)
 
-    def _load(self, file: KnownFile, slot: str, replace: bool) -> None:
+    def _load(self, file: RememberedFile, slot: str, replace: bool = False) -> None:
         session, slide = self._session, self._session.slide
-        metadata = None if slide is None else SlideMetadata.of_layer(slide)
-        if slide is None or metadata is None or not (replace or self._is_free(slot)):
+        metadata, key = session.metadata, f"load {slot}"
+        if slide is None or metadata is None or (key in self._loading and not replace):
             return
-        path, label = Path(metadata.path), encoder_label(file.spec)
+        path, mpp = Path(metadata.path), metadata.mpp_override
 
         def arrived(loaded: LoadedFeatures) -> None:
             # Meanwhile the user may have computed or loaded others.
@@ -163,9 +193,7 @@ class FoundFeatures:
                 session.set_features(slide, slot, loaded)
 
         self._start(
-            f"load {slot}",
-            lambda: run(load_features(file.path, path, metadata.mpp_override, label)),
-            arrived,
+            key, lambda: run(load_features(file.path, path, mpp, file.label)), arrived
         )
 
     def _start(
@@ -195,6 +223,14 @@ class FoundFeatures:
 
     def _features_changed(self, _slot: str) -> None:
         self.changed.emit()
+
+
+def _choose(files: tuple[KnownFile, ...]) -> dict[str, RememberedFile]:
+    """Choose files for the slots, in the order in which they were made."""
+    newest = newest_per_encoder(files)
+    chosen = newest[::-1] if len(newest) <= len(SLOTS) else newest[:1]
+    labelled = [RememberedFile(one.path, encoder_label(one.spec)) for one in chosen]
+    return dict(zip(SLOTS, labelled, strict=False))
 
 
 def _find(slide: Slide, chosen: Path | None) -> tuple[KnownFile, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from napari_mcm.core.errors import McmError, SlideError
 from napari_mcm.core.project import SavedView, SlideState
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.viewer.app import persistence
-from napari_mcm.viewer.app.features import SLOTS, load_features
+from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.app.found import RememberedFile, found_features
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.project.state import (
@@ -58,15 +59,12 @@ class _OpenSlide:
         Whether its query waits for features.
     wanted : bool
         Whether its query is restored even if there is one of another slide.
-    tried : set of str
-        Slots whose features were loaded, or could not be.
     """
 
     fingerprint: str
     state: SlideState
     waits: bool = False
     wanted: bool = False
-    tried: set[str] = field(default_factory=set)
 
 
 class SlideMemory:
@@ -109,10 +107,11 @@ class SlideMemory:
         session.slide_chosen.connect(self._chosen)
         session.features_changed.connect(self._features_changed)
         session.left.connect(self.flush)
-        session.jobs.status.events.state.connect(self._job_changed)
         camera = session.viewer.scene.camera.events
         camera.center.connect(self._later)
         camera.zoom.connect(self._later)
+        self._features = found_features(session)
+        self._features.remembered = self._remembered
         self._look()
 
     def use_queries(self, queries: QuerySource) -> None:
@@ -235,6 +234,7 @@ class SlideMemory:
         self._open[layer] = one
         self._restore_view(layer, one)
         self.found.emit(layer, mark)
+        self._features.fill()
         self._go_on()
 
     def _restore_view(self, layer: Layer, one: _OpenSlide) -> None:
@@ -262,7 +262,6 @@ class SlideMemory:
 
     def _go_on(self) -> None:
         self._restore()
-        self._load_next()
         self._later()
 
     def _restore(self) -> None:
@@ -277,28 +276,16 @@ class SlideMemory:
             one.waits = one.wanted = False
             self._later()
 
-    def _load_next(self) -> None:
-        """Load the features that the current slide had, one file after another."""
-        session, slide = self._session, self._session.slide
-        one = None if slide is None else self._open.get(slide)
-        metadata = session.metadata
-        if one is None or metadata is None or session.jobs.status.busy:
-            return
-        for slot, stored in one.state.features.items():
-            if slot not in SLOTS or slot in one.tried or not stored.absolute:
-                continue
-            one.tried.add(slot)
-            path, slide_path = Path(stored.absolute), Path(metadata.path)
-            if session.features(slot) is None and path.exists():
-                mpp, label = metadata.mpp_override, stored.label
-                load = partial(load_features, path, slide_path, mpp, label)
-                session.run_features(f"Loading {path.name}", slot, load)
-                return
-
-    def _job_changed(self, *_: object) -> None:
-        if not self._session.jobs.status.busy:
-            # The runner is free only after this signal.
-            QTimer.singleShot(0, self._load_next)
+    def _remembered(self, slide: Layer) -> dict[str, RememberedFile] | None:
+        """Return the feature files that a slide was left with, by slot."""
+        one = self._open.get(slide)
+        if one is None:
+            return None
+        return {
+            slot: RememberedFile(Path(stored.absolute), stored.label)
+            for slot, stored in one.state.features.items()
+            if slot in SLOTS and stored.absolute and Path(stored.absolute).exists()
+        }
 
     def _later(self, *_: object) -> None:
         if not self._take_timer.isActive():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +26,17 @@ _LONGEST_S = 10.0
 _LIVES_ON_MS = 5000
 """Milliseconds after which a program that was to quit lives on."""
 
-# The collector would look at all objects once more, which takes longer than all else.
-atexit.register(gc.freeze)
+
+def _leave() -> None:
+    """Spare the end of the program a look at all objects, which takes seconds."""
+    # Triton complains of objects that are left.
+    if sys.modules.get("triton") is None:
+        gc.freeze()
+    else:
+        gc.unfreeze()
+
+
+atexit.register(_leave)
 
 
 def ask_to_stop(parent: QWidget, title: str) -> bool:
