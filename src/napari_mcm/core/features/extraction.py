@@ -330,7 +330,7 @@ class Output:
             return
         stop = row + len(batch)
         part = slice(row - self._written, stop - self._written)
-        self._features[part] = self._encode(batch)
+        self._features[part] = encode_patches(self._encoder, batch, self.batch_size)
         self._status[part] = [patch.status for patch in batch]
         for name, values in self._quality.items():
             values[part] = [patch.quality.get(name, np.nan) for patch in batch]
@@ -373,17 +373,35 @@ class Output:
         )
         self._written, self._problems = self.done, []
 
-    def _encode(self, batch: Sequence[Patch]) -> NDArray[np.float32]:
-        """Encode the readable patches; rows of the others are NaN."""
-        readable = [i for i, patch in enumerate(batch) if patch.status == Status.OK]
-        features = np.full((len(batch), self._encoder.dim), np.nan, np.float32)
-        if readable:
-            # (B, side, side, 3)
-            pixels = np.stack([p.pixels for p in batch if p.pixels is not None])
-            began = time.monotonic()
-            features[readable] = self._encoder.encode(pixels)
-            self.batch_size.adapt(time.monotonic() - began)
-        return features
+
+def encode_patches(
+    encoder: Encoder, batch: Sequence[Patch], batch_size: AdaptiveBatchSize
+) -> NDArray[np.float32]:
+    """Encode the readable patches of a batch.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Of D features.
+    batch : sequence of Patch
+        B patches.
+    batch_size : AdaptiveBatchSize
+        Is adapted to the time that this takes.
+
+    Returns
+    -------
+    ndarray of float32, shape (B, D)
+        NaN for patches that could not be read.
+    """
+    readable = [i for i, patch in enumerate(batch) if patch.status == Status.OK]
+    features = np.full((len(batch), encoder.dim), np.nan, np.float32)
+    if readable:
+        # (B, side, side, 3)
+        pixels = np.stack([p.pixels for p in batch if p.pixels is not None])
+        began = time.monotonic()
+        features[readable] = encoder.encode(pixels)
+        batch_size.adapt(time.monotonic() - began)
+    return features
 
 
 class AdaptiveBatchSize:

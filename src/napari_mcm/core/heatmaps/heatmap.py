@@ -37,6 +37,9 @@ class Heatmap:
     neighbourhood : NeighbourhoodConfig
         Over which patches the features were averaged that the values are of; the title
         says so, too.
+    detail : ndarray of float32, shape (k * rows, k * columns), or None
+        A finer picture of the same map, to be shown in place of `raster`; areas and files
+        are of `values`.
     """
 
     values: NDArray[np.float32]
@@ -46,6 +49,7 @@ class Heatmap:
     colormap: str = "coolwarm"
     query: int | None = None
     neighbourhood: NeighbourhoodConfig = PATCH_ALONE
+    detail: NDArray[np.float32] | None = None
 
     @property
     def raster(self) -> NDArray[np.float32]:
@@ -74,7 +78,7 @@ class Heatmap:
         with np.errstate(invalid="ignore"):
             kept = np.where(self.values >= threshold, self.values, np.nan)
         title = f"{self.title}, at least {threshold:.3g}"
-        return replace(self, values=kept.astype(np.float32), title=title)
+        return replace(self, values=kept.astype(np.float32), title=title, detail=None)
 
     def count_above(self, threshold: float) -> int:
         """Count the patches at or above a threshold.

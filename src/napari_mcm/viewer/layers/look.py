@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_mcm.core.heatmaps import Heatmap
-    from napari_mcm.viewer.app.session import Session
     from napari_mcm.viewer.layers.manager import LayerManager
 
 Style = Literal["overlay", "spotlight", "outline"]
@@ -257,6 +256,9 @@ class MapLook:
             The heatmap.
         """
         raster, step = heatmap.raster, heatmap.grid.patch_size_level0
+        if heatmap.detail is not None:
+            finer = heatmap.detail.shape[0] / raster.shape[0]
+            raster, step = heatmap.detail, (step[0] / finer, step[1] / finer)
         if not self.smooth:
             return Picture(raster, step)
         mask = np.isfinite(raster)
@@ -450,7 +452,13 @@ _DRAWN_BY: dict[str, tuple[str, ...]] = {
 """Field of the look to the properties of a layer that it sets."""
 
 
-def look_of(session: Session) -> MapLook:
+class HasLayers(Protocol):
+    """What :func:`look_of` takes: the session of a viewer."""
+
+    layers: LayerManager
+
+
+def look_of(session: HasLayers) -> MapLook:
     """Return the look of a session's maps.
 
     Parameters

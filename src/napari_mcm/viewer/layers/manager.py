@@ -43,7 +43,7 @@ RANGE = (-1.0, 1.0)
 """Range of the slider of contrast limits: all values that a cosine can have."""
 COLOUR_BAR_PX = (20, 200)
 """Width and height of colour bars on the screen, in pixels."""
-UNDER_MAPS = ("tissue", "grid", "overlay")
+UNDER_MAPS = ("tissue", "grid", "overlay", "patch scores")
 """Kinds of layers that a new heatmap is placed above."""
 
 

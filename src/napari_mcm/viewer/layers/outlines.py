@@ -7,7 +7,7 @@ the patches then. That costs the same for ten patches as for 100,000.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -81,33 +81,58 @@ class Outline:
         pixel = float(x[1] - x[0]) if len(x) > 1 else 0.0
         line = max(LINE_PX / 2 * screen_px, pixel / 2 * 1.001)
         casing = line + CASING_PX * screen_px
-        painted = self._near_border(x, y, casing).astype(np.uint8)
-        painted += self._near_border(x, y, line)
-        return painted
-
-    def _near_border(
-        self, x: NDArray[np.float64], y: NDArray[np.float64], reach: float
-    ) -> NDArray[np.bool_]:
-        """Return which pixels are within `reach` of patches both in and out.
-
-        Along x and along y, as outlines have right angles.
-        """
+        reaches = (line, casing)
+        columns, column = _runs(self._ends(x, 0, reaches))
+        rows, row = _runs(self._ends(y, 1, reaches))
+        # Each pixel of a run is alike: only the first is computed.
         inside = np.pad(self.mask, 1)
-        above, below = (self._cells(y + by, 1) for by in (-reach, reach))
-        left, right = (self._cells(x + by, 0) for by in (-reach, reach))
-        # Bit 0: inside above and below. Bit 1: outside above and below.
-        both = inside[above] & inside[below]
-        neither = ~(inside[above] | inside[below])
-        bits = both.astype(np.uint8) | (neither.astype(np.uint8) << 1)
-        # No common bit: the four corners around the pixel differ.
-        near: NDArray[np.bool_] = bits[:, left] & bits[:, right] == 0
-        return near
+        painted = sum(
+            _near_border(inside, columns[2 * i : 2 * i + 2], rows[2 * i : 2 * i + 2])
+            for i in range(len(reaches))
+        )
+        return np.asarray(painted, np.uint8).take(column, axis=1).take(row, axis=0)
+
+    def _ends(
+        self, at: NDArray[np.float64], axis: int, reaches: Sequence[float]
+    ) -> NDArray[np.intp]:
+        """Return the cells at both ends of each reach around pixels, (4, n)."""
+        return np.stack([self._cells(at + by, axis) for r in reaches for by in (-r, r)])
 
     def _cells(self, at: NDArray[np.float64], axis: int) -> NDArray[np.intp]:
         """Return positions in the padded mask; axis 0 is x, axis 1 is y."""
         count = self.mask.shape[1 - axis]
         cells = np.floor((at - self.origin[axis]) / self.step[axis])
         return (cells.clip(-1, count) + 1).astype(np.intp)
+
+
+def _runs(cells: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the first column of each run of equal ones, and the run of each column."""
+    new = np.ones(cells.shape[1], bool)
+    new[1:] = (cells[:, 1:] != cells[:, :-1]).any(axis=0)
+    return cells[:, new], np.cumsum(new) - 1
+
+
+def _near_border(
+    inside: NDArray[np.bool_], columns: NDArray[np.intp], rows: NDArray[np.intp]
+) -> NDArray[np.uint8]:
+    """Return where the four corners around pixels are not all in, nor all out.
+
+    Corners, not circles, as outlines have right angles.
+
+    Parameters
+    ----------
+    inside : ndarray of bool
+        The patches, with a border of one.
+    columns : ndarray, shape (2, width)
+        Cells at the left and at the right.
+    rows : ndarray, shape (2, height)
+        Cells above and below.
+    """
+    above, below = inside[rows[0]], inside[rows[1]]
+    # Bit 0: inside above and below. Bit 1: outside above and below.
+    bits = (above & below).astype(np.uint8) | ((~(above | below)).astype(np.uint8) << 1)
+    left, right = bits.take(columns[0], axis=1), bits.take(columns[1], axis=1)
+    return np.asarray(left & right == 0, np.uint8)
 
 
 class OutlineLevel:

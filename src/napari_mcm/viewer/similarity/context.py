@@ -15,6 +15,8 @@ from napari_mcm.viewer.similarity.area import AreaController
 from napari_mcm.viewer.similarity.controller import SimilarityController
 from napari_mcm.viewer.similarity.cross_slide import CrossSlideSearch
 from napari_mcm.viewer.similarity.cursor_value import CursorValue
+from napari_mcm.viewer.similarity.finer import FinerMaps
+from napari_mcm.viewer.similarity.patch_scores import PatchScores
 from napari_mcm.viewer.similarity.query import Query
 from napari_mcm.viewer.similarity.regions import RegionController
 from napari_mcm.viewer.similarity.results import add_result
@@ -49,6 +51,10 @@ class SimilarityContext:
         The search over other slides.
     at_cursor : CursorValue
         The value under the cursor, in napari's status bar.
+    scores : PatchScores
+        The scores of all patches as tables for napari and other plugins.
+    finer : FinerMaps
+        Maps of the view at half a patch's step.
     query_changed : Signal
         Emitted when the query or its visible map changed.
     no_patch_at_click : Signal
@@ -79,6 +85,7 @@ class SimilarityContext:
         tools.threshold_stepped.connect(self.keys.step_threshold)
         self.areas, self.gallery = AreaController(self), TopPatches(self)
         self.regions, self.cross_slide = RegionController(self), CrossSlideSearch(self)
+        self.scores, self.finer = PatchScores(self), FinerMaps(self)
         self.keys.on("result", partial(add_result, self))
         self.at_cursor = CursorValue(self)
         self.query_changed.connect(self.at_cursor.refresh)

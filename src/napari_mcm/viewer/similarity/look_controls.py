@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
     QLabel,
+    QPushButton,
     QSizePolicy,
     QSlider,
     QVBoxLayout,
@@ -82,6 +83,12 @@ class LookControls(QWidget):
         self.smooth = QCheckBox("Smooth")
         self.smooth.setToolTip("Interpolate between the centres of patches")
         self.smooth.clicked.connect(look.use_smooth)
+        self.finer = QPushButton("Fi&ner")
+        self.finer.setToolTip(
+            "Compute features at half a patch's step for what the canvas shows, and "
+            "paint the map finer there"
+        )
+        self.finer.clicked.connect(lambda: context.finer.refine())
         for field in (self.style_list, self.colours):
             # Together with the switch they fit a dock of 320 px.
             field.setMinimumContentsLength(3)
@@ -107,6 +114,7 @@ class LookControls(QWidget):
         second.addWidget(title)
         second.addWidget(self.opacity, 1)
         second.addWidget(self.smooth)
+        second.addWidget(self.finer)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(3)

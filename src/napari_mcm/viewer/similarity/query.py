@@ -26,6 +26,7 @@ from napari_mcm.core.heatmaps.query import (
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.colormaps import OWN
+from napari_mcm.viewer.similarity.finer import with_detail
 from napari_mcm.viewer.similarity.history import ExampleKind
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ def query_features(
     if colours not in OWN:
         # Of files: matplotlib does not know the plugin's own colour maps.
         heatmap = replace(heatmap, colormap=colours)
+    heatmap = with_detail(loaded, heatmap, directions, index.neighbourhood)
     return QueryResult(heatmap, tuple(like), tuple(unlike), directions)
 
 

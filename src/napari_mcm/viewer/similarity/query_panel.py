@@ -79,6 +79,8 @@ class QueryPanel(QWidget):
             QAction("Save query…", self),
             QAction("Open query…", self),
         )
+        self.table = QAction("Table of patches", self)
+        self.table.triggered.connect(context.scores.make)
         self.save.triggered.connect(self._save)
         self.open.triggered.connect(self._open)
         self._fill_menu()
@@ -114,8 +116,9 @@ class QueryPanel(QWidget):
         self.command.setStyleSheet("QPushButton::menu-indicator { width: 0px; }")
         menu = self.command.menu()
         assert menu is not None
-        menu.insertActions(menu.actions()[0], [self.save, self.open])
-        menu.insertSeparator(menu.actions()[2])
+        own = [self.save, self.open, self.table]
+        menu.insertActions(menu.actions()[0], own)
+        menu.insertSeparator(menu.actions()[len(own)])
         menu.setToolTipsVisible(True)
 
     def _lay_out(self) -> None:
@@ -167,6 +170,8 @@ class QueryPanel(QWidget):
         for action in (self.command.copy, self.command.save):
             if action is not None:
                 action.setEnabled(query is not None)
+        tip = "Make a layer whose features are the similarities of all patches"
+        _enable(self.table, tip, none)
         reason = "" if session.slide is not None else "no slide is open"
         _enable(self.open, "Run a saved query on this slide", reason)
 
