@@ -14,6 +14,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.features.interchange import write_foreign
+from napari_mcm.viewer.app import features
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.encoder_panel import EncoderPanel
@@ -63,6 +64,28 @@ def test_a_file_of_the_command_line_loads_into_the_other_slot(
     # What was asked before is asked of the new features at once.
     assert context_of(small.session).query.maps["second"] is not None
     assert "test_efficientnet" in small.second.state.text()
+
+
+def test_the_same_asked_again_is_read_without_pytorch(
+    small: SimilarityWidget, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute(small.first, small, qtbot)
+    first = small.session.features("first")
+    small.second.encoder.setCurrentText(ENCODER)
+
+    def fail(_modules: object) -> None:
+        raise AssertionError("imported PyTorch")
+
+    monkeypatch.setattr(features, "import_modules", fail)
+    compute(small.second, small, qtbot)
+    status = small.session.jobs.status
+    assert status.state is JobState.DONE, status.details
+    second = small.session.features("second")
+    assert second.path == first.path and second is not first
+    small.options.patch_size.setValue(80)
+    small.options.overwrite.setChecked(True)
+    compute(small.second, small, qtbot)
+    assert "imported PyTorch" in status.message
 
 
 @pytest.mark.parametrize("kind", ["trident", "stamp"])

@@ -92,6 +92,11 @@ def test_of_more_encoders_than_slots_the_newest_is_loaded_and_the_others_offered
     widget, found = opened(viewer, slide_path)
     assert slots(widget.session) == {"first": files[0]}
     assert [one.path for one in found.offered] == files[1:]
+    # The button Load… lists them.
+    names = [action.text() for action in widget.first.load.menu().actions()]
+    assert [name for name in names if "random-" in name] == [
+        f"{file.name}, in {file.parent.name}" for file in files[1:]
+    ]
     found.use(found.offered[1], "second")
     wait_until(lambda: not found.loading)
     assert slots(widget.session) == {"first": files[0], "second": files[2]}

@@ -17,6 +17,8 @@ from napari_mcm.viewer.app.features import (
     encoder_label,
     load_features,
 )
+from napari_mcm.viewer.app.found import found_features
+from napari_mcm.viewer.app.imports import EXTRACTING, import_in_background
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.metadata import SlideMetadata
@@ -75,6 +77,8 @@ class EncoderPanel(QWidget):
         self.title = QLabel(title)
         self.encoder = EncoderField(f"{title}: encoder")
         self.encoder.editTextChanged.connect(lambda _: self.refresh())
+        # Who chooses an encoder computes with it, although features were found.
+        self.encoder.activated.connect(lambda _: import_in_background(EXTRACTING))
         self.title.setBuddy(self.encoder)
         self.compute = PrimaryButton(_BUTTONS[slot])
         self.compute.clicked.connect(self.start)
@@ -84,7 +88,9 @@ class EncoderPanel(QWidget):
         self.state = note()
         self.command = CommandMenu(title, self.as_command, self.failed.emit)
         self._lay_out()
+        self._found = found_features(session)
         connect(session.recent.changed, self._offer)
+        connect(self._found.changed, self._found_changed)
         self._offer()
         session.recent.reload()
         connect(session.slide_changed, self.refresh)
@@ -125,6 +131,8 @@ class EncoderPanel(QWidget):
         self.state.setText(_describe(loaded))
         self.state.setToolTip(str(loaded.path) if loaded else "")
         self.sentence = _sentence(metadata, loaded, self._session.jobs.status.busy)
+        if loaded is None and self._found.loading:
+            self.sentence = "Looking for features of this slide…"
         self.compute.set_primary(loaded is None and not reason)
         self.changed.emit()
 
@@ -145,7 +153,14 @@ class EncoderPanel(QWidget):
     def _offer(self) -> None:
         """Offer the latest fine-tuned encoders and feature files."""
         self.encoder.offer_runs(self._session.recent.runs)
-        self.load.offer(self._session.recent.features)
+        found = [one.path for one in self._found.offered]
+        recent = self._session.recent.features
+        self.load.offer(tuple(dict.fromkeys((*found, *recent))))
+
+    def _found_changed(self) -> None:
+        """Offer the features that were found, and say so while they are loaded."""
+        self._offer()
+        self.refresh()
 
     def _reason(self, metadata: SlideMetadata | None) -> str:
         if metadata is None:
