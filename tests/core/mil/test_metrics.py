@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_mcm.core.mil import metrics
 from napari_mcm.core.mil.config import FiguresConfig
 from napari_mcm.core.mil.metrics import (
     Predictions,
@@ -15,6 +16,7 @@ from napari_mcm.core.mil.metrics import (
     main_scores,
 )
 from napari_mcm.core.mil.plots import write_plots
+from napari_mcm.core.mil.resampled_scores import ResampledScores
 from napari_mcm.core.mil.results import (
     compute_figures,
     figures_table,
@@ -86,7 +88,7 @@ def test_calibration_counts_every_slide_once():
 
 
 def statistic(values):
-    return lambda rows: {"mean": float(np.mean(values[rows]))}
+    return lambda counts: {"mean": counts @ values / counts.sum(axis=1)}
 
 
 def test_an_interval_covers_what_theory_says():
@@ -114,6 +116,63 @@ def test_draws_are_the_same_for_all_who_ask():
     units = [str(i) for i in range(30)]
     one, again = (run(bootstrap(statistic(values), units, 50, "")) for _ in range(2))
     assert one == again
+
+
+def one_by_one(case, units, resamples, bins=10, seed=0):
+    """Bootstrap sample by sample, with scikit-learn's metrics on the rows drawn."""
+    names, place = np.unique(np.asarray(units), return_inverse=True)
+    rows = [np.flatnonzero(place == unit) for unit in range(len(names))]
+    rng = np.random.default_rng([seed, 5])
+    found = []
+    for _ in range(resamples):
+        drawn = np.concatenate(
+            [rows[i] for i in rng.integers(0, len(names), len(names))]
+        )
+        found.append(main_scores(case.labels[drawn], case.probabilities[drawn], bins))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("slides", "classes", "ties"), [(10, 2, False), (12, 3, True), (45, 4, False)]
+)
+def test_all_samples_at_once_are_each_of_them(slides, classes, ties):
+    rng = np.random.default_rng(slides)
+    labels = rng.permutation(np.arange(slides) % classes)
+    scores = np.eye(classes)[labels] + rng.uniform(0, 2, (slides, classes))
+    if ties:
+        scores = np.round(2 * scores) + 1
+    case = predictions(
+        labels,
+        scores / scores.sum(1, keepdims=True),
+        [f"p{i // 2}" for i in range(slides)],
+        tuple("abcd")[:classes],
+    )
+    kept = {}
+
+    def follow(counts):
+        kept.setdefault("values", []).append(scores_of(counts))
+        return kept["values"][-1]
+
+    scores_of = ResampledScores(case.labels, case.probabilities, 10)
+    intervals = run(bootstrap(follow, case.patients, 60, ""))
+    expected = one_by_one(case, case.patients, 60)
+    (values,) = kept["values"]
+    for name in expected[0]:
+        each = np.array([one[name] for one in expected])
+        np.testing.assert_allclose(values[name], each, atol=1e-12, err_msg=name)
+        ends = np.percentile(each[np.isfinite(each)], [2.5, 97.5])
+        np.testing.assert_allclose(intervals[name], ends, atol=1e-12)
+
+
+def test_blocks_of_samples_are_the_same_samples(monkeypatch):
+    values = np.random.default_rng(0).standard_normal(30)
+    units = [str(i) for i in range(30)]
+    whole = run(bootstrap(statistic(values), units, 50, ""))
+    monkeypatch.setattr(metrics, "_AT_ONCE", 30 * 7)
+    events = []
+    parts = run(bootstrap(statistic(values), units, 50, ""), events.append)
+    assert parts["mean"] == pytest.approx(whole["mean"], abs=1e-12)
+    assert [event.done for event in events] == [7, 14, 21, 28, 35, 42, 49, 50]
 
 
 def test_everything_is_written_and_the_baseline_stands_beside(tmp_path):

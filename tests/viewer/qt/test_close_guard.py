@@ -117,26 +117,6 @@ def test_a_key_that_closes_asks_and_is_refused(
 
 
 @pytest.mark.parametrize("keys", [CLOSE, EXIT])
-def test_a_job_goes_on_where_napari_is_told_no(
-    make_napari_viewer: MakeViewer,
-    plugin: Any,
-    questions: Questions,
-    monkeypatch: pytest.MonkeyPatch,
-    keys: str,
-) -> None:
-    viewer = working(make_napari_viewer)
-    session, questions.close = session_of(viewer), False
-    press(viewer, keys, monkeypatch)
-    assert questions.asked == ["Waiting", "napari"]
-    assert viewer.window._qt_window.isVisible() and not questions.quits
-    assert session.jobs.status.state is JobState.RUNNING
-    # What was agreed to then counts no more.
-    viewer.window._qt_window.close()
-    assert session.jobs.status.state is JobState.RUNNING
-    end(session)
-
-
-@pytest.mark.parametrize("keys", [CLOSE, EXIT])
 def test_a_job_has_kept_its_work_when_the_window_closes(
     make_napari_viewer: MakeViewer,
     plugin: Any,
@@ -147,7 +127,8 @@ def test_a_job_has_kept_its_work_when_the_window_closes(
     viewer = working(make_napari_viewer)
     session, window = session_of(viewer), viewer.window._qt_window
     press(viewer, keys, monkeypatch)
-    assert questions.asked == ["Waiting", "napari"] and not window.isVisible()
+    # napari does not ask a second time.
+    assert questions.asked == ["Waiting"] and not window.isVisible()
     assert session.jobs.status.state is JobState.CANCELLED
     assert questions.quits == (keys == EXIT)
     end(session)
@@ -166,7 +147,7 @@ def test_the_end_of_the_program_asks_for_the_jobs_of_all_viewers(
     assert len(questions.asked) == 1 and not questions.quits
     questions.asked, questions.stop = [], True
     press(first, EXIT, monkeypatch)
-    assert sorted(questions.asked) == ["First", "Second", "napari"]
+    assert sorted(questions.asked) == ["First", "Second"]
     for viewer in (first, second):
         session = session_of(viewer)
         assert session.jobs.status.state is JobState.CANCELLED
@@ -182,15 +163,16 @@ def test_a_job_goes_on_where_the_title_bar_was_meant_otherwise(
 
     viewer = working(make_napari_viewer)
     session, window = session_of(viewer), viewer.window._qt_window
-    questions.close = False
+    questions.stop = False
     event = UserCloses()
     QApplication.sendEvent(window, event)
-    assert questions.asked == ["Waiting", "napari"] and not event.isAccepted()
+    assert questions.asked == ["Waiting"] and not event.isAccepted()
     assert session.jobs.status.state is JobState.RUNNING
-    questions.close = True
+    questions.asked, questions.stop = [], True
     event = UserCloses()
     QApplication.sendEvent(window, event)
-    assert event.isAccepted() and session.jobs.status.state is JobState.CANCELLED
+    assert questions.asked == ["Waiting"] and event.isAccepted()
+    assert session.jobs.status.state is JobState.CANCELLED
     end(session)
 
 

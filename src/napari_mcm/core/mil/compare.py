@@ -25,7 +25,14 @@ from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.mil.bags import FeatureFolder, check_there, covered
 from napari_mcm.core.mil.cohort import Cohort, read_cohort
 from napari_mcm.core.mil.config import CompareConfig, MilConfig
-from napari_mcm.core.mil.metrics import MAIN, Predictions, Rows, bootstrap, main_scores
+from napari_mcm.core.mil.metrics import (
+    MAIN,
+    Floats,
+    Predictions,
+    bootstrap,
+    main_scores,
+)
+from napari_mcm.core.mil.resampled_scores import Counts, ResampledScores
 from napari_mcm.core.mil.results import (
     MilResult,
     plain,
@@ -292,13 +299,15 @@ def _difference(
         raise RunError(f"{name} was tested with other labels", config.out)
     bins, resamples = config.figures.bins, config.figures.resamples
 
-    def difference(rows: Rows) -> dict[str, float]:
-        labels = reference.labels[rows]
-        one = main_scores(labels, other.probabilities[rows], bins)
-        two = main_scores(labels, reference.probabilities[rows], bins)
+    labels = reference.labels
+    both = [ResampledScores(labels, p.probabilities, bins) for p in (other, reference)]
+
+    def difference(counts: Counts) -> dict[str, Floats]:
+        one, two = (scores(counts) for scores in both)
         return {measure: one[measure] - two[measure] for measure in MAIN}
 
-    found: dict[str, Any] = difference(np.arange(len(reference.slides)))
+    one, two = (main_scores(labels, p.probabilities, bins) for p in (other, reference))
+    found: dict[str, Any] = {name: one[name] - two[name] for name in MAIN}
     for kind, units in (
         ("by_slide", reference.slides),
         ("by_patient", reference.patients),

@@ -13,12 +13,13 @@ patients.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.mil.resampled_scores import Counts
 from napari_mcm.core.runtime.jobs import Job, Meter
 
 Floats = NDArray[np.float64]
@@ -301,14 +302,16 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(listed)) if listed else float("nan")
 
 
-Rows = NDArray[np.int64]
-
-Statistic = Callable[[Rows], dict[str, float]]
+Statistic = Callable[[Counts], Mapping[str, Floats]]
+"""Maps how often each sample draws each row, shape (B, S), to B values of each metric."""
 
 Interval = tuple[float, float]
 
 
 LEVEL = 95.0
+
+_AT_ONCE = 1_000_000
+"""Counts in a block of samples, which bounds the memory and the time to a cancel."""
 
 
 def bootstrap(
@@ -327,9 +330,10 @@ def bootstrap(
     Parameters
     ----------
     statistic : callable
-        Maps an array of rows, which may repeat, to a dict of metrics.
+        Maps counts, of shape (B, S), to the values of each metric, of shape (B,).
     units : sequence of str
-        Unit of each row: the slide itself, or its patient, whose rows are drawn together.
+        Unit of each of the S rows: the slide itself, or its patient, whose rows are drawn
+        together.
     resamples : int
         Number of samples.
     stage : str
@@ -349,21 +353,24 @@ def bootstrap(
     """
     # Slides of a patient resemble each other: drawn one by one, intervals are too narrow.
     names, place = np.unique(np.asarray(units), return_inverse=True)
-    rows = [np.flatnonzero(place == unit) for unit in range(len(names))]
     rng = np.random.default_rng([seed, 5])
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Floats]] = {}
     meter = Meter(stage, resamples, "samples")
-    for _ in range(resamples):
-        drawn = rng.integers(0, len(names), len(names))
-        for name, value in statistic(np.concatenate([rows[i] for i in drawn])).items():
-            found.setdefault(name, []).append(value)
-        yield meter.advance()
-    return {name: _ends(values) for name, values in found.items()}
+    size = max(_AT_ONCE // max(len(place), 1), 1)
+    for first in range(0, resamples, size):
+        drawn = [
+            np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+            for _ in range(min(size, resamples - first))
+        ]
+        for name, values in statistic(np.stack(drawn)[:, place]).items():
+            found.setdefault(name, []).append(values)
+        yield meter.advance(len(drawn))
+    return {name: _ends(np.concatenate(values)) for name, values in found.items()}
 
 
-def _ends(values: Sequence[float]) -> Interval:
+def _ends(values: Floats) -> Interval:
     # A sample with one class only has no AUROC.
-    known = np.asarray(values)[np.isfinite(values)]
+    known = values[np.isfinite(values)]
     if not len(known):
         return float("nan"), float("nan")
     low, high = np.percentile(known, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])

@@ -27,6 +27,7 @@ from napari_mcm.core.mil.metrics import (
     main_scores,
 )
 from napari_mcm.core.mil.plots import write_plots
+from napari_mcm.core.mil.resampled_scores import ResampledScores
 from napari_mcm.core.runtime.files import write_json, write_text
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.overall import Stages
@@ -104,17 +105,8 @@ def compute_figures(
     dict of str to Any
         As :attr:`MilResult.figures`; null in place of NaN.
     """
-    from sklearn import config_context
-
     bins, resamples = config.bins, config.resamples
-
-    def scores_of(rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
-        # Checking the same values in every sample would take most of the time.
-        with config_context(assume_finite=True, skip_parameter_validation=True):
-            return main_scores(
-                predictions.labels[rows], predictions.probabilities[rows], bins
-            )
-
+    scores_of = ResampledScores(predictions.labels, predictions.probabilities, bins)
     by_slide = yield from bootstrap(
         scores_of, predictions.slides, resamples, "Intervals by slide"
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from qtpy.QtCore import QEvent, QEventLoop, QObject, QTimer
+from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
 
 from napari_mcm.viewer.app.jobs import JobState
@@ -51,7 +52,7 @@ def ask_to_stop(parent: QWidget, title: str) -> bool:
     """
     box = QMessageBox(parent)
     box.setWindowTitle("A job is running")
-    box.setText(f"{title} is still running. Stop it?")
+    box.setText(f"{title} is still running. Stop it and close?")
     box.setInformativeText("Finished work is kept, and the job can be resumed.")
     stop = box.addButton("&Stop and keep", QMessageBox.ButtonRole.AcceptRole)
     stay = box.addButton("&Keep running", QMessageBox.ButtonRole.RejectRole)
@@ -129,8 +130,8 @@ class CloseGuard(QObject):
 
     The button of the title bar sends an event. Ctrl+W, Ctrl+Q and the menu call `close`
     with arguments. A script calls it without arguments and is not asked; napari does not
-    ask then either. The job is cancelled only after the user has also confirmed napari's
-    own dialog.
+    ask then either. Who stops a job has decided to close: it is cancelled at once, and
+    napari's own question is left out. Without a job, napari asks as always.
 
     Parameters
     ----------
@@ -147,6 +148,12 @@ class CloseGuard(QObject):
         window.installEventFilter(self)
         window.close = _closing(window, self)  # type: ignore[method-assign]
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a job of the session runs that the user is asked about."""
+        session = self._session()
+        return session is not None and session.jobs.status.state is JobState.RUNNING
+
     def confirm_stop(self) -> bool:
         """Return whether the window may be closed; ask the user if a job runs."""
         session, window = self._session(), self.parent()
@@ -159,13 +166,13 @@ class CloseGuard(QObject):
             session.jobs.cancel()
             _wait_for(session)
 
-    def close(self, close: Callable[[], Any], quits: bool) -> Any:
+    def close(self, close: Callable[[bool], Any], quits: bool) -> Any:
         """Close the window if the user agrees.
 
         Parameters
         ----------
         close : callable
-            Closes the window, after napari's own dialog.
+            Closes the window; its argument is whether napari may ask.
         quits : bool
             Whether the windows of all viewers are closed.
 
@@ -176,14 +183,17 @@ class CloseGuard(QObject):
         """
         # Pressing Ctrl+W again confirms napari's dialog, which calls this method again.
         if self._agreed:
-            return close()
+            return close(True)
         guards = _all_guards() if quits else [self]
+        running = [guard for guard in guards if guard.is_running]
         if not all(guard.confirm_stop() for guard in guards):
             return None
+        for guard in running:
+            guard.stop()
         self._agreed = guards
         try:
             with _quitting([one.parent() for one in guards]):
-                return close()
+                return close(not running)
         finally:
             self._agreed = []
 
@@ -195,14 +205,20 @@ class CloseGuard(QObject):
             for guard in self._agreed:
                 guard.stop()
             return False
+        asked = self.is_running
         if not self.confirm_stop():
             event.ignore()
             return True
+        quiet = QCloseEvent()
         with _quitting([watched]):
-            # napari's own dialog is part of this handler.
-            watched.closeEvent(event)  # type: ignore[union-attr]
-        if event.isAccepted():
-            self.stop()
+            if asked:
+                self.stop()
+                # napari asks about events of the user only, and this one is a program's.
+                watched.closeEvent(quiet)  # type: ignore[union-attr]
+                event.setAccepted(quiet.isAccepted())
+            else:
+                # napari's own dialog is part of this handler.
+                watched.closeEvent(event)  # type: ignore[union-attr]
         return True
 
 
@@ -231,10 +247,13 @@ def _closing(window: QMainWindow, guard: CloseGuard) -> Callable[..., Any]:
         # Only napari's own window class accepts these arguments.
         options = {"quit_app": quit_app, "confirm_need": confirm_need}
         given = {name: True for name, on in options.items() if on}
-        original = partial(type(live_window).close, live_window, **given)
+        original = partial(type(live_window).close, live_window)
         if live_guard is None or not given:
-            return original()
-        return live_guard.close(original, quit_app)
+            return original(**given)
+        quiet = {name: True for name in given if name != "confirm_need"}
+        return live_guard.close(
+            lambda asks: original(**given if asks else quiet), quit_app
+        )
 
     return close
 
