@@ -252,6 +252,20 @@ def test_the_cohort_is_described(ready: MilWidget, qtbot: QtBot) -> None:
     assert text == "24 slides of 12 patients: 12 normal, 12 tumour."
 
 
+def test_too_many_folds_are_refused_before_the_start(
+    ready: MilWidget, qtbot: QtBot
+) -> None:
+    qtbot.waitUntil(ready.start.start.isEnabled, timeout=SLOW)
+    ready.form.main.field("split.folds").setValue(7)
+    qtbot.waitUntil(lambda: not ready.start.start.isEnabled(), timeout=SLOW)
+    line = "has 6 patients, too few for 7 folds"
+    assert line in ready.form.cohort_note.text()
+    assert line in ready.start.start.toolTip()
+    ready.form.main.field("split.folds").setValue(3)
+    qtbot.waitUntil(ready.start.start.isEnabled, timeout=SLOW)
+    assert "too few" not in ready.form.cohort_note.text()
+
+
 def test_a_folder_that_is_no_run_is_told_in_one_line(
     mil: MilWidget, qtbot: QtBot, tmp_path: Path
 ) -> None:

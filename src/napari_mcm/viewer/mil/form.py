@@ -8,10 +8,10 @@ from pathlib import Path
 from psygnal import Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
-from napari_mcm.core.mil.cohort import read_cohort
 from napari_mcm.core.mil.config import MilConfig, ModelName
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.mil.checks import CohortCheck, check_cohort
 from napari_mcm.viewer.qt.collapsible_forms import CollapsibleForms
 from napari_mcm.viewer.qt.helpers import connect, note, while_alive
 from napari_mcm.viewer.qt.option_form import Labels, OptionForm, make_config
@@ -84,8 +84,13 @@ class MilForm(QWidget):
         self.main, self.more = make_form(MAIN), make_form(MORE)
         self.more.put("compute.device", preferences().compute.device)
         self._lay_out()
-        connect(self.cohort.changed, self._cohort_changed)
-        connect(self.features.changed, self._edited)
+        self._problem, self._checked = "", self._limits()
+        for field in (self.cohort, self.features):
+            connect(field.changed, self._check)
+            connect(field.changed, self._edited)
+        for part in (self.main, self.more):
+            connect(part.changed, self._option_edited)
+        connect(session.jobs.status.events.state, self._check)
 
     def _lay_out(self) -> None:
         form = QFormLayout()
@@ -133,40 +138,49 @@ class MilForm(QWidget):
         """Name what is still to be chosen; empty where nothing is."""
         if self.cohort.path is None:
             return "No table of slides is chosen"
-        return "" if self.features.path is not None else "No folder of features chosen"
+        if self.features.path is None:
+            return "No folder of features chosen"
+        return self._problem
 
     def _edited(self) -> None:
         self.changed.emit()
 
-    def _cohort_changed(self) -> None:
-        path, disk = self.cohort.path, self._session.disk
-        self._say("")
-        if path is None:
-            disk.drop("mil cohort")
-        else:
-            say = while_alive(self._say)
-            disk.submit("mil cohort", partial(describe, path), say, say)
+    def _option_edited(self) -> None:
+        if self._checked != self._limits():
+            self._check()
         self.changed.emit()
 
-    def _say(self, text: str) -> None:
+    def _limits(self) -> tuple[int, bool]:
+        """Return the options that decide whether a cohort can be trained on."""
+        folds: int = self.main.values()["split.folds"]
+        return folds, bool(self.more.values()["bags.allow_missing"])
+
+    def _check(self) -> None:
+        """Check in the background what the chosen files hold."""
+        table, disk = self.cohort.path, self._session.disk
+        if table is None:
+            disk.drop("mil cohort")
+            self._show(CohortCheck(""))
+            return
+        self._checked = folds, allow = self._limits()
+        disk.submit(
+            "mil cohort",
+            partial(check_cohort, table, self.features.path, folds, allow),
+            while_alive(self._show),
+            # A table that cannot be read is a problem itself.
+            while_alive(self._show_error),
+        )
+
+    def _show_error(self, problem: str) -> None:
+        self._show(CohortCheck("", problem))
+
+    def _show(self, check: CohortCheck) -> None:
+        text = check.text.strip()
         self.cohort_note.setText(text)
         self.cohort_note.setVisible(bool(text))
-
-
-def describe(table: Path) -> str:
-    """Summarize a table of slides: ``60 slides of 58 patients: 30 a, 30 b``.
-
-    Raises
-    ------
-    ConfigError
-        If the table is not usable.
-    """
-    cohort = read_cohort(table)
-    labels = [case.label for case in cohort.cases]
-    parts = ", ".join(f"{labels.count(name)} {name}" for name in cohort.classes)
-    patients = len({case.patient for case in cohort.cases})
-    whose = f" of {patients:,} patients" if cohort.has_patients else ""
-    return f"{len(labels):,} slides{whose}: {parts}."
+        if check.problem != self._problem:
+            self._problem = check.problem
+            self.changed.emit()
 
 
 def make_form(options: Labels) -> OptionForm:
