@@ -244,7 +244,7 @@ def test_features_are_computed_where_it_was_drawn(
     monkeypatch.setattr(
         "napari_mcm.viewer.similarity.encoder_panel.compute_features", asked.append
     )
-    monkeypatch.setattr(other.session, "run_features", lambda *call: call[2]())
+    monkeypatch.setattr(other.session, "run_features", lambda *call, **_: call[2]())
     other.options.folder.setText(str(tmp_path / "out"))
     other.first.encoder.setCurrentText("resnet18")
     other.first.start()

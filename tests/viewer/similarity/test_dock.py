@@ -78,7 +78,7 @@ def sentences(docked: SimilarityWidget) -> list[str]:
     """The visible sentences."""
     labels = inner_of(docked).findChildren(QLabel)
     texts = [one.text() for one in labels if one.isVisible()]
-    return [text for text in texts if text.endswith(".")]
+    return [t for t in texts if t.endswith(".") and not t.startswith("Takes")]
 
 
 def test_each_stage_has_a_sentence_and_at_most_one_button_that_stands_out(
@@ -99,6 +99,8 @@ def test_each_stage_has_a_sentence_and_at_most_one_button_that_stands_out(
     wait_until(lambda: any("No features" in said for said in sentences(docked)))
     assert len(sentences(docked)) == 1
     assert shown_primary(docked) == ["Compute features"]
+    wait_until(docked.first.estimate.isVisible)
+    assert docked.first.estimate.text().startswith("Takes ")
     assert not docked.area.isVisible() and not docked.gallery.isVisible()
     docked.session.set_features(docked.session.slide, "first", loaded)
     wait_until(lambda: docked.query.where.isVisible())

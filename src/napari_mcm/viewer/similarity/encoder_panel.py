@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from psygnal import Signal
@@ -21,9 +22,11 @@ from napari_mcm.viewer.app.found import found_features
 from napari_mcm.viewer.app.imports import EXTRACTING, import_in_background
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
+from napari_mcm.viewer.app.workloads import extraction_work
 from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, EncoderField, LoadButton
+from napari_mcm.viewer.qt.estimate_line import EstimateLine
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.patch_fields import PatchOptions
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
@@ -36,6 +39,7 @@ _BUTTONS = {
     "third": "Compute features",
 }
 _KEYS = {"first": " (Alt+R)", "second": " (Alt+T)", "third": ""}
+_ADVICE = "choose a smaller encoder, or larger patches"
 _COMPUTE = "Find tissue, cover it with patches and encode them, in the background"
 
 
@@ -82,6 +86,7 @@ class EncoderPanel(QWidget):
         self.title.setBuddy(self.encoder)
         self.compute = PrimaryButton(_BUTTONS[slot])
         self.compute.clicked.connect(self.start)
+        self.estimate = EstimateLine(session, _ADVICE)
         self.load = LoadButton("Load…")
         self.load.setAccessibleName(f"{title}: load features")
         self.load.chosen.connect(self.load_file)
@@ -96,14 +101,23 @@ class EncoderPanel(QWidget):
         connect(session.slide_changed, self.refresh)
         connect(session.features_changed, self.refresh)
         connect(session.jobs.status.events.state, self.refresh)
+        connect(session.jobs.status.events.state, self.estimate.again)
+        connect(session.tissue.changed, self.estimate.again)
+        connect(session.patches_changed, self.refresh)
+        options.folder.textChanged.connect(lambda _: self._ask_duration())
+        options.overwrite.toggled.connect(lambda _: self._ask_duration())
         self.refresh()
 
     def _lay_out(self) -> None:
         self.action = QWidget()
-        row = QHBoxLayout(self.action)
-        row.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
         row.addWidget(self.compute, 1)
         row.addWidget(self.load)
+        under = QVBoxLayout(self.action)
+        under.setContentsMargins(0, 0, 0, 0)
+        under.setSpacing(3)
+        under.addWidget(self.estimate)
+        under.addLayout(row)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         first = QHBoxLayout()
@@ -134,7 +148,16 @@ class EncoderPanel(QWidget):
         if loaded is None and self._found.loading:
             self.sentence = "Looking for features of this slide…"
         self.compute.set_primary(loaded is None and not reason)
+        self._ask_duration()
         self.changed.emit()
+
+    def _ask_duration(self) -> None:
+        """Ask how long it takes to compute the features, if there are none."""
+        config = None
+        if self._slot == "first" and self.loaded is None:
+            with suppress(ValueError):
+                config = self.request().config
+        self.estimate.ask(config, extraction_work)
 
     @property
     def loaded(self) -> LoadedFeatures | None:
@@ -175,7 +198,12 @@ class EncoderPanel(QWidget):
             self.failed.emit(str(error))
             return
         title = f"Features of {slide_name(request.slide)}, {request.label}"
-        self._session.run_features(title, self._slot, lambda: compute_features(request))
+        self._session.run_features(
+            title,
+            self._slot,
+            lambda: compute_features(request),
+            timing=self.estimate.timing(request.config),
+        )
 
     def request(self) -> FeatureRequest:
         """Return the request of the button *Compute features*.
