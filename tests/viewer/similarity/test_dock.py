@@ -17,7 +17,9 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
+from napari_mcm.core.features.lookup import KnownFile
 from napari_mcm.viewer.app.features import LoadedFeatures
+from napari_mcm.viewer.app.found import found_features
 from napari_mcm.viewer.app.persistence import open_sections
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.look import LookValues, MapLook
@@ -109,8 +111,32 @@ def test_each_stage_has_a_sentence_and_at_most_one_button_that_stands_out(
     assert not docked.first.compute.isVisible()
     click(centre_um(docked, 5))
     wait_until(lambda: docked.area.add.isVisible())
+    docked.sections["compare"].set_open(True)
+    assert docked.second.compute.isVisible()
     assert shown_primary(docked) == ["Add to table"]
     finish(docked)
+
+
+def test_features_on_disk_are_offered_in_place_of_computing(
+    widget: SimilarityWidget, viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.window._qt_window.show()
+    found = found_features(widget.session)
+    wait_until(lambda: not found.loading)
+    spec, used = "resnet18", []
+    files = [
+        KnownFile(Path(f"{name}.features.zarr"), name, name, 315, 154.0, 0.0)
+        for name in ("lite9", spec)
+    ]
+    monkeypatch.setattr(found, "use", lambda *call: used.append(call))
+    monkeypatch.setattr(type(found), "files", property(lambda _: tuple(files)))
+    widget.first.encoder.setCurrentText(spec)
+    found.changed.emit()
+    wait_until(widget.first.use.isVisible)
+    assert sentences(widget) == [f"Found on disk: {files[1].describe()}."]
+    assert shown_primary(widget) == ["Use"] and widget.first.compute.isEnabled()
+    widget.first.use.click()
+    assert used == [(files[1], "first")]
 
 
 def test_slide_encoder_and_comparison_are_a_line_each(

@@ -35,7 +35,7 @@ from napari_mcm.viewer.qt.thumbnail_strip import image_of
 
 COLUMNS = 3
 """Number of thumbnails in a row; wider docks have more."""
-_MOST_PX = 96
+_MOST_PX = 90
 """Largest side of a thumbnail in pixels: two rows fit a dock 700 px high."""
 _ROWS = 2
 """Number of rows that are always in sight."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from psygnal import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_mcm.core.features.lookup import KnownFile
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.slides.slide import slide_name
 from napari_mcm.viewer.app.commands import extract_command
@@ -27,7 +28,12 @@ from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, EncoderField, LoadButton
 from napari_mcm.viewer.qt.estimate_line import EstimateLine
-from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
+from napari_mcm.viewer.qt.helpers import (
+    connect,
+    note,
+    set_enabled_with_reason,
+    set_shown,
+)
 from napari_mcm.viewer.qt.patch_fields import PatchOptions
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
 from napari_mcm.viewer.training.slide_picker import open_slides
@@ -86,6 +92,10 @@ class EncoderPanel(QWidget):
         self.title.setBuddy(self.encoder)
         self.compute = PrimaryButton(_BUTTONS[slot])
         self.compute.clicked.connect(self.start)
+        self._found = found_features(session)
+        self.use = PrimaryButton("Use")
+        self.use.setAccessibleName(f"{title}: use the features found on disk")
+        self.use.clicked.connect(self._use_found)
         self.estimate = EstimateLine(session, _ADVICE)
         self.load = LoadButton("Load…")
         self.load.setAccessibleName(f"{title}: load features")
@@ -93,7 +103,6 @@ class EncoderPanel(QWidget):
         self.state = note()
         self.command = CommandMenu(title, self.as_command, self.failed.emit)
         self._lay_out()
-        self._found = found_features(session)
         connect(session.recent.changed, self._offer)
         connect(self._found.changed, self._found_changed)
         self._offer()
@@ -111,6 +120,7 @@ class EncoderPanel(QWidget):
     def _lay_out(self) -> None:
         self.action = QWidget()
         row = QHBoxLayout()
+        row.addWidget(self.use)
         row.addWidget(self.compute, 1)
         row.addWidget(self.load)
         under = QVBoxLayout(self.action)
@@ -144,10 +154,15 @@ class EncoderPanel(QWidget):
         loaded = self._session.features(self._slot)
         self.state.setText(_describe(loaded))
         self.state.setToolTip(str(loaded.path) if loaded else "")
-        self.sentence = _sentence(metadata, loaded, self._session.jobs.status.busy)
-        if loaded is None and self._found.loading:
-            self.sentence = "Looking for features of this slide…"
-        self.compute.set_primary(loaded is None and not reason)
+        offered, looking = self.offered, self._found.loading
+        self.sentence = _sentence(metadata, loaded, offered, looking, reason)
+        # Comparing is optional: only the first encoder is the next thing to do.
+        needed = self._slot == "first" and loaded is None and not looking
+        self.compute.set_primary(needed and not reason and offered is None)
+        self.use.set_primary(needed)
+        set_shown(self.use, offered is not None)
+        if offered is not None:
+            self.use.setToolTip(f"Load {offered.describe()}\n{offered.path}")
         self._ask_duration()
         self.changed.emit()
 
@@ -158,6 +173,24 @@ class EncoderPanel(QWidget):
             with suppress(ValueError):
                 config = self.request().config
         self.estimate.ask(config, extraction_work)
+
+    @property
+    def offered(self) -> KnownFile | None:
+        """The feature file on disk for this encoder; None if there is none to use.
+
+        It is that of the chosen encoder, else the newest one.
+        """
+        files = (
+            ()
+            if self.loaded is not None or self._found.loading
+            else self._found.offered
+        )
+        chosen = [one for one in files if one.spec == self.encoder.spec]
+        return next(iter((*chosen, *files)), None)
+
+    def _use_found(self) -> None:
+        if (offered := self.offered) is not None:
+            self._found.use(offered, self._slot)
 
     @property
     def loaded(self) -> LoadedFeatures | None:
@@ -257,15 +290,23 @@ class EncoderPanel(QWidget):
 
 
 def _sentence(
-    metadata: SlideMetadata | None, loaded: LoadedFeatures | None, busy: bool
+    metadata: SlideMetadata | None,
+    loaded: LoadedFeatures | None,
+    offered: KnownFile | None,
+    looking: bool,
+    reason: str,
 ) -> str:
     """Return what the user should do next for these features, or know of them."""
     if loaded is not None:
         return f"Warning: {loaded.warning}." if loaded.warning else ""
     if metadata is None or metadata.mpp is None:
         return ""
-    if busy:
-        return "No features yet. Please wait: another job is running."
+    if looking:
+        return "Looking for features of this slide…"
+    if offered is not None:
+        return f"Found on disk: {offered.describe()}."
+    if reason:
+        return f"No features yet, and none can be computed now: {reason}."
     return "No features yet: compute them once, then click to search."
 
 

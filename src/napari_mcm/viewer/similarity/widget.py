@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.app.found import found_features
 from napari_mcm.viewer.app.persistence import open_sections, remember_section
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.helpers import (
@@ -159,7 +160,7 @@ class SimilarityWidget(DockedWidget):
         warnings = " ".join(p.sentence for p in others if p.sentence)
         names = ", ".join(p.loaded.label for p in others if p.loaded is not None)
         sections["compare"].summarise(
-            f"Compared with {names}" if names else "Compare with another encoder",
+            f"Compared with {names}" if names else self._offer_comparison(),
             warnings,
         )
         sections["encoder"].setVisible(ready)
@@ -171,6 +172,12 @@ class SimilarityWidget(DockedWidget):
         self.query.around.setVisible(bool(loaded))
         self._rules[0].setVisible(bool(loaded))
         self._rules[1].setVisible(has_query)
+
+    def _offer_comparison(self) -> str:
+        offered = len(found_features(self.session).offered)
+        return "Compare with another encoder" + (
+            f" ({offered} on disk)" * bool(offered)
+        )
 
     def _restore(self, opened: dict[str, bool]) -> None:
         """Open the sections that the user left open."""
