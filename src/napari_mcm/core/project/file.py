@@ -7,11 +7,12 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from napari_mcm.core.errors import ProjectError
-from napari_mcm.core.project.model import FORMAT, MAJOR, MINOR, Project
+from napari_mcm.core.project.model import FORMAT, MAJOR, MINOR, Project, ProjectSlide
 from napari_mcm.core.runtime.files import atomic_path
 
 ENDING = ".mcm.json"
@@ -59,11 +60,27 @@ def write_project(path: Path, project: Project, before: Stamp | None = None) -> 
             path,
             "Use Save project as… with another name, or open the project again",
         )
-    text = project.model_dump_json(indent=1, exclude_defaults=True)
+    text = _as_text(project)
     with atomic_path(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
     _remove_abandoned(path.parent)
     return stamp_of(path) or (0, 0, 0)
+
+
+def _as_text(project: Project) -> str:
+    """Return the content of a project's file, with a line for each slide and row.
+
+    Each is made on its own: one call for ten thousand would hold Python's lock for half a
+    second, in which no other thread runs.
+    """
+    lists = {"slides": project.slides, "results": project.results}
+    rest = project.model_copy(update=dict.fromkeys(lists, ()))
+    parts = [rest.model_dump_json(exclude_defaults=True).removesuffix("}")]
+    for name, entries in lists.items():
+        if entries:
+            lines = (one.model_dump_json(exclude_defaults=True) for one in entries)
+            parts.append(f',\n"{name}": [\n' + ",\n".join(lines) + "\n]")
+    return "".join((*parts, "\n}\n"))
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -186,14 +203,33 @@ def _parse(path: Path) -> Project:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ProjectError("is no project of napari-mcm")
     _check_version(content.get("version"))
-    try:
-        project = Project.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ProjectError(f"is damaged: {where}: {first['msg']}") from None
+    project = _validate(content)
     _check_text(raw, project)
     return project
+
+
+def _validate(content: dict[str, Any]) -> Project:
+    """Check the content of a file; each slide on its own, as it is written.
+
+    Raises
+    ------
+    ProjectError
+        If it is not a project.
+    """
+    at: tuple[str | int, ...] = ()
+    slides, checked = content.get("slides"), []
+    try:
+        for number, slide in enumerate(slides if isinstance(slides, list) else ()):
+            at = ("slides", number)
+            checked.append(ProjectSlide.model_validate(slide))
+        at = ()
+        if isinstance(slides, list):
+            content = {**content, "slides": checked}
+        return Project.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, (*at, *first["loc"])))
+        raise ProjectError(f"is damaged: {where}: {first['msg']}") from None
 
 
 def _check_text(raw: bytes, project: Project) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from napari_mcm.core.project import Project, ProjectRun, ProjectSlide, SlideState
 from napari_mcm.core.project.model import Located
 
-_BATCH = 8
+_BATCH = 16
 _MOST_FOLDERS = 20
 
 

@@ -215,20 +215,23 @@ class _Rows(QAbstractListModel):
     def read(self) -> None:
         """Take the slides of the project."""
         project = self._project
-        if project.path != self._path:
-            self._path = project.path
+        slides = project.project.slides
+        is_other = project.path != self._path
+        if is_other:
             self._pictures.forget()
         # A slide that was found has a thumbnail now.
         self._pictures.forget(self._missing - project.missing)
-        self._missing = set(project.missing)
-        keys = [project.key_of(slide) for slide in project.project.slides]
-        if keys == self._keys:
-            self._shown = project.project.slides
+        self._path, self._missing = project.path, set(project.missing)
+        # Reset only where rows come or go: that loses the place in a long list.
+        reset = is_other or len(slides) != len(self._shown)
+        if reset:
+            self.beginResetModel()
+        self._shown = slides
+        self._keys = [project.key_of(slide) for slide in slides]
+        if reset:
+            self.endResetModel()
+        else:
             self.refresh()
-            return
-        self.beginResetModel()
-        self._shown, self._keys = project.project.slides, keys
-        self.endResetModel()
 
     def refresh(self) -> None:
         """Draw the rows that are seen again."""
