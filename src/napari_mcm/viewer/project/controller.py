@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -463,7 +464,7 @@ class ProjectController:
 
     def _place(self, path: Path) -> dict[str, Any]:
         if self.path is None:
-            return {"path": "", "absolute": str(path)}
+            return {"path": "", "absolute": os.path.abspath(path)}
         return place_beside(path, self.path)
 
     def _saved(self, path: Path, conflict: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def describe(path: Path, project: Path | None, mpp: float | None) -> ProjectSlid
         Microns per level-0 pixel that the user entered.
     """
     place = (
-        {"path": "", "absolute": url_of(path) or str(path.absolute())}
+        {"path": "", "absolute": url_of(path) or os.path.abspath(path)}
         if project is None
         else place_beside(path, project)
     )

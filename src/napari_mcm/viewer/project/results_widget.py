@@ -44,6 +44,9 @@ _FORMATS = {
 }
 """How numbers are shown; CSV and clipboard have more digits."""
 
+_MOST_FITTED = 500
+"""Columns are fitted to so many rows at most: measuring more would be slow."""
+
 _HINT = (
     "No rows yet. Click on the slide, set the threshold, then press Add to table in the "
     "Similarity widget, or A on the slide."
@@ -62,7 +65,8 @@ class ResultsWidget(DockedWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.results = ResultsPanel(self.session)
-        self.stack((self.results,))
+        # The table scrolls itself, and takes all the height there is.
+        self._lay_out(self.results)
 
 
 class ResultsPanel(QWidget):
@@ -101,7 +105,6 @@ class ResultsPanel(QWidget):
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setTabKeyNavigation(False)
-        table.setAlternatingRowColors(True)
         table.setMinimumSize(100, 180)
         if (header := table.horizontalHeader()) is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
@@ -130,6 +133,8 @@ class ResultsPanel(QWidget):
     def refresh(self) -> None:
         """Show the rows, and enable the buttons that can be used."""
         self._rows.read()
+        if len(self._results.rows) <= _MOST_FITTED:
+            self.table.resizeColumnsToContents()
         none = "" if self._results.rows else "the table is empty"
         self.hint.setVisible(bool(none))
         set_enabled_with_reason(

@@ -53,7 +53,8 @@ class ProjectWidget(DockedWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self.project = ProjectPanel(project_of(self.session))
-        self.stack((self.project,))
+        # The list scrolls itself, and takes all the height there is.
+        self._lay_out(self.project)
         self.session.recent.reload()
 
 
