@@ -130,8 +130,9 @@ def test_a_new_query_is_not_replaced_by_the_old_one(
     wrong = features_of(slide_path, patch_size=60)
     session.set_features(session.slide, "second", wrong)
     click((150, 300))
+    # The averages over 5 × 5 patches take a moment.
+    wait_until(lambda: len(context.queries.examples) == 1)
     asked = context.queries.examples
-    assert len(asked) == 1
     session.set_features(session.slide, "first", loaded)
     memory = settle(widget)
     assert context.queries.examples == asked

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_mcm.core.errors import ProjectError
 from napari_mcm.core.project import Project, read_project, thumbnail_of, write_project
+from napari_mcm.core.tissue import TissueMask, write_mask
 from napari_mcm.viewer.app.features import LoadedFeatures
-from napari_mcm.viewer.app.persistence import PROJECTS, recent
+from napari_mcm.viewer.app.persistence import PROJECTS, RUNS, recent, remember_recent
 from napari_mcm.viewer.app.session import session_of
-from napari_mcm.viewer.project import slide_list
+from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.project import disk, slide_list
 from napari_mcm.viewer.project.controller import ProjectController, project_of
 from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.project.results import results_of
@@ -205,6 +209,76 @@ def test_a_damaged_or_newer_file_is_refused_with_its_reason(
     assert bad.read_text().endswith('"9.0"}')
 
 
+def test_what_was_changed_last_is_saved_when_the_docks_close(
+    viewer: Any, docks: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, _ = save_two_slides(viewer, docks[0], folder)
+    wait_for_saves(project)
+    threads: list[str] = []
+    write = disk.write
+
+    def note_thread(*arguments: Any) -> str:
+        threads.append(threading.current_thread().name)
+        return write(*arguments)
+
+    monkeypatch.setattr(disk, "write", note_thread)
+    session = docks[0].session
+    add_result(context_of(session))
+    for user in list(session._users):
+        session.leave(user)
+    session.disk.wait()
+    assert len(read_project(folder / "study.mcm.json").results) == 3
+    assert threads and not any("MainThread" in name for name in threads)
+
+
+def test_masks_and_runs_belong_to_it(
+    viewer: Any, docks: Any, folder: Path, tmp_path: Path
+) -> None:
+    project, _ = save_two_slides(viewer, docks[0], folder)
+    session = docks[0].session
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "summary.json").write_text("{}")
+    remember_recent(RUNS, str(run))
+    session.recent.reload()
+    wait_until(lambda: len(project.project.runs) == 1)
+    slide = slide_of(session.slide)
+    assert slide is not None
+    drawn = np.zeros((50, 60), bool)
+    drawn[10:20, 10:20] = True
+    write_mask(tmp_path / "m.png", TissueMask(drawn, (20, 20), "drawn"), slide)
+    session.tissue.load(session.slide, tmp_path / "m.png")
+    wait_until(lambda: session.tissue.mask_of(session.slide) is not None)
+    session.tissue.flush()
+    saved = wait_for_saves(project)
+    assert saved.runs[0].absolute == str(run)
+    mask = folder / "slides" / "napari-mcm" / "b.geojson"
+    assert saved.slides[1].tissue.path == "slides/napari-mcm/b.geojson"
+    # As from a folder that could not be written to: elsewhere, named by the project.
+    viewer.layers.clear()
+    mask.rename(folder / "kept.geojson")
+    content = (folder / "study.mcm.json").read_text()
+    moved = folder / "other.mcm.json"
+    moved.write_text(content.replace("slides/napari-mcm/b.geojson", "kept.geojson"))
+    (tmp_path / "settings" / "recent.json").unlink()
+    project.open(moved)
+    wait_until(lambda: session.slide is not None)
+    project.open_slide(1)
+    wait_until(lambda: session.tissue.mask_of(session.slide) is not None)
+    # Asked for twice, as by two double clicks, it is open once.
+    assert [layer.name for layer in session.layers.slides()] == ["b"]
+    assert session.tissue.mask_of(session.slide).mask.mask.sum() > 0
+    assert recent(RUNS) == (run,)
+    docks[1]._fill_recent()
+    # The other one, which is not there any more, is not offered.
+    (folder / "study.mcm.json").unlink()
+    session.recent.reload()
+    session.disk.wait()
+    QApplication.processEvents()
+    docks[1]._fill_recent()
+    assert not docks[1]._recent_menu.actions() and recent(PROJECTS) == (moved,)
+
+
 def test_a_file_that_another_window_changed_is_not_overwritten(
     viewer: Any, docks: Any, folder: Path, click: Click
 ) -> None:
@@ -238,7 +312,8 @@ def test_results_without_a_project_are_kept(
     assert "Unsaved project" in docks[1].name.text()
     project.save_as(slide_path.parent / "named")
     wait_until(lambda: project.path == slide_path.parent / "named.mcm.json")
-    assert len(wait_for_saves(project).results) == 1 and not unnamed.exists()
+    assert len(wait_for_saves(project).results) == 1
+    wait_until(lambda: not unnamed.exists())
     assert "named" in docks[1].name.text()
 
 

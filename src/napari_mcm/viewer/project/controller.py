@@ -29,11 +29,12 @@ from napari_mcm.core.project.file import Stamp
 from napari_mcm.core.project.model import Located
 from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.background import BackgroundWorker
-from napari_mcm.viewer.app.persistence import drawn_mask_path, note_opened
+from napari_mcm.viewer.app.persistence import note_opened
 from napari_mcm.viewer.app.session import Session
-from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
+from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.project import disk
 from napari_mcm.viewer.project.disk import Opened, Relocated
+from napari_mcm.viewer.project.masks import ProjectMasks
 from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.project.slide_list import SlideList
@@ -101,7 +102,8 @@ class ProjectController:
         self._memory.changed.connect(self._state_changed)
         self._results.changed.connect(self._results_changed)
         session.slide_chosen.connect(self._slide_chosen)
-        session.tissue.changed.connect(self._tissue_changed)
+        self._masks = ProjectMasks(session)
+        self._masks.changed.connect(self._mask_changed)
         session.recent.changed.connect(self._recent_changed)
         session.left.connect(self.flush)
         for layer in session.layers.slides():
@@ -128,11 +130,6 @@ class ProjectController:
     def position_of(self, key: str) -> int | None:
         """Return the position of a slide by its key; None if it is not there."""
         return self._slides.index_of(key)
-
-    def missing_names(self) -> list[str]:
-        """Return the names of slides whose file was not found."""
-        places = (self._slides.index_of(key) for key in self.missing)
-        return [self.project.slides[at].name for at in places if at is not None]
 
     def recent(self) -> tuple[Path, ...]:
         """Return the projects that were used last, without this one."""
@@ -213,9 +210,7 @@ class ProjectController:
             Its position.
         """
         entry = self.project.slides[number]
-        layer = self._memory.layer_of(entry.fingerprint)
-        if layer is not None:
-            self._session.choose_slide(layer)
+        if self._choose(entry, entry.absolute):
             return
         self._say(f"Opening {entry.name}…")
         self._worker.submit(
@@ -281,10 +276,9 @@ class ProjectController:
 
     def _content(self) -> Project:
         """Put results and the current slide into the project, and return it."""
-        current = self.current_key()
-        if self._slides.index_of(current) is None:
-            current = self.project.current
-        self._slides.set_fields(results=self._results.rows, current=current)
+        self._slides.set_fields(results=self._results.rows)
+        if self._slides.index_of(current := self.current_key()) is not None:
+            self._slides.set_fields(current=current)
         return self.project
 
     def _opened(self, path: Path, found: tuple[Project, Stamp | None]) -> None:
@@ -368,11 +362,21 @@ class ProjectController:
         if at is not None and Path(entry.absolute) != opened.path:
             self._slides.move(at, self._place(opened.path), opened.path.parent)
             self._slides_changed()
+        if self._choose(entry, str(opened.path)):
+            return
         # As in another list: what was asked of this slide comes back with it.
         if entry.fingerprint:
             self._memory.want(entry.fingerprint)
         self._session.layers.add_slide(opened.layers)
         note_opened(str(opened.path))
+
+    def _choose(self, entry: ProjectSlide, path: str) -> bool:
+        """Choose a slide that is open already, also if it was only just opened."""
+        memory = self._memory
+        layer = memory.layer_of(entry.fingerprint) or memory.layer_at(path)
+        if layer is not None:
+            self._session.choose_slide(layer)
+        return layer is not None
 
     def _relocated(self, folder: Path, result: Relocated) -> None:
         for mark, path in result.found.items():
@@ -392,8 +396,7 @@ class ProjectController:
     def _slide_found(self, layer: Layer, mark: str) -> None:
         """Enter a slide that was opened, or what is new of it."""
         metadata = SlideMetadata.of_layer(layer)
-        if metadata is None:
-            return
+        assert metadata is not None
         self._worker.submit(
             f"enter {mark}",
             partial(
@@ -409,6 +412,9 @@ class ProjectController:
         if self._slides.enter(entry, store_state(state, self.path)):
             self._slides_changed()
         self.mark_missing(mark, False)
+        layer, at = self._memory.layer_of(mark), self._slides.index_of(mark)
+        if layer is not None and at is not None:
+            self._masks.restore(layer, self.project.slides[at], self.path)
 
     def _state_changed(self, mark: str, state: SlideState) -> None:
         if self._slides.set_state(mark, store_state(state, self.path)):
@@ -434,14 +440,8 @@ class ProjectController:
         self._touch()
         self.changed.emit()
 
-    def _tissue_changed(self) -> None:
-        layer = self._session.slide
-        editable, slide = self._session.tissue.mask_of(layer), slide_of(layer)
-        mark = self._memory.fingerprint_of(layer)
-        if slide is None or not mark:
-            return
-        drawn = editable is not None and editable.drawn
-        place = Located(**self._place(drawn_mask_path(slide))) if drawn else None
+    def _mask_changed(self, mark: str, path: Path | None) -> None:
+        place = None if path is None else Located(**self._place(path))
         if self._slides.set_tissue(mark, place):
             self._touch()
 

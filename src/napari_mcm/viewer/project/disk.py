@@ -156,12 +156,12 @@ def list_slides(paths: Sequence[Path], project: Path | None) -> list[ProjectSlid
     return [describe(path, project, None) for path in find_slides(paths)]
 
 
-def describe(path: Path, project: Path | None, mpp: float | None) -> ProjectSlide:
+def describe(path: str | Path, project: Path | None, mpp: float | None) -> ProjectSlide:
     """Return a slide as an entry of a project, without its fingerprint.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         File, folder or URL of the slide.
     project : Path or None
         The project file.
@@ -173,7 +173,7 @@ def describe(path: Path, project: Path | None, mpp: float | None) -> ProjectSlid
         if project is None
         else place_beside(path, project)
     )
-    size = 0
+    path, size = Path(path), 0
     with suppress(OSError):
         size = path.stat().st_size if path.is_file() else 0
     return ProjectSlide(**place, name=slide_name(path), file_size=size, mpp=mpp)

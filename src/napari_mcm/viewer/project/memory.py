@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -21,7 +22,7 @@ from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.app.found import RememberedFile, found_features
 from napari_mcm.viewer.app.session import Session
-from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
 from napari_mcm.viewer.project.state import (
     QuerySource,
     restore_state,
@@ -99,6 +100,7 @@ class SlideMemory:
         self._queries: QuerySource | None = None
         self._open: WeakKeyDictionary[Layer, _OpenSlide] = WeakKeyDictionary()
         self._asked: WeakKeyDictionary[Layer, SavedView | None] = WeakKeyDictionary()
+        self._nameless: WeakSet[Layer] = WeakSet()
         self._wanted: set[str] = set()
         self._unsaved: dict[str, SlideState] = {}
         self._take_timer = _timer(SETTLE_MS, self.take)
@@ -126,6 +128,14 @@ class SlideMemory:
         layers = self._session.layers
         for layer, one in self._open.items():
             if one.fingerprint == fingerprint and layer in layers:
+                return layer
+        return None
+
+    def layer_at(self, path: str) -> Layer | None:
+        """Return the layer of a slide by its absolute path; None if it is not open."""
+        for layer in self._session.layers.slides():
+            metadata = SlideMetadata.of_layer(layer)
+            if metadata is not None and os.path.abspath(metadata.path) == path:
                 return layer
         return None
 
@@ -208,7 +218,7 @@ class SlideMemory:
                 f"state of slide {id(layer)}",
                 partial(self._identify, slide),
                 partial(self._found, layer),
-                _log.debug,
+                partial(self._unidentified, layer),
             )
         self._go_on()
 
@@ -225,7 +235,10 @@ class SlideMemory:
 
     def _found(self, layer: Layer, known: tuple[str, SlideState]) -> None:
         mark, state = known
-        if not mark or layer not in self._session.layers:
+        if layer not in self._session.layers:
+            return
+        if not mark:
+            self._unidentified(layer)
             return
         state = self._unsaved.get(mark, state)
         one = _OpenSlide(mark, state, state.query is not None)
@@ -236,6 +249,12 @@ class SlideMemory:
         self.found.emit(layer, mark)
         self._features.fill()
         self._go_on()
+
+    def _unidentified(self, layer: Layer, problem: str = "") -> None:
+        """Remember nothing of a slide whose file cannot be read any more."""
+        _log.debug("No state of %s: %s", layer, problem)
+        self._nameless.add(layer)
+        self._features.fill()
 
     def _restore_view(self, layer: Layer, one: _OpenSlide) -> None:
         """Move the camera back, unless the user or a search has moved it meanwhile."""
@@ -280,7 +299,7 @@ class SlideMemory:
         """Return the feature files that a slide was left with, by slot."""
         one = self._open.get(slide)
         if one is None:
-            return None
+            return {} if slide in self._nameless else None
         return {
             slot: RememberedFile(Path(stored.absolute), stored.label)
             for slot, stored in one.state.features.items()

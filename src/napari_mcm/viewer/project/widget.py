@@ -191,10 +191,12 @@ class ProjectPanel(QWidget):
             self._project.add_slides([path])
 
     def _ask_folder(self) -> None:
-        missing = sorted(self._project.missing_names())
-        what = missing[0] if len(missing) == 1 else f"{len(missing):,} slides"
+        project = self._project
+        places = [project.position_of(key) for key in project.missing]
+        names = [project.project.slides[at].name for at in places if at is not None]
+        what = names[0] if len(names) == 1 else f"{len(names):,} slides"
         if path := ask_folder(self, f"Where is the folder with {what}?"):
-            self._project.search_folder(path)
+            project.search_folder(path)
 
     def _remove(self) -> None:
         self._project.remove_slides(self.chosen())
