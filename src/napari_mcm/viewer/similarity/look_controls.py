@@ -27,7 +27,7 @@ from napari_mcm.viewer.qt.helpers import (
     narrow,
     set_enabled_with_reason,
 )
-from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
+from napari_mcm.viewer.similarity.shortcuts import with_key
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.similarity.context import SimilarityContext
@@ -55,8 +55,7 @@ class LookControls(QWidget):
         self._context = context
         self._look = look = context.session.layers.look
         self.switch = QToggleSwitch("Map")
-        tip = "Show or hide the map"
-        self.switch.setToolTip(with_key(tip, "map") if "map" in KEYS else tip)
+        self.switch.setToolTip(with_key("Show or hide the map", "map"))
         self.switch.clicked.connect(look.use_visible)
         self.style_list = narrow(QComboBox())
         for style, label in STYLES.items():

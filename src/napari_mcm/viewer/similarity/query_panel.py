@@ -24,7 +24,7 @@ from napari_mcm.viewer.similarity.commands import query_commands
 from napari_mcm.viewer.similarity.context_slider import ContextSlider
 from napari_mcm.viewer.similarity.query import load_query, save_query, suggested_path
 from napari_mcm.viewer.similarity.query_text import describe_query
-from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
+from napari_mcm.viewer.similarity.shortcuts import with_key
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps.examples import Examples
@@ -151,7 +151,7 @@ class QueryPanel(QWidget):
         tip = "Make the change again that was undone last"
         set_enabled_with_reason(
             self.again,
-            with_key(tip, "redo") if "redo" in KEYS else tip,
+            with_key(tip, "redo"),
             "" if queries.can_redo else "there is nothing to redo",
         )
         self.pool.setCurrentIndex(self.pool.findData(queries.pool))
