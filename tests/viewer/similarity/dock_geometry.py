@@ -56,7 +56,8 @@ def in_sight(part: QWidget, column: QScrollArea) -> bool:
 def cut_off(docked: QWidget) -> list[str]:
     """The visible texts that do not fit their widget, or whose widget does not fit."""
     found = []
-    for part in docked.findChildren((QLabel, QAbstractButton, QComboBox)):
+    kinds = QLabel, QAbstractButton, QComboBox
+    for part in (one for kind in kinds for one in docked.findChildren(kind)):
         if not part.isVisible() or isinstance(part, SummaryLine):
             continue
         text = part.currentText() if isinstance(part, QComboBox) else part.text()

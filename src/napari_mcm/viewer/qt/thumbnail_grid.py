@@ -162,8 +162,12 @@ class ThumbnailGrid(QListWidget):
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Judge the current patch with + and −; all else is Qt's."""
         at = self.currentRow()
-        likes = {Qt.Key.Key_Plus: True, Qt.Key.Key_Equal: True, Qt.Key.Key_Minus: False}
-        like = likes.get(Qt.Key(event.key())) if event is not None else None
+        likes: dict[int, bool] = {
+            Qt.Key.Key_Plus: True,
+            Qt.Key.Key_Equal: True,
+            Qt.Key.Key_Minus: False,
+        }
+        like = likes.get(event.key()) if event is not None else None
         if like is None or not 0 <= at < len(self._patches):
             super().keyPressEvent(event)
         else:

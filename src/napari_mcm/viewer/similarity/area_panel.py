@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,7 @@ class AreaPanel(QWidget):
         self.add.setToolTip(
             with_key("Add this area as a row of the results table", "result")
         )
-        self.add.clicked.connect(partial(add_result, context))
+        self.add.clicked.connect(self._add)
         self.make = QPushButton("&Make labels")
         self.make.setToolTip(
             with_key("Outline the area above the threshold, as a layer", "area")
@@ -123,6 +122,9 @@ class AreaPanel(QWidget):
             "patches of tissue have a cosine of at least "
             f"{self._controller.threshold:.3f}; the area is of whole patches"
         )
+
+    def _add(self) -> None:
+        add_result(self._context)
 
     def _moved(self, value: float) -> None:
         self._controller.set_threshold(float(value))

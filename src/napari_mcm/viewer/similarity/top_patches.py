@@ -33,6 +33,9 @@ TOP = 24
 SIDE_PX = 144
 """Side of a thumbnail in pixels: sharp also where the screen has two per point."""
 
+RANK_MS = 20
+"""Delay until the patches are ranked, in milliseconds: the canvas is painted first."""
+
 WAIT_MS = 120
 """Delay until thumbnails are read, in milliseconds: the map of a click comes first."""
 
@@ -75,7 +78,7 @@ class TopPatches:
         self._at = -1
         self._known: dict[int, Pixels | None] = {}
         self._known_of: tuple[Layer, PatchGrid] | None = None
-        self._timer = _timer(0, self._rank)
+        self._timer = _timer(RANK_MS, self._rank)
         self._read_timer = _timer(WAIT_MS, self._read)
         context.query_changed.connect(self._query_changed)
         session.slide_changed.connect(self._query_changed)
