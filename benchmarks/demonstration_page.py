@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,7 +55,17 @@ near a tumour. None of the tested patches shows a tumour cell, and both tested s
 a patient that no encoder has seen. Without the effect, the figures say what stroma near a
 tumour looks like by itself.
 
-{table}"""
+{table}
+
+{means}
+
+{verdict}"""
+
+NOT_LEARNED = """**Nothing of it was learned**: no fine-tuned arm is above the untouched
+student with the effect. The ripple moves the untouched student's own figure a little, and the
+runs are short: slides of two patients, a few hundred windows. What the controlled case shows
+is therefore not shown on drawn tissue."""
+LEARNED = "Arms above the untouched student with the effect: {arms}."
 
 
 def read() -> dict[str, Values]:
@@ -83,6 +94,17 @@ def make_table(values: Values) -> str:
     return "\n".join(lines)
 
 
+def describe_tissue(values: Values) -> dict[str, str]:
+    """Say what came out on drawn tissue."""
+    means = {arm: float(np.mean(v)) for arm, v in values.items()}
+    named = [f"{MEANINGS[a]} {m:.3f}" for a, m in means.items() if a in MEANINGS]
+    trained = [arm for arm in means if arm in ("D", "F", "X", "N")]
+    above = [arm for arm in trained if means[arm] > means["A"]]
+    verdict = LEARNED.format(arms=", ".join(above)) if above else NOT_LEARNED
+    text = textwrap.fill(f"Means over the seeds: {'; '.join(named)}.", 95)
+    return {"means": text, "verdict": verdict}
+
+
 def write_tables(cases: Mapping[str, Values]) -> None:
     """Write the tables, and the section on tissue where it was measured."""
     page = PAGE.read_text(encoding="utf-8")
@@ -90,7 +112,10 @@ def write_tables(cases: Mapping[str, Values]) -> None:
         text = make_table(values)
         if name == "tissue":
             text = TISSUE.format(
-                extent=field_effect.EXTENT, strength=field_effect.STRENGTH, table=text
+                extent=field_effect.EXTENT,
+                strength=field_effect.STRENGTH,
+                table=text,
+                **describe_tissue(values),
             )
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, rest = page.split(begin)
