@@ -20,7 +20,7 @@ STEP, ROWS, COLUMNS = 100, 8, 10
 def make_grid(name: str = "one", rows: int = ROWS, columns: int = COLUMNS) -> PatchGrid:
     """A full lattice of patches of 100 level-0 pixels, at 1 µm."""
     lattice = np.indices((rows, columns)).reshape(2, -1).T.astype(np.int32)
-    identity = {"name": name, "fingerprint": name, "mpp": [1.0, 1.0]}
+    identity = {"name": name, "fingerprint": f"of {name}", "mpp": [1.0, 1.0]}
     identity["size"] = [columns * STEP, rows * STEP]
     xy = (lattice[:, ::-1] * STEP).astype(np.int64)
     size = (float(STEP), float(STEP))

@@ -209,7 +209,7 @@ def test_slides_that_an_encoder_has_learned_from_are_told(study):
     for file in (folder / "strong").iterdir():
         described = file / "zarr.json"
         content = json.loads(described.read_text())
-        record = {"slides": {"slide_1": "called otherwise then"}, "probes": {}}
+        record = {"slides": {"of slide_1": "called otherwise then"}, "probes": {}}
         content["attributes"]["encoder"]["learned_from"] = record
         described.write_text(json.dumps(content))
     events = []
