@@ -290,8 +290,16 @@ def test_demo_clicks_in_two_generated_sections(call: Call, tmp_path: Path) -> No
     for radius in ("0", "1"):
         found = encoders["after"][radius]
         assert 0 <= found["near_1"] <= found["recall_1"] <= found["recall_10"] <= 1
+        # After less before, query by query, within its interval over squares.
+        gain, low, high = clicks["gain"][radius]
+        less = found["recall_1"] - encoders["before"][radius]["recall_1"]
+        assert gain == pytest.approx(less, abs=1e-9) and low <= gain <= high
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert f"{clicks['queries']} patches of the first section" in page
+    assert f"{clicks['gain']['1'][0]:+.2f}, 95 % interval" in page
+    # The sections vary from place to place, and are told to.
+    written = (tmp_path / "demo" / "sample" / "sample.json").read_text()
+    assert json.loads(written)["varied"] is True
 
 
 def test_demo_does_the_whole_main_job(call: Call, slide: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Run the whole main job: fine-tune, and compare the same click before and after.
 
-Lays the grid, fine-tunes one epoch, extracts features before and after, draws
-similarity maps and writes report.html, on a generated sample or on your slides. The
-sample is two serial sections of one block, on which the click test is run as well.
+Lays the grid, fine-tunes briefly, extracts features before and after, draws similarity
+maps and writes report.html, on a generated sample or on your slides. The sample is two
+serial sections of one block, on which the click test is run as well.
 """
 
 from __future__ import annotations
@@ -50,5 +50,8 @@ def _clicks(clicks: dict[str, Any]) -> list[tuple[str, str]]:
         )
         chance = clicks["chance"]["recall_1"]
         found = f"before {before:.2f}, after {after:.2f} (chance {chance:.2f})"
+        gain, low, high = clicks["gain"][radius]
+        if low is not None:
+            found += f"; gain {gain:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}"
         rows.append((f"click finds its place, {name}", found))
     return rows

@@ -70,7 +70,7 @@ class DemoConfig(BaseModel):
         None, description="Query point x,y in level-0 pixels of the first slide."
     )
     windows: int = Field(
-        120, ge=1, description="Approximate number of context windows to train on."
+        240, ge=1, description="Approximate number of context windows to train on."
     )
     seed: int = Field(0, ge=0, description="Random seed.")
     read: ReadConfig = ReadConfig()
@@ -151,7 +151,7 @@ def demo(config: DemoConfig) -> Job[DemoResult]:
         with clock("Tissue and grid"):
             tissue, grid = _lay_grid(slide, paths, config)
             yield Note(f"{slide.name}: {len(grid)} patches on tissue")
-        with clock("Fine-tuning, one epoch"):
+        with clock("Fine-tuning"):
             result = yield from _learn(_finetuning(config, paths, grid))
         features = {}
         for name, spec in _encoders(config, result).items():
@@ -183,7 +183,10 @@ def demo(config: DemoConfig) -> Job[DemoResult]:
 def _sample(config: DemoConfig, out: Path) -> Job[tuple[Path, ...]]:
     size = 1400 if config.fast else 2400
     # Patches are read at 1 µm per pixel: finer slides would only take longer to draw.
-    sample = SampleConfig(slides=2, size=size, mpp=1.0, seed=config.seed, serial=True)
+    # As in real tissue, places differ: else only ducts and lobules could be found again.
+    sample = SampleConfig(
+        slides=2, size=size, mpp=1.0, seed=config.seed, serial=True, varied=True
+    )
     return (yield from generate_cohort(out / "sample", sample)).slides
 
 
@@ -232,9 +235,9 @@ def _lay_grid(
 def _finetuning(
     config: DemoConfig, paths: tuple[Path, ...], grid: PatchGrid
 ) -> FinetuneConfig:
-    """Choose window placements so that the epoch has about as many windows as requested."""
+    """Choose the epochs so that there are about as many windows as requested."""
     wanted = config.windows // 3 if config.fast else config.windows
-    per_placement = max(len(grid) // 16 * len(paths), 1)
+    per_epoch = max(len(grid) // 16 * len(paths), 1)
     return FinetuneConfig(
         preset=config.preset,
         slides=tuple(paths),
@@ -244,7 +247,10 @@ def _finetuning(
         read=config.read,
         grid=_grid_config(config).model_copy(update={"mpp": grid.mpp}),
         optimiser=OptimiserConfig(
-            placements=max(round(wanted / per_placement), 1),
+            epochs=max(round(wanted / per_epoch), 1),
+            aligned=True,
+            # A short run: twice as many steps from the same windows.
+            batch_windows=2,
             # A short run's head needs few windows of its own, and they take as long.
             head_windows=min(max(wanted // 2, 4), 512),
             seed=config.seed,
