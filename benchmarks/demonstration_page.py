@@ -53,7 +53,7 @@ slides](cli/sample.md) with `--field-effect`: the eosin of the tissue within {ex
 of a tumour ripples by {strength:.0%}. The question is whether a patch of plain stroma lies
 near a tumour. None of the tested patches shows a tumour cell, and both tested slides are of
 a patient that no encoder has seen. Without the effect, the figures say what stroma near a
-tumour looks like by itself.
+tumour looks like on its own.
 
 {table}
 
@@ -148,7 +148,9 @@ def draw_patches(axes: Axes) -> None:
         for state in (0, 1)
     ]
     axes.imshow(np.vstack(rows))
-    axes.set_title("state 0 above, state 1 below; the second has a sign", fontsize=9)
+    axes.set_title(
+        "state 0 above, state 1 below; the second has a sign", fontsize=9, loc="left"
+    )
     axes.axis("off")
 
 
@@ -163,7 +165,9 @@ def draw_tissue(axes: Axes) -> None:
             with open_slide(slides[field_effect.TESTED[0]]) as slide:
                 crops.append(slide.read((x, y), (128, 128), 1.0))
     axes.imshow(np.hstack(crops))
-    axes.set_title("stroma near a tumour, without and with the effect", fontsize=9)
+    axes.set_title(
+        "stroma near a tumour, without and with the effect", fontsize=9, loc="left"
+    )
     axes.axis("off")
 
 
