@@ -9,9 +9,9 @@ import numpy as np
 
 from napari_mcm.core.project import ResultRow
 from napari_mcm.viewer.project.results import results_of
+from napari_mcm.viewer.similarity.query_text import count_examples
 
 if TYPE_CHECKING:
-    from napari_mcm.core.heatmaps.examples import Examples
     from napari_mcm.viewer.similarity.context import SimilarityContext
 
 
@@ -46,7 +46,7 @@ def measure(context: SimilarityContext) -> ResultRow | None:
     slot, heatmap = shown
     loaded = session.features(slot)
     compared = int(np.isfinite(heatmap.values).sum())
-    words = describe_examples(query.spec.examples)
+    words = count_examples(query.spec.examples) or "saved query"
     return ResultRow(
         slide=metadata.name if metadata is not None else slide.name,
         fingerprint=str(heatmap.grid.slide.get("fingerprint") or ""),
@@ -59,19 +59,3 @@ def measure(context: SimilarityContext) -> ResultRow | None:
         patches=measured[1],
         added=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def describe_examples(examples: Examples) -> str:
-    """Return the examples of a query in words: ``2 similar, 1 dissimilar``.
-
-    Parameters
-    ----------
-    examples : Examples
-        Examples of a query.
-    """
-    counts = (
-        (len(examples.like), "similar"),
-        (len(examples.unlike), "dissimilar"),
-        (len(examples.regions), "region" + "s" * (len(examples.regions) > 1)),
-    )
-    return ", ".join(f"{n} {name}" for n, name in counts if n) or "saved query"
