@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.viewer.layers.metadata import SlideMetadata
-from napari_mcm.viewer.reader import get_reader, read_slide
+from napari_mcm.viewer.reader import get_reader, read_or_explain, read_slide
 from tests.viewer.conftest import MPP, write_slide
 
 
@@ -119,7 +120,35 @@ def test_other_folders_are_left_to_others(tmp_path: Path) -> None:
 def test_what_only_openslide_knows_is_not_left_to_napari(tmp_path: Path) -> None:
     path = tmp_path / "a.mrxs"
     path.write_bytes(b"\xff\xd8\xff")
-    assert get_reader(path) is read_slide
+    assert get_reader(path) is read_or_explain
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("truncated.svs", b"II*\x00\x08\x00\x00\x00"),
+        ("empty.ndpi", b""),
+        ("renamed.scn", b"not a slide at all"),
+        ("short.tif", b"II*\x00\xff\xff\x00\x00"),
+    ],
+)
+def test_a_refused_file_says_why_through_the_file_menu(
+    viewer: Any, tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with notification_manager:
+        notification_manager.records.clear()
+        try:
+            viewer.window._qt_viewer._qt_open([str(path)], stack=False, plugin=None)
+        except Exception as error:  # noqa: BLE001 - napari's own, which it shows, too
+            assert type(error).__module__.startswith("napari")
+        shown = [str(one.message) for one in notification_manager.records]
+    reasons = [text for text in shown if name in text]
+    assert reasons and "\n" not in reasons[0], shown
+    # The reason, not that a plugin refused it.
+    assert "plugin" not in reasons[0] and len(reasons[0]) > len(str(path)) + 10
+    assert not viewer.layers
 
 
 def test_a_look_reads_the_head_of_a_file_and_no_pixel(
@@ -133,7 +162,7 @@ def test_a_look_reads_the_head_of_a_file_and_no_pixel(
         module = import_module(f"napari_mcm.core.slides.backends.{backend}")
         closed = replace(module.BACKEND, open=refuse)
         monkeypatch.setattr(module, "BACKEND", closed)
-    assert get_reader(slide_path) is read_slide
+    assert get_reader(slide_path) is read_or_explain
     assert get_reader(tmp_path) is None
 
 

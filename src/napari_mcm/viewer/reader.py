@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
 
+from napari_mcm.core.errors import McmError
 from napari_mcm.viewer.app.first_dock import bring_dock
 from napari_mcm.viewer.app.persistence import known_mpp
 from napari_mcm.viewer.app.settings import preferences
@@ -19,6 +20,8 @@ ReaderFunction = Callable[[str | Path], list[LayerData]]
 
 
 _ONLY_OPENSLIDE = (".mrxs", ".vms", ".vmu", ".svslide")
+_ONLY_SLIDES = (".svs", ".ndpi", ".scn", ".bif", ".qptiff", *_ONLY_OPENSLIDE)
+"""Suffixes of slides only: what has one and is no slide is damaged, and is said so."""
 
 
 def get_reader(path: str | Path | list[str]) -> ReaderFunction | None:
@@ -34,23 +37,54 @@ def get_reader(path: str | Path | list[str]) -> ReaderFunction | None:
     Returns
     -------
     callable or None
-        :func:`read_slide` if a slide format is recognised, or the file may not be read.
+        :func:`read_or_explain` if a slide format is recognised, or if opening the file
+        says why it cannot be read.
     """
     from napari_mcm.core.slides import backend_for
 
     if not isinstance(path, str | Path):
         return None
-    known = backend_for(path) or _needs_openslide(path) or _is_unreadable(Path(path))
-    return read_slide if known else None
+    known = backend_for(path) or _is_named_slide(path) or _is_unreadable(Path(path))
+    return read_or_explain if known else None
 
 
-def _needs_openslide(path: str | Path) -> bool:
-    """Return whether a file has the suffix of a format that only OpenSlide reads.
+def read_or_explain(path: str | Path) -> list[LayerData]:
+    """Open a slide for napari; where it is refused, show why in a notification.
 
-    The reader takes it even if OpenSlide is missing: opening then explains why it fails.
+    napari's own message, and its choice among other readers, do not give the reason.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file or folder.
+
+    Returns
+    -------
+    list of tuple
+        As :func:`read_slide` returns them.
+
+    Raises
+    ------
+    SlideError
+        If the file cannot be read.
+    """
+    try:
+        return read_slide(path)
+    except McmError as error:
+        from napari.utils.notifications import show_error
+
+        show_error(str(error))
+        raise
+
+
+def _is_named_slide(path: str | Path) -> bool:
+    """Return whether a file has the suffix of a format that only slides have.
+
+    The reader takes it even if it is damaged, or OpenSlide is missing: opening then
+    explains why it fails.
     """
     path = Path(path)
-    return path.suffix.lower() in _ONLY_OPENSLIDE and path.is_file()
+    return path.suffix.lower() in _ONLY_SLIDES and path.is_file()
 
 
 def _is_unreadable(path: Path) -> bool:
