@@ -15,7 +15,7 @@ from napari_mcm.core.mil.metrics import (
     calibration,
     main_scores,
 )
-from napari_mcm.core.mil.plots import write_plots
+from napari_mcm.core.mil.plots import draw_confusion, readable_on, write_plots
 from napari_mcm.core.mil.resampled_scores import ResampledScores
 from napari_mcm.core.mil.results import (
     compute_figures,
@@ -197,3 +197,43 @@ def test_everything_is_written_and_the_baseline_stands_beside(tmp_path):
     write_predictions(tmp_path / "p.csv", case)
     header = (tmp_path / "p.csv").read_text().splitlines()[0]
     assert header == "slide,patient,fold,label,predicted,p_a,p_b,p_c"
+
+
+def luminance(colour):
+    channels = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour
+    ]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 1, 21))
+def test_numbers_stand_out_from_their_cells(share):
+    import matplotlib
+
+    ground = matplotlib.colormaps["Blues"](share)[:3]
+    text = {"black": (0, 0, 0), "white": (1, 1, 1)}[readable_on(ground)]
+    light, dark = sorted((luminance(ground), luminance(text)), reverse=True)
+    # WCAG asks for 4.5.
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_the_confusion_matrix_names_its_classes_in_full():
+    names = ("invasive ductal carcinoma", "ductal_carcinoma_in_situ", "normal tissue")
+    labels = np.array([0, 0, 1, 2, 2, 2])
+    case = predictions(labels, np.eye(3)[[0, 1, 1, 2, 2, 0]], classes=names)
+    figure = draw_confusion(case)
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    assert [t.get_text() for t in ax.texts[:2]] == ["1\n50 %", "1\n50 %"]
+    for axis in (ax.xaxis, ax.yaxis):
+        found = [label.get_text().replace("\n", " ") for label in axis.get_ticklabels()]
+        assert found == [name.replace("_", " ") for name in names]
+        for label in axis.get_ticklabels():
+            box = label.get_window_extent()
+            assert box.x0 >= 0 and box.y0 >= 0
+            assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+            # Shown 300 px wide, it is still 11 px high.
+            assert label.get_fontsize() / 72 * 300 / figure.get_figwidth() >= 11
+    # The numbers do not overlap.
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

@@ -14,6 +14,7 @@ from napari_mcm.viewer.qt.color_strip import Legend
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from napari_mcm.viewer.training.chart import _ON_DARK, _ON_LIGHT, Chart
+from napari_mcm.viewer.training.run_images import Picture, read_plot
 from tests.viewer.conftest import Click
 from tests.viewer.similarity.test_maps import centre_um, ready
 
@@ -77,3 +78,26 @@ def test_curves_and_the_legend_follow_the_theme(
     # Its colours are the map's, which no theme changes.
     assert np.ptp(strips[0], axis=0).max() > 100
     np.testing.assert_allclose(strips[1:], strips[:1] * 2, atol=12)
+
+
+def test_a_plot_of_a_run_follows_the_theme(viewer: Any, tmp_path: Path) -> None:
+    plot = np.full((180, 240, 3), 255, np.uint8)
+    plot[60:120, 60:180] = (0, 114, 178)
+    plot[135:150] = 0
+    Image.fromarray(plot).save(tmp_path / "plot.png")
+    picture = Picture()
+    picture.show_plot(read_plot(tmp_path / "plot.png"))
+    picture.setMinimumSize(240, 180)
+    dock = QWidget()
+    QVBoxLayout(dock).addWidget(picture)
+    viewer.window.add_dock_widget(dock, name="Plot", area="right")
+    viewer.window._qt_window.show()
+    # Turned round, 178 is lightest; black becomes the dark theme's (38, 41, 48).
+    blue = {"light": "#0072B2", "dark": "#68C9FF"}
+    # The other theme is there as soon as it is chosen.
+    for theme in ("dark", "light", "dark"):
+        viewer.theme = theme
+        found = seen(picture, tmp_path)
+        assert holds(found, blue[theme])
+        assert holds(found, "#000000") == (theme == "light")
+        assert stands_out(found) > 100

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +18,10 @@ from napari_mcm.core.runtime.jobs import Job, Meter
 # Okabe and Ito's palette, which is distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _QUIET = "#707070"
+_SIDE = 3.6
+"""Side of the confusion matrix in inches: a dock shows it about 300 px wide."""
+_NAME = 12
+"""Letters of a class name in one line."""
 
 
 def write_plots(folder: Path, predictions: Predictions, bins: int) -> Job[list[Path]]:
@@ -173,18 +178,52 @@ def draw_confusion(predictions: Predictions) -> Figure:
     winners = predictions.probabilities.argmax(axis=1)
     matrix = confusion_matrix(predictions.labels, winners, labels=range(len(names)))
     figure, ax = _square("predicted", "true")
+    figure.set_size_inches(_SIDE, _SIDE)
     # Colour by the true class, so that rare classes are visible beside common ones.
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = _number_size(len(names))
     for row in range(len(names)):
         for column in range(len(names)):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            text = str(matrix[row, column])
-            ax.text(column, row, text, ha="center", va="center", color=colour)
-    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    ax.set_yticks(range(len(names)), names)
+            share = shares[row, column]
+            text = f"{matrix[row, column]:,}\n{100 * share:.0f} %"
+            colour = readable_on(image.cmap(share))
+            cell = ax.text(column, row, text, fontsize=size, color=colour)
+            cell.set(ha="center", va="center")
+    labels = [fill(name.replace("_", " "), _NAME) for name in names]
+    ax.set_xticks(range(len(names)), labels, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), labels)
+    ax.tick_params(labelsize=min(size, 11), colors="black")
+    for label in (ax.xaxis.label, ax.yaxis.label):
+        label.set_fontsize(11)
     ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
     return figure
+
+
+def readable_on(ground: Sequence[float]) -> str:
+    """Return the colour of text, black or white, that is read best on a ground.
+
+    Parameters
+    ----------
+    ground : sequence of float
+        Red, green and blue from 0 to 1.
+
+    Returns
+    -------
+    str
+        That with the greater contrast, by WCAG's relative luminance.
+    """
+    channels = np.asarray(ground[:3])
+    linear = np.where(
+        channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+    )
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
+
+
+def _number_size(classes: int) -> float:
+    """Return the font size of a cell's numbers, in points."""
+    return max(6.0, min(14.0, 34.0 / classes))
 
 
 def _shown(predictions: Predictions) -> list[tuple[int, str]]:

@@ -259,7 +259,7 @@ class Timing(Protocol):
         """Take in each progress event, in the worker thread."""
 
     def end(self, finished: bool) -> None:
-        """Learn from a job that has ended, in the worker thread."""
+        """Take note that the job has ended, in the worker thread."""
 
 
 def _drive(

@@ -187,7 +187,7 @@ def mil_work(config: MilConfig, _areas: Areas) -> Work:
         stage="Fold",
         units=float(epochs * len(cases)),
         scale=float(len(cases)),
-        # Training stops early: how often is learned from earlier runs.
+        # Training stops early: earlier runs show how often.
         exact=False,
     )
 

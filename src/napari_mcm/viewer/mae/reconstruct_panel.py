@@ -101,11 +101,12 @@ class ReconstructPanel(QWidget):
         checks.addWidget(self.layers)
         buttons.addWidget(self.start)
         buttons.addWidget(self.another)
-        buttons.addWidget(self.command)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 8, 0, 0)
         for layout in (form, checks, buttons):
             column.addLayout(layout)
+        # All three in a row are wider than a narrow dock.
+        column.addWidget(self.command, 0, Qt.AlignmentFlag.AlignLeft)
         for part in (self.command.feedback, self.about, self.pictures, self.caveat):
             column.addWidget(part)
 

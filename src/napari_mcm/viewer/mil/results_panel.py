@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from psygnal import Signal
 from qtpy.QtGui import QImage
@@ -28,7 +27,7 @@ from napari_mcm.viewer.qt.helpers import (
     while_alive,
 )
 from napari_mcm.viewer.qt.path_field import PathField
-from napari_mcm.viewer.training.run_images import Picture
+from napari_mcm.viewer.training.run_images import Picture, read_plot
 
 _PLOTS = {
     "roc": "ROC",
@@ -167,8 +166,8 @@ class MilResultsPanel(QWidget):
         session = self._session
         session.disk.submit(
             "mil plot",
-            partial(_read_image, run.plots[name]),
-            while_alive(self.picture.show_image),
+            partial(read_plot, run.plots[name]),
+            while_alive(self.picture.show_plot),
             session.report_error,
         )
 
@@ -178,7 +177,3 @@ class MilResultsPanel(QWidget):
     def _open(self) -> None:
         if name := self.table.slide():
             self.slide_requested.emit(name)
-
-
-def _read_image(path: Path) -> QImage:
-    return QImage(str(path))

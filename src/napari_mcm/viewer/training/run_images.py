@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from qtpy.QtCore import QRect, QSize, Qt
-from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPixmap
+from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPalette, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QDialog,
@@ -103,19 +105,67 @@ def _image(path: Path) -> QImage:
     return QImage(str(path))
 
 
+_GROUND = (38, 41, 48)
+"""Colour of a dock in napari's dark theme, as red, green and blue."""
+
+
+def read_plot(path: Path) -> tuple[QImage, QImage]:
+    """Read a plot for a light theme, and make one for a dark theme of it.
+
+    Light and dark are exchanged, and hues stay.
+
+    Parameters
+    ----------
+    path : Path
+        A picture on a white ground.
+
+    Returns
+    -------
+    light, dark : QImage
+        The plot; null where it cannot be read.
+    """
+    light = QImage(str(path)).convertToFormat(QImage.Format.Format_RGBA8888)
+    if light.isNull():
+        return light, light
+    pixels = np.asarray(Image.open(path).convert("RGB"), np.float32)
+    ends = pixels.max(axis=2, keepdims=True) + pixels.min(axis=2, keepdims=True)
+    ground = np.array(_GROUND, np.float32)
+    # (height, width, 3): lightness is turned round, black becomes the dock's colour.
+    turned = ground + (255 - ground) / 255 * (pixels + 255 - ends)
+    turned = np.ascontiguousarray(turned.clip(0, 255).astype(np.uint8))
+    height, width = turned.shape[:2]
+    kind = QImage.Format.Format_RGB888
+    # A copy, as the image would not keep the array alive.
+    return light, QImage(turned.tobytes(), width, height, 3 * width, kind).copy()
+
+
 class Picture(QWidget):
     """Show an image as large as fits, and at most in full size."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._image = QImage()
+        self._image = self._dark = QImage()
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
 
     def show_image(self, image: QImage) -> None:
         """Show an image; a null image hides the widget."""
-        self._image = image
+        self._image, self._dark = image, QImage()
+        self._refresh(image)
+
+    def show_plot(self, plot: tuple[QImage, QImage]) -> None:
+        """Show a plot as the theme wants it; both are painted when the theme changes.
+
+        Parameters
+        ----------
+        plot : tuple of QImage
+            For a light and for a dark theme, as :func:`read_plot` returns them.
+        """
+        self._image, self._dark = plot
+        self._refresh(self._image)
+
+    def _refresh(self, image: QImage) -> None:
         self.setVisible(not image.isNull())
         self.updateGeometry()
         self.update()
@@ -144,5 +194,8 @@ class Picture(QWidget):
         size = self._image.size()
         size.scale(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
         left = (self.width() - size.width()) // 2
-        painter.drawImage(QRect(left, 0, size.width(), size.height()), self._image)
+        text = self.palette().color(QPalette.ColorRole.WindowText)
+        dark = text.lightness() > 128 and not self._dark.isNull()
+        shown = self._dark if dark else self._image
+        painter.drawImage(QRect(left, 0, size.width(), size.height()), shown)
         painter.end()
