@@ -33,6 +33,9 @@ from napari_mcm.core.runtime.overall import Overall, OverallClock
 
 _log = logging.getLogger(__name__)
 
+_NO_DOCK = ("app", "layers", "qt", "training")
+"""Folders of the viewer that have no dock with jobs."""
+
 _INTERVAL_S = 0.1
 """Shortest time between two progress updates of one stage, in seconds."""
 
@@ -66,6 +69,8 @@ class JobStatus:
         One line: a note, the reason for a failure, or the location of the result.
     details : str
         Traceback and warnings, shown on demand.
+    place : str
+        Folder of the dock that started the job, such as ``similarity``; empty if none did.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
@@ -76,6 +81,7 @@ class JobStatus:
     overall: Overall = Overall()
     message: str = ""
     details: str = ""
+    place: str = ""
 
     @property
     def busy(self) -> bool:
@@ -159,6 +165,7 @@ class JobRunner:
         status = self.status
         status.title, status.progress = title, None
         status.overall = self._clock.now()
+        status.place = place_of(getattr(make_job, "__module__", ""))
         status.message = status.details = ""
         status.state = JobState.RUNNING
         self._worker = create_worker(
@@ -260,6 +267,24 @@ class Timing(Protocol):
 
     def end(self, finished: bool) -> None:
         """Take note that the job has ended, in the worker thread."""
+
+
+def place_of(module: str) -> str:
+    """Return the folder of the dock that a module belongs to: ``similarity``.
+
+    Parameters
+    ----------
+    module : str
+        Name of a module; that of a function is where it was defined.
+
+    Returns
+    -------
+    str
+        Empty for a module that is no dock's.
+    """
+    parts = module.split(".")
+    inside = parts[:2] == ["napari_mcm", "viewer"] and len(parts) > 3
+    return parts[2] if inside and parts[2] not in _NO_DOCK else ""
 
 
 def _drive(

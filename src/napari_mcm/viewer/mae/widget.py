@@ -51,6 +51,7 @@ class MaeWidget(DockedWidget):
     """
 
     needs = (*DISPLAY, *LEARNING_TIMM)
+    folders = ("mae", "cells")
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.viewer.app.first_dock import note_dock
 from napari_mcm.viewer.app.imports import DISPLAY, import_in_background
+from napari_mcm.viewer.app.jobs import place_of
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.app.settings import PLUGIN
 from napari_mcm.viewer.canvas.tools import CanvasTools
@@ -148,16 +149,20 @@ class DockedWidget(QWidget):
         Modules that the dock will need, which are imported in the background.
     is_first : bool
         Whether no dock opens with the next slide once this one was opened.
+    folders : tuple of str
+        Folders of the viewer whose jobs are the dock's; by default its own.
     """
 
     needs: ClassVar[tuple[str, ...]] = DISPLAY
     is_first: ClassVar[bool] = True
+    folders: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.session = session = session_of(napari_viewer)
         self.problem = note()
-        self.job = JobBar(session.jobs)
+        own = self.folders or (place_of(type(self).__module__),)
+        self.job = JobBar(session.jobs, own)
         self._wheel_guard = WheelGuard(self)
         self._tabify_timer = QTimer(self)
         self._tabify_timer.setSingleShot(True)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
+from functools import partial
+from weakref import WeakKeyDictionary
+
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDialog,
@@ -17,7 +22,7 @@ from superqt import QElidingLabel
 
 from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.viewer.app.jobs import JobRunner, JobState, JobStatus
-from napari_mcm.viewer.qt.helpers import connect
+from napari_mcm.viewer.qt.helpers import connect, when_destroyed
 
 _CANCEL = "&Cancel"
 _PARTS = 1000
@@ -33,11 +38,16 @@ class JobBar(QWidget):
     ----------
     jobs : JobRunner
         Runs the jobs.
+    places : collection of str
+        Folders of the dock: how a job ended is said in the dock that started it. With
+        none, all jobs are its own.
     """
 
-    def __init__(self, jobs: JobRunner) -> None:
+    def __init__(self, jobs: JobRunner, places: Collection[str] = ()) -> None:
         super().__init__()
-        self._jobs = jobs
+        self._jobs, self._places = jobs, frozenset(places)
+        _places_of(jobs).update(self._places)
+        when_destroyed(self, partial(_forget, jobs, self._places))
         self.bar = QProgressBar()
         self.bar.setAccessibleName("Progress of the running job")
         self.cancel = QPushButton(_CANCEL)
@@ -77,13 +87,21 @@ class JobBar(QWidget):
         cancelling = status.state is JobState.CANCELLING
         self.cancel.setText("Cancelling…" if cancelling else _CANCEL)
         self._show_bar(status)
-        text, done = describe(status), status.state is JobState.DONE
+        own = status.busy or self._is_own(status.place)
+        text = describe(status) if own else ""
+        done = status.state is JobState.DONE
         self.line.setText(text)
         self.line.setVisible(bool(text) and not done)
         self.outcome.setText(text)
         self.outcome.setToolTip(text)
         self.outcome.setVisible(bool(text) and done)
-        self.details.setVisible(bool(status.details) and not status.busy)
+        self.details.setVisible(own and bool(status.details) and not status.busy)
+
+    def _is_own(self, place: str) -> bool:
+        """Return whether this dock says how a job ended, as nobody else does."""
+        if not self._places or place in self._places:
+            return True
+        return not _places_of(self._jobs)[place]
 
     def _show_bar(self, status: JobStatus) -> None:
         fraction = status.overall.fraction
@@ -107,6 +125,18 @@ class JobBar(QWidget):
         QVBoxLayout(dialog).addWidget(text)
         dialog.resize(700, 400)
         dialog.open()
+
+
+_places: WeakKeyDictionary[JobRunner, Counter[str]] = WeakKeyDictionary()
+
+
+def _places_of(jobs: JobRunner) -> Counter[str]:
+    """Return how many docks of each folder are open."""
+    return _places.setdefault(jobs, Counter())
+
+
+def _forget(jobs: JobRunner, places: frozenset[str]) -> None:
+    _places_of(jobs).subtract(places)
 
 
 def describe(status: JobStatus) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -93,17 +94,26 @@ class AreaController:
     def set_threshold(self, threshold: float) -> None:
         """Set the threshold for this kind of query, and update the layer of the area."""
         if threshold != self.threshold:
-            if (kind := self._kind()) is not None:
-                self._moved[kind] = threshold
+            self._note_moved(threshold)
             self.threshold = threshold
             self._redraw()
             self.changed.emit()
+
+    def _note_moved(self, threshold: float) -> None:
+        heatmap, kind = self.heatmap, self._kind()
+        if heatmap is None or kind is None:
+            return
+        # One that is restored may be where it would start anyway.
+        if math.isclose(threshold, _start(heatmap), abs_tol=1e-6):
+            self._moved.pop(kind, None)
+        else:
+            self._moved[kind] = threshold
 
     @property
     def is_moved(self) -> bool:
         """Whether the user moved the threshold for this kind of query."""
         kind = self._kind()
-        return kind is not None and self._moved.get(kind) == self.threshold
+        return kind is not None and kind in self._moved
 
     def reset_threshold(self) -> None:
         """Put the threshold back where it starts for this kind of query."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from weakref import ref
 
 from psygnal import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
@@ -107,8 +108,9 @@ class EncoderPanel(QWidget):
         connect(self._found.changed, self._found_changed)
         self._offer()
         session.recent.reload()
-        connect(session.slide_changed, self.refresh)
-        connect(session.features_changed, self.refresh)
+        self._followed: ref[LoadedFeatures] | None = None
+        connect(session.slide_changed, self._follow)
+        connect(session.features_changed, self._follow)
         connect(session.jobs.status.events.state, self.refresh)
         connect(session.jobs.status.events.state, self.estimate.again)
         connect(session.tissue.changed, self.estimate.again)
@@ -140,6 +142,20 @@ class EncoderPanel(QWidget):
         below.addWidget(self.command)
         column.addLayout(below)
         column.addWidget(self.command.feedback)
+
+    def _follow(self) -> None:
+        """Name the encoder whose features have just come, and show them."""
+        loaded = self.loaded
+        if loaded is not None and (
+            self._followed is None or self._followed() is not loaded
+        ):
+            self._followed = ref(loaded)
+            spec = str(loaded.index.features.encoder.get("spec") or "")
+            # A run that was moved, or another tool's model, cannot be computed with.
+            if spec and (encoder_label(spec) == loaded.label or Path(spec).exists()):
+                self.encoder.offer(spec)
+                self.encoder.setCurrentText(spec)
+        self.refresh()
 
     def refresh(self) -> None:
         """Show the features, and enable the buttons that can be used."""
