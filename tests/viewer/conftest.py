@@ -62,6 +62,14 @@ def write_slide(path: Path, mpp: float | None = MPP, blank: bool = False) -> Pat
     return path
 
 
+def write_pair(folder: Path) -> list[Path]:
+    """Write two slides of unlike resolution, and one that states none."""
+    paths = [folder / f"{name}.tif" for name in "abc"]
+    for path, mpp in zip(paths, (MPP, 0.8 * MPP, None), strict=True):
+        write_slide(path, mpp)
+    return paths
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _imported() -> None:
     """Import what the viewer imports later, and spare the garbage collector that.

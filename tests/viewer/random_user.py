@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,18 @@ from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QTabWidget
 
+from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.finetune.widget import FinetuneWidget
 from napari_mcm.viewer.mae.widget import MaeWidget
 from napari_mcm.viewer.qt import close_guard as closing
+from napari_mcm.viewer.qt.slide_selector import SlideSelector
+from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from napari_mcm.viewer.slide.widget import SlideWidget
+from tests.viewer.conftest import features_of
+from tests.viewer.seen import maps_seen, problems, settle
 
 PLUGIN = "napari-mcm"
 WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL", "MAE & cells")
@@ -73,6 +80,7 @@ class RandomUser:
         self.session = session_of(viewer)
         self.did: list[str] = []
         self.runs = 0
+        self._features: dict[tuple[str, int], LoadedFeatures] = {}
         self.actions: tuple[Callable[[], None], ...] = (
             self.open_slide,
             self.dock,
@@ -95,17 +103,47 @@ class RandomUser:
             self.switch_theme,
             self.float_dock,
             self.wait,
+            self.choose_slide,
+            self.choose_slide,
+            self.give_features,
+            self.give_features,
+            self.select_layer,
+            self.hide_layer,
+            self.move_threshold,
+            self.move_context,
+            self.undo,
+            self.redo,
+            self.side_by_side,
+            self.compare,
+            self.click_tissue,
+            self.click_tissue,
+            self.click_tissue,
+            self.hover,
         )
+        self.seen: list[str] = []
+        self.maps = 0
 
-    def act(self, count: int) -> None:
-        """Do so many things."""
+    def act(self, count: int, look: bool = True) -> None:
+        """Do so many things, and look after each whether what is seen was asked for."""
         for _ in range(count):
             action = self.actions[self.rng.integers(len(self.actions))]
+            # Without a slide or a dock there is little to do.
+            if not self.session.layers.slides():
+                action = self.open_slide
+            elif not self._widgets(SimilarityWidget) and self.rng.integers(2):
+                action = self.similarity
             self.did.append(action.__name__)
             action()
             QApplication.processEvents()
             # As the event loop does: a closed dock is gone before the user's next move.
             QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+            if look and not self.seen:
+                settle(self.session)
+                self.maps += maps_seen(self.session)
+                for problem in problems(self.session):
+                    self.seen.append(
+                        f"after {len(self.did)} {action.__name__}: {problem}"
+                    )
 
     def finish(self) -> None:
         """Stop the job and wait until all is quiet."""
@@ -124,6 +162,10 @@ class RandomUser:
         if len(self._docks()) < 4:
             name = WIDGETS[self.rng.integers(len(WIDGETS))]
             self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+
+    def similarity(self) -> None:
+        """Dock the widget that most of this is about."""
+        self.viewer.window.add_plugin_dock_widget(PLUGIN, "Similarity")
 
     def close_dock(self) -> None:
         """Close a dock by its button's own method."""
@@ -211,9 +253,12 @@ class RandomUser:
         self.session.jobs.cancel()
 
     def delete_layer(self) -> None:
-        """Delete any layer."""
-        if self.viewer.layers:
-            self.viewer.layers.remove(self._one_of(list(self.viewer.layers)))
+        """Delete any layer, mostly one that lies on a slide."""
+        layers, slides = list(self.viewer.layers), self.session.layers.slides()
+        if self.rng.integers(4):
+            layers = [layer for layer in layers if layer not in slides]
+        if layers:
+            self.viewer.layers.remove(self._one_of(layers))
 
     def rename_layer(self) -> None:
         """Give a layer another name, perhaps another's."""
@@ -225,6 +270,101 @@ class RandomUser:
         if self.viewer.layers:
             layer = self._one_of(list(self.viewer.layers))
             layer.visible = not layer.visible
+
+    def choose_slide(self) -> None:
+        """Choose a slide in a dock's list, perhaps the one that is shown."""
+        for widget in self._widgets(SlideSelector):
+            if widget.choice.count():
+                number = int(self.rng.integers(widget.choice.count()))
+                widget.choice.setCurrentIndex(number)
+                widget.choice.activated.emit(number)
+            return
+
+    def give_features(self) -> None:
+        """Load features into a slot of the current slide, of one of three encoders."""
+        slide, metadata = self.session.slide, self.session.metadata
+        if slide is None or metadata is None or metadata.mpp is None:
+            return
+        number = int(self.rng.integers(3))
+        slot = ("first", "second", "third")[self.rng.integers(3)]
+        key = metadata.path, number
+        if key not in self._features:
+            made = features_of(Path(metadata.path), dim=8 + number, mpp=metadata.mpp[0])
+            encoder = {"fingerprint": f"encoder {number}", "spec": f"encoder{number}"}
+            features = replace(made.index.features, encoder=encoder)
+            self._features[key] = LoadedFeatures(
+                f"encoder{number}", SimilarityIndex(features), Path("none")
+            )
+        self.session.set_features(slide, slot, self._features[key])
+
+    def select_layer(self) -> None:
+        """Select a layer in the layer list."""
+        if self.viewer.layers:
+            layer = self._one_of(list(self.viewer.layers))
+            self.viewer.layers.selection.active = layer
+
+    def move_threshold(self) -> None:
+        """Move the threshold, or reset it."""
+        areas = context_of(self.session).areas
+        if self.rng.integers(4):
+            areas.step(int(self.rng.integers(-5, 6)))
+        else:
+            areas.reset_threshold()
+
+    def move_context(self) -> None:
+        """Move the slider of the context."""
+        for widget in self._widgets(SimilarityWidget):
+            widget.query.around.slider.setValue(int(self.rng.integers(4)))
+            return
+
+    def undo(self) -> None:
+        """Undo the last change of the query."""
+        context_of(self.session).queries.undo()
+
+    def redo(self) -> None:
+        """Redo what was undone."""
+        context_of(self.session).queries.redo()
+
+    def side_by_side(self) -> None:
+        """Show all slides, or mostly the current one alone."""
+        self.session.show_side_by_side(not self.rng.integers(3))
+
+    def compare(self) -> None:
+        """Show a difference of two encoders, or none."""
+        pairs = (None, ("first", "second"), ("second", "third"))
+        context_of(self.session).queries.compare(pairs[self.rng.integers(3)])
+
+    def click_tissue(self) -> None:
+        """Click in the middle of the tissue of the current slide."""
+        slide = self.session.slide
+        if slide is None:
+            return
+        size = np.asarray(slide.data.shapes[0][:2])
+        place = slide.data_to_world(size * self.rng.uniform(0.35, 0.65, 2))
+        camera, native = self.viewer.scene.camera, self._canvas()
+        middle = np.array([native.height(), native.width()]) / 2
+        row, column = (np.asarray(place) - camera.center[-2:]) * camera.zoom + middle
+        modifiers = Qt.KeyboardModifier
+        keys = (
+            modifiers.NoModifier,
+            modifiers.ShiftModifier,
+            modifiers.ControlModifier,
+        )
+        at, key = QPoint(round(column), round(row)), keys[self.rng.integers(3)]
+        if native.rect().contains(at):
+            QTest.mouseClick(native, Qt.MouseButton.LeftButton, key, at)
+
+    def hover(self) -> None:
+        """Follow the cursor for a moment, which ends with a click there."""
+        clicks, native = context_of(self.session).clicks, self._canvas()
+        clicks.follow_cursor(True)
+        for _ in range(3):
+            x, y = (
+                int(self.rng.integers(n)) for n in (native.width(), native.height())
+            )
+            QTest.mouseMove(native, QPoint(x, y))
+            QApplication.processEvents()
+        clicks.follow_cursor(False)
 
     def switch_theme(self) -> None:
         """Dark to light and back."""
@@ -301,26 +441,29 @@ def main() -> None:
     from qtpy import API_NAME
 
     from napari_mcm.viewer.app import persistence as remembered
-    from tests.viewer.conftest import write_slide
+    from tests.viewer.conftest import write_pair
 
     bad = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         remembered._file = lambda: folder / "remembered.json"
-        slides = [write_slide(folder / f"{c}.tif") for c in "ab"]
+        slides = write_pair(folder)
         for seed in range(options.first, options.first + options.seeds):
             with Complaints() as complaints:
                 viewer = napari.Viewer()
                 user = RandomUser(viewer, slides, folder / str(seed), seed)
                 user.act(options.actions)
                 user.finish()
+                seen, maps = user.seen, user.maps
                 viewer.close()
                 QApplication.processEvents()
             del viewer, user
             gc.collect()
+            complaints.texts += seen
             bad += bool(complaints.texts)
             print(
                 f"{API_NAME} seed {seed}: {len(complaints.texts)} complaints, "
+                f"{maps} maps seen, "
                 f"{threading.active_count()} threads, {_memory_mb():.0f} MB",
                 *complaints.texts,
                 sep="\n  ",

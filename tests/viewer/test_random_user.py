@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.lengths import length
-from tests.viewer.conftest import write_slide
+from tests.viewer.conftest import write_pair
 from tests.viewer.random_user import Complaints, RandomUser
 
 
@@ -17,12 +17,13 @@ from tests.viewer.random_user import Complaints, RandomUser
 def test_a_user_who_does_anything_breaks_nothing(
     viewer: Any, tmp_path: Path, seed: int
 ) -> None:
-    slides = [write_slide(tmp_path / f"{name}.tif") for name in "ab"]
+    slides = write_pair(tmp_path)
     before = threading.active_count()
     with Complaints() as complaints:
         user = RandomUser(viewer, slides, tmp_path, seed)
         user.act(length(60, 200))
         user.finish()
     assert complaints.texts == [], user.did
+    assert user.seen == [], user.did
     # The viewer's own readers and writers stay; nothing piles up.
     assert threading.active_count() < before + 12
