@@ -18,7 +18,8 @@ from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import KEY
 from napari_mcm.viewer.similarity.context import context_of
 
-CLOSE = 2e-5
+CLOSE = 5e-4
+"""Largest difference of cosines: float32, of a difference of two directions."""
 
 
 def settle(session: Session, seconds: float = 60) -> None:

@@ -14,7 +14,12 @@ from napari_mcm.viewer.app.persistence import known_mpp
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.early_slicing import slice_before_drawing
 from napari_mcm.viewer.layers.level_array import LevelArray
-from napari_mcm.viewer.layers.metadata import LayerData, metadata_of, with_mpp
+from napari_mcm.viewer.layers.metadata import (
+    LayerData,
+    kind_of,
+    metadata_of,
+    with_mpp,
+)
 
 ReaderFunction = Callable[[str | Path], list[LayerData]]
 
@@ -135,6 +140,7 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     if slide.stated_mpp is not None:
         kwargs |= {"scale": slide.stated_mpp[::-1], "units": ("um", "um")}
     bring_dock(slide)
+    kwargs |= _shared_units()
     levels = [LevelArray(slide, level) for level in range(len(slide.levels))]
     _prepare_viewer()
     return [(levels, kwargs, "image")]
@@ -147,3 +153,18 @@ def _prepare_viewer() -> None:
     # The session reads slides in a thread, and has prepared its viewer itself.
     if current_thread() is main_thread() and (viewer := current_viewer()) is not None:
         slice_before_drawing(viewer)
+
+
+def _shared_units() -> dict[str, Any]:
+    """Return the units that the plugin's layers in the viewer have; none without any.
+
+    napari draws a layer as soon as it is added, and warns if its units are of another
+    kind. The session gives all layers those of the slide that is shown.
+    """
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    for layer in viewer.layers if viewer is not None else ():
+        if kind_of(layer) == "slide":
+            return {"units": tuple(str(unit) for unit in layer.units)}
+    return {}

@@ -165,12 +165,11 @@ class SlideView:
         if not kind_of(layer):
             return
         layer.events.visible.connect(self._eye_clicked)
-        # At once: napari warns as soon as it draws layers that differ in their units.
-        self._share_units(self.current)
         owner = owner_of(layer)
         if owner is not None and owner is not layer and owner in self._stack:
             self._wanted[layer] = bool(layer.visible)
             with self._quietly():
+                self._share_units(self.current)
                 _set_visible(layer, layer.visible and self.is_shown(owner))
 
     def removed(self) -> None:
