@@ -11,6 +11,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.tissue import TissueMask
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import owner_of
@@ -262,3 +263,18 @@ def test_the_slide_dock_has_the_choice(two: Session, viewer: Any) -> None:
     assert not box.isChecked()
     viewer.layers.remove(two.layers.slides()[0])
     assert box.isHidden()
+
+
+def test_a_context_chosen_on_a_slide_without_features_holds_for_the_next(
+    two: Session, tmp_path: Path
+) -> None:
+    asked = two.layers.slides()[1]
+    two.viewer.open(write_slide(tmp_path / "bare.tif", 0.7), plugin=PLUGIN)
+    queries = context_of(two).queries
+    other = NeighbourhoodConfig(radius=3)
+    queries.use_neighbourhood(other)
+    two.choose_slide(asked)
+    settle(two)
+    assert context_of(two).query is not None
+    assert context_of(two).query.spec.neighbourhood == other
+    assert problems(two) == []

@@ -353,8 +353,22 @@ class SimilarityController(MapChoice):
         then : callable, optional
             Called without arguments after the maps were drawn.
         """
-        if self._has_query():
+        if not self._has_query():
+            return
+        origin = self._origin()
+        if self._spec.neighbourhood == self.neighbourhood or not origin:
+            # Of a slide that is closed, there are vectors of one context only.
+            self._follow_context(self._spec.neighbourhood)
             self._when_ready(lambda: self._rerun_now(then))
+        else:
+            # The context was chosen on a slide without features.
+            needed = (*self.loaded().values(), *origin)
+            self.preparation.when_ready(needed, self.neighbourhood, self._repaint)
+
+    def _follow_context(self, neighbourhood: NeighbourhoodConfig) -> None:
+        if neighbourhood != self.neighbourhood:
+            self.neighbourhood = neighbourhood
+            self.neighbourhood_changed.emit()
 
     def _rerun_now(self, then: Callable[[], None] | None) -> None:
         if self._has_query():
