@@ -48,7 +48,7 @@ Values = Mapping[str, Sequence[float]]
 
 TISSUE = """## On drawn tissue
 
-The second case has EfficientNet-Lite0 learn from EfficientNet-Lite2 on [generated
+The second case trains EfficientNet-Lite0 on targets of EfficientNet-Lite2, on [generated
 slides](cli/sample.md) with `--field-effect`: the eosin of the tissue within {extent:.0f} µm
 of a tumour ripples by {strength:.0%}. The question is whether a patch of plain stroma lies
 near a tumour. None of the tested patches shows a tumour cell, and both tested slides are of
