@@ -12,14 +12,15 @@ from benchmarks.results.context_folders import NO_INTERVAL, Study, Value
 from benchmarks.results.tables import markdown
 from benchmarks.studies.figure_1b import TEACHER
 
-from napari_mcm.core.evaluation.intervals import auroc
-from napari_mcm.core.mil.metrics import Predictions, Rows, bootstrap
+from napari_mcm.core.mil.metrics import Predictions, bootstrap
+from napari_mcm.core.mil.resampled_scores import Counts, Floats, ResampledScores
 from napari_mcm.core.mil.results import read_predictions
 from napari_mcm.core.runtime.jobs import run
 
 FIGURE = "mil_auroc"
 CONTROL = "A"
 RESAMPLES = 2000
+BINS = 10
 
 
 def classifier_table(study: Study | None) -> str:
@@ -64,16 +65,23 @@ def classifier_difference(
     other = _predictions(study, control, control_radius)
     if one is None or other is None or one.slides != other.slides:
         return None
-    first, second = one, other
-
-    def apart(rows: Rows) -> dict[str, float]:
-        values = [auroc(p.probabilities[rows, 1], p.labels[rows] == 1)
-                  for p in (first, second)]  # fmt: skip
-        return {FIGURE: values[0] - values[1]}
-
-    value = apart(np.arange(len(one.slides)))[FIGURE]
-    interval = run(bootstrap(apart, one.patients, RESAMPLES, "patients"))[FIGURE]
+    value, interval = auroc_apart(one, other)
     return Value(value, interval, 1, 1, NO_INTERVAL)
+
+
+def auroc_apart(
+    one: Predictions, other: Predictions
+) -> tuple[float, tuple[float, float]]:
+    """Give the difference in AUROC on the same slides, and its interval over patients."""
+    scores = [ResampledScores(p.labels, p.probabilities, BINS) for p in (one, other)]
+
+    def apart(counts: Counts) -> dict[str, Floats]:
+        first, second = (score(counts)["auroc"] for score in scores)
+        return {"auroc": first - second}
+
+    value = apart(np.ones((1, len(one.slides)), np.int64))["auroc"][0]
+    found = run(bootstrap(apart, one.patients, RESAMPLES, "patients"))
+    return float(value), found["auroc"]
 
 
 def _predictions(study: Study, arm: str, radius: int) -> Predictions | None:

@@ -6,15 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from benchmarks import mil_digits
 from benchmarks.results import attention
 from benchmarks.results.commands import once, train
+from benchmarks.results.context_classifiers import auroc_apart
 from benchmarks.results.tables import markdown
 
-from napari_mcm.core.mil.metrics import Rows, bootstrap, main_scores
 from napari_mcm.core.mil.results import read_predictions
-from napari_mcm.core.runtime.jobs import run
 
 PAGES = ("mil",)
 MODELS = ("abmil", "clam_sb", "mean")
@@ -151,15 +149,8 @@ def _less(reference: Path, run_dir: Path) -> str:
     one, two = read_predictions(run_dir), read_predictions(reference)
     assert one.slides == two.slides
 
-    def apart(rows: Rows) -> dict[str, float]:
-        scores = [
-            main_scores(p.labels[rows], p.probabilities[rows], 10) for p in (one, two)
-        ]
-        return {"auroc": scores[0]["auroc"] - scores[1]["auroc"]}
-
-    value = apart(np.arange(len(one.slides)))["auroc"]
-    found = run(bootstrap(apart, one.patients, 2000, "intervals"))
-    return _apart({"auroc": value, "by_patient": found}, "auroc")
+    value, interval = auroc_apart(one, two)
+    return _apart({"auroc": value, "by_patient": {"auroc": interval}}, "auroc")
 
 
 def _attention(run_dir: Path, features: Path, cohort: Path) -> str:
