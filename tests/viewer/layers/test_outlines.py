@@ -13,6 +13,7 @@ from napari_mcm.viewer.layers.level_array import CHUNK
 from napari_mcm.viewer.layers.outlines import FINER, Outline, make_levels
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
+from tests.viewer.conftest import wait_until
 from tests.viewer.similarity.test_maps import ready
 
 __all__ = ["ready"]
@@ -110,3 +111,18 @@ def test_it_is_two_pixels_wide_at_any_zoom(
         QApplication.processEvents()
         canvas = viewer.screenshot(canvas_only=True, flash=False)
         assert abs(line_width(canvas) - 2) <= 0.5, zoom
+
+
+def test_drawn_regions_keep_their_width_on_the_screen(
+    ready: SimilarityWidget, viewer: Any
+) -> None:
+    regions = context_of(ready.session).regions
+    regions.begin()
+    layer = regions.layer
+    assert layer is not None
+    layer.add_polygons([[(600, 400), (600, 700), (800, 700)]])
+    scale, camera = float(ready.session.slide.scale[-1]), viewer.scene.camera
+    for zoom in (0.5, 4.0):
+        camera.zoom = zoom
+        wait_until(lambda zoom=zoom: np.isclose(layer.edge_width[0], 3 / zoom / scale))
+        assert layer.current_edge_width == pytest.approx(3 / zoom / scale)

@@ -21,6 +21,7 @@ from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.metadata import SlideMetadata
 
 if TYPE_CHECKING:
+    from napari_mcm.core.encoders.compute import ComputeConfig
     from napari_mcm.viewer.app.session import Session
 
 
@@ -95,12 +96,21 @@ def reserve_gui_core(config: _Config) -> _Config:
         set them.
     """
     compute: Any = getattr(config, "compute")  # noqa: B009 - of several models
+    return config.model_copy(update={"compute": leave_gui_core(compute)})
+
+
+def leave_gui_core(compute: ComputeConfig) -> ComputeConfig:
+    """Return where to compute, so that one CPU core is left to the GUI.
+
+    Parameters
+    ----------
+    compute : ComputeConfig
+        Its ``threads`` are set unless the user set them.
+    """
     if compute.threads is not None:
-        return config
+        return compute
     threads = max((os.cpu_count() or 1) - 1, 1)
-    return config.model_copy(
-        update={"compute": compute.model_copy(update={"threads": threads})}
-    )
+    return compute.model_copy(update={"threads": threads})
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from napari_mcm.core.features.half_steps import (
 )
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.runtime.jobs import Job
-from napari_mcm.core.runtime.threads import run_in_thread
+from napari_mcm.viewer.app.commands import leave_gui_core
 from napari_mcm.viewer.app.imports import EXTRACTING, import_modules
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.layers.metadata import slide_of
@@ -266,11 +266,10 @@ def _compute(
     compute: ComputeConfig,
 ) -> Job[Half]:
     yield from import_modules(EXTRACTING)
-    from napari_mcm.core.encoders import load_encoder
+    from napari_mcm.core.encoders import load_encoders
 
     # In the precision of the file, so that values can be compared.
     compute = compute.model_copy(update={"precision": features.encoder["precision"]})
-    encoder = yield from run_in_thread(
-        "Loading the encoder", load_encoder, features.encoder["spec"], compute
-    )
+    specs = [features.encoder["spec"]]
+    (encoder,) = yield from load_encoders(specs, leave_gui_core(compute))
     return (yield from extract_half_steps(slide, grids, encoder, features))

@@ -22,6 +22,8 @@ NAME = "query region"
 """Name of the layer of regions."""
 EDGE_PX = 3
 """Width of outlines on the screen, in pixels."""
+ZOOM_MS = 120
+"""Delay from a zoom to outlines of the right width, in milliseconds."""
 CHECK_MS = 80
 """Delay from a change of the layer to the query, in milliseconds."""
 _AROUND = np.linspace(0, 2 * np.pi, 48, endpoint=False)
@@ -49,6 +51,11 @@ class RegionController:
         self._timer.timeout.connect(self._check_drawn)
         self._last: tuple[Polygon, ...] = ()
         self._outlined: tuple[Polygon, ...] = ()
+        self._zoomed = QTimer()
+        self._zoomed.setSingleShot(True)
+        self._zoomed.setInterval(ZOOM_MS)
+        self._zoomed.timeout.connect(self._fit)
+        session.viewer.scene.camera.events.zoom.connect(self._on_zoom)
         context.query_changed.connect(self._query_changed)
         context.keys.on("region", self.begin)
 
@@ -84,14 +91,13 @@ class RegionController:
             return layer
         if layer is not None:
             self._layers.delete(layer)
-        zoom = self._layers.viewer.scene.camera.zoom
         with _no_colours():
             layer = Shapes(
                 ndim=2,
                 name=NAME,
                 edge_color="black",
                 face_color="transparent",
-                edge_width=EDGE_PX / zoom / float(slide.scale[-1]),
+                edge_width=self._edge_width(slide),
                 **on_slide(slide, "region"),
             )
             self._layers.add(layer)
@@ -99,6 +105,25 @@ class RegionController:
         self._layer, self._slide = layer, slide
         self._last = self._outlined = ()
         return layer
+
+    def _edge_width(self, slide: Layer) -> float:
+        """Return the width of outlines in level-0 pixels at the present zoom."""
+        zoom = float(self._layers.viewer.scene.camera.zoom)
+        return EDGE_PX / zoom / float(slide.scale[-1])
+
+    def _on_zoom(self, _event: Any) -> None:
+        if self.layer is not None:
+            self._zoomed.start()
+
+    def _fit(self) -> None:
+        """Keep the width of outlines on the screen, once the zoom rests."""
+        layer, slide = self.layer, self._slide
+        if layer is not None and slide is not None:
+            width = self._edge_width(slide)
+            if len(layer.data):
+                layer.edge_width = [width] * len(layer.data)
+            layer.current_edge_width = width
+            layer.refresh(extent=False, thumbnail=False)
 
     def _touched(self, _event: Any) -> None:
         self._timer.start()
