@@ -79,6 +79,7 @@ def compare(options: argparse.Namespace, state: str, name: str, where: Path) -> 
             fresh = call(state, environment, ["-c", REFERENCE])
             command = [__file__, str(slide), "--once", once]
             command += ["--encoder", options.encoder, "--think", str(options.think)]
+            command += ["--patch-size", str(options.patch_size)]
             found = json.loads(call(state, environment, [*command, "--launched"]))
             ended = time.time() - found["closed"]
             found["seconds"]["and until the process ended"] = ended
@@ -319,6 +320,7 @@ class FirstUse:
         if session.features("first") is None and not session.jobs.status.busy:
             self.actions += 1
             self.widget.first.encoder.setCurrentText(self.options.encoder)
+            self.widget.options.patch_size.setValue(self.options.patch_size)
             pressed = self.phase("features")
             self.widget.first.compute.click()
             status = session.jobs.status
