@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--think", type=float, default=6, help="seconds until the press"
     )
+    parser.add_argument("--patch-size", type=int, default=224)
     parser.add_argument("--once", choices=("compute", "reopen"), help="here, as JSON")
     parser.add_argument("--launched", type=float, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
