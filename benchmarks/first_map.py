@@ -167,7 +167,7 @@ class Stalls:
             time.sleep(0.008)
             late = time.perf_counter() - self._last
             if late > LATE_S / 3:
-                owner, where = owner_of(sys._current_frames()[self._window])
+                owner, where = owner_of(sys._current_frames().get(self._window))
                 self._seen.append((time.perf_counter(), owner, where))
 
     def _tick(self) -> None:
