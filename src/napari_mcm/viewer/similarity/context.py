@@ -9,6 +9,7 @@ from psygnal import Signal
 from napari_mcm.viewer.app.found import found_features
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.canvas.tools import CanvasTools
+from napari_mcm.viewer.layers.glyphs import prepare_glyphs
 from napari_mcm.viewer.layers.mouse import ClickListener
 from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.similarity.area import AreaController
@@ -100,6 +101,7 @@ class SimilarityContext:
         memory_of(session).use_queries(self._saved)
         # After all who follow features: those that exist are loaded at once.
         found_features(session)
+        prepare_glyphs(session.viewer)
 
     @property
     def query(self) -> Query | None:

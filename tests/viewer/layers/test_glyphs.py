@@ -1,0 +1,33 @@
+"""The canvas's letters are prepared one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari_mcm.viewer.layers import glyphs
+from tests.viewer.conftest import wait_until
+
+
+def test_letters_are_prepared_one_at_each_pause(
+    make_napari_viewer: Callable[..., Any],
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    fonts = viewer.window._qt_viewer.canvas._font_info
+    font = fonts.font_manager.get_font(fonts.face)
+    font._glyphs.clear()
+    running = glyphs.GlyphPreparation(fonts, "ab×")
+    counts = [len(font._glyphs)]
+    for _ in range(3):
+        running._next()
+        counts.append(len(font._glyphs))
+    assert counts == [0, 1, 2, 3] and {"a", "b", "×"} <= set(font._glyphs)
+    wait_until(lambda: running not in glyphs._running)
+
+
+def test_a_window_that_is_hidden_needs_none(
+    make_napari_viewer: Callable[..., Any],
+) -> None:
+    glyphs.prepare_glyphs(make_napari_viewer())
+    glyphs.prepare_glyphs(object())
+    assert not glyphs._running
