@@ -142,6 +142,9 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     bring_dock(slide)
     kwargs |= _shared_units()
     levels = [LevelArray(slide, level) for level in range(len(slide.levels))]
+    for level in levels:
+        # While napari makes the layer.
+        level.decode_ahead()
     _prepare_viewer()
     return [(levels, kwargs, "image")]
 

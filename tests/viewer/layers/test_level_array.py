@@ -12,7 +12,9 @@ import pytest
 
 from napari_mcm.core.errors import TileError
 from napari_mcm.core.slides import open_slide
+from napari_mcm.viewer.layers import level_array
 from napari_mcm.viewer.layers.level_array import LevelArray, _threads
+from tests.viewer.conftest import wait_until
 
 
 @pytest.fixture
@@ -87,3 +89,32 @@ def test_a_damaged_tile_is_grey_and_told_once(
 def test_it_can_be_copied(level: LevelArray) -> None:
     again = pickle.loads(pickle.dumps(level))
     np.testing.assert_array_equal(again[50:60, 70:80], level[50:60, 70:80])
+
+
+def test_tiles_around_a_view_wait_until_it_is_drawn(
+    level: LevelArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(level_array, "PAUSE_S", 60.0)
+    source = level._slide.levels[0].source
+    level[0:256, 0:256]
+    assert len(source._cache._tiles) == 1
+    # The next view ends the wait, and drops the tiles around the one before.
+    monkeypatch.setattr(level_array, "PAUSE_S", 0.0)
+    level[768:1000, 1024:1200]
+    wait_until(lambda: len(source._cache._tiles) > 2)
+    list(_threads().map(time.sleep, [0.01] * 16))
+    places = {(row, column) for _, row, column in source._cache._tiles}
+    assert (1, 1) not in places and (2, 3) in places
+
+
+def test_small_levels_are_decoded_when_a_slide_opens(
+    level: LevelArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = level._slide.levels[0].source
+    level.decode_ahead()
+    wait_until(lambda: len(source._cache._tiles) == 20)
+    monkeypatch.setattr(level_array, "MOST_AT_OPENING", 19)
+    source._cache.clear()
+    level.decode_ahead()
+    list(_threads().map(time.sleep, [0.01] * 16))
+    assert len(source._cache._tiles) == 0

@@ -13,6 +13,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,13 @@ MARGIN = 512
 """Width in pixels of the border around the view whose tiles are decoded ahead."""
 MOST_AHEAD = 256
 """Largest number of tiles to decode ahead."""
+MOST_AT_OPENING = 64
+"""Largest number of tiles of a level that is decoded when its slide is opened."""
+PAUSE_S = 0.04
+"""Time for drawing a view, in seconds, before tiles around it are decoded.
+
+Both take turns in Python, so that decoding at once would hold up the drawing.
+"""
 
 Tile = tuple[int, int]
 """Row and column of a tile."""
@@ -66,6 +74,7 @@ class LevelArray:
         self.chunks = (CHUNK, CHUNK, 3)
         self._reported: set[object] = set()
         self._prefetches: list[Future[None]] = []
+        self._moved = Event()
 
     @property
     def size(self) -> int:
@@ -82,6 +91,7 @@ class LevelArray:
         parts, drop = index_parts(key, self.shape)
         spans = [range(n)[part] for part, n in zip(parts, self.shape, strict=True)]
         (top, bottom), (left, right) = _ends(spans[0]), _ends(spans[1])
+        self._moved.set()
         for prefetch in self._prefetches:
             prefetch.cancel()
         tiles = self._tiles(left, top, right, bottom)
@@ -94,15 +104,30 @@ class LevelArray:
         steps = slice(None, None, spans[0].step), slice(None, None, spans[1].step)
         return pixels[(*steps, parts[2])][drop]
 
+    def decode_ahead(self) -> None:
+        """Start to decode the whole level, if it is small: it will be seen first."""
+        tiles = self._tiles(0, 0, self.shape[1], self.shape[0])
+        if len(tiles) <= MOST_AT_OPENING:
+            for tile in tiles:
+                _threads().submit(self._decode, tile)
+
     def _prefetch(
         self, left: int, top: int, right: int, bottom: int, seen: set[Tile]
     ) -> None:
-        """Start to decode the tiles around a view, which the next pan may need."""
+        """Decode the tiles around a view, which the next pan may need, a little later."""
         around = self._tiles(
             left - MARGIN, top - MARGIN, right + MARGIN, bottom + MARGIN
         )
         fresh = [tile for tile in around if tile not in seen][:MOST_AHEAD]
-        self._prefetches = [_threads().submit(self._decode, tile) for tile in fresh]
+        moved = self._moved = Event()
+
+        def submit() -> None:
+            if not moved.wait(PAUSE_S):
+                self._prefetches = [
+                    _threads().submit(self._decode, tile) for tile in fresh
+                ]
+
+        _pauses().submit(submit)
 
     def _tiles(self, left: int, top: int, right: int, bottom: int) -> list[Tile]:
         """List the tiles under a rectangle, which may reach beyond the level."""
@@ -133,6 +158,12 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(
         min(os.cpu_count() or 1, 8), thread_name_prefix="napari-mcm-tiles"
     )
+
+
+@lru_cache(maxsize=1)
+def _pauses() -> ThreadPoolExecutor:
+    """Return the thread that waits until a view is drawn."""
+    return ThreadPoolExecutor(1, thread_name_prefix="napari-mcm-pause")
 
 
 def index_parts(

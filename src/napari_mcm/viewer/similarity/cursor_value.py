@@ -88,6 +88,9 @@ class CursorValue:
         # While the map follows the cursor, the patch under it is the query.
         if context is None or slide is None or context.clicks.following:
             return ""
+        # Side by side, the cursor may be over another slide.
+        if context.session.slide_at(world) is not slide:
+            return ""
         shown = _shown_map(context)
         if shown is None:
             return ""
