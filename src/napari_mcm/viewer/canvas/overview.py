@@ -16,6 +16,7 @@ from qtpy.QtGui import (
     QPainter,
     QPaintEvent,
     QPen,
+    QPixmap,
     QPolygonF,
     QTransform,
 )
@@ -64,6 +65,7 @@ class OverviewMap(QWidget):
         self._image: QImage | None = None
         self._size, self._frame = (1, 1), np.zeros((4, 2))
         self._wanted = True
+        self._drawn: tuple[object, QPixmap] | None = None
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setAccessibleName("Overview map")
         self.setToolTip("Click or drag to move the view (key W hides this map)")
@@ -149,14 +151,7 @@ class OverviewMap(QWidget):
         if self._image is None or viewer is None:
             return
         painter = QPainter(self)
-        painter.fillRect(self.rect(), QColor(40, 40, 40))
-        inner = QRectF(self.rect()).adjusted(_EDGE, _EDGE, -_EDGE, -_EDGE)
-        vertically, horizontally = flipped(viewer)
-        painter.save()
-        painter.setTransform(_mirrored(inner, vertically, horizontally))
-        painter.drawImage(inner, self._image)
-        painter.restore()
-        painter.setClipRect(self.rect())
+        painter.drawPixmap(0, 0, self._background(self._image, flipped(viewer)))
         # Dark on both sides of a light line: it is seen on glass and on tissue.
         frame = _at_least(self._frame, _LEAST)
         polygon = QPolygonF([QPointF(*point) for point in frame])
@@ -164,6 +159,25 @@ class OverviewMap(QWidget):
             painter.setPen(QPen(colour, width))
             painter.drawPolygon(polygon)
         painter.end()
+
+    def _background(self, image: QImage, mirrored: tuple[bool, bool]) -> QPixmap:
+        """Return border and picture at the size of the screen's pixels.
+
+        Qt paints the map at each drawing of the canvas: scaling would be slow.
+        """
+        key = image.cacheKey(), mirrored, self.devicePixelRatioF(), self.size()
+        if self._drawn is None or self._drawn[0] != key:
+            pixmap = QPixmap(self.size() * self.devicePixelRatioF())
+            pixmap.setDevicePixelRatio(self.devicePixelRatioF())
+            pixmap.fill(QColor(40, 40, 40))
+            inner = QRectF(self.rect()).adjusted(_EDGE, _EDGE, -_EDGE, -_EDGE)
+            painter = QPainter(pixmap)
+            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+            painter.setTransform(_mirrored(inner, *mirrored))
+            painter.drawImage(inner, image)
+            painter.end()
+            self._drawn = key, pixmap
+        return self._drawn[1]
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:
         """Move the view."""
