@@ -22,7 +22,7 @@ def opened(make_napari_viewer: Any, path: Path) -> Any:
     viewer.scene.camera.center = (100, 100)
     viewer.scene.camera.zoom = 6
     native = canvas_of(viewer).native
-    wait_until(native.isVisible)
+    wait_until(lambda: native.isVisible() and viewer.layers[0].data_level == 0)
     settle()
     return viewer
 
@@ -56,6 +56,7 @@ def test_a_pan_is_drawn_once_with_the_new_pixels(
     drawings = Drawings(viewer)
     before = np.array(viewer.layers[0].corner_pixels)
     viewer.scene.camera.center = (350, 450)
+    wait_until(lambda: drawings.slices)
     settle()
     after = np.array(viewer.layers[0].corner_pixels)
     assert not np.array_equal(after, before)
@@ -80,6 +81,21 @@ def test_the_mouse_pans_likewise(
     np.testing.assert_array_equal(drawings.slices[-1], final)
     # A drawing of other pixels than those that are there afterwards would be seen.
     assert len(drawings.slices) <= 5
+
+
+def test_a_caption_that_changes_is_drawn_once(
+    make_napari_viewer: Any, plugin: Any, slide_path: Path
+) -> None:
+    viewer = opened(make_napari_viewer, slide_path)
+    overlay = viewer.canvas.overlays.text
+    overlay.visible = True
+    overlay.text = "one"
+    settle()
+    drawings = Drawings(viewer)
+    overlay.text = "a longer text than before"
+    wait_until(lambda: drawings.slices)
+    settle()
+    assert len(drawings.slices) == 1
 
 
 def test_a_viewer_is_prepared_once(

@@ -33,7 +33,9 @@ def slice_before_drawing(viewer: ViewerModel) -> None:
     def update(_event: Any) -> None:
         live = reference()
         view = None if live is None else _view_of(live)
-        if live is not None and view and view != before[0]:
+        # A caption that changed is placed anew, which draws all again, too.
+        placed = not getattr(live, "_needs_overlay_position_update", False)
+        if live is not None and view and not (placed and view == before[0]):
             before[0] = view
             # What napari calls after the drawing, where it finds nothing more to do.
             live.on_draw(None)
