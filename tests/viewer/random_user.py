@@ -78,6 +78,8 @@ class RandomUser:
         self.viewer, self.slides, self.folder = viewer, slides, folder
         self.rng = np.random.default_rng(seed)
         self.session = session_of(viewer)
+        # One pixel for each patch: what is seen is compared with computed values.
+        self.session.layers.look.use_smooth(False)
         self.did: list[str] = []
         self.runs = 0
         self._features: dict[tuple[str, int], LoadedFeatures] = {}
