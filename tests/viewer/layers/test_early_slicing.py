@@ -19,10 +19,16 @@ def opened(make_napari_viewer: Any, path: Path) -> Any:
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(900, 600)
     viewer.open(path, plugin="napari-mcm")
-    viewer.scene.camera.center = (100, 100)
-    viewer.scene.camera.zoom = 6
     native = canvas_of(viewer).native
-    wait_until(lambda: native.isVisible() and viewer.layers[0].data_level == 0)
+    near: list[bool] = []
+
+    def is_near() -> bool:
+        # A dock that opens with the slide fits the view once more.
+        near.append(viewer.scene.camera.zoom == 6 and viewer.layers[0].data_level == 0)
+        viewer.scene.camera.center, viewer.scene.camera.zoom = (100, 100), 6
+        return native.isVisible() and len(near) > 100 and all(near[-50:])
+
+    wait_until(is_near)
     settle()
     return viewer
 
