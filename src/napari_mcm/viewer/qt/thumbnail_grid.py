@@ -191,14 +191,17 @@ class ThumbnailGrid(QListWidget):
         # Room for the scroll bar, seen or not: else it would come and go.
         space = self.width() - beside - 2 * self.frameWidth() - 2
         columns = max(COLUMNS, space // (_MOST_PX + _GAP))
-        width = max(space // columns, 40)
-        height = min(width, _MOST_PX + _GAP) + self.fontMetrics().height() + 1
+        width, below = max(space // columns, 40), self.fontMetrics().height() + 1
+        height = min(width, _MOST_PX + _GAP) + below
         if self.gridSize() != QSize(width, height):
             self.setGridSize(QSize(width, height))
-        rows = -(-len(self._patches) // columns)
+        rows = max(-(-len(self._patches) // columns), 1)
         frame = 2 * self.frameWidth() + 2
-        self.setMinimumHeight(max(min(rows, _ROWS), 1) * height + frame)
-        self.setMaximumHeight(max(rows, 1) * height + frame)
+        # For cells of full size: if a narrower grid could be lower, the scroll bar of
+        # the column around it would come and go without end.
+        least = min(rows, _ROWS) * (_MOST_PX + _GAP + below) + frame
+        self.setMinimumHeight(least)
+        self.setMaximumHeight(max(rows * height + frame, least))
 
     def _number_at(self, at: QPoint) -> int:
         return int(self.indexAt(at).row())
