@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _FILTER = "QuPath (*.geojson);;Raster (*.ome.tif);;Figure (*.png)"
 
 
+_RESET = "Put the threshold back where it starts for this kind of query"
+
+
 class AreaPanel(QWidget):
     """The threshold, the area above it, and its export.
 
@@ -55,6 +58,7 @@ class AreaPanel(QWidget):
         self.threshold.setAccessibleName("Threshold of similarity")
         self.threshold.valueChanged.connect(self._moved)
         self.reset = QPushButton("Reset")
+        self.reset.setToolTip(_RESET)
         self.reset.clicked.connect(self._controller.reset_threshold)
         self.area = note()
         self.add = PrimaryButton("Add to ta&ble", primary=True)
@@ -109,7 +113,7 @@ class AreaPanel(QWidget):
         self.threshold.blockSignals(False)
         set_enabled_with_reason(
             self.reset,
-            "Put the threshold back where it starts for this kind of query",
+            _RESET,
             "" if self._controller.is_moved else "it is there",
         )
         area, patches = measured

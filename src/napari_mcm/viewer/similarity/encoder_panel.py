@@ -96,6 +96,7 @@ class EncoderPanel(QWidget):
         self._found = found_features(session)
         self.use = PrimaryButton("Use")
         self.use.setAccessibleName(f"{title}: use the features found on disk")
+        self.use.setToolTip("Load the features that were found on disk")
         self.use.clicked.connect(self._use_found)
         self.estimate = EstimateLine(session, _ADVICE)
         self.load = LoadButton("Load…")
