@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import resource
 import sys
 import tempfile
@@ -18,6 +19,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    # Read once, as napari is imported: the user's own settings stay as they are.
+    _settings = tempfile.TemporaryDirectory()
+    os.environ["NAPARI_CONFIG"] = f"{_settings.name}/settings.yaml"
+    os.environ["XDG_CONFIG_HOME"] = f"{_settings.name}/config"
 
 import numpy as np
 from napari.utils.notifications import notification_manager

@@ -184,10 +184,13 @@ def _units(session: Session, loaded: LoadedFeatures) -> Any:
 
 
 def _row(grid: Any, x: float, y: float) -> int:
-    """Return the patch that contains a point, from the corners of all patches."""
-    inside = np.all(
-        (grid.xy <= (x, y)) & ((x, y) < grid.xy + grid.patch_size_level0), 1
-    )
+    """Return the patch that contains a point, from the corners of all patches.
+
+    Not those of its pixels, which are whole: where the side is not, patches overlap.
+    """
+    size = np.asarray(grid.patch_size_level0)
+    corners = np.asarray(grid.origin) + grid.lattice[:, ::-1] * size
+    inside = np.all((corners <= (x, y)) & ((x, y) < corners + size), 1)
     (row,) = np.flatnonzero(inside)
     return int(row)
 

@@ -27,7 +27,7 @@ from napari_mcm.core.grid import GridConfig
 from napari_mcm.core.mcm.config import PRESET_LABELS, FinetuneConfig
 from napari_mcm.core.mcm.window_pixels import read_window
 from napari_mcm.core.runtime.jobs import Job, Progress
-from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.app.features import SLOTS, encoder_label
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.finetune.run import read_run, state_of
 from napari_mcm.viewer.finetune.widget import TABS, FinetuneWidget
@@ -37,7 +37,15 @@ from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.training.chart import lines_of
 from napari_mcm.viewer.training.metrics import add_step, read_series
 from napari_mcm.viewer.training.slide_picker import FOLDER, OPEN, TABLE
-from tests.viewer.conftest import MPP, features_of, finish, plain, unfold, write_slide
+from tests.viewer.conftest import (
+    MPP,
+    features_of,
+    finish,
+    plain,
+    unfold,
+    wait_until,
+    write_slide,
+)
 
 SLOW = 100_000
 
@@ -105,8 +113,11 @@ def compare_with_one_click(
     """See maps of before, after and the teacher, of a query that was asked once."""
     session, results = tuning.session, tuning.results
     status = session.jobs.status
+    add = session.viewer.window.add_plugin_dock_widget
+    _, similarity = add("napari-mcm", "Similarity")
     session.set_features(session.slide, "first", features_of(slide_path))
     context_of(session).queries.point(600, 500)
+    wait_until(lambda: session.layers.map_of(session.slide, "first") is not None)
     # What a run was made with counts, not what is chosen by now.
     tuning.form.patches.patch_size.setValue(64)
     results.compare.click()
@@ -120,6 +131,19 @@ def compare_with_one_click(
     assert session.features("first").warning == ""
     assert session.features("second").warning.startswith(said)
     assert results.warning.text().startswith(f"Warning: {said}")
+    # Maps and forms have the names of what they show by now.
+    around = context_of(session).queries.neighbourhood.describe()
+    named = {"first": "random:test_efficientnet", "second": "run"}
+    for slot, label in named.items():
+        name = f"similarity: {label} (slide, {around})"
+        wait_until(
+            lambda slot=slot, name=name: (
+                session.layers.map_of(session.slide, slot).name == name
+            )
+        )
+        form = getattr(similarity, slot)
+        assert encoder_label(form.encoder.spec) == label
+        assert form.summary().startswith(f"{label} · ")
     maps = context_of(session).query.maps
     assert not np.allclose(maps["first"].values, maps["second"].values)
     assert results.with_teacher.isVisibleTo(results)
