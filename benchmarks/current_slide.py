@@ -11,10 +11,19 @@ second encoder in the place of the first, and slides side by side.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
 
+if __name__ == "__main__":
+    # Read once, as napari is imported: what the user keeps is neither used nor changed.
+    _settings = tempfile.TemporaryDirectory()
+    os.environ["NAPARI_CONFIG"] = f"{_settings.name}/settings.yaml"
+    os.environ["XDG_CONFIG_HOME"] = f"{_settings.name}/config"
+
 import numpy as np
+from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QListView
@@ -36,7 +45,7 @@ class Visit:
         self.options = options
         self.studio = Studio(options.out, tuple(options.size))
         self.viewer, self.session = self.studio.viewer, self.studio.session
-        self.number = 0
+        self.number, self.folder = 0, tempfile.TemporaryDirectory()
 
     def run(self) -> None:
         """Do all steps."""
@@ -55,7 +64,9 @@ class Visit:
         settle(0.3)
         self.check()
         self.number += 1
-        self.studio.take(f"{self.number:02}-{name}")
+        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
+        path = self.options.out / f"{self.number:02}-{name}.png"
+        Image.fromarray(pixels[..., :3]).save(path)
 
     def check(self) -> None:
         """Only the current slide's layers are visible, and the caption says so."""
@@ -81,9 +92,11 @@ class Visit:
         """Open both slides, compute their features and ask each."""
         dock = self.studio.dock("Similarity")
         for path in (self.options.slide, self.options.other):
-            self.studio.open(path)
-            if self.session.features("first") is None:
-                self.studio.compute(dock.first, self.options.encoder)
+            # Features are written beside the link.
+            link = Path(self.folder.name) / path.name
+            link.symlink_to(path.resolve())
+            self.studio.open(link)
+            self.studio.compute(dock.first, self.options.encoder)
             self.click_patch(len(self.session.features("first").index.features) // 2)
             self.take("opened")
         self.dock = dock
