@@ -73,7 +73,7 @@ class CursorValue:
             if self._label is None and (bar := self._status_bar()) is not None:
                 self._label = QLabel()
                 self._label.setAccessibleName("Value under the cursor")
-                bar.insertPermanentWidget(0, self._label)
+                bar.addPermanentWidget(self._label)
             if self._label is not None:
                 self._label.setText(text)
 
