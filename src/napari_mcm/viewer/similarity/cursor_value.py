@@ -89,7 +89,8 @@ class CursorValue:
         if context is None or slide is None or context.clicks.following:
             return ""
         # Side by side, the cursor may be over another slide.
-        if context.session.slide_at(world) is not slide:
+        seen = context.session.slide_at(world)
+        if seen is None or seen is not slide:
             return ""
         shown = _shown_map(context)
         if shown is None:
