@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
+from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.core.tissue import TissueMask
+from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import owner_of
 from napari_mcm.viewer.similarity.context import context_of
@@ -216,6 +219,31 @@ def test_side_by_side_a_click_asks_the_slide_that_is_clicked(
     settle(two)
     assert visible(two) == layers_of(two, one) and problems(two) == []
     assert np.allclose(other.translate, 0) and np.allclose(one.translate, 0)
+
+
+def by(loaded: LoadedFeatures, encoder: str) -> LoadedFeatures:
+    """Return the same features as if another encoder had made them."""
+    made = {"fingerprint": encoder, "spec": encoder}
+    features = replace(loaded.index.features, encoder=made)
+    return replace(loaded, index=SimilarityIndex(features), label=encoder)
+
+
+def test_side_by_side_all_maps_are_of_encoders_that_the_dock_names(
+    two: Session,
+) -> None:
+    one, other = two.layers.slides()
+    for slide in (one, other):
+        two.set_features(slide, "first", by(two.features_of(slide)["first"], "one"))
+    two.show_side_by_side(True)
+    context_of(two).queries.point(*centre(two, 40))
+    settle(two)
+    beside = two.layers.map_of(one, "first")
+    assert not np.isnan(beside.data).all() and problems(two) == []
+    # The vector of the first encoder is still known, and would answer on that slide.
+    two.set_features(other, "first", by(two.features("first"), "another"))
+    settle(two)
+    assert np.isnan(beside.data).all() and problems(two) == []
+    assert not np.isnan(two.layers.map_of(other, "first").data).all()
 
 
 def test_a_closed_slide_takes_its_layers_along(two: Session) -> None:
