@@ -221,6 +221,28 @@ def test_side_by_side_a_click_asks_the_slide_that_is_clicked(
     assert np.allclose(other.translate, 0) and np.allclose(one.translate, 0)
 
 
+def test_marks_lie_over_the_slide_that_was_clicked(two: Session) -> None:
+    one, other = two.layers.slides()
+    layers = two.viewer.layers
+
+    def covering(slide: Any) -> list[str]:
+        marks = layers["query patch"]
+        assert owner_of(marks) is slide and len(marks.data)
+        others = layers_of(two, slide) - {marks}
+        assert slide in others and two.layers.map_of(slide, "first") in others
+        return [x.name for x in others if layers.index(x) > layers.index(marks)]
+
+    # They were made for the first slide, before the second one was opened.
+    assert covering(other) == []
+    two.choose_slide(one)
+    two.viewer.layers.selection.active = one
+    settle(two)
+    context_of(two).queries.point(*centre(two, 12))
+    settle(two)
+    assert covering(one) == [] and two.slide is one
+    assert set(layers.selection) == {one} and problems(two) == []
+
+
 def by(loaded: LoadedFeatures, encoder: str) -> LoadedFeatures:
     """Return the same features as if another encoder had made them."""
     made = {"fingerprint": encoder, "spec": encoder}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mcm.viewer.layers.metadata import on_slide, place
+from napari_mcm.viewer.layers.metadata import on_slide, owner_of, place
 
 if TYPE_CHECKING:
     from napari.layers import Layer, Points, Vectors
@@ -67,6 +67,16 @@ class _Frames:
     def _measure(self, slide: Layer, grid: PatchGrid) -> None:
         self._side, self._scale = max(grid.patch_size_level0), float(slide.scale[-1])
         self._fitted = self._screen_px
+
+    def _move_to(self, layer: Any, slide: Layer) -> None:
+        """Give a layer of frames to a slide, whose own layers must not cover it."""
+        place(layer, slide)
+        if owner_of(layer) is not slide:
+            self._layers.view.give(layer, slide)
+            covers = [
+                one for one in self._layers.view.layers_of(slide) if one is not layer
+            ]
+            self._layers.raise_over(layer, [slide, *covers])
 
     def _zoomed(self, _event: Any) -> None:
         now, layer = self._screen_px, self.layer
@@ -125,8 +135,7 @@ class Markers(_Frames):
         if layer is None:
             self._layer = self._add_layer(slide, centres, symbols)
             return
-        place(layer, slide)
-        self._layers.view.give(layer, slide)
+        self._move_to(layer, slide)
         if [str(symbol) for symbol in layer.symbol] != symbols:
             _set_points(layer, centres)
             layer.symbol = symbols
@@ -210,8 +219,7 @@ class DashedFrame(_Frames):
         if layer is None:
             self._layer = self._add_layer(slide)
             return
-        place(layer, slide)
-        self._layers.view.give(layer, slide)
+        self._move_to(layer, slide)
         self._fit(layer)
 
     def clear(self) -> None:

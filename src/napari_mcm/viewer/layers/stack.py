@@ -80,6 +80,21 @@ class LayerStack:
             self.adding = False
         return layer
 
+    def raise_over(self, layer: Layer, others: Collection[Layer]) -> None:
+        """Move a layer directly above others, unless it is above them.
+
+        Parameters
+        ----------
+        layer : Layer
+            Layer in the viewer.
+        others : collection of Layer
+            Those that are not in the viewer do not count.
+        """
+        layers = self.viewer.layers
+        top = max((layers.index(one) for one in others if one in self), default=-1)
+        if (at := layers.index(layer)) < top:
+            layers.move(at, top + 1)
+
     def delete(self, layer: Layer) -> None:
         """Remove a layer if it is in the viewer."""
         if layer in self:
