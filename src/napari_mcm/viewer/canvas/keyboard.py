@@ -67,9 +67,11 @@ class CanvasKeyboard(QObject):
 
     def remove(self) -> None:
         """Stop listening."""
-        # When the viewer is closed, Qt may have deleted the canvas already.
-        with suppress(RuntimeError):
+        # When the viewer is closed, Qt may have deleted the canvas already, and PySide6
+        # raises a SystemError if it has disconnected what belonged to it.
+        with suppress(RuntimeError, SystemError):
             self._application.focusChanged.disconnect(self._follow_focus)
+        with suppress(RuntimeError):
             self._listen_to(None)
             self._native.removeEventFilter(self)
             self.deleteLater()
