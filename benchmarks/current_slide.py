@@ -75,6 +75,8 @@ class Visit:
             owner = owner_of(layer)
             if layer.visible and owner is not None and not session.side_by_side:
                 assert owner is slide, f"{layer} is visible beside {slide}"
+            if layer.name == "query patch" and layer.visible:
+                assert layer is self._top_of(slide), f"{layer} is covered"
         query, caption = (
             context_of(session).query,
             self.viewer.canvas.overlays.text.text,
@@ -87,6 +89,11 @@ class Visit:
             name = session.layers.map_of(slide, shown[-1]).name
             assert label in name and slide.name in name, name
         print(f"{self.number + 1:02}", caption, flush=True)
+
+    def _top_of(self, slide: object) -> object:
+        """Return the uppermost layer of a slide."""
+        own = [one for one in self.viewer.layers if owner_of(one) is slide]
+        return [one for one in own if one.name != "top patch"][-1]
 
     def open(self) -> None:
         """Open both slides, compute their features and ask each."""

@@ -28,10 +28,11 @@ def settle(session: Session, seconds: float = 60) -> None:
     until, quiet = time.monotonic() + seconds, 0
     while quiet < 2:
         assert time.monotonic() < until, "a query never ended"
-        busy = queries.preparation.waiting or queries._worker._followed
-        quiet = 0 if busy else quiet + 1
         queries._worker.wait()
         QApplication.processEvents()
+        # Asked last: what has just come, a job's features, may have begun new work.
+        busy = queries.preparation.waiting or queries._worker._followed
+        quiet = 0 if busy else quiet + 1
 
 
 def problems(session: Session) -> list[str]:
@@ -79,7 +80,23 @@ def _of_slides(session: Session) -> list[str]:
             found.append(f"{layer.name} is visible on a hidden slide")
         elif not _lies_on(layer, owner):
             found.append(f"{layer.name} does not lie on {owner.name}")
+        elif described["kind"] == "query" and _covering(session, layer, owner):
+            found.append(f"{layer.name} is covered: {_covering(session, layer, owner)}")
     return found
+
+
+def _covering(session: Session, frames: Any, slide: Any) -> list[str]:
+    """Return the pictures of the slide that lie over the frames of its examples."""
+    layers = session.viewer.layers
+    return [
+        layer.name
+        for layer in list(layers)[layers.index(frames) + 1 :]
+        if layer is slide
+        or (
+            _described(layer).get("owner") == str(slide.unique_id)
+            and _described(layer)["kind"] == "heatmap"
+        )
+    ]
 
 
 def _lies_on(layer: Any, slide: Any) -> bool:
