@@ -115,10 +115,19 @@ def test_a_profile_is_kept(tmp_path, noise):
     assert open_slide(path, icc=True).size == (420, 300)
 
 
-def test_threads_read_the_same_pixels(tmp_path, noise):
+@pytest.fixture
+def many_switches():
+    """Let threads take turns often, so that what they share is found out."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_read_the_same_pixels(tmp_path, noise, many_switches):
     slide = open_slide(write_dicom_slide(tmp_path / "d", noise))
     tiles = slide.file.levels[0]
-    places = [(row, column) for row in range(3) for column in range(4)] * 20
+    places = [(row, column) for row in range(3) for column in range(4)] * 150
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda place: tiles.decode(*place), places))
     for (row, column), tile in zip(places, found, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class FrameTiles:
         # wsidicom fills its table of frames at the first read, without a lock; a level
         # that is split over several files has several tables.
         self._reading = threading.Lock()
+        self._decoding = _guard_of(self._image.decoder, path)
         self._path = path
         self.size = (level.size.width, level.size.height)
         self.tile_size = (level.tile_size.width, level.tile_size.height)
@@ -94,7 +96,8 @@ class FrameTiles:
             return np.full((height, width, 3), 255, np.uint8)
         frame = self._frame(point)
         _check(frame, (*self.tile_size, 3))
-        pixels = np.asarray(self._image.decoder.decode(frame))
+        with self._decoding:
+            pixels = np.asarray(self._image.decoder.decode(frame))
         if pixels.shape[:2] != (self.tile_size[1], self.tile_size[0]):
             raise ValueError(f"it is {pixels.shape[1]} x {pixels.shape[0]} px")
         return pixels
@@ -116,6 +119,17 @@ class FrameTiles:
         except Exception as error:  # noqa: BLE001
             return f"is truncated or damaged ({one_line(error)})"
         return None
+
+
+def _guard_of(decoder: Any, path: Path) -> AbstractContextManager[Any]:
+    """Return a lock for a decoder that only one thread may use at a time.
+
+    pydicom's, for frames without compression, puts each frame into one shared data set:
+    another thread would get the pixels of the wrong tile. The JPEG decoders keep nothing.
+    """
+    codecs = import_optional("wsidicom.codec.decoder", "dicom", path)
+    free = (codecs.PillowDecoder, codecs.ImageCodecsDecoder)
+    return nullcontext() if isinstance(decoder, free) else threading.Lock()
 
 
 def _check(frame: bytes, largest: tuple[int, int, int]) -> None:
