@@ -141,7 +141,7 @@ CASES: dict[str, tuple[str, Callable[[Path], Job[Any]], str]] = {
         "64 patches at once. Set Patches per batch (--batch-size) to 32 or less",
     ),
     "features of one": (
-        "core.features:extract_slides",
+        "core.features.batch_extraction:extract_slides",
         lambda out: compute_features(request(out)),
         "for the patches. Set Patches per batch (--batch-size) to 8 or less",
     ),

@@ -261,7 +261,9 @@ def test_features_are_computed_where_it_was_drawn(
         raise RuntimeError
         yield
 
-    monkeypatch.setattr("napari_mcm.core.features.extract_slides", extract)
+    monkeypatch.setattr(
+        "napari_mcm.core.features.batch_extraction.extract_slides", extract
+    )
     with pytest.raises(RuntimeError):
         list(compute_features(request))
     np.testing.assert_array_equal(seen[0].xy, expected.xy)

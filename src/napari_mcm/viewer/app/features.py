@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mcm.core.errors import FeatureError
+from napari_mcm.core.errors import FeatureError, McmError
 from napari_mcm.core.features.feature_set import PATCH_ALONE, NeighbourhoodConfig
 from napari_mcm.core.heatmaps import SimilarityIndex, usual_range
 from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
@@ -222,7 +223,10 @@ def _finished(request: FeatureRequest) -> Path | None:
     """Return the file that was made by the same request; it needs no PyTorch."""
     from napari_mcm.core.features.lookup import find_finished_file
 
-    return find_finished_file(request.config)
+    # What is wrong with slide or mask is what the extraction says then.
+    with suppress(McmError):
+        return find_finished_file(request.config)
+    return None
 
 
 def load_features(

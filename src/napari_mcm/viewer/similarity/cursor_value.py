@@ -54,6 +54,7 @@ class CursorValue:
         # When the viewer is closed, Qt may have deleted it already.
         with suppress(RuntimeError):
             if self._label is not None:
+                self._label.clear()
                 self._label.deleteLater()
         self._label = None
 
