@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from napari.utils.notifications import notification_manager
 
 from napari_mcm.core.errors import SlideError
 from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.reader import get_reader, read_or_explain, read_slide
-from tests.viewer.conftest import MPP, write_slide
+from tests.viewer.conftest import MPP, finish, wait_until, write_slide
 
 
 def test_a_slide_becomes_a_layer_in_microns(viewer: Any, slide_path: Path) -> None:
@@ -149,6 +150,41 @@ def test_a_refused_file_says_why_through_the_file_menu(
     # The reason, not that a plugin refused it.
     assert "plugin" not in reasons[0] and len(reasons[0]) > len(str(path)) + 10
     assert not viewer.layers
+
+
+def cut_short(source: Path, to: Path) -> Path:
+    """Write a copy that ends within the third of the four rows of the finest tiles."""
+    with tifffile.TiffFile(source) as tiff:
+        end = tiff.pages[0].dataoffsets[12]
+    to.write_bytes(source.read_bytes()[:end])
+    return to
+
+
+def test_a_truncated_slide_says_so_in_the_window(viewer: Any, tmp_path: Path) -> None:
+    # Of one level: the page of a second one would lie behind the cut.
+    plain = tmp_path / "plain.tif"
+    image = np.random.default_rng(0).integers(0, 255, (1000, 1200, 3), np.uint8)
+    options = {"tile": (256, 256), "photometric": "rgb", "resolutionunit": 3}
+    tifffile.imwrite(plain, image, resolution=(2e4, 2e4), **options)
+    path = cut_short(plain, tmp_path / "part.tif")
+    expected = "part.tif is truncated: 8 of 20 tiles are missing. Copy the file again."
+    with notification_manager:
+        notification_manager.records.clear()
+        (layer,) = viewer.open(path, plugin="napari-mcm")
+        shown = [str(one.message) for one in notification_manager.records]
+    assert shown == [expected]
+    _, dock = viewer.window.add_plugin_dock_widget("napari-mcm", "Similarity")
+    assert dock.sections["slide"].sentence.text() == expected
+    # What is there is seen, also in the small level that napari draws first.
+    coarse = np.asarray(layer.data[-1])
+    assert len(layer.data) == 2 and (coarse[384:] == 128).all()
+    assert (coarse[256:, 256:] == 128).all()
+    assert not (coarse[:384, :256] == 128).all(axis=-1).any()
+    dock.first.encoder.setCurrentText("offline:efficientnet_lite0")
+    assert not dock.first.compute.isEnabled()
+    assert "truncated" in dock.first.compute.toolTip()
+    wait_until(lambda: "the file of the slide is truncated" in dock.first.sentence)
+    finish(dock)
 
 
 def test_a_look_reads_the_head_of_a_file_and_no_pixel(

@@ -53,6 +53,10 @@ class TileError(SlideError):
     """A part of a slide's pixels cannot be decoded; the rest may be intact."""
 
 
+class TruncatedError(SlideError):
+    """A slide's file ends before its pixels, as after a copy that was interrupted."""
+
+
 class GridError(McmError):
     """Patches cannot be laid out as requested: no tissue, no room, upsampling."""
 

@@ -18,6 +18,7 @@ from napari_mcm.viewer.layers.metadata import (
     LayerData,
     kind_of,
     metadata_of,
+    truncated,
     with_mpp,
 )
 
@@ -139,6 +140,10 @@ def read_slide(path: str | Path, mpp: float | None = None) -> list[LayerData]:
     }
     if slide.stated_mpp is not None:
         kwargs |= {"scale": slide.stated_mpp[::-1], "units": ("um", "um")}
+    if slide.truncation:
+        from napari.utils.notifications import show_warning
+
+        show_warning(truncated(slide))
     bring_dock(slide)
     kwargs |= _shared_units()
     levels = [LevelArray(slide, level) for level in range(len(slide.levels))]

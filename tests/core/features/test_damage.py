@@ -27,7 +27,7 @@ from napari_mcm.core.features import extraction as outputs
 from napari_mcm.core.features.patches import is_blank
 from napari_mcm.core.grid import GridConfig, PatchGrid, make_grid
 from napari_mcm.core.runtime.jobs import Progress, run
-from napari_mcm.core.slides import open_slide
+from napari_mcm.core.slides import ReadConfig, open_slide
 from napari_mcm.core.tissue import find_tissue
 from tests.core.conftest import stained_image
 
@@ -91,6 +91,24 @@ def test_patches_on_a_damaged_tile_are_told_and_no_others(
     np.testing.assert_array_equal(np.isnan(features.features).all(axis=1), over)
     assert len(features.provenance["problems"]) == over.sum()
     assert not any(str(tmp_path) in line for line in features.provenance["problems"])
+
+
+def test_a_truncated_slide_is_refused_as_such(write_slide, tmp_path):
+    path = write_slide(stained_image(1200, 1000), "cut.ome.tif", levels=1)
+    with tifffile.TiffFile(path) as tiff:
+        end = tiff.pages[0].dataoffsets[15]
+    path.write_bytes(path.read_bytes()[:end])
+    config = ExtractConfig(
+        slides=(path,),
+        read=ReadConfig(mpp_override=0.5),
+        encoder=(ENCODER,),
+        grid=GridConfig(patch_size=48),
+        out=tmp_path / "features",
+    )
+    result = run(extract_slides(config))
+    assert not result.files
+    assert "is truncated: 5 of 20 tiles are missing" in result.failed[0]
+    assert not list((tmp_path / "features").glob("*.zarr"))
 
 
 def test_problems_of_a_run_that_was_stopped_are_kept(jpeg_slide, encoder, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_mcm.core.errors import SlideError, TileError
+from napari_mcm.core.errors import SlideError, TileError, TruncatedError
 from napari_mcm.core.slides import open_slide
 
 
@@ -161,6 +161,33 @@ def test_a_truncated_file_reads_as_far_as_it_goes(write_slide, noise):
     )
     with pytest.raises(TileError):
         slide.read((850, 650), (50, 50), 0.5)
+
+
+def test_a_truncated_file_says_how_much_is_missing(write_slide):
+    image = np.random.default_rng(2).integers(0, 255, (1400, 2200, 3), np.uint8)
+    path = write_slide(image, levels=1)
+    whole = open_slide(path, mpp=0.5)
+    assert whole.truncation == "" and whole.warnings == ()
+    coarsest = len(whole.levels) - 1
+    expected = whole.thumbnail(2.0)[0]
+    with tifffile.TiffFile(path) as tiff:
+        starts = tiff.pages[0].dataoffsets
+    content = path.read_bytes()
+    # Three of the six rows of nine tiles are there.
+    path.write_bytes(content[: starts[27] + 5])
+    slide = open_slide(path, mpp=0.5)
+    assert slide.truncation == "is truncated: 27 of 54 tiles are missing"
+    assert slide.warnings[0].startswith("is truncated: 27 of 54")
+    # What is there is seen in computed levels, too: 768 rows of level 0.
+    found = slide.thumbnail(2.0)[0]
+    np.testing.assert_array_equal(found[:192], expected[:192])
+    assert (found[192:] == 128).all()
+    size = slide.levels[coarsest].size
+    assert size == (550, 350) and found.shape == (350, 550, 3)
+
+    path.write_bytes(content[: starts[0] + 5])
+    with pytest.raises(TruncatedError, match="all of its 54 tiles are missing"):
+        open_slide(path, mpp=0.5)
 
 
 def test_threads_read_the_same_pixels(write_slide, noise):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mcm.core.errors import McmError
+from napari_mcm.core.errors import McmError, TruncatedError
 from napari_mcm.core.features.config import (
     Counts,
     ExtractConfig,
@@ -304,6 +304,8 @@ class SlidePrefetcher:
         plan, config = self._plan, self._plan.config
         slide = config.read.open(path)
         try:
+            if slide.truncation:
+                raise TruncatedError(slide.truncation, path, "Copy the file again")
             files = tuple(feature_path(folder, slide) for folder in plan.folders)
             for file in files:
                 # Checked before the slow search for tissue, which would be in vain.

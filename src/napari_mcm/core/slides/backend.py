@@ -129,6 +129,9 @@ class SlideFile:
         What the user should know: one clause each, in plain words.
     close : callable
         Closes all handles.
+    truncation : str
+        A clause that says how much is missing where the file ends before its pixels;
+        "" for a whole file.
     """
 
     levels: Sequence[TileSource]
@@ -141,6 +144,7 @@ class SlideFile:
     identity: Callable[[], bytes] | None = None
     warnings: Sequence[str] = ()
     close: Callable[[], None] = lambda: None
+    truncation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

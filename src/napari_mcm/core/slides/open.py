@@ -6,7 +6,7 @@ import errno
 from importlib import import_module
 from pathlib import Path
 
-from napari_mcm.core.errors import SlideError
+from napari_mcm.core.errors import SlideError, TruncatedError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile, unreadable
 from napari_mcm.core.slides.colour import ManagedTiles
 from napari_mcm.core.slides.levels import Opening
@@ -142,6 +142,8 @@ def _open(place: Place, backends: list[Backend]) -> tuple[str, SlideFile]:
     ------
     SlideError
         If none can open it.
+    TruncatedError
+        If a backend finds that the file ends before all of its pixels.
     """
     alone = len(backends) == 1
     errors: list[OSError] = []
@@ -152,6 +154,9 @@ def _open(place: Place, backends: list[Backend]) -> tuple[str, SlideFile]:
     for backend in claiming + spare:
         try:
             return backend.name, backend.open(place)
+        except TruncatedError:
+            # Another backend would open it, and show none of its pixels.
+            raise
         except SlideError as error:
             tried.append((backend.name, error))
     if place.url is None:

@@ -20,6 +20,7 @@ from napari_mcm.core.slides.tiles import (
     TileCache,
     TileSource,
     assemble,
+    assemble_partly,
 )
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ def pyramid(file: SlideFile, cache: TileCache) -> tuple[Level, ...]:
     """Order the stored levels, and compute those that are missing.
 
     Coarser levels are made by halving, down to a small picture, and where the next stored
-    level is much coarser: no read then shrinks a huge area at once.
+    level is much coarser: no read then shrinks a huge area at once. Of a truncated file,
+    those show what is there, and are grey elsewhere.
 
     Parameters
     ----------
@@ -50,13 +52,14 @@ def pyramid(file: SlideFile, cache: TileCache) -> tuple[Level, ...]:
         From the finest to the coarsest.
     """
     levels: list[Level] = []
+    partly = bool(file.truncation)
     for tiles, downsample in zip(file.levels, _downsamples(file), strict=True):
         if levels:
-            levels += _between(levels[-1], downsample, cache, len(levels))
-            tiles = BlankFilledTiles(tiles, levels[-1], downsample)
+            levels += _between(levels[-1], downsample, cache, len(levels), partly)
+            tiles = BlankFilledTiles(tiles, levels[-1], downsample, partly)
         levels.append(Level(CachedTiles(tiles, cache, len(levels)), downsample))
     while max(levels[-1].size) > _SMALLEST_LEVEL:
-        levels.append(_halved(levels[-1], cache, len(levels)))
+        levels.append(_halved(levels[-1], cache, len(levels), partly))
     return tuple(levels)
 
 
@@ -69,17 +72,21 @@ def _downsamples(file: SlideFile) -> list[tuple[float, float]]:
 
 
 def _between(
-    finer: Level, downsample: tuple[float, float], cache: TileCache, name: int
+    finer: Level,
+    downsample: tuple[float, float],
+    cache: TileCache,
+    name: int,
+    partly: bool,
 ) -> Iterator[Level]:
     while min(downsample) / max(finer.downsample) > _WIDEST_GAP:
-        finer = _halved(finer, cache, name)
+        finer = _halved(finer, cache, name, partly)
         name += 1
         yield finer
 
 
-def _halved(finer: Level, cache: TileCache, name: int) -> Level:
+def _halved(finer: Level, cache: TileCache, name: int, partly: bool) -> Level:
     # Cached, or each tile would be computed again from all finer levels.
-    source = CachedTiles(HalvedTiles(finer.source), cache, name)
+    source = CachedTiles(HalvedTiles(finer.source, partly), cache, name)
     twice = (2 * finer.downsample[0], 2 * finer.downsample[1])
     return Level(source, twice, stored=False)
 
@@ -98,6 +105,8 @@ class BlankFilledTiles:
         The next finer level.
     downsample : tuple of float
         Level-0 pixels per pixel of `source`, along x and y.
+    partly : bool, optional
+        Whether a tile of which a part is missing is computed, grey in that part.
 
     Attributes
     ----------
@@ -108,10 +117,15 @@ class BlankFilledTiles:
     """
 
     def __init__(
-        self, source: TileSource, finer: Level, downsample: tuple[float, float]
+        self,
+        source: TileSource,
+        finer: Level,
+        downsample: tuple[float, float],
+        partly: bool = False,
     ) -> None:
         self.size, self.tile_size = source.size, source.tile_size
         self._source, self._finer = source, finer.source
+        self._read = assemble_partly if partly else assemble
         self._factor = np.divide(downsample, finer.downsample)
 
     def decode(self, row: int, column: int) -> Pixels:
@@ -160,6 +174,6 @@ class BlankFilledTiles:
         right, bottom = high * self._factor
         x, y = int(left), int(top)
         width, height = int(np.ceil(right)) - x, int(np.ceil(bottom)) - y
-        pixels = assemble(self._finer, x, y, width, height)
+        pixels = self._read(self._finer, x, y, width, height)
         box = (left - x, top - y, right - x, bottom - y)
         return area_average(pixels, box, (int(high[0] - low[0]), int(high[1] - low[1])))

@@ -128,7 +128,20 @@ class Slide:
         -------
         tuple of str
         """
-        return (*self.file.warnings, *self._profile_warnings)
+        cut = self.truncation
+        short = (f"{cut}; copy the file again",) if cut else ()
+        return (*short, *self.file.warnings, *self._profile_warnings)
+
+    @property
+    def truncation(self) -> str:
+        """How much is missing of a file that ends before its pixels, as a clause.
+
+        Returns
+        -------
+        str
+            Such as ``is truncated: 700 of 1,443 tiles are missing``; "" for a whole file.
+        """
+        return self.file.truncation
 
     @cached_property
     def _profile_warnings(self) -> tuple[str, ...]:

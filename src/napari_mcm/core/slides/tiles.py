@@ -187,6 +187,8 @@ class HalvedTiles:
     ----------
     finer : TileSource
         The finer level. An odd last row or column is dropped, which shifts nothing.
+    partly : bool, optional
+        Whether a tile of which a part is missing is computed, grey in that part.
 
     Attributes
     ----------
@@ -198,9 +200,9 @@ class HalvedTiles:
 
     tile_size = (512, 512)
 
-    def __init__(self, finer: TileSource) -> None:
+    def __init__(self, finer: TileSource, partly: bool = False) -> None:
         self.size = (max(finer.size[0] // 2, 1), max(finer.size[1] // 2, 1))
-        self._finer = finer
+        self._finer, self._partly = finer, partly
 
     def decode(self, row: int, column: int) -> Pixels:
         """Compute one tile.
@@ -218,12 +220,14 @@ class HalvedTiles:
         Raises
         ------
         TileError
-            If a finer tile under it is missing or damaged.
+            If a finer tile under it is missing or damaged; all of them, if it may be
+            computed partly.
         """
         x, y = column * self.tile_size[0], row * self.tile_size[1]
         width = min(self.tile_size[0], self.size[0] - x)
         height = min(self.tile_size[1], self.size[1] - y)
-        fine = assemble(self._finer, 2 * x, 2 * y, 2 * width, 2 * height)
+        read = assemble_partly if self._partly else assemble
+        fine = read(self._finer, 2 * x, 2 * y, 2 * width, 2 * height)
         # Rows, then columns: a sum over reshaped axes takes thirteen times as long.
         rows: NDArray[np.uint16] = np.add(fine[::2], fine[1::2], dtype=np.uint16)
         total = rows[:, ::2] + rows[:, 1::2]
@@ -296,3 +300,30 @@ def assemble(
                 c - top : d - top, a - left : b - left
             ]
     return out
+
+
+def assemble_partly(
+    source: TileSource, x: int, y: int, width: int, height: int
+) -> Pixels:
+    """Assemble a rectangle of which a part may be missing.
+
+    Parameters
+    ----------
+    source, x, y, width, height
+        As :func:`assemble` takes them.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        RGB pixels; what is missing is grey (:data:`DAMAGED`).
+
+    Raises
+    ------
+    TileError
+        If nothing of it can be decoded.
+    """
+    errors: list[TileError] = []
+    pixels = assemble(source, x, y, width, height, errors.append)
+    if errors and (pixels == DAMAGED).all():
+        raise errors[0]
+    return pixels

@@ -78,6 +78,19 @@ def slide_of(layer: Layer | None) -> Slide | None:
     return described.get("slide") if isinstance(described, dict) else None
 
 
+def truncated(slide: Slide | None) -> str:
+    """Return a sentence that a slide's file is truncated; empty for a whole file.
+
+    Parameters
+    ----------
+    slide : Slide or None
+        An open slide.
+    """
+    if slide is None or not slide.truncation:
+        return ""
+    return f"{Path(slide.path).name} {slide.truncation}. Copy the file again."
+
+
 # By a name in the metadata, not by a reference: metadata is copied and written.
 _slides: WeakValueDictionary[str, Layer] = WeakValueDictionary()
 

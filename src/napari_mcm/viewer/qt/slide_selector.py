@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.app.session import Session
-from napari_mcm.viewer.layers.metadata import SlideMetadata
+from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of, truncated
 from napari_mcm.viewer.qt.helpers import connect, narrow, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import ask_file, ask_folder
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
@@ -119,7 +119,9 @@ class SlideSelector(QGroupBox):
         metadata = self._session.metadata
         self.metadata.setText(_describe(metadata))
         ready = metadata is not None and metadata.mpp is not None
-        self.sentence = "" if ready else self.metadata.text()
+        cut = truncated(slide_of(self._session.slide))
+        missing = "" if ready else self.metadata.text()
+        self.sentence = " ".join(filter(None, (cut, missing)))
         self.open.set_primary(metadata is None)
         self.set_mpp.set_primary(metadata is not None and metadata.mpp is None)
         self.metadata.setVisible(not (self._brief and ready))

@@ -25,7 +25,7 @@ from napari_mcm.viewer.app.imports import EXTRACTING, import_in_background
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.settings import preferences
 from napari_mcm.viewer.app.workloads import extraction_work
-from napari_mcm.viewer.layers.metadata import SlideMetadata
+from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
 from napari_mcm.viewer.qt.command_panel import CommandMenu
 from napari_mcm.viewer.qt.encoder_field import LOAD_TIP, EncoderField, LoadButton
 from napari_mcm.viewer.qt.estimate_line import EstimateLine
@@ -165,6 +165,9 @@ class EncoderPanel(QWidget):
         set_enabled_with_reason(self.load, LOAD_TIP, reason)
         if not reason and metadata is not None and metadata.mpp is None:
             reason = "the slide's resolution is unknown: enter it above"
+        opened = slide_of(self._session.slide)
+        if not reason and opened is not None and opened.truncation:
+            reason = "the file of the slide is truncated"
         if not reason and not self.encoder.spec:
             reason = "no encoder is chosen"
         set_enabled_with_reason(self.compute, _COMPUTE + _KEYS[self._slot], reason)

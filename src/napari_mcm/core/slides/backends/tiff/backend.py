@@ -13,10 +13,14 @@ from typing import Any
 
 import tifffile
 
-from napari_mcm.core.errors import SlideError
+from napari_mcm.core.errors import SlideError, TruncatedError
 from napari_mcm.core.slides.backend import Backend, Place, SlideFile
 from napari_mcm.core.slides.backends.tiff.layout import Layout, Planes, layout
-from napari_mcm.core.slides.backends.tiff.tiles import PageReader, page_tiles
+from napari_mcm.core.slides.backends.tiff.tiles import (
+    PageReader,
+    count_missing,
+    page_tiles,
+)
 from napari_mcm.core.slides.backends.tiff.vendors import describe, overlaps, xmp
 from napari_mcm.core.slides.tiles import Pixels, assemble
 
@@ -123,16 +127,38 @@ def _slide_file(place: Place, tiff: tifffile.TiffFile) -> SlideFile:
     # Philips omits the tiles of bare glass; elsewhere a missing tile is damage.
     blank = bool(tiff.is_philips)
     main = found.levels[0][0].keyframe
+    levels = [page_tiles(reader, planes, blank) for planes in found.levels]
     mpp, properties = describe(tiff, main)
     return SlideFile(
-        levels=[page_tiles(reader, planes, blank) for planes in found.levels],
+        levels=levels,
         mpp=mpp,
         properties=properties,
         images=_images(reader, found),
         icc_profile=lambda: _profile(main),
         warnings=found.warnings,
         close=tiff.close,
+        truncation=_truncation(tiff, found, name),
     )
+
+
+def _truncation(tiff: tifffile.TiffFile, found: Layout, name: str) -> str:
+    """Say how many tiles lie beyond the end of the file.
+
+    Raises
+    ------
+    TruncatedError
+        If all do: nothing of the slide can be seen.
+    """
+    missing, tiles = count_missing(found.levels, tiff.filehandle.size)
+    if not missing:
+        return ""
+    if missing == tiles:
+        raise TruncatedError(
+            f"is truncated: all of its {tiles:,} tiles are missing",
+            name,
+            "Copy the file again from its source",
+        )
+    return f"is truncated: {missing:,} of {tiles:,} tiles are missing"
 
 
 def _refuse_hostile(tiff: tifffile.TiffFile, name: str) -> None:

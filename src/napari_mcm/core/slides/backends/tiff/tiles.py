@@ -137,6 +137,31 @@ def _check(page: Page, planes: int, name: str) -> None:
         raise SlideError(f"states an absurd size of {width} x {height} px", name)
 
 
+def count_missing(levels: Sequence[Sequence[Page]], length: int) -> tuple[int, int]:
+    """Count the tiles of all levels that a file of some length cannot hold.
+
+    Parameters
+    ----------
+    levels : sequence of sequence of TiffPage
+        Pages of each level.
+    length : int
+        Length of the file in bytes.
+
+    Returns
+    -------
+    missing, tiles : int
+        Tiles that end beyond the file, and all tiles that have a length.
+    """
+    missing = tiles = 0
+    for page in (page for planes in levels for page in planes):
+        # Python's integers: a damaged file may state offsets of more than 64 bits.
+        places = zip(page.dataoffsets, page.databytecounts, strict=False)
+        ends = [start + count for start, count in places if count]
+        missing += sum(end > length for end in ends)
+        tiles += len(ends)
+    return missing, tiles
+
+
 class PlaneTiles:
     """The tiles or strips of one page, or of one of its channels.
 
