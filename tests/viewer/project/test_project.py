@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari._qt import qt_main_window
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_mcm.core.errors import ProjectError
@@ -223,6 +225,8 @@ def test_what_was_changed_last_is_saved_when_the_docks_close(
 
     monkeypatch.setattr(disk, "write", note_thread)
     session = docks[0].session
+    areas = context_of(session).areas
+    areas.set_threshold(areas.threshold + 0.01)
     add_result(context_of(session))
     for user in list(session._users):
         session.leave(user)
@@ -315,6 +319,85 @@ def test_results_without_a_project_are_kept(
     assert len(wait_for_saves(project).results) == 1
     wait_until(lambda: not unnamed.exists())
     assert "named" in docks[1].name.text()
+
+
+def quit_window(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close the window as Ctrl+Q does: napari removes all layers while it closes."""
+    window = viewer.window._qt_window
+    # The fixture closes it once more.
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    monkeypatch.setattr(qt_main_window, "quit_app_", viewer.layers.clear)
+    window.show()
+    QApplication.processEvents()
+    window.close(quit_app=True)
+    assert not viewer.layers
+
+
+def test_a_row_is_kept_and_offered_again_without_any_project_or_its_dock(
+    widget: SimilarityWidget,
+    viewer: Any,
+    click: Click,
+    loaded: LoadedFeatures,
+    settings: Path,
+    make_napari_viewer: MakeViewer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = widget.session
+    wait_until(lambda: memory_of(session).fingerprint_of(session.slide))
+    session.set_features(session.slide, "first", loaded)
+    click((250, 300))
+    widget.area.add.click()
+    # At once: nothing of what was begun has returned to the window.
+    quit_window(viewer, monkeypatch)
+    for user in list(session._users):
+        session.leave(user)
+    session.disk.wait()
+    (file,) = (settings.parent / "projects").glob("*.mcm.json")
+    (row,) = results_of(session).rows
+    assert read_project(file).results == (row,)
+    assert file in recent(PROJECTS)
+    # As the next day, in another window, with a row of that day.
+    other = make_napari_viewer(show=True)
+    docked = other.window.add_plugin_dock_widget("napari-mcm", "Results table")[1]
+    panel, project = docked.results, project_of(docked.session)
+    new = row.model_copy(update={"threshold": 0.125})
+    results_of(docked.session).add(new)
+    wait_until(lambda: project.path is not None)
+    wait_until(lambda: panel.bring_back.isVisible())
+    assert "1 row of 20" in panel.offer.text()
+    panel.bring_back.click()
+    assert results_of(docked.session).rows == (row, new)
+    assert not panel.bring_back.isVisible()
+    assert wait_for_saves(project).results == (row, new)
+    # The file that holds all rows has replaced the older one.
+    wait_until(lambda: not file.exists())
+    finish(docked)
+    project._worker.wait()
+
+
+def test_quitting_changes_nothing_of_the_project(
+    viewer: Any,
+    docks: Any,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project, _ = save_two_slides(viewer, docks[0], folder)
+    session = docks[0].session
+    before = wait_for_saves(project)
+    shown = memory_of(session).fingerprint_of(session.slide)
+    assert before.current == shown and len(before.slides) == 2
+    viewer.scene.camera.zoom = 2.5
+    quit_window(viewer, monkeypatch)
+    for user in list(session._users):
+        session.leave(user)
+    session.disk.wait()
+    after = read_project(folder / "study.mcm.json")
+    assert after.current == shown
+    # The view that was on the screen was taken before, that of the other slide was not.
+    states = [slide.state for slide in after.slides]
+    assert states[0] == before.slides[0].state
+    assert states[1].view != before.slides[1].state.view
+    assert states[1].query == before.slides[1].state.query
 
 
 def test_slides_are_added_without_opening_them(

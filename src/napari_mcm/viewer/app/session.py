@@ -61,6 +61,8 @@ class Session:
         Layer of the active slide.
     has_query : bool
         Whether similarity maps show a query.
+    is_closing : bool
+        Whether the window is being closed: what happens then is no change by the user.
     slide_changed : Signal
         Emitted when another slide is active, or when its metadata changed.
     slide_chosen : Signal
@@ -69,6 +71,8 @@ class Session:
         Emitted with the slot whose features changed.
     entered, left : Signal
         Emitted when a widget was docked, and when the last one was closed.
+    closing : Signal
+        Emitted when the window is closed, before its layers are removed.
     patches_changed : Signal
         Emitted when the options of patches changed.
     error_reported : Signal
@@ -82,6 +86,7 @@ class Session:
     slide_chosen = Signal()
     entered = Signal()
     left = Signal()
+    closing = Signal()
     patches_changed = Signal()
     error_reported = Signal()
     side_by_side_changed = Signal()
@@ -98,7 +103,7 @@ class Session:
         self.patches = GridConfig()
         self.problem = ""
         self.slide: Layer | None = None
-        self.has_query = False
+        self.has_query = self.is_closing = False
         self._parts: dict[Callable[..., Any], Any] = {}
         self._loaded: WeakKeyDictionary[Layer, dict[str, LoadedFeatures]] = (
             WeakKeyDictionary()
@@ -129,6 +134,12 @@ class Session:
             # When the application ends, Qt may have deleted the timers already.
             with suppress(RuntimeError):
                 self.tissue.flush()
+
+    def set_closing(self, is_closing: bool) -> None:
+        """Note that the window is being closed, or is shown again."""
+        if is_closing and not self.is_closing:
+            self.closing.emit()
+        self.is_closing = is_closing
 
     def is_last(self, user: int) -> bool:
         """Return whether no other widget is docked."""

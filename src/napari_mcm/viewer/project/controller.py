@@ -37,6 +37,8 @@ from napari_mcm.viewer.project.disk import Opened, Relocated
 from napari_mcm.viewer.project.masks import ProjectMasks
 from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.project.results import results_of
+from napari_mcm.viewer.project.runs import ProjectRuns
+from napari_mcm.viewer.project.saver import ProjectSaver
 from napari_mcm.viewer.project.slide_list import SlideList
 
 if TYPE_CHECKING:
@@ -87,11 +89,12 @@ class ProjectController:
         self.path: Path | None = None
         self.missing: set[str] = set()
         self.note = ""
-        self._unnamed = self._naming = False
-        self._leftover: Path | None = None
-        self._held = self._has_complained = self._has_asked = False
-        self._begun = time.time()
-        self._stamps: dict[Path, Stamp | None] = {}
+        self._unnamed = False
+        # Where it is saved in a moment.
+        self._target: Path | None = None
+        self._has_asked = False
+        self._saver = ProjectSaver(session.disk)
+        self._saver.failed.connect(self._failed)
         self._worker = BackgroundWorker("project")
         self._timer = QTimer()
         self._timer.setSingleShot(True)
@@ -104,11 +107,15 @@ class ProjectController:
         session.slide_chosen.connect(self._slide_chosen)
         self._masks = ProjectMasks(session)
         self._masks.changed.connect(self._mask_changed)
-        session.recent.changed.connect(self._recent_changed)
+        self._runs = ProjectRuns(session, self._worker)
+        self._runs.found.connect(self._enter_runs)
+        session.recent.changed.connect(self.changed.emit)
         session.left.connect(self.flush)
+        session.closing.connect(self.flush)
         for layer in session.layers.slides():
             if mark := self._memory.fingerprint_of(layer):
                 self._slide_found(layer, mark)
+        self._results_changed()
 
     @property
     def project(self) -> Project:
@@ -164,7 +171,7 @@ class ProjectController:
         path : str or Path
             The file; the ending ``.mcm.json`` is added if it is missing.
         """
-        path = disk.with_ending(Path(path).absolute())
+        path = self._target = disk.with_ending(Path(path).absolute())
         self._memory.take()
         self._session.disk.submit(
             "move project",
@@ -172,6 +179,25 @@ class ProjectController:
             partial(self._rebased, path, self.project),
             self._session.report_error,
         )
+
+    def take_in(self, other: Project, path: Path) -> None:
+        """Add the slides and rows of a project without a name, and replace its file.
+
+        Parameters
+        ----------
+        other : Project
+            What the file holds.
+        path : Path
+            The file, which is removed once this project is saved.
+        """
+        known = self._slides.index_of
+        self._slides.add_new(
+            one for one in other.slides if known(one.fingerprint) is None
+        )
+        self._saver.leftovers.append(path)
+        new = (row for row in self._results.rows if row not in other.results)
+        self._results.replace((*other.results, *new))
+        self._slides_changed()
 
     def add_slides(self, paths: Sequence[str | Path]) -> None:
         """Add slides to the project in the background, without opening them.
@@ -253,40 +279,43 @@ class ProjectController:
     def save(self) -> None:
         """Write the project in the background, if it has a file."""
         self._timer.stop()
-        if self.path is None or self._held:
-            return
-        self._session.disk.submit(
-            f"project {self.path}",
-            partial(disk.write, self.path, self._content(), self._stamps),
-            partial(self._saved, self.path),
-            self._not_saved,
-        )
+        if self.path is not None:
+            self._saver.save(self.path, self._content())
 
     def flush(self) -> None:
         """Take and save now instead of after the delay; writing is in a thread."""
+        if self._session.is_closing:
+            return
         # When the application ends, Qt may have deleted the timers already.
         with suppress(RuntimeError):
             self._memory.flush()
-            if self._timer.isActive():
+            if self._target is not None:
+                self._saver.save_at(self._target, self._content(), self.path)
+            elif self._timer.isActive():
                 self.save()
 
     def _touch(self) -> None:
-        if self.path is not None and not self._timer.isActive():
+        if self.path is None or self._session.is_closing:
+            return
+        if not self._timer.isActive():
             self._timer.start()
 
     def _content(self) -> Project:
         """Put results and the current slide into the project, and return it."""
         self._slides.set_fields(results=self._results.rows)
+        if self._session.is_closing:
+            return self.project
         if self._slides.index_of(current := self.current_key()) is not None:
             self._slides.set_fields(current=current)
         return self.project
 
     def _opened(self, path: Path, found: tuple[Project, Stamp | None]) -> None:
-        project, self._stamps[path] = found
+        project, stamp = found
+        self._saver.begin(path, stamp)
         self._slides = SlideList(project)
         self.path, self.missing = path, set()
         self._unnamed = path.parent == disk.unnamed_folder()
-        self._held = self._naming = self._has_asked = False
+        self._target, self._has_asked = None, False
         self._results.replace(project.results)
         for slide in project.slides:
             # Slides that are open already get what the project has of them.
@@ -301,16 +330,20 @@ class ProjectController:
             self.open_slide(at)
 
     def _rebased(self, path: Path, before: Project, project: Project) -> None:
+        if path != self._target:
+            # Another project was opened meanwhile.
+            return
         if self.project is not before:
             # Something changed meanwhile.
             self.save_as(path)
             return
         # The user has agreed to replace a file of this name.
-        self._stamps.pop(path, None)
-        self._leftover = self.path if self._unnamed else None
+        self._saver.begin(path)
+        if self._unnamed and self.path is not None and self.path != path:
+            self._saver.leftovers.append(self.path)
         self._slides = SlideList(project)
         self.path, self._unnamed = path, path.parent == disk.unnamed_folder()
-        self._held = self._naming = False
+        self._target = None
         self._session.disk.submit(
             f"recent {path}",
             partial(persistence.remember_recent, persistence.PROJECTS, str(path)),
@@ -429,14 +462,12 @@ class ProjectController:
         )
 
     def _results_changed(self) -> None:
-        if self.path is None and self._results.rows and not self._naming:
-            self._naming = True
+        if self.path is None and self._results.rows and self._target is None:
             now = datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H.%M.%S")
             self.save_as(disk.unnamed_folder() / f"{now}{ENDING}")
         self._touch()
 
     def _slide_chosen(self) -> None:
-        self._content()
         self._touch()
         self.changed.emit()
 
@@ -444,16 +475,6 @@ class ProjectController:
         place = None if path is None else Located(**self._place(path))
         if self._slides.set_tissue(mark, place):
             self._touch()
-
-    def _recent_changed(self) -> None:
-        """Enter runs that ended in this session."""
-        self.changed.emit()
-        self._worker.submit(
-            "runs",
-            partial(disk.runs_since, self._session.recent.runs, self._begun),
-            self._enter_runs,
-            self._failed,
-        )
 
     def _enter_runs(self, runs: Sequence[Path]) -> None:
         places = (self._place(run) for run in runs)
@@ -466,25 +487,6 @@ class ProjectController:
         if self.path is None:
             return {"path": "", "absolute": os.path.abspath(path)}
         return place_beside(path, self.path)
-
-    def _saved(self, path: Path, conflict: str) -> None:
-        if path != self.path:
-            return
-        self._has_complained = False
-        if conflict:
-            self._held = True
-            self._failed(conflict)
-        elif self._leftover is not None:
-            leftover, self._leftover = self._leftover, None
-            key, work = f"project {leftover}", partial(disk.remove, leftover)
-            # What could not be removed is only one file too many.
-            self._session.disk.submit(key, work, lambda _: None, lambda _: None)
-
-    def _not_saved(self, problem: str) -> None:
-        # The next change tries again; the same is said once.
-        if not self._has_complained:
-            self._has_complained = True
-            self._failed(f"The project is not saved: {problem}")
 
     def _failed(self, problem: str) -> None:
         self._say("")

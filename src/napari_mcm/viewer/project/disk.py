@@ -21,6 +21,7 @@ from napari_mcm.core.project import (
     locate,
     place_beside,
     read_project,
+    rebase,
     stamp_of,
     write_project,
 )
@@ -122,6 +123,27 @@ def write(path: Path, project: Project, stamps: dict[Path, Stamp | None]) -> str
     return ""
 
 
+def write_at(path: Path, project: Project, old: Path | None) -> None:
+    """Write a project to another file than before, and remember it as recent.
+
+    Parameters
+    ----------
+    path : Path
+        The project file, which is replaced.
+    project : Project
+        The project.
+    old : Path or None
+        The file that its paths are relative to; None if they are absolute.
+
+    Raises
+    ------
+    McmError
+        If it cannot be written.
+    """
+    write(path, rebase(project, old, path), {})
+    persistence.remember_recent(persistence.PROJECTS, str(path))
+
+
 def remove(path: Path) -> None:
     """Remove a project without a name, which is saved in another file now."""
     path.unlink(missing_ok=True)
@@ -130,6 +152,31 @@ def remove(path: Path) -> None:
 def unnamed_folder() -> Path:
     """Return the folder of projects that the user did not name."""
     return persistence.settings_folder() / "projects"
+
+
+def last_unnamed(current: Path | None) -> tuple[Path, Project] | None:
+    """Return the newest project that the user did not name, if it has results.
+
+    Parameters
+    ----------
+    current : Path or None
+        The project that is open, which is left out.
+
+    Returns
+    -------
+    tuple of Path and Project, or None
+        None, too, if it cannot be read: nobody has asked for it.
+    """
+    files = [
+        file
+        for file in unnamed_folder().glob(f"*{ENDING}")
+        if file != current and not file.name.endswith(f".backup{ENDING}")
+    ]
+    with suppress(McmError, OSError, ValueError):
+        newest = max(files, key=lambda file: file.stat().st_mtime)
+        project = read_project(newest)
+        return (newest, project) if project.results else None
+    return None
 
 
 def with_ending(path: Path) -> Path:

@@ -109,6 +109,7 @@ class SlideMemory:
         session.slide_chosen.connect(self._chosen)
         session.features_changed.connect(self._features_changed)
         session.left.connect(self.flush)
+        session.closing.connect(self.flush)
         camera = session.viewer.scene.camera.events
         camera.center.connect(self._later)
         camera.zoom.connect(self._later)
@@ -179,7 +180,7 @@ class SlideMemory:
         self._take_timer.stop()
         slide = self._session.slide
         one = None if slide is None else self._open.get(slide)
-        if slide is None or one is None:
+        if slide is None or one is None or self._session.is_closing:
             return
         if one.waits and self._queries is not None and self._is_asked_otherwise(one):
             one.waits = False
@@ -288,6 +289,8 @@ class SlideMemory:
         slide = self._session.slide
         one = None if slide is None else self._open.get(slide)
         if one is None or not one.waits or self._queries is None:
+            return
+        if self._session.is_closing:
             return
         if self._has_query_elsewhere(one):
             return

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_mcm.core.project import ResultRow, as_tsv
 from napari_mcm.core.project.results import COLUMNS
 from napari_mcm.viewer.project.results import ResultsTable, results_of
+from napari_mcm.viewer.project.unsaved import unsaved_of
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.helpers import (
     connect,
@@ -43,6 +44,11 @@ _FORMATS = {
     "patches": "{:,}",
 }
 """How numbers are shown; CSV and clipboard have more digits."""
+
+_SHORT = {"tissue_percent": "%"}
+"""Titles that are shorter than those in files, so that the numbers are in sight."""
+_NAME_PX = 96
+"""Width of the slides' names, at most; a tooltip has all of it."""
 
 _MOST_FITTED = 500
 """Columns are fitted to so many rows at most: measuring more would be slow."""
@@ -80,12 +86,16 @@ class ResultsPanel(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._results = results_of(session)
+        self._results, self._unsaved = results_of(session), unsaved_of(session)
         self._rows = _Rows(self._results)
         self._sorted = QSortFilterProxyModel(self)
         self._sorted.setSourceModel(self._rows)
         self._sorted.setSortRole(_SORT)
         self.hint = note(_HINT)
+        self.offer = note()
+        self.bring_back = QPushButton("&Bring back")
+        self.bring_back.setToolTip("Add these rows, and their slides, to those of now")
+        self.bring_back.clicked.connect(self._unsaved.bring_back)
         self.table = QTableView()
         self.copy = QPushButton("Cop&y")
         self.export = QPushButton("&Save CSV…")
@@ -94,7 +104,10 @@ class ResultsPanel(QWidget):
         self._lay_out()
         connect(self._results.changed, self.refresh)
         connect(self._results.added, self._show_newest)
+        connect(self._unsaved.changed, self._show_offer)
         self.refresh()
+        self._show_offer()
+        self._unsaved.look()
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -124,9 +137,13 @@ class ResultsPanel(QWidget):
         buttons = QHBoxLayout()
         for button in (self.copy, self.export, self.delete):
             buttons.addWidget(button)
+        earlier = QHBoxLayout()
+        earlier.addWidget(self.offer, 1)
+        earlier.addWidget(self.bring_back)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.hint)
+        column.addLayout(earlier)
         column.addWidget(self.table, 1)
         column.addLayout(buttons)
 
@@ -135,6 +152,7 @@ class ResultsPanel(QWidget):
         self._rows.read()
         if len(self._results.rows) <= _MOST_FITTED:
             self.table.resizeColumnsToContents()
+            self.table.setColumnWidth(0, min(self.table.columnWidth(0), _NAME_PX))
         none = "" if self._results.rows else "the table is empty"
         self.hint.setVisible(bool(none))
         set_enabled_with_reason(
@@ -146,6 +164,12 @@ class ResultsPanel(QWidget):
         set_enabled_with_reason(
             self.delete, "Delete the selected rows (key Del in the table)", none
         )
+
+    def _show_offer(self) -> None:
+        offer = self._unsaved.offer
+        self.offer.setText(offer)
+        self.offer.setVisible(bool(offer))
+        self.bring_back.setVisible(bool(offer))
 
     def chosen(self) -> list[int]:
         """Return the positions of the selected rows, or of all, as they are sorted."""
@@ -217,10 +241,14 @@ class _Rows(QAbstractTableModel):
         orientation: Qt.Orientation,
         role: int = Qt.ItemDataRole.DisplayRole,
     ) -> Any:
-        """Return the title of a column."""
-        horizontal = orientation == Qt.Orientation.Horizontal
-        if horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return list(COLUMNS.values())[section][0]
+        """Return the title of a column, or what it says."""
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        name = list(COLUMNS)[section]
+        if role == Qt.ItemDataRole.DisplayRole:
+            return _SHORT.get(name, COLUMNS[name][0])
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return ResultRow.model_fields[name].description
         return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:

@@ -22,7 +22,9 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.core.project import ENDING, ProjectSlide
 from napari_mcm.viewer.project.controller import ProjectController, project_of
+from napari_mcm.viewer.project.disk import unnamed_folder
 from napari_mcm.viewer.project.pictures import SIDE_PX, SlidePictures
+from napari_mcm.viewer.project.unsaved import name_of
 from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.path_field import (
@@ -172,7 +174,7 @@ class ProjectPanel(QWidget):
     def _fill_recent(self) -> None:
         self._recent_menu.clear()
         for path in self._project.recent():
-            action = self._recent_menu.addAction(path.name.removesuffix(ENDING))
+            action = self._recent_menu.addAction(_name_of(path))
             if action is not None:
                 action.setToolTip(str(path))
                 action.triggered.connect(partial(self._project.open, path))
@@ -200,6 +202,12 @@ class ProjectPanel(QWidget):
 
     def _remove(self) -> None:
         self._project.remove_slides(self.chosen())
+
+
+def _name_of(path: Path) -> str:
+    if path.parent == unnamed_folder():
+        return f"Unsaved, {name_of(path)}"
+    return path.name.removesuffix(ENDING)
 
 
 class _Rows(QAbstractListModel):

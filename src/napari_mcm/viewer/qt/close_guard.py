@@ -199,11 +199,15 @@ class CloseGuard(QObject):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Ignore the close event if the user wants the job to continue."""
+        if event is not None and event.type() == QEvent.Type.Show:
+            self._set_closing(False)
         if event is None or event.type() != QEvent.Type.Close:
             return False
         if not event.spontaneous():
             for guard in self._agreed:
                 guard.stop()
+            # napari does not refuse these, and removes all layers while it handles one.
+            self._set_closing(True)
             return False
         asked = self.is_running
         if not self.confirm_stop():
@@ -219,7 +223,12 @@ class CloseGuard(QObject):
             else:
                 # napari's own dialog is part of this handler.
                 watched.closeEvent(event)  # type: ignore[union-attr]
+        self._set_closing(event.isAccepted())
         return True
+
+    def _set_closing(self, is_closing: bool) -> None:
+        if (session := self._session()) is not None:
+            session.set_closing(is_closing)
 
 
 def guard_window(window: Any, session: Session) -> None:

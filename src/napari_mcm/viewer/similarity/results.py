@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_mcm.core.project import ResultRow
+from napari_mcm.viewer.project.controller import project_of
 from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.similarity.query_text import count_examples
 
@@ -27,6 +28,8 @@ def add_result(context: SimilarityContext) -> None:
     if row is None:
         context.session.report_error("There is no map yet: click on the slide")
     else:
+        # It saves the row, whether or not its dock was ever open.
+        project_of(context.session)
         results_of(context.session).add(row)
 
 
