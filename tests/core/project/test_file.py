@@ -285,13 +285,13 @@ def test_results_for_spreadsheets(tmp_path: Path) -> None:
     formula = ROW.model_copy(update={"slide": "=1+1", "tissue_percent": None})
     text = write_results(tmp_path / "r.csv", [ROW, formula]).read_text("utf-8")
     assert text.splitlines() == [
-        "slide,query,encoder,context,threshold,area_mm2,tissue_percent,patches",
-        '"a, b","2 similar, 1 dissimilar",lite0,3 × 3,0.625,3.4125,26.67,84',
-        '\'=1+1,"2 similar, 1 dissimilar",lite0,3 × 3,0.625,3.4125,,84',
+        "slide,area_mm2,tissue_percent,threshold,query,encoder,context,patches",
+        '"a, b",3.4125,26.67,0.625,"2 similar, 1 dissimilar",lite0,3 × 3,84',
+        '\'=1+1,3.4125,,0.625,"2 similar, 1 dissimilar",lite0,3 × 3,84',
     ]
     first = as_tsv([ROW]).splitlines()
     assert first[0].split("\t") == [
-        *("Slide", "Query", "Encoder", "Context", "Threshold", "mm²"),
-        *("% of tissue", "Patches"),
+        *("Slide", "mm²", "% of tissue", "Threshold", "Query", "Encoder"),
+        *("Context", "Patches"),
     ]
-    assert first[1].split("\t")[5:] == ["3.4125", "26.67", "84"]
+    assert first[1].split("\t")[1:4] == ["3.4125", "26.67", "0.625"]

@@ -72,10 +72,10 @@ def test_a_row_is_what_the_dock_says(
     )
     assert f"{patches:,}" in said
     assert cells(panel, 0) == [
-        *("slide", "2 similar, 1 dissimilar", "random 50", "patch", "0.100"),
+        "slide",
         f"{row.area_mm2:,.3f}",
         f"{row.tissue_percent:.1f}",
-        f"{patches:,}",
+        *("0.100", "2 similar, 1 dissimilar", "random 50", "patch", f"{patches:,}"),
     ]
     assert panel.hint.isHidden()
 
@@ -88,15 +88,15 @@ def test_rows_are_sorted_by_number_and_deleted(
     for threshold in (0.5, -0.5, 0.0):
         context.areas.set_threshold(threshold)
         add_result(context)
-    assert column(panel, 4) == ["0.500", "-0.500", "0.000"]
-    panel.table.sortByColumn(4, Qt.SortOrder.AscendingOrder)
-    assert column(panel, 4) == ["-0.500", "0.000", "0.500"]
+    assert column(panel, 3) == ["0.500", "-0.500", "0.000"]
+    panel.table.sortByColumn(3, Qt.SortOrder.AscendingOrder)
+    assert column(panel, 3) == ["-0.500", "0.000", "0.500"]
     patches = [int(text) for text in column(panel, 7)]
     assert patches == sorted(patches, reverse=True) and patches[0] != patches[2]
     # What is selected as it is sorted is deleted, and no other row.
     panel.table.selectRow(1)
     panel.delete.click()
-    assert column(panel, 4) == ["-0.500", "0.500"]
+    assert column(panel, 3) == ["-0.500", "0.500"]
     assert [row.threshold for row in panel._results.rows] == [0.5, -0.5]
     panel.table.clearSelection()
     panel.delete.click()
@@ -115,10 +115,10 @@ def test_copy_and_csv_hold_the_rows_as_sorted(
     for threshold in (0.5, -0.5):
         context.areas.set_threshold(threshold)
         add_result(context)
-    panel.table.sortByColumn(4, Qt.SortOrder.AscendingOrder)
+    panel.table.sortByColumn(3, Qt.SortOrder.AscendingOrder)
     panel.copy.click()
     lines = QApplication.clipboard().text().splitlines()
-    assert [line.split("\t")[4] for line in lines] == ["Threshold", "-0.5", "0.5"]
+    assert [line.split("\t")[3] for line in lines] == ["Threshold", "-0.5", "0.5"]
     panel.table.selectRow(1)
     panel.copy.click()
     assert len(QApplication.clipboard().text().splitlines()) == 2
@@ -128,6 +128,51 @@ def test_copy_and_csv_hold_the_rows_as_sorted(
     panel.export.click()
     csv = tmp_path / "areas.csv"
     wait_until(lambda: str(csv) in panel.hint.text())
-    assert [line.split(",")[4] for line in csv.read_text().splitlines()] == [
+    assert [line.split(",")[3] for line in csv.read_text().splitlines()] == [
         *("threshold", "-0.5", "0.5"),
     ]
+
+
+def test_adding_says_which_row_and_the_same_one_is_not_added_twice(
+    panel: ResultsPanel, widget: SimilarityWidget, viewer: Any, click: Click
+) -> None:
+    context, said = context_of(widget.session), widget.area.added
+    click((250, 300))
+    context.areas.set_threshold(0.25)
+    QApplication.processEvents()
+    assert said.isHidden()
+    widget.area.add.click()
+    assert said.text() == "Row 1 added to the results table" == viewer.status
+    QApplication.processEvents()
+    assert not said.isHidden()
+    context.areas.set_threshold(0.3)
+    QApplication.processEvents()
+    assert said.isHidden()
+    widget.area.add.click()
+    assert "Row 2 added" in said.text() and len(panel._results.rows) == 2
+    context.areas.set_threshold(0.25)
+    widget.area.add.click()
+    assert said.text() == "Nothing added: row 1 is the same" == viewer.status
+    assert len(panel._results.rows) == 2
+    # What was deleted may be added again.
+    panel.table.selectRow(0)
+    panel.delete.click()
+    widget.area.add.click()
+    assert "Row 2 added" in said.text() and len(panel._results.rows) == 2
+
+
+def test_area_and_percent_are_in_sight_beside_a_long_name(
+    panel: ResultsPanel, widget: SimilarityWidget, click: Click
+) -> None:
+    click((250, 300))
+    add_result(context_of(widget.session))
+    (row,) = panel._results.rows
+    panel._results.replace([row.model_copy(update={"slide": "a long name " * 9})])
+    model, table = panel.table.model(), panel.table
+    title = Qt.ItemDataRole.DisplayRole
+    titles = [model.headerData(at, Qt.Orientation.Horizontal, title) for at in range(4)]
+    assert titles == ["Slide", "mm²", "%", "Threshold"]
+    # A dock is 330 pixels wide, less its margins.
+    assert sum(table.columnWidth(at) for at in range(4)) <= 300
+    tip = model.headerData(2, Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole)
+    assert "patches on tissue" in tip

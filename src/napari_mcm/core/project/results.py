@@ -38,10 +38,6 @@ class ResultRow(BaseModel):
 
 COLUMNS: dict[str, tuple[str, Callable[[ResultRow], Any]]] = {
     "slide": ("Slide", lambda row: row.slide),
-    "query": ("Query", lambda row: row.query),
-    "encoder": ("Encoder", lambda row: row.encoder),
-    "context": ("Context", lambda row: row.context),
-    "threshold": ("Threshold", lambda row: round(row.threshold, 6)),
     "area_mm2": ("mm²", lambda row: round(row.area_mm2, 6)),
     "tissue_percent": (
         "% of tissue",
@@ -49,6 +45,10 @@ COLUMNS: dict[str, tuple[str, Callable[[ResultRow], Any]]] = {
             None if row.tissue_percent is None else round(row.tissue_percent, 4)
         ),
     ),
+    "threshold": ("Threshold", lambda row: round(row.threshold, 6)),
+    "query": ("Query", lambda row: row.query),
+    "encoder": ("Encoder", lambda row: row.encoder),
+    "context": ("Context", lambda row: row.context),
     "patches": ("Patches", lambda row: row.patches),
 }
 """Name of a column in files to its title for people and the value of a row."""

@@ -30,19 +30,35 @@ class ResultsTable:
         Emitted when `rows` changed.
     added : Signal
         Emitted when a row was added at the end.
+    note : str
+        Whether the last row was added, in one line.
+    noted : Signal
+        Emitted when `note` says so of a row.
     """
 
     changed = Signal()
     added = Signal()
+    noted = Signal()
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.rows: tuple[ResultRow, ...] = ()
+        self.note = ""
 
     def add(self, row: ResultRow) -> None:
-        """Add a row at the end."""
+        """Add a row at the end, unless the table has the same one, and say so."""
+        same = [_without_time(one) for one in self.rows]
+        if (new := _without_time(row)) in same:
+            self._say(f"Nothing added: row {same.index(new) + 1:,} is the same")
+            return
         self.replace((*self.rows, row))
+        self._say(f"Row {len(self.rows):,} added to the results table")
         self.added.emit()
+
+    def _say(self, note: str) -> None:
+        # In the status bar, too: the dock may be behind another one.
+        self.note = self._session.viewer.status = note
+        self.noted.emit()
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Delete rows.
@@ -83,6 +99,10 @@ class ResultsTable:
             then,
             self._session.report_error,
         )
+
+
+def _without_time(row: ResultRow) -> ResultRow:
+    return row.model_copy(update={"added": ""})
 
 
 def results_of(session: Session) -> ResultsTable:

@@ -11,7 +11,9 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from superqt import QLabeledDoubleSlider
 
 from napari_mcm.viewer.app.persistence import writable_base
+from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.qt.helpers import (
+    connect,
     connect_deferred,
     note,
     set_enabled_with_reason,
@@ -60,7 +62,9 @@ class AreaPanel(QWidget):
         self.reset = QPushButton("Reset")
         self.reset.setToolTip(_RESET)
         self.reset.clicked.connect(self._controller.reset_threshold)
-        self.area = note()
+        self.area, self.added = note(), note()
+        self.added.hide()
+        self._added_for: object = None
         self.add = PrimaryButton("Add to ta&ble", primary=True)
         self.add.setToolTip(
             with_key("Add this area as a row of the results table", "result")
@@ -77,6 +81,8 @@ class AreaPanel(QWidget):
         )
         self.export.clicked.connect(self._export)
         self._lay_out()
+        self._results = results_of(session)
+        connect(self._results.noted, self._show_added)
         connect_deferred(self.refresh, self._controller.changed, session.slide_changed)
         self.refresh()
 
@@ -98,11 +104,14 @@ class AreaPanel(QWidget):
         column.addLayout(first)
         column.addWidget(self.area)
         column.addLayout(row)
+        column.addWidget(self.added)
 
     def refresh(self) -> None:
         """Show the threshold and its area."""
         heatmap, measured = self._controller.heatmap, self._controller.area
         set_shown(self, heatmap is not None)
+        if self._measured() != self._added_for:
+            self.added.hide()
         if heatmap is None or measured is None:
             return
         low, high = heatmap.limits
@@ -129,6 +138,16 @@ class AreaPanel(QWidget):
 
     def _add(self) -> None:
         add_result(self._context)
+
+    def _show_added(self) -> None:
+        """Say whether the row was added, until there is another area."""
+        self._added_for = self._measured()
+        self.added.setText(self._results.note)
+        self.added.show()
+
+    def _measured(self) -> object:
+        controller = self._controller
+        return self._session.slide, controller.threshold, controller.area
 
     def _moved(self, value: float) -> None:
         self._controller.set_threshold(float(value))
