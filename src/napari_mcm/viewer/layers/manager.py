@@ -462,6 +462,7 @@ class LayerManager(LayerStack):
 
     def _added(self, event: Any) -> None:
         self.view.added(event.value)
+        self.raise_marks_later()
         self.changed.emit()
         if SlideMetadata.of_layer(event.value):
             event.value.events.name.connect(self._renamed)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import QTimer
 
+from napari_mcm.viewer.layers.controls import narrow_controls
 from napari_mcm.viewer.layers.current import SlideView
+from napari_mcm.viewer.layers.metadata import kind_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -39,6 +41,7 @@ class LayerStack:
         self.viewer = viewer
         self.adding = False
         self.view = SlideView(self)
+        self.view.changed.connect(self.raise_marks_later)
 
     def __contains__(self, layer: Layer | None) -> bool:
         """Return whether a layer is in the viewer; the user may have deleted it."""
@@ -76,6 +79,7 @@ class LayerStack:
             layers.insert(place, layer)
             selection.discard(layer)
             selection.update(selected)
+            narrow_controls(self.viewer, layer)
         finally:
             self.adding = False
         return layer
@@ -104,3 +108,17 @@ class LayerStack:
         """Remove layers after all listeners have handled the current removal."""
         for layer in layers:
             QTimer.singleShot(0, lambda layer=layer: self.delete(layer))
+
+    def raise_marks(self) -> None:
+        """Move marks of patches above all other layers of the plugin."""
+        layers = self.viewer.layers
+        for mark in [layer for layer in layers if kind_of(layer) == "query"]:
+            at = layers.index(mark)
+            above = [kind_of(layer) for layer in layers[at + 1 :]]
+            under = [i for i, kind in enumerate(above) if kind not in ("", "query")]
+            if under:
+                layers.move(at, at + 2 + under[-1])
+
+    def raise_marks_later(self) -> None:
+        """Raise marks after all listeners have handled the current change."""
+        QTimer.singleShot(0, self.raise_marks)

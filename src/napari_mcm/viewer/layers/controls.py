@@ -1,0 +1,34 @@
+"""Napari's controls of a layer, as wide as before the layer came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QComboBox
+
+from napari_mcm.viewer.qt.helpers import narrow
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+def narrow_controls(viewer: ViewerModel, layer: Layer) -> None:
+    """Keep a layer's controls from making their dock wider, which moves the picture.
+
+    napari lists the levels of a pyramid with their sizes, and those of an outline are
+    long numbers.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer. One without a window is left alone.
+    layer : Layer
+        A layer that was added to it.
+    """
+    window = getattr(viewer, "window", None)
+    controls = getattr(getattr(window, "_qt_viewer", None), "controls", None)
+    # napari does not promise these names.
+    page = getattr(controls, "widgets", {}).get(layer)
+    for field in page.findChildren(QComboBox) if page is not None else ():
+        narrow(field)
