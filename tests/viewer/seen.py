@@ -215,7 +215,7 @@ def _row(grid: Any, x: float, y: float) -> int:
 def _of_caption(session: Session) -> list[str]:
     """The caption names what is visible: slide, encoder, context and query."""
     slide, caption = session.slide, session.viewer.canvas.overlays.text
-    text = caption.text if caption.visible else ""
+    text = caption.text.replace("\n", " ") if caption.visible else ""
     if slide is None or not slide.visible:
         return [f"a caption without a slide: {text}"] if text else []
     shown = []

@@ -286,7 +286,14 @@ def test_the_caption_says_what_is_seen(two: Session) -> None:
     queries.point(*centre(two, 44), "like")
     queries.point(*centre(two, 7), "unlike")
     settle(two)
-    assert overlay.text == f"two · random 50 · {around} · 2 similar, 1 dissimilar"
+    whole = f"two · random 50 · {around} · 2 similar, 1 dissimilar"
+    for width in (1200, 400):
+        two.viewer.canvas.size = (600, width)
+        assert overlay.text.replace("\n", " ") == whole
+        lines = overlay.text.split("\n")
+        # A letter is 8 pixels, and the last 110 belong to the colour bar.
+        assert max(map(len, lines)) * 8 <= width - 110
+        assert (len(lines) > 1) == (width == 400)
     two.layers.map_of(other, "first").visible = False
     assert overlay.text == "two"
     other.name = "renamed"

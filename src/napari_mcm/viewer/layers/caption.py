@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 SEPARATOR = " · "
 FONT_SIZE = 9.0
+LETTER_PX, BAR_PX, LEAST_LETTERS = 8.0, 110.0, 20
+"""Mean width of a letter, the width that belongs to the colour bar beside the caption,
+and the fewest letters of a line."""
 
 
 class Caption:
@@ -33,6 +37,7 @@ class Caption:
         self._written = ""
         self._on = True
         stack.view.changed.connect(self.refresh)
+        stack.viewer.canvas.events.size.connect(self.refresh)
 
     @property
     def text(self) -> str:
@@ -48,6 +53,18 @@ class Caption:
         ]
         # Of maps that lie over each other, all are named: their colours mix.
         return SEPARATOR.join([slide.name, *([" over ".join(maps)] if maps else [])])
+
+    def _wrapped(self) -> str:
+        """Return the text in lines that end before the colour bar."""
+        width = self._stack.viewer.canvas.size[1] - BAR_PX
+        letters = max(int(width / LETTER_PX), LEAST_LETTERS)
+        # Lines end between parts, unless one is longer than a line.
+        parts = (
+            part if len(part) > letters else part.replace(" ", "\N{NO-BREAK SPACE}")
+            for part in self.text.split(SEPARATOR)
+        )
+        text = "\n".join(wrap(SEPARATOR.join(parts), letters, break_on_hyphens=False))
+        return text.replace("\N{NO-BREAK SPACE}", " ")
 
     def describe(self, layer: Layer, content: str) -> None:
         """Set what a map shows.
@@ -81,7 +98,7 @@ class Caption:
         overlay = self._stack.viewer.canvas.overlays.text
         if overlay.text not in ("", self._written):
             return
-        text = self.text if self._on else ""
+        text = self._wrapped() if self._on else ""
         if text == self._written:
             return
         self._written = overlay.text = text
