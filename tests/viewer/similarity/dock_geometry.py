@@ -22,6 +22,8 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QLabel,
     QScrollArea,
+    QStyle,
+    QStyleOptionComboBox,
     QWidget,
 )
 
@@ -53,6 +55,22 @@ def in_sight(part: QWidget, column: QScrollArea) -> bool:
     return part.isVisible() and inside(part, part.rect(), column.viewport())
 
 
+def all_fit(field: QComboBox) -> bool:
+    """Whether each entry of a list fits the closed list, beside its icon."""
+    option = QStyleOptionComboBox()
+    option.initFrom(field)
+    control = QStyle.ComplexControl.CC_ComboBox
+    edit = QStyle.SubControl.SC_ComboBoxEditField
+    room = field.style().subControlRect(control, option, edit, field).width()
+    for number in range(field.count()):
+        icon = not field.itemIcon(number).isNull()
+        # Qt leaves four pixels between them.
+        left = room - icon * (field.iconSize().width() + 4)
+        if field.fontMetrics().horizontalAdvance(field.itemText(number)) > left:
+            return False
+    return True
+
+
 def cut_off(docked: QWidget) -> list[str]:
     """The visible texts that do not fit their widget, or whose widget does not fit."""
     found = []
@@ -66,7 +84,8 @@ def cut_off(docked: QWidget) -> list[str]:
         if wraps:
             fits = part.height() >= part.heightForWidth(part.width())
         elif isinstance(part, QComboBox):
-            fits = True  # the tooltip has it in full
+            # Of others the tooltip has it in full.
+            fits = not part.accessibleName().endswith("of the map") or all_fit(part)
         else:
             fits = part.width() >= least
         left = part.mapTo(docked, QPoint(0, 0)).x()

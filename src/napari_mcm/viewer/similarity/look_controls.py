@@ -38,7 +38,7 @@ _STYLE_TIP = (
     "Overlay: colours over the tissue. Spotlight: similar tissue in its own colours, the "
     "rest dimmed. Outline: only a line around what is above the threshold"
 )
-_SWATCH = QSize(36, 12)
+_SWATCH = QSize(24, 12)
 
 
 class LookControls(QWidget):
@@ -105,8 +105,9 @@ class LookControls(QWidget):
     def _lay_out(self) -> None:
         first = QHBoxLayout()
         first.addWidget(self.switch)
-        first.addWidget(self.style_list, 1)
-        first.addWidget(self.colours, 1)
+        # The colours have a swatch beside their name.
+        first.addWidget(self.style_list, 5)
+        first.addWidget(self.colours, 6)
         second = QHBoxLayout()
         title = QLabel("Opacity")
         title.setBuddy(self.opacity)
