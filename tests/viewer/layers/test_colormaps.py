@@ -90,6 +90,18 @@ def test_equal_steps_look_equal_and_get_lighter(name: str) -> None:
     assert (np.diff(lab[:, 0]) > 2).all()
 
 
+@pytest.mark.parametrize("name", colormaps.OWN)
+def test_what_is_opaque_spans_many_colours(name: str) -> None:
+    low, high = rgb2lab(colormaps.faded(name).map([0.4, 1.0])[:, :3])
+    assert deltaE_ciede2000(low, high) > 38
+
+
+def test_the_spotlight_is_clear_from_the_threshold_and_clearly_dark_below() -> None:
+    at = colormaps.SPOTLIGHT_FROM
+    alpha = colormaps.spotlight().map([0.0, at / 2, at - 0.01, at, 0.95, 1.0])[:, 3]
+    np.testing.assert_allclose(alpha, [1, 0.8, 0.6, 0, 0, 0], atol=0.01)
+
+
 @pytest.mark.parametrize("name", colormaps.COLORMAPS)
 def test_dissimilar_tissue_fades_out(name: str) -> None:
     alpha = colormaps.faded(name).map(np.linspace(0, 1, 101))[:, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,15 @@ def test_the_shade_of_the_spotlight_follows_its_formula(
         threshold = low + share * (high - low)
         areas.set_threshold(threshold)
         values = np.linspace(low - 0.1, high, 60)
+        # Just below the threshold the shade falls within one step of the colour map.
+        values = values[(values >= threshold) | (values < threshold - 0.01)]
         missing = np.clip((threshold - values) / (threshold - low), 0, 1)
         rgba = drawn(map_of(ready), values)
-        np.testing.assert_allclose(rgba[:, 3], np.sqrt(missing), atol=0.04)
-        np.testing.assert_allclose(rgba[:, :3], np.tile(SHADE, (60, 1)), atol=1e-6)
+        shade = np.where(values < threshold, 0.6 + 0.4 * missing, 0)
+        np.testing.assert_allclose(rgba[:, 3], shade, atol=0.01)
+        np.testing.assert_allclose(
+            rgba[:, :3], np.tile(SHADE, (len(values), 1)), atol=1e-6
+        )
 
 
 def test_the_spotlight_keeps_similar_tissue_and_greys_the_rest(
@@ -86,12 +92,100 @@ def test_the_spotlight_keeps_similar_tissue_and_greys_the_rest(
     alpha = 0.8 * drawn(layer, heatmap.values)[:, 3:]
     rows, columns = at.T
     expected = (1 - alpha) * plain[rows, columns] + alpha * np.asarray(SHADE)
-    np.testing.assert_allclose(dimmed[rows, columns], expected, atol=0.03)
     kept = heatmap.values >= look.threshold
+    sure = kept | (heatmap.values < look.threshold - 0.01)
+    seen = dimmed[rows, columns]
+    np.testing.assert_allclose(seen[sure], expected[sure], atol=0.035)
     assert kept.any() and not kept.all()
     np.testing.assert_array_equal(
         plain[rows, columns][kept], dimmed[rows, columns][kept]
     )
+
+
+def test_the_colour_bar_and_the_legend_show_the_same_colours(
+    look: MapLook, ready: SimilarityWidget, viewer: Any
+) -> None:
+    viewer.window._qt_window.show()
+    layer, legend = map_of(ready), ready.maps.legends["first"]
+    # Far from the slide, so that only the bar is seen.
+    viewer.scene.camera.center = (1e5, 1e5)
+    for style, colormap in (("overlay", "mint"), ("spotlight", "mint")):
+        look.use_style(style)
+        look.use_colormap(colormap)
+        wait_until(lambda: legend._shown == layer.colormap.name)
+        canvas = viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+        strip = legend.strip.grab().toImage()
+        size, factor = layer.colorbar.size, viewer.window._qt_window.devicePixelRatio()
+        bar = column_of_bar(canvas, size[1] * factor)
+        for share in (0.05, 0.3, 0.6, 0.85, 0.95):
+            x = round(share * strip.width())
+            colour = strip.pixelColor(x, strip.height() // 2).getRgb()[:3]
+            seen = bar[round((1 - share) * len(bar))]
+            np.testing.assert_allclose(
+                seen, colour, atol=14, err_msg=f"{style} {share}"
+            )
+
+
+def column_of_bar(canvas: np.ndarray, height: float) -> np.ndarray:
+    """Colours of the colour bar, from its top; it lies in a white box."""
+    white = (canvas > 250).all(axis=2)
+    left = int(np.flatnonzero(white.sum(axis=0) > height / 2)[0])
+    top = int(np.flatnonzero(white[:, left])[0])
+    # Half of napari's padding, half of a letter, and the line around the bar.
+    start = top + 4 + 5 + 1
+    return canvas[start : start + round(height) - 2, left + 14]
+
+
+def test_what_passes_is_outlined_while_the_threshold_moves(
+    look: MapLook, ready: SimilarityWidget
+) -> None:
+    session, areas = ready.session, context_of(ready.session).areas
+    slider = ready.area.threshold
+
+    def outlined() -> bool:
+        layer = look._outlines.layer_of(session.slide)
+        return layer is not None and layer.visible
+
+    low, high = heatmap_of(ready).limits
+    # A project that opens moves no slider.
+    areas.set_threshold(low + 0.5 * (high - low))
+    assert not outlined()
+    for share in (0.6, 0.8):
+        wait_until(lambda: slider.value() == pytest.approx(areas.threshold, abs=1e-3))
+        slider.setValue(low + share * (high - low))
+        assert outlined()
+        mask = look._outlines._made[session.slide][1].mask
+        np.testing.assert_array_equal(mask, heatmap_of(ready).raster >= slider.value())
+    look._moving.setInterval(10)
+    look._moving.start()
+    wait_until(lambda: not outlined())
+    areas.step(-1)
+    assert outlined()
+    wait_until(lambda: not outlined())
+    look.use(replace(look.values, outline_moves=False))
+    areas.step(-1)
+    assert not outlined()
+
+
+def test_an_outline_moves_neither_the_picture_nor_a_legend(
+    look: MapLook, ready: SimilarityWidget, viewer: Any
+) -> None:
+    window = viewer.window._qt_window
+    window.resize(1280, 800)
+    window.show()
+    viewer.layers.selection.active = ready.session.slide
+    QApplication.processEvents()
+    controls = viewer.window._qt_viewer.controls
+    before = controls.minimumSizeHint().width()
+    canvas = viewer.window._qt_viewer.canvas.native.width()
+    look.use_style("outline")
+    legend = ready.maps.legends["first"]
+    wait_until(lambda: legend.isHidden())
+    QApplication.processEvents()
+    assert controls.minimumSizeHint().width() <= before
+    assert viewer.window._qt_viewer.canvas.native.width() == canvas
+    look.use_style("overlay")
+    wait_until(lambda: not legend.isHidden())
 
 
 def test_a_style_goes_with_the_query_and_with_the_cursor(

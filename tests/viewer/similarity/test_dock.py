@@ -246,8 +246,9 @@ def test_the_controls_show_and_change_the_look(
     look.use_style("spotlight")
     wait_until(lambda: controls.style_list.currentText() == "Spotlight")
     assert not controls.colours.isEnabled()
-    threshold = context_of(ready.session).areas.threshold
-    wait_until(lambda: f"{threshold:.2f}" in ready.maps.legends["first"].high.text())
+    low, high = layer.contrast_limits
+    assert low < context_of(ready.session).areas.threshold < high
+    wait_until(lambda: f"{high:.2f}" in ready.maps.legends["first"].high.text())
 
 
 def press_mark(grid: Any, number: int, like: bool) -> None:

@@ -136,6 +136,7 @@ def _look(maps: Any) -> LookValues:
         str(_plain(maps.colormap)),
         float(maps.opacity),
         bool(maps.smooth),
+        bool(maps.outline_moves),
     )
 
 

@@ -2,8 +2,8 @@
 
 H&E is pink and violet, DAB is brown over pale blue: greens, cyans and yellows are left.
 `mint` is the upper part of viridis (Smith and van der Walt 2015), without its violet, and
-`frost` runs from blue to cyan. Both get lighter evenly, so that they read the same with any
-colour vision (Nuñez et al. 2018, doi:10.1371/journal.pone.0199239).
+`frost` runs from navy to pale cyan. Both get lighter evenly, so that they read the same with
+any colour vision (Nuñez et al. 2018, doi:10.1371/journal.pone.0199239).
 """
 
 from __future__ import annotations
@@ -32,15 +32,25 @@ LESS, MORE = (1.0, 0.6, 0.0), (0.0, 0.65, 0.9)
 SHADE = (0.25, 0.25, 0.27)
 """RGB of what the spotlight dims towards: a grey, which also takes the colour away."""
 
+SPOTLIGHT_FROM = 230 / 255
+"""Where the spotlight's map becomes clear, as a share of its range: the threshold."""
+LEAST_SHADE = 0.6
+"""Opacity of the shade just below the threshold: what passes must stand out."""
+
 _STEPS = 256
 _MINT = (0.35, 1.0)
-# Blue to cyan, with even steps of lightness in CIELAB: RGB at 0, 0.25, 0.5, 0.75, 1.
+# Navy over azure to pale cyan, with even steps of lightness and colour (CIEDE2000): RGB at
+# 0, 1/8, ... 1.
 _FROST = (
-    (0.10, 0.22, 0.62),
-    (0.05, 0.39, 0.79),
-    (0.00, 0.57, 0.88),
-    (0.24, 0.75, 0.95),
-    (0.62, 0.93, 1.00),
+    (0.02, 0.07, 0.22),
+    (0.07, 0.11, 0.47),
+    (0.14, 0.17, 0.80),
+    (0.07, 0.34, 0.87),
+    (0.01, 0.47, 0.93),
+    (0.12, 0.60, 0.96),
+    (0.30, 0.75, 0.98),
+    (0.42, 0.88, 1.00),
+    (0.45, 0.99, 0.99),
 )
 
 
@@ -72,11 +82,10 @@ def dim(position: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray
-        1 at 0, falling smoothly to 0 at the threshold and above.
+        1 at 0, falling to :data:`LEAST_SHADE` just below the threshold; 0 from there.
     """
-    x = np.clip(1 - position, 0, 1)
-    # A square root: what is just too dissimilar must look so, too.
-    return np.asarray(np.sqrt(x))
+    shade = 1 - (1 - LEAST_SHADE) * np.clip(position, 0, 1)
+    return np.where(position < 1, shade, 0.0)
 
 
 @lru_cache(maxsize=32)
@@ -107,11 +116,15 @@ def faded(name: str) -> Colormap:
 
 @lru_cache(maxsize=1)
 def spotlight() -> Colormap:
-    """Return the colour map of the spotlight: a shade that clears towards 1."""
+    """Return the colour map of the spotlight: a shade, and nothing from the threshold.
+
+    The threshold is at :data:`SPOTLIGHT_FROM`.
+    """
     from napari.utils.colormaps import Colormap
 
-    at = np.linspace(0, 1, _STEPS)
-    shades = np.column_stack([np.tile(SHADE, (_STEPS, 1)), dim(at)])
+    # A step earlier: between two steps the opacity falls, and what passes is clear.
+    at = (np.arange(_STEPS) + 1) / (_STEPS - 1) / SPOTLIGHT_FROM
+    shades = np.column_stack([np.tile(SHADE, (_STEPS, 1)), dim(at + 1e-9)])
     return Colormap(shades, name="spotlight")
 
 

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_mcm.core.heatmaps.interpolation import SmoothRaster
 from napari_mcm.viewer.layers import colormaps
@@ -37,6 +38,8 @@ OPACITY = 0.7
 """Initial opacity of maps."""
 _LEAST_SHARE = 0.01
 """Least width of the spotlight's ramp, as a share of the colour range."""
+OUTLINE_MS = 4000
+"""How long what passes stays outlined after the user moved the threshold."""
 MOST_PIXELS = 2_500_000
 """Most pixels of a smooth map."""
 MOST_SMOOTH = 8
@@ -58,12 +61,15 @@ class LookValues:
         Opacity of maps, 0 to 1.
     smooth : bool
         Whether values are interpolated between the centres of patches.
+    outline_moves : bool
+        Whether what passes is outlined while the user moves the threshold.
     """
 
     style: Style = "overlay"
     colormap: str = colormaps.DEFAULT
     opacity: float = OPACITY
     smooth: bool = False
+    outline_moves: bool = True
 
 
 @dataclass(eq=False)
@@ -123,6 +129,10 @@ class MapLook:
         self._without_bar: WeakSet[Image] = WeakSet()
         self._outlines = OutlineLayers(layers)
         self._outlined: WeakSet[Layer] = WeakSet()
+        self._moving = QTimer()
+        self._moving.setSingleShot(True)
+        self._moving.setInterval(OUTLINE_MS)
+        self._moving.timeout.connect(self._draw_outlines)
         self._applying = False
 
     @property
@@ -231,6 +241,15 @@ class MapLook:
             self._paint_limits(layer, shown)
         self._draw_outlines()
 
+    def outline_for_a_while(self) -> None:
+        """Outline what is above the threshold for some seconds: it is being moved."""
+        if not self.values.outline_moves:
+            return
+        begins = not self._moving.isActive()
+        self._moving.start()
+        if begins:
+            self._draw_outlines()
+
     def outline_area(self, slide: Layer, outlined: bool = True) -> None:
         """Outline what is above the threshold on a slide, in any style.
 
@@ -310,7 +329,7 @@ class MapLook:
     def limits_of(self, slot: str, heatmap: Heatmap) -> tuple[float, float]:
         """Return the contrast limits of a map.
 
-        Under the spotlight they end at the threshold, where the shade is gone.
+        Under the spotlight they go with the threshold, where the shade ends.
 
         Parameters
         ----------
@@ -322,8 +341,8 @@ class MapLook:
         low, high = heatmap.limits
         if self._style_of(slot) != "spotlight" or np.isnan(self.threshold):
             return low, high
-        least = (high - low) * _LEAST_SHARE
-        return min(low, self.threshold - least), self.threshold
+        low = min(low, self.threshold - (high - low) * _LEAST_SHARE)
+        return low, low + (self.threshold - low) / colormaps.SPOTLIGHT_FROM
 
     def _draw_outlines(self) -> None:
         for slide in {id(x.slide): x.slide for x in self._maps.values()}.values():
@@ -340,7 +359,8 @@ class MapLook:
             and layer in self._layers
         ]
         seen, _, shown = max(maps, key=lambda one: one[:2], default=(False, 0, None))
-        wanted = slide in self._outlined or (self.style == "outline" and seen)
+        passing = self.style == "outline" or self._moving.isActive()
+        wanted = slide in self._outlined or (passing and seen)
         heatmap = shown.heatmap if shown is not None else None
         if heatmap is None or not wanted:
             self._outlines.hide(slide)

@@ -410,6 +410,8 @@ class LayerManager(LayerStack):
         self._maps[id(slide), slot] = self.add(layer, over=self._under_maps(slide))
         layer.contrast_limits_range = RANGE
         layer.colorbar.size = COLOUR_BAR_PX
+        # As the legend in the dock, and as on a slide: what is clear is white.
+        layer.colorbar.box_color = "white"
         layer.colorbar.visible = True
         self.look.show(layer, slide, slot, heatmap)
         self.viewer.canvas.overlays.scale_bar.visible = True

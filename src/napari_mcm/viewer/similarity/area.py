@@ -48,9 +48,12 @@ class AreaController:
         dissimilar examples or without.
     changed : Signal
         Emitted when the threshold or the map changed.
+    moved : Signal
+        Emitted after the user moved the threshold.
     """
 
     changed = Signal()
+    moved = Signal()
 
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
@@ -62,6 +65,8 @@ class AreaController:
         look = session.layers.look
         context.query_changed.connect(self._query_changed)
         self.changed.connect(lambda: look.use_threshold(self.threshold))
+        # Not with a threshold that a query or a project brings.
+        self.moved.connect(look.outline_for_a_while)
         context.keys.on("lower", partial(self.step, -1))
         context.keys.on("higher", partial(self.step, 1))
         context.keys.on("area", self.make_labels)
@@ -99,6 +104,11 @@ class AreaController:
             self._redraw()
             self.changed.emit()
 
+    def move_threshold(self, threshold: float) -> None:
+        """Set the threshold as the user moves it, which shows what passes."""
+        self.set_threshold(threshold)
+        self.moved.emit()
+
     def _note_moved(self, threshold: float) -> None:
         heatmap, kind = self.heatmap, self._kind()
         if heatmap is None or kind is None:
@@ -123,6 +133,7 @@ class AreaController:
             self.threshold = _start(heatmap)
             self._redraw()
             self.changed.emit()
+            self.moved.emit()
 
     def step(self, by: int) -> None:
         """Move the threshold by a number of steps, up or down.
@@ -135,7 +146,7 @@ class AreaController:
         if (heatmap := self.heatmap) is not None:
             low, high = heatmap.limits
             moved = self.threshold + by * (high - low) / STEPS
-            self.set_threshold(min(max(moved, low), high))
+            self.move_threshold(min(max(moved, low), high))
 
     def make_labels(self) -> None:
         """Show the area above the threshold as a labels layer."""

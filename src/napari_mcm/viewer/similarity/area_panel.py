@@ -150,7 +150,7 @@ class AreaPanel(QWidget):
         return self._session.slide, controller.threshold, controller.area
 
     def _moved(self, value: float) -> None:
-        self._controller.set_threshold(float(value))
+        self._controller.move_threshold(float(value))
 
     def _export(self) -> None:
         metadata = self._session.metadata

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_mcm.core.heatmaps.color_limits import Limits
 from napari_mcm.core.heatmaps.heatmap import DIFFERENCE as MOST
 from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.layers.look import SIMILARITY_SLOTS
 from napari_mcm.viewer.qt.color_strip import Legend
 from napari_mcm.viewer.qt.helpers import (
     connect_deferred,
@@ -150,7 +151,9 @@ class MapsPanel(QWidget):
             button.setVisible(exists or (slot == DIFFERENCE and len(available) > 1))
             button.setChecked(exists and slot in shown)
             # Only legends of visible maps: all of them would fill the dock.
-            self.legends[slot].setVisible(exists and slot in shown)
+            # An outline has no colours.
+            plain = slot in SIMILARITY_SLOTS and session.layers.look.style == "outline"
+            self.legends[slot].setVisible(exists and slot in shown and not plain)
             if heatmap is not None and slide is not None and slot in shown:
                 layer = session.layers.map_of(slide, slot)
                 ends = ("less", "more") if slot == DIFFERENCE else _ENDS
