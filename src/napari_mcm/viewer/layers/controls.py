@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QComboBox
@@ -12,9 +14,13 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+_LEAST_PX = 100
+"""Least width of a field, in pixels."""
 
-def narrow_controls(viewer: ViewerModel, layer: Layer) -> None:
-    """Keep a layer's controls from making their dock wider, which moves the picture.
+
+@contextmanager
+def narrow_controls(viewer: ViewerModel, layer: Layer) -> Iterator[None]:
+    """Keep a new layer's controls from making their dock wider, which moves the picture.
 
     napari lists the levels of a pyramid with their sizes, and those of an outline are
     long numbers.
@@ -24,11 +30,24 @@ def narrow_controls(viewer: ViewerModel, layer: Layer) -> None:
     viewer : ViewerModel
         The viewer. One without a window is left alone.
     layer : Layer
-        A layer that was added to it.
+        A layer that is added to it.
     """
     window = getattr(viewer, "window", None)
     controls = getattr(getattr(window, "_qt_viewer", None), "controls", None)
-    # napari does not promise these names.
-    page = getattr(controls, "widgets", {}).get(layer)
-    for field in page.findChildren(QComboBox) if page is not None else ():
-        narrow(field)
+    if controls is None:
+        yield
+        return
+    before = controls.minimumWidth()
+    if controls.isVisible():
+        # napari shows the controls, at their full width, before they can be changed.
+        controls.setMinimumWidth(controls.width())
+    try:
+        yield
+    finally:
+        # napari does not promise these names.
+        page = getattr(controls, "widgets", {}).get(layer)
+        for field in page.findChildren(QComboBox) if page is not None else ():
+            narrow(field)
+            # Qt keeps the least width that it computed from the entries before.
+            field.setMinimumWidth(min(field.sizeHint().width(), _LEAST_PX))
+        controls.setMinimumWidth(before)

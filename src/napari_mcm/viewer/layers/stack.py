@@ -76,10 +76,10 @@ class LayerStack:
         self.adding = True
         try:
             place = layers.index(over) + 1 if over in self else len(layers)
-            layers.insert(place, layer)
-            selection.discard(layer)
-            selection.update(selected)
-            narrow_controls(self.viewer, layer)
+            with narrow_controls(self.viewer, layer):
+                layers.insert(place, layer)
+                selection.discard(layer)
+                selection.update(selected)
         finally:
             self.adding = False
         return layer
