@@ -178,7 +178,8 @@ def test_each_slide_keeps_its_own_query(
     click((150, 120))
     asked = context.queries.examples
     session.choose_slide(first)
-    wait_until(lambda: context.query is not None and not context.query.here)
+    wait_until(lambda: context.query is not None and context.query.here)
+    assert context.queries.examples == own
     settle(widget)
     stored = [module._read(mark) for mark in marks]
     assert [one.query.slide for one in stored] == marks

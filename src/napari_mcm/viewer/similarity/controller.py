@@ -15,13 +15,13 @@ from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
 from napari_mcm.core.heatmaps.examples import Examples, Polygon
 from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.viewer.app.background import BackgroundWorker
-from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers.mouse import ClickMode
 from napari_mcm.viewer.similarity.cursor import CursorPreview
 from napari_mcm.viewer.similarity.history import ExampleHistory
 from napari_mcm.viewer.similarity.lookahead import SpeculativeQuery
 from napari_mcm.viewer.similarity.map_choice import MapChoice
 from napari_mcm.viewer.similarity.other_slides import OtherSlides
+from napari_mcm.viewer.similarity.own_queries import OwnQueries, is_same
 from napari_mcm.viewer.similarity.preparation import NeighbourhoodPreparation
 from napari_mcm.viewer.similarity.query import (
     Query,
@@ -81,7 +81,7 @@ class SimilarityController(MapChoice):
         self.neighbourhood = NeighbourhoodConfig(radius=DEFAULT_RADIUS)
         self.preparation = NeighbourhoodPreparation(session.report_error)
         self.history = ExampleHistory()
-        self._spec = QuerySpec()
+        self._spec, self._own = QuerySpec(), OwnQueries()
         self._turn = 0
         self._speculation = SpeculativeQuery()
         self._worker = BackgroundWorker()
@@ -251,15 +251,6 @@ class SimilarityController(MapChoice):
 
         self.preparation.when_ready(needed, self.neighbourhood, ready)
 
-    def encoders(self) -> set[str]:
-        """Return the fingerprints of the encoders with features of the active slide."""
-        loaded = self.loaded().values()
-        return {fingerprint_of(one.index.features.encoder) for one in loaded}
-
-    def has_features(self) -> bool:
-        """Return whether the active slide has features."""
-        return bool(self.loaded())
-
     @property
     def can_undo(self) -> bool:
         """Whether there is an earlier set of examples on this slide."""
@@ -280,8 +271,12 @@ class SimilarityController(MapChoice):
 
     def _step(self, by: int) -> Examples | None:
         here = self.loaded() and self.history.slide == self._identity()[0]
+        moved = self._moved(by)
+        return self.history.step(moved) if here and moved is not None else None
+
+    def _moved(self, by: int) -> int | None:
         away = self.query is not None and not self.query.here
-        return self.history.step(by) if here and not away else None
+        return self.history.moved(by, away)
 
     def _travel(self, by: int) -> None:
         examples = self._step(by)
@@ -290,16 +285,20 @@ class SimilarityController(MapChoice):
             self._when_ready(lambda: self._go_to(examples, by))
 
     def _go_to(self, examples: Examples, by: int) -> None:
-        if self._step(by) is not examples:
+        moved = self._moved(by)
+        if self._step(by) is not examples or moved is None:
             return
-        self.history.move(by)
+        self.history.move(moved)
         self.pool = examples.pool
+        replaced = self._own.replaced_on(self.history.slide)
         if not len(examples):
             self._forget()
+            if replaced is not None and self.history.at_start:
+                self.run(replaced)
         elif self._run_query(self._new_spec(examples)):
             self._context.query_changed.emit()
         else:
-            self.history.move(-by)
+            self.history.move(-moved)
 
     def clear(self) -> None:
         """Remove all examples, and their maps."""
@@ -310,6 +309,8 @@ class SimilarityController(MapChoice):
 
     def _forget(self) -> None:
         self._turn += 1
+        if self._spec.slide == self._identity()[0]:
+            self._own.forget(self._spec.slide)
         self._spec, self.query = QuerySpec(), None
         self.drawn.clear()
         self._context.query_changed.emit()
@@ -332,6 +333,7 @@ class SimilarityController(MapChoice):
         """
         self._turn += 1
         self._spec = spec
+        self.history.switch(self._identity()[0])
         self.history.restart(spec.slide, spec.examples)
         self.query, self.neighbourhood = None, spec.neighbourhood
         self.neighbourhood_changed.emit()
@@ -379,9 +381,14 @@ class SimilarityController(MapChoice):
             then()
 
     def slide_chosen(self) -> None:
-        """Run the query on the slide that has become the active one."""
+        """Run the slide's own query, or that of another one, on the slide chosen."""
         self.cursor.stop()
         self._turn += 1
+        self.history.switch(slide := self._identity()[0])
+        own = self._own.of(slide)
+        if own is not None and not is_same(own, self._spec):
+            self._spec, self.pool = own, own.examples.pool
+            self._follow_context(own.neighbourhood)
         self.query = self.drawn.difference = None
         self._session.layers.unmark()
         self.prepare()
@@ -401,8 +408,10 @@ class SimilarityController(MapChoice):
         self._when_ready(lambda: self._apply_now(examples))
 
     def _apply_now(self, examples: Examples) -> None:
-        spec = self._new_spec(examples)
+        spec, before = self._new_spec(examples), self.query
         if self._run_query(spec):
+            if before is not None and not before.here:
+                self._own.note_replaced(spec.slide, before.spec)
             self._context.query_changed.emit()
         elif self.drawn.previewing:
             # What was seen under the cursor is not the query that the dock names.
@@ -429,11 +438,6 @@ class SimilarityController(MapChoice):
             slide = loaded.index.features.grid.slide
             return slide_of_features(loaded), str(slide.get("name", ""))
         return "", ""
-
-    def loaded(self) -> dict[str, LoadedFeatures]:
-        """Return the features of the current slide by slot."""
-        found = {slot: self._session.features(slot) for slot in SLOTS}
-        return {slot: loaded for slot, loaded in found.items() if loaded is not None}
 
     def _run_query(self, spec: QuerySpec, quiet: bool = False) -> bool:
         """Run a query on all slots and draw; return whether any slot has a map."""
@@ -470,8 +474,11 @@ class SimilarityController(MapChoice):
         # Features that do not state their encoder cannot be matched on other slides.
         known.pop("", None)
         self._spec = replace(spec, directions={**spec.directions, **known})
+        self._own.note(self._spec, here)
         if here:
             self.history.add(spec.slide, spec.examples)
+        else:
+            self.history.switch(self._identity()[0])
         newest = self.history.newest if here else ""
         metadata = self._session.metadata
         mpp = metadata.mpp if here and metadata is not None else None

@@ -122,7 +122,11 @@ class CrossSlideSearch:
             self._awaited = match, where.absolute()
             session.open(str(where), self._forget)
         elif where in session.layers.slides():
+            queries, asked = self._context.queries, self._context.queries.spec
             session.choose_slide(where)
+            if queries.spec is not asked:
+                # The search leads to its query, also where the slide has its own.
+                queries.run(asked)
             self._load(match)
 
     def _slide_changed(self) -> None:

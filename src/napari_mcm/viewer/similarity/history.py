@@ -21,12 +21,12 @@ _NONE = Examples()
 
 
 class ExampleHistory:
-    """All examples of queries on one slide, and which of them are current.
+    """All examples of queries on each slide, and which of them are current.
 
     Attributes
     ----------
     slide : str
-        Fingerprint of the slide that the examples are on.
+        Fingerprint of the slide whose steps can be undone.
     changed : Signal
         Emitted when there is more or less to undo or to redo.
     """
@@ -37,19 +37,40 @@ class ExampleHistory:
         self.slide = ""
         self._steps = [Examples()]
         self._at = 0
+        self._others: dict[str, tuple[list[Examples], int]] = {}
 
-    def restart(self, slide: str, examples: Examples = _NONE) -> None:
-        """Forget all steps.
+    def switch(self, slide: str) -> None:
+        """Continue with the steps of another slide, which start with no examples.
 
         Parameters
         ----------
         slide : str
             Fingerprint of the slide.
+        """
+        if slide != self.slide:
+            self._others[self.slide] = self._steps, self._at
+            self.slide = slide
+            self._steps, self._at = self._others.pop(slide, ([Examples()], 0))
+            self.changed.emit()
+
+    def restart(self, slide: str, examples: Examples = _NONE) -> None:
+        """Start with examples that are stored, or add them to the steps of the slide.
+
+        Parameters
+        ----------
+        slide : str
+            Fingerprint of the slide. The steps of another one than :attr:`slide` stay as
+            they are, if it has any.
         examples : Examples
             The first step, which cannot be undone.
         """
-        self.slide, self._steps, self._at = slide, [examples], 0
-        self.changed.emit()
+        if slide != self.slide:
+            self._others.setdefault(slide, ([examples], 0))
+        elif len(self._steps) > 1 or len(self._steps[0]):
+            self.add(slide, examples)
+        else:
+            self._steps = [examples]
+            self.changed.emit()
 
     def add(self, slide: str, examples: Examples) -> None:
         """Add a step, and forget those that were undone.
@@ -57,12 +78,11 @@ class ExampleHistory:
         Parameters
         ----------
         slide : str
-            Fingerprint of the slide; another one starts a new history.
+            Fingerprint of the slide.
         examples : Examples
             The examples from now on.
         """
-        if slide != self.slide:
-            self.restart(slide)
+        self.switch(slide)
         if examples != self._steps[self._at]:
             self._steps[self._at + 1 :] = [examples]
             del self._steps[: -MOST_STEPS - 1]
@@ -75,10 +95,25 @@ class ExampleHistory:
         Parameters
         ----------
         by : int
-            -1 for what undo leads to, 1 for what redo leads to.
+            -1 for what undo leads to, 1 for what redo leads to, 0 for the current one.
         """
         at = self._at + by
         return self._steps[at] if 0 <= at < len(self._steps) else None
+
+    def moved(self, by: int, away: bool) -> int | None:
+        """Return by how many steps undo and redo move; None for not at all.
+
+        Parameters
+        ----------
+        by : int
+            -1 for undo, 1 for redo.
+        away : bool
+            Whether the query of another slide is shown over the current step: undo brings
+            that step back.
+        """
+        if not away or not len(self._steps[self._at]):
+            return by
+        return 0 if by < 0 else None
 
     def move(self, by: int) -> None:
         """Make an earlier or a later step the current one.
@@ -90,6 +125,11 @@ class ExampleHistory:
         """
         self._at += by
         self.changed.emit()
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the first step is the current one."""
+        return self._at == 0
 
     @property
     def newest(self) -> ExampleKind:

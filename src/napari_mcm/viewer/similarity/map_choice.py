@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.similarity.maps import DIFFERENCE, QueryMaps
 
 if TYPE_CHECKING:
     from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.similarity.context import SimilarityContext
     from napari_mcm.viewer.similarity.query import Query
 
@@ -41,6 +43,20 @@ class MapChoice:
     def maps(self) -> dict[str, Heatmap | None]:
         """Return the maps of the query by slot."""
         return self.query.maps if self.query is not None else {}
+
+    def loaded(self) -> dict[str, LoadedFeatures]:
+        """Return the features of the current slide by slot."""
+        found = {slot: self._session.features(slot) for slot in SLOTS}
+        return {slot: loaded for slot, loaded in found.items() if loaded is not None}
+
+    def encoders(self) -> set[str]:
+        """Return the fingerprints of the encoders with features of the active slide."""
+        loaded = self.loaded().values()
+        return {fingerprint_of(one.index.features.encoder) for one in loaded}
+
+    def has_features(self) -> bool:
+        """Return whether the active slide has features."""
+        return bool(self.loaded())
 
     def compare(self, pair: tuple[str, str] | None) -> None:
         """Show the difference of the maps of two slots.
