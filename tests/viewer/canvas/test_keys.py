@@ -10,7 +10,14 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton, QSpinBox
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+)
 
 from napari_mcm.viewer.canvas import keys
 from napari_mcm.viewer.similarity.context import context_of
@@ -126,6 +133,35 @@ def test_the_list_of_keys_is_shown_and_hidden(mapped: SimilarityWidget) -> None:
     assert not shown.isVisible()
     QTest.keyClick(native, Qt.Key.Key_Escape)
     assert context_of(mapped.session).query is None
+
+
+def test_the_list_of_keys_has_a_title_and_no_needless_scroll_bars(
+    mapped: SimilarityWidget,
+) -> None:
+    native, shown = canvas(mapped), tools(mapped).list
+    native.window().resize(1400, 1000)
+    for _ in range(5):
+        QApplication.processEvents()
+    QTest.keyClicks(native, "?")
+    QApplication.processEvents()
+    inner, port = shown.widget(), shown.viewport()
+    assert native.rect().contains(shown.geometry())
+    # All is seen, and nothing is left to scroll.
+    assert inner.height() <= port.height() and inner.width() <= port.width()
+    assert inner.sizeHint().height() <= port.height()
+    texts = " ".join(label.text() for label in inner.findChildren(QLabel))
+    assert "<b>Keys</b>" in texts and "Esc closes" in texts
+    assert not shown.verticalScrollBar().isVisible()
+    assert not shown.horizontalScrollBar().isVisible()
+
+
+def test_the_tooltip_of_undo_names_the_keys_of_the_list(
+    mapped: SimilarityWidget,
+) -> None:
+    of = {one.action: one.shown for one in keys.QUERY}
+    tip = mapped.query.back.toolTip()
+    assert (of["undo"], of["back"]) == ("Ctrl+Z", "Backspace")
+    assert "(keys Ctrl+Z or Backspace on the slide)" in tip
 
 
 def test_undo_by_key(mapped: SimilarityWidget) -> None:

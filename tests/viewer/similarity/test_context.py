@@ -255,3 +255,21 @@ def test_on_another_slide_the_context_changes_while_the_first_is_open(
     wait_until(lambda: "made with context 3 × 3" in session.problem)
     assert ready.query.around.slider.value() == 1
     assert context.query.spec.neighbourhood.radius == 1
+
+
+def test_a_click_on_a_step_or_in_the_groove_chooses_it(ready: SimilarityWidget) -> None:
+    around, left = ready.query.around, Qt.MouseButton.LeftButton
+    around.resize(280, 60)
+    around.show()
+    QApplication.processEvents()
+    queries = context_of(ready.session).queries
+    for radius in (3, 0, 2, 1):
+        QTest.mouseClick(around.labels[radius], left)
+        assert around.slider.value() == queries.neighbourhood.radius == radius
+    slider = around.slider
+    for radius in (3, 0, 2):
+        # One click, however far it is: the steps divide the groove evenly.
+        at = slider.rect().center()
+        at.setX(8 + round((slider.width() - 16) * radius / 3))
+        QTest.mouseClick(slider, left, pos=at)
+        assert slider.value() == queries.neighbourhood.radius == radius

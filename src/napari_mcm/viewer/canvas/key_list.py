@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QMouseEvent
-from qtpy.QtWidgets import QBoxLayout, QFrame, QLabel, QScrollArea, QWidget
+from qtpy.QtWidgets import (
+    QBoxLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_mcm.viewer.canvas.keys import as_html
 
@@ -29,9 +37,17 @@ class KeyList(QScrollArea):
         # Over tissue of any colour, in either theme.
         self.setStyleSheet(
             "#keys, #keys QWidget { background: rgb(30, 33, 38); color: white; }"
+            "#keys { border: 0; padding: 0; margin: 0; }"
         )
         inner = QWidget()
-        self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight, inner)
+        title = QHBoxLayout()
+        title.addWidget(QLabel("<b>Keys</b>"))
+        title.addStretch(1)
+        title.addWidget(QLabel("Esc closes"))
+        column = QVBoxLayout(inner)
+        column.addLayout(title)
+        self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        column.addLayout(self._row)
         for groups in (("Query",), ("Map", "View")):
             label = QLabel(as_html(groups))
             label.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -44,17 +60,38 @@ class KeyList(QScrollArea):
         native, inner = self.parentWidget(), self.widget()
         if native is None or inner is None:
             return
+        # Before it is shown the first time, its text is not in the font of the theme.
+        for part in (self, *self.findChildren(QWidget)):
+            part.ensurePolished()
         bar = self.verticalScrollBar()
         extra = 0 if bar is None else bar.sizeHint().width()
-        self._row.setDirection(QBoxLayout.Direction.LeftToRight)
+        self._turn(QBoxLayout.Direction.LeftToRight)
         if inner.sizeHint().width() + extra > native.width() - 2 * _MARGIN:
-            self._row.setDirection(QBoxLayout.Direction.TopToBottom)
+            self._turn(QBoxLayout.Direction.TopToBottom)
         wanted = inner.sizeHint()
         inner.resize(wanted)
-        width = min(wanted.width() + extra, native.width() - 2 * _MARGIN)
-        height = min(wanted.height(), native.height() - 2 * _MARGIN)
+        most = native.width() - 2 * _MARGIN, native.height() - 2 * _MARGIN
+        scrolls = wanted.height() > most[1]
+        width = min(wanted.width() + extra * scrolls, most[0])
+        height = min(wanted.height(), most[1])
+        policy = Qt.ScrollBarPolicy
+        self.setVerticalScrollBarPolicy(
+            policy.ScrollBarAsNeeded if scrolls else policy.ScrollBarAlwaysOff
+        )
+        self.setHorizontalScrollBarPolicy(
+            policy.ScrollBarAsNeeded
+            if wanted.width() > width
+            else policy.ScrollBarAlwaysOff
+        )
         left, top = (native.width() - width) // 2, (native.height() - height) // 2
         self.setGeometry(left, top, width, height)
+
+    def _turn(self, direction: QBoxLayout.Direction) -> None:
+        self._row.setDirection(direction)
+        if (inner := self.widget()) is not None and (layout := inner.layout()):
+            # The size hints of labels whose font changed are kept otherwise.
+            layout.invalidate()
+            layout.activate()
 
     def switch(self) -> None:
         """Show or hide it."""

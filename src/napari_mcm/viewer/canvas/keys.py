@@ -54,10 +54,10 @@ QUERY = (
     CanvasKey("middle_like", "Shift-Enter", "the same with Shift"),
     CanvasKey("middle_unlike", "Control-Enter", "the same with Ctrl"),
     CanvasKey("region", "R", "draw a region"),
-    CanvasKey("back", "Backspace", "remove the newest example"),
     CanvasKey("clear", "Escape", "remove all examples"),
     CanvasKey("undo", "Control-Z", "undo the last change of the examples"),
-    CanvasKey("redo", "Control-Shift-Z", "redo it"),
+    CanvasKey("back", "Backspace", "the same"),
+    CanvasKey("redo", "Control-Shift-Z", "redo what was undone"),
 )
 MAPS = (
     CanvasKey("map", "M", "map on or off"),
@@ -87,17 +87,18 @@ KEYS = {
 """Name of an action to its key on the canvas."""
 
 
-def with_key(tip: str, action: str) -> str:
-    """Return a tooltip that names the key of an action.
+def with_key(tip: str, *actions: str) -> str:
+    """Return a tooltip that names the key of an action, or all of its keys.
 
     Parameters
     ----------
     tip : str
         The tooltip.
-    action : str
-        A name in :data:`KEYS`.
+    *actions : str
+        Names in :data:`KEYS`.
     """
-    return f"{tip} (key {CanvasKey(action, KEYS[action], '').shown} on the slide)"
+    shown = " or ".join(CanvasKey("", KEYS[one], "").shown for one in actions)
+    return f"{tip} ({'keys' if len(actions) > 1 else 'key'} {shown} on the slide)"
 
 
 def as_html(groups: Sequence[str] = tuple(GROUPS)) -> str:
@@ -113,7 +114,10 @@ def as_html(groups: Sequence[str] = tuple(GROUPS)) -> str:
         for title in groups
         for row in (
             f'<tr><td colspan="2"><b>{title}</b></td></tr>',
-            *(f"<tr><td>{k.shown}</td><td>{k.does}</td></tr>" for k in GROUPS[title]),
+            *(
+                f"<tr><td>{k.shown}&nbsp;</td><td>{k.does}</td></tr>"
+                for k in GROUPS[title]
+            ),
         )
     ]
     return f'<table cellspacing="3">{"".join(rows)}</table>'

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakMethod, ref
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
+    QApplication,
     QDockWidget,
     QFrame,
+    QLabel,
     QMainWindow,
     QScrollArea,
     QTabWidget,
@@ -22,7 +25,6 @@ from napari_mcm.viewer.app.first_dock import note_dock
 from napari_mcm.viewer.app.imports import DISPLAY, import_in_background
 from napari_mcm.viewer.app.jobs import place_of
 from napari_mcm.viewer.app.session import session_of
-from napari_mcm.viewer.app.settings import PLUGIN
 from napari_mcm.viewer.canvas.tools import CanvasTools
 from napari_mcm.viewer.qt.close_guard import guard_dock, guard_window
 from napari_mcm.viewer.qt.helpers import connect, note, reach_after, when_destroyed
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 Parts = Sequence[QWidget]
 """Widgets of a column, from the top down."""
+_PLUGIN = re.compile(r" \([^()]*\)$")
+"""What napari adds to a dock's name: the plugin's name, or its display name."""
 WIDTH = 330
 """Preferred width of a dock in pixels."""
 
@@ -72,6 +76,10 @@ class ScrollColumn(QScrollArea):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._add_next)
         self._timer.start(0)
+        self._revealed: QWidget | None = None
+        self._reveal_timer = QTimer(self)
+        self._reveal_timer.setSingleShot(True)
+        self._reveal_timer.timeout.connect(self._reveal)
 
     def _add_next(self) -> None:
         if self._waiting:
@@ -89,6 +97,28 @@ class ScrollColumn(QScrollArea):
         if changed and watched is self.widget():
             self._fit()
         return done
+
+    def reveal(self, part: QWidget) -> None:
+        """Scroll as far as it takes to see a part that has become higher.
+
+        Parameters
+        ----------
+        part : QWidget
+            A widget of the column. Of one that is too high, the top is shown.
+        """
+        self._revealed = part
+        # Deferred: its layout comes first.
+        self._reveal_timer.start(0)
+
+    def _reveal(self) -> None:
+        part, bar, inner = self._revealed, self.verticalScrollBar(), self.widget()
+        port, self._revealed = self.viewport(), None
+        if part is None or bar is None or inner is None or port is None:
+            return
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
+        top = part.mapTo(inner, QPoint()).y()
+        lowest = min(top, top + part.height() - port.height())
+        bar.setValue(min(max(bar.value(), lowest), top))
 
     def _fit(self) -> None:
         inner, bar = self.widget(), self.verticalScrollBar()
@@ -167,9 +197,13 @@ class DockedWidget(QWidget):
         self._tabify_timer = QTimer(self)
         self._tabify_timer.setSingleShot(True)
         self._tabify_timer.timeout.connect(self._tabify)
+        self._title_timer = QTimer(self)
+        self._title_timer.setSingleShot(True)
+        self._title_timer.timeout.connect(self._shorten_title)
         self.show_problem("")
         connect(session.error_reported, self._show_error)
         connect(session.slide_changed, self._clear)
+        connect(session.slide_chosen, self.job.clear_outcome)
         connect(session.jobs.status.events.state, self._clear)
         # Closing a dock removes the widget's parent, closing the viewer destroys it.
         user, session_reference = id(self), ref(session)
@@ -187,7 +221,8 @@ class DockedWidget(QWidget):
 
     def stack(self, parts: Parts) -> None:
         """Arrange widgets in a column that scrolls if the dock is too low."""
-        self._lay_out(ScrollColumn(parts))
+        self.column = ScrollColumn(parts)
+        self._lay_out(self.column)
 
     def stack_tabs(
         self, groups: Mapping[str, Parts | Callable[[], Parts]]
@@ -235,8 +270,7 @@ class DockedWidget(QWidget):
         dock, window = self.parentWidget(), self.window()
         if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow):
             return
-        # Else two tabs would fill the width of a dock; the title bar says it in full.
-        dock.setWindowTitle(dock.windowTitle().removesuffix(f" ({PLUGIN})"))
+        self._shorten_title()
         area = window.dockWidgetArea(dock)
         others = [
             other
@@ -254,6 +288,18 @@ class DockedWidget(QWidget):
             dock.blockSignals(blocked)
             dock.show()
             dock.raise_()
+
+    def _shorten_title(self) -> None:
+        """Leave the plugin out of the tab and the title bar, which would be cut.
+
+        napari makes a new title bar with the full name when the dock floats.
+        """
+        dock = self.parentWidget()
+        if isinstance(dock, QDockWidget):
+            dock.setWindowTitle(_PLUGIN.sub("", dock.windowTitle()))
+            label = getattr(dock.titleBarWidget(), "title", None)
+            if isinstance(label, QLabel) and label.text() != dock.windowTitle():
+                label.setText(dock.windowTitle())
 
     def show_problem(self, problem: str) -> None:
         """Show an error message; an empty one hides it."""
@@ -280,6 +326,7 @@ class DockedWidget(QWidget):
                 # Deferred: napari places the dock only after this event.
                 self._tabify_timer.start(0)
         elif event.type() == QEvent.Type.Show:
+            self._title_timer.start(0)
             guard_window(self.window(), self.session)
             if self.is_first and (window := self.window()) is not None:
                 note_dock(window)

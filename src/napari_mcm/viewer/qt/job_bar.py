@@ -45,7 +45,7 @@ class JobBar(QWidget):
 
     def __init__(self, jobs: JobRunner, places: Collection[str] = ()) -> None:
         super().__init__()
-        self._jobs, self._places = jobs, frozenset(places)
+        self._jobs, self._places, self._is_past = jobs, frozenset(places), False
         _places_of(jobs).update(self._places)
         when_destroyed(self, partial(_forget, jobs, self._places))
         self.bar = QProgressBar()
@@ -80,14 +80,20 @@ class JobBar(QWidget):
         column.addWidget(self._running)
         column.addLayout(below)
 
+    def clear_outcome(self) -> None:
+        """Say no longer how the last job ended, unless it failed: it was of a slide."""
+        self._is_past = self._jobs.status.state in (JobState.DONE, JobState.CANCELLED)
+        self._refresh()
+
     def _refresh(self) -> None:
         status = self._jobs.status
+        self._is_past = self._is_past and not status.busy
         self._running.setVisible(status.busy)
         self.cancel.setEnabled(status.state is JobState.RUNNING)
         cancelling = status.state is JobState.CANCELLING
         self.cancel.setText("Cancelling…" if cancelling else _CANCEL)
         self._show_bar(status)
-        own = status.busy or self._is_own(status.place)
+        own = status.busy or (self._is_own(status.place) and not self._is_past)
         text = describe(status) if own else ""
         done = status.state is JobState.DONE
         self.line.setText(text)

@@ -11,6 +11,7 @@ from qtpy.QtCore import QEvent, QModelIndex, QPoint, QRect, QSize, Qt
 from qtpy.QtGui import (
     QColor,
     QContextMenuEvent,
+    QHelpEvent,
     QKeyEvent,
     QMouseEvent,
     QPainter,
@@ -28,6 +29,7 @@ from qtpy.QtWidgets import (
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
+    QToolTip,
 )
 
 from napari_mcm.viewer.layers.thumbnails import TopPatch
@@ -35,7 +37,7 @@ from napari_mcm.viewer.qt.thumbnail_strip import image_of
 
 COLUMNS = 3
 """Number of thumbnails in a row; wider docks have more."""
-_MOST_PX = 90
+_MOST_PX = 82
 """Largest side of a thumbnail in pixels: two rows fit a dock 700 px high."""
 _ROWS = 2
 """Number of rows that are always in sight."""
@@ -114,8 +116,9 @@ class ThumbnailGrid(QListWidget):
         if not same:
             self.clear()
             self._point_at(-1)
+            decimals = _decimals([patch.value for patch in patches])
             for rank, patch in enumerate(patches, 1):
-                self.addItem(_item(rank, patch))
+                self.addItem(_item(rank, patch, decimals))
         for number, patch in enumerate(patches):
             if (item := self.item(number)) is not None and patch.pixels is not None:
                 item.setData(_PIXELS, QPixmap.fromImage(image_of(patch.pixels)))
@@ -144,6 +147,18 @@ class ThumbnailGrid(QListWidget):
         """Tell that no thumbnail is under the mouse."""
         super().leaveEvent(event)
         self._point_at(-1)
+
+    def viewportEvent(self, event: QEvent | None) -> bool:
+        """Show no tooltip on a thumbnail, which it would cover; only on its value."""
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            number = self._number_at(event.pos())
+            if number >= 0 and _picture_rect(self.cell_of(number)).contains(
+                event.pos()
+            ):
+                QToolTip.hideText()
+                event.accept()
+                return True
+        return bool(super().viewportEvent(event))
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:
         """Take a press on a mark; all else is Qt's."""
@@ -293,8 +308,14 @@ def _mark_rect(cell: QRect, like: bool) -> QRect:
     return QRect(left, picture.bottom() - 2 - _MARK_PX, _MARK_PX, _MARK_PX)
 
 
-def _item(rank: int, patch: TopPatch) -> QListWidgetItem:
-    item = QListWidgetItem(f"{patch.value:.2f}")
+def _decimals(values: Sequence[float]) -> int:
+    """Return as many decimals as tell neighbouring values apart: two or three."""
+    pairs = zip(values, values[1:], strict=False)
+    return 3 if any(a != b and f"{a:.2f}" == f"{b:.2f}" for a, b in pairs) else 2
+
+
+def _item(rank: int, patch: TopPatch, decimals: int) -> QListWidgetItem:
+    item = QListWidgetItem(f"{patch.value:.{decimals}f}")
     readable = patch.pixels is not None or patch.pending
     name = f"{rank}: patch {patch.row:,}, cosine {patch.value:.3f}"
     name += "" if readable else ", not readable"

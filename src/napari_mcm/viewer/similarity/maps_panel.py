@@ -94,6 +94,8 @@ class MapsPanel(QWidget):
         self.problem = note()
         self.range = narrow(QComboBox())
         self.range.addItems(list(RANGES))
+        # It has a row of its own.
+        self.range.setMinimumContentsLength(max(map(len, RANGES)) - 2)
         self.range.setAccessibleName("Range of colours")
         self.range.setToolTip(
             "From the 2nd to the 98th percentile: of many queries to this encoder, or "

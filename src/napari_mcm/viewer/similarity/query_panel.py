@@ -145,7 +145,7 @@ class QueryPanel(QWidget):
         queries = self._context.queries
         set_enabled_with_reason(
             self.back,
-            with_key("Undo the last change of the query", "back"),
+            with_key("Undo the last change of the query", "undo", "back"),
             "" if queries.can_undo else "there is nothing to undo",
         )
         tip = "Make the change again that was undone last"

@@ -133,6 +133,7 @@ class SimilarityWidget(DockedWidget):
         )
         for name, section in self.sections.items():
             section.opened.connect(partial(self._remember, name))
+            section.opened.connect(partial(self._reveal, section))
         session.disk.submit(
             f"sections {id(self)}",
             open_sections,
@@ -183,6 +184,11 @@ class SimilarityWidget(DockedWidget):
         """Open the sections that the user left open."""
         for name, section in self.sections.items():
             section.set_open(opened.get(_key(name), section.is_open))
+
+    def _reveal(self, section: SummarySection, is_open: bool) -> None:
+        """Scroll to what the user opened."""
+        if is_open:
+            self.column.reveal(section)
 
     def _remember(self, name: str, is_open: bool) -> None:
         key, session = _key(name), self.session
