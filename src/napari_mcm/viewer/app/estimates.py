@@ -11,8 +11,8 @@ A form asks with what it would start, and is called back with the answer::
     session.jobs.start(title, make_job, take, timing=answer and answer.timing())
 
 The answer comes from rates that earlier jobs had on this machine; without them, it is
-guessed from multiply-adds; else there is none. Slides are opened in the background, and no
-PyTorch is imported for it.
+guessed from multiply-adds and a probe of the processor; else there is none. Slides are
+opened in the background, and no PyTorch is imported for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 LONG_S = 12 * 3600.0
 """Duration on a CPU from which a form warns before it starts, in seconds."""
-_TISSUE = 0.45
+_TISSUE = 0.3
 """Fraction of a slide that holds tissue, where it has not been found."""
 _OPENED = 12
 """Slides that are opened for an estimate; others are taken to be like them."""
@@ -266,18 +266,51 @@ def _has_gpu() -> bool:
     return any(Path(f"/dev/{name}").exists() for name in ("nvidiactl", "kfd"))
 
 
-_SIDE, _TRIES = 384, 6
-_EFFICIENCY = 0.5
-"""What networks reach of the speed of one large matrix product."""
+_SIDE, _PROBE_S = 64, 0.15
+"""Matrices so small that each is multiplied in one thread: several threads that wait for
+each other on a busy computer would seem many times too slow."""
+_EFFICIENCY = 0.4
+"""What networks reach of the speed of such products, on all cores."""
+_IDLE = 0.3
+"""Share of a core that the probe must get, or the speed says nothing of the next hour."""
 
 
-@cache
-def processor_speed() -> float:
-    """Measure the multiply-adds per second of this CPU, for a first guess; takes 0.1 s."""
+def processor_speed(
+    clock: Callable[[], float] = time.perf_counter, cores: int | None = None
+) -> float | None:
+    """Measure the multiply-adds per second of this CPU, for a first guess; takes 0.15 s.
+
+    Parameters
+    ----------
+    clock : callable, optional
+        Returns the time in seconds.
+    cores : int, optional
+        Cores that networks use; by default those of this process.
+
+    Returns
+    -------
+    float or None
+        None where other programs leave too little of the CPU to tell.
+    """
     matrix = np.ones((_SIDE, _SIDE), np.float32)
-    best = float("inf")
-    for _ in range(_TRIES):
-        began = time.perf_counter()
-        matrix @ matrix
-        best = min(best, time.perf_counter() - began)
-    return float(_EFFICIENCY * _SIDE**3 / max(best, 1e-6))
+    result = np.empty_like(matrix)
+    # The first product loads the library.
+    np.dot(matrix, matrix, result)
+    began = before = clock()
+    best, done = float("inf"), 0
+    while before - began < _PROBE_S:
+        for _ in range(20):
+            np.dot(matrix, matrix, result)
+        now = clock()
+        best, before, done = min(best, (now - before) / 20), now, done + 20
+    each = (before - began) / done
+    if best < _IDLE * each:
+        return None
+    cores = cores or len(_affinity())
+    return float(_EFFICIENCY * cores * _SIDE**3 / max(each, 1e-9))
+
+
+def _affinity() -> Collection[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)

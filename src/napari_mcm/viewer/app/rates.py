@@ -55,6 +55,8 @@ class Work:
         not been found.
     multiply_adds : float or None
         Multiply-adds per unit, for a first guess; None where they are not known.
+    slowness : float
+        How much longer one takes than in most networks.
     """
 
     verb: str
@@ -66,6 +68,13 @@ class Work:
     scale: float = 1.0
     exact: bool = True
     multiply_adds: float | None = None
+    slowness: float = 1.0
+
+    @property
+    def cost(self) -> float | None:
+        """Multiply-adds per unit, as many as take the same time in most networks."""
+        known = self.multiply_adds
+        return None if known is None else known * self.slowness
 
     @property
     def key(self) -> str:
@@ -144,9 +153,9 @@ def estimate(
         seconds = known["other_s"] + work.units * ratio * known["unit_s"]
         return Estimate(seconds)
     speed = speed_of(work, rates) or speed
-    if speed is None or work.multiply_adds is None:
+    if speed is None or work.cost is None:
         return None
-    return Estimate(work.units * work.multiply_adds / speed, measured=False)
+    return Estimate(work.units * work.cost / speed, measured=False)
 
 
 def speed_of(work: Work, rates: Mapping[str, Any]) -> float | None:
@@ -250,7 +259,7 @@ def remember_rate(work: Work, found: Mapping[str, float]) -> None:
     if before is not None:
         found = {k: _KEPT * before[k] + (1 - _KEPT) * v for k, v in found.items()}
     entry = {**_DEFAULTS, **(before or {}), **found}
-    entry["multiply_adds"] = work.multiply_adds or 0.0
+    entry["multiply_adds"] = work.cost or 0.0
     write_json(_file(), rates | {work.key: entry})
 
 

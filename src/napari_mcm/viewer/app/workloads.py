@@ -22,6 +22,11 @@ _BACKWARDS = 3.0
 """What a training step costs, in passes forwards."""
 
 
+_LIGHT, _LIGHT_SLOWNESS = "efficientnet", 2.0
+"""Depthwise convolutions wait for memory: EfficientNet-Lite0 does up to 60 patches of 224 px
+per second, 23e9 multiply-adds, on two cores that do 100e9 in products of matrices."""
+
+
 def extraction_work(config: ExtractConfig, areas: Areas) -> Work:
     """Describe an extraction of features.
 
@@ -50,6 +55,7 @@ def extraction_work(config: ExtractConfig, areas: Areas) -> Work:
         units=count_patches(found, config.grid) or None,
         exact=_are_exact(found),
         multiply_adds=sum(known) if len(known) == len(costs) else None,
+        slowness=_LIGHT_SLOWNESS if any(_LIGHT in e for e in config.encoder) else 1.0,
     )
 
 
