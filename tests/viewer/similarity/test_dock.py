@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 
 from napari_mcm.core.features.lookup import KnownFile
+from napari_mcm.core.runtime.jobs import Progress
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.found import found_features
 from napari_mcm.viewer.app.persistence import open_sections
@@ -401,3 +403,38 @@ def test_the_threshold_goes_back_where_it_began(
     assert areas.threshold == pytest.approx(start)
     wait_until(lambda: not ready.area.reset.isEnabled())
     assert ready.area.threshold.value() == pytest.approx(start, abs=1e-3)
+
+
+def test_the_dock_says_what_runs_and_answers_clicks_without_features(
+    widget: SimilarityWidget, viewer: Any, click: Click, tmp_path: Path
+) -> None:
+    session, first, gate = widget.session, widget.first, Event()
+    sentence = widget.sections["encoder"].sentence
+    wait_until(lambda: "No features yet" in sentence.text())
+    click((250.0, 300.0))
+    asked = "No features of this slide yet: press Compute features."
+    assert sentence.text() == asked == viewer.status
+
+    def job() -> Iterator[Progress]:
+        while not gate.wait(0.01):
+            yield Progress("Extracting", 0, 1)
+
+    computed = session.slide
+    first.estimate.answer, first.estimate._asked = None, "another question"
+    first.estimate.setVisible(True)
+    session.run_features(
+        "Features of slide", "first", job, doing="Computing the features of slide…"
+    )
+    assert sentence.text() == "Computing the features of slide…"
+    assert first.estimate.isHidden() and session.doing("second") == ""
+    click((250.0, 300.0))
+    assert "being computed" in sentence.text() and viewer.status == sentence.text()
+    # Of another slide, no features are computed; none can be now.
+    viewer.open(write_slide(tmp_path / "other.tif"), plugin="napari-mcm")
+    wait_until(lambda: "another job is running" in sentence.text())
+    session.choose_slide(computed)
+    assert sentence.text() == "Computing the features of slide…"
+    session.jobs.close()
+    gate.set()
+    wait_until(lambda: not session.jobs.status.busy)
+    assert "No features yet: compute" in sentence.text()

@@ -94,6 +94,8 @@ class Session:
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.jobs = JobRunner()
+        # First, so that the docks ask after it has changed.
+        self.jobs.status.events.state.connect(self._job_changed)
         self.layers = LayerManager(viewer)
         self._look_settings = LookSettings(self.layers.look)
         self.layers.caption.switch(preferences().caption)
@@ -108,6 +110,7 @@ class Session:
         self._loaded: WeakKeyDictionary[Layer, dict[str, LoadedFeatures]] = (
             WeakKeyDictionary()
         )
+        self._doing: tuple[Layer, str, str] | None = None
         self._users: set[int] = set()
         self._known_slides: set[Layer] = set()
         self.layers.slides_changed.connect(self._slides_changed)
@@ -267,6 +270,7 @@ class Session:
         slot: str,
         make_job: Callable[[], Job[LoadedFeatures]],
         timing: Timing | None = None,
+        doing: str = "",
     ) -> None:
         """Run a job that returns features, and put them in a slot of the active slide.
 
@@ -280,15 +284,41 @@ class Session:
             Returns the job; called in the worker thread.
         timing : Timing, optional
             States how long the job should take, and learns how long it takes.
+        doing : str, optional
+            What the docks of the slide say meanwhile, see :meth:`doing`.
         """
         slide = self.slide
         if slide is not None:
+            if not self.jobs.status.busy:
+                self._doing = slide, slot, doing
             self.jobs.start(
                 title,
                 make_job,
                 lambda loaded: self._arrived(slide, slot, loaded),
                 timing=timing,
             )
+
+    def doing(self, slot: str) -> str:
+        """Return what the running job does for the features of the active slide.
+
+        Parameters
+        ----------
+        slot : str
+            One of :data:`~napari_mcm.viewer.app.features.SLOTS`.
+
+        Returns
+        -------
+        str
+            Such as ``Computing the features of a…``; empty if no job does anything.
+        """
+        if self._doing is None or self._doing[:2] != (self.slide, slot):
+            return ""
+        return self._doing[2]
+
+    def _job_changed(self) -> None:
+        """Forget what a job did when it has ended."""
+        if not self.jobs.status.busy:
+            self._doing = None
 
     def _arrived(self, slide: Layer, slot: str, loaded: LoadedFeatures) -> None:
         self.set_features(slide, slot, loaded)

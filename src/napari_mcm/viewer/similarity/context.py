@@ -60,10 +60,13 @@ class SimilarityContext:
         Emitted when the query or its visible map changed.
     no_patch_at_click : Signal
         Emitted when a click is on no patch.
+    no_features_at_click : Signal
+        Emitted when a click is on a slide without features.
     """
 
     query_changed = Signal()
     no_patch_at_click = Signal()
+    no_features_at_click = Signal()
 
     def __init__(self, session: Session) -> None:
         self.session = session

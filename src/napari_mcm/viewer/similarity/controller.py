@@ -120,7 +120,9 @@ class SimilarityController(MapChoice):
         """
         self.cursor.stop()
         examples = self._examples_with(x, y, mode)
-        if examples is None:
+        if not self.has_features():
+            self._context.no_features_at_click.emit()
+        elif examples is None:
             self._session.report_error("Click on a similar example first")
         else:
             self._apply(examples)

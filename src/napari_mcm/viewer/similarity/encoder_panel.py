@@ -47,6 +47,7 @@ _BUTTONS = {
 }
 _KEYS = {"first": " (Alt+R)", "second": " (Alt+T)", "third": ""}
 _ADVICE = "choose a smaller encoder, or larger patches"
+_FIRST = "No features yet: compute them once, then click to search."
 _COMPUTE = "Find tissue, cover it with patches and encode them, in the background"
 
 
@@ -175,7 +176,9 @@ class EncoderPanel(QWidget):
         self.state.setText(_describe(loaded))
         self.state.setToolTip(str(loaded.path) if loaded else "")
         offered, looking = self.offered, self._found.loading
-        self.sentence = _sentence(metadata, loaded, offered, looking, reason)
+        self.sentence = self._session.doing(self._slot) or _sentence(
+            metadata, loaded, offered, looking, reason
+        )
         # Comparing is optional: only the first encoder is the next thing to do.
         needed = self._slot == "first" and loaded is None and not looking
         self.compute.set_primary(needed and not reason and offered is None)
@@ -189,6 +192,10 @@ class EncoderPanel(QWidget):
     def _ask_duration(self) -> None:
         """Ask how long it takes to compute the features, if there are none."""
         config = None
+        if self._session.doing(self._slot):
+            # The time left stands beside the progress of the job.
+            self.estimate.ask(None, None)
+            return
         if self._slot == "first" and self.loaded is None:
             with suppress(ValueError):
                 config = self.request().config
@@ -243,6 +250,18 @@ class EncoderPanel(QWidget):
             return "no slide is open"
         return "another job is running" if self._session.jobs.status.busy else ""
 
+    def answer_click(self) -> str:
+        """Say why a click on the slide finds nothing, and return what is said."""
+        doing = self._session.doing(self._slot)
+        if doing.startswith("Computing"):
+            self.sentence = (
+                "The features of this slide are being computed: wait for them."
+            )
+        elif self.sentence == _FIRST:
+            self.sentence = "No features of this slide yet: press Compute features."
+        self.changed.emit()
+        return self.sentence
+
     def start(self) -> None:
         """Compute features of the active slide in the background."""
         try:
@@ -256,6 +275,7 @@ class EncoderPanel(QWidget):
             self._slot,
             lambda: compute_features(request),
             timing=self.estimate.timing(request.config),
+            doing=f"Computing the features of {slide_name(request.slide)}…",
         )
 
     def request(self) -> FeatureRequest:
@@ -306,6 +326,7 @@ class EncoderPanel(QWidget):
                 f"Loading {path.name}",
                 self._slot,
                 lambda: load_features(path, slide, mpp),
+                doing=f"Loading {path.name}…",
             )
 
 
@@ -327,7 +348,7 @@ def _sentence(
         return f"Found on disk: {offered.describe()}."
     if reason:
         return f"No features yet, and none can be computed now: {reason}."
-    return "No features yet: compute them once, then click to search."
+    return _FIRST
 
 
 def _describe(loaded: LoadedFeatures | None) -> str:

@@ -131,6 +131,7 @@ class SimilarityWidget(DockedWidget):
             session.slide_changed,
             session.features_changed,
         )
+        connect(context.no_features_at_click, self._answer_click)
         for name, section in self.sections.items():
             section.opened.connect(partial(self._remember, name))
             section.opened.connect(partial(self._reveal, section))
@@ -173,6 +174,10 @@ class SimilarityWidget(DockedWidget):
         self.query.around.setVisible(bool(loaded))
         self._rules[0].setVisible(bool(loaded))
         self._rules[1].setVisible(has_query)
+
+    def _answer_click(self) -> None:
+        """Say in the dock and in the status bar why a click has found nothing."""
+        self.session.viewer.status = self.first.answer_click()
 
     def _offer_comparison(self) -> str:
         offered = len(found_features(self.session).offered)
