@@ -268,6 +268,21 @@ def test_side_by_side_all_maps_are_of_encoders_that_the_dock_names(
     assert not np.isnan(two.layers.map_of(other, "first").data).all()
 
 
+def test_new_features_of_the_slide_beside_give_it_a_new_map(two: Session) -> None:
+    one, other = two.layers.slides()
+    for slide in (one, other):
+        two.set_features(slide, "first", by(two.features_of(slide)["first"], "one"))
+    two.show_side_by_side(True)
+    context_of(two).queries.point(*centre(two, 40))
+    settle(two)
+    beside = two.layers.map_of(one, "first")
+    assert not np.isnan(beside.data).all()
+    # A job for that slide may end while another is current.
+    two.set_features(one, "first", by(two.features_of(one)["first"], "another"))
+    settle(two)
+    assert np.isnan(beside.data).all() and problems(two) == []
+
+
 def test_a_closed_slide_takes_its_layers_along(two: Session) -> None:
     one, other = two.layers.slides()
     two.tissue.show_found(one, TissueMask(np.ones((20, 24), bool), (50.0, 50.0), "x"))

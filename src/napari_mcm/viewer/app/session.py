@@ -79,6 +79,9 @@ class Session:
         Emitted when `problem` has a new message.
     side_by_side_changed : Signal
         Emitted when all slides are shown, or the current one alone.
+    neighbour_changed : Signal
+        Emitted when another slide than the current one, which is seen beside it, has new
+        features.
     """
 
     slide_changed = Signal()
@@ -90,6 +93,7 @@ class Session:
     patches_changed = Signal()
     error_reported = Signal()
     side_by_side_changed = Signal()
+    neighbour_changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -340,6 +344,8 @@ class Session:
         self._loaded.setdefault(slide, {})[slot] = loaded
         if slide is self.slide:
             self.features_changed.emit(slot)
+        elif self.side_by_side:
+            self.neighbour_changed.emit()
 
     def part(self, kind: Callable[[Session], T]) -> T:
         """Return a dock's extension of the session, and create it on first use.

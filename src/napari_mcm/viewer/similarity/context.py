@@ -96,6 +96,7 @@ class SimilarityContext:
         session.slide_chosen.connect(queries.slide_chosen)
         session.features_changed.connect(self._features_changed)
         session.side_by_side_changed.connect(queries.rerun)
+        session.neighbour_changed.connect(queries.rerun)
         session.entered.connect(self._listen)
         session.left.connect(self._stop_listening)
         queries.slide_chosen()
