@@ -39,6 +39,8 @@ COLUMNS = 3
 """Number of thumbnails in a row; wider docks have more."""
 _MOST_PX = 82
 """Largest side of a thumbnail in pixels: two rows fit a dock 700 px high."""
+_COLUMN_PX = 93
+"""Width in pixels that is enough for one more column."""
 _ROWS = 2
 """Number of rows that are always in sight."""
 _GAP = 3
@@ -205,7 +207,7 @@ class ThumbnailGrid(QListWidget):
         beside = bar.sizeHint().width() if bar is not None else 0
         # Room for the scroll bar, seen or not: else it would come and go.
         space = self.width() - beside - 2 * self.frameWidth() - 2
-        columns = max(COLUMNS, space // (_MOST_PX + _GAP))
+        columns = max(COLUMNS, space // _COLUMN_PX)
         width, below = max(space // columns, 40), self.fontMetrics().height() + 1
         height = min(width, _MOST_PX + _GAP) + below
         if self.gridSize() != QSize(width, height):
