@@ -1,7 +1,6 @@
 """Data-set-size ablation: classifiers from several starts on nested subsets of the labels.
 
-All trials take the same number of steps with the same augmentation and batch size, and are
-scored on the same test images: arms differ in their starting weights only.
+All trials share steps, augmentation, batch size and test images; only the starts differ.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class AblationResult:
     figures : tuple of Path
         Learning curves, and confidence by class.
     cells, images, test_images : int
-        Number of finished trials, of training images in total, and of test images.
+        Numbers of finished trials, of all training images, and of test images.
     failed : tuple of str
         One line for each trial that failed.
     seconds : float
@@ -480,8 +479,7 @@ def _problem(future: Any) -> str:
     try:
         return str(future.result())
     except Exception as error:  # noqa: BLE001
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return lines[0]
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _connect(address: str) -> Client:
