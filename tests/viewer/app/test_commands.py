@@ -61,7 +61,7 @@ def asked(
     monkeypatch.setattr(encoder_slot, "preferences", lambda: chosen)
     monkeypatch.setattr(encoder_slot, "compute_features", requests.append)
     monkeypatch.setattr(
-        widget.session, "run_features", lambda title, slot, make, timing: make()
+        widget.session, "run_features", lambda title, slot, make, **_: make()
     )
     return requests
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QComboBox
 
-from napari_mcm.viewer.qt.helpers import narrow
-
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+NARROW = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+"""Lets a field be narrower than its longest entry."""
 _LEAST_PX = 100
 """Least width of a field, in pixels."""
 
@@ -47,7 +47,8 @@ def narrow_controls(viewer: ViewerModel, layer: Layer) -> Iterator[None]:
         # napari does not promise these names.
         page = getattr(controls, "widgets", {}).get(layer)
         for field in page.findChildren(QComboBox) if page is not None else ():
-            narrow(field)
+            field.setSizeAdjustPolicy(NARROW)
+            field.setMinimumContentsLength(8)
             # Qt keeps the least width that it computed from the entries before.
             field.setMinimumWidth(min(field.sizeHint().width(), _LEAST_PX))
         controls.setMinimumWidth(before)
