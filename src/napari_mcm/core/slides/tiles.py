@@ -309,8 +309,12 @@ def assemble_partly(
 
     Parameters
     ----------
-    source, x, y, width, height
-        As :func:`assemble` takes them.
+    source : TileSource
+        The tiles.
+    x, y : int
+        Upper left corner in pixels of the level.
+    width, height : int
+        Size in pixels of the level.
 
     Returns
     -------
