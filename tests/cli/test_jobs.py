@@ -297,7 +297,7 @@ def test_demo_clicks_in_two_generated_sections(call: Call, tmp_path: Path) -> No
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert f"{clicks['queries']} patches of the first section" in page
     assert f"{clicks['gain']['1'][0]:+.2f}, 95 % interval" in page
-    # The sections vary from place to place, and are told to.
+    # The sections vary from place to place, as the option asks.
     written = (tmp_path / "demo" / "sample" / "sample.json").read_text()
     assert json.loads(written)["varied"] is True
 

@@ -26,8 +26,8 @@ from napari_mcm.viewer.project.controller import ProjectController, project_of
 from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.project.widget import ProjectPanel
+from napari_mcm.viewer.similarity.area import add_result
 from napari_mcm.viewer.similarity.context import context_of
-from napari_mcm.viewer.similarity.results import add_result
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import (
     Click,

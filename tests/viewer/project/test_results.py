@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.project.results_widget import ResultsPanel
+from napari_mcm.viewer.similarity.area import add_result
 from napari_mcm.viewer.similarity.context import context_of
-from napari_mcm.viewer.similarity.results import add_result
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import Click, finish, wait_until
 

@@ -8,6 +8,8 @@ from pathlib import Path
 # A Path collapses the two slashes of a URL into one.
 _URL = re.compile(r"^(https?|s3|gs):/+(?=[^/])")
 
+_DOUBLE_ENDINGS = (".ome.tiff", ".ome.tif", ".ome.zarr.zip", ".ome.zarr", ".zarr.zip")
+
 
 def url_of(path: str | Path) -> str | None:
     """Return the URL that a path stands for; None for a local path.
@@ -51,3 +53,24 @@ def shown(path: str | Path) -> str:
     scheme, rest = url.split("://", 1)
     host, slash, inside = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{inside.partition('?')[0]}"
+
+
+def slide_name(path: Path) -> str:
+    """Return the name by which a slide is known: its file's name without endings.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder of the slide.
+
+    Returns
+    -------
+    str
+        Double endings such as ``.ome.tiff`` are removed whole.
+    """
+    name = path.name
+    for ending in _DOUBLE_ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    # A full stop in a folder's name need not begin an ending.
+    return name if path.is_dir() else path.stem

@@ -23,6 +23,7 @@ from napari_mcm.core.slides.levels import (
     rows_of,
     sampled_hash,
 )
+from napari_mcm.core.slides.paths import slide_name
 from napari_mcm.core.slides.tiles import Pixels, TileCache, assemble
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ SAME_RESOLUTION = 0.01
 
 
 _BAND = 64
-
-_DOUBLE_ENDINGS = (".ome.tiff", ".ome.tif", ".ome.zarr.zip", ".ome.zarr", ".zarr.zip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -483,24 +482,3 @@ class Slide:
         from napari_mcm.core.slides.open import open_slide
 
         return open_slide, (self.path, *astuple(self.opened_with))
-
-
-def slide_name(path: Path) -> str:
-    """Return the name by which a slide is known: its file's name without endings.
-
-    Parameters
-    ----------
-    path : Path
-        File or folder of the slide.
-
-    Returns
-    -------
-    str
-        Double endings such as ``.ome.tiff`` are removed whole.
-    """
-    name = path.name
-    for ending in _DOUBLE_ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    # A full stop in a folder's name need not begin an ending.
-    return name if path.is_dir() else path.stem

@@ -16,7 +16,7 @@ from napari_mcm.core.heatmaps.similarity import has_usual_range
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.overall import Stages, portion
 from napari_mcm.core.runtime.threads import run_in_thread
-from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.core.slides.paths import slide_name
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.imports import EXTRACTING, import_modules
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory

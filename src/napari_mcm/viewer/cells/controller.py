@@ -19,7 +19,7 @@ from napari_mcm.core.errors import ConfigError, TileError
 from napari_mcm.core.runtime.command import Command
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.slides import ReadConfig, open_slide
-from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.core.slides.paths import slide_name
 from napari_mcm.viewer.app.imports import import_modules
 from napari_mcm.viewer.app.out_of_memory import CELLS, explain_out_of_memory
 from napari_mcm.viewer.app.persistence import writable_base

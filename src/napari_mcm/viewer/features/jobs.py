@@ -11,7 +11,7 @@ from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.runtime.jobs import Job, format_seconds
 from napari_mcm.core.runtime.overall import portion
 from napari_mcm.core.runtime.threads import run_in_thread
-from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.core.slides.paths import slide_name
 from napari_mcm.viewer.app.commands import reserve_gui_core
 from napari_mcm.viewer.app.features import LOADING, LoadedFeatures, load_features
 from napari_mcm.viewer.app.imports import EXTRACTING, import_modules

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_mcm.core.runtime.jobs import Job
 from napari_mcm.core.runtime.threads import run_in_thread
-from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.core.slides.paths import slide_name
 from napari_mcm.viewer.app.features import encoder_label
 from napari_mcm.viewer.app.imports import LEARNING, import_modules
 from napari_mcm.viewer.app.out_of_memory import PATCHES, explain_out_of_memory

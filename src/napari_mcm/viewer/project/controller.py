@@ -477,10 +477,8 @@ class ProjectController:
             self._touch()
 
     def _enter_runs(self, runs: Sequence[Path]) -> None:
-        places = (self._place(run) for run in runs)
-        if self._slides.add_runs(
-            [ProjectRun(**one, kind="finetune") for one in places]
-        ):
+        found = [ProjectRun(**self._place(run), kind="finetune") for run in runs]
+        if self._slides.add_runs(found):
             self._touch()
 
     def _place(self, path: Path) -> dict[str, Any]:

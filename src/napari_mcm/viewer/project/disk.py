@@ -27,8 +27,7 @@ from napari_mcm.core.project import (
 )
 from napari_mcm.core.project.file import Stamp
 from napari_mcm.core.slides.find import find_slides
-from napari_mcm.core.slides.paths import url_of
-from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.core.slides.paths import slide_name, url_of
 from napari_mcm.viewer.app import persistence
 
 if TYPE_CHECKING:

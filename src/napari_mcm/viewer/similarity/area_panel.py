@@ -22,8 +22,8 @@ from napari_mcm.viewer.qt.helpers import (
 )
 from napari_mcm.viewer.qt.path_field import ask_save
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
+from napari_mcm.viewer.similarity.area import add_result
 from napari_mcm.viewer.similarity.maps import DIFFERENCE
-from napari_mcm.viewer.similarity.results import add_result
 from napari_mcm.viewer.similarity.shortcuts import KEYS, with_key
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from napari_mcm.viewer.canvas.tools import CanvasTools
 from napari_mcm.viewer.layers.glyphs import prepare_glyphs
 from napari_mcm.viewer.layers.mouse import ClickListener
 from napari_mcm.viewer.project.memory import memory_of
-from napari_mcm.viewer.similarity.area import AreaController
+from napari_mcm.viewer.similarity.area import AreaController, add_result
 from napari_mcm.viewer.similarity.controller import SimilarityController
 from napari_mcm.viewer.similarity.cross_slide import CrossSlideSearch
 from napari_mcm.viewer.similarity.cursor_value import CursorValue
@@ -20,7 +20,6 @@ from napari_mcm.viewer.similarity.finer import FinerMaps
 from napari_mcm.viewer.similarity.patch_scores import PatchScores
 from napari_mcm.viewer.similarity.query import Query
 from napari_mcm.viewer.similarity.regions import RegionController
-from napari_mcm.viewer.similarity.results import add_result
 from napari_mcm.viewer.similarity.saved_state import SavedQueries
 from napari_mcm.viewer.similarity.shortcuts import QueryShortcuts
 from napari_mcm.viewer.similarity.top_patches import TopPatches

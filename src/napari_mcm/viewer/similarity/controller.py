@@ -17,11 +17,10 @@ from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.layers.mouse import ClickMode
 from napari_mcm.viewer.similarity.cursor import CursorPreview
-from napari_mcm.viewer.similarity.history import ExampleHistory
+from napari_mcm.viewer.similarity.history import ExampleHistory, OwnQueries, is_same
 from napari_mcm.viewer.similarity.lookahead import SpeculativeQuery
 from napari_mcm.viewer.similarity.map_choice import MapChoice
 from napari_mcm.viewer.similarity.other_slides import OtherSlides
-from napari_mcm.viewer.similarity.own_queries import OwnQueries, is_same
 from napari_mcm.viewer.similarity.preparation import NeighbourhoodPreparation
 from napari_mcm.viewer.similarity.query import (
     Query,

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_mcm.core.features.lookup import KnownFile
 from napari_mcm.core.runtime.command import Command
-from napari_mcm.core.slides.slide import slide_name
+from napari_mcm.core.slides.paths import slide_name
 from napari_mcm.viewer.app.commands import extract_command
 from napari_mcm.viewer.app.features import (
     FeatureRequest,

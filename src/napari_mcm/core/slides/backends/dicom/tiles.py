@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_mcm.core.errors import SlideError, TileError
 from napari_mcm.core.slides.backends.optional import import_optional, one_line
-from napari_mcm.core.slides.backends.tiff.tiles import check_size
+from napari_mcm.core.slides.backends.tiff.frame_size import check_size
 from napari_mcm.core.slides.tiles import Pixels
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
