@@ -9,6 +9,7 @@ The error is measured on squares of tissue that further fits of the flow leave o
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from scipy.stats import binom
 from napari_mcm.core.errors import RegistrationError
 from napari_mcm.core.registration.affine import apply_affine, fit_affine
 from napari_mcm.core.registration.config import RegistrationConfig
+from napari_mcm.core.registration.edges import measure_edges
 from napari_mcm.core.registration.flow import Flow, fit_flow, resize_flow
 from napari_mcm.core.registration.residual import (
     BlockMatcher,
@@ -36,7 +38,8 @@ from napari_mcm.core.registration.section import (
     sample,
 )
 from napari_mcm.core.runtime.jobs import Job, Progress
-from napari_mcm.core.runtime.threads import report_while_running, run_in_thread
+from napari_mcm.core.runtime.overall import weighed
+from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides import Slide
 from napari_mcm.core.tissue import TissueConfig
 
@@ -53,6 +56,28 @@ _STEPS = 10
 
 _WINDOW = 16.0
 """Standard deviation of the flow's window in pixels of each resolution."""
+
+_FLOW = 3 * 2 * _STEPS
+"""Steps that a fit of the flow reports: two for each correction at each resolution."""
+
+_ANGLES, _GUESSED_STEPS = 240, 150
+"""Steps that the search reports: one per angle and side, then those of affine fits, of
+which there are as many as it takes."""
+
+_READING = ("Reading the first section", "Reading the second section")
+
+_SEARCHING, _MEASURING = "Searching shift and angle", "Measuring the error"
+
+_FITTING, _CHECKING = "Fitting the smooth flow", "Checking the result"
+
+_SHARES = {
+    **dict.fromkeys(_READING, 1.0),
+    _SEARCHING: 3.0,
+    _MEASURING: 6.0,
+    _FITTING: 1.0,
+    _CHECKING: 0.2,
+}
+"""Expected durations of the stages."""
 
 _BY_ACCIDENT, _SURE = 1 / 9, 0.05
 """Squares within 60 µm of their place where nothing corresponds (a circle of 60 µm in a
@@ -98,25 +123,36 @@ def register_sections(
         If a resolution is unknown, or a slide cannot be read.
     """
     config, tissue = config or RegistrationConfig(), tissue or TissueConfig()
+    job = _register(first, second, config, tissue)
+    return (yield from weighed(job, _SHARES))
+
+
+def _register(
+    first: Slide, second: Slide, config: RegistrationConfig, tissue: TissueConfig
+) -> Job[Registration]:
     extent = max(
         n * m for s in (first, second) for n, m in zip(s.size, s.mpp, strict=True)
     )
     fine = max(min(config.registration_mpp, extent / _FINE), extent / _LARGE)
     sections = []
-    for slide in (first, second):
+    for slide, stage in zip((first, second), _READING, strict=True):
         section = yield from run_in_thread(
-            f"Reading {slide.name}", read_section, slide, fine, tissue, abandon=True
+            f"{stage}: {slide.name}", read_section, slide, fine, tissue, abandon=True
         )
         sections.append(section)
     fit = _Fit((first, second), (sections[0], sections[1]), fine, extent / _COARSE)
-    stages = (
-        ("Searching shift and angle", fit.search()),
-        ("Measuring the error", fit.measure(config)),
-        ("Fitting the smooth flow", fit.fit()),
-    )
-    for stage, steps in stages:
-        yield from report_while_running(steps, Progress(stage, 0, None))
-    return fit.result(config)
+    turns = fit.turns(config)
+    squares = sum(len(corners) for corners in turns)
+    yield from _counted(_SEARCHING, fit.search(), _ANGLES + _GUESSED_STEPS)
+    yield from _counted(_MEASURING, fit.measure(turns), len(turns) * _FLOW + squares)
+    yield from _counted(_FITTING, fit.fit(), _FLOW)
+    return (yield from run_in_thread(_CHECKING, fit.result, config, abandon=True))
+
+
+def _counted(stage: str, work: Generator[object, None, None], total: int) -> Job[None]:
+    """Report the steps of a stage as its progress."""
+    for done, _ in enumerate(work, 1):
+        yield Progress(stage, min(done, total), total, unit="steps")
 
 
 class _Fit:
@@ -151,10 +187,15 @@ class _Fit:
                 images = self._at(mpp)
                 self._affine, _ = yield from fit_affine(*images, self._affine, 1.0)
 
-    def measure(self, config: RegistrationConfig) -> Generator[object, None, None]:
-        """Fit the flow without some squares, in turns, and measure the error on them."""
+    def turns(self, config: RegistrationConfig) -> list[NDArray[np.float64]]:
+        """Choose the squares of tissue that the fit leaves out in turns."""
         image = self._sections[0].at(self._fine)
-        turns = choose_blocks(image, config.error_blocks, config.registration_seed)
+        return choose_blocks(image, config.error_blocks, config.registration_seed)
+
+    def measure(
+        self, turns: list[NDArray[np.float64]]
+    ) -> Generator[object, None, None]:
+        """Fit the flow without some squares, in turns, and measure the error on them."""
         found: list[Match] = []
         for corners in turns:
             flow = yield from self._fit_flow(corners)
@@ -194,6 +235,9 @@ class _Fit:
             _identity(self._slides[0]),
             _identity(self._slides[1]),
             config.model_dump(mode="json"),
+            measure_edges(
+                self._sections, self._affine, self._flow, self._flow_mpp(self._flow)
+            ),
         )
 
     def _fit_flow(self, left_out: NDArray[np.float64]) -> Generator[object, None, Flow]:
@@ -218,8 +262,13 @@ class _Fit:
         return section.mpp[0] * columns / width, section.mpp[1] * rows / height
 
 
-def _identity(slide: Slide) -> dict[str, str]:
-    return {"name": slide.name, "fingerprint": slide.fingerprint}
+def _identity(slide: Slide) -> dict[str, Any]:
+    return {
+        "name": slide.name,
+        "fingerprint": slide.fingerprint,
+        "size": list(slide.size),
+        "mpp": list(slide.mpp),
+    }
 
 
 def _check(slides: tuple[Slide, Slide], correlation: float, residual: Residual) -> None:

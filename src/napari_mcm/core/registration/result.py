@@ -29,6 +29,13 @@ _DAMAGED = (
     zlib.error,
 )
 
+FORMAT, VERSION = "napari-mcm registration", 2
+
+_MOST_REPEATS = 60
+
+_SETTLED_UM, _FOLDED_UM = 1e-3, 1.0
+"""Change at which the inverse has settled, and beyond which there is none."""
+
 
 @dataclass(frozen=True)
 class Residual:
@@ -71,6 +78,36 @@ class Residual:
         return f"median {self.median_um:.0f} µm, 90 % within {self.p90_um:.0f} µm ({counted})"
 
 
+@dataclass(frozen=True)
+class EdgeError:
+    """How far the outlines of the tissue lie apart after registration.
+
+    Outlines are not what the fit follows: it compares the stain inside. Where a piece is
+    torn off in one section only, its outline lies far from any other.
+
+    Attributes
+    ----------
+    median_um, p90_um : float
+        Median and 90th percentile, in microns, of the distance from each point of either
+        outline to the other one; NaN where there is no outline.
+    """
+
+    median_um: float = float("nan")
+    p90_um: float = float("nan")
+
+    def describe(self) -> str:
+        """Describe the error in one line.
+
+        Returns
+        -------
+        str
+            ``median 12 µm, 90 % within 40 µm``.
+        """
+        if np.isnan(self.median_um):
+            return "not measured"
+        return f"median {self.median_um:.0f} µm, 90 % within {self.p90_um:.0f} µm"
+
+
 @dataclass(frozen=True, eq=False)
 class Registration:
     """A map from one section to the next.
@@ -92,9 +129,12 @@ class Registration:
     residual : Residual
         The error in microns.
     first, second : dict
-        Identity of the sections: name and fingerprint.
+        Identity of the sections: name, fingerprint, size in level-0 pixels and microns
+        per pixel. Files of earlier versions name the first two only.
     config : dict
         The options it was made with.
+    edges : EdgeError
+        The error on the outlines of the tissue.
     """
 
     affine: Affine
@@ -103,9 +143,10 @@ class Registration:
     correlation: float
     overlap: float
     residual: Residual
-    first: dict[str, str]
-    second: dict[str, str]
+    first: dict[str, Any]
+    second: dict[str, Any]
     config: dict[str, Any]
+    edges: EdgeError = EdgeError()
 
     @property
     def error_um(self) -> float:
@@ -157,6 +198,23 @@ class Registration:
         points = np.asarray(points, np.float64)
         return map_points(self.affine, self.flow, self.flow_mpp, points)
 
+    def unmap_um(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Map points of the second section to the first: the inverse of :meth:`map_um`.
+
+        Parameters
+        ----------
+        points : ndarray, shape (N, 2)
+            x and y in microns from the second section's upper left corner.
+
+        Returns
+        -------
+        ndarray of float64, shape (N, 2)
+            x and y in microns from the first section's upper left corner; NaN where the
+            flow folds, so that no single place is mapped there.
+        """
+        points = np.asarray(points, np.float64)
+        return unmap_points(self.affine, self.flow, self.flow_mpp, points)
+
     def describe(self) -> dict[str, Any]:
         """Return everything but the arrays, ready for JSON.
 
@@ -165,10 +223,6 @@ class Registration:
         dict
             Numbers that are not finite are None.
         """
-        residual = {
-            key: None if isinstance(value, float) and np.isnan(value) else value
-            for key, value in asdict(self.residual).items()
-        }
         return {
             "first": dict(self.first),
             "second": dict(self.second),
@@ -176,7 +230,8 @@ class Registration:
             "mirrored": self.mirrored,
             "correlation": self.correlation,
             "overlap": self.overlap,
-            "residual": residual,
+            "residual": _without_nan(asdict(self.residual)),
+            "edges": _without_nan(asdict(self.edges)),
             "flow_mpp": list(self.flow_mpp),
             "config": dict(self.config),
         }
@@ -214,8 +269,58 @@ def map_points(
     return apply_affine(affine, points + np.stack(moved, axis=-1))
 
 
+def unmap_points(
+    affine: Affine,
+    flow: Flow,
+    flow_mpp: tuple[float, float],
+    points: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Invert :func:`map_points`.
+
+    With A the affine transform and u the flow, x = A⁻¹y - u(x) is solved by repetition,
+    which settles where the flow changes by less than its argument.
+
+    Parameters
+    ----------
+    affine, flow, flow_mpp
+        As :func:`map_points` takes them.
+    points : ndarray of float64, shape (..., 2)
+        x and y in microns.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., 2)
+        x and y in microns; NaN where it does not settle.
+    """
+    back = np.linalg.inv(affine[:, :2])
+    straight = apply_affine(np.column_stack([back, -back @ affine[:, 2]]), points)
+    found, change, identity = straight, np.zeros_like(straight), np.eye(2, 3)
+    for _ in range(_MOST_REPEATS):
+        moved = map_points(identity, flow, flow_mpp, found) - found
+        change = straight - moved - found
+        found = found + change
+        if not np.any(np.abs(change) > _SETTLED_UM):
+            break
+    settled = np.all(np.abs(change) <= _FOLDED_UM, axis=-1, keepdims=True)
+    return np.where(settled, found, np.nan)
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and np.isnan(value) else value
+        for key, value in values.items()
+    }
+
+
+def _with_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: np.nan if value is None else value for key, value in values.items()}
+
+
 def write_registration(path: Path, registration: Registration) -> None:
-    """Write a registration to a file.
+    """Write a registration to a file, atomically.
+
+    The file holds the arrays, and a JSON text with all else: error, options, and names
+    and fingerprints of both slides.
 
     Parameters
     ----------
@@ -229,7 +334,8 @@ def write_registration(path: Path, registration: Registration) -> None:
     McmError
         If it cannot be written.
     """
-    text = json.dumps(registration.describe(), ensure_ascii=False)
+    described = {"format": FORMAT, "version": VERSION, **registration.describe()}
+    text = json.dumps(described, ensure_ascii=False)
     with atomic_path(path) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
@@ -255,10 +361,14 @@ def read_registration(path: Path) -> Registration:
     Raises
     ------
     RegistrationError
-        If the file is missing or damaged.
+        If the file is missing, damaged, or of a newer version.
     """
     try:
         return _read(path)
+    except FileNotFoundError:
+        raise RegistrationError(
+            "registration cannot be read (no such file)", path, "Check the path"
+        ) from None
     except _DAMAGED as error:
         raise RegistrationError(
             f"registration cannot be read ({error})", path, "Remove the file"
@@ -271,10 +381,7 @@ def _read(path: Path) -> Registration:
         described = json.loads(str(stored["description"]))
         affine = np.asarray(stored["affine"], np.float64)
         flow = np.asarray(stored["flow"], np.float32)
-    residual: dict[str, Any] = {
-        key: float("nan") if value is None else value
-        for key, value in described["residual"].items()
-    }
+    _check_version(described, path)
     if affine.shape != (2, 3) or flow.ndim != 3 or flow.shape[2] != 2:
         raise KeyError(f"arrays of shape {affine.shape} and {flow.shape}")
     x, y = described["flow_mpp"]
@@ -284,8 +391,30 @@ def _read(path: Path) -> Registration:
         (float(x), float(y)),
         float(described["correlation"]),
         float(described["overlap"]),
-        Residual(**residual),
+        Residual(**_with_nan(described["residual"])),
         dict(described["first"]),
         dict(described["second"]),
         dict(described["config"]),
+        EdgeError(**_with_nan(described.get("edges", {}))),
     )
+
+
+def _check_version(described: dict[str, Any], path: Path) -> None:
+    """Refuse files of other kinds, and of newer versions.
+
+    Raises
+    ------
+    RegistrationError
+        If it is one.
+    """
+    # Files of the first version state neither.
+    if described.get("format", FORMAT) != FORMAT:
+        raise RegistrationError("is no registration", path)
+    version = described.get("version", 1)
+    if version > VERSION:
+        raise RegistrationError(
+            f"was written by a newer version (format {version}, this program reads up "
+            f"to {VERSION})",
+            path,
+            "Update napari-mcm",
+        )
