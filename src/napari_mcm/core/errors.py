@@ -87,3 +87,7 @@ class RegistrationError(McmError):
 
 class ProjectError(McmError):
     """A project file is damaged, of a newer version, or changed by another program."""
+
+
+class LabelError(McmError):
+    """Labels of patches, or a classifier of patches, cannot be used or made."""

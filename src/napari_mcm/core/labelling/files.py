@@ -1,0 +1,182 @@
+"""The label file: a :class:`~.label_set.LabelSet` as JSON, with one label per line.
+
+A file holds the old or the new labels at any moment: it is written beside its place and
+renamed. What another program has put into it is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from napari_mcm.core.errors import LabelError
+from napari_mcm.core.labelling.label_set import LabelClass, LabelSet, PatchLabel
+from napari_mcm.core.runtime.files import atomic_path
+
+ENDING = ".labels.json"
+"""Ending of label files, by convention."""
+
+FORMAT, MAJOR, MINOR = "napari-mcm labels", 1, 0
+
+MOST_BYTES = 512 * 2**20
+
+_ABANDONED_S = 600.0
+"""A temporary file of this age belongs to a process that has died."""
+
+_CLASSES = TypeAdapter(tuple[LabelClass, ...])
+_LABELS = TypeAdapter(tuple[PatchLabel, ...])
+_NAMES = TypeAdapter(dict[str, str])
+
+
+def write_labels(path: str | Path, labels: LabelSet) -> Path:
+    """Write labels to a file; a killed program leaves the labels that it held.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, by convention ``.labels.json``; its folder is created.
+    labels : LabelSet
+        Classes and labels.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    McmError
+        If it cannot be written.
+    """
+    path = Path(path)
+    with atomic_path(path) as part, part.open("w", encoding="utf-8") as out:
+        out.writelines(_lines(labels))
+    _remove_abandoned(path.parent)
+    return path
+
+
+def _lines(labels: LabelSet) -> Iterator[str]:
+    """Yield the text of a file: a line for each class and label, for people and diffs."""
+    known = set(labels.slides)
+    names = {key: name for key, name in labels.slide_names.items() if key in known}
+    yield f'{{"format": {_json(FORMAT)}, "version": [{MAJOR}, {MINOR}],\n'
+    yield f'"slides": {_json(names)},\n'
+    yield from ('"classes": [', *_rows(labels.classes), "\n],\n")
+    yield from ('"labels": [', *_rows(labels.labels), "\n]}\n")
+
+
+def _rows(rows: Sequence[LabelClass | PatchLabel]) -> Iterator[str]:
+    for number, row in enumerate(rows):
+        yield (",\n" if number else "\n") + _json(asdict(row))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def read_labels(path: str | Path) -> LabelSet:
+    """Read a label file, and check all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    LabelSet
+        Its classes and labels. Where a place has two labels, the later one.
+
+    Raises
+    ------
+    LabelError
+        If it is missing, damaged, of a newer version, or no label file.
+    """
+    path = Path(path)
+    content = _load(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise LabelError(
+            "is not a label file of napari-mcm", path, "Name a .labels.json file"
+        )
+    version = content.get("version")
+    if not isinstance(version, list) or not version or version[0] != MAJOR:
+        raise LabelError(
+            f"has version {version}, this program reads {MAJOR}",
+            path,
+            "Update napari-mcm",
+        )
+    try:
+        classes = _CLASSES.validate_python(content.get("classes", ()))
+        labels = _LABELS.validate_python(content.get("labels", ()))
+        names = _NAMES.validate_python(content.get("slides", {}))
+        return LabelSet(classes, (), names).with_labels(labels)
+    except ValidationError as error:
+        problem = _damaged(path, _first(error))
+    except LabelError as error:
+        problem = _damaged(path, error.what)
+    raise problem
+
+
+def is_label_file(path: Path) -> bool:
+    """Return whether a file is a label file, by its first bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    bool
+        False where it cannot be read.
+    """
+    with suppress(OSError), Path(path).open("rb") as opened:
+        return FORMAT.encode() in opened.read(256)
+    return False
+
+
+def _load(path: Path) -> Any:
+    """Return the JSON of a file.
+
+    Raises
+    ------
+    LabelError
+        If it cannot be read.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise LabelError("is too large for a label file", path)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LabelError("no such label file", path, "Check the path") from None
+    except OSError as error:
+        raise LabelError(f"cannot be read ({error.strerror or error})", path) from None
+    except (ValueError, RecursionError) as error:
+        problem = _damaged(path, str(error))
+    raise problem
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"entry {'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _damaged(path: Path, reason: str) -> LabelError:
+    return LabelError(
+        f"is damaged ({reason})", path, "Use a copy of it, or label in a new file"
+    )
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what earlier processes left behind when they were killed."""
+    with suppress(OSError):
+        for part in folder.glob(f".part-*{ENDING}"):
+            if time.time() - part.stat().st_mtime > _ABANDONED_S:
+                part.unlink(missing_ok=True)
