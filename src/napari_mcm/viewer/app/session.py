@@ -12,9 +12,11 @@ from psygnal import Signal
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.jobs import JobRunner, Timing
+from napari_mcm.viewer.app.labels import SlideLabels
 from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
 from napari_mcm.viewer.app.settings import LookSettings, preferences
 from napari_mcm.viewer.app.tissue import TissueController
+from napari_mcm.viewer.app.undo import UndoOrder
 from napari_mcm.viewer.layers.manager import LayerManager
 from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
 
@@ -53,6 +55,10 @@ class Session:
         Tissue masks of the open slides.
     recent : RecentFiles
         Recent runs and feature files.
+    order : UndoOrder
+        What was changed last, for the keys of undo and redo.
+    labels : SlideLabels
+        Classes, and which patches of which slides have them.
     patches : GridConfig
         Options of patches, the same in all widgets.
     problem : str
@@ -79,6 +85,9 @@ class Session:
         Emitted when `problem` has a new message.
     side_by_side_changed : Signal
         Emitted when all slides are shown, or the current one alone.
+    map_asked : Signal
+        Emitted with the kind of map that the user asked for: ``"similarity"`` or
+        ``"classes"``; only that kind is shown.
     neighbour_changed : Signal
         Emitted when another slide than the current one, which is seen beside it, has new
         features.
@@ -94,6 +103,7 @@ class Session:
     error_reported = Signal()
     side_by_side_changed = Signal()
     neighbour_changed = Signal()
+    map_asked = Signal(str)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -106,6 +116,9 @@ class Session:
         self.disk = BackgroundWorker()
         self.tissue = TissueController(self.layers, self.disk, self.report_error)
         self.recent = RecentFiles(self.disk, self.report_error)
+        self.order = UndoOrder()
+        self.labels = SlideLabels(self.order)
+        self.labels.class_needed.connect(self._class_needed)
         self.patches = GridConfig()
         self.problem = ""
         self.slide: Layer | None = None
@@ -323,6 +336,9 @@ class Session:
         """Forget what a job did when it has ended."""
         if not self.jobs.status.busy:
             self._doing = None
+
+    def _class_needed(self, key: int) -> None:
+        self.report_error(f"No class has the key {key}: add one in the dock Classes")
 
     def _arrived(self, slide: Layer, slot: str, loaded: LoadedFeatures) -> None:
         self.set_features(slide, slot, loaded)

@@ -42,6 +42,8 @@ class Preferences:
         Whether the canvas shows an overview map.
     open_similarity : bool
         Whether a slide that opens brings the dock *Similarity*.
+    author : str
+        Name that labels are made under; empty for that of the user's account.
     """
 
     device: str = "auto"
@@ -52,6 +54,7 @@ class Preferences:
     caption: bool = True
     overview: bool = True
     open_similarity: bool = True
+    author: str = ""
 
     @property
     def compute(self) -> ComputeConfig:
@@ -83,6 +86,7 @@ def preferences() -> Preferences:
         bool(stored.maps.caption),
         bool(stored.canvas.overview),
         bool(stored.slides.open_similarity),
+        stored.labels.author.strip(),
     )
 
 
