@@ -33,6 +33,7 @@ VERBS = {
     "study": "compare arms of a fine-tuning over folds and seeds",
     "extract": "compute the features of all patches, one file per slide",
     "similarity": "map which patches are similar to the ones you point at",
+    "atlas": "cluster patches, and place them on a 2-D map",
     "mil train": "train and test a classifier of slides on their features",
     "mil predict": "predict slides with a trained classifier",
     "mil attention": "draw what a trained classifier attends to on a slide",
