@@ -34,6 +34,7 @@ VERBS = {
     "extract": "compute the features of all patches, one file per slide",
     "similarity": "map which patches are similar to the ones you point at",
     "atlas": "cluster patches, and place them on a 2-D map",
+    "register": "register two serial sections, and carry annotations over",
     "mil train": "train and test a classifier of slides on their features",
     "mil predict": "predict slides with a trained classifier",
     "mil attention": "draw what a trained classifier attends to on a slide",

@@ -19,7 +19,14 @@ from napari_mcm.core.errors import LabelError
 from napari_mcm.core.grid import PatchGrid
 
 LabelSource = Literal[
-    "click", "lasso", "threshold", "gallery", "suggestion", "import", "cluster"
+    "click",
+    "lasso",
+    "threshold",
+    "gallery",
+    "suggestion",
+    "import",
+    "cluster",
+    "carried",
 ]
 
 SOURCES: tuple[str, ...] = get_args(LabelSource)
