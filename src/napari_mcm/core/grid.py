@@ -325,8 +325,10 @@ def patch_areas_mm2(
         low, high = (np.clip(corner, 0, size) for corner in (low, high))
     areas = np.where(counts, np.prod((high - low) * mpp, axis=1) / 1e6, 0.0)
     cells = grid.lattice[counts].astype(np.int64) @ (grid.shape[1], 1)
-    sharing = np.unique(cells, return_inverse=True, return_counts=True)
-    areas[counts] /= sharing[2][sharing[1].reshape(-1)]
+    # Of most grids the cells are sorted and differ, and need no sorting.
+    if not (np.diff(cells) > 0).all():
+        _, cell, sharing = np.unique(cells, return_inverse=True, return_counts=True)
+        areas[counts] /= sharing[cell.reshape(-1)]
     return areas
 
 

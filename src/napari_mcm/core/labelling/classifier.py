@@ -17,7 +17,6 @@ which would be quicker, but then a map would depend on the order of the clicks.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +28,7 @@ from napari_mcm.core.errors import LabelError
 from napari_mcm.core.labelling.calibration import fit_temperature
 from napari_mcm.core.labelling.config import ClassifierConfig
 from napari_mcm.core.labelling.folds import deal_labels
+from napari_mcm.core.labelling.logistic import fit_logistic
 
 Matrix = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -39,8 +39,14 @@ CALIBRATED_FROM = 20
 UNSURE, NO_FEATURES = -1, -2
 """What :meth:`PatchClassifier.decide` returns where there is no class."""
 
-CALIBRATION_FOLDS = 5
-_ITERATIONS, _TOLERANCE = 200, 1e-4
+STRENGTH = 10.0
+"""scikit-learn's C where the regularization is 1."""
+
+# A temperature needs no third digit.
+_TOLERANCE, _ROUGH = 1e-4, 1e-3
+
+_MANY = 200
+"""Labels from which three folds are enough for a temperature."""
 
 _SHRINK = 50
 """Labels from which a feature's own deviation counts more than the common one."""
@@ -202,14 +208,13 @@ def fit_classifier(
         If there are labels of fewer than two classes, or features are missing.
     """
     present, index = _check(features, classes, names)
-    model = _LogisticRegression(features, config)
-    coefficients = model.fit(index)
-    temperature, enough = 1.0, calibrate and len(index) >= CALIBRATED_FROM
-    folds = deal_labels(index, groups, CALIBRATION_FOLDS) if enough else None
+    fit = _Fit(features, index, config)
+    weights, bias = fit.unscaled()
+    temperature, folds = 1.0, None
+    if calibrate and len(index) >= CALIBRATED_FROM:
+        folds = deal_labels(index, groups, calibration_folds(len(index)))
     if folds is not None:
-        held_out = model.held_out_logits(index, folds, coefficients)
-        temperature = fit_temperature(held_out, index)
-    weights, bias = model.unscaled(coefficients)
+        temperature = fit_temperature(fit.held_out_logits(folds), index)
     return PatchClassifier(
         tuple(names[k] for k in present),
         weights,
@@ -251,6 +256,22 @@ def with_origin(
     )
 
 
+def calibration_folds(labels: int) -> int:
+    """Return how many models a calibration takes.
+
+    Parameters
+    ----------
+    labels : int
+        Number of labels.
+
+    Returns
+    -------
+    int
+        5, or 3 where two thirds of the labels are many.
+    """
+    return 5 if labels < _MANY else 3
+
+
 def _check(
     features: Matrix, classes: Classes, names: Sequence[str]
 ) -> tuple[list[int], Classes]:
@@ -275,10 +296,12 @@ def _check(
     return present.tolist(), np.searchsorted(present, classes).astype(np.int64)
 
 
-class _LogisticRegression:
+class _Fit:
     """Logistic regression on standardised features of labelled patches."""
 
-    def __init__(self, features: Matrix, config: ClassifierConfig) -> None:
+    def __init__(
+        self, features: Matrix, index: Classes, config: ClassifierConfig
+    ) -> None:
         rows = np.asarray(features, np.float64)
         self._mean = rows.mean(axis=0)
         rows = rows - self._mean
@@ -287,57 +310,32 @@ class _LogisticRegression:
         shrunk = (n * variances + _SHRINK * common) / (n + _SHRINK)
         # The root of their number: a row has length 1 or so, whatever the encoder.
         self._factor = 1 / np.sqrt(np.where(shrunk > 0, shrunk, 1) * rows.shape[1])
-        self._rows = rows * self._factor
+        self._rows, self._index = rows * self._factor, index
         self._strength = STRENGTH / config.regularization
 
-    def fit(self, index: Classes) -> NDArray[np.float64]:
-        """Return the coefficients (K, D + 1) on standardised features, bias last."""
-        return self._fit(self._rows, index, None)
-
-    def held_out_logits(
-        self, index: Classes, folds: Classes, start: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return logits (n, K) of each label by a model that did not see its fold."""
-        held_out = np.zeros((len(index), len(start)))
-        for fold in np.unique(folds):
-            train, test = folds != fold, folds == fold
-            found = self._fit(self._rows[train], index[train], start)
-            held_out[test] = self._rows[test] @ found[:, :-1].T + found[:, -1]
-        return held_out
-
-    def unscaled(self, coefficients: NDArray[np.float64]) -> tuple[Matrix, Matrix]:
-        """Return weights (D, K) and bias (K,) for features as they are stored."""
-        weights = (coefficients[:, :-1] * self._factor).T
-        bias = coefficients[:, -1] - self._mean @ weights
+    def unscaled(self) -> tuple[Matrix, Matrix]:
+        """Fit to all labels; return weights (D, K) and bias (K,) for stored features."""
+        everything = np.ones((1, len(self._index)), bool)
+        (found,) = self._fit(everything, _TOLERANCE)
+        weights = (found[:, :-1] * self._factor).T
+        bias = found[:, -1] - self._mean @ weights
         return weights.astype(np.float32), bias.astype(np.float32)
 
-    def _fit(
-        self,
-        rows: NDArray[np.float64],
-        index: Classes,
-        start: NDArray[np.float64] | None,
-    ) -> NDArray[np.float64]:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
+    def held_out_logits(self, folds: Classes) -> NDArray[np.float64]:
+        """Return logits (n, K) of each label by a model that did not see its fold."""
+        trained = folds != np.unique(folds)[:, None]  # (M, n)
+        held_out = np.empty((len(folds), self._index.max() + 1))
+        for train, found in zip(trained, self._fit(trained, _ROUGH), strict=True):
+            rows = self._rows[~train]
+            held_out[~train] = rows @ found[:, :-1].T + found[:, -1]
+        return held_out
 
-        model: Any = LogisticRegression(
-            C=self._strength,
-            class_weight="balanced",
-            max_iter=_ITERATIONS,
-            tol=_TOLERANCE,
-            warm_start=start is not None,
+    def _fit(self, used: NDArray[np.bool_], tolerance: float) -> NDArray[np.float64]:
+        """Fit one model for each row of `used` (M, n); all classes count alike."""
+        kinds = np.eye(self._index.max() + 1)[self._index]  # (n, K)
+        counts = used @ kinds  # (M, K)
+        weights = used / counts[:, self._index]
+        weights *= (used.sum(axis=1) / counts.shape[1])[:, None]
+        return fit_logistic(
+            self._rows, self._index, weights, self._strength, tolerance=tolerance
         )
-        if start is not None:
-            model.classes_ = np.unique(index)
-            model.coef_, model.intercept_ = start[:, :-1].copy(), start[:, -1].copy()
-        with warnings.catch_warnings():
-            # More steps hardly change the map.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(rows, index)
-        found = np.column_stack([model.coef_, model.intercept_])
-        # Of two classes scikit-learn gives the logit of the second.
-        return np.concatenate([-found, found]) / 2 if len(found) == 1 else found
-
-
-STRENGTH = 10.0
-"""scikit-learn's C where the regularization is 1."""

@@ -18,13 +18,10 @@ from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.features.neighbourhood import has_features, neighbour_weights
 from napari_mcm.core.labelling.classifier import Matrix, PatchClassifier
+from napari_mcm.core.labelling.logistic import narrow_product
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-# Patches whose logits are computed at once. A fixed number, so that a map has the same
-# bits wherever it is computed.
-_ROWS = 8192
 
 
 class _Prepared:
@@ -54,6 +51,7 @@ def prepare_maps(features: FeatureSet, neighbourhood: NeighbourhoodConfig) -> No
     FeatureError
         If the features are averages over another neighbourhood.
     """
+    _prepared(features)
     _neighbours(features, neighbourhood)
 
 
@@ -80,10 +78,11 @@ def patch_probabilities(classifier: PatchClassifier, features: FeatureSet) -> Ma
     check_fits(classifier, features)
     weights = _neighbours(features, classifier.config.neighbourhood)
     present = _prepared(features).present
-    logits = np.empty((len(features), len(classifier.names)), np.float32)
-    for start in range(0, len(logits), _ROWS):
-        some = slice(start, start + _ROWS)
-        logits[some] = features.features[some] @ classifier.weights
+    # Blocks of a fixed size: a map has the same bits wherever it is computed.
+    columns = narrow_product(
+        np.ascontiguousarray(classifier.weights.T), features.features.T
+    )
+    logits = np.ascontiguousarray(columns.T)
     if weights is not None:
         logits[~present] = 0  # NaN would spread, even where it counts nothing
         logits = np.asarray(weights @ logits, np.float32)
