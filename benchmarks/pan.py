@@ -79,6 +79,7 @@ def measure(slide: Path, steps: int) -> dict[str, list[float]]:
 def draw_alone(viewer: Any, layer: Any) -> list[float]:
     """Pan over an image that is in memory."""
     viewer.layers.clear()
+    run(0.5)
     plain = np.random.default_rng(0).integers(0, 255, (1280, 1536, 3), np.uint8)
     viewer.add_image(plain, scale=layer.scale, units=layer.units)
     camera = viewer.scene.camera

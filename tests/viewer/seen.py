@@ -243,7 +243,4 @@ def _named(session: Session, slide: Any, slot: str) -> str:
     here = [one for one in loaded.values() if _slide_in(one) == spec.slide]
     if not here:
         asked += f" of {spec.name}"
-    elif (like, unlike) == (1, 0):
-        rows = {_row(one.index.features.grid, *spec.examples.like[0]) for one in here}
-        asked = f"patch {rows.pop()}" if len(rows) == 1 else asked
     return f"{encoder} · {around} · {asked}"

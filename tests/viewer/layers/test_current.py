@@ -297,7 +297,7 @@ def test_the_caption_says_what_is_seen(two: Session) -> None:
     queries = context_of(two).queries
     around = queries.neighbourhood.describe()
     assert overlay.visible and str(overlay.position) == "top_left"
-    assert overlay.text == f"two · random 50 · {around} · patch 30"
+    assert overlay.text == f"two · random 50 · {around} · 1 similar"
     queries.point(*centre(two, 44), "like")
     queries.point(*centre(two, 7), "unlike")
     settle(two)
