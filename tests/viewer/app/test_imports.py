@@ -9,11 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from napari.components import ViewerModel
 
 from napari_mcm.core.runtime.jobs import Progress
 from napari_mcm.viewer.app import imports
 from napari_mcm.viewer.app.imports import import_in_background, import_modules
+from napari_mcm.viewer.app.session import Session
 
 MODULE = """
 import gc, threading, time
@@ -70,19 +73,30 @@ def test_another_thread_imports_them_without_collecting_garbage(package: Path) -
     assert gc.get_freeze_count() == frozen
 
 
-def test_what_was_imported_counts_as_long_lived(
-    package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Without this, the next collection looks at all of it at once.
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """No objects that the tests have frozen."""
     gc.unfreeze()
+    yield
+    imports._frozen.clear()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_the_collector_is_spared_what_was_imported_until_a_layer_is_removed(
+    package: Path,
+) -> None:
+    viewer_model = ViewerModel()
+    layer = viewer_model.add_image(np.zeros((8, 8)))
+    Session(viewer_model)
     write(package, "only_of_imports")
     import_in_background(("only_of_imports",))
     imported("only_of_imports")
     ended()
     kept = sys.modules["only_of_imports"].kept
-    young = {id(one) for age in (0, 1) for one in gc.get_objects(generation=age)}
-    assert id(kept) not in young and id(kept[-1]) not in young
-    gc.freeze()
+    assert id(kept) not in map(id, gc.get_objects())
+    viewer_model.layers.remove(layer)
+    assert id(kept) in map(id, gc.get_objects()) and not gc.get_freeze_count()
 
 
 def test_a_failed_import_leaves_the_collector_on(package: Path) -> None:

@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 _importing = threading.RLock()
 _begun: set[str] = set()
 _quitting = threading.Event()
+_frozen = threading.Event()
 
 
 class _Abandoned(BaseException):
@@ -136,7 +137,7 @@ def import_now(modules: Sequence[str]) -> None:
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """Pause the garbage collector, and count what was made meanwhile as long-lived."""
+    """Pause the garbage collector, and spare it what was made meanwhile."""
     if not gc.isenabled():
         yield
         return
@@ -144,12 +145,22 @@ def _collecting_later() -> Iterator[None]:
     try:
         yield
     finally:
-        # Both together move all objects to the oldest generation without looking at
-        # them. Where others have frozen objects, these must stay frozen.
-        if not gc.get_freeze_count():
+        # The next collection would look at all of it, for half a second of a click.
+        if _frozen.is_set() or not gc.get_freeze_count():
             gc.freeze()
-            gc.unfreeze()
+            _frozen.set()
         gc.enable()
+
+
+def collect_all_again() -> None:
+    """Let the garbage collector see what imports have spared it.
+
+    Layers that are removed are garbage that the collector must find; napari asks it to.
+    """
+    # Where others have frozen objects, these must stay frozen.
+    if _frozen.is_set():
+        _frozen.clear()
+        gc.unfreeze()
 
 
 class _Ender:

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_mcm.core.grid import GridConfig
 from napari_mcm.viewer.app.background import BackgroundWorker
+from napari_mcm.viewer.app.imports import collect_all_again
 from napari_mcm.viewer.app.jobs import JobRunner, Timing
 from napari_mcm.viewer.app.labels import SlideLabels
 from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
@@ -111,6 +112,7 @@ class Session:
         # First, so that the docks ask after it has changed.
         self.jobs.status.events.state.connect(self._job_changed)
         self.layers = LayerManager(viewer)
+        viewer.layers.events.removing.connect(lambda _event: collect_all_again())
         self._look_settings = LookSettings(self.layers.look)
         self.layers.caption.switch(preferences().caption)
         self.disk = BackgroundWorker()
