@@ -35,6 +35,7 @@ VERBS = {
     "similarity": "map which patches are similar to the ones you point at",
     "atlas": "cluster patches, and place them on a 2-D map",
     "register": "register two serial sections, and carry annotations over",
+    "search": "find similar patches on all slides of a cohort",
     "mil train": "train and test a classifier of slides on their features",
     "mil predict": "predict slides with a trained classifier",
     "mil attention": "draw what a trained classifier attends to on a slide",

@@ -249,4 +249,4 @@ def test_other_slides_are_searched_with_the_querys_context(sets, tmp_path):
     found = run(search_slides(config, "e" * 16, directions)).matches[0]
     values = SimilarityIndex(average_neighbourhood(sets, WIDE)).query(5)
     best = np.sort(values[np.isfinite(values)])[-4:].mean()
-    assert found.best == pytest.approx(best, abs=1e-5)
+    assert found.mean == pytest.approx(best, abs=1e-5)

@@ -20,8 +20,11 @@ from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.feature_set import (
     NeighbourhoodConfig as NeighbourhoodConfig,
 )
+from napari_mcm.core.grid import PatchGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scipy.sparse import csr_array
 
 # Rows that are averaged at once: their float32 result fits into the cache's order of
@@ -91,7 +94,8 @@ def neighbour_counts(features: FeatureSet, config: NeighbourhoodConfig) -> csr_a
     )
     placed.eliminate_zeros()
     if config.radius:
-        cells = _cell_weights(keys, (height, width), _widths(features), config)
+        widths = _widths(features.grid, features.provenance)
+        cells = _cell_weights(keys, (height, width), widths, config)
     else:
         cells = eye_array(len(keys), dtype=np.float32, format="csr")
     found = csr_array(placed @ cells @ placed.T)
@@ -222,10 +226,36 @@ def has_features(features: FeatureSet) -> NDArray[np.bool_]:
     return np.asarray(features.ok & finite)
 
 
-def _widths(features: FeatureSet) -> tuple[float, float]:
+def reach(
+    grid: PatchGrid, provenance: Mapping[str, Any], config: NeighbourhoodConfig
+) -> tuple[int, int]:
+    """Return how far a neighbourhood reaches, in cells of the lattice.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        Patches of one slide.
+    provenance : mapping
+        Of their features, which may state that patches overlap.
+    config : NeighbourhoodConfig
+        Radius and weights.
+
+    Returns
+    -------
+    tuple of int
+        Rows and columns on each side of a patch.
+    """
+    height, width = _widths(grid, provenance)
+    return (
+        int(config.radius * height + _ROUNDING),
+        int(config.radius * width + _ROUNDING),
+    )
+
+
+def _widths(grid: PatchGrid, provenance: Mapping[str, Any]) -> tuple[float, float]:
     """Return a patch's height and width in cells of the lattice, at least 1."""
-    imported: dict[str, Any] = features.provenance.get("imported", {})
-    step = features.grid.patch_size_level0
+    imported: dict[str, Any] = provenance.get("imported", {})
+    step = grid.patch_size_level0
     size = imported.get("patch_size_level0", step)
     height, width = (max(float(size[axis]) / step[axis], 1.0) for axis in (1, 0))
     return height, width

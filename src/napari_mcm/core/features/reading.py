@@ -43,6 +43,36 @@ def read_features(path: str | Path) -> FeatureSet:
         If it is missing, incomplete, damaged, or not a feature file.
     """
     path = Path(path)
+    group, attributes = open_complete(path)
+    try:
+        arrays = {name: _whole(group, name) for name in present(group)}
+        return assemble(attributes, arrays, arrays["features"])
+    # zarr and codecs raise many kinds of errors for damaged files.
+    except Exception as error:  # noqa: BLE001
+        problem = damaged(path, getattr(error, "what", error))
+        raise problem from error
+
+
+def open_complete(path: Path) -> tuple[zarr.Group, dict[str, Any]]:
+    """Open a feature file and check all that is known without reading its arrays.
+
+    Parameters
+    ----------
+    path : Path
+        ``<slide>.features.zarr``.
+
+    Returns
+    -------
+    group : zarr.Group
+        Open for reading; no chunk of its arrays is missing.
+    attributes : dict
+        Its attributes, of a complete file.
+
+    Raises
+    ------
+    FeatureError
+        If it is missing, incomplete, damaged, or not a feature file.
+    """
     if not path.exists():
         raise FeatureError("no such feature file", path)
     group = open_group(path, "r")
@@ -50,25 +80,77 @@ def read_features(path: str | Path) -> FeatureSet:
     _check_attributes(path, attributes)
     try:
         _check_arrays(group)
-        arrays = {name: _whole(group, name) for name in present(group)}
-        if (arrays["status"] == Status.PENDING).any():
-            raise FeatureError("rows are missing")
-        grid = PatchGrid.from_description(
-            attributes["grid"], arrays["coords"], arrays["lattice"]
-        )
-        provenance = dict(attributes["provenance"])
-        return FeatureSet(
-            np.asarray(arrays["features"], np.float32),
-            grid,
-            np.asarray(arrays["status"], np.uint8),
-            dict(attributes["encoder"]),
-            {**provenance, "problems": list(attributes.get("problems", []))},
-            _quality(arrays),
-        )
-    # zarr and codecs raise many kinds of errors for damaged files.
     except Exception as error:  # noqa: BLE001
         problem = damaged(path, getattr(error, "what", error))
         raise problem from error
+    return group, attributes
+
+
+def read_arrays(group: zarr.Group, besides: str) -> dict[str, Any]:
+    """Read the arrays of a feature file but one.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        From :func:`open_complete`.
+    besides : str
+        Name of the array that is not read.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By their names.
+
+    Raises
+    ------
+    ValueError
+        If a chunk is damaged.
+    """
+    return {name: _whole(group, name) for name in present(group) if name != besides}
+
+
+def assemble(
+    attributes: Mapping[str, Any], arrays: Mapping[str, Any], features: NDArray[Any]
+) -> FeatureSet:
+    """Build the feature set of a file's attributes and arrays.
+
+    Parameters
+    ----------
+    attributes : mapping
+        From :func:`open_complete`.
+    arrays : mapping of str to ndarray
+        All arrays but the features.
+    features : ndarray, shape (N, D)
+        The features.
+
+    Returns
+    -------
+    FeatureSet
+        With features as float32.
+
+    Raises
+    ------
+    ValueError
+        If a row was never written, or a measure is out of range.
+    FeatureError
+        If the arrays do not match.
+    """
+    if (arrays["status"] == Status.PENDING).any():
+        raise FeatureError("rows are missing")
+    grid = PatchGrid.from_description(
+        attributes["grid"], arrays["coords"], arrays["lattice"]
+    )
+    return FeatureSet(
+        np.asarray(features, np.float32),
+        grid,
+        np.asarray(arrays["status"], np.uint8),
+        dict(attributes["encoder"]),
+        {
+            **dict(attributes["provenance"]),
+            "problems": list(attributes.get("problems", [])),
+        },
+        _quality(arrays),
+    )
 
 
 def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:

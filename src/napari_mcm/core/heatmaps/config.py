@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -94,14 +95,55 @@ class SimilarityConfig(BaseModel):
         ConfigError
             If the options say otherwise than `made`.
         """
-        given = "neighbourhood" in self.model_fields_set
-        own = self.neighbourhood.model_dump(exclude_unset=True) if given else {}
-        usual = made or NeighbourhoodConfig(radius=DEFAULT_RADIUS)
-        chosen = usual.model_copy(update=own)
-        if made is None or chosen.describe() == made.describe():
-            return made or chosen
-        raise ConfigError(
-            f"was made with context {made.describe()}, not {chosen.describe()}",
-            source,
-            f"Leave out --context, or give --context {made.radius}",
-        )
+        return settle_neighbourhood(self, made, source)
+
+
+class _HasNeighbourhood(Protocol):
+    """Options of a query, with its context."""
+
+    @property
+    def neighbourhood(self) -> NeighbourhoodConfig:
+        """Over which patches features are averaged."""
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The options that were set."""
+
+
+def settle_neighbourhood(
+    options: _HasNeighbourhood,
+    made: NeighbourhoodConfig | None = None,
+    source: object = None,
+) -> NeighbourhoodConfig:
+    """Return over which patches features are averaged, for a query's options.
+
+    Parameters
+    ----------
+    options : BaseModel
+        Options with a field ``neighbourhood``.
+    made : NeighbourhoodConfig, optional
+        What the saved query, or the feature file, is made with.
+    source : object, optional
+        Its file, for the error message.
+
+    Returns
+    -------
+    NeighbourhoodConfig
+        As the options say; what they leave open is as `made` says, or the default.
+
+    Raises
+    ------
+    ConfigError
+        If the options say otherwise than `made`.
+    """
+    given = "neighbourhood" in options.model_fields_set
+    own = options.neighbourhood.model_dump(exclude_unset=True) if given else {}
+    usual = made or NeighbourhoodConfig(radius=DEFAULT_RADIUS)
+    chosen = usual.model_copy(update=own)
+    if made is None or chosen.describe() == made.describe():
+        return made or chosen
+    raise ConfigError(
+        f"was made with context {made.describe()}, not {chosen.describe()}",
+        source,
+        f"Leave out --context, or give --context {made.radius}",
+    )

@@ -236,23 +236,8 @@ class SimilarityIndex:
         FeatureError
             As for :meth:`query`.
         """
-        vectors = self.units(index)  # (examples, D)
-        if pool == "max":
-            kept = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_NEAREST))
-            vectors = vectors[np.unique(np.rint(kept).astype(int))]  # (K, D)
-        else:
-            vectors = vectors.mean(axis=0, keepdims=True)  # (1, D)
-        if listed(against):
-            vectors = vectors - self.units(against).mean(axis=0)
-        lengths = np.linalg.norm(vectors, axis=1)  # (K,)
-        # Below this length a direction is rounding error.
-        vectors = vectors[lengths >= _NOWHERE]
-        if not len(vectors):
-            raise FeatureError(
-                "the features of the example patches cancel each other out",
-                hint="Choose other patches",
-            )
-        return np.asarray(vectors / lengths[lengths >= _NOWHERE, None], np.float32)
+        away = self.units(against) if listed(against) else None
+        return combine(self.units(index), away, pool)
 
     def compare(self, directions: Directions) -> NDArray[np.float32]:
         """Return the cosine of every patch to the nearest of several directions.
@@ -353,6 +338,51 @@ class SimilarityIndex:
             some = self.cosines(directions[start : start + _TOGETHER])  # (N, part of K)
             np.fmax(best, some.max(axis=1), out=best)
         return best
+
+
+def combine(
+    similar: NDArray[np.float32],
+    dissimilar: NDArray[np.float32] | None = None,
+    pool: Pool = "mean",
+) -> Directions:
+    """Combine the unit vectors of examples, of one slide or several, to a query.
+
+    Parameters
+    ----------
+    similar : ndarray of float32, shape (M, D)
+        Unit vectors of similar examples.
+    dissimilar : ndarray of float32, shape (L, D), optional
+        Unit vectors of dissimilar examples, whose mean is subtracted.
+    pool : {"mean", "max"}, optional
+        Whether the mean of the similar examples counts, or the nearest of them.
+
+    Returns
+    -------
+    ndarray of float32, shape (K, D)
+        Unit vectors: one for ``"mean"``, one per example for ``"max"``.
+
+    Raises
+    ------
+    FeatureError
+        If the examples cancel out.
+    """
+    vectors = similar
+    if pool == "max":
+        kept = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_NEAREST))
+        vectors = vectors[np.unique(np.rint(kept).astype(int))]  # (K, D)
+    else:
+        vectors = vectors.mean(axis=0, keepdims=True)  # (1, D)
+    if dissimilar is not None:
+        vectors = vectors - dissimilar.mean(axis=0)
+    lengths = np.linalg.norm(vectors, axis=1)  # (K,)
+    # Below this length a direction is rounding error.
+    vectors = vectors[lengths >= _NOWHERE]
+    if not len(vectors):
+        raise FeatureError(
+            "the features of the example patches cancel each other out",
+            hint="Choose other patches",
+        )
+    return np.asarray(vectors / lengths[lengths >= _NOWHERE, None], np.float32)
 
 
 def _dot(unit: NDArray[np.float32], direction: NDArray[np.float32]) -> Cosines:

@@ -115,7 +115,7 @@ class CrossSlidePanel(QWidget):
         self.table.setVisible(bool(matches))
         self.table.setRowCount(len(matches))
         for row, match in enumerate(matches):
-            texts = (match.name, f"{match.best:.3f}", f"{match.area_mm2:.3f}")
+            texts = (match.name, f"{match.mean:.3f}", f"{match.area_mm2:.3f}")
             for column, text in enumerate(texts):
                 item = QTableWidgetItem(text)
                 item.setToolTip(
