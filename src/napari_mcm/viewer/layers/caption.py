@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from napari_mcm.viewer.layers.glyphs import prepare_glyphs
 from napari_mcm.viewer.layers.metadata import owner_of
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Caption:
     def __init__(self, stack: LayerStack) -> None:
         self._stack = stack
         self._contents: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
-        self._written = ""
+        self._written = self._shown = ""
         self._on = True
         stack.view.changed.connect(self.refresh)
         stack.viewer.canvas.events.size.connect(self.refresh)
@@ -96,12 +98,22 @@ class Caption:
     def refresh(self) -> None:
         """Write what is seen now, unless someone else uses napari's text."""
         overlay = self._stack.viewer.canvas.overlays.text
-        if overlay.text not in ("", self._written):
+        if overlay.text not in ("", self._shown):
             return
         text = self._wrapped() if self._on else ""
         if text == self._written:
             return
-        self._written = overlay.text = text
+        self._written = text
+        letters = text.replace("\n", "")
+        # Never the last slide's caption, while the letters of this one are prepared.
+        overlay.visible = False
+        prepare_glyphs(self._stack.viewer, letters, partial(self._write, text))
+
+    def _write(self, text: str) -> None:
+        overlay = self._stack.viewer.canvas.overlays.text
+        if text != self._written or overlay.text not in ("", self._shown):
+            return
+        self._shown = overlay.text = text
         if text:
             overlay.position, overlay.font_size = "top_left", FONT_SIZE
             overlay.box = True
