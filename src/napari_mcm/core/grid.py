@@ -296,42 +296,6 @@ class ContextWindows:
         return len(self.index)
 
 
-def patch_areas_mm2(
-    grid: PatchGrid, counted: NDArray[np.bool_] | None = None
-) -> NDArray[np.float64]:
-    """Return the area of tissue that each patch stands for, none of it twice.
-
-    Parameters
-    ----------
-    grid : PatchGrid
-        N patches.
-    counted : ndarray of bool, shape (N,), optional
-        Patches that count; by default all.
-
-    Returns
-    -------
-    ndarray of float64, shape (N,)
-        Area in mm² of its cell of the lattice, as far as it lies on the slide; 0 where it
-        does not count. Overlapping patches are larger than their cells, and patches that
-        share a cell share its area.
-    """
-    counts = np.ones(len(grid), bool) if counted is None else counted
-    areas = np.zeros(len(grid))
-    if not counts.any():
-        return areas
-    step, mpp = np.asarray(grid.patch_size_level0), np.asarray(grid.slide["mpp"])
-    low, high = grid.xy, grid.xy + step
-    if (size := grid.slide.get("size")) is not None:
-        low, high = (np.clip(corner, 0, size) for corner in (low, high))
-    areas = np.where(counts, np.prod((high - low) * mpp, axis=1) / 1e6, 0.0)
-    cells = grid.lattice[counts].astype(np.int64) @ (grid.shape[1], 1)
-    # Of most grids the cells are sorted and differ, and need no sorting.
-    if not (np.diff(cells) > 0).all():
-        _, cell, sharing = np.unique(cells, return_inverse=True, return_counts=True)
-        areas[counts] /= sharing[cell.reshape(-1)]
-    return areas
-
-
 def with_common_mpp(config: GridConfig, mpps: Iterable[float]) -> GridConfig:
     """Resolve the resolution ``auto`` for slides that are compared.
 

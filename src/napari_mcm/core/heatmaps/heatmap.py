@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import GridError
 from napari_mcm.core.features.feature_set import PATCH_ALONE, NeighbourhoodConfig
 from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.lattice import patch_areas_mm2
 
 DIFFERENCE = 0.5
 """Limit of the colours of a difference of cosines, on both sides of 0."""
@@ -98,7 +99,7 @@ class Heatmap:
             return int(np.count_nonzero(self.values >= threshold))
 
     def area_mm2(self, threshold: float) -> float:
-        """Return the area of the patches at or above a threshold.
+        """Return the area of the patches at or above a threshold, none of it twice.
 
         Parameters
         ----------
@@ -110,9 +111,9 @@ class Heatmap:
         float
             Area in mm².
         """
-        step, mpp = self.grid.patch_size_level0, self.grid.slide["mpp"]
-        patch_um2 = step[0] * mpp[0] * step[1] * mpp[1]
-        return float(self.count_above(threshold) * patch_um2 / 1e6)
+        with np.errstate(invalid="ignore"):
+            above = self.values >= threshold
+        return float(patch_areas_mm2(self.grid, above).sum())
 
     def best(self, count: int, besides: Sequence[int] = ()) -> NDArray[np.int64]:
         """Return the patches with the largest values, largest first.

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.heatmaps.heatmap import Heatmap
-from napari_mcm.core.runtime.files import atomic_path
+from napari_mcm.core.lattice import cell_place_um, cell_rings
 from napari_mcm.core.runtime.geojson import (
     make_feature,
     make_polygon,
-    rectangle_rings,
     write_features,
 )
+from napari_mcm.core.runtime.ome_raster import write_ome_raster
 from napari_mcm.core.slides import Slide
 
 
@@ -68,42 +67,14 @@ def _write_png(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
 
 def _write_ome_tiff(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
     grid = heatmap.grid
-    mpp = grid.slide["mpp"]
-    x, y = (grid.patch_size_level0[i] * mpp[i] for i in (0, 1))  # one pixel per patch
-    left, top = (grid.origin[i] * mpp[i] for i in (0, 1))
-    metadata = {
-        "axes": "YX",
-        "Name": heatmap.title,
-        "PhysicalSizeX": x,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": y,
-        "PhysicalSizeYUnit": "µm",
-        "Plane": {
-            "PositionX": left,
-            "PositionXUnit": "µm",
-            "PositionY": top,
-            "PositionYUnit": "µm",
-        },
-    }
-    with atomic_path(path) as part:
-        tifffile.imwrite(
-            part,
-            heatmap.raster,
-            ome=True,
-            photometric="minisblack",
-            compression="zlib",
-            # Readers that ignore OME take the resolution from TIFF's own tags.
-            resolution=(1e4 / x, 1e4 / y),
-            resolutionunit="CENTIMETER",
-            metadata=metadata,
-        )
+    write_ome_raster(path, heatmap.raster, *cell_place_um(grid), heatmap.title)
 
 
 def _write_geojson(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
     # JSON has no NaN: patches without a value are left out.
     shown = np.flatnonzero(np.isfinite(heatmap.values))
     colours = _colours(heatmap)
-    corners = _rings(heatmap)
+    corners = cell_rings(heatmap.grid)
     tiles = (
         make_feature(
             make_polygon([corners[i].tolist()]),
@@ -118,17 +89,6 @@ def _write_geojson(heatmap: Heatmap, path: Path, slide: Slide | None) -> None:
         for i in shown
     )
     write_features(path, tiles)
-
-
-def _rings(heatmap: Heatmap) -> NDArray[np.int64]:
-    """Return each patch's closed outline (N, 5, 2); neighbours share their edges."""
-    grid = heatmap.grid
-    step, origin = np.asarray(grid.patch_size_level0), np.asarray(grid.origin)
-    low, place = grid.xy, grid.lattice[:, ::-1]
-    # Patches of other tools may be some pixels off the lattice.
-    offset = low - np.rint(origin + place * step)
-    high = np.rint(origin + (place + 1) * step + offset).astype(np.int64)
-    return rectangle_rings(low, high)
 
 
 def _colours(heatmap: Heatmap) -> NDArray[np.uint8]:

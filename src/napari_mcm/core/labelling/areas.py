@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.features.feature_set import FeatureSet
-from napari_mcm.core.grid import PatchGrid, patch_areas_mm2
-
-UNSURE_LABEL = "unsure"
-"""What the area is called that is of no class."""
+from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.labelling.label_set import UNSURE_LABEL
+from napari_mcm.core.lattice import patch_areas_mm2
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ COLORS = (
 
 KEYS = range(1, 10)
 
+UNSURE_LABEL = "unsure"
+"""What patches and areas are called that are of no class."""
+
 Place = tuple[str, int, int, int, int]
 """Slide, left, top, width and height of a labelled square, in level-0 pixels."""
 
@@ -135,7 +138,8 @@ class LabelSet:
     Raises
     ------
     LabelError
-        If two classes have the same name, or a label is of no class.
+        If two classes have the same name, one is called `UNSURE_LABEL`, or a label is of
+        no class.
     """
 
     classes: tuple[LabelClass, ...] = ()
@@ -144,6 +148,10 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         names = [one.name for one in self.classes]
+        if UNSURE_LABEL in names:
+            raise LabelError(
+                f"a class cannot be called {UNSURE_LABEL}: patches without a class are"
+            )
         for name in set(names):
             if names.count(name) > 1:
                 raise LabelError(f"there are two classes called {name}")
