@@ -38,13 +38,10 @@ def fit_temperature(logits: Floats, classes: NDArray[np.int64]) -> float:
         From `COLDEST` to `HOTTEST`; over 1 where the model is too sure of itself.
     """
     targets = smoothed_targets(classes, logits.shape[1])
-    # All classes count alike, as in training.
-    weights = 1 / np.bincount(classes, minlength=logits.shape[1])[classes]
-    weights /= weights.sum()
 
     def loss(log_temperature: float) -> float:
         likely = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return float(-(weights[:, None] * targets * likely).sum())
+        return float(-(targets * likely).mean())
 
     # Convex in the inverse temperature, hence with one minimum: a golden section finds it.
     low, high = np.log(COLDEST), np.log(HOTTEST)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import LabelError
 from napari_mcm.core.labelling.calibration import fit_temperature
 from napari_mcm.core.labelling.config import ClassifierConfig
-from napari_mcm.core.labelling.folds import deal_labels
+from napari_mcm.core.labelling.folds import ALWAYS, deal_labels
 from napari_mcm.core.labelling.logistic import fit_logistic
 
 Matrix = NDArray[np.float32]
@@ -39,7 +39,7 @@ CALIBRATED_FROM = 20
 UNSURE, NO_FEATURES = -1, -2
 """What :meth:`PatchClassifier.decide` returns where there is no class."""
 
-STRENGTH = 10.0
+STRENGTH = 30.0
 """scikit-learn's C where the regularization is 1."""
 
 # A temperature needs no third digit.
@@ -214,7 +214,10 @@ def fit_classifier(
     if calibrate and len(index) >= CALIBRATED_FROM:
         folds = deal_labels(index, groups, calibration_folds(len(index)))
     if folds is not None:
-        temperature = fit_temperature(fit.held_out_logits(folds), index)
+        held_out = folds != ALWAYS
+        temperature = fit_temperature(
+            fit.held_out_logits(folds)[held_out], index[held_out]
+        )
     return PatchClassifier(
         tuple(names[k] for k in present),
         weights,
@@ -323,8 +326,8 @@ class _Fit:
 
     def held_out_logits(self, folds: Classes) -> NDArray[np.float64]:
         """Return logits (n, K) of each label by a model that did not see its fold."""
-        trained = folds != np.unique(folds)[:, None]  # (M, n)
-        held_out = np.empty((len(folds), self._index.max() + 1))
+        trained = folds != np.unique(folds[folds != ALWAYS])[:, None]  # (M, n)
+        held_out = np.full((len(folds), self._index.max() + 1), np.nan)
         for train, found in zip(trained, self._fit(trained, _ROUGH), strict=True):
             rows = self._rows[~train]
             held_out[~train] = rows @ found[:, :-1].T + found[:, -1]

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Classes = NDArray[np.int64]
 
+ALWAYS = -1
+"""Fold of a label that is always in the training set."""
+
 
 def deal_labels(
     classes: Classes, groups: Classes | None, most: int, seed: int = 0
@@ -28,8 +31,9 @@ def deal_labels(
     -------
     ndarray of int64, shape (n,), or None
         Fold of each label, so that every fold's training part has all classes: whole
-        slides if that is possible, else labels of each class dealt in turn. None if a
-        class has one label only.
+        slides if that is possible, else labels of each class dealt in turn. The only
+        label of a class is in no fold (`ALWAYS`). None if fewer than two classes have
+        two labels.
     """
     by_slide = None if groups is None else deal_slides(classes, groups, most)
     return by_slide if by_slide is not None else _deal_classes(classes, most, seed)
@@ -66,16 +70,16 @@ def deal_slides(classes: Classes, groups: Classes, most: int) -> Classes | None:
 
 
 def _deal_classes(classes: Classes, most: int, seed: int) -> Classes | None:
-    counts = np.bincount(classes)
-    if counts[counts > 0].min() < 2:
+    (several,) = np.nonzero(np.bincount(classes) > 1)
+    if len(several) < 2:
         return None
     count = int(min(most, len(classes)))
     rng = np.random.default_rng((seed, 23))
-    folds = np.empty(len(classes), np.int64)
+    folds = np.full(len(classes), ALWAYS)
     start = 0
-    for one in np.unique(classes):
+    for one in several:
         rows = rng.permutation(np.flatnonzero(classes == one))
-        # Each class goes on where the last one ended: folds are of about one size.
+        # Each class starts where the last one ended: folds are of about one size.
         folds[rows] = (start + np.arange(len(rows))) % count
         start += len(rows)
     return folds

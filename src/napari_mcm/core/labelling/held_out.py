@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import LabelError
 from napari_mcm.core.labelling.classifier import fit_classifier
 from napari_mcm.core.labelling.config import ClassifierConfig
-from napari_mcm.core.labelling.folds import deal_labels, deal_slides
+from napari_mcm.core.labelling.folds import ALWAYS, deal_labels, deal_slides
 
 Classes = NDArray[np.int64]
 
@@ -74,7 +74,7 @@ def held_out_accuracy(
     Raises
     ------
     LabelError
-        If there are fewer than two classes, or a class has one label only.
+        If fewer than two classes have two labels.
     """
     folds = deal_labels(classes, groups, FOLDS, seed)
     kinds = np.unique(classes)
@@ -84,8 +84,9 @@ def held_out_accuracy(
             hint="Label more patches",
         )
     names: Sequence[str] = [str(k) for k in range(int(classes.max()) + 1)]
-    right = np.zeros(len(classes))
-    for fold in np.unique(folds):
+    right = np.full(len(classes), np.nan)
+    numbers = np.unique(folds[folds != ALWAYS])
+    for fold in numbers:
         train, test = folds != fold, folds == fold
         model = fit_classifier(
             features[train], classes[train], names, config, calibrate=False
@@ -94,9 +95,9 @@ def held_out_accuracy(
         right[test] = won == classes[test]
     by_slide = groups is not None and deal_slides(classes, groups, FOLDS) is not None
     spread = _design_effect(right, groups) if by_slide and groups is not None else 1.0
+    right = right[folds != ALWAYS]
     low, high = _wilson(float(right.mean()), len(right) / spread)
-    count = len(np.unique(folds))
-    return HeldOutAccuracy(float(right.mean()), low, high, count, by_slide)
+    return HeldOutAccuracy(float(right.mean()), low, high, len(numbers), by_slide)
 
 
 def _design_effect(right: NDArray[np.float64], groups: Classes) -> float:
