@@ -11,8 +11,14 @@ from pydantic import BaseModel
 from napari_mcm.cli.app import load_verb, make_parser
 from napari_mcm.cli.options import read_config
 from napari_mcm.core.features.config import ExtractConfig
+from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.grid import GridOptions
 from napari_mcm.core.heatmaps.config import SimilarityConfig
+from napari_mcm.core.labelling.config import (
+    ClassifierConfig,
+    ClassifyPatchesConfig,
+    TrainPatchesConfig,
+)
 from napari_mcm.core.mae.config import ReconstructConfig
 from napari_mcm.core.mcm.config import FinetuneConfig
 from napari_mcm.core.mil.config import AttentionConfig, MilConfig, PredictConfig
@@ -100,6 +106,25 @@ CONFIGS: list[tuple[str, BaseModel]] = [
         PredictConfig(run=Path("run"), features=Path("features"), out=Path("p.csv")),
     ),
     (
+        "classify patches",
+        ClassifyPatchesConfig(
+            classifier=Path("a b.safetensors"),
+            features=(Path("one"), Path("-two")),
+            out=Path("areas"),
+            write=("csv", "ome-tiff"),
+            unsure_below=0.7,
+        ),
+    ),
+    (
+        "labels train",
+        TrainPatchesConfig(
+            labels=Path("a.labels.json"),
+            features=(Path("features"),),
+            out=Path("a.safetensors"),
+            classifier=ClassifierConfig(neighbourhood=NeighbourhoodConfig(radius=2)),
+        ),
+    ),
+    (
         "mae reconstruct",
         ReconstructConfig(
             paths=(Path("run"), Path("-a picture.png")),
@@ -112,9 +137,12 @@ CONFIGS: list[tuple[str, BaseModel]] = [
 ]
 
 
+FAMILIES = ("mil", "mae", "classify", "labels")
+
+
 def read(words: list[str]) -> BaseModel:
     """Read a line as the program does."""
-    verb = " ".join(words[1:3]) if words[1] in ("mil", "mae") else words[1]
+    verb = " ".join(words[1:3]) if words[1] in FAMILIES else words[1]
     arguments = make_parser(verb).parse_args(words[1 + len(verb.split()) :])
     return read_config(arguments, load_verb(verb).OPTIONS)
 

@@ -36,6 +36,10 @@ VERBS = {
     "atlas": "cluster patches, and place them on a 2-D map",
     "register": "register two serial sections, and carry annotations over",
     "search": "find similar patches on all slides of a cohort",
+    "labels import": "label the patches in regions outlined elsewhere",
+    "labels merge": "merge the labels of several people, and list where they differ",
+    "labels train": "train a classifier of patches from labels and features",
+    "classify patches": "classify the patches of slides, and measure the classes' areas",
     "mil train": "train and test a classifier of slides on their features",
     "mil predict": "predict slides with a trained classifier",
     "mil attention": "draw what a trained classifier attends to on a slide",
@@ -184,6 +188,7 @@ class Verb(Protocol):
         Model of all options.
     POSITIONAL : str
         Name of the option whose value is given without a flag; empty if there is none.
+        Of two, separated by a space, the first takes one value.
     """
 
     OPTIONS: type[BaseModel]
@@ -204,7 +209,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:<15} {text}" for name, text in VERBS.items())
+    verbs = "\n".join(f"  {name:<16} {text}" for name, text in VERBS.items())
     return _HELP.format(verbs=verbs).rstrip()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_mcm.cli.drive import drive
-from napari_mcm.cli.output import Outcome, table
+from napari_mcm.cli.output import Outcome, aligned, table
 from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.runtime.jobs import format_seconds
 from napari_mcm.core.slides.find import find_slides
@@ -55,16 +55,8 @@ def _run_serial(options: EvaluateConfig) -> Outcome:
     files = [config.out / f"serial.{kind}" for kind in ("json", "csv", "md")]
     shown = [*facts(done), ("time", format_seconds(done.seconds))]
     shown += [("file", str(file)) for file in files]
-    lines = [*_aligned(table_cells(done)), "", *table(shown), "", *done.sentences()]
+    lines = [*aligned(table_cells(done)), "", *table(shown), "", *done.sentences()]
     return Outcome(describe_serial(done) | {"files": files}, lines)
-
-
-def _aligned(cells: list[list[str]]) -> list[str]:
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return [
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
 
 
 def _table(done: Evaluation) -> list[str]:
@@ -83,7 +75,7 @@ def _table(done: Evaluation) -> list[str]:
             assert row.difference is not None and row.difference_interval is not None
             line.append(_with_interval(row.difference, row.difference_interval, "+"))
         cells.append(line)
-    lines = _aligned(cells)
+    lines = aligned(cells)
     counted = ", ".join(f"{count} {name}" for name, count in done.classes.items())
     return [
         *lines,

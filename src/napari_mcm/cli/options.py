@@ -36,13 +36,15 @@ def add_options(
         Model of all options of the verb.
     positional : str
         Name of the option whose value is given without a flag; empty if there is none.
+        Of two, separated by a space, the first takes one value.
     """
     parser.usage = "%(prog)s [OPTIONS]"
+    parser.set_defaults(positional=positional)
     groups: dict[str, Any] = {"": parser}
     for option in walk(model):
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
-        if option.path == (positional,):
+        if option.is_among(positional):
             _add_positional(parser, option)
         else:
             _add_option(groups[option.group], option, greedy=not positional)
@@ -88,8 +90,8 @@ def _add_positional(parser: argparse.ArgumentParser, option: Option) -> None:
     # Optional for the parser, because --config may give the value.
     name = option.positional_name
     dots = " ..." if option.many else ""
-    parser.usage = f"%(prog)s {name}{dots} [OPTIONS]"
-    parser.set_defaults(positional=option.path[-1])
+    before = (parser.usage or "").removesuffix("[OPTIONS]")
+    parser.usage = f"{before}{name}{dots} [OPTIONS]"
     parser.add_argument(
         option.path[-1],
         nargs="*" if option.many else "?",
@@ -164,7 +166,7 @@ def _explain(
     else:
         name = ".".join(map(str, first["loc"]))
         return ConfigError(f"{name}: {first['msg']}", "configuration")
-    name = option.positional_name if option.path == (positional,) else option.flag
+    name = option.positional_name if option.is_among(positional) else option.flag
     if first["type"] == "missing":
         return ConfigError("is missing", name)
     # pydantic reports one error per type of a union.

@@ -91,3 +91,12 @@ def table(rows: Sequence[tuple[str, str]]) -> list[str]:
     """Return lines with names and values in two columns."""
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{name:<{width}}  {value}".rstrip() for name, value in rows]
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines with columns of the same width."""
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]

@@ -96,7 +96,7 @@ def _table(options: list[Option], positional: str) -> Iterator[str]:
     yield "| option | value | default | meaning |"
     yield "|---|---|---|---|"
     for option in options:
-        yield _row(option, option.path == (positional,))
+        yield _row(option, option.is_among(positional))
 
 
 def _row(option: Option, positional: bool) -> str:

@@ -55,7 +55,12 @@ def make_features(
         values.astype(np.float32),
         patches,
         np.zeros(len(patches), np.uint8),
-        {"fingerprint": "e" * 16, "spec": "made up"},
+        {
+            "fingerprint": "e" * 16,
+            "spec": "made up",
+            "dim": dim,
+            "precision": "float32",
+        },
     )
 
 

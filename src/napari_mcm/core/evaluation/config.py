@@ -102,8 +102,8 @@ class EvaluateConfig(BaseModel):
     )
     labels: tuple[Path, ...] = Field(
         (),
-        description="Labels of the slides: a folder of SLIDE.geojson or SLIDE.csv, or "
-        "one file per slide in the slides' order.",
+        description="Labels of the slides: a folder of SLIDE.geojson or SLIDE.csv, one "
+        "file per slide in the slides' order, or one label file (.labels.json).",
     )
     label_pattern: str | None = Field(
         None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,14 @@ from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.features.extraction import extract
 from napari_mcm.core.features.format import feature_path
 from napari_mcm.core.grid import PatchGrid, common_mpp
+from napari_mcm.core.labelling.files import is_label_file, read_labels
+from napari_mcm.core.labelling.pairing import find_label_files as find_label_files
+from napari_mcm.core.labelling.placing import rows_of_labels
+from napari_mcm.core.labelling.regions import classes_of_regions
 from napari_mcm.core.runtime.jobs import Job, Note
 from napari_mcm.core.slides import Slide
-from napari_mcm.core.tissue.geojson import read_regions
 
 LARGEST_TABLE = 256 * 2**20
-
-_WORDS = re.compile(r"[^\W_]+")
-
-_OF_LABELS = {
-    "annotated",
-    "annotation",
-    "annotations",
-    "export",
-    "label",
-    "labels",
-    "points",
-    "region",
-    "regions",
-    "spots",
-}
 
 _HINT = "Name the columns with --columns X,Y,LABEL"
 
@@ -53,7 +40,7 @@ def label_patches(
     Parameters
     ----------
     path : Path
-        GeoJSON of regions (QuPath), or a CSV of points, in level-0 pixels.
+        GeoJSON of regions (QuPath), a CSV of points, or a label file.
     grid : PatchGrid
         Patches of this slide.
     least_covered : float, optional
@@ -75,53 +62,22 @@ def label_patches(
         If the file is missing, damaged, or lacks a column.
     GridError
         If a geometry is damaged.
+    LabelError
+        If a label file is damaged.
     """
     if path.suffix.lower() in (".csv", ".tsv"):
         return _by_points(path, grid, columns, one_a_point)
-    return _by_regions(path, grid, least_covered)
+    if is_label_file(path):
+        return _by_label_file(path, grid)
+    return classes_of_regions(path, grid, least_covered)
 
 
-def _by_regions(path: Path, grid: PatchGrid, least_covered: float) -> list[str]:
-    import shapely
-
-    regions = [(name, area) for name, area in read_regions(path) if name]
-    if not regions:
-        raise ConfigError(
-            "has regions, but none with a class", path, "Give them classes in QuPath"
-        )
-    labels = [""] * len(grid)
-    if least_covered > 0:
-        boxes = shapely.box(*grid.xy.T, *(grid.xy + grid.patch_size_level0).T)
-        names = sorted({name for name, _ in regions})
-        parts = np.array(
-            [_covered([a for n, a in regions if n == name], boxes) for name in names]
-        )
-        for patch in np.flatnonzero(parts.max(axis=0, initial=0) >= least_covered):
-            labels[patch] = names[int(parts[:, patch].argmax())]
-        return labels
-    x, y = grid.centres.T
-    # The smallest comes last: it overrides the regions around it.
-    for name, area in sorted(regions, key=lambda region: -region[1].area):
-        shapely.prepare(area)
-        for patch in np.flatnonzero(shapely.contains_xy(area, x, y)):
-            labels[patch] = name
-    return labels
-
-
-def _covered(
-    areas: Sequence[object], boxes: NDArray[np.object_]
-) -> NDArray[np.float64]:
-    """Return the fraction of each box that some areas cover together, 0 to 1."""
-    import shapely
-
-    # Overlapping regions of one class must not count twice.
-    whole = shapely.union_all(areas)
-    shapely.prepare(whole)
-    parts = np.zeros(len(boxes))
-    # Intersections are slow, and most patches lie far from any region.
-    near = shapely.intersects(whole, boxes)
-    parts[near] = shapely.area(shapely.intersection(whole, boxes[near]))
-    return np.asarray(parts / shapely.area(boxes))
+def _by_label_file(path: Path, grid: PatchGrid) -> list[str]:
+    labels = read_labels(path)
+    named = [""] * len(grid)
+    for row, number in zip(*rows_of_labels(labels, grid), strict=True):
+        named[row] = labels.names[number]
+    return named
 
 
 def _by_points(
@@ -198,99 +154,6 @@ def _point(
     if not all(math.isfinite(v) for v in (x, y, radius or 0)):
         raise ConfigError(f"line {line} holds a number that is not finite", path)
     return x, y, radius, (row[columns[2]] or "").strip()
-
-
-def find_label_files(
-    given: Sequence[Path], slides: Sequence[str], pattern: str | None = None
-) -> dict[str, Path]:
-    """Find the label file of each slide.
-
-    Parameters
-    ----------
-    given : sequence of Path
-        One folder, in which files are found by the slides' names, or one file per slide in
-        the slides' order.
-    slides : sequence of str
-        Names of the slides.
-    pattern : str, optional
-        Pattern of the folder's label files; by default ``*.geojson``, or ``*.csv`` where
-        there are none.
-
-    Returns
-    -------
-    dict of str to Path
-        File by slide; slides without labels are left out.
-
-    Raises
-    ------
-    ConfigError
-        If several files fit a slide or several slides fit a file, if their numbers differ,
-        or if there are none at all.
-    """
-    if not given:
-        raise ConfigError("are missing", "--labels", "Name a folder or files of labels")
-    if len(given) > 1 or not given[0].is_dir():
-        return _in_order(given, slides)
-    files = _in_folder(given[0], pattern)
-    found: dict[str, Path] = {}
-    for slide in slides:
-        fits = _best_fits(slide, files)
-        if len(fits) > 1:
-            names = ", ".join(file.name for file in fits)
-            raise ConfigError(
-                f"several label files fit {slide}: {names}",
-                given[0],
-                "Choose with --label-pattern, or list the files in the slides' order",
-            )
-        if fits and fits[0] in found.values():
-            other = next(name for name, file in found.items() if file == fits[0])
-            raise ConfigError(f"fits both {other} and {slide}", fits[0])
-        if fits:
-            found[slide] = fits[0]
-    if not found:
-        raise ConfigError(
-            f"no label file is named after a slide ({', '.join(slides[:3])}, ...)",
-            given[0],
-            "Name them SLIDE.geojson, SLIDE_regions.geojson or SLIDE_spots.csv",
-        )
-    return found
-
-
-def _in_order(given: Sequence[Path], slides: Sequence[str]) -> dict[str, Path]:
-    missing = [path for path in given if not path.is_file()]
-    if missing:
-        raise ConfigError("file of labels does not exist", missing[0], "Check the path")
-    if len(given) != len(slides):
-        raise ConfigError(
-            f"{len(given)} label files for {len(slides)} slides",
-            "--labels",
-            f"Give one for each, in this order: {', '.join(slides)}",
-        )
-    return dict(zip(slides, given, strict=True))
-
-
-def _in_folder(folder: Path, pattern: str | None) -> list[Path]:
-    for wanted in [pattern] if pattern else ["*.geojson", "*.csv"]:
-        files = sorted(path for path in folder.glob(wanted) if path.is_file())
-        if files:
-            return files
-    raise ConfigError(f"holds no {pattern or '*.geojson or *.csv'}", folder)
-
-
-def _best_fits(slide: str, files: Sequence[Path]) -> list[Path]:
-    """Find the files whose name shares the most words with a slide's."""
-    words = _WORDS.findall(slide.lower())
-    fits: dict[Path, int] = {}
-    for file in files:
-        own = _WORDS.findall(file.name.split(".")[0].lower())
-        # At the end only, and never all of it: a slide may be called "region".
-        while len(own) > 1 and own[-1] in _OF_LABELS:
-            own.pop()
-        span = len(own)
-        # Whole words in a row: a label file of slide 1 must not fit slide 10.
-        if any(words[i : i + span] == own for i in range(len(words))):
-            fits[file] = span
-    return [file for file in fits if fits[file] == max(fits.values())]
 
 
 def smallest_class_count(

@@ -7,7 +7,6 @@ renamed. What another program has put into it is checked before it is used.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from napari_mcm.core.errors import LabelError
 from napari_mcm.core.labelling.label_set import LabelClass, LabelSet, PatchLabel
-from napari_mcm.core.runtime.files import atomic_path
+from napari_mcm.core.runtime.files import atomic_path, remove_abandoned
 
 ENDING = ".labels.json"
 """Ending of label files, by convention."""
@@ -26,9 +25,6 @@ ENDING = ".labels.json"
 FORMAT, MAJOR, MINOR = "napari-mcm labels", 1, 0
 
 MOST_BYTES = 512 * 2**20
-
-_ABANDONED_S = 600.0
-"""A temporary file of this age belongs to a process that has died."""
 
 _CLASSES = TypeAdapter(tuple[LabelClass, ...])
 _LABELS = TypeAdapter(tuple[PatchLabel, ...])
@@ -58,7 +54,7 @@ def write_labels(path: str | Path, labels: LabelSet) -> Path:
     path = Path(path)
     with atomic_path(path) as part, part.open("w", encoding="utf-8") as out:
         out.writelines(_lines(labels))
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent, ENDING)
     return path
 
 
@@ -172,11 +168,3 @@ def _damaged(path: Path, reason: str) -> LabelError:
     return LabelError(
         f"is damaged ({reason})", path, "Use a copy of it, or label in a new file"
     )
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what earlier processes left behind when they were killed."""
-    with suppress(OSError):
-        for part in folder.glob(f".part-*{ENDING}"):
-            if time.time() - part.stat().st_mtime > _ABANDONED_S:
-                part.unlink(missing_ok=True)

@@ -7,11 +7,17 @@ it is listed with all opinions.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from napari_mcm.core.errors import ConfigError
+from napari_mcm.core.labelling.config import MergeLabelsConfig
+from napari_mcm.core.labelling.files import read_labels, write_labels
 from napari_mcm.core.labelling.label_set import LabelSet, PatchLabel, Place
+from napari_mcm.core.runtime.files import write_text
 
 
 @dataclass(frozen=True)
@@ -89,3 +95,52 @@ def _classes(sets: Sequence[LabelSet]) -> LabelSet:
                 key = None if new.key in taken else new.key
                 found = found.with_class(replace(new, key=key))
     return found
+
+
+def merge_files(config: MergeLabelsConfig) -> tuple[LabelSet, list[Disagreement]]:
+    """Merge label files, and write what they agree on and where they differ.
+
+    Parameters
+    ----------
+    config : MergeLabelsConfig
+        Files to read and to write.
+
+    Returns
+    -------
+    merged : LabelSet
+        What was written.
+    disagreements : list of Disagreement
+        Places with more than one class.
+
+    Raises
+    ------
+    ConfigError
+        If fewer than two files are given, or no output.
+    LabelError
+        If a file cannot be read.
+    McmError
+        If a file cannot be written.
+    """
+    if len(config.labels) < 2 or config.out is None:
+        raise ConfigError(
+            "two label files or more, and --out, are needed",
+            hint="See napari-mcm labels merge --help",
+        )
+    merged, differing = merge_labels([read_labels(path) for path in config.labels])
+    write_labels(config.out, merged)
+    if config.disagreements is not None:
+        write_text(config.disagreements, _as_csv(merged, differing))
+    return merged, differing
+
+
+def _as_csv(merged: LabelSet, differing: Sequence[Disagreement]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ["slide", "fingerprint", "x", "y", "width", "height"]
+    writer.writerow([*columns, "author", "class", "made_at", "chosen"])
+    for one in differing:
+        slide = merged.slide_name(one.place[0])
+        for label in one.labels:
+            opinion = [label.author, label.label, label.made_at, one.chosen]
+            writer.writerow([slide, *one.place, *opinion])
+    return text.getvalue()

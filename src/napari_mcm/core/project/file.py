@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,13 @@ from pydantic import ValidationError
 
 from napari_mcm.core.errors import ProjectError
 from napari_mcm.core.project.model import FORMAT, MAJOR, MINOR, Project, ProjectSlide
-from napari_mcm.core.runtime.files import atomic_path
+from napari_mcm.core.runtime.files import atomic_path, remove_abandoned
 
 ENDING = ".mcm.json"
 
 MOST_BYTES = 256 * 2**20
 
 _BACKUP = ".backup" + ENDING
-
-_ABANDONED_S = 600.0
-"""A temporary file of this age belongs to a process that has died."""
 
 Stamp = tuple[int, int, int]
 """Time of the last change, length and number of a file, which show that it changed."""
@@ -63,7 +57,7 @@ def write_project(path: Path, project: Project, before: Stamp | None = None) -> 
     text = _as_text(project)
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent, ENDING)
     return stamp_of(path) or (0, 0, 0)
 
 
@@ -255,13 +249,3 @@ def _check_version(version: object) -> None:
             f"reads up to {MAJOR}.{MINOR} and all {MAJOR}.x)",
             hint="Update napari-mcm",
         )
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove temporary files of programs that were killed while they saved."""
-    oldest = time.time() - _ABANDONED_S
-    with suppress(OSError):
-        for entry in os.scandir(folder):
-            is_part = entry.name.startswith(".part-") and entry.name.endswith(ENDING)
-            if is_part and entry.stat().st_mtime < oldest:
-                Path(entry.path).unlink(missing_ok=True)

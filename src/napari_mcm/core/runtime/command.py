@@ -35,7 +35,8 @@ class Command:
     config : BaseModel
         The verb's options.
     positional : str
-        Name of the option that the verb takes without a flag; empty for none.
+        Name of the option that the verb takes without a flag; empty for none. Two are
+        separated by a space.
     """
 
     verb: str
@@ -52,13 +53,14 @@ class Command:
             One argument each, not quoted.
         """
         defaults = _defaults(self.config)
-        named, unnamed = [], []
+        named: list[str] = []
+        unnamed: list[str] = []
         for option in walk(type(self.config)):
             value = _value(self.config, option)
             if value == _value(defaults, option):
                 continue
-            if option.path == (self.positional,):
-                unnamed = [_bare(text) for text in _texts(option, value)]
+            if option.is_among(self.positional):
+                unnamed += [_bare(text) for text in _texts(option, value)]
             else:
                 named += list(_named(option, value, greedy=not self.positional))
         return [PROGRAM, *self.verb.split(), *unnamed, *named]

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from napari_mcm.core.errors import McmError
+
+_ABANDONED_S = 600.0
+"""A temporary file of this age belongs to a process that has died."""
 
 
 @contextmanager
@@ -57,6 +61,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, ending: str) -> None:
+    """Remove the temporary files that killed processes have left in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder that :func:`atomic_path` writes to; it need not exist.
+    ending : str
+        Ending of the files to remove, such as ``.csv``.
+    """
+    oldest = time.time() - _ABANDONED_S
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            is_part = entry.name.startswith(".part-") and entry.name.endswith(ending)
+            if is_part and entry.stat().st_mtime < oldest:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

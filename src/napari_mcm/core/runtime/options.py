@@ -74,6 +74,20 @@ class Option:
         name = self.path[-1].upper()
         return name.removesuffix("S") if self.many else name
 
+    def is_among(self, names: str) -> bool:
+        """Return whether this is one of a verb's options without a flag.
+
+        Parameters
+        ----------
+        names : str
+            Names of options of the task's own model, separated by spaces.
+
+        Returns
+        -------
+        bool
+        """
+        return len(self.path) == 1 and self.path[0] in names.split()
+
     @property
     def name(self) -> str:
         """The dotted path: ``grid.patch_size``.

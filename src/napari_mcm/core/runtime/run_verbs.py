@@ -20,6 +20,7 @@ RUN_FIELDS: dict[str, frozenset[str]] = {
     "classify train": frozenset({"init", "fit", "labels"}),
     "ablate": frozenset({"arms", "percent", "fit"}),
     "mil train": frozenset({"aggregator", "split"}),
+    "classify patches": frozenset({"classifier", "features", "unsure_below"}),
 }
 """Fields of ``config.json`` that only the runs of a verb have together."""
 
@@ -73,6 +74,8 @@ def resume_command(folder: Path) -> str:
     if verb == "ablate":
         root = _ablation_of(folder) or folder
         options = ["--config", str(root / "config.json"), "--out", str(root)]
+    elif verb == "classify patches":
+        options = ["--config", str(folder / "config.json"), "--out", str(folder)]
     elif verb == "study":
         options = [str(folder / "study.json"), "--out", str(folder)]
     elif verb in RUN_FIELDS:

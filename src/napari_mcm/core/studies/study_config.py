@@ -27,7 +27,8 @@ class StudySlide(BaseModel):
 
     slide: Path = Field(description="The slide.")
     labels: Path | None = Field(
-        None, description="Its labels: GeoJSON of regions, or a CSV of points."
+        None,
+        description="Its labels: GeoJSON of regions, a CSV of points, or a label file.",
     )
     label: str | None = Field(
         None, description="One class for the whole slide, instead of labels."
