@@ -4,6 +4,7 @@ Labels are of squares of slides (:class:`LabelSet`), kept in a label file. A cla
 (:func:`fit_classifier`) is a logistic regression on the stored features of the labelled
 patches, fitted in milliseconds; with it every patch of a cohort gets a class or is
 unsure (:func:`patch_probabilities`), and the classes get areas (:func:`class_areas`).
+:func:`choose_next` says which patches to label next.
 """
 
 import lazy_loader
@@ -38,5 +39,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "maps": ["features_of_rows", "patch_probabilities", "prepare_maps"],
         "merging": ["Disagreement", "merge_labels"],
         "placing": ["PlacedLabels", "place_labels", "rows_of_labels"],
+        "selection": ["STRATEGIES", "Strategy", "choose_next"],
     },
 )
