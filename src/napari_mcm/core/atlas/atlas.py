@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from napari_mcm.core.atlas.neighbours import compute_apart
 from napari_mcm.core.atlas.pca import reduce_features
 from napari_mcm.core.atlas.sample import AtlasSlide, find_files, read_sample
 from napari_mcm.core.errors import McmError
+from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.runtime.jobs import Job, Note
 from napari_mcm.core.runtime.overall import portion
 from napari_mcm.core.runtime.threads import run_in_thread
@@ -97,13 +100,17 @@ class Atlas:
         return int(x), int(y)
 
 
-def make_atlas(config: AtlasConfig) -> Job[Atlas]:
+def make_atlas(
+    config: AtlasConfig, loaded: Mapping[Path, FeatureSet] | None = None
+) -> Job[Atlas]:
     """Read features, cluster the patches, and place them on a map.
 
     Parameters
     ----------
     config : AtlasConfig
         Feature files and options; `out` is not looked at.
+    loaded : mapping of Path to FeatureSet, optional
+        Features of some files that are in memory already.
 
     Yields
     ------
@@ -123,12 +130,13 @@ def make_atlas(config: AtlasConfig) -> Job[Atlas]:
         If features cannot be read, are of several encoders, or a method needs the extra
         ``atlas``.
     """
-    files = find_files(config.features)
+    loaded = {file.absolute(): one for file, one in (loaded or {}).items()}
+    files = find_files(config.features, loaded)
     config = config.model_copy(update={"features": files})
     apart = config.clusters.algorithm == "leiden", config.map.method == "umap"
     ends = np.cumsum([4.0, 2.0, 20.0 if apart[0] else 2.0, 40.0 if apart[1] else 0.1])
     at = [0.0, *(ends / ends[-1]).tolist()]
-    reading = read_sample(files, config.neighbourhood, config.most, config.seed)
+    reading = read_sample(files, config.neighbourhood, config.most, config.seed, loaded)
     sample = yield from portion(reading, at[0], at[1])
     if len(sample.row) < sample.available:
         yield Note(
@@ -257,11 +265,13 @@ def _umap(atlas: Atlas, config: AtlasConfig) -> Job[NDArray[np.float32]]:
         made.features,
         options | drawn | {"context": context},
     )
-    placed = read_map(file, len(atlas))
-    if placed is None:
-        placed = yield from compute_apart("umap", atlas.reduced, options)
-        try:
+    placed = None if file is None else read_map(file, len(atlas))
+    if placed is not None:
+        return placed
+    placed = yield from compute_apart("umap", atlas.reduced, options)
+    try:
+        if file is not None:
             write_map(file, placed)
-        except McmError as error:
-            yield Note(f"The map is not kept: {error}", "warning")
+    except McmError as error:
+        yield Note(f"The map is not kept: {error}", "warning")
     return placed

@@ -18,7 +18,7 @@ FOLDER = "atlas"
 """Name of the folder, in that of the first feature file."""
 
 
-def place_of_map(files: Sequence[Path], options: dict[str, Any]) -> Path:
+def place_of_map(files: Sequence[Path], options: dict[str, Any]) -> Path | None:
     """Return the file that a map is kept in.
 
     Parameters
@@ -30,13 +30,15 @@ def place_of_map(files: Sequence[Path], options: dict[str, Any]) -> Path:
 
     Returns
     -------
-    Path
+    Path or None
         Its name changes with the slides, patches and encoder of the files, and with the
-        options.
+        options. None for files of other tools, which do not say what they hold.
     """
     identities = [
         [attributes_of(file).get("identity"), _created(file)] for file in files
     ]
+    if any(identity is None for identity, _ in identities):
+        return None
     told = json.dumps([identities, options], sort_keys=True, default=str)
     name = hashlib.blake2b(told.encode(), digest_size=10).hexdigest()
     return files[0].parent / FOLDER / f"{name}.map.safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,13 +70,15 @@ class Sample:
     available: int
 
 
-def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
+def find_files(paths: Sequence[Path], known: Collection[Path] = ()) -> tuple[Path, ...]:
     """Return the feature files that paths name, each once.
 
     Parameters
     ----------
     paths : sequence of Path
         Feature files, or folders of them.
+    known : collection of Path, optional
+        Absolute paths that are not looked at: they are files of features in memory.
 
     Returns
     -------
@@ -90,7 +92,8 @@ def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
     """
     files: list[Path] = []
     for path in paths:
-        if path.name.endswith(SUFFIX) or attributes_of(path):
+        is_file = path.name.endswith(SUFFIX) or path.absolute() in known
+        if is_file or attributes_of(path):
             files.append(path)
             continue
         if not path.is_dir():
@@ -105,7 +108,11 @@ def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def read_sample(
-    files: Sequence[Path], neighbourhood: NeighbourhoodConfig, most: int, seed: int
+    files: Sequence[Path],
+    neighbourhood: NeighbourhoodConfig,
+    most: int,
+    seed: int,
+    loaded: Mapping[Path, FeatureSet] | None = None,
 ) -> Job[Sample]:
     """Read the patches of slides, or a random part of them.
 
@@ -119,6 +126,8 @@ def read_sample(
         Number of patches to take at most.
     seed : int
         Seed of the draw.
+    loaded : mapping of Path to FeatureSet, optional
+        Features of some files that are in memory already.
 
     Yields
     ------
@@ -138,7 +147,8 @@ def read_sample(
     shares: list[tuple[AtlasSlide, NDArray[np.int32], NDArray[np.float32]]] = []
     available, encoders = 0, dict[str, Path]()
     # A first look at the sizes says which part of each slide is taken.
-    counts = [_rows_of(file) for file in files]
+    loaded = loaded or {}
+    counts = [len(loaded[file]) if file in loaded else _rows_of(file) for file in files]
     share = min(most / max(sum(counts), 1), 1.0)
     for number, file in enumerate(files):
         yield Progress(_READING, number, len(files), "slides")
@@ -147,6 +157,7 @@ def read_sample(
             Progress(_READING, number, len(files), "slides"),
             _read_share,
             file,
+            loaded.get(file),
             neighbourhood,
             share,
             generator,
@@ -192,11 +203,12 @@ def _rows_of(file: Path) -> int:
 
 def _read_share(
     file: Path,
+    loaded: FeatureSet | None,
     neighbourhood: NeighbourhoodConfig,
     share: float,
     generator: np.random.Generator,
 ) -> tuple[AtlasSlide, NDArray[np.int32], NDArray[np.float32], int, str]:
-    features = read_features(file)
+    features = read_features(file) if loaded is None else loaded
     around = PATCH_ALONE if features.neighbourhood.radius else neighbourhood
     averaged = average_neighbourhood(features, around)
     lengths = np.linalg.norm(averaged.features, axis=1)  # (N,)

@@ -157,13 +157,37 @@ class SlideLabels:
         int
             Number of patches that were labelled or changed their label.
         """
+        return self.add_many([PatchChoice(grid, rows)], label, source)
+
+    def add_many(
+        self, choices: Sequence[PatchChoice], label: str, source: LabelSource = "click"
+    ) -> int:
+        """Label patches of several slides as one step.
+
+        Parameters
+        ----------
+        choices : sequence of PatchChoice
+            The patches of each slide.
+        label, source
+            As :meth:`add` takes them.
+
+        Returns
+        -------
+        int
+            As :meth:`add` returns it.
+        """
         known = {one.place: one.label for one in self.set.labels}
-        made = labels_of_rows(grid, rows, label, author(), source)
-        new = [one for one in made if known.get(one.place) != label]
-        if new:
-            mark, name = new[0].slide, str(grid.slide.get("name") or "")
-            self.use(self.set.with_labels(new).with_slide_name(mark, name))
-        return len(new)
+        labels, changed = self.set, 0
+        for choice in choices:
+            grid = choice.grid
+            made = labels_of_rows(grid, choice.rows, label, author(), source)
+            new = [one for one in made if known.get(one.place) != label]
+            if new:
+                mark, name = new[0].slide, str(grid.slide.get("name") or "")
+                labels = labels.with_labels(new).with_slide_name(mark, name)
+                changed += len(new)
+        self.use(labels)
+        return changed
 
     def add_regions(
         self,

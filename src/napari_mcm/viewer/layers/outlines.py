@@ -184,10 +184,12 @@ class OutlineLayers:
     ----------
     layers : LayerStack
         Layers of the viewer.
+    name : str
+        What is outlined; the layers' names begin with it.
     """
 
-    def __init__(self, layers: LayerStack) -> None:
-        self._layers = layers
+    def __init__(self, layers: LayerStack, name: str = "outline") -> None:
+        self._layers, self._name = layers, name
         self._made: WeakKeyDictionary[Layer, tuple[Image, Outline]] = (
             WeakKeyDictionary()
         )
@@ -253,7 +255,7 @@ class OutlineLayers:
         layer = Image(
             levels,
             multiscale=True,
-            name=f"outline: {slide.name}",
+            name=f"{self._name}: {slide.name}",
             colormap=Colormap(COLOURS, name="outline"),
             contrast_limits=(0, 2),
             interpolation2d="nearest",

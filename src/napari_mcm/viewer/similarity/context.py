@@ -8,6 +8,11 @@ from psygnal import Signal
 
 from napari_mcm.viewer.app.found import found_features
 from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.app.shared_query import (
+    SharedQuery,
+    encoder_key,
+    query_of,
+)
 from napari_mcm.viewer.canvas.tools import CanvasTools
 from napari_mcm.viewer.layers.glyphs import prepare_glyphs
 from napari_mcm.viewer.layers.mouse import ClickListener
@@ -92,6 +97,7 @@ class SimilarityContext:
         self.keys.on("result", partial(add_result, self))
         self.at_cursor = CursorValue(self)
         self.query_changed.connect(self.at_cursor.refresh)
+        self.query_changed.connect(self._share)
         session.slide_chosen.connect(queries.slide_chosen)
         session.features_changed.connect(self._features_changed)
         session.side_by_side_changed.connect(queries.rerun)
@@ -110,6 +116,25 @@ class SimilarityContext:
     def query(self) -> Query | None:
         """The query that the maps show; None if there is none."""
         return self.queries.query
+
+    def _share(self) -> None:
+        """Let other docks ask the query of their patches."""
+        results = {} if self.query is None else self.query.results
+        loaded = {slot: self.session.features(slot) for slot in results}
+        answers = {
+            encoder_key(one.index.features.encoder): result
+            for slot, one in loaded.items()
+            if one is not None and (result := results[slot]) is not None
+        }
+        query_of(self.session).use(
+            SharedQuery(
+                {key: one.directions for key, one in answers.items()},
+                {key: one.heatmap.limits for key, one in answers.items()},
+                self.queries.neighbourhood,
+            )
+            if answers
+            else None
+        )
 
     def _features_changed(self, slot: str) -> None:
         """Run the query on new features, and show their map."""

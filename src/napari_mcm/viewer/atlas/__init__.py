@@ -1,0 +1,1 @@
+"""The dock *Atlas*: clusters of patches and a 2-D map, linked to the slides."""

@@ -1,0 +1,155 @@
+"""What the colours of an atlas mean: a list of kinds, or a colour bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from psygnal import Signal
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap, QResizeEvent
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mcm.viewer.atlas.colouring import Category, Colouring
+from napari_mcm.viewer.qt.color_strip import ColorStrip
+from napari_mcm.viewer.qt.helpers import note
+
+_SWATCH_PX = 12
+_ROWS = 5
+"""Number of kinds in sight."""
+
+
+class KindList(QListWidget):
+    """Kinds of points with their colours and numbers; a click selects their points.
+
+    Attributes
+    ----------
+    kind_chosen : Signal
+        Emitted with the position of a kind that the user chose.
+    """
+
+    kind_chosen = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: Sequence[Category] = ()
+        self.setAccessibleName("Kinds of points; choosing one selects its points")
+        self.setIconSize(QSize(_SWATCH_PX, _SWATCH_PX))
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setUniformItemSizes(True)
+        # Names wrap around to a second column where the dock is wide.
+        self.setFlow(QListWidget.Flow.LeftToRight)
+        self.setWrapping(True)
+        self.setResizeMode(QListWidget.ResizeMode.Adjust)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.itemClicked.connect(self._choose)
+        self.itemActivated.connect(self._choose)
+
+    def show_kinds(self, kinds: Sequence[Category]) -> None:
+        """Replace the kinds; the chosen one stays if they are the same."""
+        if list(kinds) == list(self._shown):
+            return
+        same = [one.name for one in kinds] == [one.name for one in self._shown]
+        current = self.currentRow() if same else -1
+        self._shown = kinds
+        self.clear()
+        width = 0
+        for kind in kinds:
+            text = f"{kind.name} · {kind.count:,}"
+            item = QListWidgetItem(_swatch(kind.colour), text)
+            item.setToolTip(f"{text}\nClick or Enter selects its points")
+            self.addItem(item)
+            width = max(width, self.fontMetrics().horizontalAdvance(text))
+        line = self.fontMetrics().height() + 6
+        self.setGridSize(QSize(width + _SWATCH_PX + 22, line))
+        self._fit()
+        if current >= 0:
+            self.setCurrentRow(current)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Be as high as the kinds need in this width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        cell = self.gridSize()
+        if cell.width() <= 0:
+            return
+        columns = max((self.width() - 8) // cell.width(), 1)
+        rows = min(max(-(-len(self._shown) // columns), 1), _ROWS)
+        self.setFixedHeight(rows * cell.height() + 6)
+
+    def _choose(self, item: QListWidgetItem) -> None:
+        self.kind_chosen.emit(self.row(item))
+
+
+class LegendPanel(QWidget):
+    """The list of kinds, or the colour bar, and what is missing.
+
+    Attributes
+    ----------
+    kinds : KindList
+        The list.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds, self.strip, self.note = KindList(), ColorStrip(), note()
+        self.low, self.high = QLabel(), QLabel()
+        self._bar = QWidget()
+        row = QHBoxLayout(self._bar)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.low)
+        row.addWidget(self.strip, 1)
+        row.addWidget(self.high)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        for part in (self.note, self._bar, self.kinds):
+            column.addWidget(part)
+
+    def show_colouring(self, colouring: Colouring | None, colormap: object) -> None:
+        """Show what colours mean.
+
+        Parameters
+        ----------
+        colouring : Colouring or None
+            The colours; None for none.
+        colormap : Colormap
+            That of values.
+        """
+        text = "" if colouring is None else colouring.note
+        self.note.setText(text)
+        self.note.setVisible(bool(text))
+        limits = None if colouring is None else colouring.limits
+        has_values = limits is not None and not text
+        self._bar.setVisible(has_values)
+        if limits is not None and has_values:
+            self.low.setText(f"{limits[0]:.2f}")
+            self.high.setText(f"{limits[1]:.2f}")
+            self.strip.show_map(colormap)
+        kinds = () if colouring is None else colouring.categories
+        self.kinds.show_kinds(kinds)
+        self.kinds.setVisible(bool(kinds))
+
+
+def _swatch(colour: tuple[int, int, int]) -> QIcon:
+    picture = QPixmap(_SWATCH_PX, _SWATCH_PX)
+    picture.fill(QColor(*colour))
+    return QIcon(picture)
+
+
+def bar_of(colours: np.ndarray) -> object:
+    """Return a colour map of napari from the colours of a bar, (C, 3) bytes."""
+    from napari.utils.colormaps import Colormap
+
+    alpha = np.ones((len(colours), 1))
+    return Colormap(np.hstack([colours / 255, alpha]), name="atlas values")
