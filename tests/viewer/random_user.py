@@ -46,7 +46,15 @@ from tests.viewer.conftest import features_of
 from tests.viewer.seen import maps_seen, problems, settle
 
 PLUGIN = "napari-mcm"
-WIDGETS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL", "MAE & cells")
+WIDGETS = (
+    "Slide",
+    "Features",
+    "Similarity",
+    "Atlas",
+    "Fine-tune",
+    "MIL",
+    "MAE & cells",
+)
 KEYS = "TDNGE"
 TINY = "random:test_resnet"
 SMALL = {

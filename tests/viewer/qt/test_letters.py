@@ -25,6 +25,7 @@ WIDGETS = (
     "Slide",
     "Features",
     "Similarity",
+    "Atlas",
     "Project",
     "Results table",
     "Fine-tune",

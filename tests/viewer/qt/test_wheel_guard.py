@@ -22,7 +22,15 @@ from napari_mcm.viewer.qt.wheel_guard import WheelGuard
 from tests.viewer.canvas.conftest import turn_wheel
 from tests.viewer.conftest import finish, unfold, wait_until
 
-DOCKS = ("Slide", "Features", "Similarity", "Fine-tune", "MIL", "MAE & cells")
+DOCKS = (
+    "Slide",
+    "Features",
+    "Similarity",
+    "Atlas",
+    "Fine-tune",
+    "MIL",
+    "MAE & cells",
+)
 
 
 def fields(widget: Any) -> list[Any]:

@@ -100,7 +100,8 @@ def test_closing_the_dock_lets_go_of_the_viewer(
 
 
 @pytest.mark.parametrize(
-    "name", ["Similarity", "Slide", "Features", "Fine-tune", "MIL", "MAE & cells"]
+    "name",
+    ["Similarity", "Atlas", "Slide", "Features", "Fine-tune", "MIL", "MAE & cells"],
 )
 def test_a_closed_widget_is_not_held(viewer: Any, slide_path: Path, name: str) -> None:
     viewer.open(slide_path, plugin="napari-mcm")

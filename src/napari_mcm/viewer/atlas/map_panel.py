@@ -114,7 +114,7 @@ class MapPanel(QWidget):
         scatter.lasso_wanted.connect(self._use_lasso)
         self.lasso.toggled.connect(scatter.use_lasso)
         self.whole.clicked.connect(scatter.show_all)
-        self.by.activated.connect(lambda n: self._colours.use(CHOICES[n]))
+        self.by.activated.connect(self._use_colours)
         self.legend.kinds.kind_chosen.connect(self.select_kind)
 
     def show_atlas(self, is_other_map: bool) -> None:
@@ -166,6 +166,9 @@ class MapPanel(QWidget):
         self.scatter.show_colours(
             dimmed(colouring.colours, selected, background), selected
         )
+
+    def _use_colours(self, number: int) -> None:
+        self._colours.use(CHOICES[number])
 
     def _use_lasso(self, on: bool) -> None:
         self.lasso.setChecked(on)

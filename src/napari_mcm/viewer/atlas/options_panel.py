@@ -83,8 +83,8 @@ class SourcePanel(QWidget):
             "How much tissue a point stands for: the patch alone, or its features averaged "
             "with those of the patches around it"
         )
-        self.make = PrimaryButton("&Make the atlas", primary=True)
-        self.make.clicked.connect(self.wanted.emit)
+        self.make = PrimaryButton("Ma&ke the atlas", primary=True)
+        self.make.clicked.connect(self._want)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -98,6 +98,9 @@ class SourcePanel(QWidget):
         column.setSpacing(3)
         column.addLayout(form)
         column.addWidget(self.make)
+
+    def _want(self) -> None:
+        self.wanted.emit()
 
     @property
     def chosen(self) -> Source:
@@ -153,10 +156,10 @@ class MethodPanel(QWidget):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WAIT_MS)
-        self._timer.timeout.connect(self.changed.emit)
-        self.map.activated.connect(lambda _: self.changed.emit())
+        self._timer.timeout.connect(self._tell)
+        self.map.activated.connect(self._tell)
         self.algorithm.activated.connect(self._algorithm_chosen)
-        self.count.valueChanged.connect(lambda _: self._timer.start())
+        self.count.valueChanged.connect(self._count_changed)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
@@ -178,7 +181,13 @@ class MethodPanel(QWidget):
             + ("" if leiden else f"; it needs {hint}")
         )
 
-    def _algorithm_chosen(self) -> None:
+    def _tell(self, *_: object) -> None:
+        self.changed.emit()
+
+    def _count_changed(self, _count: int) -> None:
+        self._timer.start()
+
+    def _algorithm_chosen(self, *_: object) -> None:
         self.count.setVisible(self.clusters.algorithm == "k-means")
         self.changed.emit()
 

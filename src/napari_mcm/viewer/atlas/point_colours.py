@@ -56,9 +56,9 @@ class PointColours:
         self.values: NDArray[np.float32] | None = None
         self._query = query_of(self._session)
         controller.atlas_changed.connect(self._atlas_changed)
-        self._session.labels.changed.connect(lambda: self._refresh_if("class"))
-        self._query.changed.connect(lambda: self._refresh_if("similarity"))
-        self._session.slide_changed.connect(lambda: self._refresh_if("attention"))
+        self._session.labels.changed.connect(self._labels_changed)
+        self._query.changed.connect(self._query_changed)
+        self._session.slide_changed.connect(self._slide_changed)
 
     def use(self, by: ColourBy) -> None:
         """Colour the points by something else."""
@@ -141,6 +141,15 @@ class PointColours:
         colormap = faded(self._session.layers.look.colormap)
         rgb = colormap.map(np.linspace(0, 1, _STEPS))[:, :3]
         return np.asarray(np.rint(rgb * 255), np.uint8)
+
+    def _labels_changed(self) -> None:
+        self._refresh_if("class")
+
+    def _query_changed(self) -> None:
+        self._refresh_if("similarity")
+
+    def _slide_changed(self) -> None:
+        self._refresh_if("attention")
 
     def _refresh_if(self, by: ColourBy) -> None:
         if self.by == by:

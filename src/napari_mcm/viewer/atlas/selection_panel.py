@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize
@@ -99,10 +98,10 @@ class SelectionPanel(QWidget):
         connect(controller.selection_changed, self._selection_changed)
         connect(self._session.labels.changed, self.refresh)
         controller.said.connect(while_alive(self._say))
-        self.name.editTextChanged.connect(lambda _: self._allow())
+        self.name.editTextChanged.connect(self._allow)
         self.label.clicked.connect(self._label)
         self.name_cluster.clicked.connect(self._name_cluster)
-        self.clear.clicked.connect(partial(self._select_nothing))
+        self.clear.clicked.connect(self._select_nothing)
         self.strip.chosen.connect(self._go_to)
 
     def choose_cluster(self, cluster: int) -> None:
@@ -143,7 +142,7 @@ class SelectionPanel(QWidget):
         self.name_cluster.setVisible(self._cluster >= 0)
         self._allow()
 
-    def _allow(self) -> None:
+    def _allow(self, *_: object) -> None:
         """Enable the buttons, or say why they are not."""
         reason = "" if self.name.currentText().strip() else "enter a class"
         count = len(self._controller.selected)

@@ -116,7 +116,7 @@ class AtlasWidget(DockedWidget):
         ready = reference_features(session) is not None
         self.source.refresh()
         self.source.make.set_primary(atlas is None)
-        self.source.make.setText("&Make the atlas" if atlas is None else "&Make anew")
+        self.source.make.setText("Ma&ke the atlas" if atlas is None else "Ma&ke anew")
         self.command.setVisible(atlas is not None)
         self.selection.setVisible(atlas is not None)
         self.method.setVisible(atlas is not None or ready)
