@@ -26,6 +26,7 @@ WIDGETS = (
     "Features",
     "Similarity",
     "Atlas",
+    "Sections",
     "Project",
     "Results table",
     "Fine-tune",

@@ -27,6 +27,7 @@ DOCKS = (
     "Features",
     "Similarity",
     "Atlas",
+    "Sections",
     "Fine-tune",
     "MIL",
     "MAE & cells",

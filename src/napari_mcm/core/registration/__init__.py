@@ -8,25 +8,21 @@ a :class:`Registration`, whose :meth:`~Registration.map_um` maps places in micro
 direction; :mod:`.carry` carries points, patches, regions and masks over with it.
 """
 
-from napari_mcm.core.registration.config import RegistrationConfig
-from napari_mcm.core.registration.mapping import SectionMap, section_map
-from napari_mcm.core.registration.register import register_sections
-from napari_mcm.core.registration.result import (
-    EdgeError,
-    Registration,
-    Residual,
-    read_registration,
-    write_registration,
-)
+import lazy_loader
 
-__all__ = [
-    "EdgeError",
-    "Registration",
-    "RegistrationConfig",
-    "Residual",
-    "SectionMap",
-    "read_registration",
-    "register_sections",
-    "section_map",
-    "write_registration",
-]
+# SciPy and scikit-image are imported when sections are registered.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config": ["RegistrationConfig"],
+        "mapping": ["SectionMap", "section_map"],
+        "register": ["register_sections"],
+        "result": [
+            "EdgeError",
+            "Registration",
+            "Residual",
+            "read_registration",
+            "write_registration",
+        ],
+    },
+)

@@ -9,6 +9,7 @@ The error is measured on squares of tissue that further fits of the flow leave o
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ from napari_mcm.core.runtime.jobs import Job, Progress
 from napari_mcm.core.runtime.overall import weighed
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.core.slides import Slide
-from napari_mcm.core.tissue import TissueConfig
+from napari_mcm.core.tissue import TissueConfig, TissueMask
 
 _COARSE = 100
 """Pixels along the longer side at which angles are searched."""
@@ -92,6 +93,7 @@ def register_sections(
     second: Slide,
     config: RegistrationConfig | None = None,
     tissue: TissueConfig | None = None,
+    masks: tuple[TissueMask | None, TissueMask | None] = (None, None),
 ) -> Job[Registration]:
     """Register two serial sections of one block.
 
@@ -104,6 +106,8 @@ def register_sections(
         Resolution, and squares for the error.
     tissue : TissueConfig, optional
         How tissue is found.
+    masks : tuple of TissueMask or None, optional
+        Tissue of each section where it is known already.
 
     Yields
     ------
@@ -123,24 +127,24 @@ def register_sections(
         If a resolution is unknown, or a slide cannot be read.
     """
     config, tissue = config or RegistrationConfig(), tissue or TissueConfig()
-    job = _register(first, second, config, tissue)
+    job = _register((first, second), masks, config, tissue)
     return (yield from weighed(job, _SHARES))
 
 
 def _register(
-    first: Slide, second: Slide, config: RegistrationConfig, tissue: TissueConfig
+    slides: tuple[Slide, Slide],
+    masks: tuple[TissueMask | None, TissueMask | None],
+    config: RegistrationConfig,
+    tissue: TissueConfig,
 ) -> Job[Registration]:
-    extent = max(
-        n * m for s in (first, second) for n, m in zip(s.size, s.mpp, strict=True)
-    )
+    extent = max(n * m for s in slides for n, m in zip(s.size, s.mpp, strict=True))
     fine = max(min(config.registration_mpp, extent / _FINE), extent / _LARGE)
     sections = []
-    for slide, stage in zip((first, second), _READING, strict=True):
-        section = yield from run_in_thread(
-            f"{stage}: {slide.name}", read_section, slide, fine, tissue, abandon=True
-        )
+    for slide, mask, stage in zip(slides, masks, _READING, strict=True):
+        read = partial(read_section, slide, fine, tissue, mask)
+        section = yield from run_in_thread(f"{stage}: {slide.name}", read, abandon=True)
         sections.append(section)
-    fit = _Fit((first, second), (sections[0], sections[1]), fine, extent / _COARSE)
+    fit = _Fit(slides, (sections[0], sections[1]), fine, extent / _COARSE)
     turns = fit.turns(config)
     squares = sum(len(corners) for corners in turns)
     yield from _counted(_SEARCHING, fit.search(), _ANGLES + _GUESSED_STEPS)

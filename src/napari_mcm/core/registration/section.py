@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from napari_mcm.core.errors import RegistrationError
 from napari_mcm.core.slides import Slide
-from napari_mcm.core.tissue import TissueConfig, find_tissue
+from napari_mcm.core.tissue import TissueConfig, TissueMask, find_tissue
 from napari_mcm.core.tissue.search import glass_colour, mean, optical_density
 
 Image = NDArray[np.float32]
@@ -110,7 +110,9 @@ class Section:
         return SectionImage(_texture(density, tissue), tissue, own)
 
 
-def read_section(slide: Slide, mpp: float, tissue: TissueConfig) -> Section:
+def read_section(
+    slide: Slide, mpp: float, tissue: TissueConfig, known: TissueMask | None = None
+) -> Section:
     """Read a whole section for registration.
 
     Parameters
@@ -121,6 +123,8 @@ def read_section(slide: Slide, mpp: float, tissue: TissueConfig) -> Section:
         Microns per pixel; huge slides are read coarser.
     tissue : TissueConfig
         How tissue is found, or where drawn masks lie.
+    known : TissueMask, optional
+        The tissue, where it is known already.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def read_section(slide: Slide, mpp: float, tissue: TissueConfig) -> Section:
     SlideError
         If the resolution is unknown.
     """
-    mask = find_tissue(slide, tissue).mask
+    mask = (known or find_tissue(slide, tissue)).mask
     if not mask.any():
         raise RegistrationError("no tissue found", slide.path, "Draw a mask: --masks")
     rgb, _ = slide.thumbnail(mpp)

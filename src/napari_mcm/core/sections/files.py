@@ -179,6 +179,30 @@ def write_left_out(path: Path, carried: Iterable[CarriedFile]) -> None:
                 table.writerow((one.source.name, left.what, *place, left.state))
 
 
+def read_objects(path: Path) -> list[tuple[BaseGeometry, str, str]]:
+    """Read the objects of a GeoJSON file.
+
+    Parameters
+    ----------
+    path : Path
+        GeoJSON in level-0 pixels, as QuPath writes it.
+
+    Returns
+    -------
+    list of tuple
+        Geometry, name and class of each; name and class may be empty.
+
+    Raises
+    ------
+    GridError
+        If it is missing or damaged, or holds no objects.
+    """
+    found = [(one, *_names_of(feature)) for feature, one in _geometries(path)]
+    if not found:
+        raise GridError("holds no objects", path, "Export annotations from QuPath")
+    return found
+
+
 def _carry_label_file(
     mapping: SectionMap, tissue: TissueMask, path: Path, out: Path
 ) -> CarriedFile:
@@ -207,7 +231,7 @@ def _carry_geojson(
             features.append(_feature(feature, found.geometry, mapping, number))
         else:
             centre = geometry.centroid
-            name = _name_of(feature) or f"object {number}"
+            name = next(filter(None, _names_of(feature)), f"object {number}")
             left_out.append(LeftOut(name, centre.x, centre.y, found.state))
     if not states:
         raise GridError("holds no objects", path, "Export annotations from QuPath")
@@ -255,9 +279,10 @@ def _feature(
     return make_feature(shapely.geometry.mapping(rounded), described, key)
 
 
-def _name_of(feature: Mapping[str, Any]) -> str:
+def _names_of(feature: Mapping[str, Any]) -> tuple[str, str]:
+    """Return name and class of an object; both may be empty."""
     properties = feature.get("properties")
     described = properties if isinstance(properties, Mapping) else {}
     kind = described.get("classification")
-    named = kind.get("name") if isinstance(kind, Mapping) else None
-    return str(described.get("name") or named or "")
+    label = kind.get("name") if isinstance(kind, Mapping) else None
+    return str(described.get("name") or ""), str(label or "")

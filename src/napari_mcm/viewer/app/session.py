@@ -15,6 +15,7 @@ from napari_mcm.viewer.app.imports import collect_all_again
 from napari_mcm.viewer.app.jobs import JobRunner, Timing
 from napari_mcm.viewer.app.labels import SlideLabels
 from napari_mcm.viewer.app.persistence import RecentFiles, note_opened, remember_mpp
+from napari_mcm.viewer.app.registrations import Registrations
 from napari_mcm.viewer.app.settings import LookSettings, preferences
 from napari_mcm.viewer.app.tissue import TissueController
 from napari_mcm.viewer.app.undo import UndoOrder
@@ -54,6 +55,8 @@ class Session:
         Thread for short tasks that read and write files.
     tissue : TissueController
         Tissue masks of the open slides.
+    registrations : Registrations
+        Registrations of the open slides.
     recent : RecentFiles
         Recent runs and feature files.
     order : UndoOrder
@@ -117,6 +120,7 @@ class Session:
         self.layers.caption.switch(preferences().caption)
         self.disk = BackgroundWorker()
         self.tissue = TissueController(self.layers, self.disk, self.report_error)
+        self.registrations = Registrations(self.disk, self.report_error)
         self.recent = RecentFiles(self.disk, self.report_error)
         self.order = UndoOrder()
         self.labels = SlideLabels(self.order)

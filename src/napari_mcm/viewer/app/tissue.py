@@ -132,6 +132,36 @@ class TissueController:
             f"read {path}", lambda: _set_aside(path), self._note_earlier(layer), _ignore
         )
 
+    def take_over(self, layer: Layer, mask: TissueMask, note: str) -> None:
+        """Show a mask that was drawn on another slide, and save it like a drawing.
+
+        A drawing of the user that was saved earlier is renamed, not overwritten.
+
+        Parameters
+        ----------
+        layer : Layer
+            Layer of the slide; nothing happens if it was closed meanwhile.
+        mask : TissueMask
+            The mask, as it lies on this slide.
+        note : str
+            Where it comes from, as text for the user.
+        """
+        slide = slide_of(layer)
+        if slide is None or layer not in self._layers:
+            return
+        self.flush()
+        path = drawn_mask_path(slide)
+
+        def show(earlier: Path | None) -> None:
+            if layer in self._layers:
+                kept = f"; the earlier drawing is kept in {earlier}" if earlier else ""
+                self._show(layer, mask, drawn=True, note=f"{note}{kept}")
+                self._save_later(layer)
+
+        self._disk.submit(
+            f"read {path}", lambda: _set_aside(path), show, self._show_error
+        )
+
     def place(self, slide: Layer) -> None:
         """Align the mask with its slide after the slide's resolution changed."""
         if (editable := self.mask_of(slide)) is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_mcm.viewer.layers.stack import LayerStack
 
-SEPARATOR = " · "
+SEPARATOR, BESIDE = " · ", " | "
 FONT_SIZE = 9.0
 LETTER_PX, BAR_PX, LEAST_LETTERS = 8.0, 110.0, 20
 """Mean width of a letter, the width that belongs to the colour bar beside the caption,
@@ -43,7 +43,7 @@ class Caption:
 
     @property
     def text(self) -> str:
-        """What is seen now; empty without a slide."""
+        """What is seen now; empty without a slide. Of linked sections, both are named."""
         view = self._stack.view
         slide = view.current
         if slide is None or not view.is_shown(slide):
@@ -53,8 +53,11 @@ class Caption:
             for layer in reversed(self._stack.viewer.layers)
             if layer.visible and layer in self._contents and owner_of(layer) is slide
         ]
+        link = view.link
+        halves = [one.name for one in link.pair] if link and link.is_on else []
+        name = BESIDE.join(halves) or slide.name
         # Of maps that lie over each other, all are named: their colours mix.
-        return SEPARATOR.join([slide.name, *([" over ".join(maps)] if maps else [])])
+        return SEPARATOR.join([name, *([" over ".join(maps)] if maps else [])])
 
     def _wrapped(self) -> str:
         """Return the text in lines that end before the colour bar."""

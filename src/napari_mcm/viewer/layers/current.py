@@ -26,6 +26,7 @@ from napari_mcm.viewer.layers.metadata import (
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_mcm.viewer.layers.linked import LinkedSections
     from napari_mcm.viewer.layers.stack import LayerStack
 
 GAP = 0.05
@@ -41,7 +42,8 @@ class SlideView:
     """Shows one slide with its layers, and hides the layers of all other slides.
 
     Visibility of each layer is remembered as the user last had it, and so is the view of
-    each slide. Side by side, all slides are moved next to each other and shown.
+    each slide. Side by side, all slides are moved next to each other and shown; of two
+    linked sections, each has a half of the canvas instead, and other slides are hidden.
 
     Parameters
     ----------
@@ -54,6 +56,8 @@ class SlideView:
         Layer of the slide that is shown.
     side_by_side : bool
         Whether all slides are shown next to each other.
+    link : LinkedSections or None
+        Two registered sections whose views move together.
     chosen : Signal
         Emitted with a slide when the user selects a layer of it in the layer list, or
         shows one with its eye; whoever listens calls :meth:`show`.
@@ -68,9 +72,13 @@ class SlideView:
         self._stack, self._viewer = stack, stack.viewer
         self.current: Layer | None = None
         self.side_by_side = False
+        self.link: LinkedSections | None = None
         self._wanted: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()
         self._cameras: WeakKeyDictionary[Layer, Camera] = WeakKeyDictionary()
         self._quiet = self._removing = False
+        self._fit_later = QTimer()
+        self._fit_later.setSingleShot(True)
+        self._fit_later.timeout.connect(self.fit)
         layers = self._viewer.layers
         layers.selection.events.active.connect(self._selected)
         self._viewer.events.reset_view.connect(self._home)
@@ -92,8 +100,22 @@ class SlideView:
 
     def is_shown(self, slide: Layer) -> bool:
         """Return whether a slide is on the canvas and its eye is open."""
-        on_canvas = slide is self.current or self.side_by_side
+        on_canvas = self._is_on_canvas(slide)
         return on_canvas and slide in self._stack and bool(slide.visible)
+
+    def _is_on_canvas(self, slide: Layer) -> bool:
+        if slide is self.current or not self.side_by_side:
+            return slide is self.current
+        return not self._is_linked() or slide in self._pair()
+
+    def _pair(self) -> tuple[Layer, ...]:
+        return () if self.link is None else self.link.pair
+
+    def _is_linked(self) -> bool:
+        """Return whether each of two linked sections has a half of the canvas."""
+        link = self.link
+        wanted = self.side_by_side and link is not None and self.current in link.pair
+        return bool(wanted and link is not None and link.is_possible())
 
     def show(self, slide: Layer | None) -> None:
         """Show a slide and its layers, and hide the layers of all others.
@@ -110,15 +132,19 @@ class SlideView:
         if slide is None:
             self.changed.emit()
             return
+        if self.link is not None and self.link.is_on != self._is_linked():
+            self.lay_out()
+            self._fit_later.start()
         if left is not slide and not self.side_by_side:
             self.keep_camera(left)
+            self._follow_link(left, slide)
             # The view moves first: a slide is read where it is seen.
             self._place_camera(slide)
         with self._quietly():
             self._apply(slide, visible=True)
             for other in self.slides():
                 if other is not slide:
-                    self._apply(other, visible=self.side_by_side)
+                    self._apply(other, visible=self._is_on_canvas(other))
             self._share_units(slide)
             active = self._stack.active
             owner = None if active is None else owner_of(active)
@@ -235,25 +261,81 @@ class SlideView:
         """Show all slides next to each other, or the current one alone."""
         if on == self.side_by_side:
             return
-        if on:
-            self.keep_camera(self.current)
+        self._keep_cameras()
         self.side_by_side = on
-        self.lay_out()
+        self._rearrange()
+
+    def use_link(self, link: LinkedSections | None) -> None:
+        """Link the views of two registered sections, or of none.
+
+        Side by side, each section has a half of the canvas, which show the same place.
+        One at a time, the view stays at its place from one section to the other.
+
+        Parameters
+        ----------
+        link : LinkedSections or None
+            The sections.
+        """
+        self._keep_cameras()
+        if self.link is not None:
+            self.link.leave()
+        self.link = link
+        self._rearrange()
+
+    def _rearrange(self) -> None:
+        """Lay out the slides after the arrangement changed, and place the view."""
         slide = self.current
-        if slide is not None and not on:
+        linked = self._is_linked()
+        if slide is not None and self.link is not None and linked:
+            # Before the layout, which depends on the middle of the view.
+            self._place_camera(self.link.pair[0])
+        self.lay_out()
+        if slide is not None and not self.side_by_side:
             self._place_camera(slide)
         self.show(slide)
-        if on:
+        if self.side_by_side and not linked:
             self.fit()
+
+    def _keep_cameras(self) -> None:
+        """Remember the view of the current slide, and of the section linked to it."""
+        slide, link = self.current, self.link
+        if slide is None or (self.side_by_side and not self._is_linked()):
+            return
+        if link is not None and link.is_on:
+            # The canvas shows places of the first section, in both halves.
+            self.keep_camera(link.pair[0])
+            centre, zoom = self._cameras[link.pair[0]]
+            self._cameras[link.pair[0]] = centre, zoom / link.zoom
+            self._follow_link(*link.pair)
+            return
+        self.keep_camera(slide)
+        if slide in self._pair():
+            self._follow_link(slide, *(one for one in self._pair() if one is not slide))
+
+    def _follow_link(self, left: Layer | None, slide: Layer) -> None:
+        """Give a section the view of the one that it is linked to."""
+        link, known = self.link, None if left is None else self._cameras.get(left)
+        if link is None or left is None or known is None or left is slide:
+            return
+        if left in link.pair and slide in link.pair:
+            centre = link.counterpart(left, known[0])
+            if centre is not None:
+                self._cameras[slide] = centre, known[1]
 
     def lay_out(self) -> None:
         """Put the slides where they belong: side by side, or all at the origin."""
-        corners = _corners(self.slides()) if self.side_by_side else {}
+        linked = self._is_linked()
+        if self.link is not None and not linked:
+            self.link.leave()
+        apart = self.side_by_side and not linked
+        corners = _corners(self.slides()) if apart else {}
         for slide in self.slides():
             moved = np.asarray(corners.get(slide, (0.0, 0.0))) - slide.translate[-2:]
             if np.any(np.abs(moved) > 1e-9):
                 for layer in (slide, *self.layers_of(slide)):
                     layer.translate = layer.translate + moved
+        if self.link is not None and linked:
+            self.link.enter()
 
     def slide_at(self, position: Any) -> Layer | None:
         """Return the slide that is seen at a place of the canvas.
@@ -267,8 +349,12 @@ class SlideView:
         -------
         Layer or None
             The current slide, also outside of its pixels, unless its eye is closed;
-            side by side, the slide under the position.
+            side by side, the slide under the position; of linked sections, that of the
+            half of the canvas under the cursor.
         """
+        if self.link is not None and self.link.is_on:
+            slide = self.link.under_cursor()
+            return slide if self.is_shown(slide) else None
         if self.side_by_side:
             for slide in reversed(self.slides()):
                 low, high = _box(slide)
@@ -316,7 +402,7 @@ class SlideView:
         owner = owner_of(layer)
         if self._quiet or owner is None or owner not in self._stack:
             return
-        if owner is not self.current and not self.side_by_side:
+        if not self._is_on_canvas(owner):
             if layer.visible:
                 self._wanted[layer] = True
                 self.chosen.emit(owner)

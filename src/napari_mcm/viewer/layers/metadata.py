@@ -219,6 +219,9 @@ def place(
         As :func:`placed` takes them.
     """
     scale, translate = placed(slide, origin, step)
+    affine = _affine_of(slide)
+    if not np.array_equal(layer.affine.affine_matrix, affine):
+        layer.affine = affine
     same_scale = np.array_equal(layer.scale, scale)
     if same_scale and np.array_equal(layer.translate, translate):
         return False
@@ -255,7 +258,13 @@ def on_slide(
     if slide is not None:
         made["metadata"][KEY]["owner"] = _name_of(slide)
         made |= {"units": slide.units, "axis_labels": slide.axis_labels}
+        made["affine"] = _affine_of(slide)
     return made
+
+
+def _affine_of(slide: Layer | None) -> Any:
+    """Return a copy of the transform that lays a section over the one it is linked to."""
+    return np.eye(3) if slide is None else np.array(slide.affine.affine_matrix)
 
 
 LayerData = tuple[Any, dict[str, Any], str]

@@ -186,10 +186,17 @@ class OutlineLayers:
         Layers of the viewer.
     name : str
         What is outlined; the layers' names begin with it.
+    colours : sequence
+        RGBA of nothing, of the casing and of the line.
     """
 
-    def __init__(self, layers: LayerStack, name: str = "outline") -> None:
-        self._layers, self._name = layers, name
+    def __init__(
+        self,
+        layers: LayerStack,
+        name: str = "outline",
+        colours: Sequence[Sequence[float]] = COLOURS,
+    ) -> None:
+        self._layers, self._name, self._colours = layers, name, colours
         self._made: WeakKeyDictionary[Layer, tuple[Image, Outline]] = (
             WeakKeyDictionary()
         )
@@ -256,7 +263,7 @@ class OutlineLayers:
             levels,
             multiscale=True,
             name=f"{self._name}: {slide.name}",
-            colormap=Colormap(COLOURS, name="outline"),
+            colormap=Colormap(self._colours, name=self._name),
             contrast_limits=(0, 2),
             interpolation2d="nearest",
             blending="translucent",

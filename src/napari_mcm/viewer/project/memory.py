@@ -16,7 +16,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_mcm.core.errors import McmError, SlideError
-from napari_mcm.core.project import SavedView, SlideState
+from napari_mcm.core.project import SavedQuery, SavedView, SlideState
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.features import SLOTS
@@ -149,6 +149,36 @@ class SlideMemory:
         """Return the state of an open slide; an empty one if it is not open."""
         layer = self.layer_of(fingerprint)
         return SlideState() if layer is None else self._open[layer].state
+
+    def query_on(self, slide: Layer | None) -> SavedQuery | None:
+        """Return the query whose examples are on a slide; None without one.
+
+        Parameters
+        ----------
+        slide : Layer or None
+            Layer of the slide.
+        """
+        one = None if slide is None else self._open.get(slide)
+        if one is None:
+            return None
+        if slide is self._session.slide:
+            self.take()
+        query = one.state.query
+        if query is None or query.slide != one.fingerprint:
+            return None
+        return query if query.like or query.unlike or query.regions else None
+
+    def ask(self, query: SavedQuery) -> bool:
+        """Run a query on the current slide; return whether that is possible.
+
+        Parameters
+        ----------
+        query : SavedQuery
+            The query.
+        """
+        return self._queries is not None and self._queries.restore(
+            SlideState(query=query)
+        )
 
     def read_again(self, fingerprint: str) -> None:
         """Give an open slide what is stored of it now, as in a project just opened."""

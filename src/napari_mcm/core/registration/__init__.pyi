@@ -1,0 +1,9 @@
+from napari_mcm.core.registration.config import RegistrationConfig as RegistrationConfig
+from napari_mcm.core.registration.mapping import SectionMap as SectionMap
+from napari_mcm.core.registration.mapping import section_map as section_map
+from napari_mcm.core.registration.register import register_sections as register_sections
+from napari_mcm.core.registration.result import EdgeError as EdgeError
+from napari_mcm.core.registration.result import Registration as Registration
+from napari_mcm.core.registration.result import Residual as Residual
+from napari_mcm.core.registration.result import read_registration as read_registration
+from napari_mcm.core.registration.result import write_registration as write_registration

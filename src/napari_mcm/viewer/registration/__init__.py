@@ -1,0 +1,1 @@
+"""The dock *Sections*: serial sections registered, linked, and annotated together."""
