@@ -44,6 +44,7 @@ class Visit:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.studio = Studio(options.out, tuple(options.size))
+        self.studio.dress(options.theme)
         self.viewer, self.session = self.studio.viewer, self.studio.session
         self.number, self.folder = 0, tempfile.TemporaryDirectory()
 
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("other", type=Path)
     parser.add_argument("--out", type=Path, default=Path("pictures"))
     parser.add_argument("--size", type=int, nargs=2, default=(1920, 1080))
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--encoder", default="offline:efficientnet_lite0")
     parser.add_argument("--second", default="offline:efficientnet_lite2")
     visit = Visit(parser.parse_args())
