@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.layers import glyphs
 from napari_mcm.viewer.layers.metadata import KEY
 from napari_mcm.viewer.similarity.context import context_of
 
@@ -32,6 +33,8 @@ def settle(session: Session, seconds: float = 60) -> None:
         QApplication.processEvents()
         # Asked last: what has just come, a job's features, may have begun new work.
         busy = queries.preparation.waiting or queries._worker._followed
+        # A caption appears when its letters have been prepared.
+        busy = busy or glyphs._running
         quiet = 0 if busy else quiet + 1
 
 
