@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,35 @@ def test_a_cancel_does_not_wait_for_a_file_that_is_read(
     next(job)
     job.close()
     assert not ended
+
+
+def test_a_cancel_removes_the_file_that_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of a file wait for each other: only a stop ends it."""
+    from napari_mcm.core.labelling import exports
+
+    begun = threading.Event()
+
+    def slow(classes, path: Path, stopped) -> None:
+        def rows():
+            while True:
+                begun.set()
+                time.sleep(0.01)
+                yield {}
+
+        exports.write_features(path, exports._until(stopped, rows()))
+
+    monkeypatch.setitem(exports._WRITERS, ".geojson", slow)
+    job = apply_classifier(applying(folder, write=("geojson",)))
+    next(job)
+    while not begun.is_set():
+        next(job)
+    out = folder / "out"
+    assert list(out.glob(".part-*"))
+    job.close()
+    assert list(out.glob(".part-*")) == []
+    assert list(out.glob("*.geojson")) == []
 
 
 def test_damaged_and_double_files_fail_alone(folder: Path) -> None:

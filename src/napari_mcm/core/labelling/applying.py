@@ -136,11 +136,10 @@ def apply_classifier(config: ClassifyPatchesConfig) -> Job[ClassifyPatchesResult
     meter = Meter("Classifying", len(files), "slides")
     for file in files:
         yield meter.progress()
-        kept = cohort.take_up(file)
-        if not kept:
-            # Reading cannot be interrupted, and its result is not missed.
+        if not cohort.take_up(file):
+            # Reading cannot be stopped, but what was read is not missed.
             line = yield from run_in_thread(
-                meter.progress(), cohort.classify, file, abandon=True
+                meter.progress(), cohort.classify, file, abandon=True, stop=cohort.stop
             )
             if line:
                 yield Note(line, "warning")
@@ -208,6 +207,11 @@ class _Cohort:
         self._files: list[Path] = []
         self._failed: list[str] = []
         self._resumed = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Stop writing files."""
+        self._stopped = True
 
     def take_up(self, file: FoundFile) -> bool:
         """Use what an earlier run computed from a file; return whether there is any."""
@@ -242,7 +246,8 @@ class _Cohort:
             )
             name = self._free_name(classes.slide, classes.fingerprint)
             written = [
-                write_classes(classes, self.out / one) for one in self._names(name)
+                write_classes(classes, self.out / one, lambda: self._stopped)
+                for one in self._names(name)
             ]
         # One damaged file must not end the job for a large cohort.
         except McmError as error:

@@ -69,7 +69,7 @@ def save_classifier(path: str | Path, classifier: PatchClassifier) -> Path:
     McmError
         If it cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = Path(path)
     described = _Description(
@@ -89,7 +89,8 @@ def save_classifier(path: str | Path, classifier: PatchClassifier) -> Path:
         "bias": np.ascontiguousarray(classifier.bias),
     }
     with atomic_path(path) as part:
-        save_file(tensors, part, metadata={_KEY: described.model_dump_json()})
+        # save_file would write a file that only its owner can read.
+        part.write_bytes(save(tensors, {_KEY: described.model_dump_json()}))
     return path
 
 

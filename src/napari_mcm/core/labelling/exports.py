@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from napari_mcm.core.runtime.geojson import make_feature, make_polygon, write_fe
 from napari_mcm.core.runtime.ome_raster import write_ome_raster
 
 UNSURE_COLOR = "#9a9a9a"
+
+Stop = Callable[[], bool]
+_Row = TypeVar("_Row")
 
 ALL_SLIDES = "all slides"
 """What the table calls the sum of its slides."""
@@ -57,7 +60,13 @@ class SlideAreas:
     areas: tuple[ClassArea, ...]
 
 
-def write_classes(classes: SlideClasses, path: str | Path) -> Path:
+class WriteStoppedError(Exception):
+    """Raised when a file is no longer wanted; what was written of it is removed."""
+
+
+def write_classes(
+    classes: SlideClasses, path: str | Path, stopped: Stop = lambda: False
+) -> Path:
     """Write the classes of a slide in the format that the file's ending names.
 
     Parameters
@@ -70,6 +79,9 @@ def write_classes(classes: SlideClasses, path: str | Path) -> Path:
         pixels, with classification and measurements, as QuPath imports them.
         ``.ome.tif``: labels with one pixel per patch, 0 without features, 1 to K for the
         classes, K + 1 for unsure.
+    stopped : callable, optional
+        Returns whether to stop; asked for each row, as files of large slides take
+        seconds.
 
     Returns
     -------
@@ -82,11 +94,13 @@ def write_classes(classes: SlideClasses, path: str | Path) -> Path:
         If the ending is another one.
     McmError
         If the file cannot be written.
+    WriteStoppedError
+        If it was stopped.
     """
     path = Path(path)
     for ending, write in _WRITERS.items():
         if path.name.lower().endswith(ending):
-            write(classes, path)
+            write(classes, path, stopped)
             return path
     raise ConfigError(
         "has an ending that is not a format of classes",
@@ -132,6 +146,20 @@ def write_areas(slides: Sequence[SlideAreas], path: str | Path) -> Path:
     return _write_rows(path, AREA_COLUMNS, cells)
 
 
+def _until(stopped: Stop, rows: Iterable[_Row]) -> Iterator[_Row]:
+    """Yield rows until the file is no longer wanted.
+
+    Raises
+    ------
+    WriteStoppedError
+        When it is not.
+    """
+    for row in rows:
+        if stopped():
+            raise WriteStoppedError
+        yield row
+
+
 def _write_rows(
     path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> Path:
@@ -143,7 +171,7 @@ def _write_rows(
     return Path(path)
 
 
-def _write_csv(classes: SlideClasses, path: Path) -> None:
+def _write_csv(classes: SlideClasses, path: Path, stopped: Stop) -> None:
     shown = classes.shown
     areas = patch_areas_mm2(classes.grid, classes.decided >= UNSURE)
     width, height = (round(side) for side in classes.grid.patch_size_level0)
@@ -162,12 +190,12 @@ def _write_csv(classes: SlideClasses, path: Path) -> None:
         header,
         (
             [row, *xy, width, height, label, str(p.max()), repr(area), *map(str, p)]
-            for row, xy, label, area, p in rows
+            for row, xy, label, area, p in _until(stopped, rows)
         ),
     )
 
 
-def _write_tiles(classes: SlideClasses, path: Path) -> None:
+def _write_tiles(classes: SlideClasses, path: Path, stopped: Stop) -> None:
     shown = classes.shown
     rings = cell_rings(classes.grid)[shown]
     tiles = (
@@ -189,11 +217,11 @@ def _write_tiles(classes: SlideClasses, path: Path) -> None:
             strict=True,
         )
     )
-    write_features(path, tiles)
+    write_features(path, _until(stopped, tiles))
 
 
-def _write_regions(classes: SlideClasses, path: Path) -> None:
-    write_features(path, _regions(classes))
+def _write_regions(classes: SlideClasses, path: Path, stopped: Stop) -> None:
+    write_features(path, _until(stopped, _regions(classes)))
 
 
 def _regions(classes: SlideClasses) -> Iterator[dict[str, Any]]:
@@ -215,7 +243,7 @@ def _regions(classes: SlideClasses) -> Iterator[dict[str, Any]]:
                 **measured,
             }
             yield make_feature(
-                json.loads(shapely.to_geojson(shapely.union_all(boxes[rows]))),
+                json.loads(shapely.to_geojson(_outline(boxes[rows]))),
                 {
                     "objectType": "annotation",
                     "classification": classification(classes, number),
@@ -223,6 +251,13 @@ def _regions(classes: SlideClasses) -> Iterator[dict[str, Any]]:
                 },
                 f"{classes.fingerprint}/{x},{y}/{number}/region",
             )
+
+
+def _outline(boxes: NDArray[Any]) -> Any:
+    """Return the outline of some boxes, with points at its corners only."""
+    import shapely
+
+    return shapely.simplify(shapely.union_all(boxes), 0)
 
 
 def _connected(classes: SlideClasses, number: int) -> list[NDArray[np.int64]]:
@@ -242,7 +277,7 @@ def _connected(classes: SlideClasses, number: int) -> list[NDArray[np.int64]]:
     return np.split(rows[order], cuts)
 
 
-def _write_labels(classes: SlideClasses, path: Path) -> None:
+def _write_labels(classes: SlideClasses, path: Path, stopped: Stop) -> None:
     count = len(classes.names)
     values = np.where(classes.decided == UNSURE, count + 1, classes.decided + 1)
     raster = np.zeros(classes.grid.shape, np.uint16)
@@ -295,7 +330,7 @@ def _labels(classes: SlideClasses) -> list[str]:
     return [names[number] for number in classes.decided[classes.shown]]
 
 
-_WRITERS: dict[str, Callable[[SlideClasses, Path], None]] = {
+_WRITERS: dict[str, Callable[[SlideClasses, Path, Stop], None]] = {
     ".csv": _write_csv,
     ".regions.geojson": _write_regions,
     ".geojson": _write_tiles,

@@ -30,6 +30,7 @@ def run_in_thread(
     work: Callable[..., _T],
     *args: Any,
     abandon: bool = False,
+    stop: Callable[[], object] | None = None,
 ) -> Job[_T]:
     """Run a step that cannot be interrupted in a thread of its own, as a job.
 
@@ -48,6 +49,9 @@ def run_in_thread(
         of thousands of patches takes seconds. After a cancel, 0.7 s are left to it, as
         what comes next needs the same processor. Otherwise the program's end waits for
         the step: it may be writing a file.
+    stop : callable, optional
+        Called without arguments when the job is cancelled during the step, before it is
+        waited for: tells a step that looks for it to end.
 
     Yields
     ------
@@ -81,6 +85,8 @@ def run_in_thread(
             yield shown
         return done.result()
     finally:
+        if stop is not None and not done.done():
+            stop()
         if abandon:
             thread.join(_GRACE_S)
 
