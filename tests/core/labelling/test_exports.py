@@ -92,6 +92,9 @@ def test_regions_that_were_exported_are_imported_as_the_same_labels(
     names = np.array([*NAMES, "other"])[classes.decided[rows]]
     assert [labels.names[k] for k in found] == names.tolist()
     assert {(one.author, one.source) for one in labels.labels} == {("bo", "import")}
+    # Classes keep the colours that they have in QuPath.
+    colors = {one.name: one.color for one in labels.classes}
+    assert colors == {"tumour": "#0072b2", "stroma": "#e69f00", "other": "#9a9a9a"}
 
 
 def test_imported_regions_replace_the_labels_under_them(classes, tmp_path) -> None:

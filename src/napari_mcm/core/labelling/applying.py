@@ -133,18 +133,31 @@ def apply_classifier(config: ClassifyPatchesConfig) -> Job[ClassifyPatchesResult
     files, skipped = find_feature_files(config.features, encoder)
     for line in skipped:
         yield Note(line)
-    meter = Meter("Classifying", len(files), "slides")
-    for file in files:
-        yield meter.progress()
-        if not cohort.take_up(file):
-            # Reading cannot be stopped, but what was read is not missed.
-            line = yield from run_in_thread(
-                meter.progress(), cohort.classify, file, abandon=True, stop=cohort.stop
-            )
-            if line:
-                yield Note(line, "warning")
-        yield meter.advance()
-    return (yield from run_in_thread("Writing the table", cohort.finish))
+    pending = [file for file in files if not cohort.take_up(file)]
+    meter = _meter(files, pending)
+    yield meter.progress()
+    for file in pending:
+        # Reading cannot be stopped, but what was read is not missed.
+        line = yield from run_in_thread(
+            meter.progress(), cohort.classify, file, abandon=True, stop=cohort.stop
+        )
+        if line:
+            yield Note(line, "warning")
+        yield meter.advance(_size(file) if meter.unit == "patches" else 1)
+    return (yield from run_in_thread("Writing the table", cohort.finish, files))
+
+
+def _meter(files: Sequence[FoundFile], pending: Sequence[FoundFile]) -> Meter:
+    """Count patches, or slides where a file does not state its patches."""
+    if any(file.patches is None for file in files):
+        done = len(files) - len(pending)
+        return Meter("Classifying", len(files), "slides", done)
+    total = sum(map(_size, files))
+    return Meter("Classifying", total, "patches", total - sum(map(_size, pending)))
+
+
+def _size(file: FoundFile) -> int:
+    return file.patches or 0
 
 
 def digest_of(classifier: PatchClassifier) -> str:
@@ -202,9 +215,9 @@ class _Cohort:
     ) -> None:
         self._config, self.classifier = config, classifier
         self.out, self.digest = out, digest
-        self._slides: list[SlideAreas] = []
+        self._slides: dict[Path, SlideAreas] = {}
         self._sources: dict[str, Path] = {}
-        self._files: list[Path] = []
+        self._files: dict[Path, Sequence[Path]] = {}
         self._failed: list[str] = []
         self._resumed = 0
         self._stopped = False
@@ -216,7 +229,7 @@ class _Cohort:
     def take_up(self, file: FoundFile) -> bool:
         """Use what an earlier run computed from a file; return whether there is any."""
         part = self._part(file.path)
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, McmError):
             known = json.loads(part.read_text(encoding="utf-8"))
             files = [self.out / name for name in known["files"]]
             wanted = [self.out / name for name in self._names(known["name"])]
@@ -270,8 +283,8 @@ class _Cohort:
         self._add(found, file.path, written)
         return ""
 
-    def finish(self) -> ClassifyPatchesResult:
-        """Write the table and the summary.
+    def finish(self, files: Sequence[FoundFile]) -> ClassifyPatchesResult:
+        """Write the table and the summary, in the order of the files.
 
         Raises
         ------
@@ -280,20 +293,24 @@ class _Cohort:
         """
         if not self._slides:
             raise LabelError("no feature file could be used", hint=self._failed[0])
-        total = tuple(total_areas(one.areas for one in self._slides))
-        table = write_areas(self._slides, self.out / TABLE)
-        write_json(self.out / SUMMARY, self._summary(total))
+        paths = [one.path for one in files if one.path in self._slides]
+        slides = tuple(self._slides[path] for path in paths)
+        total = tuple(total_areas(one.areas for one in slides))
+        table = write_areas(slides, self.out / TABLE)
+        write_json(self.out / SUMMARY, self._summary(slides, total))
         return ClassifyPatchesResult(
             self.classifier,
-            tuple(self._slides),
+            slides,
             total,
             tuple(self._failed),
             table,
-            tuple(self._files),
+            tuple(file for path in paths for file in self._files[path]),
             self._resumed,
         )
 
-    def _summary(self, total: Sequence[ClassArea]) -> dict[str, Any]:
+    def _summary(
+        self, slides: Sequence[SlideAreas], total: Sequence[ClassArea]
+    ) -> dict[str, Any]:
         classifier = self.classifier
         return {
             "verb": VERB,
@@ -316,7 +333,7 @@ class _Cohort:
                     "features": str(self._sources[one.fingerprint]),
                     "areas": [plain_area(area) for area in one.areas],
                 }
-                for one in self._slides
+                for one in slides
             ],
             "total": [plain_area(area) for area in total],
             "failed": self._failed,
@@ -339,9 +356,9 @@ class _Cohort:
             )
 
     def _add(self, found: SlideAreas, source: Path, files: Sequence[Path]) -> None:
-        self._slides.append(found)
+        self._slides[source] = found
         self._sources[found.fingerprint] = source
-        self._files += files
+        self._files[source] = files
 
     def _names(self, name: str) -> Iterator[str]:
         return (f"{name}{ENDINGS[kind]}" for kind in self._config.write)
@@ -349,7 +366,7 @@ class _Cohort:
     def _free_name(self, slide: str, fingerprint: str) -> str:
         """Return the name of a slide's files; slides of one name differ by a hash."""
         plain = "".join("_" if c in '/\\:*?"<>|' else c for c in slide) or "slide"
-        taken = any(one.slide == slide for one in self._slides)
+        taken = any(one.slide == slide for one in self._slides.values())
         return f"{plain}.{fingerprint[:8]}" if taken else plain
 
     def _part(self, path: Path) -> Path:
@@ -358,7 +375,7 @@ class _Cohort:
 
     def _key(self, path: Path) -> list[Any]:
         """Return what a slide's areas were computed from."""
-        return [self.digest, str(path.absolute()), *stamp_of(path)]
+        return [self.digest, str(path.absolute()), stamp_of(path)]
 
 
 def plain_area(area: ClassArea) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import Any
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.format import SUFFIX, attributes_of
+from napari_mcm.core.features.mapped import rows_of_file, stamp_of_file
 from napari_mcm.core.features.reading import read_features
 
 _FOREIGN = (".h5", ".h5ad")
 """Endings of other tools' files that are looked for in folders without own files."""
-
-Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,15 @@ class FoundFile:
         Whether it was named itself, rather than found in a folder.
     fingerprint, encoder : str or None
         Fingerprints of its slide and encoder; None where only reading shows them.
+    patches : int or None
+        Number of patches; None where only reading shows it.
     """
 
     path: Path
     named: bool
     fingerprint: str | None
     encoder: str | None
+    patches: int | None
 
 
 def find_feature_files(
@@ -117,8 +119,8 @@ def read_any(path: Path) -> FeatureSet:
     return features
 
 
-def stamp_of(path: Path) -> Stamp:
-    """Return what shows that a feature file was replaced.
+def stamp_of(path: Path) -> str:
+    """Return what changes when a feature file is replaced by one of other content.
 
     Parameters
     ----------
@@ -127,16 +129,21 @@ def stamp_of(path: Path) -> Stamp:
 
     Returns
     -------
-    tuple of int
-        Time of the last change in ns, length and number of the file, or of the store's
-        description; zeros where it does not exist.
+    str
+        Of another tool's file, its time and length.
+
+    Raises
+    ------
+    FeatureError
+        If it cannot be read.
     """
-    inner = path / "zarr.json"
+    if path.name.endswith(SUFFIX):
+        return stamp_of_file(path)
     try:
-        found = (inner if path.is_dir() else path).stat()
-    except OSError:
-        return 0, 0, 0
-    return found.st_mtime_ns, found.st_size, found.st_ino
+        found = path.stat()
+    except OSError as error:
+        raise FeatureError(f"cannot be read ({error.strerror})", path) from None
+    return f"{found.st_mtime_ns} {found.st_size}"
 
 
 def _is_file(path: Path) -> bool:
@@ -161,12 +168,17 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _describe(path: Path, named: bool) -> FoundFile:
-    attributes: Any = attributes_of(path) if path.name.endswith(SUFFIX) else {}
-    identity = attributes.get("identity")
+    if not path.name.endswith(SUFFIX):
+        return FoundFile(path, named, None, None, None)
+    identity: Any = attributes_of(path).get("identity")
     known = identity if isinstance(identity, dict) else {}
     slide, encoder = known.get("slide"), known.get("encoder")
     return FoundFile(
-        path, named, str(slide) if slide else None, str(encoder) if encoder else None
+        path,
+        named,
+        str(slide) if slide else None,
+        str(encoder) if encoder else None,
+        rows_of_file(path),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,13 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.grid import PatchGrid
-from napari_mcm.core.labelling.label_set import LabelSet, labels_of_rows
-from napari_mcm.core.tissue.geojson import read_regions
+from napari_mcm.core.labelling.label_set import LabelSet, labels_of_rows, next_class
+from napari_mcm.core.tissue.geojson import (
+    class_of,
+    features_in,
+    load_geojson,
+    read_regions,
+)
 
 
 def classes_of_regions(
@@ -67,6 +73,40 @@ def classes_of_regions(
     return labels
 
 
+def class_colors(path: Path) -> dict[str, str]:
+    """Return the colours that QuPath gives to classes in a file.
+
+    Parameters
+    ----------
+    path : Path
+        GeoJSON of regions.
+
+    Returns
+    -------
+    dict of str to str
+        ``#rrggbb`` by class, of those that have one.
+
+    Raises
+    ------
+    GridError
+        If the file is missing or damaged.
+    """
+    colors: dict[str, str] = {}
+    for feature in features_in(load_geojson(path)):
+        properties = feature.get("properties")
+        described = (
+            properties.get("classification") if isinstance(properties, dict) else None
+        )
+        color = described.get("color") if isinstance(described, dict) else None
+        if (
+            isinstance(color, list)
+            and all(isinstance(part, int) and 0 <= part < 256 for part in color)
+            and len(color) == 3
+        ):
+            colors.setdefault(class_of(feature), "#" + bytes(color).hex())
+    return colors
+
+
 def import_regions(
     labels: LabelSet,
     path: Path,
@@ -104,8 +144,12 @@ def import_regions(
         If the file is missing or damaged.
     """
     named = np.asarray(classes_of_regions(path, grid, least_covered), object)
+    colors = class_colors(path)
     for name in sorted(set(named) - {""}):
-        labels = labels.with_names([name])
+        if name not in labels.names:
+            made = next_class(labels.classes, name)
+            color = colors.get(name, made.color)
+            labels = labels.with_class(replace(made, color=color))
         rows = np.flatnonzero(named == name)
         labels = labels.with_labels(labels_of_rows(grid, rows, name, author, "import"))
     return labels, int((named != "").sum())

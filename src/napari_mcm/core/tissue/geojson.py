@@ -105,7 +105,7 @@ def read_regions(path: Path) -> list[tuple[str, BaseGeometry]]:
         If it is missing or damaged, or holds no polygons.
     """
     found = [
-        (_class_of(feature), polygon)
+        (class_of(feature), polygon)
         for number, feature in enumerate(features_in(load_geojson(path)), 1)
         if is_drawn(feature)
         for polygon in polygons_in(feature.get("geometry"), f"{path}: object {number}")
@@ -234,7 +234,19 @@ def _is_cut_out(feature: Mapping[str, Any]) -> bool:
     return any(_CUT_OUT.match(str(name)) for name in names)
 
 
-def _class_of(feature: Mapping[str, Any]) -> str:
+def class_of(feature: Mapping[str, Any]) -> str:
+    """Return the class of a feature, nested ones joined as QuPath shows them.
+
+    Parameters
+    ----------
+    feature : mapping
+        A GeoJSON feature.
+
+    Returns
+    -------
+    str
+        ``"Tumor: Necrosis"``; empty where there is none.
+    """
     described = _of(_of(feature, "properties"), "classification")
     names = described.get("names")
     if isinstance(names, list) and names:
