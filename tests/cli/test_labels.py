@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from napari_mcm.cli.app import main
+from napari_mcm.core.evaluation.config import EvaluateConfig
 from napari_mcm.core.features.interchange.formats import save_features
 from napari_mcm.core.labelling import read_labels, write_labels
+from napari_mcm.core.studies.study_config import StudySlide
+from napari_mcm.core.studies.study_evaluation import _labels
 from tests.core.labelling.made_labels import label_rows, make_features
 
 
@@ -97,6 +100,19 @@ def test_evaluate_takes_the_labels_as_they_are(folder: Path, capsys) -> None:
     line = "evaluate --features made=features --labels a.labels.json --out evaluation"
     found = answer(f"{line} --few-shot 5 --draws 2 --resamples 100", capsys)
     assert found["classes"] == {"fat": 60, "stroma": 60, "tumour": 60}
+
+
+def test_a_study_takes_a_label_file(folder: Path) -> None:
+    features = make_features("s1")
+    rows = np.array([0, 5, 77])
+    path = write_labels(folder / "a.labels.json", label_rows(features, rows))
+    slide = StudySlide(slide=Path("s1.svs"), labels=path)
+    named = _labels(slide, features, EvaluateConfig())
+    assert {row: name for row, name in enumerate(named) if name} == {
+        0: "tumour",
+        5: "stroma",
+        77: "tumour",
+    }
 
 
 def test_a_wrong_encoder_is_one_line_and_status_three(folder: Path, capsys) -> None:

@@ -14,6 +14,7 @@ from napari_mcm.core.labelling import (
     read_labels,
     write_labels,
 )
+from napari_mcm.core.runtime.files import stamp_of
 from tests.core.labelling.made_labels import make_grid
 
 
@@ -85,6 +86,15 @@ def test_a_file_gives_back_what_was_written(tmp_path) -> None:
     made = two().with_slide_name("s", "Schnitt ä")
     path = write_labels(tmp_path / "x.labels.json", made)
     assert read_labels(path) == made
+
+
+def test_a_file_that_another_program_changed_is_not_overwritten(tmp_path) -> None:
+    path = write_labels(tmp_path / "x.labels.json", two())
+    stamp = stamp_of(path)
+    write_labels(path, two(), stamp)
+    with pytest.raises(LabelError, match="was changed by another program"):
+        write_labels(path, LabelSet(), stamp)
+    assert len(read_labels(path)) == 2
 
 
 def test_opinions_merge_by_majority_and_ties_are_left_out() -> None:

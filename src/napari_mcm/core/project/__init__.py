@@ -10,7 +10,6 @@ from napari_mcm.core.project.file import (
     backup_of,
     keep_backup,
     read_project,
-    stamp_of,
     thumbnail_of,
     write_project,
 )
@@ -31,6 +30,7 @@ from napari_mcm.core.project.paths import (
 )
 from napari_mcm.core.project.rebase import rebase, resolve_state, store_state
 from napari_mcm.core.project.results import ResultRow, as_tsv, write_results
+from napari_mcm.core.runtime.files import stamp_of
 
 __all__ = [
     "ENDING",

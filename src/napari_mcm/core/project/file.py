@@ -10,16 +10,18 @@ from pydantic import ValidationError
 
 from napari_mcm.core.errors import ProjectError
 from napari_mcm.core.project.model import FORMAT, MAJOR, MINOR, Project, ProjectSlide
-from napari_mcm.core.runtime.files import atomic_path, remove_abandoned
+from napari_mcm.core.runtime.files import (
+    Stamp,
+    atomic_path,
+    remove_abandoned,
+    stamp_of,
+)
 
 ENDING = ".mcm.json"
 
 MOST_BYTES = 256 * 2**20
 
 _BACKUP = ".backup" + ENDING
-
-Stamp = tuple[int, int, int]
-"""Time of the last change, length and number of a file, which show that it changed."""
 
 
 def write_project(path: Path, project: Project, before: Stamp | None = None) -> Stamp:
@@ -75,25 +77,6 @@ def _as_text(project: Project) -> str:
             lines = (one.model_dump_json(exclude_defaults=True) for one in entries)
             parts.append(f',\n"{name}": [\n' + ",\n".join(lines) + "\n]")
     return "".join((*parts, "\n}\n"))
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    """Return what shows that a file was changed; None if it does not exist.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    tuple of int or None
-    """
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def backup_of(path: Path) -> Path:

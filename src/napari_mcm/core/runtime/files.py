@@ -16,6 +16,9 @@ from platformdirs import user_cache_path
 
 from napari_mcm.core.errors import McmError
 
+Stamp = tuple[int, int, int]
+"""Time of the last change, length and number of a file, which show that it changed."""
+
 _ABANDONED_S = 600.0
 """A temporary file of this age belongs to a process that has died."""
 
@@ -61,6 +64,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what shows that a file was changed; None if it does not exist.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    tuple of int or None
+    """
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def remove_abandoned(folder: Path, ending: str) -> None:

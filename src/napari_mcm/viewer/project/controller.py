@@ -25,8 +25,8 @@ from napari_mcm.core.project import (
     resolve_state,
     store_state,
 )
-from napari_mcm.core.project.file import Stamp
 from napari_mcm.core.project.model import Located
+from napari_mcm.core.runtime.files import Stamp
 from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.persistence import note_opened

@@ -25,7 +25,7 @@ from napari_mcm.core.project import (
     stamp_of,
     write_project,
 )
-from napari_mcm.core.project.file import Stamp
+from napari_mcm.core.runtime.files import Stamp
 from napari_mcm.core.slides.find import find_slides
 from napari_mcm.core.slides.paths import slide_name, url_of
 from napari_mcm.viewer.app import persistence

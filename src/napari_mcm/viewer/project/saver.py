@@ -12,7 +12,7 @@ from napari_mcm.viewer.project import disk
 
 if TYPE_CHECKING:
     from napari_mcm.core.project import Project
-    from napari_mcm.core.project.file import Stamp
+    from napari_mcm.core.runtime.files import Stamp
     from napari_mcm.viewer.app.background import BackgroundWorker
 
 
