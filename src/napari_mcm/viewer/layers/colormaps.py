@@ -8,6 +8,7 @@ any colour vision (Nuñez et al. 2018, doi:10.1371/journal.pone.0199239).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ SPOTLIGHT_FROM = 230 / 255
 """Where the spotlight's map becomes clear, as a share of its range: the threshold."""
 LEAST_SHADE = 0.6
 """Opacity of the shade just below the threshold: what passes must stand out."""
+
+FADING = " (fading)"
+"""End of the names of maps whose low values are transparent."""
 
 _STEPS = 256
 _MINT = (0.35, 1.0)
@@ -111,7 +115,7 @@ def faded(name: str) -> Colormap:
     colours = _colours(name, at)
     colours[:, 3] = fade(at)
     # Under a name of its own: napari keeps maps by name, and its own must stay.
-    return Colormap(colours, name=name if name in OWN else f"{name} (fading)")
+    return Colormap(colours, name=name if name in OWN else name + FADING)
 
 
 @lru_cache(maxsize=1)
@@ -148,6 +152,58 @@ def nothing() -> Colormap:
     from napari.utils.colormaps import Colormap
 
     return Colormap(np.zeros((2, 4)), name="none")
+
+
+CLASSES, OF_CLASS = "classes ", "class "
+"""Beginnings of names of maps whose colours follow: of all classes, or of one."""
+
+
+def of_classes(colours: Sequence[str]) -> str:
+    """Return the name of a map with one flat colour per class.
+
+    Class i of n is the value (i + 0.5) / n.
+
+    Parameters
+    ----------
+    colours : sequence of str
+        ``#rrggbb`` of each class.
+    """
+    return CLASSES + " ".join(colours)
+
+
+def of_class(colour: str) -> str:
+    """Return the name of a map from nothing to the colour of a class."""
+    return OF_CLASS + colour
+
+
+def is_flat(name: str) -> bool:
+    """Return whether values between those of a map's classes have no meaning."""
+    return name.startswith(CLASSES)
+
+
+@lru_cache(maxsize=64)
+def named(name: str) -> Colormap:
+    """Return a map by its name: one of classes, or of napari's and matplotlib's.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`of_classes` and :func:`of_class` return it, or any known name.
+    """
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    if is_flat(name):
+        colours = name.removeprefix(CLASSES).split()
+        controls = np.linspace(0, 1, len(colours) + 1)
+        return Colormap(colours, name=name, controls=controls, interpolation="zero")
+    if name.startswith(OF_CLASS):
+        colour = Colormap([name.removeprefix(OF_CLASS)] * 2).colors[0]
+        steps = np.tile(colour, (_STEPS, 1))
+        steps[:, 3] = np.linspace(0, 1, _STEPS)
+        return Colormap(steps, name=name)
+    if name.endswith(FADING):
+        return faded(name.removesuffix(FADING))
+    return ensure_colormap(name)
 
 
 def _colours(name: str, at: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -278,7 +278,7 @@ class MapLook:
         if heatmap.detail is not None:
             finer = heatmap.detail.shape[0] / raster.shape[0]
             raster, step = heatmap.detail, (step[0] / finer, step[1] / finer)
-        if not self.smooth:
+        if not self.smooth or colormaps.is_flat(heatmap.colormap):
             return Picture(raster, step)
         mask = np.isfinite(raster)
         known = self._enlarge
@@ -317,6 +317,11 @@ class MapLook:
             self._listen(layer, shown)
         else:
             shown.heatmap = heatmap
+            if shown.colormap != heatmap.colormap:
+                # Another map, in colours of its own.
+                shown.colormap = heatmap.colormap
+                shown.own.discard("colormap")
+                self._paint(layer, shown)
             self._paint_limits(layer, shown)
         self._draw_outline(slide)
 
@@ -386,7 +391,7 @@ class MapLook:
         wanted: dict[str, Any] = {
             "opacity": self.opacity,
             "colormap": self._colormap_of(shown),
-            "interpolation2d": "linear" if self.smooth else "nearest",
+            "interpolation2d": self._interpolation_of(shown),
         }
         with self._painting():
             for attribute, value in wanted.items():
@@ -418,9 +423,7 @@ class MapLook:
         if shown.slot == "difference":
             return colormaps.diverging()
         if shown.slot not in SIMILARITY_SLOTS:
-            from napari.utils.colormaps import ensure_colormap
-
-            return ensure_colormap(shown.colormap)
+            return colormaps.named(shown.colormap)
         if style == "spotlight":
             return colormaps.spotlight()
         return (
@@ -428,6 +431,10 @@ class MapLook:
             if style == "outline"
             else colormaps.faded(self.colormap)
         )
+
+    def _interpolation_of(self, shown: _Map) -> str:
+        smooth = self.smooth and not colormaps.is_flat(shown.colormap)
+        return "linear" if smooth else "nearest"
 
     def _switch_bar(self, layer: Image, visible: bool) -> None:
         """Hide the colour bar of a map without colours; show it again later."""

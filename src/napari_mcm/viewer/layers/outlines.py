@@ -8,7 +8,7 @@ the patches then. That costs the same for ten patches as for 100,000.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -135,12 +135,21 @@ def _near_border(
     return np.asarray(left & right == 0, np.uint8)
 
 
+class Painter(Protocol):
+    """A picture that can be painted at any resolution, such as an :class:`Outline`."""
+
+    def paint(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """Return the picture at the centres of columns and rows of pixels."""
+
+
 class OutlineLevel:
     """One level of an outline's pyramid, with the array interface that napari uses.
 
     Parameters
     ----------
-    outline : Outline
+    outline : Painter
         The outline.
     step : float
         Side of a pixel in level-0 pixels.
@@ -152,7 +161,7 @@ class OutlineLevel:
     ndim = 2
     chunks = (CHUNK, CHUNK)
 
-    def __init__(self, outline: Outline, step: float, size: tuple[int, int]) -> None:
+    def __init__(self, outline: Painter, step: float, size: tuple[int, int]) -> None:
         self._outline, self._step = outline, step
         self.shape = (-int(-size[1] // step), -int(-size[0] // step))
 
@@ -287,12 +296,12 @@ class OutlineLayers:
             self._layers.delete_later([made[0]])
 
 
-def make_levels(outline: Outline, size: tuple[int, int]) -> list[OutlineLevel]:
+def make_levels(outline: Painter, size: tuple[int, int]) -> list[OutlineLevel]:
     """Return the pyramid of an outline, the finest level first.
 
     Parameters
     ----------
-    outline : Outline
+    outline : Painter
         The outline.
     size : tuple of int
         Width and height of the slide in level-0 pixels.
