@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -246,6 +246,18 @@ class SlideLabels:
         if labels != self.set:
             self._set(labels)
 
+    def bring(self, more: LabelSet) -> None:
+        """Add labels of a slide that was opened, also to what undo and redo lead to.
+
+        Parameters
+        ----------
+        more : LabelSet
+            Stored labels. Classes that exist keep their key and colour.
+        """
+        self._before = [added(one, more) for one in self._before]
+        self._after = [added(one, more) for one in self._after]
+        self._set(added(self.set, more))
+
     @property
     def can_undo(self) -> bool:
         """Whether there is an earlier step."""
@@ -280,3 +292,25 @@ def author() -> str:
     with suppress(OSError, KeyError, ImportError):
         return getpass.getuser()
     return ""
+
+
+def added(labels: LabelSet, more: LabelSet) -> LabelSet:
+    """Return labels with those of other slides; classes that exist keep key and colour.
+
+    Parameters
+    ----------
+    labels : LabelSet
+        The labels.
+    more : LabelSet
+        Labels that are added.
+    """
+    if not more.labels:
+        return labels
+    used = {one.label for one in more.labels}
+    for one in more.classes:
+        if one.name in used and one.name not in labels.names:
+            taken = {known.key for known in labels.classes}
+            key = None if one.key in taken else one.key
+            labels = labels.with_class(replace(one, key=key))
+    names = {**more.slide_names, **labels.slide_names}
+    return replace(labels, slide_names=names).with_labels(more.labels)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.core.project import (
     ENDING,
@@ -34,8 +33,9 @@ from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.project import disk
 from napari_mcm.viewer.project.disk import Opened, Relocated
+from napari_mcm.viewer.project.labels import ProjectLabels
 from napari_mcm.viewer.project.masks import ProjectMasks
-from napari_mcm.viewer.project.memory import memory_of
+from napari_mcm.viewer.project.memory import memory_of, single_shot
 from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.project.runs import ProjectRuns
 from napari_mcm.viewer.project.saver import ProjectSaver
@@ -96,10 +96,7 @@ class ProjectController:
         self._saver = ProjectSaver(session.disk)
         self._saver.failed.connect(self._failed)
         self._worker = BackgroundWorker("project")
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(SAVE_MS)
-        self._timer.timeout.connect(self.save)
+        self._timer = single_shot(SAVE_MS, self.save)
         self._memory.lookup = self._stored_state
         self._memory.found.connect(self._slide_found)
         self._memory.changed.connect(self._state_changed)
@@ -107,6 +104,7 @@ class ProjectController:
         session.slide_chosen.connect(self._slide_chosen)
         self._masks = ProjectMasks(session)
         self._masks.changed.connect(self._mask_changed)
+        self._labels = ProjectLabels(self, session, self._memory)
         self._runs = ProjectRuns(session, self._worker)
         self._runs.found.connect(self._enter_runs)
         session.recent.changed.connect(self.changed.emit)
@@ -303,6 +301,7 @@ class ProjectController:
     def _content(self) -> Project:
         """Put results and the current slide into the project, and return it."""
         self._slides.set_fields(results=self._results.rows)
+        self._labels.store(self._slides)
         if self._session.is_closing:
             return self.project
         if self._slides.index_of(current := self.current_key()) is not None:
@@ -317,6 +316,7 @@ class ProjectController:
         self._unnamed = path.parent == disk.unnamed_folder()
         self._target, self._has_asked = None, False
         self._results.replace(project.results)
+        self._labels.opened(project)
         for slide in project.slides:
             # Slides that are open already get what the project has of them.
             if slide.fingerprint and self._memory.layer_of(slide.fingerprint):

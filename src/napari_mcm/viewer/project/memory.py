@@ -103,8 +103,8 @@ class SlideMemory:
         self._nameless: WeakSet[Layer] = WeakSet()
         self._wanted: set[str] = set()
         self._unsaved: dict[str, SlideState] = {}
-        self._take_timer = _timer(SETTLE_MS, self.take)
-        self._save_timer = _timer(SAVE_MS, self._save)
+        self._take_timer = single_shot(SETTLE_MS, self.take)
+        self._save_timer = single_shot(SAVE_MS, self._save)
         session.slide_changed.connect(self._look)
         session.slide_chosen.connect(self._chosen)
         session.features_changed.connect(self._features_changed)
@@ -360,7 +360,8 @@ def memory_of(session: Session) -> SlideMemory:
     return session.part(SlideMemory)
 
 
-def _timer(interval: int, call: Callable[[], None]) -> QTimer:
+def single_shot(interval: int, call: Callable[[], None]) -> QTimer:
+    """Return a timer that calls a function once, so many milliseconds after its start."""
     timer = QTimer()
     timer.setSingleShot(True)
     timer.setInterval(interval)

@@ -132,6 +132,11 @@ class SlideList:
         at = self.index_of(mark)
         return at is not None and self._update(at, tissue=tissue)
 
+    def set_labels(self, mark: str, labels: dict[str, Any]) -> bool:
+        """Set the labels of a slide by class; return whether they changed."""
+        at = self.index_of(mark)
+        return at is not None and self._update(at, labels=labels)
+
     def set_fields(self, **fields: Any) -> None:
         """Set fields of the project that are not about its slides."""
         if any(getattr(self.project, name) != value for name, value in fields.items()):
