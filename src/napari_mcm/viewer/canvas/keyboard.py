@@ -25,6 +25,8 @@ _NOTCH = 120
 """Angle of one notch of a wheel, in eighths of a degree."""
 _REPEATED = {KEYS["lower"]: -1, KEYS["higher"]: 1}
 """Keys that go on while they are held, and what they add to the threshold."""
+_DIGITS = tuple("0123456789")
+"""Keys that numbers are typed with."""
 _LIST_KEYS = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Backspace)
 """Keys that lists and tables use themselves."""
 
@@ -172,11 +174,13 @@ def keeps_key(widget: QWidget, event: QKeyEvent) -> bool:
     if isinstance(widget, QAbstractSpinBox):
         line = widget.findChild(QLineEdit)
         typing = line is not None and line.isModified()
-        return typing or event.key() == Qt.Key.Key_Backspace
+        return typing or event.key() == Qt.Key.Key_Backspace or event.text() in _DIGITS
     if isinstance(widget, QComboBox):
         return widget.isEditable()
     if isinstance(widget, QLineEdit | QTextEdit | QPlainTextEdit):
         return not widget.isReadOnly()
+    if widget.property("keeps keys"):
+        return True
     return isinstance(widget, QAbstractItemView) and event.key() in _LIST_KEYS
 
 

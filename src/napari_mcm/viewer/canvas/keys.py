@@ -55,7 +55,7 @@ QUERY = (
     CanvasKey("middle_unlike", "Control-Enter", "the same with Ctrl"),
     CanvasKey("region", "R", "draw a region"),
     CanvasKey("clear", "Escape", "remove all examples"),
-    CanvasKey("undo", "Control-Z", "undo the last change of the examples"),
+    CanvasKey("undo", "Control-Z", "undo the last change of examples or labels"),
     CanvasKey("back", "Backspace", "the same"),
     CanvasKey("redo", "Control-Shift-Z", "redo what was undone"),
 )
@@ -75,16 +75,28 @@ VIEW = (
     CanvasKey("overview", "W", "overview map on or off"),
     CanvasKey("list", LIST, "this list"),
 )
-GROUPS = {"Query": QUERY, "Map": MAPS, "View": VIEW}
+LASSO = "L"
+"""Key that draws around patches to label."""
+
+LABELS = (
+    CanvasKey("", "1 … 9", "label the patch under the pointer, or the lasso's region"),
+    CanvasKey("unlabel", "0", "take the label from it"),
+    CanvasKey("lasso", LASSO, "draw a lasso around patches to label"),
+    CanvasKey("", "Enter or Space", "while labelling next: agree, or skip; Esc ends"),
+)
+GROUPS = {"Query": QUERY, "Map": MAPS, "Labels": LABELS, "View": VIEW}
 """Title of a group to its keys."""
 
 KEYS = {
     one.action: one.key
-    for group in GROUPS.values()
+    for group in (QUERY, MAPS, VIEW)
     for one in group
     if one.action and one.action not in ("follow", "list")
 }
 """Name of an action to its key on the canvas."""
+
+DIGITS = "0123456789"
+"""Keys of classes, and the one that removes a label."""
 
 
 def with_key(tip: str, *actions: str) -> str:
@@ -156,7 +168,24 @@ def is_canvas_key(event: QKeyEvent) -> bool:
     event : QKeyEvent
         A press or release of a key.
     """
-    return any(_is(event, key) for key in (*KEYS.values(), HOLD, LIST))
+    others = (HOLD, LIST, LASSO, *DIGITS)
+    return any(_is(event, key) for key in (*KEYS.values(), *others))
+
+
+def digit_of(event: QKeyEvent) -> int | None:
+    """Return the digit of a key without Shift, Ctrl or Alt; None for other keys.
+
+    Parameters
+    ----------
+    event : QKeyEvent
+        A press or release of a key.
+    """
+    text = event.text()
+    # Of the number pad, too; on some keyboards digits need Shift.
+    others = _ANY & ~Qt.KeyboardModifier.ShiftModifier
+    if len(text) == 1 and text in DIGITS and not event.modifiers() & others:
+        return int(text)
+    return None
 
 
 def _is(event: QKeyEvent, key: str) -> bool:

@@ -32,6 +32,7 @@ from qtpy.QtWidgets import (
     QToolTip,
 )
 
+from napari_mcm.viewer.canvas.keys import digit_of
 from napari_mcm.viewer.layers.thumbnails import TopPatch
 from napari_mcm.viewer.qt.thumbnail_strip import image_of
 
@@ -67,12 +68,15 @@ class ThumbnailGrid(QListWidget):
         Emitted with a :class:`TopPatch` that was clicked, or on which Enter was pressed.
     judged : Signal
         Emitted with a patch, and whether it is a similar example or a dissimilar one.
+    labelled : Signal
+        Emitted with the selected patches and the digit that was pressed.
     pointed : Signal
         Emitted with the patch under the mouse; with None when the mouse leaves.
     """
 
     chosen = Signal(object)
     judged = Signal(object, bool)
+    labelled = Signal(object, int)
     pointed = Signal(object)
 
     def __init__(self, name: str) -> None:
@@ -91,6 +95,7 @@ class ThumbnailGrid(QListWidget):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
         self.setMouseTracking(True)
+        self.setSelectionMode(QListWidget.SelectionMode.ExtendedSelection)
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         # More than the empty space below it: what a high dock has left is the grid's.
         policy.setVerticalStretch(100)
@@ -185,10 +190,19 @@ class ThumbnailGrid(QListWidget):
             Qt.Key.Key_Minus: False,
         }
         like = likes.get(event.key()) if event is not None else None
-        if like is None or not 0 <= at < len(self._patches):
+        digit = digit_of(event) if event is not None else None
+        if digit is not None and (chosen := self.selected()):
+            self.labelled.emit(chosen, digit)
+        elif like is None or not 0 <= at < len(self._patches):
             super().keyPressEvent(event)
         else:
             self.judged.emit(self._patches[at], like)
+
+    def selected(self) -> list[TopPatch]:
+        """Return the selected patches, best first; without any, the current one."""
+        rows = sorted(index.row() for index in self.selectedIndexes())
+        rows = rows or [self.currentRow()]
+        return [self._patches[row] for row in rows if 0 <= row < len(self._patches)]
 
     def contextMenuEvent(self, event: QContextMenuEvent | None) -> None:
         """Offer all that can be done with a patch."""
@@ -270,6 +284,8 @@ class _CellDelegate(QStyledItemDelegate):
         picture, text = _picture_rect(cell), index.data(Qt.ItemDataRole.DisplayRole)
         pixmap = index.data(_PIXELS)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        if option.state & QStyle.StateFlag.State_Selected and grid.hasFocus():
+            painter.fillRect(cell, grid.palette().color(QPalette.ColorRole.Highlight))
         if pixmap is None:
             painter.fillRect(picture, Qt.GlobalColor.gray)
         else:

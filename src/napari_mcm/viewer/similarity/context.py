@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 from psygnal import Signal
 
 from napari_mcm.viewer.app.found import found_features
+from napari_mcm.viewer.app.labels import PatchChoice
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.app.shared_query import (
     SharedQuery,
@@ -28,6 +30,9 @@ from napari_mcm.viewer.similarity.regions import RegionController
 from napari_mcm.viewer.similarity.saved_state import SavedQueries
 from napari_mcm.viewer.similarity.shortcuts import QueryShortcuts
 from napari_mcm.viewer.similarity.top_patches import TopPatches
+
+_QUERY = "query"
+"""Name of the query's examples among what can be undone."""
 
 
 class SimilarityContext:
@@ -86,6 +91,8 @@ class SimilarityContext:
         )
         self.keys = QueryShortcuts(session.viewer, self.clicks)
         self.keys.bind(queries)
+        self._share_undo()
+        session.labels.query = QueryChoices(self)
         tools = session.part(CanvasTools)
         self.keys.on("overview", tools.switch_overview)
         look = session.layers.look
@@ -111,6 +118,15 @@ class SimilarityContext:
         # After all who follow features: those that exist are loaded at once.
         found_features(session)
         prepare_glyphs(session.viewer)
+
+    def _share_undo(self) -> None:
+        """Let the keys of undo and redo change what was changed last, labels, too."""
+        order, queries = self.session.order, self.queries
+        order.register(_QUERY, queries)
+        queries.history.added.connect(partial(order.note, _QUERY))
+        self.keys.on("undo", order.undo)
+        self.keys.on("back", order.undo)
+        self.keys.on("redo", order.redo)
 
     @property
     def query(self) -> Query | None:
@@ -156,6 +172,39 @@ class SimilarityContext:
         self.keys.detach()
         self.at_cursor.detach()
         self.queries.preparation.activate(())
+
+
+class QueryChoices:
+    """Patches of the query that can be labelled: those above the threshold, examples.
+
+    Parameters
+    ----------
+    context : SimilarityContext
+        The query of the viewer.
+    """
+
+    def __init__(self, context: SimilarityContext) -> None:
+        self._context = context
+
+    def above(self) -> PatchChoice | None:
+        """Return the patches above the threshold; None without a map."""
+        areas = self._context.areas
+        heatmap = areas.heatmap
+        if heatmap is None:
+            return None
+        with np.errstate(invalid="ignore"):
+            rows = np.flatnonzero(heatmap.values >= areas.threshold)
+        return PatchChoice(heatmap.grid, rows)
+
+    def examples(self, like: bool) -> PatchChoice | None:
+        """Return the patches that are similar or dissimilar examples; None without any."""
+        query, loaded = self._context.query, self._context.queries.loaded()
+        if query is None or not query.here or not loaded:
+            return None
+        grid = next(iter(loaded.values())).index.features.grid
+        patches = query.spec.examples.patches(grid)
+        rows = [] if patches is None else patches[0 if like else 1]
+        return PatchChoice(grid, rows) if rows else None
 
 
 def context_of(session: Session) -> SimilarityContext:

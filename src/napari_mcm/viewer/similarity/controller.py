@@ -413,6 +413,7 @@ class SimilarityController(MapChoice):
         if self._run_query(spec):
             if before is not None and not before.here:
                 self._own.note_replaced(spec.slide, before.spec)
+            self._session.map_asked.emit("similarity")
             self._context.query_changed.emit()
         elif self.drawn.previewing:
             # What was seen under the cursor is not the query that the dock names.

@@ -32,9 +32,12 @@ class ExampleHistory:
         Fingerprint of the slide whose steps can be undone.
     changed : Signal
         Emitted when there is more or less to undo or to redo.
+    added : Signal
+        Emitted when the user made a step.
     """
 
     changed = Signal()
+    added = Signal()
 
     def __init__(self) -> None:
         self.slide = ""
@@ -90,6 +93,7 @@ class ExampleHistory:
             self._steps[self._at + 1 :] = [examples]
             del self._steps[: -MOST_STEPS - 1]
             self._at = len(self._steps) - 1
+            self.added.emit()
             self.changed.emit()
 
     def step(self, by: int) -> Examples | None:

@@ -147,6 +147,25 @@ class TopPatches:
             mode: ClickMode = "like" if like else "unlike"
             self._context.queries.point(float(x), float(y), mode)
 
+    def label(self, patches: Sequence[TopPatch], key: int) -> None:
+        """Label patches with the class of a number key; 0 takes labels away.
+
+        Parameters
+        ----------
+        patches : sequence of TopPatch
+            Some of `tops`.
+        key : int
+            0 to 9.
+        """
+        heatmap, labels = self._heatmap, self._session.labels
+        rows = [patch.row for patch in patches if self._place(patch) is not None]
+        if heatmap is None or not rows:
+            return
+        if not key:
+            labels.remove(heatmap.grid, rows)
+        elif (found := labels.class_of_key(key)) is not None:
+            labels.add(heatmap.grid, rows, found.name, "gallery")
+
     def _place(self, patch: TopPatch) -> int | None:
         """Return the place of a patch among the current ones, by what it is.
 
@@ -251,10 +270,15 @@ class TopPatchesPanel(QWidget):
         self._gallery = gallery = context.gallery
         self.strip = ThumbnailGrid("Most similar patches, best first, with cosines")
         self.strip.setToolTip(
-            with_key("Click or Enter goes there, ✓ or ✗ makes an example; next", "best")
+            with_key(
+                "Click or Enter goes there, ✓ or ✗ makes an example, a digit labels "
+                "those selected with a class; next",
+                "best",
+            )
         )
         self.strip.chosen.connect(gallery.go_to)
         self.strip.judged.connect(gallery.judge)
+        self.strip.labelled.connect(gallery.label)
         self.strip.pointed.connect(gallery.point_out)
         self.title = QLabel("Most similar patches, cosine")
         self.title.setBuddy(self.strip)

@@ -1,0 +1,1 @@
+"""The dock *Classes*: labels of patches, and the map of classes trained on them."""

@@ -1,0 +1,305 @@
+"""The map of classes on the slide, in its kinds, and when it is seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_mcm.core.heatmaps import Heatmap
+from napari_mcm.core.labelling import UNSURE, LabelSet
+from napari_mcm.viewer.app.features import SLOTS
+from napari_mcm.viewer.layers import colormaps
+from napari_mcm.viewer.layers.label_frames import FramedLabels, LabelFrames
+from napari_mcm.viewer.layers.metadata import KEY
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_mcm.core.labelling import PatchClassifier
+    from napari_mcm.viewer.app.session import Session
+    from napari_mcm.viewer.labelling.fitting import (
+        ClassifiedSlide,
+        ClassifierController,
+        Fit,
+    )
+
+CLASSES = "classes"
+"""Slot of the map of classes."""
+UNSURE_COLOUR = "#8c8c8c"
+_UNSURE_ON_MAP = f"{UNSURE_COLOUR}80"
+DIFFERENCE = "difference"
+"""Slot of a map of the Similarity dock."""
+
+MapKind = Literal["class", "probability", "unsure"]
+KINDS: tuple[MapKind, ...] = get_args(MapKind)
+
+
+class ClassMaps:
+    """Draws the map of classes of each slide, and frames the labelled patches.
+
+    On a slide one kind of map is seen: that of classes after a label, that of similarity
+    after a query.
+
+    Parameters
+    ----------
+    session : Session
+        Session of the viewer.
+    classifier : ClassifierController
+        What is drawn.
+
+    Attributes
+    ----------
+    kind : {"class", "probability", "unsure"}
+        The likeliest class of each patch; the probability of one class; or how unsure
+        the classifier is.
+    of : str
+        Name of the class whose probability is shown; empty for the first.
+    changed : Signal
+        Emitted when `kind` or `of` changed, or the map was shown or hidden.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session, classifier: ClassifierController) -> None:
+        self._session, self._classifier = session, classifier
+        self.kind: MapKind = "class"
+        self.of = ""
+        self._wanted = False
+        self._frames = LabelFrames(session.layers)
+        self._marks: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+        self._labels: LabelSet | None = None
+        self._thumbnails = QTimer()
+        self._thumbnails.setSingleShot(True)
+        self._thumbnails.setInterval(600)
+        self._thumbnails.timeout.connect(self._refresh_thumbnail)
+        classifier.fitted.connect(self._fitted)
+        session.labels.changed.connect(self._labels_changed)
+        session.slide_changed.connect(self._frame_all)
+        session.map_asked.connect(self._map_asked)
+        session.layers.view.changed.connect(self._eye_changed)
+        session.viewer.layers.events.inserted.connect(self._inserted)
+        self._labels_changed()
+
+    @property
+    def visible(self) -> bool:
+        """Whether the map of the current slide is seen."""
+        layer = self._layer(self._session.slide)
+        return layer is not None and bool(layer.visible)
+
+    def use_kind(self, kind: MapKind) -> None:
+        """Show another kind of map."""
+        self.kind = kind
+        self.show()
+        self._redraw()
+        for slide in self._session.layers.slides():
+            if (layer := self._layer(slide)) is not None:
+                self._fit_bar(layer)
+
+    def use_class(self, name: str) -> None:
+        """Show the probability of another class, where probabilities are shown."""
+        if name != self.of:
+            self.of = name
+            if self.kind == "probability":
+                self._redraw()
+
+    def show(self) -> None:
+        """Show the map of classes instead of those of similarity."""
+        self._wanted = True
+        slide, layers = self._session.slide, self._session.layers
+        if self._layer(slide) is not None and slide is not None:
+            layers.show_only(slide, CLASSES)
+        self.changed.emit()
+
+    def heatmap_of(
+        self, classifier: PatchClassifier, classes: ClassifiedSlide, labels: LabelSet
+    ) -> Heatmap:
+        """Return the map of a slide, as it is drawn.
+
+        Parameters
+        ----------
+        classifier : PatchClassifier
+            The classifier.
+        classes : ClassifiedSlide
+            Its classes of the slide.
+        labels : LabelSet
+            The classes in the order of the dock.
+        """
+        names = classifier.names
+        of = self.of if self.of in names else names[0]
+        top = classes.classes.probabilities.max(axis=1)
+        if self.kind == "class":
+            colours = [one.color for one in labels.classes]
+            values = _flat(classes.classes.decided, names, labels)
+            made = (
+                colormaps.of_classes([*colours, _UNSURE_ON_MAP]),
+                (0.0, 1.0),
+                "classes",
+            )
+        elif self.kind == "probability":
+            known = {one.name: one.color for one in labels.classes}
+            values = classes.classes.probabilities[:, names.index(of)]
+            made = colormaps.of_class(known[of]), (0.0, 1.0), f"probability of {of}"
+        else:
+            values = np.asarray(1 - top, np.float32)
+            made = f"frost{colormaps.FADING}", (0.0, 1 - 1 / len(names)), "unsure"
+        colormap, limits, title = made
+        grid, around = (
+            classes.loaded.index.features.grid,
+            classifier.config.neighbourhood,
+        )
+        return Heatmap(values, grid, limits, title, colormap, None, around)
+
+    def _fitted(self, fit: Fit) -> None:
+        if fit.classifier is None:
+            for slide in self._session.layers.slides():
+                self._session.layers.empty_map(slide, CLASSES)
+            return
+        for slide, classes in fit.slides.items():
+            if slide in self._session.layers:
+                self._draw(slide, fit, classes)
+        self._thumbnails.start()
+
+    def _redraw(self) -> None:
+        if self._classifier.fit is not None:
+            self._fitted(self._classifier.fit)
+
+    def _draw(self, slide: Layer, fit: Fit, classes: ClassifiedSlide) -> None:
+        assert fit.classifier is not None
+        layers, fresh = self._session.layers, self._layer(slide) is None
+        heatmap = self.heatmap_of(fit.classifier, classes, fit.labels)
+        around = fit.classifier.config.neighbourhood.describe()
+        name = f"{heatmap.title}: {classes.loaded.label} ({slide.name}, {around})"
+        calibrated = "" if fit.classifier.calibrated else ", uncalibrated"
+        layer = layers.show_map(
+            slide,
+            CLASSES,
+            name,
+            heatmap,
+            thumbnail=False,
+            caption=" · ".join(
+                [
+                    classes.loaded.label,
+                    around,
+                    self._describe(fit, heatmap) + calibrated,
+                ]
+            ),
+        )
+        if fresh:
+            self._fit_bar(layer)
+            if self._wanted:
+                layers.show_only(slide, CLASSES)
+            else:
+                layers.view.set_visible(layer, False)
+
+    def _fit_bar(self, layer: Layer) -> None:
+        # The numbers of classes mean nothing: the dock is the legend.
+        layer.colorbar.visible = self.kind != "class"
+
+    def _describe(self, fit: Fit, heatmap: Heatmap) -> str:
+        if self.kind != "class":
+            return heatmap.title
+        keys = [
+            f"{one.key} {one.name}" if one.key else one.name
+            for one in fit.labels.classes
+        ]
+        return f"classes {', '.join(keys)}"
+
+    def _refresh_thumbnail(self) -> None:
+        layer = self._layer(self._session.slide)
+        if layer is not None and layer.visible:
+            layer._update_thumbnail()
+
+    def _layer(self, slide: Layer | None) -> Layer | None:
+        return None if slide is None else self._session.layers.map_of(slide, CLASSES)
+
+    def _map_asked(self, what: str) -> None:
+        """Show what the user asked for last: similarity, or classes."""
+        if what == CLASSES:
+            self.show()
+            return
+        self._wanted = False
+        slide, layers = self._session.slide, self._session.layers
+        if slide is None or not self.visible:
+            return
+        slots = [slot for slot in SLOTS if layers.map_of(slide, slot) is not None]
+        if slots:
+            layers.show_only(slide, slots[0])
+        self.changed.emit()
+
+    def _inserted(self, event: object) -> None:
+        """Hide a map of similarity that is made while the map of classes is seen."""
+        layer = event.value  # type: ignore[attr-defined]
+        described = layer.metadata.get(KEY) or {}
+        if described.get("slot") in (*SLOTS, DIFFERENCE) and self.visible:
+            self._session.layers.view.set_visible(layer, False)
+
+    def _eye_changed(self) -> None:
+        self.changed.emit()
+
+    def _labels_changed(self) -> None:
+        labels = self._session.labels.set
+        before, self._labels = self._labels, labels
+        if before is not None and labels.labels != before.labels:
+            # The user labels, and wants to see what comes of it.
+            self._wanted = True
+            slide = self._session.slide
+            if slide is not None and self._layer(slide) is not None:
+                self._session.layers.show_only(slide, CLASSES)
+        self._frame_all()
+
+    def _frame_all(self) -> None:
+        """Frame the labels of all open slides."""
+        for slide in self._session.layers.slides():
+            self._frames.show(slide, self._framed(slide))
+
+    def _framed(self, slide: Layer) -> FramedLabels:
+        labels = self._session.labels.set
+        mark = fingerprint_of(self._session, slide)
+        index = {name: number for number, name in enumerate(labels.names)}
+        own = [one for one in labels.labels if mark and one.slide == mark]
+        boxes = np.asarray(
+            [(one.x, one.y, one.x + one.width, one.y + one.height) for one in own],
+            float,
+        ).reshape(-1, 4)
+        classes = np.asarray([index[one.label] for one in own], np.int64)
+        return FramedLabels(
+            boxes,
+            classes,
+            tuple(one.color for one in labels.classes),
+            tuple(one.key for one in labels.classes),
+        )
+
+
+def fingerprint_of(session: Session, slide: Layer) -> str:
+    """Return the fingerprint of an open slide; empty if it is not known yet.
+
+    Parameters
+    ----------
+    session : Session
+        Session of the viewer.
+    slide : Layer
+        Layer of the slide.
+    """
+    for loaded in session.features_of(slide).values():
+        if mark := loaded.index.features.grid.slide.get("fingerprint"):
+            return str(mark)
+    from napari_mcm.viewer.project.memory import memory_of
+
+    return memory_of(session).fingerprint_of(slide)
+
+
+def _flat(
+    decided: NDArray[np.int64], names: tuple[str, ...], labels: LabelSet
+) -> NDArray[np.float32]:
+    """Return the values of :func:`~colormaps.of_classes`, NaN without features."""
+    count = len(labels.classes) + 1
+    places = [labels.names.index(name) for name in names]
+    # Unsure is the last colour; what has no features comes behind it.
+    codes = np.asarray([*places, float("nan"), count - 1], np.float32)
+    values = codes[np.where(decided < UNSURE, len(names), decided)]
+    return np.asarray((values + 0.5) / count, np.float32)

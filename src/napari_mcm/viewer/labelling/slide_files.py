@@ -1,0 +1,33 @@
+"""Feature files of the project's slides, whether or not these are open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_mcm.core.project import Project, resolve_state
+
+
+def feature_files(
+    project: Project, project_file: Path | None, encoder: str
+) -> dict[str, Path]:
+    """Return the feature files of an encoder, by the fingerprint of the slide.
+
+    Called in a thread, as paths are looked up.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    project_file : Path or None
+        Its file, which paths are relative to.
+    encoder : str
+        Fingerprint of the encoder.
+    """
+    found: dict[str, Path] = {}
+    for slide in project.slides:
+        if not slide.fingerprint or not slide.state.features:
+            continue
+        for one in resolve_state(slide.state, project_file).features.values():
+            if one.encoder == encoder and one.absolute:
+                found.setdefault(slide.fingerprint, Path(one.absolute))
+    return found
