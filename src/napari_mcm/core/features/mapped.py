@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.format import damaged
-from napari_mcm.core.features.reading import assemble, open_complete, read_arrays
+from napari_mcm.core.features.reading import assemble, open_complete, read_array
 from napari_mcm.core.grid import PatchGrid
 
 _TYPES = {"float32": "<f4", "float16": "<f2"}
@@ -64,11 +64,12 @@ class MappedFeatures:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._group, attributes = open_complete(path)
+        self._group, attributes = open_complete(path, only_required=True)
         features: Any = self._group["features"]
         self.dim = int(features.shape[1])
         try:
-            arrays = read_arrays(self._group, "features")
+            names = ("coords", "lattice", "status")
+            arrays = {name: read_array(self._group, name) for name in names}
             none = np.zeros((len(arrays["status"]), 0), np.float32)
             rest = assemble(attributes, arrays, none)
         # zarr and codecs raise many kinds of errors for damaged files.

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.feature_set import FeatureSet, Status
 from napari_mcm.core.features.format import (
+    ARRAYS,
     LARGEST_FILE,
     SCHEMA,
     VERSION,
+    Array,
     damaged,
     open_group,
     present,
@@ -45,7 +47,7 @@ def read_features(path: str | Path) -> FeatureSet:
     path = Path(path)
     group, attributes = open_complete(path)
     try:
-        arrays = {name: _whole(group, name) for name in present(group)}
+        arrays = {name: read_array(group, name) for name in present(group)}
         return assemble(attributes, arrays, arrays["features"])
     # zarr and codecs raise many kinds of errors for damaged files.
     except Exception as error:  # noqa: BLE001
@@ -53,13 +55,17 @@ def read_features(path: str | Path) -> FeatureSet:
         raise problem from error
 
 
-def open_complete(path: Path) -> tuple[zarr.Group, dict[str, Any]]:
+def open_complete(
+    path: Path, only_required: bool = False
+) -> tuple[zarr.Group, dict[str, Any]]:
     """Open a feature file and check all that is known without reading its arrays.
 
     Parameters
     ----------
     path : Path
         ``<slide>.features.zarr``.
+    only_required : bool, optional
+        Whether the arrays that a file may lack are left alone.
 
     Returns
     -------
@@ -79,34 +85,39 @@ def open_complete(path: Path) -> tuple[zarr.Group, dict[str, Any]]:
     attributes: dict[str, Any] = dict(group.attrs)
     _check_attributes(path, attributes)
     try:
-        _check_arrays(group)
+        _check_arrays(group, ARRAYS if only_required else present(group))
     except Exception as error:  # noqa: BLE001
         problem = damaged(path, getattr(error, "what", error))
         raise problem from error
     return group, attributes
 
 
-def read_arrays(group: zarr.Group, besides: str) -> dict[str, Any]:
-    """Read the arrays of a feature file but one.
+def read_array(group: zarr.Group, name: str) -> Any:
+    """Read an array of a feature file.
 
     Parameters
     ----------
     group : zarr.Group
         From :func:`open_complete`.
-    besides : str
-        Name of the array that is not read.
+    name : str
+        Name of the array.
 
     Returns
     -------
-    dict of str to ndarray
-        By their names.
+    ndarray
+        All of it.
 
     Raises
     ------
     ValueError
         If a chunk is damaged.
     """
-    return {name: _whole(group, name) for name in present(group) if name != besides}
+    array: Any = group[name]
+    try:
+        return array[:]
+    # zarr and codecs raise many kinds of errors for a damaged chunk.
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(f"{name}: {error}") from error
 
 
 def assemble(
@@ -119,7 +130,7 @@ def assemble(
     attributes : mapping
         From :func:`open_complete`.
     arrays : mapping of str to ndarray
-        All arrays but the features.
+        Coordinates, lattice and status, and what else there is.
     features : ndarray, shape (N, D)
         The features.
 
@@ -168,7 +179,7 @@ def _check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
         )
 
 
-def _check_arrays(group: zarr.Group) -> None:
+def _check_arrays(group: zarr.Group, kinds: Mapping[str, Array]) -> None:
     """Check types, shapes and sizes before anything is read into memory.
 
     Raises
@@ -176,7 +187,6 @@ def _check_arrays(group: zarr.Group) -> None:
     ValueError
         If they do not fit the format.
     """
-    kinds = present(group)
     arrays: dict[str, Any] = {name: group[name] for name in kinds}
     for name, kind in kinds.items():
         array = arrays[name]
@@ -203,12 +213,3 @@ def _quality(arrays: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
         if ((values < 0) | (values > 1)).any():
             raise ValueError(f"{name} is not from 0 to 1")
     return quality
-
-
-def _whole(group: zarr.Group, name: str) -> Any:
-    array: Any = group[name]
-    try:
-        return array[:]
-    # zarr and codecs raise many kinds of errors for a damaged chunk.
-    except Exception as error:  # noqa: BLE001
-        raise ValueError(f"{name}: {error}") from error
