@@ -215,13 +215,13 @@ def test_the_query_is_asked_by_the_line(
     assert len({options.query, plain.query, again}) == 3
 
 
-def test_the_other_slides_are_asked_by_a_line_each(
+def test_the_search_and_each_slides_map_are_a_line_each(
     known: SimilarityWidget, click: Click, loaded: LoadedFeatures, drawn: list[Heatmap]
 ) -> None:
     session = known.session
     click(centre_um(known, 5))
     assert copied(known.cross_slide.command) == ""
-    assert "Search other slides first" in known.problem.text()
+    assert "Search all slides first" in known.problem.text()
     folder = session.features("first").path.parent
     made = named(loaded, "alpha").index.features
     moved = replace(made.grid, slide=made.grid.slide | {"name": "b"})
@@ -230,7 +230,17 @@ def test_the_other_slides_are_asked_by_a_line_each(
     wait_until(lambda: len(context_of(session).cross_slide.matches) == 2)
     lines = copied(known.cross_slide.command).splitlines()
     session.disk.wait()
-    for line, found in zip(lines, context_of(session).cross_slide.matches, strict=True):
+    # The command line finds the same patches with the same values, to the bit.
+    again = load_verb("search").run(parsed(lines[0])).result
+    here = context_of(session).cross_slide
+    assert [(p["slide"], p["x"], p["y"], p["value"]) for p in again["patches"]] == [
+        (p.slide, p.x, p.y, p.value) for p in here.patches
+    ]
+    assert [
+        (s["slide"], s["best"], s["mean"], s["area_mm2"]) for s in again["slides"]
+    ] == [(m.name, m.best, m.mean, m.area_mm2) for m in here.matches]
+    assert Path(again["files"][0]).is_file()
+    for line, found in zip(lines[1:], here.matches, strict=True):
         options = parsed(line)
         assert options.features == found.features
         outcome = load_verb("similarity").run(options)

@@ -266,7 +266,8 @@ def test_feature_files_beside_are_asked(
     wait_until(lambda: context_of(ready.session).cross_slide.matches)
     found = context_of(ready.session).cross_slide.matches
     assert {one.name for one in found} == {"a", "b"}
-    best = np.sort(values(ready))[::-1][:16].mean()
+    # The example itself does not count.
+    best = np.sort(np.delete(values(ready), 5))[::-1][:16].mean()
     assert found[0].mean == pytest.approx(best, abs=1e-5)
     # Both hold the same features: equal ones come in the order of their names.
     names = [ready.cross_slide.table.item(row, 0).text() for row in range(2)]

@@ -36,12 +36,15 @@ class TopPatch:
         Thumbnail; None if the patch cannot be read, or was not read yet.
     pending : bool
         Whether the patch is still to be read.
+    slide : str
+        Name of its slide, where patches of several slides are shown; else "".
     """
 
     row: int
     value: float
     pixels: Pixels | None
     pending: bool = False
+    slide: str = ""
 
 
 def read_thumbnails(

@@ -47,7 +47,7 @@ _ROWS = 2
 _GAP = 3
 _MARK_PX = 20
 """Side of the marks ✓ and ✗ on a thumbnail."""
-_PIXELS = Qt.ItemDataRole.UserRole
+_PIXELS, _SLIDE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
 _MARKS = ((True, "✓"), (False, "✗"))
 
 
@@ -61,6 +61,9 @@ class ThumbnailGrid(QListWidget):
     ----------
     name : str
         Accessible name for screen readers.
+    of_slides : bool
+        Whether patches are of several slides: then the slide's name is under the value,
+        and there are no marks, as examples belong to one slide.
 
     Attributes
     ----------
@@ -79,8 +82,9 @@ class ThumbnailGrid(QListWidget):
     labelled = Signal(object, int)
     pointed = Signal(object)
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, of_slides: bool = False) -> None:
         super().__init__()
+        self.of_slides = of_slides
         self._patches: Sequence[TopPatch] = ()
         self._pressed: tuple[int, bool] | None = None
         self.hovered = -1
@@ -184,11 +188,15 @@ class ThumbnailGrid(QListWidget):
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Judge the current patch with + and −; all else is Qt's."""
         at = self.currentRow()
-        likes: dict[int, bool] = {
-            Qt.Key.Key_Plus: True,
-            Qt.Key.Key_Equal: True,
-            Qt.Key.Key_Minus: False,
-        }
+        likes: dict[int, bool] = (
+            {}
+            if self.of_slides
+            else {
+                Qt.Key.Key_Plus: True,
+                Qt.Key.Key_Equal: True,
+                Qt.Key.Key_Minus: False,
+            }
+        )
         like = likes.get(event.key()) if event is not None else None
         digit = digit_of(event) if event is not None else None
         if digit is not None and (chosen := self.selected()):
@@ -211,8 +219,11 @@ class ThumbnailGrid(QListWidget):
             return
         patch, menu = self._patches[at], QMenu(self)
         menu.addAction("Go there", partial(self.chosen.emit, patch))
-        menu.addAction("Similar example", partial(self.judged.emit, patch, True))
-        menu.addAction("Dissimilar example", partial(self.judged.emit, patch, False))
+        if not self.of_slides:
+            menu.addAction("Similar example", partial(self.judged.emit, patch, True))
+            menu.addAction(
+                "Dissimilar example", partial(self.judged.emit, patch, False)
+            )
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.popup(event.globalPos())
 
@@ -222,7 +233,11 @@ class ThumbnailGrid(QListWidget):
         # Room for the scroll bar, seen or not: else it would come and go.
         space = self.width() - beside - 2 * self.frameWidth() - 2
         columns = max(COLUMNS, space // _COLUMN_PX)
-        width, below = max(space // columns, 40), self.fontMetrics().height() + 1
+        lines = 2 if self.of_slides else 1
+        width, below = (
+            max(space // columns, 40),
+            self.fontMetrics().height() * lines + 1,
+        )
         height = min(width, _MOST_PX + _GAP) + below
         if self.gridSize() != QSize(width, height):
             self.setGridSize(QSize(width, height))
@@ -239,6 +254,8 @@ class ThumbnailGrid(QListWidget):
 
     def _mark_at(self, event: QMouseEvent | None) -> tuple[int, bool] | None:
         if event is None or event.button() != Qt.MouseButton.LeftButton:
+            return None
+        if self.of_slides:
             return None
         number = self._number_at(event.pos())
         for like, _ in _MARKS:
@@ -296,11 +313,17 @@ class _CellDelegate(QStyledItemDelegate):
         if marked:
             painter.setPen(QPen(colour, 2))
             painter.drawRect(picture.adjusted(1, 1, -1, -1))
-            for like, mark in _MARKS:
+            for like, mark in () if grid.of_slides else _MARKS:
                 _paint_mark(painter, _mark_rect(cell, like), mark)
         painter.setPen(colour)
         below = QRect(cell.left(), picture.bottom() + 1, cell.width(), cell.height())
         below.setBottom(cell.bottom())
+        if slide := index.data(_SLIDE):
+            # The end of a slide's name often tells it from the others.
+            name = painter.fontMetrics().elidedText(
+                str(slide), Qt.TextElideMode.ElideMiddle, below.width() - 2
+            )
+            text = f"{text}\n{name}"
         painter.drawText(below, Qt.AlignmentFlag.AlignCenter, str(text))
         painter.restore()
 
@@ -335,11 +358,15 @@ def _decimals(values: Sequence[float]) -> int:
 def _item(rank: int, patch: TopPatch, decimals: int) -> QListWidgetItem:
     item = QListWidgetItem(f"{patch.value:.{decimals}f}")
     readable = patch.pixels is not None or patch.pending
-    name = f"{rank}: patch {patch.row:,}, cosine {patch.value:.3f}"
+    place = f"on slide {patch.slide}" if patch.slide else f"patch {patch.row:,}"
+    name = f"{rank}: {place}, cosine {patch.value:.3f}"
     name += "" if readable else ", not readable"
     item.setData(Qt.ItemDataRole.AccessibleTextRole, name)
+    item.setData(_SLIDE, patch.slide)
     item.setToolTip(
-        f"{name}\nClick or Enter goes there (key G on the slide, the next).\n"
+        f"{name}\nClick or Enter opens the slide there"
+        if patch.slide
+        else f"{name}\nClick or Enter goes there (key G on the slide, the next).\n"
         "✓ or + makes it a similar example, ✗ or − a dissimilar one"
     )
     return item

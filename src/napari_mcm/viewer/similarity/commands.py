@@ -17,6 +17,7 @@ from napari_mcm.core.heatmaps.query import (
     write_query,
 )
 from napari_mcm.core.runtime.command import Command
+from napari_mcm.core.search import SearchConfig
 from napari_mcm.core.slides import ReadConfig
 from napari_mcm.viewer.app.commands import Commands, open_slide, output_folder
 from napari_mcm.viewer.app.features import SLOTS
@@ -66,7 +67,7 @@ def query_commands(context: SimilarityContext) -> Command | Commands:
 
 
 def cross_slide_commands(context: SimilarityContext) -> Commands:
-    """Return the commands that draw the query's maps of the slides found by the search.
+    """Return the command that repeats the search, and those that draw the maps it led to.
 
     Raises
     ------
@@ -74,12 +75,15 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
         If no slide was found or there is no query; the message is one line.
     """
     metadata, matches = open_slide(context.session), context.cross_slide.matches
-    if not matches:
-        raise ValueError(
-            "Search other slides first: the command names each slide found"
-        )
+    asked = context.cross_slide.config
+    if not matches or asked is None:
+        raise ValueError("Search all slides first: the command names each slide found")
     _shown_slot(context)
     query, folder = _save_query(context, metadata), output_folder(metadata)
+    search = SearchConfig(
+        **{name: getattr(asked, name) for name in type(asked).model_fields}
+        | {"query": query, "out": (folder / f"{metadata.name}.search.csv",)}
+    )
     configs = [
         SimilarityConfig(
             features=match.features,
@@ -90,7 +94,8 @@ def cross_slide_commands(context: SimilarityContext) -> Commands:
         )
         for match in matches
     ]
-    return Commands(tuple(Command("similarity", c, "features") for c in configs))
+    maps = (Command("similarity", config, "features") for config in configs)
+    return Commands((Command("search", search, "features"), *maps))
 
 
 def _limits(context: SimilarityContext) -> Limits:

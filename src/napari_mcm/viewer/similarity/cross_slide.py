@@ -1,32 +1,48 @@
-"""The search for similar patches on other slides, by their feature files."""
+"""The search for similar patches on all slides, by their feature files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from psygnal import Signal
 
+from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.core.search import (
     CrossSlideConfig,
     CrossSlideResult,
+    PatchMatch,
     SlideMatch,
     find_slide,
     search_slides,
 )
+from napari_mcm.core.slides import open_slide
 from napari_mcm.viewer.app.features import load_features
-from napari_mcm.viewer.layers.metadata import SlideMetadata, layer_with
+from napari_mcm.viewer.layers.metadata import SlideMetadata, layer_with, slide_of
+from napari_mcm.viewer.layers.thumbnails import TopPatch, go_to, read_thumbnails
+from napari_mcm.viewer.project.controller import project_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_mcm.core.slides import Slide
     from napari_mcm.viewer.similarity.context import SimilarityContext
+
+SIDE_PX = 144
+"""Side of a thumbnail in pixels: sharp also where the screen has two per point."""
+
+_GALLERY = "search gallery"
+
+Match = SlideMatch | PatchMatch
 
 
 class CrossSlideSearch:
-    """Runs the query on feature files of other slides, and opens these slides.
+    """Runs the query on feature files of all slides, and opens what is found.
 
     Parameters
     ----------
@@ -37,19 +53,34 @@ class CrossSlideSearch:
     ----------
     matches : sequence of SlideMatch
         Slides with features of the same encoder, the most similar first.
+    patches : sequence of PatchMatch
+        The most similar patches of all slides, the most similar first.
+    tops : list of TopPatch
+        Thumbnails of `patches`, whose row is the place in the ranking.
+    config : CrossSlideConfig or None
+        Options of the search that found them.
+    report : str
+        What was searched, and what could not be, one line each.
     changed : Signal
         Emitted when a search has ended.
+    thumbnails_changed : Signal
+        Emitted when thumbnails were read.
     """
 
     changed = Signal()
+    thumbnails_changed = Signal()
 
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
         self._context = context
         self._session = session
         self.matches: Sequence[SlideMatch] = ()
+        self.patches: Sequence[PatchMatch] = ()
+        self.tops: list[TopPatch] = []
+        self.config: CrossSlideConfig | None = None
+        self.report = ""
         self._slot = "first"
-        self._awaited: tuple[SlideMatch, Path] | None = None
+        self._awaited: tuple[Match, Path] | None = None
         session.slide_changed.connect(self._slide_changed)
 
     def folder(self) -> Path | None:
@@ -58,52 +89,61 @@ class CrossSlideSearch:
         loaded = self._session.features(shown[0]) if shown else None
         return loaded.path.parent if loaded is not None else None
 
-    def search(self, folder: Path, threshold: float) -> None:
-        """Search all feature files of a folder in the background.
+    def project(self) -> Path | None:
+        """Return the file of the open project; None where it has no other slides."""
+        project = project_of(self._session)
+        return project.path if len(project.project.slides) > 1 else None
+
+    def search(
+        self, source: Path, threshold: float, per_slide: int | None = None
+    ) -> None:
+        """Search all feature files of a folder or a project in the background.
 
         Parameters
         ----------
-        folder : Path
-            Folder of the feature files.
+        source : Path
+            Folder of the feature files, or project file.
         threshold : float
             Cosine similarity above which the area is measured.
+        per_slide : int, optional
+            Number of patches listed per slide, at most.
         """
         session = self._session
         shown = self._context.queries.shown_map()
         query = self._context.query
         one = query.results.get(shown[0]) if query and shown else None
         loaded = session.features(shown[0]) if shown else None
-        if one is None or loaded is None or shown is None:
+        if one is None or query is None or loaded is None or shown is None:
             session.report_error("There is no map yet: click on the slide")
         elif not session.jobs.status.busy:
             self._slot, directions = shown[0], one.directions
-            around = one.heatmap.neighbourhood
             encoder = fingerprint_of(loaded.index.features.encoder)
+            config = CrossSlideConfig(
+                features=source,
+                above=threshold,
+                per_slide=per_slide,
+                neighbourhood=one.heatmap.neighbourhood,
+            )
+            examples = {query.spec.slide: query.spec.examples}
+            project_of(session).flush()
             session.jobs.start(
-                "Searching other slides",
-                lambda: search_slides(
-                    CrossSlideConfig(
-                        features=folder, above=threshold, neighbourhood=around
-                    ),
-                    encoder,
-                    directions,
-                ),
-                self._arrived,
+                "Searching all slides",
+                lambda: search_slides(config, encoder, directions, examples),
+                partial(self._arrived, config),
             )
 
-    def open(self, match: SlideMatch, slide: Path | None = None) -> None:
+    def open(self, match: Match, slide: Path | None = None) -> None:
         """Show the map of the query on a slide, and open the slide if needed.
 
         Parameters
         ----------
-        match : SlideMatch
-            A slide of the search.
+        match : SlideMatch or PatchMatch
+            What the search has found. The view goes to the place of a patch.
         slide : Path, optional
-            File of the slide; by default it is searched in the folders of open slides.
+            File of the slide; by default it is searched in the folders of open slides
+            and of the project.
         """
-        layers = self._session.layers.slides()
-        facts = [SlideMetadata.of_layer(layer) for layer in layers]
-        folders = [Path(one.path).parent for one in facts if one is not None]
+        layers, folders = self._session.layers.slides(), self._folders()
         self._session.disk.submit(
             "similar slide",
             lambda: (
@@ -115,7 +155,21 @@ class CrossSlideSearch:
             self._failed,
         )
 
-    def _located(self, match: SlideMatch, where: Layer | Path) -> None:
+    def open_top(self, top: TopPatch) -> None:
+        """Open the slide and the place of a thumbnail."""
+        if 0 <= top.row < len(self.patches):
+            self.open(self.patches[top.row])
+
+    def _folders(self) -> list[Path]:
+        """Return where slides are looked for, besides the folders of the features."""
+        layers = self._session.layers.slides()
+        facts = [SlideMetadata.of_layer(layer) for layer in layers]
+        folders = [Path(one.path).parent for one in facts if one is not None]
+        project = project_of(self._session).project
+        folders += [Path(one.absolute).parent for one in project.slides if one.absolute]
+        return list(dict.fromkeys([*folders, *map(Path, project.folders)]))
+
+    def _located(self, match: Match, where: Layer | Path) -> None:
         """Show the query on the slide's layer, or open the slide's file first."""
         session = self._session
         if isinstance(where, Path):
@@ -127,6 +181,7 @@ class CrossSlideSearch:
             if queries.spec is not asked:
                 # The search leads to its query, also where the slide has its own.
                 queries.run(asked)
+            self._show_place(match)
             self._load(match)
 
     def _slide_changed(self) -> None:
@@ -136,9 +191,16 @@ class CrossSlideSearch:
         match, path = self._awaited
         if Path(metadata.path) == path:
             self._awaited = None
+            self._show_place(match)
             self._load(match)
 
-    def _load(self, match: SlideMatch) -> None:
+    def _show_place(self, match: Match) -> None:
+        """Move the view of the current slide to the place of a patch."""
+        slide = self._session.slide
+        if isinstance(match, PatchMatch) and slide is not None:
+            go_to(self._session.layers, slide, match.grid(), 0)
+
+    def _load(self, match: Match) -> None:
         session, metadata = self._session, self._session.metadata
         if session.features(self._slot) is not None or metadata is None:
             self._context.queries.rerun()
@@ -151,11 +213,43 @@ class CrossSlideSearch:
                 lambda: load_features(match.features, path, mpp),
             )
 
-    def _arrived(self, result: CrossSlideResult) -> None:
-        self.matches = matches = result.matches
-        plural = "slide" if len(matches) == 1 else "slides"
-        self._session.jobs.status.message = f"{len(matches)} {plural} found"
+    def _arrived(self, config: CrossSlideConfig, result: CrossSlideResult) -> None:
+        self.matches, self.patches, self.config = result.matches, result.patches, config
+        plural = "slide" if len(self.matches) == 1 else "slides"
+        found = f"{len(self.matches)} {plural} found"
+        self._session.jobs.status.message = found
+        self.report = "\n".join(
+            [f"{found}, {result.searched:,} patches searched", *result.skipped]
+        )
+        self.tops = [
+            TopPatch(rank, patch.value, None, True, patch.slide)
+            for rank, patch in enumerate(self.patches)
+        ]
         self.changed.emit()
+        self._read(list(_by_slide(self.patches)))
+
+    def _read(self, waiting: list[list[int]]) -> None:
+        """Read the thumbnails of one slide after the other, in the background."""
+        if not waiting:
+            self._session.disk.drop(_GALLERY)
+            return
+        ranks, patches = waiting[0], self.patches
+        some = [patches[rank] for rank in ranks]
+        layers, folders = self._session.layers.slides(), self._folders()
+
+        def show(read: Sequence[TopPatch | None]) -> None:
+            if patches is not self.patches:
+                return
+            for rank, top in zip(ranks, read, strict=True):
+                pixels = top.pixels if top is not None else None
+                known = replace(self.tops[rank], pixels=pixels, pending=False)
+                self.tops = [*self.tops[:rank], known, *self.tops[rank + 1 :]]
+            self.thumbnails_changed.emit()
+            self._read(waiting[1:])
+
+        self._session.disk.submit(
+            _GALLERY, lambda: _thumbnails(some, layers, folders), show, _quiet
+        )
 
     def _forget(self) -> None:
         self._awaited = None
@@ -163,3 +257,44 @@ class CrossSlideSearch:
     def _failed(self, problem: str) -> None:
         self._forget()
         self._session.report_error(problem)
+
+
+def _by_slide(patches: Iterable[PatchMatch]) -> Iterable[list[int]]:
+    """Return the ranks of each slide's patches, the slide of the best patch first."""
+    ranks: dict[Path, list[int]] = {}
+    for rank, patch in enumerate(patches):
+        ranks.setdefault(patch.features, []).append(rank)
+    return ranks.values()
+
+
+def _thumbnails(
+    patches: Sequence[PatchMatch], layers: Sequence[Layer], folders: Sequence[Path]
+) -> Sequence[TopPatch | None]:
+    """Read patches of one slide; None for each where the slide is not found."""
+    first = patches[0]
+    grid = replace(
+        first.grid(),
+        xy=np.array([(patch.x, patch.y) for patch in patches], np.int64),
+        lattice=np.zeros((len(patches), 2), np.int32),
+    )
+    read: Callable[[Slide], Sequence[TopPatch | None]] = partial(
+        read_thumbnails,
+        grid=grid,
+        rows=range(len(patches)),
+        values=[patch.value for patch in patches],
+        side=SIDE_PX,
+    )
+    layer = layer_with(first.fingerprint, layers)
+    if layer is not None and (opened := slide_of(layer)) is not None:
+        return read(opened)
+    try:
+        # The resolution that the features were made at, whatever the file states.
+        mpp = first.patch_size * first.mpp / first.width
+        with open_slide(find_slide(first, folders), mpp) as slide:
+            return read(slide)
+    except McmError:
+        return [None] * len(patches)
+
+
+def _quiet(_problem: str) -> None:
+    """Ignore the error: the thumbnails stay grey, and a click says why."""

@@ -97,7 +97,7 @@ class SimilarityWidget(DockedWidget):
             ),
             "compare": SummarySection("Compare with other encoders", compare),
             "other slides": SummarySection(
-                "Search other slides for the query", self.cross_slide
+                "Search all slides for the query", self.cross_slide
             ),
             "more": SummarySection("Rare options, and all keys", more),
         }
