@@ -25,12 +25,22 @@ LONG_FUNCTION = 40
 FLOORS = (
     ("cli", "viewer"),
     ("core.studies",),
-    ("core.mcm", "core.mil", "core.cells", "core.search"),
+    (
+        "core.mcm",
+        "core.mil",
+        "core.cells",
+        "core.search",
+        "core.atlas",
+        "core.sections",
+    ),
+    ("core.project",),
     ("core.mae",),
     ("core.heatmaps", "core.evaluation"),
+    ("core.labelling",),
     ("core.features", "core.training"),
     ("core.encoders",),
-    ("core.grid",),
+    ("core.lattice",),
+    ("core.grid", "core.registration"),
     ("core.tissue",),
     ("core.slides", "core.synthetic"),
     ("core.runtime",),
@@ -184,7 +194,7 @@ def draw(out: Path) -> None:
         for imported in graph.find_modules_directly_imported_by(importer)
         if (a := _room(importer, rooms)) and (b := _room(imported, rooms)) and a != b
     )
-    figure, axes = plt.subplots(figsize=(8, 8))
+    figure, axes = plt.subplots(figsize=(10, 11))
     for (a, b), count in sorted(counts.items()):
         if _is_indirect(a, b, set(counts)):
             continue

@@ -128,4 +128,5 @@ class ImportLabelsConfig(BaseModel):
         le=1,
         description="Smallest fraction of a patch that a class must cover, 0 to 1; 0: the "
         "patch's centre lies in the region.",
+        json_schema_extra={"flag": "min-coverage"},
     )

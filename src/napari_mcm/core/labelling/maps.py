@@ -84,7 +84,7 @@ def patch_probabilities(classifier: PatchClassifier, features: FeatureSet) -> Ma
     )
     logits = np.ascontiguousarray(columns.T)
     if weights is not None:
-        logits[~present] = 0  # NaN would spread, even where it counts nothing
+        # Patches without features are no neighbours: their NaN does not spread.
         logits = np.asarray(weights @ logits, np.float32)
     probabilities = classifier.of_logits(logits + classifier.bias)
     probabilities[~present] = np.nan
