@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from napari_mcm.core.errors import FeatureError, LabelError
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig, Status
@@ -108,6 +109,18 @@ def test_the_fit_does_not_depend_on_earlier_fits() -> None:
     again = trained(features, rows)
     assert (first.weights == again.weights).all()
     assert first.temperature == again.temperature
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    features = make_features(noise=1.0, dim=256, rows=60, columns=60)
+    rows, config = np.arange(0, 3600, 9), ClassifierConfig(neighbourhood=THREE)
+    found = []
+    for threads in (1, 4):
+        with threadpool_limits(threads):
+            made = trained(features, rows, config)
+            found.append((made.temperature, patch_probabilities(made, features)))
+    assert found[0][0] == found[1][0]
+    assert found[0][1].tobytes() == found[1][1].tobytes()
 
 
 def test_a_classifier_file_gives_the_same_bits(tmp_path) -> None:

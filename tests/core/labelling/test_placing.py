@@ -62,16 +62,17 @@ def test_labels_of_other_slides_do_not_count() -> None:
 
 def test_labels_that_mean_no_patch_are_reported() -> None:
     features = make_features()
-    status = features.status.copy()
-    status[1] = Status.BLANK
-    labels = label_rows(features, np.array([0, 1]))
+    status, values = features.status.copy(), features.features.copy()
+    status[1], values[2, 3] = Status.BLANK, np.nan
+    features = replace(features, status=status, features=values)
+    labels = label_rows(features, np.array([0, 1, 2]))
     beside = PatchLabel("s1", -100, 100, 100, 100, "fat")
     # Counted through row by row, it is where another row's patch is.
     wrapped = PatchLabel("s1", -101, 101, 100, 100, "fat")
     far = PatchLabel("s1", 99_000, 0, 100, 100, "fat")
     labels = labels.with_labels([beside, wrapped, far])
-    placed = place_labels(labels, replace(features, status=status))
+    placed = place_labels(labels, features)
     assert placed.rows.tolist() == [0]
-    assert [one.x for one in placed.outside] == [100, -100, -101, 99_000]
+    assert [one.x for one in placed.outside] == [100, 200, -100, -101, 99_000]
     # On the grid alone, the patch without features has its label.
-    assert place_labels(labels, features.grid).rows.tolist() == [0, 1]
+    assert place_labels(labels, features.grid).rows.tolist() == [0, 1, 2]

@@ -28,7 +28,7 @@ from napari_mcm.core.errors import LabelError
 from napari_mcm.core.labelling.calibration import fit_temperature
 from napari_mcm.core.labelling.config import ClassifierConfig
 from napari_mcm.core.labelling.folds import ALWAYS, deal_labels
-from napari_mcm.core.labelling.logistic import fit_logistic
+from napari_mcm.core.labelling.logistic import fit_logistic, narrow_product
 
 Matrix = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -329,8 +329,8 @@ class _Fit:
         trained = folds != np.unique(folds[folds != ALWAYS])[:, None]  # (M, n)
         held_out = np.full((len(folds), self._index.max() + 1), np.nan)
         for train, found in zip(trained, self._fit(trained, _ROUGH), strict=True):
-            rows = self._rows[~train]
-            held_out[~train] = rows @ found[:, :-1].T + found[:, -1]
+            logits = narrow_product(found[:, :-1], self._rows[~train].T)
+            held_out[~train] = logits.T + found[:, -1]
         return held_out
 
     def _fit(self, used: NDArray[np.bool_], tolerance: float) -> NDArray[np.float64]:

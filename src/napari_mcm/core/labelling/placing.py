@@ -87,6 +87,7 @@ def place_labels(labels: LabelSet, patches: PatchGrid | FeatureSet) -> PlacedLab
     number, row = _pairs(_boxes(own), grid)
     if isinstance(patches, FeatureSet):
         there = patches.ok[row]
+        there[there] = np.isfinite(patches.features[row[there]]).all(axis=1)
         number, row = number[there], row[there]
     index = {name: i for i, name in enumerate(labels.names)}
     classes = np.asarray([index[one.label] for one in own], np.int64)
