@@ -10,12 +10,14 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.labelling import LabelClass, LabelSet, PatchLabel
+from napari_mcm.core.project import read_project
 from napari_mcm.core.registration import read_registration, write_registration
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.app.registrations import registration_path
 from napari_mcm.viewer.layers.metadata import kind_of, owner_of, slide_of
 from napari_mcm.viewer.layers.mouse import ClickListener
+from napari_mcm.viewer.project.controller import project_of
 from napari_mcm.viewer.registration.carrying import LABELS, QUERY, TISSUE
 from napari_mcm.viewer.registration.controller import sections_of
 from napari_mcm.viewer.registration.widget import SectionsWidget
@@ -374,6 +376,44 @@ def test_a_stored_registration_comes_back_and_one_of_others_does_not(dock, tmp_p
     wait_until(lambda: session.problem)
     assert "the registration is of first and second" in session.problem
     assert sections_of(session).known is None
+
+
+def test_a_project_names_the_registrations_of_its_slides(dock, tmp_path):
+    docked = dock()
+    session = docked.session
+    project = project_of(session)
+    path = tmp_path / "block.mcm.json"
+    wait_until(lambda: len(project.project.slides) == 2)
+    project.save_as(path)
+    wait_until(lambda: project.path == path)
+    register(docked)
+    session.disk.wait()
+    first, second = session.layers.slides()
+    beside = registration_path(slide_of(first), slide_of(second))
+    (entry,) = read_project(path).registrations
+    assert entry.path == beside.relative_to(tmp_path).as_posix()
+    marks = [slide_of(one).fingerprint for one in (first, second)]
+    assert [entry.first, entry.second] == marks
+    # One that was loaded from elsewhere is found by the project alone.
+    elsewhere = tmp_path / "other" / "mine.npz"
+    elsewhere.parent.mkdir()
+    beside.rename(elsewhere)
+    sections_of(session).load(elsewhere)
+    wait_until(lambda: sections_of(session).known.path == elsewhere)
+    session.disk.wait()
+    (entry,) = read_project(path).registrations
+    assert entry.path == "other/mine.npz"
+    session.registrations.forget(first, second)
+    project._registrations._asked = None  # as if another project was open
+    project.open(path)
+    wait_until(lambda: sections_of(session).known is not None)
+    assert sections_of(session).known.path == elsewhere
+    # Saved elsewhere, it names the same file.
+    project.save_as(tmp_path / "deep" / "block.mcm.json")
+    wait_until(lambda: project.path.parent.name == "deep")
+    session.disk.wait()
+    (entry,) = read_project(project.path).registrations
+    assert entry.path == "../other/mine.npz"
 
 
 def test_edges_of_each_section_are_drawn_on_the_other(dock):

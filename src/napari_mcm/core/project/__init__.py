@@ -15,6 +15,7 @@ from napari_mcm.core.project.file import (
 )
 from napari_mcm.core.project.model import (
     Project,
+    ProjectRegistration,
     ProjectRun,
     ProjectSlide,
     SavedFeatures,
@@ -35,6 +36,7 @@ from napari_mcm.core.runtime.files import stamp_of
 __all__ = [
     "ENDING",
     "Project",
+    "ProjectRegistration",
     "ProjectRun",
     "ProjectSlide",
     "ResultRow",

@@ -150,6 +150,13 @@ class ProjectRun(Located):
     kind: Text = Field("", description="Verb that made it.")
 
 
+class ProjectRegistration(Located):
+    """Name the file of a registration of two slides of a project."""
+
+    first: Fingerprint = Field("", description="Fingerprint of the first section.")
+    second: Fingerprint = Field("", description="Fingerprint of the second section.")
+
+
 class Project(_Part):
     """Slides that belong together, with what was asked of them and found.
 
@@ -162,6 +169,7 @@ class Project(_Part):
     classes: tuple[dict[Text, Any], ...] = Field((), max_length=1000)
     runs: tuple[ProjectRun, ...] = Field((), max_length=10_000)
     results: tuple[ResultRow, ...] = Field((), max_length=_MOST_ROWS)
+    registrations: tuple[ProjectRegistration, ...] = Field((), max_length=10_000)
     folders: tuple[Text, ...] = Field(
         (), max_length=100, description="Where moved slides were found."
     )

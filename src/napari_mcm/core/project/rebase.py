@@ -81,7 +81,9 @@ def rebase(project: Project, old: Path | None, new: Path) -> Project:
         for slide in project.slides
     )
     runs = tuple(moved(run) for run in project.runs)
-    return project.model_copy(update={"slides": slides, "runs": runs})
+    registrations = tuple(moved(one) for one in project.registrations)
+    update = {"slides": slides, "runs": runs, "registrations": registrations}
+    return project.model_copy(update=update)
 
 
 def _stored(entry: Entry, project: Path | None) -> Entry:

@@ -60,13 +60,15 @@ class _Abandoned(BaseException):
     """Ends an import between two modules, as the program quits."""
 
 
-def import_modules(modules: Sequence[str]) -> Job[Any]:
+def import_modules(modules: Sequence[str], stage: str = "Starting PyTorch") -> Job[Any]:
     """Import the modules that a job needs, and return the last one.
 
     Parameters
     ----------
     modules : sequence of str
         Full names.
+    stage : str
+        What to report meanwhile.
 
     Yields
     ------
@@ -74,7 +76,7 @@ def import_modules(modules: Sequence[str]) -> Job[Any]:
         While modules are imported; nothing where all of them are.
     """
     if not all(map(_is_imported, modules)):
-        yield from run_in_thread("Starting PyTorch", import_now, modules)
+        yield from run_in_thread(stage, import_now, modules)
     return importlib.import_module(modules[-1])
 
 

@@ -106,6 +106,11 @@ class Registrations:
             self._report_error,
         )
 
+    def look_again(self) -> None:
+        """Look for those that were not found once more, as in a project just opened."""
+        self._sought &= self._known.keys()
+        self.changed.emit()
+
     def add(
         self, one: Layer, other: Layer, registration: Registration, mapping: SectionMap
     ) -> None:

@@ -36,6 +36,7 @@ from napari_mcm.viewer.project.disk import Opened, Relocated
 from napari_mcm.viewer.project.labels import ProjectLabels
 from napari_mcm.viewer.project.masks import ProjectMasks
 from napari_mcm.viewer.project.memory import memory_of, single_shot
+from napari_mcm.viewer.project.registrations import ProjectRegistrations
 from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.project.runs import ProjectRuns
 from napari_mcm.viewer.project.saver import ProjectSaver
@@ -90,8 +91,7 @@ class ProjectController:
         self.missing: set[str] = set()
         self.note = ""
         self._unnamed = False
-        # Where it is saved in a moment.
-        self._target: Path | None = None
+        self._target: Path | None = None  # where it is saved in a moment
         self._has_asked = False
         self._saver = ProjectSaver(session.disk)
         self._saver.failed.connect(self._failed)
@@ -105,6 +105,7 @@ class ProjectController:
         self._masks = ProjectMasks(session)
         self._masks.changed.connect(self._mask_changed)
         self._labels = ProjectLabels(self, session, self._memory)
+        self._registrations = ProjectRegistrations(self, session)
         self._runs = ProjectRuns(session, self._worker)
         self._runs.found.connect(self._enter_runs)
         session.recent.changed.connect(self.changed.emit)
@@ -293,18 +294,17 @@ class ProjectController:
                 self.save()
 
     def _touch(self) -> None:
-        if self.path is None or self._session.is_closing:
-            return
-        if not self._timer.isActive():
+        saves = self.path is not None and not self._session.is_closing
+        if saves and not self._timer.isActive():
             self._timer.start()
 
     def _content(self) -> Project:
         """Put results and the current slide into the project, and return it."""
         self._slides.set_fields(results=self._results.rows)
         self._labels.store(self._slides)
-        if self._session.is_closing:
-            return self.project
-        if self._slides.index_of(current := self.current_key()) is not None:
+        self._registrations.store(self._slides)
+        current = "" if self._session.is_closing else self.current_key()
+        if self._slides.index_of(current) is not None:
             self._slides.set_fields(current=current)
         return self.project
 

@@ -12,6 +12,7 @@ from psygnal import Signal
 
 from napari_mcm.core.errors import RegistrationError
 from napari_mcm.viewer.app.background import BackgroundWorker
+from napari_mcm.viewer.app.imports import import_modules
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.registrations import KnownRegistration
 from napari_mcm.viewer.layers.linked import LinkedSections
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 EDGE_COLOURS = ((0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.75), (0.2, 0.9, 1.0, 1.0))
 """RGBA of nothing, casing and line of the edges of another section's tissue."""
+
+NEEDS = ("skimage.feature", "napari_mcm.core.registration.register")
+"""Modules of a registration."""
 
 Pair = frozenset[str]
 
@@ -221,13 +225,15 @@ class SectionsController:
 
     def _look(self) -> None:
         """Look for a stored registration of both slides."""
-        one, other = self.current, self.other
-        if other is not None:
-            self._other = ref(other)
-        if one is not None and other is not None:
-            self.session.registrations.find(one, other)
+        if self.other is not None:
+            self._other = ref(self.other)
+        self._find()
         self._draw_edges()
         self.changed.emit()
+
+    def _find(self) -> None:
+        if self.current is not None and self.other is not None:
+            self.session.registrations.find(self.current, self.other)
 
     def _arrived(self, one: Layer, other: Layer, made: _Made) -> None:
         session = self.session
@@ -249,6 +255,7 @@ class SectionsController:
             elif mapping is not link.mapping:
                 made = LinkedSections(self.session.layers, *link.pair, mapping)
                 self.session.layers.view.use_link(made)
+        self._find()
         self._draw_edges()
         self.changed.emit()
 
@@ -305,6 +312,8 @@ def _register(
     note_refusal: Callable[[str], None],
 ) -> Job[_Made]:
     """Register two slides; what is refused is noted, and fails like any other job."""
+    # Here and not at once: SciPy takes a second to import.
+    yield from import_modules(NEEDS, "Starting")
     from napari_mcm.core.registration import register_sections, section_map
 
     try:

@@ -8,7 +8,7 @@ from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.slide_selector import SlideSelector
 from napari_mcm.viewer.registration.carry_panel import CarryPanel
 from napari_mcm.viewer.registration.carrying import carrier_of
-from napari_mcm.viewer.registration.controller import sections_of
+from napari_mcm.viewer.registration.controller import NEEDS, sections_of
 from napari_mcm.viewer.registration.register_panel import RegisterPanel
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ class SectionsWidget(DockedWidget):
     """
 
     is_first = False
-    needs = (
-        "pandas",
-        "skimage.feature",
-        "napari_mcm.core.registration.register",
-        "napari_mcm.core.sections",
-    )
+    needs = ("pandas", *NEEDS, "napari_mcm.core.sections")
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
