@@ -398,6 +398,15 @@ def test_the_wheel_zooms_and_home_shows_all(dock: AtlasWidget) -> None:
     assert moved[0].tolist() == pytest.approx([50, 20], abs=1)
 
 
+def test_nothing_is_cut_off_in_a_narrow_dock(dock: AtlasWidget) -> None:
+    assert dock.minimumSizeHint().width() <= 320
+    make(dock)
+    dock.controller.select(np.flatnonzero(dock.controller.atlas.clusters == 0))
+    dock.selection.name.setEditText("a class with a long name, longer than the dock")
+    QApplication.processEvents()
+    assert dock.minimumSizeHint().width() <= 320
+
+
 def test_without_features_the_dock_says_what_to_do(
     viewer: Any, slide_path: Path
 ) -> None:

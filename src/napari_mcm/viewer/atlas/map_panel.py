@@ -21,7 +21,7 @@ from napari_mcm.viewer.atlas.colouring import CHOICES, dimmed
 from napari_mcm.viewer.atlas.legend import LegendPanel, bar_of
 from napari_mcm.viewer.atlas.scatter import ScatterView
 from napari_mcm.viewer.layers.thumbnails import THUMBNAIL_PX
-from napari_mcm.viewer.qt.helpers import connect, note, while_alive
+from napari_mcm.viewer.qt.helpers import connect, narrow, note, while_alive
 from napari_mcm.viewer.qt.thumbnail_strip import image_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class MapPanel(QWidget):
         self._controller, self._colours = controller, colours
         self.scatter, self.legend = ScatterView(), LegendPanel()
         self.scatter.setToolTip(_HINT)
-        self.by = QComboBox()
+        self.by = narrow(QComboBox())
+        self.by.setMinimumContentsLength(3)
         for choice in CHOICES:
             self.by.addItem(choice)
         self.by.setAccessibleName("What the colours of points say")
@@ -79,12 +80,13 @@ class MapPanel(QWidget):
         self._show_atlas(True)
 
     def _lay_out(self) -> None:
-        row = QHBoxLayout()
-        row.setSpacing(4)
-        row.addWidget(QLabel("Colour by"))
-        row.addWidget(self.by, 1)
-        row.addWidget(self.lasso)
-        row.addWidget(self.whole)
+        # In the corner of the map: a narrow dock has no room beside the fields.
+        corner = QHBoxLayout(self.scatter)
+        corner.setContentsMargins(0, 0, 0, 0)
+        corner.setSpacing(3)
+        corner.addStretch(1)
+        for tool in (self.lasso, self.whole):
+            corner.addWidget(tool, 0, Qt.AlignmentFlag.AlignTop)
         self.picture.setFixedSize(THUMBNAIL_PX, THUMBNAIL_PX)
         self._under = QWidget()
         below = QHBoxLayout(self._under)
@@ -94,7 +96,6 @@ class MapPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(3)
-        column.addLayout(row)
         column.addWidget(self.scatter, 1)
         column.addWidget(self.legend)
         column.addWidget(self._under)
@@ -135,6 +136,9 @@ class MapPanel(QWidget):
 
     def _show_atlas(self, is_other_map: bool) -> None:
         atlas = self._controller.atlas
+        for tool in (self.lasso, self.whole):
+            tool.setVisible(atlas is not None)
+        self._under.setVisible(atlas is not None)
         self.scatter.show_message("" if atlas is not None else _EMPTY)
         if atlas is not None and is_other_map:
             self.scatter.show_points(atlas.map, self._controller.tree)

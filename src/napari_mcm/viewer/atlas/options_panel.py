@@ -44,6 +44,8 @@ _NAMES: dict[Source, str] = {
 _MAPS: dict[MapMethod, str] = {"pca": "PCA", "umap": "UMAP"}
 _CLUSTERS: dict[ClusterMethod, str] = {"k-means": "k-means", "leiden": "Leiden"}
 _LARGEST_RADIUS = 3
+_LEAST_LETTERS = 3
+"""Width of fields: narrow docks have two of them in a row."""
 _WAIT_MS = 700
 """Delay until another number of clusters counts: the user may still be typing."""
 
@@ -124,7 +126,12 @@ class SourcePanel(QWidget):
 
 
 class MethodPanel(QWidget):
-    """How patches are placed and clustered; a change counts at once.
+    """How patches are placed, coloured and clustered; a change counts at once.
+
+    Parameters
+    ----------
+    colour : QWidget
+        What chooses the colours of points.
 
     Attributes
     ----------
@@ -138,9 +145,11 @@ class MethodPanel(QWidget):
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, colour: QWidget) -> None:
         super().__init__()
-        self.map, self.algorithm = QComboBox(), QComboBox()
+        self.map, self.algorithm = narrow(QComboBox()), narrow(QComboBox())
+        for combo in (self.map, self.algorithm):
+            combo.setMinimumContentsLength(_LEAST_LETTERS)
         for method, title in _MAPS.items():
             self.map.addItem(title, method)
         for algorithm, title in _CLUSTERS.items():
@@ -160,14 +169,22 @@ class MethodPanel(QWidget):
         self.map.activated.connect(self._tell)
         self.algorithm.activated.connect(self._algorithm_chosen)
         self.count.valueChanged.connect(self._count_changed)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(4)
-        row.addWidget(QLabel("Map"))
-        row.addWidget(self.map, 1)
-        row.addWidget(QLabel("Clusters"))
-        row.addWidget(self.algorithm, 1)
-        row.addWidget(self.count)
+        self._lay_out(colour)
+
+    def _lay_out(self, colour: QWidget) -> None:
+        first, second = QHBoxLayout(), QHBoxLayout()
+        for row, parts in (
+            (first, (QLabel("Map"), self.map, QLabel("Colour"), colour)),
+            (second, (QLabel("Clusters"), self.algorithm, self.count)),
+        ):
+            row.setSpacing(4)
+            for part in parts:
+                row.addWidget(part, int(isinstance(part, QComboBox)))
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(3)
+        column.addLayout(first)
+        column.addLayout(second)
 
     def _explain(self) -> None:
         hint = 'pip install "napari-mcm[atlas]"'

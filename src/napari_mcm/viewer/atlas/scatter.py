@@ -105,7 +105,8 @@ class ScatterView(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return the preferred size."""
-        return QSize(300, 300)
+        # The least height: what a dock has left is added.
+        return QSize(300, 220)
 
     def show_points(
         self, places: NDArray[np.float32], tree: Any = None, keep: bool = False

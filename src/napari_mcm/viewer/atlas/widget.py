@@ -46,8 +46,9 @@ class AtlasWidget(DockedWidget):
         self.colours = session.part(_colours_of)
         self.slide = SlideSelector(session, brief=True)
         self.slide.setTitle("")
-        self.source, self.method = SourcePanel(controller), MethodPanel()
+        self.source = SourcePanel(controller)
         self.map = MapPanel(controller, self.colours)
+        self.method = MethodPanel(self.map.by)
         self.selection = SelectionPanel(controller)
         self.command = command_panel(controller)
         self.section = SummarySection(
