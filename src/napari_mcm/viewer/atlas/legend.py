@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap, QResizeEvent
@@ -21,6 +23,9 @@ from qtpy.QtWidgets import (
 from napari_mcm.viewer.atlas.colouring import Category, Colouring
 from napari_mcm.viewer.qt.color_strip import ColorStrip
 from napari_mcm.viewer.qt.helpers import note
+
+if TYPE_CHECKING:
+    from napari.utils.colormaps import Colormap
 
 _SWATCH_PX = 12
 _ROWS = 5
@@ -116,15 +121,17 @@ class LegendPanel(QWidget):
         for part in (self.note, self._bar, self.kinds):
             column.addWidget(part)
 
-    def show_colouring(self, colouring: Colouring | None, colormap: object) -> None:
+    def show_colouring(
+        self, colouring: Colouring | None, bar: Callable[[], NDArray[np.uint8]]
+    ) -> None:
         """Show what colours mean.
 
         Parameters
         ----------
         colouring : Colouring or None
             The colours; None for none.
-        colormap : Colormap
-            That of values.
+        bar : callable
+            Returns the colours of values, RGB (C, 3).
         """
         text = "" if colouring is None else colouring.note
         self.note.setText(text)
@@ -135,7 +142,7 @@ class LegendPanel(QWidget):
         if limits is not None and has_values:
             self.low.setText(f"{limits[0]:.2f}")
             self.high.setText(f"{limits[1]:.2f}")
-            self.strip.show_map(colormap)
+            self.strip.show_map(_colormap_of(bar()))
         kinds = () if colouring is None else colouring.categories
         self.kinds.show_kinds(kinds)
         self.kinds.setVisible(bool(kinds))
@@ -147,8 +154,7 @@ def _swatch(colour: tuple[int, int, int]) -> QIcon:
     return QIcon(picture)
 
 
-def bar_of(colours: np.ndarray) -> object:
-    """Return a colour map of napari from the colours of a bar, (C, 3) bytes."""
+def _colormap_of(colours: NDArray[np.uint8]) -> Colormap:
     from napari.utils.colormaps import Colormap
 
     alpha = np.ones((len(colours), 1))

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mcm.viewer.atlas.colouring import CHOICES, dimmed
-from napari_mcm.viewer.atlas.legend import LegendPanel, bar_of
+from napari_mcm.viewer.atlas.legend import LegendPanel
 from napari_mcm.viewer.atlas.scatter import ScatterView
 from napari_mcm.viewer.layers.thumbnails import THUMBNAIL_PX
 from napari_mcm.viewer.qt.helpers import connect, narrow, note, while_alive
@@ -65,7 +65,7 @@ class MapPanel(QWidget):
         self.scatter, self.legend = ScatterView(), LegendPanel()
         self.scatter.setToolTip(_HINT)
         self.by = narrow(QComboBox())
-        self.by.setMinimumContentsLength(3)
+        self.by.setMinimumContentsLength(2)
         for choice in CHOICES:
             self.by.addItem(choice)
         self.by.setAccessibleName("What the colours of points say")
@@ -146,7 +146,7 @@ class MapPanel(QWidget):
 
     def _show_colouring(self) -> None:
         colouring = self._colours.colouring
-        self.legend.show_colouring(colouring, bar_of(self._colours.bar()))
+        self.legend.show_colouring(colouring, self._colours.bar)
         self._show_colours()
         self._show_pointed()
 

@@ -44,7 +44,7 @@ _NAMES: dict[Source, str] = {
 _MAPS: dict[MapMethod, str] = {"pca": "PCA", "umap": "UMAP"}
 _CLUSTERS: dict[ClusterMethod, str] = {"k-means": "k-means", "leiden": "Leiden"}
 _LARGEST_RADIUS = 3
-_LEAST_LETTERS = 3
+_LEAST_LETTERS = 2
 """Width of fields: narrow docks have two of them in a row."""
 _WAIT_MS = 700
 """Delay until another number of clusters counts: the user may still be typing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mcm.core.errors import McmError
 from napari_mcm.core.search import SlideMatch, find_slide
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
@@ -26,6 +28,8 @@ SIDE_PX = 144
 """Side of a picture in pixels: sharp also where the screen has two per point."""
 _MOST_KEPT = 1024
 """Number of pictures that are kept."""
+_AGAIN_S = 10.0
+"""Seconds after which a missing slide is looked for again."""
 _MOST_OPEN = 4
 """Number of slides that are kept open for pictures."""
 
@@ -48,6 +52,7 @@ class PatchPictures:
         self._kept: OrderedDict[Key, Pixels | None] = OrderedDict()
         self._open: OrderedDict[str, Slide] = OrderedDict()
         self._paths: dict[str, Path] = {}
+        self._missing: dict[str, tuple[float, McmError]] = {}
 
     def known(self, slide: AtlasSlide, row: int) -> tuple[bool, Pixels | None]:
         """Return whether a patch was read, and its picture; None if that failed."""
@@ -129,7 +134,6 @@ class PatchPictures:
         return [*named, *dict.fromkeys((*folders, *others))]
 
     def _find(self, slide: AtlasSlide, places: Sequence[Path]) -> Path:
-        from napari_mcm.core.errors import McmError
         from napari_mcm.core.slides import open_slide
 
         folders = []
@@ -167,7 +171,7 @@ class PatchPictures:
         mark = slide.fingerprint
         if mark not in self._open:
             if mark not in self._paths:
-                self._paths[mark] = self._find(slide, places)
+                self._paths[mark] = self._look(slide, places)
             opened = open_slide(self._paths[mark])
             if opened.stated_mpp is None:
                 opened.close()
@@ -178,6 +182,17 @@ class PatchPictures:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(mark)
         return self._open[mark]
+
+    def _look(self, slide: AtlasSlide, places: list[Path]) -> Path:
+        """Find the file of a slide; one that is missing is not looked for each time."""
+        since, error = self._missing.get(slide.fingerprint, (-_AGAIN_S, None))
+        if error is not None and time.monotonic() - since < _AGAIN_S:
+            raise error
+        try:
+            return self._find(slide, places)
+        except McmError as missing:
+            self._missing[slide.fingerprint] = time.monotonic(), missing
+            raise
 
     def _close(self) -> None:
         while self._open:
