@@ -273,6 +273,30 @@ def test_the_selection_gets_a_class_that_is_undone_in_one_step(
     wait_until(lambda: (dock.colours.colouring.colours == NOTHING).all())
 
 
+def test_number_keys_label_the_selection_or_what_is_under_the_pointer(
+    dock: AtlasWidget,
+) -> None:
+    atlas = make(dock)
+    labels, scatter = dock.session.labels, dock.map.scatter
+    labels.new_class("fat")
+    labels.new_class("stroma")
+    move(scatter, scatter.screen_of(7))
+    pointed = dock.controller.pointed
+    assert pointed >= 0
+    QTest.keyClick(scatter, Qt.Key.Key_2)
+    dock.controller.select(np.array([20, 21]))
+    QTest.keyClick(scatter, Qt.Key.Key_1)
+    xy = atlas.slides[0].grid.xy[atlas.row]
+    made = {((one.x, one.y), one.label, one.source) for one in labels.set.labels}
+    assert made == {
+        (tuple(xy[pointed]), "stroma", "click"),
+        (tuple(xy[20]), "fat", "lasso"),
+        (tuple(xy[21]), "fat", "lasso"),
+    }
+    QTest.keyClick(scatter, Qt.Key.Key_9)
+    assert "No class has the key 9" in dock.session.problem
+
+
 def test_a_cluster_is_named_after_its_typical_patches(dock: AtlasWidget) -> None:
     atlas = make(dock)
     kinds = dock.map.legend.kinds

@@ -184,6 +184,26 @@ class AtlasController:
         """Give the selected patches a class, as one step that can be undone."""
         self._label(self.selected, name, "lasso")
 
+    def label_by_key(self, key: int) -> None:
+        """Give the selected patches the class of a number key.
+
+        Where none are selected, the patch under the pointer gets it.
+
+        Parameters
+        ----------
+        key : int
+            1 to 9.
+        """
+        if self.atlas is None:
+            return
+        found = self.session.labels.class_of_key(key)
+        if found is None:
+            return
+        if len(self.selected):
+            self._label(self.selected, found.name, "lasso")
+        elif self.pointed >= 0:
+            self._label(np.asarray([self.pointed]), found.name, "click")
+
     def name_cluster(self, cluster: int, name: str) -> None:
         """Make a class of a cluster, and label its most typical patches.
 

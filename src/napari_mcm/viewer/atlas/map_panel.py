@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _EMPTY = "The patches appear here: similar ones next to each other"
 _HINT = (
     "Point to see a patch, click to go there. Shift and drag draw a lasso, with Ctrl it "
-    "adds. Drag moves the map, the wheel zooms"
+    "adds. Drag moves the map, the wheel zooms. 1 to 9 label by the keys of classes"
 )
 
 
@@ -112,6 +112,7 @@ class MapPanel(QWidget):
         scatter.chosen.connect(controller.go_to)
         scatter.lassoed.connect(controller.lasso)
         scatter.cleared.connect(self._clear)
+        scatter.digit_pressed.connect(controller.label_by_key)
         scatter.lasso_wanted.connect(self._use_lasso)
         self.lasso.toggled.connect(scatter.use_lasso)
         self.whole.clicked.connect(scatter.show_all)

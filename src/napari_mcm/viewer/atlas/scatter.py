@@ -60,6 +60,8 @@ class ScatterView(QWidget):
         Emitted when the user wants nothing to be selected.
     lasso_wanted : Signal
         Emitted with whether a plain drag should draw a lasso, when a key asks for it.
+    digit_pressed : Signal
+        Emitted with a number key, 1 to 9.
     """
 
     pointed = Signal(int)
@@ -67,6 +69,7 @@ class ScatterView(QWidget):
     lassoed = Signal(object, bool)
     cleared = Signal()
     lasso_wanted = Signal(bool)
+    digit_pressed = Signal(int)
 
     def __init__(self) -> None:
         super().__init__()
@@ -333,7 +336,9 @@ class ScatterView(QWidget):
             self._zoom(_ZOOM, middle)
         elif key == keys.Key_Minus:
             self._zoom(1 / _ZOOM, middle)
-        elif key in (keys.Key_Home, keys.Key_0):
+        elif keys.Key_1 <= key <= keys.Key_9:
+            self.digit_pressed.emit(key - keys.Key_0)
+        elif key == keys.Key_Home:
             self.show_all()
         elif key == keys.Key_L:
             self.lasso_wanted.emit(not self._lasso_tool)
