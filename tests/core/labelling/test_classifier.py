@@ -165,6 +165,21 @@ def test_held_out_accuracy_is_measured_on_other_slides() -> None:
     assert (alone.n_folds, alone.by_slide) == (5, False)
 
 
+def test_the_interval_is_wider_where_slides_differ() -> None:
+    """On one slide classes are the wrong way round: labels of a slide are no draws."""
+    sets = [make_features(name, noise=0.3) for name in "abcde"]
+    rows = np.arange(0, 180, 6)
+    vectors = np.concatenate([one.features[rows] for one in sets])
+    classes = np.tile(true_classes(sets[0].grid)[rows], 5)
+    groups = np.repeat(np.arange(5), len(rows))
+    classes[groups == 3] = (classes[groups == 3] + 1) % 3
+    found = held_out_accuracy(vectors, classes, groups, CONFIG, 0)
+    assert found.mean == pytest.approx(0.8, abs=0.02)
+    # Of 150 single labels it would be .73 to .86: there are five slides, one all wrong.
+    assert found.low < 0.4
+    assert found.high > 0.95
+
+
 def test_held_out_accuracy_of_noise_is_chance() -> None:
     rng = np.random.default_rng(3)
     vectors = rng.normal(size=(300, 16)).astype(np.float32)

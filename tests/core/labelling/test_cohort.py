@@ -19,7 +19,7 @@ import pytest
 
 from napari_mcm.core.errors import ConfigError, FeatureError, LabelError, RunError
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
-from napari_mcm.core.features.interchange.formats import save_features
+from napari_mcm.core.features.interchange.formats import save_features, write_foreign
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.labelling import (
     ClassifierConfig,
@@ -295,6 +295,18 @@ def test_features_of_another_encoder_are_skipped_in_folders_and_refused_by_name(
     only = applying(folder, "s4.features.zarr")
     with pytest.raises(LabelError, match="no feature file could be used.*another enc"):
         run(apply_classifier(only.model_copy(update={"out": folder / "three"})))
+
+
+def test_a_file_of_another_tool_is_classified_with_a_warning(folder: Path) -> None:
+    own = run(apply_classifier(applying(folder, "s3.features.zarr")))
+    features = read_features(folder / "features" / "s3.features.zarr")
+    write_foreign(features, folder / "features" / "s3.h5", "trident")
+    foreign = applying(folder, "s3.h5").model_copy(update={"out": folder / "two"})
+    notes: list[object] = []
+    done = run(apply_classifier(foreign), notes.append)
+    assert done.total == own.total
+    (note,) = [one.text for one in notes if isinstance(one, Note)]
+    assert note.startswith("1 files do not state their encoder")
 
 
 def test_labels_that_cannot_be_used_are_one_clear_line(folder: Path) -> None:

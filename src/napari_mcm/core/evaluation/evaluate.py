@@ -46,6 +46,7 @@ from napari_mcm.core.evaluation.result import (
 from napari_mcm.core.evaluation.task import Measured, Task
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.features.neighbourhood import average_neighbourhood
+from napari_mcm.core.labelling.files import is_label_file
 from napari_mcm.core.runtime.files import write_text
 from napari_mcm.core.runtime.jobs import Job, Meter, Note, Progress
 from napari_mcm.core.runtime.overall import Stages
@@ -175,7 +176,9 @@ def _label(
             path, grid, config.covered, config.columns, config.centred
         )
         yield Progress("Labelling patches", len(labels), len(files), "slides")
-        if not any(labels[slide]):
+        if not any(labels[slide]) and is_label_file(path):
+            yield Note(f"{slide} has no labels in {path.name}", "warning")
+        elif not any(labels[slide]):
             yield Note(
                 f"{slide}: no patch lies in a region of {path.name}; is it of this slide?",
                 "warning",

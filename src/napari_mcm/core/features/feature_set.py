@@ -51,6 +51,27 @@ class NeighbourhoodConfig(BaseModel):
         return f"{side} × {side}{weighted}"
 
 
+def known_fingerprint(encoder: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the encoder that made features, if it is known.
+
+    Parameters
+    ----------
+    encoder : mapping
+        An encoder, as a feature file describes it.
+
+    Returns
+    -------
+    str
+        Empty where the weights are unknown: other tools' files state a name at most, and
+        get a hash of their own vectors.
+    """
+    fingerprint = str(encoder.get("fingerprint") or "")
+    return "" if fingerprint.startswith(OF_VECTORS) else fingerprint
+
+
+OF_VECTORS = "features-"
+"""How the fingerprint of an encoder begins whose weights are unknown."""
+
 PATCH_ALONE = NeighbourhoodConfig()
 """Features of single patches, as they are stored."""
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from napari_mcm import __version__
 from napari_mcm.core.errors import ConfigError, LabelError, McmError, RunError
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import FeatureSet, known_fingerprint
 from napari_mcm.core.labelling.areas import ClassArea, total_areas
 from napari_mcm.core.labelling.classifier import PatchClassifier
 from napari_mcm.core.labelling.classifier_file import (
@@ -129,8 +129,9 @@ def apply_classifier(config: ClassifyPatchesConfig) -> Job[ClassifyPatchesResult
         classifier = replace(classifier, config=changed)
     cohort = _Cohort(config, classifier, config.out, digest_of(classifier))
     _open_folder(config, cohort)
-    encoder = str(classifier.encoder.get("fingerprint") or "")
-    files, skipped = find_feature_files(config.features, encoder)
+    files, skipped = find_feature_files(
+        config.features, known_fingerprint(classifier.encoder)
+    )
     for line in skipped:
         yield Note(line)
     pending = [file for file in files if not cohort.take_up(file)]
@@ -144,6 +145,12 @@ def apply_classifier(config: ClassifyPatchesConfig) -> Job[ClassifyPatchesResult
         if line:
             yield Note(line, "warning")
         yield meter.advance(_size(file) if meter.unit == "patches" else 1)
+    if cohort.unchecked:
+        yield Note(
+            f"{cohort.unchecked} files do not state their encoder: make sure that it is "
+            "the classifier's",
+            "warning",
+        )
     return (yield from run_in_thread("Writing the table", cohort.finish, files))
 
 
@@ -219,7 +226,7 @@ class _Cohort:
         self._sources: dict[str, Path] = {}
         self._files: dict[Path, Sequence[Path]] = {}
         self._failed: list[str] = []
-        self._resumed = 0
+        self._resumed = self.unchecked = 0
         self._stopped = False
 
     def stop(self) -> None:
@@ -281,6 +288,7 @@ class _Cohort:
             },
         )
         self._add(found, file.path, written)
+        self.unchecked += not known_fingerprint(features.encoder)
         return ""
 
     def finish(self, files: Sequence[FoundFile]) -> ClassifyPatchesResult:

@@ -15,7 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
+from napari_mcm.core.features.feature_set import (
+    FeatureSet,
+    NeighbourhoodConfig,
+    known_fingerprint,
+)
 from napari_mcm.core.features.neighbourhood import has_features, neighbour_weights
 from napari_mcm.core.labelling.classifier import Matrix, PatchClassifier
 from napari_mcm.core.labelling.logistic import narrow_product
@@ -144,12 +148,10 @@ def check_fits(classifier: PatchClassifier, features: FeatureSet) -> None:
     Raises
     ------
     FeatureError
-        If they are not.
+        If they are not. Of files that do not state their encoder, only the length can be
+        compared.
     """
-    own, given = (
-        str(one.get("fingerprint") or "")
-        for one in (classifier.encoder, features.encoder)
-    )
+    own, given = map(known_fingerprint, (classifier.encoder, features.encoder))
     slide = features.grid.slide.get("name")
     if own and given and own != given:
         raise FeatureError(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, FeatureError, LabelError
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import FeatureSet, known_fingerprint
 from napari_mcm.core.labelling.classifier import (
     PatchClassifier,
     fit_classifier,
@@ -387,8 +387,8 @@ def _check_encoders(sets: Sequence[FeatureSet]) -> None:
     """
     for one in sets[1:]:
         first = sets[0]
-        same = one.encoder.get("fingerprint") == first.encoder.get("fingerprint")
-        if not same or one.dim != first.dim:
+        known, wanted = map(known_fingerprint, (one.encoder, first.encoder))
+        if (known and wanted and known != wanted) or one.dim != first.dim:
             raise FeatureError(
                 f"has features of another encoder ({one.encoder.get('spec')}) than "
                 f"{first.grid.slide.get('name')} ({first.encoder.get('spec')})",

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.core.errors import ConfigError, FeatureError
-from napari_mcm.core.features.feature_set import NeighbourhoodConfig
+from napari_mcm.core.features.feature_set import (
+    NeighbourhoodConfig,
+    known_fingerprint,
+)
 from napari_mcm.core.features.format import SUFFIX, slide_of
 from napari_mcm.core.features.interchange import read_vectors
 from napari_mcm.core.mil.cohort import slide_key
@@ -361,7 +364,5 @@ def source_of(
         Without a fingerprint where the encoder's weights are unknown.
     """
     spec = str(encoder.get("spec") or encoder.get("architecture") or "")
-    fingerprint = str(encoder.get("fingerprint") or "")
-    # Where an encoder's weights are unknown, each file has a hash of its own vectors.
-    known = "" if fingerprint.startswith("features-") else fingerprint
-    return FeatureSource(dim, spec, known, neighbourhood or NeighbourhoodConfig())
+    fingerprint = known_fingerprint(encoder)
+    return FeatureSource(dim, spec, fingerprint, neighbourhood or NeighbourhoodConfig())

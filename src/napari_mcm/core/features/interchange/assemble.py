@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_mcm import __version__
 from napari_mcm.core.errors import FeatureError
-from napari_mcm.core.features.feature_set import FeatureSet, Status
+from napari_mcm.core.features.feature_set import OF_VECTORS, FeatureSet, Status
 from napari_mcm.core.features.interchange.record import MICRONS_AT_1X, ForeignFeatures
 from napari_mcm.core.grid import PatchGrid
 from napari_mcm.core.slides import Slide
@@ -244,7 +244,7 @@ class _Assembly:
             "spec": self.foreign.encoder,
             "dim": int(content.shape[1]),
             # The weights are unknown: different vectors count as another encoder.
-            "fingerprint": f"features-{digest.hexdigest()}",
+            "fingerprint": f"{OF_VECTORS}{digest.hexdigest()}",
             "precision": self.foreign.precision,
         }
 
