@@ -97,7 +97,11 @@ def test_the_command_line_and_the_window_have_the_same_bits(folder: Path) -> Non
     ]
     labels = read_labels(folder / "a.labels.json")
     shuffled = replace(labels, labels=labels.labels[::-1])
-    window = train_on(gather_labels(shuffled, sets, CONFIG), CONFIG)
+    gathered = gather_labels(shuffled, sets, CONFIG)
+    in_order = gather_labels(labels, sets[::-1], CONFIG)
+    assert gathered.features.tobytes() == in_order.features.tobytes()
+    assert gathered.digest == in_order.digest
+    window = train_on(gathered, CONFIG)
     read = load_classifier(folder / "a.classifier.safetensors")
     assert window.weights.tobytes() == read.weights.tobytes()
     assert window.bias.tobytes() == read.bias.tobytes()
