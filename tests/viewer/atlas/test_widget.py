@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -381,6 +382,24 @@ def test_colours_by_similarity_are_the_cosines_of_all_slides(
     query_of(dock.session).use(SharedQuery({"f" * 16: direction}, {}))
     wait_until(lambda: "another encoder" in dock.map.legend.note.text())
     assert (dock.colours.colouring.colours == NOTHING).all()
+
+
+def test_features_of_other_patches_are_not_mistaken_for_those_of_the_atlas(
+    dock: AtlasWidget, slides: list[Path]
+) -> None:
+    make(dock, "folder")
+    made = features_of(slides[1], 80).index.features
+    encoder = {"spec": "made", "fingerprint": "e" * 16, "precision": "float32"}
+    other = FeatureSet(made.features, made.grid, made.status, encoder | {"dim": 16})
+    shutil.rmtree(file_of(slides[1]))
+    save_features(other, file_of(slides[1]))
+    dock.map.by.setCurrentIndex(3)
+    dock.map.by.activated.emit(3)
+    direction = np.eye(16, dtype=np.float32)[:1]
+    key = "e" * 16
+    query_of(dock.session).use(SharedQuery({key: direction}, {key: (-1.0, 1.0)}))
+    wait_until(lambda: "has other patches than the atlas" in dock.session.problem)
+    assert dock.colours.values is None
 
 
 def test_other_clusters_keep_the_map_and_the_selection(dock: AtlasWidget) -> None:

@@ -89,6 +89,7 @@ class MapPanel(QWidget):
             corner.addWidget(tool, 0, Qt.AlignmentFlag.AlignTop)
         self.picture.setFixedSize(THUMBNAIL_PX, THUMBNAIL_PX)
         self._under = QWidget()
+        self._under.setMinimumHeight(THUMBNAIL_PX)
         below = QHBoxLayout(self._under)
         below.setContentsMargins(0, 0, 0, 0)
         below.addWidget(self.picture)
@@ -184,12 +185,15 @@ class MapPanel(QWidget):
 
     def _show_pointed(self) -> None:
         """Show what is under the pointer, on the map or on a slide."""
+        if self._is_behind():
+            return
         controller, point = self._controller, self._controller.pointed
         self.scatter.mark(point)
         if controller.atlas is None or point < 0:
             self._show_nothing()
             return
         self.place.setText(self._describe(point))
+        self.picture.show()
         slide, row = controller.place_of(point)
         known, _ = controller.pictures.known(slide, row)
         if not known:
@@ -199,7 +203,13 @@ class MapPanel(QWidget):
             "pointed", [(slide, row)], lambda: shown(point), while_alive(self._failed)
         )
 
+    def _is_behind(self) -> bool:
+        """Return whether another dock covers this one: no picture is read for it."""
+        window = self.window()
+        return window is not None and window.isVisible() and not self.isVisible()
+
     def _show_nothing(self) -> None:
+        self.picture.hide()
         self.picture.setPixmap(QPixmap())
         self.place.setText("" if self._controller.atlas is None else _HINT)
 

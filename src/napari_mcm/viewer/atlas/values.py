@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_mcm.core.errors import FeatureError
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.viewer.app.shared_query import SharedQuery, encoder_key
@@ -29,8 +30,7 @@ def loaded_features(session: Session, atlas: Atlas) -> dict[int, LoadedFeatures]
         layer = memory.layer_of(slide.fingerprint)
         own = [] if layer is None else session.features_of(layer).values()
         for one in own:
-            same = one.path.absolute() == slide.features
-            if same and len(one.index.features) == len(slide.grid):
+            if one.path.absolute() == slide.features:
                 found[number] = one
     return found
 
@@ -54,12 +54,23 @@ def similarities(
     tuple or None
         Values (N,), and the limits of the colour bar; None if the query was asked of
         another encoder.
+
+    Raises
+    ------
+    FeatureError
+        If features cannot be read, or were replaced by those of other patches.
     """
     values = np.full(len(atlas), np.nan, np.float32)
     key = ""
     for number, slide in enumerate(atlas.slides):
         one = loaded.get(number)
         features = read_features(slide.features) if one is None else one.index.features
+        if features.grid.fingerprint != slide.grid.fingerprint:
+            raise FeatureError(
+                "has other patches than the atlas was made of",
+                slide.features,
+                "Make the atlas anew",
+            )
         key = encoder_key(features.encoder)
         directions = query.directions.get(key)
         if directions is None:
