@@ -174,8 +174,11 @@ def test_finished_slides_are_kept_and_replaced_ones_computed_again(
         False,
         True,
     ]
-    # A format that was not written before needs the slides again.
+    # A format that was not written before needs the slides again, as does a lost file.
     assert run(apply_classifier(applying(folder, write=("csv",)))).resumed == 0
+    (folder / "out" / "slide s3.classes.csv").unlink()
+    assert run(apply_classifier(applying(folder, write=("csv",)))).resumed == 2
+    assert (folder / "out" / "slide s3.classes.csv").is_file()
 
 
 def test_another_classifier_needs_another_folder(folder: Path) -> None:
@@ -196,6 +199,37 @@ def test_a_cancelled_job_keeps_what_is_finished(folder: Path) -> None:
     # What an earlier run has done counts as done, but not for the rate.
     first = next(e for e in events if isinstance(e, Progress))
     assert (first.done, first.rate) == (180, None)
+
+
+AFTER_ONE = """
+import json, sys, time
+from napari_mcm.core.labelling.applying import apply_classifier
+from napari_mcm.core.labelling.config import ClassifyPatchesConfig
+config = ClassifyPatchesConfig.model_validate_json(sys.argv[1])
+for event in apply_classifier(config):
+    if getattr(event, "done", 0) == 180:
+        print("now", flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of POSIX")
+def test_a_job_that_is_killed_resumes_with_the_next_slide(folder: Path) -> None:
+    config = applying(folder, write=("csv", "regions"))
+    with subprocess.Popen(
+        [sys.executable, "-c", AFTER_ONE, config.model_dump_json()],
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"now\n"
+        process.send_signal(signal.SIGKILL)
+    resumed = run(apply_classifier(config))
+    assert resumed.resumed == 1
+    whole = run(apply_classifier(config.model_copy(update={"out": folder / "two"})))
+    assert resumed.slides == whole.slides
+    for name in ("areas.csv", "slide s1.classes.csv"):
+        texts = [(folder / out / name).read_bytes() for out in ("out", "two")]
+        assert texts[0] == texts[1]
 
 
 def test_a_cancel_does_not_wait_for_a_file_that_is_read(
@@ -355,41 +389,58 @@ def test_five_thousand_labels_train_and_keep_their_bits(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys
-from pathlib import Path
-from napari_mcm.core.labelling import read_labels, write_labels
-path = Path(sys.argv[1])
+import os, sys, time
+from napari_mcm.core.labelling import files, read_labels, write_labels
+
+def wait(*_):
+    print("now", flush=True)
+    time.sleep(600)
+
+def halves(labels, whole=files._lines):
+    lines = list(whole(labels))
+    yield from lines[: len(lines) // 2]
+    wait()
+
+path, moment = sys.argv[1:]
 labels = read_labels(path)
-both = labels, labels.without(labels.labels[0].place for _ in range(1))
-print("ready", flush=True)
-number = 0
-while True:
-    write_labels(path, both[number % 2])
-    number += 1
+if moment == "written by half":
+    files._lines = halves
+else:
+    os.fsync = wait
+write_labels(path, labels.without([labels.labels[0].place]))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of POSIX")
-def test_a_program_that_is_killed_while_it_saves_loses_nothing(tmp_path: Path) -> None:
-    features = make_features("big", rows=40, columns=50)
-    labels = label_rows(features, np.arange(2000))
+@pytest.mark.parametrize("moment", ["written by half", "not renamed"])
+def test_a_program_that_is_killed_while_it_saves_loses_nothing(
+    moment: str, tmp_path: Path
+) -> None:
+    labels = label_rows(make_features(), np.arange(180))
     path = write_labels(tmp_path / "b.labels.json", labels)
-    for moment in (0.02, 0.05, 0.11, 0.17):
-        with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(moment)
-            process.send_signal(signal.SIGKILL)
-        assert len(read_labels(path)) in (1999, 2000)
-    # What the killed programs left behind is removed, once it is old.
-    for part in tmp_path.glob(".part-*"):
-        os.utime(part, (1, 1))
-    (tmp_path / ".part-0.labels.json").write_text("{")
-    os.utime(tmp_path / ".part-0.labels.json", (1, 1))
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path), moment], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"now\n"
+        process.send_signal(signal.SIGKILL)
+    assert read_labels(path) == labels
+    # What it left behind stays while it may be of a program that runs, and then goes.
+    (part,) = tmp_path.glob(".part-*")
     write_labels(path, labels)
-    assert list(tmp_path.glob(".part-*")) == []
+    assert part.exists()
+    os.utime(part, (1, 1))
+    write_labels(path, labels)
+    assert not part.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no numbers")
+def test_labels_are_renamed_into_their_place(tmp_path: Path) -> None:
+    labels = label_rows(make_features(), np.arange(9))
+    path = write_labels(tmp_path / "b.labels.json", labels)
+    before = path.stat().st_ino
+    write_labels(path, labels)
+    assert path.stat().st_ino != before
 
 
 @pytest.mark.parametrize(
