@@ -165,21 +165,22 @@ def own_mib() -> float:
 
 def ask(
     config: CrossSlideConfig, queries: list[NDArray[np.float32]]
-) -> tuple[list[CrossSlideResult], list[float]]:
-    """Run the queries, and return results and seconds."""
-    results, seconds = [], []
+) -> tuple[list[CrossSlideResult], list[tuple[float, float]]]:
+    """Run the queries, and return results and seconds, by the clock and of processors."""
+    results, times = [], []
     for query in queries:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         results.append(run(search_slides(config, ENCODER, query)))
-        seconds.append(time.perf_counter() - began)
-    return results, seconds
+        times.append((time.perf_counter() - began, time.process_time() - used))
+    return results, times
 
 
-def percentiles(name: str, seconds: list[float]) -> dict[str, float]:
+def percentiles(name: str, times: list[tuple[float, float]]) -> dict[str, float]:
     """Return the first time, and median and 95th percentile of the others, in s."""
-    rest = seconds[1:] or seconds
-    p50, p95 = np.percentile(rest, [50, 95])
+    seconds, used = zip(*times, strict=True)
+    p50, p95 = np.percentile(seconds[1:] or seconds, [50, 95])
     return {
+        f"{name}_cpu_p50_s": round(float(np.median(used[1:] or used)), 3),
         f"{name}_first_s": round(seconds[0], 3),
         f"{name}_p50_s": round(float(p50), 3),
         f"{name}_p95_s": round(float(p95), 3),
@@ -202,20 +203,22 @@ def measure(folder: Path, patches: int, options: argparse.Namespace) -> dict[str
         features=folder, index="off", count=60, neighbourhood=around
     )
     with peak_memory(measured, "exact_mib"):
-        exact, seconds = ask(config, queries[: options.exact])
-    measured |= percentiles("exact", seconds)
+        exact, times = ask(config, queries[: options.exact])
+    measured |= percentiles("exact", times)
     print(json.dumps(measured), flush=True)
     index = SearchIndex(default_folder(folder), ENCODER, around)
+    used = time.process_time()
     with peak_memory(measured, "build_mib"):
         report = run(index.build(sorted(folder.glob("*.features.zarr"))))
     measured["build_s"] = round(report.seconds, 1)
+    measured["build_cpu_s"] = round(time.process_time() - used, 1)
     measured["build_recall"] = round(report.recall, 4)
     measured["build_lowest"] = round(report.lowest, 4)
     measured["index_gb"] = round(size_of(folder, "search-index") / 1e9, 2)
     print(report.describe(), flush=True)
     with peak_memory(measured, "index_mib"):
-        found, seconds = ask(config.model_copy(update={"index": "auto"}), queries)
-    measured |= percentiles("index", seconds)
+        found, times = ask(config.model_copy(update={"index": "auto"}), queries)
+    measured |= percentiles("index", times)
     hits = [
         len(top(one) & top(other)) / 10
         for one, other in zip(exact, found, strict=False)

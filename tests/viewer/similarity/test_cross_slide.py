@@ -117,6 +117,14 @@ def test_a_click_opens_the_slide_at_the_place(
     assert not context_of(session).query.here
     shown = context_of(session).queries.shown_map()[1]
     assert np.nanargmax(shown.values) == THERE
+    # The place is framed on the new map, too.
+    wait_until(lambda: len(viewer.layers["top patch"].data))
+    frame = viewer.layers["top patch"].data
+    corners = frame[:, 0]
+    side = cohort.index.features.grid.patch_size_level0[0]
+    np.testing.assert_allclose(
+        corners.min(axis=0), [y - side / 2 - 0.5, x - side / 2 - 0.5]
+    )
     # And back, to a patch of the slide that was open.
     found = context_of(session).cross_slide
     at = next(n for n, patch in enumerate(found.patches) if patch.slide == "slide")

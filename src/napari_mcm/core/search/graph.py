@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.heatmaps.similarity_index import Directions
 
-_CONNECTIVITY, _EXPANSION_ADD = 16, 96
+_CONNECTIVITY, _EXPANSION_ADD = 16, 64
 
 RECIPE = f"f16 {_CONNECTIVITY} {_EXPANSION_ADD}"
 """What a graph depends on besides its vectors."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.query import fingerprint_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_mcm.core.slides import Slide
     from napari_mcm.viewer.similarity.context import SimilarityContext
+    from napari_mcm.viewer.similarity.query import QuerySpec
 
 SIDE_PX = 144
 """Side of a thumbnail in pixels: sharp also where the screen has two per point."""
@@ -65,10 +67,13 @@ class CrossSlideSearch:
         Emitted when a search has ended.
     thumbnails_changed : Signal
         Emitted when thumbnails were read.
+    place_shown : Signal
+        Emitted when the map of a slide that the search led to is there.
     """
 
     changed = Signal()
     thumbnails_changed = Signal()
+    place_shown = Signal()
 
     def __init__(self, context: SimilarityContext) -> None:
         session = context.session
@@ -81,7 +86,9 @@ class CrossSlideSearch:
         self.report = ""
         self._slot = "first"
         self._awaited: tuple[Match, Path] | None = None
+        self._shown: tuple[Match, Layer, QuerySpec] | None = None
         session.slide_changed.connect(self._slide_changed)
+        context.query_changed.connect(self._query_changed)
 
     def folder(self) -> Path | None:
         """Return the folder of the feature file of the visible map; None without a map."""
@@ -191,14 +198,36 @@ class CrossSlideSearch:
         match, path = self._awaited
         if Path(metadata.path) == path:
             self._awaited = None
+            # After the layer is added: its frame is a layer, too, and the one that is
+            # added last would be chosen.
+            QTimer.singleShot(0, partial(self._show_on, layer, match))
+
+    def _show_on(self, slide: Layer, match: Match) -> None:
+        """Show the query on a slide that was opened, unless another one was chosen."""
+        if slide is self._session.slide:
             self._show_place(match)
             self._load(match)
 
     def _show_place(self, match: Match) -> None:
         """Move the view of the current slide to the place of a patch."""
-        slide = self._session.slide
-        if isinstance(match, PatchMatch) and slide is not None:
-            go_to(self._session.layers, slide, match.grid(), 0)
+        if (slide := self._session.slide) is not None:
+            self._shown = match, slide, self._context.queries.spec
+            if isinstance(match, PatchMatch):
+                go_to(self._session.layers, slide, match.grid(), 0)
+
+    def _query_changed(self) -> None:
+        """Frame the patch again: a map that is new takes the frame away."""
+        query = self._context.query
+        if self._shown is None or query is None or not query.maps:
+            return
+        match, slide, spec = self._shown
+        same = (query.spec.slide, query.spec.examples) == (spec.slide, spec.examples)
+        if slide is not self._session.slide or not same:
+            self._shown = None
+            return
+        if isinstance(match, PatchMatch):
+            self._session.layers.mark(slide, match.grid(), 0)
+        self.place_shown.emit()
 
     def _load(self, match: Match) -> None:
         session, metadata = self._session, self._session.metadata

@@ -43,6 +43,9 @@ _SEARCH = (
     "Search the slides with features of the same encoder: those of the project, or those "
     "whose features are in the folder of this slide's (Alt+I)"
 )
+_ROWS = 6
+"""Rows of the table that are in sight."""
+
 _COLUMNS = {
     "Slide": "Double click or Enter opens the slide with the map",
     "Best": "Cosine of the most similar patch",
@@ -97,7 +100,7 @@ class CrossSlidePanel(QWidget):
     def _make_per_slide(self) -> QSpinBox:
         count = QSpinBox()
         count.setRange(0, 60)
-        count.setSpecialValueText("no limit")
+        count.setSpecialValueText("all")
         count.setAccessibleName("Patches listed per slide, at most")
         count.setToolTip("Number of patches in the list per slide, at most")
         return count
@@ -112,7 +115,7 @@ class CrossSlidePanel(QWidget):
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         table.setTabKeyNavigation(False)
-        table.setMinimumSize(100, 110)
+        table.setMinimumWidth(100)
         table.setToolTip(_COLUMNS["Slide"])
         _fit(table)
         table.itemActivated.connect(self._open)
@@ -193,6 +196,7 @@ class CrossSlidePanel(QWidget):
             self.hint.setText(f"{lines[0]}{skipped}")
             self.hint.setToolTip("\n".join(lines[1:25]))
         self.show_thumbnails()
+        self._fit_height(len(matches))
         self.table.setVisible(bool(matches))
         self.table.setRowCount(len(matches))
         for row, match in enumerate(matches):
@@ -206,6 +210,13 @@ class CrossSlidePanel(QWidget):
                         Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
                     )
                 self.table.setItem(row, column, item)
+
+    def _fit_height(self, rows: int) -> None:
+        """Make the table as high as its rows, up to a number of them."""
+        header, row = self.table.horizontalHeader(), self.table.verticalHeader()
+        if header is not None and row is not None:
+            shown = min(rows, _ROWS) * row.defaultSectionSize()
+            self.table.setFixedHeight(shown + header.sizeHint().height() + 4)
 
     def show_thumbnails(self) -> None:
         """Show the patches as far as their thumbnails have been read."""

@@ -131,6 +131,7 @@ class SimilarityWidget(DockedWidget):
             session.slide_changed,
             session.features_changed,
         )
+        connect_deferred(self._reveal_search, context.cross_slide.place_shown)
         connect(context.no_features_at_click, self._answer_click)
         for name, section in self.sections.items():
             section.opened.connect(partial(self._remember, name))
@@ -193,6 +194,12 @@ class SimilarityWidget(DockedWidget):
     def _reveal(self, section: SummarySection, is_open: bool) -> None:
         """Scroll to what the user opened."""
         if is_open:
+            self.column.reveal(section)
+
+    def _reveal_search(self) -> None:
+        """Keep what was found in sight on the slide that it has led to."""
+        section = self.sections["other slides"]
+        if section.is_open:
             self.column.reveal(section)
 
     def _remember(self, name: str, is_open: bool) -> None:
