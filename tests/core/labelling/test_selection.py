@@ -61,7 +61,7 @@ def by_loops(features, probabilities, labelled, count):
 @pytest.mark.parametrize("seed", range(3))
 def test_balanced_is_what_plain_loops_choose(seed):
     features, probabilities, labelled = patches(seed=seed)
-    found = choose_next(features, probabilities, labelled, 12)
+    found = choose_next(features, probabilities, labelled, 12, drawn=1000)
     assert found.tolist() == by_loops(features, probabilities, labelled, 12)
 
 
@@ -108,9 +108,38 @@ def test_rare_classes_come_before_common_ones():
     probabilities[105:] = [(1 - SURE) / 2, (1 - SURE) / 2, SURE]
     features = np.random.default_rng(0).standard_normal((110, 6)).astype(np.float32)
     labelled = np.arange(10)  # ten labels of class 0, none of the others
-    found = choose_next(features, probabilities, labelled, 8)
+    found = choose_next(features, probabilities, labelled, 8, drawn=1000)
     assert sorted(probabilities[found].argmax(axis=1)) == [1] * 4 + [2] * 4
     assert (choose_next(features, probabilities, labelled, 8, 0, "margin") < 100).all()
+
+
+def test_of_each_class_the_least_sure_patches_of_a_draw_are_chosen():
+    rng = np.random.default_rng(0)
+    # Margins from 0 to 1, in the order of the rows; the class alternates.
+    first = 0.5 + np.linspace(0, 0.5, 4000)
+    probabilities = (
+        np.where(np.arange(4000)[:, None] % 2, [0, 1], [1, 0]) * first[:, None]
+    )
+    probabilities += (1 - probabilities.max(1))[:, None] * (probabilities == 0)
+    features = rng.standard_normal((4000, 4)).astype(np.float32)
+    labelled = rng.choice(4000, 40, replace=False)
+    found = [
+        choose_next(features, probabilities, labelled, 4, seed, drawn=8)
+        for seed in range(300)
+    ]
+    # Of each class 16 are drawn, and 2 of its 4 smallest are chosen: the k-th smallest
+    # of 16 uniform values is k / 17 on average.
+    assert np.mean(found) / 4000 == pytest.approx(np.mean([1, 2, 3, 4]) / 17, abs=0.015)
+    assert np.mean([choose_next(features, probabilities, labelled, 4, drawn=4000)]) < 8
+
+
+def test_a_class_of_three_patches_is_never_missed():
+    probabilities = np.tile(np.float32([0.8, 0.2]), (5000, 1))
+    probabilities[[40, 400, 4000]] = [0.1, 0.9]
+    features = np.random.default_rng(0).standard_normal((5000, 4)).astype(np.float32)
+    for seed in range(5):
+        found = choose_next(features, probabilities, np.arange(8), 8, seed)
+        assert {40, 400, 4000} < set(found.tolist())
 
 
 def test_copies_of_a_chosen_patch_wait():
@@ -178,3 +207,10 @@ def test_what_cannot_be_chosen_from_is_refused():
         choose_next(features, probabilities, labelled, 8, 0, "best")
     with pytest.raises(LabelError, match="299 patches for 300"):
         choose_next(features, probabilities[1:], labelled, 8)
+
+
+def test_a_strip_is_filled_by_the_only_predicted_class():
+    features, probabilities, _ = patches()
+    probabilities[:] = [0.7, 0.1, 0.1, 0.1]
+    found = choose_next(features, probabilities, np.arange(5), 12, drawn=1)
+    assert len(set(found.tolist())) == 12

@@ -6,9 +6,13 @@ tells least apart: the smallest difference between the two likeliest classes.
 
 1. The next patch is of the predicted class that has the fewest labels so far. Patches of
    small margin are mostly of the common classes, but a map is judged class by class.
-2. Candidates are this class's patches of smallest margin, as many as are asked for.
-3. Of those the one is taken whose features are least similar to any labelled or chosen
-   patch: next to each other on the slide lie patches of one margin that show the same.
+2. Some patches of each predicted class are drawn at random; of these, those of smallest
+   margin are the candidates, as many as are asked for. The least sure patches of all are
+   often mixed or mislabelled ones, and a classifier of these alone is worse than one of
+   random patches.
+3. Of the candidates the one is taken whose features are least similar to any labelled or
+   chosen patch: next to each other on the slide lie patches of one margin that show the
+   same.
 
 While fewer than two classes are labelled there is no margin. ``margin`` and ``balanced``
 then take the most typical patch of each of the largest clusters of features that have no
@@ -34,6 +38,9 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 CLUSTERS = 32
 """Clusters that the first patches come from."""
 
+DRAWN = 8
+"""How many patches are drawn for each one that is asked for."""
+
 # Clusters of a whole slide's patches would take seconds.
 _SAMPLE, _STEPS = 2048, 10
 
@@ -45,6 +52,7 @@ def choose_next(
     count: int,
     seed: int = 0,
     strategy: Strategy = "balanced",
+    drawn: int = DRAWN,
 ) -> Rows:
     """Choose the patches to label next.
 
@@ -63,6 +71,10 @@ def choose_next(
         Random seed: the same arguments give the same patches.
     strategy : {"random", "margin", "balanced"}, optional
         How to choose.
+    drawn : int, optional
+        For ``balanced``: patches that are drawn of each predicted class, as a multiple of
+        the patches that are asked for per class. 1 is random within the class; a large
+        number means the least sure patches of all.
 
     Returns
     -------
@@ -92,7 +104,9 @@ def choose_next(
         return _typical(features, free, known, count, seed)
     if strategy == "margin":
         return _smallest(_margins(probabilities[free]), free, count)
-    return _balanced(features, probabilities, free, known, count)
+    per_class = drawn * -(-count // probabilities.shape[1])
+    rows = _candidates(probabilities, free, count, per_class, seed)
+    return _balanced(features, probabilities, rows, known, count)
 
 
 def _check(features: Matrix, probabilities: Matrix | None, strategy: str) -> None:
@@ -130,18 +144,27 @@ def _smallest(values: Matrix, rows: Rows, count: int) -> Rows:
     return np.asarray(rows[np.argsort(values, kind="stable")[:count]], np.int64)
 
 
-def _balanced(
-    features: Matrix, probabilities: Matrix, free: Rows, labelled: Rows, count: int
+def _candidates(
+    probabilities: Matrix, free: Rows, count: int, per_class: int, seed: int
 ) -> Rows:
-    """Choose by predicted class, then margin, then difference from what is known."""
+    """Draw patches of each predicted class, and return the least sure of them."""
+    rng = np.random.default_rng(seed)
     classes, margins = probabilities[free].argmax(axis=1), _margins(probabilities[free])
+    found = []
+    for kind in range(probabilities.shape[1]):
+        (own,) = np.nonzero(classes == kind)
+        # Fewer than are asked for would not fill the strip if this is the only class.
+        most = min(max(per_class, count), len(own))
+        own = np.sort(rng.choice(own, most, replace=False))
+        found.append(_smallest(margins[own], free[own], count))
+    return np.concatenate(found)
+
+
+def _balanced(
+    features: Matrix, probabilities: Matrix, rows: Rows, labelled: Rows, count: int
+) -> Rows:
+    """Choose of candidates by predicted class, then difference from what is known."""
     total = probabilities.shape[1]
-    rows = np.concatenate(
-        [
-            _smallest(margins[classes == kind], free[classes == kind], count)
-            for kind in range(total)
-        ]
-    )
     kinds = probabilities[rows].argmax(axis=1)
     # Predicted, not given, classes: skipped patches count, too.
     labels = np.bincount(probabilities[labelled].argmax(axis=1), minlength=total)
