@@ -330,6 +330,15 @@ def test_features_of_another_encoder_are_skipped_in_folders_and_refused_by_name(
     (line,) = done.failed
     assert "features of another encoder (other" in line
     assert len(done.slides) == 1
+    # One folder for each encoder, as an extraction with several makes them.
+    parts = folder / "parts"
+    for name, encoder in (("s1", "one"), ("s4", "two")):
+        path = folder / "features" / f"{name}.features.zarr"
+        shutil.copytree(path, parts / encoder / path.name)
+    config = applying(folder).model_copy(
+        update={"features": (parts,), "out": folder / "four"}
+    )
+    assert [one.slide for one in run(apply_classifier(config)).slides] == ["slide s1"]
     only = applying(folder, "s4.features.zarr")
     with pytest.raises(LabelError, match="no feature file could be used.*another enc"):
         run(apply_classifier(only.model_copy(update={"out": folder / "three"})))

@@ -9,7 +9,7 @@ unsure (:func:`patch_probabilities`), and the classes get areas (:func:`class_ar
 
 import lazy_loader
 
-# scikit-learn and SciPy are imported when they are used.
+# Labels can be read without SciPy, which takes longer to import.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -48,7 +48,8 @@ def find_feature_files(
     Parameters
     ----------
     paths : sequence of Path
-        Files, and folders that are searched, without the folders in them.
+        Files, and folders that are searched; the folders in them only where there are no
+        files beside these.
     encoder : str, optional
         Fingerprint of an encoder: files of others are left out where they were found in
         a folder.
@@ -160,7 +161,8 @@ def _in_folder(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise FeatureError("no such feature file or folder", folder, "Check the path")
-    own = sorted(folder.glob(f"*{SUFFIX}"))
+    # An extraction with several encoders has a folder for each.
+    own = sorted(folder.glob(f"*{SUFFIX}")) or sorted(folder.glob(f"*/*{SUFFIX}"))
     files = own or sorted(p for p in folder.iterdir() if p.suffix.lower() in _FOREIGN)
     if not files:
         raise FeatureError("holds no feature files", folder, "Run napari-mcm extract")
