@@ -20,6 +20,7 @@ from napari_mcm.core.synthetic import SampleConfig
 from napari_mcm.core.synthetic.cells import Cells, mix_palette
 from napari_mcm.core.synthetic.cohort import plan_sample
 from napari_mcm.core.synthetic.render import set_scene
+from napari_mcm.viewer.atlas.widget import AtlasWidget
 from napari_mcm.viewer.features.widget import FeaturesWidget
 from napari_mcm.viewer.finetune.widget import FinetuneWidget
 from napari_mcm.viewer.layers.metadata import slide_of
@@ -123,6 +124,26 @@ def similarity(studio: Studio, home: Path) -> None:
     studio.take("similarity")
     studio.press(Qt.Key.Key_D)
     studio.take("similarity-difference")
+
+
+def atlas(studio: Studio, home: Path) -> None:
+    """Compute features, make an atlas, and choose a cluster."""
+    studio.open(None)
+    similarity = studio.dock("Similarity")
+    assert isinstance(similarity, SimilarityWidget)
+    similarity.options.patch_size.setValue(PATCH)
+    similarity.options.folder.setText(str(home / "features"))
+    studio.compute(similarity.first, ENCODER)
+    widget = studio.dock("Atlas")
+    assert isinstance(widget, AtlasWidget)
+    widget.method.count.setValue(6)
+    widget.source.make.click()
+    studio.finish()
+    widget.map.scatter.chosen.emit(0)
+    kinds = widget.map.legend.kinds
+    kinds.itemClicked.emit(kinds.item(1))
+    wait(lambda: widget.selection.strip.count() > 0)
+    studio.take("atlas")
 
 
 def finetune(studio: Studio, home: Path) -> None:
@@ -291,6 +312,7 @@ SITTINGS: dict[str, Callable[[Studio, Path], None]] = {
     "slide": slide,
     "features": features,
     "similarity": similarity,
+    "atlas": atlas,
     "finetune": finetune,
     "mil": mil,
     "mae": mae,

@@ -7,20 +7,21 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-# Of Okabe and Ito, and of Paul Tol: distinct for most eyes, on dark and on light.
+# The first ones are Okabe and Ito's; all are far from each other and from grey, on dark
+# and on light.
 _FIRST = (
     (230, 159, 0),
     (86, 180, 233),
     (0, 158, 115),
     (204, 121, 167),
     (0, 114, 178),
-    (213, 94, 0),
-    (170, 153, 40),
     (136, 34, 85),
-    (51, 160, 44),
+    (205, 50, 40),
+    (150, 150, 60),
     (150, 110, 220),
-    (165, 105, 60),
-    (90, 120, 130),
+    (110, 190, 70),
+    (140, 90, 55),
+    (0, 190, 190),
 )
 
 _GOLDEN = 0.618034

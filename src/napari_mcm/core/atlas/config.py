@@ -50,7 +50,7 @@ class MapConfig(BaseModel):
     method: MapMethod = Field(
         "pca",
         description="The first two principal components, or UMAP, which needs the extra "
-        "atlas and about a minute for 20,000 patches.",
+        "atlas and minutes for 20,000 patches.",
         json_schema_extra={"flag": "map"},
     )
     neighbours: int = Field(

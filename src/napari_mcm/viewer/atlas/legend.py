@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -27,7 +27,8 @@ from napari_mcm.viewer.qt.helpers import note
 if TYPE_CHECKING:
     from napari.utils.colormaps import Colormap
 
-_SWATCH_PX = 12
+_SWATCH_PX, _BESIDE_PX = 12, 30
+"""Side of a colour, and the space that an entry needs beside it and its text."""
 _ROWS = 5
 """Number of kinds in sight."""
 
@@ -66,15 +67,11 @@ class KindList(QListWidget):
         current = self.currentRow() if same else -1
         self._shown = kinds
         self.clear()
-        width = 0
         for kind in kinds:
-            text = f"{kind.name} · {kind.count:,}"
+            text = _text(kind)
             item = QListWidgetItem(_swatch(kind.colour), text)
             item.setToolTip(f"{text}\nClick or Enter selects its points")
             self.addItem(item)
-            width = max(width, self.fontMetrics().horizontalAdvance(text))
-        line = self.fontMetrics().height() + 6
-        self.setGridSize(QSize(width + _SWATCH_PX + 22, line))
         self._fit()
         if current >= 0:
             self.setCurrentRow(current)
@@ -84,12 +81,22 @@ class KindList(QListWidget):
         super().resizeEvent(event)
         self._fit()
 
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Fit the names in another font, as that of the theme."""
+        super().changeEvent(event)
+        kinds = QEvent.Type.FontChange, QEvent.Type.StyleChange
+        if event is not None and event.type() in kinds:
+            self._fit()
+
     def _fit(self) -> None:
-        cell = self.gridSize()
-        if cell.width() <= 0:
-            return
+        metrics = self.fontMetrics()
+        texts = [_text(kind) for kind in self._shown]
+        width = max((metrics.horizontalAdvance(text) for text in texts), default=0)
+        cell = QSize(width + _SWATCH_PX + _BESIDE_PX, metrics.height() + 6)
+        if cell != self.gridSize():
+            self.setGridSize(cell)
         columns = max((self.width() - 8) // cell.width(), 1)
-        rows = min(max(-(-len(self._shown) // columns), 1), _ROWS)
+        rows = min(max(-(-len(texts) // columns), 1), _ROWS)
         self.setFixedHeight(rows * cell.height() + 6)
 
     def _choose(self, item: QListWidgetItem) -> None:
@@ -146,6 +153,10 @@ class LegendPanel(QWidget):
         kinds = () if colouring is None else colouring.categories
         self.kinds.show_kinds(kinds)
         self.kinds.setVisible(bool(kinds))
+
+
+def _text(kind: Category) -> str:
+    return f"{kind.name} · {kind.count:,}"
 
 
 def _swatch(colour: tuple[int, int, int]) -> QIcon:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QPalette, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
@@ -119,6 +119,13 @@ class MapPanel(QWidget):
         self.whole.clicked.connect(scatter.show_all)
         self.by.activated.connect(self._use_colours)
         self.legend.kinds.kind_chosen.connect(self.select_kind)
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Mix the colours of what is not selected with another theme's background."""
+        super().changeEvent(event)
+        kinds = QEvent.Type.PaletteChange, QEvent.Type.StyleChange
+        if event is not None and event.type() in kinds and hasattr(self, "scatter"):
+            self._show_colours()
 
     def show_atlas(self, is_other_map: bool) -> None:
         """Show the atlas.

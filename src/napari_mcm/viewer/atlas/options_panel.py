@@ -150,6 +150,7 @@ class MethodPanel(QWidget):
         self.map, self.algorithm = narrow(QComboBox()), narrow(QComboBox())
         for combo in (self.map, self.algorithm):
             combo.setMinimumContentsLength(_LEAST_LETTERS)
+        self.algorithm.setMinimumContentsLength(_LEAST_LETTERS + 4)
         for method, title in _MAPS.items():
             self.map.addItem(title, method)
         for algorithm, title in _CLUSTERS.items():
@@ -191,7 +192,7 @@ class MethodPanel(QWidget):
         umap, leiden = is_installed("umap"), is_installed("leiden")
         self.map.setToolTip(
             "PCA: at once. UMAP: groups stand out more; "
-            + ("a minute for 20,000 patches" if umap else f"it needs {hint}")
+            + ("minutes for 20,000 patches" if umap else f"it needs {hint}")
         )
         self.algorithm.setToolTip(
             "k-means: as many clusters as you say. Leiden finds their number itself"
