@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
@@ -31,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.core.errors import McmError
+from napari_mcm.core.errors import FeatureError, McmError
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.features.format import slide_of
 from napari_mcm.core.features.mapped import MappedFeatures, stamp_of_file
@@ -39,7 +41,7 @@ from napari_mcm.core.heatmaps.query import fingerprint_of
 from napari_mcm.core.heatmaps.similarity_index import Directions
 from napari_mcm.core.runtime.files import atomic_path, write_json
 from napari_mcm.core.runtime.jobs import Job, Note, Progress
-from napari_mcm.core.runtime.threads import report_while_running
+from napari_mcm.core.runtime.threads import Prefetcher
 from napari_mcm.core.search.graph import (
     RECIPE,
     ask,
@@ -59,6 +61,8 @@ _SUFFIX = ".usearch"
 
 _ABANDONED_S = 600.0
 """A temporary file of this age belongs to a process that has died."""
+
+_POLL_S = 0.1
 
 _THREADS = min(16, os.cpu_count() or 1)
 
@@ -243,22 +247,8 @@ class SearchIndex:
         McmError
             If the folder cannot be written to.
         """
-        began, built = time.monotonic(), 0
-        probes = Probes()
-        wanted: set[Path] = set()
-        for number, file in enumerate(files):
-            yield Progress("Indexing slides", number, len(files), "slides")
-            try:
-                path = self.path_of(file)
-                if read_info(path) is None:
-                    progress = Progress("Indexing slides", number, len(files), "slides")
-                    made = yield from report_while_running(
-                        self._build_part(file, path, probes), progress
-                    )
-                    built += made is not None
-                wanted.add(path)
-            except McmError as error:
-                yield Note(f"{file.name}: {error.what}, not indexed", "warning")
+        began = time.monotonic()
+        built, wanted = yield from self._build_parts(files)
         removed = _remove_others(self.folder, wanted)
         infos = [info for path in wanted if (info := read_info(path)) is not None]
         recalls = [info.recall for info in infos] or [float("nan")]
@@ -274,34 +264,74 @@ class SearchIndex:
         yield Note(report.describe())
         return report
 
+    def _build_parts(self, files: Sequence[Path]) -> Job[tuple[int, set[Path]]]:
+        """Build the parts that are missing; return their number, and all that fit.
+
+        Each part is built by one thread: a graph to which several add at once differs
+        from run to run.
+        """
+        probes, stopped, wanted = Probes(), threading.Event(), set[Path]()
+        built = 0
+
+        def one(file: Path) -> tuple[Path, bool] | FeatureError:
+            try:
+                path = self.path_of(file)
+                if read_info(path) is not None:
+                    return path, False
+                return path, self._build_part(file, path, probes, stopped)
+            except FeatureError as error:
+                return error
+
+        coming = Prefetcher(one, _THREADS, "index")
+        try:
+            for file in files:
+                coming.add(file)
+            for number in range(len(files)):
+                file, future = coming.take()
+                progress = Progress("Indexing slides", number, len(files), "slides")
+                yield progress
+                while not wait([future], timeout=_POLL_S).done:
+                    yield progress
+                result = future.result()
+                if isinstance(result, FeatureError):
+                    yield Note(f"{file.name}: {result.what}, not indexed", "warning")
+                    continue
+                wanted.add(result[0])
+                built += result[1]
+        finally:
+            stopped.set()
+            coming.close(wait=True)
+        return built, wanted
+
     def _build_part(
-        self, file: Path, path: Path, probes: Probes
-    ) -> Generator[None, None, PartInfo | None]:
-        """Index one file, yielding between its blocks; None where it is searched exactly."""
+        self, file: Path, path: Path, probes: Probes, stopped: threading.Event
+    ) -> bool:
+        """Index one file; return whether it has a part, and is not searched exactly."""
         features = MappedFeatures(file)
         if fingerprint_of(features.encoder) != self.encoder:
-            return None
+            return False
         rows = np.flatnonzero(features.ok)
         if len(rows) < LEAST_ROWS:
-            return None
+            return False
         check = probes.begin(features, rows, self.neighbourhood)
         graph = new_graph(features.dim)
         for inside, index, block in blocks(features, self.neighbourhood):
+            if stopped.is_set():
+                return False
             valid = index.valid[inside]
             units = index.units(inside[valid].tolist())
-            graph.add(block[valid], units, threads=_THREADS, copy=True)
+            graph.add(block[valid], units, threads=1, copy=True)
             check.see(block[valid], units)
-            yield
         found = check.widen(graph)
         if found is None:
-            return None
+            return False
         info = _describe(features, len(graph), *found)
         self.folder.mkdir(parents=True, exist_ok=True)
         # The graph last: a part exists once it is there, and then it is whole.
         write_json(path.with_suffix(".json"), asdict(info))
         with atomic_path(path) as part:
             graph.save(str(part))
-        return info
+        return True
 
 
 def default_folder(source: Path) -> Path:
