@@ -15,6 +15,7 @@ from napari_mcm.core.registration import read_registration, write_registration
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.app.registrations import registration_path
+from napari_mcm.viewer.layers.early_slicing import canvas_of
 from napari_mcm.viewer.layers.metadata import kind_of, owner_of, slide_of
 from napari_mcm.viewer.layers.mouse import ClickListener
 from napari_mcm.viewer.project.controller import project_of
@@ -340,8 +341,16 @@ def test_a_query_is_asked_of_the_other_section_at_the_same_place(dock):
             slide, "first", features_of(slide_of(slide).path, 40, mpp=MPP)
         )
     context = context_of(session)
+    docked.registration.link.click()
     context.queries.point(450.0, 520.0)
     wait_until(lambda: context.query is not None)
+    visuals = canvas_of(viewer).layer_to_visual
+
+    def is_drawn_with(layer: Any, slide: Any) -> bool:
+        return visuals[layer].node.parent is visuals[slide].node.parent
+
+    (frame,) = [one for one in viewer.layers if kind_of(one) == "query"]
+    assert is_drawn_with(frame, first) and not is_drawn_with(second, first)
     carry(docked, QUERY)
     wait_until(lambda: session.slide is second and context.query is not None)
     query = context.query
@@ -349,6 +358,8 @@ def test_a_query_is_asked_of_the_other_section_at_the_same_place(dock):
     ((x, y),) = query.spec.examples.like
     assert np.linalg.norm(where_truly((450, 520)) - (x, y)) * MPP < NEAR_UM
     assert "1 of 1 examples placed" in docked.carrying.outcome.text()
+    # Its frame is in the half of the section that was asked.
+    assert owner_of(frame) is second and is_drawn_with(frame, second)
 
 
 def test_a_stored_registration_comes_back_and_one_of_others_does_not(dock, tmp_path):

@@ -61,7 +61,9 @@ class Caption:
 
     def _wrapped(self) -> str:
         """Return the text in lines that end before the colour bar."""
-        width = self._stack.viewer.canvas.size[1] - BAR_PX
+        link = self._stack.view.link
+        halves = 2 if link is not None and link.is_on else 1
+        width = self._stack.viewer.canvas.size[1] / halves - BAR_PX
         letters = max(int(width / LETTER_PX), LEAST_LETTERS)
         # Lines end between parts, unless one is longer than a line.
         parts = (

@@ -166,6 +166,8 @@ class SlideView:
         if owner_of(layer) is slide:
             return
         give_to(layer, slide)
+        if self.link is not None:
+            self.link.regroup()
         shown = slide is None or self.is_shown(slide)
         with self._quietly():
             _set_visible(layer, shown and self._wanted.get(layer, True))

@@ -99,6 +99,11 @@ class LinkedSections:
         else:
             self._lay_over()
 
+    def regroup(self) -> None:
+        """Draw each layer in the half of its slide, after one changed its slide."""
+        if self.is_on:
+            self._viewer.canvas.grid.events.stride(value=1)
+
     def leave(self) -> None:
         """Give the canvas back, and put the second section where it was."""
         if not self.is_on:

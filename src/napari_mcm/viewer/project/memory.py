@@ -176,9 +176,20 @@ class SlideMemory:
         query : SavedQuery
             The query.
         """
-        return self._queries is not None and self._queries.restore(
-            SlideState(query=query)
-        )
+        queries, session = self._queries, self._session
+
+        def drawn() -> None:
+            if session.has_query and queries is not None:
+                queries.changed.disconnect(drawn)
+                # As after a click: its map is what was asked for last.
+                session.map_asked.emit("similarity")
+
+        if queries is None or not queries.restore(SlideState(query=query)):
+            return False
+        queries.changed.connect(drawn)
+        if session.has_query:
+            drawn()
+        return True
 
     def read_again(self, fingerprint: str) -> None:
         """Give an open slide what is stored of it now, as in a project just opened."""
