@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from napari_mcm.core.tissue import TissueMask
     from napari_mcm.viewer.app.session import Session
 
+MOST_SHAPES = 1000
+"""Regions that napari draws as shapes without a long pause."""
+
 QUERY, LABELS, TISSUE, FILE = "query", "labels", "tissue", "file"
 
 
@@ -242,6 +245,12 @@ class Carrier:
             self._submit(way, work, partial(self._show_regions, way, path.stem))
 
     def _show_regions(self, way: _Way, name: str, carried: _CarriedRegions) -> None:
+        if len(carried.regions) > MOST_SHAPES:
+            self._session.report_error(
+                f"{len(carried.regions):,} regions are too many to draw, {MOST_SHAPES:,} "
+                "at most: carry the file with napari-mcm register --carry"
+            )
+            return
         if carried.regions:
             title = f"{name} from {way.source.name}"
             add_regions(self._session.layers, way.target, title, carried.regions)

@@ -73,6 +73,7 @@ class SectionsController:
         session.registrations.changed.connect(self._registered)
         session.side_by_side_changed.connect(self.changed.emit)
         session.jobs.status.events.state.connect(self._job_changed)
+        session.left.connect(self._left)
         self._slide_changed()
 
     @property
@@ -275,6 +276,11 @@ class SectionsController:
             # An earlier map of these slides would contradict what is said now.
             self.session.registrations.forget(one, other)
         self.changed.emit()
+
+    def _left(self) -> None:
+        """Give the whole canvas back when the last dock is closed."""
+        if self.is_linked and not self.session.is_closing:
+            self.link(False)
 
     def _draw_edges(self) -> None:
         """Draw the edges of each section on the other, of the pair that is chosen."""
