@@ -26,7 +26,12 @@ def two_kinds(path: Path, mpp: float = 0.5) -> LoadedFeatures:
     left = is_left(features.grid)
     vectors = features.features.copy()
     vectors[:, 0] += np.where(left, 4.0, -4.0)
-    encoder = {"spec": "two kinds", "fingerprint": "two kinds"}
+    encoder = {
+        "spec": "two kinds",
+        "fingerprint": "two kinds",
+        "dim": 16,
+        "precision": "float32",
+    }
     index = SimilarityIndex(replace(features, features=vectors, encoder=encoder))
     return LoadedFeatures("two kinds", index, Path("none"))
 

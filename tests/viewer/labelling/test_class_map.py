@@ -133,10 +133,11 @@ def test_the_newest_label_wins_and_the_last_map_stays_meanwhile(
     for number in range(1, 6):
         user.label(right[number], "2")
     assert user.context.classifier.busy
-    wait_until(lambda: user.widget.map.busy.isVisibleTo(user.widget))
+    wait_until(lambda: user.widget.map.title.text() != "Map")
     assert np.array_equal(user.map.data, before, equal_nan=True)
     go.set()
     user.settle()
+    wait_until(lambda: user.widget.map.title.text() == "Map")
     # The first of the five, and the newest; none in between.
     assert calls == [3, 7]
     rows = {left[0]: 0, **dict.fromkeys([right[0], *right[1:6]], 1)}

@@ -15,7 +15,7 @@ from napari_mcm.core.labelling import UNSURE, LabelSet
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers import colormaps
 from napari_mcm.viewer.layers.label_frames import FramedLabels, LabelFrames
-from napari_mcm.viewer.layers.metadata import KEY
+from napari_mcm.viewer.layers.metadata import KEY, owner_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -110,10 +110,17 @@ class ClassMaps:
     def show(self) -> None:
         """Show the map of classes instead of those of similarity."""
         self._wanted = True
-        slide, layers = self._session.slide, self._session.layers
-        if self._layer(slide) is not None and slide is not None:
-            layers.show_only(slide, CLASSES)
+        for slide in self._in_sight():
+            if self._layer(slide) is not None:
+                self._session.layers.show_only(slide, CLASSES)
         self.changed.emit()
+
+    def _in_sight(self) -> list[Layer]:
+        """Return the current slide, or side by side all slides."""
+        session = self._session
+        if session.side_by_side:
+            return session.layers.slides()
+        return [] if session.slide is None else [session.slide]
 
     def heatmap_of(
         self, classifier: PatchClassifier, classes: ClassifiedSlide, labels: LabelSet
@@ -223,19 +230,22 @@ class ClassMaps:
             self.show()
             return
         self._wanted = False
-        slide, layers = self._session.slide, self._session.layers
-        if slide is None or not self.visible:
-            return
-        slots = [slot for slot in SLOTS if layers.map_of(slide, slot) is not None]
-        if slots:
-            layers.show_only(slide, slots[0])
+        layers = self._session.layers
+        for slide in self._in_sight():
+            layer = self._layer(slide)
+            slots = [slot for slot in SLOTS if layers.map_of(slide, slot) is not None]
+            if layer is not None and layer.visible and slots:
+                layers.show_only(slide, slots[0])
         self.changed.emit()
 
     def _inserted(self, event: object) -> None:
         """Hide a map of similarity that is made while the map of classes is seen."""
         layer = event.value  # type: ignore[attr-defined]
         described = layer.metadata.get(KEY) or {}
-        if described.get("slot") in (*SLOTS, DIFFERENCE) and self.visible:
+        owner = owner_of(layer)
+        classes = self._layer(owner)
+        covers = described.get("slot") in (*SLOTS, DIFFERENCE)
+        if covers and classes is not None and classes.visible:
             self._session.layers.view.set_visible(layer, False)
 
     def _eye_changed(self) -> None:
@@ -246,10 +256,7 @@ class ClassMaps:
         before, self._labels = self._labels, labels
         if before is not None and labels.labels != before.labels:
             # The user labels, and wants to see what comes of it.
-            self._wanted = True
-            slide = self._session.slide
-            if slide is not None and self._layer(slide) is not None:
-                self._session.layers.show_only(slide, CLASSES)
+            self.show()
         self._frame_all()
 
     def _frame_all(self) -> None:

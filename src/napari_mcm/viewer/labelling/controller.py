@@ -48,6 +48,9 @@ class LabelController:
         self.lasso = LabelLasso(session)
         self.note = ""
         self.lasso.changed.connect(self._lasso_changed)
+        session.slide_chosen.connect(self._forget)
+        # What is said of a label comes after it: this is undo, or someone else.
+        session.labels.changed.connect(self._forget)
 
     def press(self, key: int) -> None:
         """Label with the class of a number key what the user means.
@@ -129,10 +132,15 @@ class LabelController:
 
     def say(self, note: str) -> None:
         """Show a line in the dock and in the status bar."""
-        self.note = note
-        if note:
-            self._session.viewer.status = note
-        self.noted.emit()
+        before, self.note = self.note, note
+        viewer = self._session.viewer
+        if note or viewer.status == before:
+            viewer.status = note
+        if note != before:
+            self.noted.emit()
+
+    def _forget(self) -> None:
+        self.say("")
 
     def _label(
         self,

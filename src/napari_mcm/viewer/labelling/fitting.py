@@ -140,6 +140,8 @@ class ClassifierController:
         self._worker = BackgroundWorker("classes")
         self._features = LabelledPatches()
         self._asked: _Task | None = None
+        # Of slides that were open in this session, by encoder.
+        self._paths: dict[str, dict[str, Path]] = {}
         session.labels.changed.connect(self.request)
         session.slide_changed.connect(self._slide_changed)
         session.features_changed.connect(self._features_changed)
@@ -231,16 +233,19 @@ class ClassifierController:
         if loaded is None or slide is None:
             return None
         mark, seen, others = saved_features(loaded).encoder, {slide: loaded}, []
+        paths = self._paths.setdefault(mark, {})
+        paths[slide_of_features(loaded)] = loaded.path
         for layer in session.layers.slides():
             for one in session.features_of(layer).values():
                 if layer is slide or saved_features(one).encoder != mark:
                     continue
+                paths[slide_of_features(one)] = one.path
                 if session.side_by_side:
                     seen[layer] = one
                 others.append(one)
                 break
         project = project_of(session)
-        files = partial(feature_files, project.project, project.path, mark)
+        files = partial(feature_files, project.project, project.path, mark, dict(paths))
         labels = session.labels.set
         return _Task(labels, self.config, mark, seen, tuple(others), files)
 
@@ -259,6 +264,11 @@ class ClassifierController:
         if busy != self.busy:
             self.busy = busy
             self.changed.emit()
+
+
+def slide_of_features(loaded: LoadedFeatures) -> str:
+    """Return the fingerprint of the slide that features are of."""
+    return str(loaded.index.features.grid.slide.get("fingerprint") or "")
 
 
 def _fit(task: _Task, features: LabelledPatches) -> Fit:

@@ -26,6 +26,9 @@ _TIPS: dict[MapKind, str] = {
     "unsure": "How unsure the class of each patch is: label where it is bright",
 }
 
+_TITLE, _BUSY = "Map", "Map \N{CLOCKWISE OPEN CIRCLE ARROW}"
+"""Title of the row, and with the mark that a newer map is being made."""
+
 
 class MapPanel(QWidget):
     """Chooses the kind of map; says what to do next, and how good the map is.
@@ -47,8 +50,10 @@ class MapPanel(QWidget):
             button.setToolTip(f"{_TIPS[kind]} (key M on the slide: map on or off)")
             button.setAccessibleName(f"Map: {kind}")
             button.clicked.connect(partial(self._use, kind))
-        self.busy = QLabel("updating…")
-        self.busy.setAccessibleName("Whether the map is being updated")
+        self.title = QLabel(_TITLE)
+        # As wide as with its mark: the buttons would move at each label.
+        metrics = self.title.fontMetrics()
+        self.title.setMinimumWidth(metrics.horizontalAdvance(_BUSY) + 2)
         self.sentence, self.trust = note(), note()
         self._lay_out()
         connect_deferred(
@@ -64,14 +69,13 @@ class MapPanel(QWidget):
     def _lay_out(self) -> None:
         row = QHBoxLayout()
         row.setSpacing(3)
-        row.addWidget(QLabel("Map"))
+        row.addWidget(self.title)
         for button in self.kinds.values():
             row.addWidget(button, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(3)
         column.addLayout(row)
-        column.addWidget(self.busy)
         column.addWidget(self.sentence)
         column.addWidget(self.trust)
 
@@ -83,13 +87,9 @@ class MapPanel(QWidget):
         for kind, button in self.kinds.items():
             button.setEnabled(has_map)
             button.setChecked(has_map and maps.visible and kind == maps.kind)
-        # In its place always: the dock would jump at each label.
         busy = context.classifier.busy
-        policy = self.busy.sizePolicy()
-        if not policy.retainSizeWhenHidden():
-            policy.setRetainSizeWhenHidden(True)
-            self.busy.setSizePolicy(policy)
-        self.busy.setVisible(busy)
+        self.title.setText(_BUSY if busy else _TITLE)
+        self.title.setToolTip("A map of newer labels is being made" if busy else "")
         sentence = self.next_thing()
         self.sentence.setText(sentence)
         self.sentence.setVisible(bool(sentence))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from napari_mcm.core.project import Project, resolve_state
 
 
 def feature_files(
-    project: Project, project_file: Path | None, encoder: str
+    project: Project,
+    project_file: Path | None,
+    encoder: str,
+    known: Mapping[str, Path] | None = None,
 ) -> dict[str, Path]:
     """Return the feature files of an encoder, by the fingerprint of the slide.
 
@@ -22,8 +26,10 @@ def feature_files(
         Its file, which paths are relative to.
     encoder : str
         Fingerprint of the encoder.
+    known : mapping of str to Path, optional
+        Files of slides that were open.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Path] = dict(known or {})
     for slide in project.slides:
         if not slide.fingerprint or not slide.state.features:
             continue

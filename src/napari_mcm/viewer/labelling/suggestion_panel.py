@@ -114,7 +114,11 @@ class SuggestionStrip(QListWidget):
             empty = QPixmap(_SIDE_PX, _SIDE_PX)
             empty.fill(Qt.GlobalColor.gray)
             return QIcon(empty)
-        return QIcon(QPixmap.fromImage(image_of(pixels)))
+        picture = QPixmap.fromImage(image_of(pixels))
+        icon = QIcon(picture)
+        # Where it is selected, Qt would tint it.
+        icon.addPixmap(picture, QIcon.Mode.Selected)
+        return icon
 
     def _clicked(self, item: QListWidgetItem) -> None:
         items, row = self._suggestions.items, self.row(item)

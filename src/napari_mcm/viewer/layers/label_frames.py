@@ -27,8 +27,9 @@ LINE_PX, CASING_PX = 3.0, 1.0
 """Width of a frame, and of the dark casing on both of its sides, in screen pixels."""
 LEAST_PX, FILLED_PX = 7.0, 14.0
 """Smallest side of a label on the screen, and the side from which it is a frame."""
-DIGIT_PX, LARGE_PX = (1.0, 2.0), 28.0
-"""Side of a dot of a digit in small and in large frames, and the side of large ones."""
+DOT_PX, LARGE_PX = 2.0, 20.0
+"""Side of a dot of a digit, and from which side inside of a frame it is in the corner;
+else it is in the middle, as large as fits."""
 NOTHING, CASING, DIGIT, FIRST_CLASS = range(4)
 """What a pixel can be; from the last one on, a class."""
 MOST_CLASSES = 100
@@ -56,6 +57,7 @@ def _glyph(key: int) -> NDArray[np.uint8]:
 
 
 _GLYPHS = {key: _glyph(key) for key in _DOTS}
+_INWARDS = np.asarray([1.0, 1.0, -1.0, -1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +150,8 @@ class FramePicture:
             picture[r[3] : r[4], c[3] : c[4]] = NOTHING
             key = self.labels.keys[classes[number]]
             if key is not None:
-                dot = DIGIT_PX[int(sides[number] >= LARGE_PX)] * px
-                corner = boxes[number, :2] + insets[2]
-                _write(picture, x, y, (c[2], r[2]), corner, key, dot)
+                inside = boxes[number] + insets[2] * _INWARDS
+                _write(picture, x, y, inside, key, px)
 
     def _in_sight(
         self, px: float, x: NDArray[np.float64], y: NDArray[np.float64]
@@ -184,22 +185,27 @@ def _write(
     picture: NDArray[np.uint8],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
-    start: tuple[int, int],
-    corner: NDArray[np.float64],
+    inside: NDArray[np.float64],
     key: int,
-    dot: float,
+    px: float,
 ) -> None:
-    """Paint a digit with its upper left corner at a point."""
+    """Paint a digit into a frame, whose inside is left, top, right and bottom."""
     glyph = _GLYPHS[key]
-    height, width = glyph.shape
-    left, top = corner
-    stop = (
-        np.searchsorted(x, left + width * dot),
-        np.searchsorted(y, top + height * dot),
-    )
-    column = ((x[start[0] : stop[0]] - left) // dot).astype(int).clip(0, width - 1)
-    row = ((y[start[1] : stop[1]] - top) // dot).astype(int).clip(0, height - 1)
-    picture[start[1] : stop[1], start[0] : stop[0]] = glyph[np.ix_(row, column)]
+    size = np.asarray(glyph.shape[::-1])
+    room = inside[2:] - inside[:2]
+    if room.min() <= 0:
+        return
+    dot = min(DOT_PX * px, float((room / size).min()))
+    corner = inside[:2]
+    if room.min() < LARGE_PX * px:
+        corner = corner + (room - size * dot) / 2
+    first = np.searchsorted(x, corner[0]), np.searchsorted(y, corner[1])
+    end = corner + size * dot
+    last = np.searchsorted(x, end[0]), np.searchsorted(y, end[1])
+    column = ((x[first[0] : last[0]] - corner[0]) // dot).astype(int)
+    row = ((y[first[1] : last[1]] - corner[1]) // dot).astype(int)
+    cells = np.ix_(row.clip(0, size[1] - 1), column.clip(0, size[0] - 1))
+    picture[first[1] : last[1], first[0] : last[0]] = glyph[cells]
 
 
 def colormap(colours: Sequence[str]) -> Any:
