@@ -36,6 +36,8 @@ from napari_mcm.core.heatmaps import SimilarityIndex
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.session import session_of
 from napari_mcm.viewer.finetune.widget import FinetuneWidget
+from napari_mcm.viewer.labelling.context import labelling_of
+from napari_mcm.viewer.labelling.widget import ClassesWidget
 from napari_mcm.viewer.mae.widget import MaeWidget
 from napari_mcm.viewer.qt import close_guard as closing
 from napari_mcm.viewer.qt.slide_selector import SlideSelector
@@ -50,6 +52,8 @@ WIDGETS = (
     "Slide",
     "Features",
     "Similarity",
+    "Classes",
+    "Classes",
     "Atlas",
     "Fine-tune",
     "MIL",
@@ -136,6 +140,15 @@ class RandomUser:
             self.click_tissue,
             self.click_tissue,
             self.hover,
+            self.label_tissue,
+            self.label_tissue,
+            self.label_tissue,
+            self.add_class,
+            self.change_class,
+            self.lasso,
+            self.label_next,
+            self.show_classes,
+            self.undo_by_key,
         )
         self.seen: list[str] = []
         self.maps = 0
@@ -382,6 +395,90 @@ class RandomUser:
             QTest.mouseMove(native, QPoint(x, y))
             QApplication.processEvents()
         clicks.follow_cursor(False)
+
+    def label_tissue(self) -> None:
+        """Press a digit over the middle of the tissue, of one of two classes or more."""
+        slide = self.session.slide
+        if slide is None:
+            return
+        if not self._widgets(ClassesWidget):
+            self.viewer.window.add_plugin_dock_widget(PLUGIN, "Classes")
+        while len(self.session.labels.classes) < 2:
+            self.session.labels.new_class()
+        size = np.asarray(slide.data.shapes[0][:2])
+        place = slide.data_to_world(size * self.rng.uniform(0.35, 0.65, 2))
+        self.viewer.cursor.position = tuple(place)
+        QTest.keyClick(self._canvas(), str(self.rng.integers(4)))
+
+    def add_class(self) -> None:
+        """Add a class, up to three of them."""
+        if len(self.session.labels.classes) < 3:
+            for widget in self._widgets(ClassesWidget):
+                widget.classes.add.click()
+                return
+
+    def change_class(self) -> None:
+        """Give a class another name, colour or key, or delete it."""
+        labels = self.session.labels
+        if not labels.classes:
+            return
+        one = self._one_of(list(labels.classes))
+        what = self.rng.integers(4)
+        if what == 0:
+            new = f"kind {self.rng.integers(3)}"
+            labels.use(labels.set.rename_class(one.name, new))
+        elif what == 1:
+            colour = f"#{self.rng.integers(1 << 24):06x}"
+            labels.use(labels.set.with_class(replace(one, color=colour)))
+        elif what == 2:
+            labels.use(labels.set.without_class(one.name))
+        else:
+            labels.use(labels.set.with_class(replace(one, key=2)))
+
+    def lasso(self) -> None:
+        """Draw around some patches, and mostly label them."""
+        slide = self.session.slide
+        if slide is None or not self._widgets(ClassesWidget):
+            return
+        lasso = labelling_of(self.session).labels.lasso
+        lasso.begin()
+        height, width = slide.data.shapes[0][:2]
+        corners = np.array([(0.4, 0.4), (0.4, 0.5), (0.5, 0.5), (0.5, 0.4)])
+        self.session.layers.active.add(corners * (height, width), shape_type="polygon")
+        _wait_until(lambda: lasso.regions)
+        keys = ["1", "2", "9", Qt.Key.Key_Escape]
+        QTest.keyClick(self._canvas(), keys[self.rng.integers(len(keys))])
+
+    def label_next(self) -> None:
+        """Begin to label next, or answer."""
+        for widget in self._widgets(ClassesWidget):
+            suggestions = labelling_of(self.session).suggestions
+            if not suggestions.active:
+                widget.next.start.click()
+            keys = [Qt.Key.Key_Return, "1", "2", Qt.Key.Key_Space, Qt.Key.Key_Escape]
+            QTest.keyClick(self._canvas(), keys[self.rng.integers(len(keys))])
+            return
+
+    def show_classes(self) -> None:
+        """Press a button of the kinds of maps, or move the limit or the context."""
+        for widget in self._widgets(ClassesWidget):
+            what = self.rng.integers(3)
+            if what == 0:
+                self._one_of(list(widget.map.kinds.values())).click()
+            elif what == 1:
+                widget.options.limit.setValue(float(self.rng.choice([0.4, 0.6, 0.9])))
+            else:
+                labelling_of(self.session).classifier.use_radius(
+                    int(self.rng.integers(2))
+                )
+            return
+
+    def undo_by_key(self) -> None:
+        """Undo or redo whatever was changed last."""
+        modifiers = Qt.KeyboardModifier.ControlModifier
+        if not self.rng.integers(3):
+            modifiers |= Qt.KeyboardModifier.ShiftModifier
+        QTest.keyClick(self._canvas(), Qt.Key.Key_Z, modifiers)
 
     def switch_theme(self) -> None:
         """Dark to light and back."""

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.app.session import Session
+from napari_mcm.viewer.labelling.context import LabellingContext
 from napari_mcm.viewer.layers import glyphs
 from napari_mcm.viewer.layers.metadata import KEY
 from napari_mcm.viewer.similarity.context import context_of
@@ -31,8 +32,10 @@ def settle(session: Session, seconds: float = 60) -> None:
         assert time.monotonic() < until, "a query never ended"
         queries._worker.wait()
         QApplication.processEvents()
+        labelling = _labelling(session)
+        fitting = labelling is not None and labelling.classifier.busy
         # Asked last: what has just come, a job's features, may have begun new work.
-        busy = queries.preparation.waiting or queries._worker._followed
+        busy = fitting or queries.preparation.waiting or queries._worker._followed
         # A caption appears when its letters have been prepared.
         busy = busy or glyphs._running
         quiet = 0 if busy else quiet + 1
@@ -119,6 +122,9 @@ def _of_maps(session: Session, slide: Any) -> list[str]:
             continue
         if described["owner"] != str(slide.unique_id) or np.isnan(layer.data).all():
             continue
+        if described["slot"] == "classes":
+            found += _of_classes(session, slide, layer)
+            continue
         expected = _expected(session, slide, described["slot"])
         if expected is None:
             found.append(f"{layer.name} is visible, and nobody asked for it")
@@ -131,6 +137,54 @@ def _of_maps(session: Session, slide: Any) -> list[str]:
         if layer.name not in (title, "query patch") and "[" not in layer.name:
             found.append(f"{layer.name} should be called {title}")
     return found
+
+
+def _labelling(session: Session) -> LabellingContext | None:
+    """Return what the dock Classes adds, if it was ever opened."""
+    return session._parts.get(LabellingContext)
+
+
+def _of_classes(session: Session, slide: Any, layer: Any) -> list[str]:
+    """A visible map of classes is of the newest labels, and of the slide's features."""
+    labelling = _labelling(session)
+    if labelling is None:
+        return [f"{layer.name} is visible without its dock"]
+    fit = labelling.classifier.fit
+    if fit is None or fit.classifier is None:
+        return [f"{layer.name} is visible without a classifier"]
+    if fit.labels != session.labels.set:
+        return [f"{layer.name} is of earlier labels"]
+    loaded = session.features_of(slide).get(labelling.classifier.slot)
+    if loaded is None or labelling.maps.kind != "class":
+        return [] if loaded is not None else [f"{layer.name} has no features"]
+    values = _class_codes(fit, loaded)
+    if layer.data.shape != values.shape:
+        return [f"{layer.name} has another grid"]
+    count = len(fit.labels.classes) + 1
+    seen = np.round(layer.data * count - 0.5)
+    sure = np.isfinite(values)
+    wrong = int((seen[sure] != values[sure]).sum())
+    return [f"{layer.name} is wrong at {wrong} patches"] if wrong else []
+
+
+def _class_codes(fit: Any, loaded: LoadedFeatures) -> Any:
+    """Return the class of each patch, NaN where rounding could decide."""
+    features, made = loaded.index.features, fit.classifier
+    if made.config.neighbourhood.radius:
+        features = average_neighbourhood(features, made.config.neighbourhood)
+    logits = np.asarray(features.features, np.float64) @ made.weights + made.bias
+    odds = np.exp((logits - logits.max(axis=1, keepdims=True)) / made.temperature)
+    likely = odds / odds.sum(axis=1, keepdims=True)
+    two = np.sort(likely, axis=1)[:, -2:]
+    limit = made.config.unsure_below
+    places = np.asarray([fit.labels.names.index(name) for name in made.names])
+    codes = places[likely.argmax(axis=1)].astype(float)
+    codes[two[:, 1] < limit] = len(fit.labels.classes)
+    close = (abs(two[:, 1] - limit) < 1e-3) | (two[:, 1] - two[:, 0] < 1e-3)
+    codes[close] = np.nan
+    picture = np.full(loaded.index.features.grid.shape, np.nan)
+    picture[tuple(loaded.index.features.grid.lattice.T)] = codes
+    return picture
 
 
 def _expected(session: Session, slide: Any, slot: str) -> tuple[Any, str] | None:
@@ -234,6 +288,8 @@ def _of_caption(session: Session) -> list[str]:
 
 
 def _named(session: Session, slide: Any, slot: str) -> str:
+    if slot == "classes":
+        return _named_classes(session, slide)
     context, loaded = context_of(session), session.features_of(slide)
     spec, around = context.queries.spec, context.queries.neighbourhood.describe()
     pair = context.queries.drawn.pair or ("", "")
@@ -247,3 +303,25 @@ def _named(session: Session, slide: Any, slot: str) -> str:
     if not here:
         asked += f" of {spec.name}"
     return f"{encoder} · {around} · {asked}"
+
+
+def _named_classes(session: Session, slide: Any) -> str:
+    labelling = _labelling(session)
+    assert labelling is not None
+    fit, maps = labelling.classifier.fit, labelling.maps
+    if fit is None or fit.classifier is None:
+        return "?"
+    made = fit.classifier
+    what = {
+        "class": "classes "
+        + ", ".join(
+            f"{one.key or ''} {one.name}".strip() for one in fit.labels.classes
+        ),
+        "probability": "probability of "
+        + (maps.of if maps.of in made.names else made.names[0]),
+        "unsure": "unsure",
+    }[maps.kind]
+    loaded = session.features_of(slide).get(labelling.classifier.slot)
+    label = loaded.label if loaded is not None else "?"
+    end = "" if made.calibrated else ", uncalibrated"
+    return f"{label} · {made.config.neighbourhood.describe()} · {what}{end}"
