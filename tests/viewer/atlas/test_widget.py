@@ -19,13 +19,14 @@ from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.features.feature_set import PATCH_ALONE, FeatureSet
 from napari_mcm.core.features.interchange.formats import save_features
 from napari_mcm.core.features.reading import read_features
+from napari_mcm.core.labelling import ClassifierConfig, PatchClassifier
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.viewer.app.features import LoadedFeatures, load_features
 from napari_mcm.viewer.app.shared_query import SharedQuery, query_of
-from napari_mcm.viewer.atlas.colouring import NOTHING
+from napari_mcm.viewer.atlas.colouring import CHOICES, NOTHING, ColourBy
 from napari_mcm.viewer.atlas.controller import SUGGESTED
 from napari_mcm.viewer.atlas.widget import AtlasWidget
 from napari_mcm.viewer.project.controller import project_of
@@ -118,6 +119,12 @@ def make(dock: AtlasWidget, source: str = "slide") -> Any:
     assert dock.controller.atlas is not before, dock.session.jobs.status.message
     dock.map.scatter.resize(400, 300)
     return dock.controller.atlas
+
+
+def colour_by(dock: AtlasWidget, by: ColourBy) -> None:
+    """Choose what colours say."""
+    dock.map.by.setCurrentIndex(CHOICES.index(by))
+    dock.map.by.activated.emit(CHOICES.index(by))
 
 
 def move(scatter: Any, at: QPointF, pressed: bool = False, key: Any = NO_KEY) -> None:
@@ -263,9 +270,8 @@ def test_the_selection_gets_a_class_that_is_undone_in_one_step(
     corners = {tuple(int(v) for v in grid.xy[atlas.row[p]]) for p in points}
     assert {(one.x, one.y) for one in labels.set.labels} == corners
     assert {(one.label, one.source) for one in labels.set.labels} == {("fat", "lasso")}
-    dock.map.by.setCurrentIndex(1)
-    dock.map.by.activated.emit(1)
-    wait_until(lambda: dock.colours.colouring.by == "class")
+    colour_by(dock, "label")
+    wait_until(lambda: dock.colours.colouring.by == "label")
     colours = dock.colours.colouring.colours
     assert (colours[points] != NOTHING).any(axis=1).all()
     assert (np.delete(colours, points, axis=0) == NOTHING).all()
@@ -364,8 +370,7 @@ def test_colours_by_similarity_are_the_cosines_of_all_slides(
 ) -> None:
     atlas = make(dock, "folder")
     assert len(atlas.slides) == 2
-    dock.map.by.setCurrentIndex(3)
-    dock.map.by.activated.emit(3)
+    colour_by(dock, "similarity")
     assert "there is no query" in dock.map.legend.note.text()
     direction = np.random.default_rng(3).normal(size=(1, 16)).astype(np.float32)
     direction /= np.linalg.norm(direction)
@@ -384,6 +389,36 @@ def test_colours_by_similarity_are_the_cosines_of_all_slides(
     assert (dock.colours.colouring.colours == NOTHING).all()
 
 
+def test_classes_are_as_labelled_and_else_as_predicted(
+    dock: AtlasWidget, slides: list[Path]
+) -> None:
+    atlas, labels = make(dock, "folder"), dock.session.labels
+    for name in ("fat", "stroma", "tumour"):
+        labels.new_class(name)
+    colour_by(dock, "class")
+    wait_until(lambda: "Labels alone" in dock.map.legend.note.text())
+    rng = np.random.default_rng(0)
+    # Of two classes, in another order than the dock's.
+    weights = rng.normal(size=(16, 2)).astype(np.float32)
+    bias = np.zeros(2, np.float32)
+    config = ClassifierConfig(neighbourhood=PATCH_ALONE, unsure_below=0.5)
+    classifier = PatchClassifier(
+        ("tumour", "fat"), weights, bias, 1.0, False, config, (5, 5)
+    )
+    labels.use_classifier(classifier)
+    wait_until(lambda: not dock.map.legend.note.text())
+    vectors = np.concatenate([read_features(file_of(s)).features for s in slides])
+    logits = vectors.astype(float) @ weights.astype(float)
+    expected = np.where(logits[:, 0] > logits[:, 1], 2, 0)
+    assert np.array_equal(dock.colours.colouring.kinds, expected)
+    grid = atlas.slides[1].grid
+    point = int(np.flatnonzero(atlas.slide == 1)[3])
+    labels.add(grid, [int(atlas.row[point])], "stroma")
+    colour_by(dock, "class")
+    expected[point] = 1
+    wait_until(lambda: np.array_equal(dock.colours.colouring.kinds, expected))
+
+
 def test_features_of_other_patches_are_not_mistaken_for_those_of_the_atlas(
     dock: AtlasWidget, slides: list[Path]
 ) -> None:
@@ -393,8 +428,7 @@ def test_features_of_other_patches_are_not_mistaken_for_those_of_the_atlas(
     other = FeatureSet(made.features, made.grid, made.status, encoder | {"dim": 16})
     shutil.rmtree(file_of(slides[1]))
     save_features(other, file_of(slides[1]))
-    dock.map.by.setCurrentIndex(3)
-    dock.map.by.activated.emit(3)
+    colour_by(dock, "similarity")
     direction = np.eye(16, dtype=np.float32)[:1]
     key = "e" * 16
     query_of(dock.session).use(SharedQuery({key: direction}, {key: (-1.0, 1.0)}))

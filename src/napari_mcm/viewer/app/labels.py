@@ -23,6 +23,7 @@ from napari_mcm.viewer.app.settings import preferences
 if TYPE_CHECKING:
     from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.heatmaps.examples import Polygon
+    from napari_mcm.core.labelling.classifier import PatchClassifier
     from napari_mcm.viewer.app.undo import UndoOrder
 
 LABELS = "labels"
@@ -79,17 +80,23 @@ class SlideLabels:
         What the query offers to be labelled.
     changed : Signal
         Emitted when `set` changed, for whatever reason.
+    classifier : PatchClassifier or None
+        What the dock Classes has learnt from the labels.
+    classifier_changed : Signal
+        Emitted when `classifier` changed.
     class_needed : Signal
         Emitted with a number key that no class has.
     """
 
     changed = Signal()
+    classifier_changed = Signal()
     class_needed = Signal(int)
 
     def __init__(self, order: UndoOrder) -> None:
         self._order = order
         self.set = LabelSet()
         self.query: QueryPatches | None = None
+        self.classifier: PatchClassifier | None = None
         self._before: list[LabelSet] = []
         self._after: list[LabelSet] = []
         order.register(LABELS, self)
@@ -238,6 +245,12 @@ class SlideLabels:
         self._after.clear()
         self._order.note(LABELS)
         self._set(labels)
+
+    def use_classifier(self, classifier: PatchClassifier | None) -> None:
+        """Let other docks use what was learnt from the labels."""
+        if classifier is not self.classifier:
+            self.classifier = classifier
+            self.classifier_changed.emit()
 
     def restore(self, labels: LabelSet) -> None:
         """Replace classes and labels by stored ones, which is no step of the user."""

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from napari_mcm.core.atlas import Atlas
     from napari_mcm.core.labelling.label_set import LabelSet
 
-ColourBy = Literal["cluster", "class", "slide", "similarity", "attention"]
+ColourBy = Literal["cluster", "class", "label", "slide", "similarity", "attention"]
 """What a point's colour says."""
 
 CHOICES: tuple[ColourBy, ...] = (
     "cluster",
     "class",
+    "label",
     "slide",
     "similarity",
     "attention",
@@ -93,7 +94,7 @@ def by_slide(atlas: Atlas) -> Colouring:
     return _by_kind("slide", atlas.slide, names, distinct_colours(len(names)))
 
 
-def by_class(atlas: Atlas, labels: LabelSet) -> Colouring:
+def by_label(atlas: Atlas, labels: LabelSet) -> Colouring:
     """Colour the points by the classes of their labels.
 
     Parameters
@@ -104,10 +105,38 @@ def by_class(atlas: Atlas, labels: LabelSet) -> Colouring:
         Labels of any slides.
     """
     kinds = classes_of(atlas, labels)
-    colours = [_rgb(one.color) for one in labels.classes]
     note = "" if (kinds >= 0).any() else "No patch has a label yet"
+    return _by_class("label", kinds, labels, note)
+
+
+def by_class(
+    atlas: Atlas, labels: LabelSet, predicted: NDArray[np.int32] | None, note: str = ""
+) -> Colouring:
+    """Colour the points by their classes: as labelled, else as predicted.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    labels : LabelSet
+        Labels of any slides.
+    predicted : ndarray of int32, shape (N,) or None
+        An index into the classes of `labels`; -1 for unsure. None without a classifier.
+    note : str
+        What is missing, in one line.
+    """
+    kinds = classes_of(atlas, labels)
+    if predicted is not None:
+        kinds = np.where(kinds >= 0, kinds, predicted)
+    return _by_class("class", kinds, labels, note)
+
+
+def _by_class(
+    by: ColourBy, kinds: NDArray[np.int32], labels: LabelSet, note: str
+) -> Colouring:
+    colours = [_rgb(one.color) for one in labels.classes]
     return _by_kind(
-        "class",
+        by,
         kinds,
         labels.names,
         np.asarray(colours, np.uint8).reshape(-1, 3),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+from weakref import WeakMethod
 
 import numpy as np
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QPalette, QPixmap
+from qtpy.QtGui import QPalette, QPixmap, QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -109,6 +111,7 @@ class MapPanel(QWidget):
         connect(controller.selection_changed, self._show_selection)
         connect(controller.pointed_changed, self._show_pointed)
         connect(self._colours.changed, self._show_colouring)
+        self._colours.is_behind = _weak(self._is_behind)
         scatter.pointed.connect(controller.point)
         scatter.chosen.connect(controller.go_to)
         scatter.lassoed.connect(controller.lasso)
@@ -126,6 +129,12 @@ class MapPanel(QWidget):
         kinds = QEvent.Type.PaletteChange, QEvent.Type.StyleChange
         if event is not None and event.type() in kinds and hasattr(self, "scatter"):
             self._show_colours()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Show what has changed meanwhile."""
+        super().showEvent(event)
+        self._colours.refresh_if_stale()
+        self._show_pointed()
 
     def show_atlas(self, is_other_map: bool) -> None:
         """Show the atlas.
@@ -256,13 +265,30 @@ class MapPanel(QWidget):
             f"cluster {atlas.clusters[point] + 1}",
         ]
         colouring = colours.colouring
-        if colouring is not None and colours.by == "class":
+        if colouring is not None and colours.by in ("class", "label"):
             kind = -1 if colouring.kinds is None else int(colouring.kinds[point])
-            lines.append(colouring.categories[kind].name if kind >= 0 else "no label")
+            lines.append(
+                colouring.categories[kind].name if kind >= 0 else f"no {colours.by}"
+            )
         values = colours.values
         if values is not None and np.isfinite(values[point]):
             lines.append(f"{colours.by} {values[point]:.3f}")
         return "\n".join(lines)
+
+
+def _weak(method: Callable[[], bool]) -> Callable[[], bool]:
+    """Return a function that does not keep the method's widget; False without it."""
+    reference = WeakMethod(method)
+
+    def call() -> bool:
+        live = reference()
+        try:
+            return live is not None and live()
+        except RuntimeError:
+            # Qt has deleted the widget.
+            return False
+
+    return call
 
 
 def _tool(text: str, tip: str) -> QToolButton:

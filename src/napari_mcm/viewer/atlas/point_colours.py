@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_mcm.core.errors import McmError
 from napari_mcm.viewer.app.shared_query import query_of
 from napari_mcm.viewer.atlas.colouring import (
     ColourBy,
     Colouring,
     by_class,
     by_cluster,
+    by_label,
     by_slide,
     by_value,
 )
-from napari_mcm.viewer.atlas.values import attention, loaded_features, similarities
+from napari_mcm.viewer.atlas.values import (
+    attention,
+    loaded_features,
+    predicted_classes,
+    similarities,
+)
 from napari_mcm.viewer.layers.colormaps import faded
 
 if TYPE_CHECKING:
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
 _VALUES = "values"
 _STEPS = 256
+_NO_CLASSIFIER = "Labels alone: open the dock Classes, and label patches of two classes"
 
 
 class PointColours:
@@ -43,6 +52,8 @@ class PointColours:
         The colours; None without an atlas, and until values are computed.
     values : ndarray of float32, shape (N,) or None
         Value of each point, where colours are values.
+    is_behind : callable
+        Returns whether nobody sees the points: then changes wait.
     changed : Signal
         Emitted when these changed.
     """
@@ -55,8 +66,11 @@ class PointColours:
         self.colouring: Colouring | None = None
         self.values: NDArray[np.float32] | None = None
         self._query = query_of(self._session)
+        self.is_behind: Callable[[], bool] = lambda: False
+        self._is_stale = False
         controller.atlas_changed.connect(self._atlas_changed)
         self._session.labels.changed.connect(self._labels_changed)
+        self._session.labels.classifier_changed.connect(self._classifier_changed)
         self._query.changed.connect(self._query_changed)
         self._session.slide_changed.connect(self._slide_changed)
 
@@ -69,7 +83,7 @@ class PointColours:
         """Compute the colours anew."""
         atlas, session = self._controller.atlas, self._session
         worker = self._controller.worker
-        self.values = None
+        self.values, self._is_stale = None, False
         if self.by != "similarity":
             worker.drop(_VALUES)
         if atlas is None:
@@ -78,15 +92,8 @@ class PointColours:
             self._show(by_cluster(atlas))
         elif self.by == "slide":
             self._show(by_slide(atlas))
-        elif self.by == "class":
-            # Some thousand labels take a while to place.
-            labels = session.labels.set
-            worker.follow(
-                _VALUES,
-                lambda: (atlas, by_class(atlas, labels), None),
-                self._arrived,
-                session.report_error,
-            )
+        elif self.by in ("class", "label"):
+            self._ask_classes(self.by == "class")
         elif self.by == "attention":
             values, limits = attention(session, atlas)
             known = bool(np.isfinite(values).any())
@@ -95,6 +102,28 @@ class PointColours:
             self._show(by_value(self.by, values, limits, self.bar(), note))
         else:
             self._ask()
+
+    def _ask_classes(self, predict: bool) -> None:
+        """Place the labels, and predict the others, in the background."""
+        atlas, session = self._controller.atlas, self._session
+        assert atlas is not None
+        labels, classifier = session.labels.set, session.labels.classifier
+        loaded = loaded_features(session, atlas) if predict else {}
+
+        def compute() -> tuple[object, Colouring, None]:
+            if not predict:
+                return atlas, by_label(atlas, labels), None
+            if classifier is None:
+                return atlas, by_class(atlas, labels, None, _NO_CLASSIFIER), None
+            try:
+                found = predicted_classes(atlas, classifier, labels.names, loaded)
+            except McmError as error:
+                return atlas, by_class(atlas, labels, None, str(error)), None
+            return atlas, by_class(atlas, labels, found), None
+
+        self._controller.worker.follow(
+            _VALUES, compute, self._arrived, session.report_error
+        )
 
     def _ask(self) -> None:
         """Compute the similarity to the query, in the background."""
@@ -143,6 +172,12 @@ class PointColours:
         return np.asarray(np.rint(rgb * 255), np.uint8)
 
     def _labels_changed(self) -> None:
+        self._refresh_if("label")
+        # A classifier that is there will be fitted anew, and tell then.
+        if self._session.labels.classifier is None:
+            self._refresh_if("class")
+
+    def _classifier_changed(self) -> None:
         self._refresh_if("class")
 
     def _query_changed(self) -> None:
@@ -152,7 +187,16 @@ class PointColours:
         self._refresh_if("attention")
 
     def _refresh_if(self, by: ColourBy) -> None:
-        if self.by == by:
+        if self.by != by:
+            return
+        if self.is_behind():
+            self._is_stale = True
+        else:
+            self.refresh()
+
+    def refresh_if_stale(self) -> None:
+        """Compute what has changed while nobody saw it."""
+        if self._is_stale:
             self.refresh()
 
     def _atlas_changed(self, _is_other_map: bool) -> None:

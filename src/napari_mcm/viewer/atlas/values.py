@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +15,10 @@ from napari_mcm.viewer.app.shared_query import SharedQuery, encoder_key
 from napari_mcm.viewer.project.memory import memory_of
 
 if TYPE_CHECKING:
-    from napari_mcm.core.atlas import Atlas
+    from napari_mcm.core.atlas import Atlas, AtlasSlide
+    from napari_mcm.core.features.feature_set import FeatureSet
     from napari_mcm.core.heatmaps import Heatmap
+    from napari_mcm.core.labelling.classifier import PatchClassifier
     from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.app.session import Session
 
@@ -64,13 +66,7 @@ def similarities(
     key = ""
     for number, slide in enumerate(atlas.slides):
         one = loaded.get(number)
-        features = read_features(slide.features) if one is None else one.index.features
-        if features.grid.fingerprint != slide.grid.fingerprint:
-            raise FeatureError(
-                "has other patches than the atlas was made of",
-                slide.features,
-                "Make the atlas anew",
-            )
+        features = _features_of(slide, one)
         key = encoder_key(features.encoder)
         directions = query.directions.get(key)
         if directions is None:
@@ -83,6 +79,49 @@ def similarities(
         patches = atlas.patches_of(number)
         values[patches] = index.compare(directions)[atlas.row[patches]]
     return values, query.limits[key]
+
+
+def predicted_classes(
+    atlas: Atlas,
+    classifier: PatchClassifier,
+    names: Sequence[str],
+    loaded: Mapping[int, LoadedFeatures],
+) -> NDArray[np.int32]:
+    """Return the class of each point by a classifier; call this in a thread.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    classifier : PatchClassifier
+        The classifier.
+    names : sequence of str
+        Names of classes.
+    loaded : mapping of int to LoadedFeatures
+        From :func:`loaded_features`; features of other slides are read.
+
+    Returns
+    -------
+    ndarray of int32, shape (N,)
+        An index into `names`; -1 for unsure.
+
+    Raises
+    ------
+    FeatureError
+        If the features are of another encoder than the classifier, or were replaced.
+    """
+    from napari_mcm.core.labelling.maps import patch_probabilities
+
+    # The last is that of unsure.
+    index = [list(names).index(n) if n in names else -1 for n in classifier.names]
+    table = np.asarray([*index, -1], np.int32)
+    found = np.full(len(atlas), -1, np.int32)
+    for number, slide in enumerate(atlas.slides):
+        features = _features_of(slide, loaded.get(number))
+        decided = classifier.decide(patch_probabilities(classifier, features))
+        patches = atlas.patches_of(number)
+        found[patches] = table[np.maximum(decided, -1)][atlas.row[patches]]
+    return found
 
 
 def attention(session: Session, atlas: Atlas) -> tuple[Values, tuple[float, float]]:
@@ -110,6 +149,20 @@ def attention(session: Session, atlas: Atlas) -> tuple[Values, tuple[float, floa
         patches = atlas.patches_of(number)
         values[patches] = _at_corners(heatmap, slide.grid.xy[atlas.row[patches]])
     return values, limits
+
+
+def _features_of(slide: AtlasSlide, loaded: LoadedFeatures | None) -> FeatureSet:
+    """Return the features of a slide, which may be read."""
+    features = (
+        read_features(slide.features) if loaded is None else loaded.index.features
+    )
+    if features.grid.fingerprint != slide.grid.fingerprint:
+        raise FeatureError(
+            "has other patches than the atlas was made of",
+            slide.features,
+            "Make the atlas anew",
+        )
+    return features
 
 
 def _attention_on(session: Session, fingerprint: str) -> Heatmap | None:

@@ -253,6 +253,7 @@ class ClassifierController:
         if task is None or task is self._asked:
             self.busy = False
         self.fit = fit
+        self._session.labels.use_classifier(fit.classifier)
         self.fitted.emit(fit)
         self.changed.emit()
 
