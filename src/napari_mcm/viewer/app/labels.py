@@ -81,7 +81,7 @@ class SlideLabels:
     changed : Signal
         Emitted when `set` changed, for whatever reason.
     classifier : PatchClassifier or None
-        What the dock Classes has learnt from the labels.
+        The classifier that the dock Classes trains on the labels.
     classifier_changed : Signal
         Emitted when `classifier` changed.
     class_needed : Signal
@@ -247,7 +247,7 @@ class SlideLabels:
         self._set(labels)
 
     def use_classifier(self, classifier: PatchClassifier | None) -> None:
-        """Let other docks use what was learnt from the labels."""
+        """Share the classifier that the labels train with other docks."""
         if classifier is not self.classifier:
             self.classifier = classifier
             self.classifier_changed.emit()

@@ -53,7 +53,7 @@ class PointColours:
     values : ndarray of float32, shape (N,) or None
         Value of each point, where colours are values.
     is_behind : callable
-        Returns whether nobody sees the points: then changes wait.
+        Returns whether another dock covers the points: then changes wait.
     changed : Signal
         Emitted when these changed.
     """
@@ -195,7 +195,7 @@ class PointColours:
             self.refresh()
 
     def refresh_if_stale(self) -> None:
-        """Compute what has changed while nobody saw it."""
+        """Compute what has changed while another dock covered the points."""
         if self._is_stale:
             self.refresh()
 
