@@ -2,11 +2,15 @@
 
 Opens the slides, registers the pairs by the dock's own button, and asks patches of each
 first section in the second one with the registration that the window saved: on features
-that exist, averaged over no neighbours and over one ring of them. Prints a table row per
-pair, and how long the window stood still.
+that exist, averaged over no neighbours and over one ring of them. Regions that were drawn
+on both sections are compared with those carried over. Prints a few lines per pair, and how
+long the window stood still.
 
     scripts/with_display.sh .venv/bin/python benchmarks/sections.py SLIDE SLIDE ... \\
-        --features FOLDER [--pairs 0,1 1,2] [--queries 512] [--pictures FOLDER]
+        --features FOLDER [--pairs 0,1 1,2] [--queries 512] [--pictures FOLDER] \\
+        [--regions FOLDER]
+
+``--regions`` is HER2ST's folder: ``C2_regions.geojson`` is of the slide ``her2st_C2``.
 
 Registrations are saved beside the slides, as the dock does.
 """
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -27,6 +32,7 @@ if __name__ == "__main__":
     os.environ["XDG_CONFIG_HOME"] = f"{_settings.name}/config"
 
 import numpy as np
+import shapely
 from qtpy.QtCore import QTimer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
@@ -37,8 +43,20 @@ from napari_mcm.core.evaluation.serial import NEAR, ClickTest, click_test
 from napari_mcm.core.features.feature_set import FeatureSet, NeighbourhoodConfig
 from napari_mcm.core.features.neighbourhood import average_neighbourhood
 from napari_mcm.core.features.reading import read_features
-from napari_mcm.core.registration import Registration, read_registration
+from napari_mcm.core.registration import (
+    Registration,
+    read_registration,
+    section_map,
+)
+from napari_mcm.core.registration.carry import carry_region
+from napari_mcm.core.sections.files import read_objects
+from napari_mcm.core.slides import Slide
+from napari_mcm.core.tissue import find_tissue
+from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.registration.controller import sections_of
+
+_SECTION = re.compile(r"her2st_(C\d).*")
+"""Names of HER2ST's slides."""
 
 
 class StandingStill:
@@ -105,6 +123,49 @@ def ask(found: Registration, features: Path, queries: int) -> list[ClickTest]:
     return tests
 
 
+def compare_regions(found: Registration, slides: list[Slide], folder: Path) -> str:
+    """Compare regions of the second section with those carried over from the first.
+
+    Classes are compared at 4,000 random places of the tissue, where both name one.
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    mapping = section_map(found, *slides)
+    tissue = find_tissue(slides[1])
+    drawn = [
+        read_objects(folder / _SECTION.sub(r"\1_regions.geojson", one.name))
+        for one in slides
+    ]
+    carried = [
+        (moved.geometry, label)
+        for shape, _, label in drawn[0]
+        if (moved := carry_region(mapping, shape, tissue)).state == "placed"
+    ]
+    rows, columns = np.nonzero(tissue.mask)
+    chosen = np.random.default_rng(0).choice(len(rows), 4000, replace=False)
+    places = np.column_stack([columns[chosen], rows[chosen]]) + 0.5
+    places = places * tissue.downsample
+    told = []
+    for regions in (
+        carried,
+        [(shape, label) for shape, _, label in drawn[0]],
+        [(shape, label) for shape, _, label in drawn[1]],
+    ):
+        classes = np.full(len(places), "", object)
+        for shape, label in regions:
+            classes[shapely.contains_xy(shape, *places.T)] = label
+        told.append(classes)
+    lines = []
+    for title, classes in (("carried", told[0]), ("not moved", told[1])):
+        both = (classes != "") & (told[2] != "")
+        agree = (classes == told[2])[both].mean()
+        kappa = cohen_kappa_score(classes[both].tolist(), told[2][both].tolist())
+        lines.append(
+            f"{title}: {both.mean():.0%} named, agree {agree:.3f}, {kappa:.2f}"
+        )
+    return "; ".join(lines)
+
+
 def show(found: Registration, tests: list[ClickTest]) -> None:
     """Print the errors, and a row of the click test for each context."""
     print(f"  on tissue: {found.residual.describe()}")
@@ -125,6 +186,7 @@ def main() -> None:
     parser.add_argument("slides", type=Path, nargs="+")
     parser.add_argument("--features", type=Path, help="folder of feature files")
     parser.add_argument("--pairs", nargs="+", default=["0,1"], help="I,J ...")
+    parser.add_argument("--regions", type=Path, help="folder of regions, as HER2ST's")
     parser.add_argument("--queries", type=int, default=512)
     parser.add_argument("--pictures", type=Path, default=Path("pictures"))
     options = parser.parse_args()
@@ -143,6 +205,10 @@ def main() -> None:
             else ask(found, options.features, options.queries)
         )
         show(found, tests)
+        if options.regions is not None:
+            layers = studio.session.layers.slides()
+            slides = [slide_of(layers[number]) for number in (one, other)]
+            print(f"  regions {compare_regions(found, slides, options.regions)}")
         dock.registration.link.click()
         settle(2)
         studio.take(f"{found.first['name']}-{found.second['name']}")
