@@ -216,7 +216,7 @@ class Window:
         return times
 
     def zoom(self) -> list[Times]:
-        """Turn the wheel to and fro."""
+        """Turn the wheel in and out."""
         at = QPointF(self.scatter.rect().center())
         there = QPointF(self.scatter.mapToGlobal(at.toPoint()))
         phase = Qt.ScrollPhase.NoScrollPhase

@@ -63,7 +63,7 @@ class SelectionPanel(QWidget):
             edit.setPlaceholderText("class")
         self.label = PrimaryButton("La&bel", primary=True)
         self.name_cluster = QPushButton("&Name this cluster")
-        self.clear = QPushButton("Clea&r")
+        self.clear = QPushButton("Clear")
         self.clear.setToolTip("Select nothing (Esc on the map)")
         self.strip = ThumbnailStrip("Typical patches of the cluster", "")
         self.strip.setIconSize(QSize(_SIDE_PX, _SIDE_PX))
