@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from qtpy.QtWidgets import QApplication
 from napari_mcm.core.features.feature_set import PATCH_ALONE, FeatureSet
 from napari_mcm.core.features.interchange.formats import save_features
 from napari_mcm.core.features.reading import read_features
+from napari_mcm.core.heatmaps import Heatmap
 from napari_mcm.core.labelling import ClassifierConfig, PatchClassifier
 from napari_mcm.core.runtime.jobs import run
 from napari_mcm.viewer.app.features import LoadedFeatures, load_features
@@ -387,6 +389,26 @@ def test_colours_by_similarity_are_the_cosines_of_all_slides(
     query_of(dock.session).use(SharedQuery({"f" * 16: direction}, {}))
     wait_until(lambda: "another encoder" in dock.map.legend.note.text())
     assert (dock.colours.colouring.colours == NOTHING).all()
+
+
+def test_attention_is_that_of_the_map_on_the_slide(dock: AtlasWidget) -> None:
+    atlas = make(dock)
+    colour_by(dock, "attention")
+    assert "Draw attention" in dock.map.legend.note.text()
+    grid = atlas.slides[0].grid
+    # Of a part of the patches, and in another order.
+    rows = np.random.default_rng(0).permutation(len(grid))[:50]
+    part = replace(grid, xy=grid.xy[rows], lattice=grid.lattice[rows])
+    values = np.linspace(0, 1, 50, dtype=np.float32)
+    heatmap = Heatmap(values, part, (0.0, 1.0), "attention")
+    slide = dock.session.slide
+    dock.session.layers.show_map(slide, "attention", "attention", heatmap)
+    colour_by(dock, "attention")
+    expected = np.full(len(grid), np.nan, np.float32)
+    expected[rows] = values
+    assert np.array_equal(dock.colours.values, expected[atlas.row], equal_nan=True)
+    unknown = np.isnan(dock.colours.values)
+    assert (dock.colours.colouring.colours[unknown] == NOTHING).all()
 
 
 def test_classes_are_as_labelled_and_else_as_predicted(

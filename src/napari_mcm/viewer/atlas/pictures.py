@@ -35,6 +35,8 @@ _MOST_OPEN = 4
 
 Key = tuple[str, int]
 """Fingerprint of a slide, and row of its grid."""
+Places = tuple[list[Path], list[Path]]
+"""Where a slide was, and folders where it may be."""
 
 
 class PatchPictures:
@@ -121,8 +123,8 @@ class PatchPictures:
                 found[mark] = opened
         return found
 
-    def _places(self, slide: AtlasSlide) -> list[Path]:
-        """Return where the file of a slide may be: files first, then folders."""
+    def _places(self, slide: AtlasSlide) -> Places:
+        """Return where a slide may be: its file or folder, and folders to search."""
         project = project_of(self._session).project
         at = project.index_of(slide.fingerprint)
         named = [] if at is None else [Path(project.slides[at].absolute)]
@@ -131,22 +133,16 @@ class PatchPictures:
         ]
         folders = [Path(one.path).parent for one in facts if one is not None]
         others = [Path(one.absolute).parent for one in project.slides if one.absolute]
-        return [*named, *dict.fromkeys((*folders, *others))]
+        return named, list(dict.fromkeys((*folders, *others)))
 
-    def _find(self, slide: AtlasSlide, places: Sequence[Path]) -> Path:
+    def _find(self, slide: AtlasSlide, places: Places) -> Path:
         from napari_mcm.core.slides import open_slide
 
-        folders = []
-        for place in places:
-            if place.is_dir() and place.name != slide.name:
-                folders.append(place)
-                continue
-            try:
-                with open_slide(place) as opened:
-                    if opened.fingerprint == slide.fingerprint:
-                        return place
-            except McmError:
-                continue
+        named, folders = places
+        for place in named:
+            with suppress(McmError), open_slide(place) as opened:
+                if opened.fingerprint == slide.fingerprint:
+                    return place
         match = SlideMatch(slide.name, slide.fingerprint, slide.features, 0.0, 0.0, 0)
         return find_slide(match, folders)
 
@@ -154,7 +150,7 @@ class PatchPictures:
         self,
         wanted: Sequence[tuple[AtlasSlide, int]],
         layers: dict[str, Slide],
-        places: dict[str, list[Path]],
+        places: dict[str, Places],
     ) -> dict[Key, Pixels | None]:
         found: dict[Key, Pixels | None] = {}
         for mark in dict.fromkeys(slide.fingerprint for slide, _ in wanted):
@@ -165,7 +161,7 @@ class PatchPictures:
             found |= {(mark, top.row): top.pixels for top in read}
         return found
 
-    def _opened(self, slide: AtlasSlide, places: list[Path]) -> Slide:
+    def _opened(self, slide: AtlasSlide, places: Places) -> Slide:
         from napari_mcm.core.slides import open_slide
 
         mark = slide.fingerprint
@@ -183,7 +179,7 @@ class PatchPictures:
         self._open.move_to_end(mark)
         return self._open[mark]
 
-    def _look(self, slide: AtlasSlide, places: list[Path]) -> Path:
+    def _look(self, slide: AtlasSlide, places: Places) -> Path:
         """Find the file of a slide; one that is missing is not looked for each time."""
         since, error = self._missing.get(slide.fingerprint, (-_AGAIN_S, None))
         if error is not None and time.monotonic() - since < _AGAIN_S:
