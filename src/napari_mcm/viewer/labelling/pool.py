@@ -20,8 +20,8 @@ from napari_mcm.core.labelling import (
     rows_of_labels,
 )
 
-MOST_UNSURE, MOST_RANDOM = 1500, 1500
-"""Patches of a slide that are compared: the least sure ones, and some of all."""
+MOST_RANDOM, MOST_OF_CLASS = 1500, 100
+"""Patches of a slide that are compared: some of all, and some of each predicted class."""
 MOST_CLOSED = 40_000
 """Patches of closed slides that are kept in memory, of all slides together."""
 
@@ -129,7 +129,7 @@ def pool_of(
     labels: LabelSet,
     seed: int = 0,
 ) -> Pool:
-    """Return the least sure patches of a slide, and some of all.
+    """Return some patches of a slide, of all predicted classes.
 
     Parameters
     ----------
@@ -150,10 +150,11 @@ def pool_of(
     own = np.intersect1d(rows, rows_of_labels(labels, features)[0])
     some = np.union1d(own, rng.permutation(rows)[:MOST_RANDOM])
     if probabilities is not None and len(rows) > MOST_RANDOM:
-        two = np.partition(probabilities[rows], -2, axis=1)[:, -2:]
-        margin = two[:, 1] - two[:, 0]
-        least = min(MOST_UNSURE, len(rows))
-        some = np.union1d(some, rows[np.argpartition(margin, least - 1)[:least]])
+        # A random sample has next to none of a rare class.
+        classes = probabilities[rows].argmax(axis=1)
+        for kind in range(probabilities.shape[1]):
+            found = rng.permutation(rows[classes == kind])[:MOST_OF_CLASS]
+            some = np.union1d(some, found)
     some = np.sort(some)
     return Pool(features.grid, some, features_of_rows(features, some, neighbourhood))
 
