@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLineEdit
 
 from napari_mcm.viewer.similarity.context import context_of
 from tests.viewer.conftest import wait_until
@@ -152,6 +153,21 @@ def test_the_keys_of_undo_follow_the_order_of_queries_and_labels(
     both = control | Qt.KeyboardModifier.ShiftModifier
     QTest.keyClick(user.canvas, Qt.Key.Key_Z, both)
     assert state() == (1, 0)
+
+
+def test_the_name_of_a_new_class_is_typed_at_once(user: Labeller) -> None:
+    panel = user.widget.classes
+    before = user.labels.names
+    panel.add.click()
+    # What else happens meanwhile leaves the editor open.
+    user.session.labels.changed.emit()
+    for _ in range(3):
+        QTest.qWait(30)
+    found = panel.list.findChildren(QLineEdit)
+    (editor,) = (one for one in found if one.isVisibleTo(panel.list))
+    QTest.keyClicks(editor, "fat")
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    wait_until(lambda: user.labels.names == (*before, "fat"))
 
 
 def test_a_class_is_renamed_merged_and_deleted_with_its_labels(user: Labeller) -> None:

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QColorDialog,
     QHBoxLayout,
     QHeaderView,
+    QLineEdit,
     QMenu,
     QPushButton,
     QTreeWidget,
@@ -101,6 +102,8 @@ class ClassPanel(QWidget):
         tree.customContextMenuRequested.connect(self._menu_at)
         tree.itemChanged.connect(self._edited)
         tree.currentItemChanged.connect(self._chosen)
+        if (delegate := tree.itemDelegate()) is not None:
+            delegate.closeEditor.connect(lambda: QTimer.singleShot(0, self.refresh))
         self.add.setToolTip("Add a class, with the next free number and colour")
         self.add.clicked.connect(self._add)
         self.lasso.setToolTip(
@@ -132,6 +135,9 @@ class ClassPanel(QWidget):
 
     def refresh(self) -> None:
         """Show the classes and the numbers of their labels."""
+        if self._is_edited():
+            # The list is made anew, which would close the editor of a name.
+            return
         labels, tree, chosen = self._labels.set, self.list, self.current
         counts = labels.counts()
         tree.blockSignals(True)
@@ -156,6 +162,11 @@ class ClassPanel(QWidget):
         self.more.setEnabled(bool(labels.classes))
         self.lasso.setEnabled(bool(labels.classes))
         self._show_areas()
+
+    def _is_edited(self) -> bool:
+        """Return whether the user is typing a name."""
+        editors = self.list.findChildren(QLineEdit)
+        return any(one.isVisibleTo(self.list) for one in editors)
 
     def _show_areas(self) -> None:
         """Show the areas of the map that is there; they follow the labels a moment later."""
