@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from napari_mcm.cli import main
 from napari_mcm.core.features.interchange.formats import save_features
 from napari_mcm.core.features.reading import read_features
 from napari_mcm.core.heatmaps import SimilarityIndex
-from napari_mcm.core.labelling import load_classifier, write_labels
+from napari_mcm.core.labelling import (
+    LabelSet,
+    load_classifier,
+    save_classifier,
+    write_labels,
+)
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.project.controller import project_of
 from napari_mcm.viewer.project.memory import memory_of
@@ -88,6 +94,45 @@ def test_window_and_command_line_agree_to_the_bit(
     results.apply(tmp_path / "again", done.append)
     wait_until(lambda: done)
     assert rows_of(done[0].table) == rows_of(out / "areas.csv")
+
+
+def test_a_classifier_from_a_file_makes_the_same_map(
+    mapped: Labeller, tmp_path: Path
+) -> None:
+    before = mapped.map.data.copy()
+    results, files = mapped.widget.results.results, mapped.widget.files
+    path = tmp_path / "x.classifier.safetensors"
+    results.save_classifier(path)
+    mapped.session.disk.wait()
+    # Without labels and classes, as for another user.
+    mapped.session.labels.use(LabelSet())
+    mapped.settle()
+    assert not np.isfinite(mapped.map.data).any()
+    files.files.open_classifier(path)
+    wait_until(lambda: mapped.context.classifier.given is not None)
+    mapped.settle()
+    assert np.array_equal(mapped.map.data, before, equal_nan=True)
+    assert [one.color for one in mapped.labels.classes] == list(
+        load_classifier(path).colors
+    )
+    wait_until(lambda: files.train.isEnabled())
+    files.train.click()
+    mapped.settle()
+    assert not np.isfinite(mapped.map.data).any()
+    assert "Point at a patch" in mapped.widget.map.next_thing()
+
+
+def test_a_classifier_of_another_encoder_is_refused_in_a_line(
+    mapped: Labeller, tmp_path: Path
+) -> None:
+    fit = mapped.context.classifier.fit
+    other = replace(fit.classifier, encoder={"fingerprint": "another"})
+    path = save_classifier(tmp_path / "x.classifier.safetensors", other)
+    mapped.widget.files.files.open_classifier(path)
+    wait_until(lambda: mapped.context.classifier.given is not None)
+    mapped.settle()
+    assert "another encoder" in mapped.widget.map.next_thing()
+    assert len(mapped.labels) == 24
 
 
 def test_rows_of_the_results_table_are_the_areas(mapped: Labeller) -> None:

@@ -49,7 +49,7 @@ class LabelController:
         self.note = ""
         self.lasso.changed.connect(self._lasso_changed)
         session.slide_chosen.connect(self._forget)
-        # What is said of a label comes after it: this is undo, or someone else.
+        # A label is followed by its own note: this is undo, or another dock.
         session.labels.changed.connect(self._forget)
 
     def press(self, key: int) -> None:

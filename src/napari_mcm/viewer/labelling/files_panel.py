@@ -50,12 +50,16 @@ class FilesPanel(QWidget):
         self.save = QPushButton("Sa&ve labels…")
         self.merge = QPushButton("&Merge labels of others…")
         self.regions = QPushButton("&Import regions")
+        self.classifier = QPushButton("Open &classifier…")
+        self.train = QPushButton("&Train on labels")
         self.disagreements = DisagreementList(self._settle)
         self.title = note()
         self._set_up()
         self._lay_out()
         connect(self.files.changed, self.refresh)
+        connect(context.classifier.changed, self._show_given)
         self.refresh()
+        self._show_given()
 
     def _set_up(self) -> None:
         for button, call, tip in (
@@ -75,6 +79,12 @@ class FilesPanel(QWidget):
         ):
             button.setToolTip(tip)
             button.clicked.connect(call)
+        self.classifier.setToolTip("Map the classes of a classifier from a file")
+        self.classifier.clicked.connect(self._open_classifier)
+        self.train.setToolTip(
+            "Leave the classifier from a file, and train on the labels"
+        )
+        self.train.clicked.connect(self._train)
         self.regions.setToolTip(
             "Label the patches in regions: of QuPath (GeoJSON with classes), or of a "
             "shapes or labels layer"
@@ -88,7 +98,14 @@ class FilesPanel(QWidget):
     def _lay_out(self) -> None:
         grid = QGridLayout()
         grid.setSpacing(3)
-        buttons = (self.load, self.save, self.merge, self.regions)
+        buttons = (
+            self.load,
+            self.save,
+            self.merge,
+            self.regions,
+            self.classifier,
+            self.train,
+        )
         for number, button in enumerate(buttons):
             grid.addWidget(button, *divmod(number, 2))
         column = QVBoxLayout(self)
@@ -150,6 +167,18 @@ class FilesPanel(QWidget):
             menu.addAction(
                 f"Layer {layer.name}", partial(self.files.import_layer, layer)
             )
+
+    def _show_given(self) -> None:
+        given = self._context.classifier.given is not None
+        self.train.setEnabled(given)
+
+    def _open_classifier(self) -> None:
+        kinds = "Classifiers (*.classifier.safetensors)"
+        if path := ask_file(self, "Open a classifier", kinds):
+            self.files.open_classifier(Path(path))
+
+    def _train(self) -> None:
+        self._context.classifier.use_classifier(None, "")
 
     def _load(self) -> None:
         if path := ask_file(self, "Load labels", _LABELS):

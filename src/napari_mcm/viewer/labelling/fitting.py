@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_mcm.core.errors import LabelError
+from napari_mcm.core.errors import LabelError, McmError
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.heatmaps.config import DEFAULT_RADIUS
 from napari_mcm.core.labelling import (
@@ -67,7 +67,7 @@ class Fit:
     slides : mapping of Layer to ClassifiedSlide
         Slides that are seen; the current one first. Empty without a classifier.
     rows : TrainingRows or None
-        The labelled patches.
+        The labelled patches; None for a classifier from a file.
     classifier : PatchClassifier or None
         None where labels do not suffice.
     problem : str
@@ -82,7 +82,9 @@ class Fit:
 
     def with_origin(self) -> PatchClassifier:
         """Return the classifier with the origin of its labels, to be saved."""
-        assert self.classifier is not None and self.rows is not None
+        assert self.classifier is not None
+        if self.rows is None:
+            return self.classifier
         provenance = self.rows.labelled.provenance(self.labels)
         return replace(self.classifier, provenance=provenance)
 
@@ -97,6 +99,7 @@ class _Task:
     seen: Mapping[Layer, LoadedFeatures]
     others: tuple[LoadedFeatures, ...]
     files: Callable[[], Mapping[str, Path]]
+    given: PatchClassifier | None
 
 
 class ClassifierController:
@@ -120,6 +123,10 @@ class ClassifierController:
         Context, regularization, and the limit of unsure patches.
     slot : str
         Slot of the features that classes are learnt on.
+    given : PatchClassifier or None
+        A classifier from a file, which is used instead of one trained on the labels.
+    given_name : str
+        Name of its file.
     changed : Signal
         Emitted when `fit`, `busy` or `slot` changed.
     fitted : Signal
@@ -136,6 +143,8 @@ class ClassifierController:
         self.config = ClassifierConfig(
             neighbourhood=NeighbourhoodConfig(radius=DEFAULT_RADIUS)
         )
+        self.given: PatchClassifier | None = None
+        self.given_name = ""
         self._slot = SLOTS[0]
         self._worker = BackgroundWorker("classes")
         self._features = LabelledPatches()
@@ -183,8 +192,32 @@ class ClassifierController:
             self.config = config
             self.request()
 
+    def use_classifier(self, classifier: PatchClassifier | None, name: str) -> None:
+        """Map the classes of a classifier from a file, or train on the labels again.
+
+        Parameters
+        ----------
+        classifier : PatchClassifier or None
+            The classifier; None to train on the labels.
+        name : str
+            Name of its file.
+        """
+        self.given, self.given_name = classifier, name
+        if classifier is not None:
+            self.config = classifier.config
+            labels = self._session.labels
+            known = dict(zip(classifier.names, classifier.colors, strict=False))
+            grown = labels.set.with_names(classifier.names)
+            for one in grown.classes:
+                if one.name in known and one.name not in labels.set.names:
+                    grown = grown.with_class(replace(one, color=known[one.name]))
+            labels.use(grown)
+        self.request()
+
     def use_radius(self, radius: int) -> None:
         """Average features over more or fewer patches around, from now on."""
+        # A classifier is of one context: with another one, it is trained on the labels.
+        self.given = None
         around = NeighbourhoodConfig(radius=radius)
         self.use_config(self.config.model_copy(update={"neighbourhood": around}))
 
@@ -247,7 +280,7 @@ class ClassifierController:
         project = project_of(session)
         files = partial(feature_files, project.project, project.path, mark, dict(paths))
         labels = session.labels.set
-        return _Task(labels, self.config, mark, seen, tuple(others), files)
+        return _Task(labels, self.config, mark, seen, tuple(others), files, self.given)
 
     def _take(self, task: _Task | None, fit: Fit) -> None:
         if task is None or task is self._asked:
@@ -275,6 +308,8 @@ def slide_of_features(loaded: LoadedFeatures) -> str:
 def _fit(task: _Task, features: LabelledPatches) -> Fit:
     """Fit a classifier, and apply it to the slides in sight; called in the thread."""
     labels, config = task.labels, task.config
+    if task.given is not None:
+        return _apply(task, replace(task.given, config=config))
     current = next(iter(task.seen.values()))
     in_memory = [one.index.features for one in (current, *task.others)]
     rows = features.gather(
@@ -288,6 +323,18 @@ def _fit(task: _Task, features: LabelledPatches) -> Fit:
         layer: _classify(classifier, loaded) for layer, loaded in task.seen.items()
     }
     return Fit(labels, slides, rows, classifier)
+
+
+def _apply(task: _Task, classifier: PatchClassifier) -> Fit:
+    """Apply a classifier from a file."""
+    labels = task.labels.with_names(classifier.names)
+    try:
+        slides = {
+            layer: _classify(classifier, loaded) for layer, loaded in task.seen.items()
+        }
+    except McmError as error:
+        return Fit(labels, problem=str(error))
+    return Fit(labels, slides, None, classifier)
 
 
 def _next_thing(labels: LabelSet, error: LabelError) -> str:

@@ -14,6 +14,7 @@ from psygnal import Signal
 from napari_mcm.core.labelling import (
     Disagreement,
     LabelSet,
+    load_classifier,
     merge_labels,
     read_labels,
     write_labels,
@@ -79,6 +80,15 @@ class LabelFiles:
             One label file for each person.
         """
         self._read(paths, self._merge)
+
+    def open_classifier(self, path: Path) -> None:
+        """Map the classes of a classifier from a file."""
+        self._session.disk.submit(
+            "open classifier",
+            partial(load_classifier, path),
+            lambda made: self._context.classifier.use_classifier(made, path.name),
+            self._session.report_error,
+        )
 
     def import_geojson(self, path: Path) -> None:
         """Label the patches in the regions of a GeoJSON file, by the regions' classes."""

@@ -103,6 +103,10 @@ class MapPanel(QWidget):
         fit = context.classifier.fit
         if context.labels.note:
             parts.append(context.labels.note)
+        if context.classifier.given is not None:
+            parts.append(
+                f"Classes by {context.classifier.given_name}: labels do not change them"
+            )
         if fit is not None and fit.problem:
             parts.append(fit.problem)
         if fit is not None and fit.rows is not None:
