@@ -180,6 +180,29 @@ def test_context_averages_the_features_before(folder: Path) -> None:
     assert around.reduced.var(axis=0).sum() < 0.5 * alone.reduced.var(axis=0).sum()
 
 
+def test_aligned_slides_have_their_tissue_in_common(tmp_path: Path) -> None:
+    # Another stain moves all features of a slide.
+    stain = 4 * np.random.default_rng(9).normal(size=DIM)
+    for name, by in (("a", stain), ("b", -stain)):
+        made = features_of(name)
+        values = (CENTRES[kinds_of(name)] + by).astype(np.float32)
+        values[0] = np.nan
+        moved = replace(made, features=values)
+        save_features(moved, tmp_path / f"{name}.features.zarr")
+    config = AtlasConfig(
+        features=(tmp_path,), clusters=ClusterConfig(count=2), neighbourhood=ALONE
+    )
+    atlas = run(make_atlas(config))
+    assert len(np.unique(np.c_[atlas.slide, atlas.clusters], axis=0)) == 2
+    changes = {"align_slides": True, "clusters": ClusterConfig(count=KINDS)}
+    aligned = run(make_atlas(config.model_copy(update=changes)))
+    kinds = np.concatenate([kinds_of(name)[1:] for name in "ab"])
+    assert len(np.unique(np.c_[kinds, aligned.clusters], axis=0)) == KINDS
+    for number in (0, 1):
+        mean = aligned.reduced[aligned.slide == number].mean(axis=0)
+        np.testing.assert_allclose(mean, 0, atol=1e-5)
+
+
 def test_of_too_many_patches_some_are_drawn_from_each_slide(folder: Path) -> None:
     config = AtlasConfig(features=(folder,), most=100)
     notes: list[str] = []

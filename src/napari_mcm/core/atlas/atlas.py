@@ -14,7 +14,13 @@ from napari_mcm.core.atlas.config import AtlasConfig
 from napari_mcm.core.atlas.kept_maps import place_of_map, read_map, write_map
 from napari_mcm.core.atlas.neighbours import compute_apart
 from napari_mcm.core.atlas.pca import reduce_features
-from napari_mcm.core.atlas.sample import AtlasSlide, find_files, read_sample
+from napari_mcm.core.atlas.sample import (
+    AtlasSlide,
+    Sample,
+    align_slides,
+    find_files,
+    read_sample,
+)
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.features.feature_set import FeatureSet
 from napari_mcm.core.runtime.jobs import Job, Note
@@ -143,9 +149,7 @@ def make_atlas(
             f"{len(sample.row):,} of {sample.available:,} patches, drawn at random"
         )
     reducing = run_in_thread(
-        "Finding principal components",
-        lambda: reduce_features(sample.vectors, seed=config.seed),
-        abandon=True,
+        "Finding principal components", _reduce, sample, config, abandon=True
     )
     reduced = yield from portion(reducing, at[1], at[2])
     count = len(reduced)
@@ -161,6 +165,12 @@ def make_atlas(
     )
     atlas = yield from portion(find_clusters(atlas, config), at[2], at[3])
     return (yield from portion(place_patches(atlas, config), at[3], at[4]))
+
+
+def _reduce(sample: Sample, config: AtlasConfig) -> NDArray[np.float32]:
+    if config.align_slides:
+        align_slides(sample)
+    return reduce_features(sample.vectors, seed=config.seed)
 
 
 def find_clusters(atlas: Atlas, config: AtlasConfig) -> Job[Atlas]:
@@ -258,6 +268,7 @@ def _umap(atlas: Atlas, config: AtlasConfig) -> Job[NDArray[np.float32]]:
     }
     made = atlas.config
     drawn = {"most": made.most, "draw": made.seed, "method": "umap"}
+    drawn["aligned"] = made.align_slides
     context = made.neighbourhood.model_dump()
     file = yield from run_in_thread(
         "Looking for a map",

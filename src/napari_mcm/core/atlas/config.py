@@ -89,6 +89,12 @@ class AtlasConfig(BaseModel):
         "from each slide in proportion.",
     )
     seed: int = Field(0, ge=0, description="Seed of all random choices.")
+    align_slides: bool = Field(
+        False,
+        description="Subtract the mean features of each slide first, so that slides of "
+        "other stains do not become clusters of their own. For slides that hold the same "
+        "kinds of tissue.",
+    )
     clusters: ClusterConfig = ClusterConfig()
     map: MapConfig = MapConfig()
     neighbourhood: NeighbourhoodConfig = NeighbourhoodConfig(radius=1)

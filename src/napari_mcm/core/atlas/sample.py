@@ -178,6 +178,20 @@ def read_sample(
     return _joined(shares, available)
 
 
+def align_slides(sample: Sample) -> None:
+    """Subtract the mean features of each slide, in place.
+
+    Parameters
+    ----------
+    sample : Sample
+        Its `vectors` are changed.
+    """
+    for number in range(len(sample.slides)):
+        own = sample.slide == number
+        mean = sample.vectors[own].mean(axis=0, dtype=np.float64)
+        sample.vectors[own] -= mean.astype(np.float32)
+
+
 def _joined(
     shares: list[tuple[AtlasSlide, NDArray[np.int32], NDArray[np.float32]]],
     available: int,

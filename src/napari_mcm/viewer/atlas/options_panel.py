@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFormLayout,
     QHBoxLayout,
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 _NAMES: dict[Source, str] = {
     "slide": "This slide",
-    "project": "All slides of the project",
-    "folder": "All slides in the folder of the features",
+    "project": "Slides of the project",
+    "folder": "Slides of the features' folder",
 }
 _MAPS: dict[MapMethod, str] = {"pca": "PCA", "umap": "UMAP"}
 _CLUSTERS: dict[ClusterMethod, str] = {"k-means": "k-means", "leiden": "Leiden"}
@@ -62,6 +63,8 @@ class SourcePanel(QWidget):
     ----------
     source, context : QComboBox
         Which slides, and over which patches features are averaged.
+    align : QCheckBox
+        Whether the mean of each slide is subtracted.
     make : PrimaryButton
         The button.
     wanted : Signal
@@ -85,15 +88,23 @@ class SourcePanel(QWidget):
             "How much tissue a point stands for: the patch alone, or its features averaged "
             "with those of the patches around it"
         )
+        self.align = QCheckBox("Align slides")
+        self.align.setToolTip(
+            "Subtract the mean features of each slide, so that slides of other stains do "
+            "not become clusters of their own. For slides of the same kinds of tissue"
+        )
+        self.source.currentIndexChanged.connect(self._source_changed)
         self.make = PrimaryButton("Ma&ke the atlas", primary=True)
         self.make.clicked.connect(self._want)
         self._lay_out()
+        self._source_changed()
 
     def _lay_out(self) -> None:
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Patches of", self.source)
         form.addRow("Context", self.context)
+        form.addRow(self.align)
         self._form = form
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -104,6 +115,9 @@ class SourcePanel(QWidget):
     def _want(self) -> None:
         self.wanted.emit()
 
+    def _source_changed(self, *_: object) -> None:
+        self.align.setVisible(self.chosen != "slide")
+
     @property
     def chosen(self) -> Source:
         """Which features the user chose."""
@@ -113,6 +127,11 @@ class SourcePanel(QWidget):
     def neighbourhood(self) -> NeighbourhoodConfig:
         """Over which patches features are averaged."""
         return NeighbourhoodConfig(radius=max(self.context.currentIndex(), 0))
+
+    @property
+    def align_slides(self) -> bool:
+        """Whether the mean of each slide is subtracted."""
+        return self.chosen != "slide" and self.align.isChecked()
 
     def refresh(self) -> None:
         """Say why there can be no atlas yet."""

@@ -71,11 +71,12 @@ class AtlasWidget(DockedWidget):
 
     def _make(self) -> None:
         clusters, layout = self.method.clusters, self.method.layout_of_map
-        neighbourhood = self.source.neighbourhood
+        neighbourhood, align = self.source.neighbourhood, self.source.align_slides
 
         def config(files: tuple[Path, ...]) -> AtlasConfig:
             return AtlasConfig(
                 features=files,
+                align_slides=align,
                 clusters=clusters,
                 map=layout,
                 neighbourhood=neighbourhood,
@@ -130,7 +131,10 @@ class AtlasWidget(DockedWidget):
             slides = len(atlas.slides)
             name = atlas.slides[0].name if slides == 1 else f"{slides:,} slides"
             context = atlas.config.neighbourhood.describe()
-            self.section.summarise(f"{name} · {len(atlas):,} patches · {context}")
+            aligned = " · aligned" if atlas.config.align_slides else ""
+            self.section.summarise(
+                f"{name} · {len(atlas):,} patches · {context}{aligned}"
+            )
         self.section.require(atlas is None)
 
 
