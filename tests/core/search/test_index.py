@@ -16,6 +16,7 @@ import pytest
 from napari_mcm.core.errors import ConfigError
 from napari_mcm.core.features.feature_set import NeighbourhoodConfig
 from napari_mcm.core.features.interchange.formats import save_features
+from napari_mcm.core.heatmaps import Examples, SimilarityIndex
 from napari_mcm.core.runtime.jobs import Note, run
 from napari_mcm.core.search import (
     CrossSlideConfig,
@@ -91,6 +92,20 @@ def test_an_indexed_search_finds_what_exact_search_finds(tmp_path: Path) -> None
     assert hits >= 0.95 * 50
     assert "recall@10" in notes[0] and "4 built" in notes[0]
     assert "0 built" in notes[1]
+
+
+def test_examples_are_not_ranked_by_an_index_either(tmp_path: Path) -> None:
+    made = write_cohort(tmp_path, "ab", **SIZE)
+    centre = tuple(made["a"].grid.centres[10])
+    direction = SimilarityIndex(made["a"], WIDE).directions(10)
+    examples = {made["a"].grid.slide["fingerprint"]: Examples((centre,))}
+    config = options(tmp_path, index="build")
+    result = run(search_slides(config, ENCODER, direction, examples))
+    assert 0 < result.indexed < result.searched
+    assert ("a", 10) not in {(patch.slide, patch.row) for patch in result.patches}
+    assert all(match.best < 0.99 for match in result.matches)
+    everything = run(search_slides(config, ENCODER, direction))
+    assert everything.patches[0].row == 10 and everything.indexed == result.searched
 
 
 def test_the_check_measures_recall_against_exact_search(

@@ -438,6 +438,12 @@ def test_a_cancelled_search_resumes(tmp_path: Path, monkeypatch) -> None:
     assert result == wanted
     assert out.exists() and not partial.exists()
     # Another query takes nothing from a partial file.
+    job = search(config)
+    for event in job:
+        if getattr(event, "unit", "") == "slides" and event.done == 3:
+            break
+    job.close()
+    assert partial.exists()
     read.clear()
     x, y = made["a"].grid.centres[20]
     run(search(config.model_copy(update={"at": (f"a:{x},{y}",)})))
