@@ -292,9 +292,22 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
         run(search(SearchConfig(features=tmp_path, at=("a:1,1",))))
     with pytest.raises(FeatureError, match="neither a folder"):
         run(search(SearchConfig(features=tmp_path / "none", at=("a:1,1",))))
-    write_cohort(tmp_path / "resnet", "a")
-    with pytest.raises(FeatureError, match="Name one of its folders: resnet"):
-        run(search(SearchConfig(features=tmp_path, at=("a:1,1",))))
+
+
+def test_the_folders_of_several_encoders_are_one_cohort(tmp_path: Path) -> None:
+    made = write_cohort(tmp_path / "first", "ab")
+    (tmp_path / "second").mkdir()
+    for name in "ab":
+        other = made_slide(name, encoder="f" * 16)
+        other.encoder["spec"] = "second"
+        save_features(other, tmp_path / "second" / f"{name}.features.zarr")
+    x, y = made["a"].grid.centres[10]
+    config = SearchConfig(features=tmp_path, at=(f"a:{x},{y}",))
+    with pytest.raises(ConfigError, match="several encoders"):
+        run(search(config))
+    result = run(search(config.model_copy(update={"encoder": "second"}))).result
+    assert [m.features.parent.name for m in result.matches] == ["second"] * 2
+    assert not result.skipped
 
 
 def test_faults_of_some_files_leave_the_others(tmp_path: Path) -> None:

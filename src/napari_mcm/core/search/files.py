@@ -58,7 +58,8 @@ def list_files(source: Path, encoder: str = "") -> FeatureFiles:
     source : Path
         Folder of feature files, one feature file, or a project file (``.mcm.json``).
     encoder : str, optional
-        Fingerprint of an encoder: of a project, only files that state it are listed.
+        Fingerprint of an encoder: of a project, and of folders in a folder, only files
+        that state it are listed.
 
     Returns
     -------
@@ -83,16 +84,21 @@ def list_files(source: Path, encoder: str = "") -> FeatureFiles:
             f"Give the --out of an extraction, or a project file (*{PROJECT})",
         )
     files = tuple(sorted(source.glob(f"*{SUFFIX}")))
-    if files:
-        return FeatureFiles(files)
-    inside = sorted({file.parent.name for file in source.glob(f"*/*{SUFFIX}")})
-    raise FeatureError(
-        f"holds no feature files (*{SUFFIX})",
-        source,
-        f"Name one of its folders: {', '.join(inside[:5])}"
-        if inside
-        else "Compute features first: napari-mcm extract",
-    )
+    if not files:
+        # An extraction with several encoders writes a folder for each.
+        inside = sorted(source.glob(f"*/*{SUFFIX}"))
+        files = tuple(
+            file
+            for file in inside
+            if not encoder or fingerprint_of(encoder_of(file)) == encoder
+        )
+    if not files:
+        raise FeatureError(
+            f"holds no feature files (*{SUFFIX})",
+            source,
+            "Compute features first: napari-mcm extract",
+        )
+    return FeatureFiles(files)
 
 
 def encoders_of(files: FeatureFiles) -> Counter[tuple[str, str]]:
