@@ -41,6 +41,7 @@ from napari_mcm.viewer.labelling.widget import ClassesWidget
 from napari_mcm.viewer.mae.widget import MaeWidget
 from napari_mcm.viewer.qt import close_guard as closing
 from napari_mcm.viewer.qt.slide_selector import SlideSelector
+from napari_mcm.viewer.registration.widget import SectionsWidget
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from napari_mcm.viewer.slide.widget import SlideWidget
@@ -55,6 +56,7 @@ WIDGETS = (
     "Classes",
     "Classes",
     "Atlas",
+    "Sections",
     "Fine-tune",
     "MIL",
     "MAE & cells",
@@ -149,6 +151,9 @@ class RandomUser:
             self.label_next,
             self.show_classes,
             self.undo_by_key,
+            self.register,
+            self.link_sections,
+            self.carry_over,
         )
         self.seen: list[str] = []
         self.maps = 0
@@ -479,6 +484,34 @@ class RandomUser:
         if not self.rng.integers(3):
             modifiers |= Qt.KeyboardModifier.ShiftModifier
         QTest.keyClick(self._canvas(), Qt.Key.Key_Z, modifiers)
+
+    def register(self) -> None:
+        """Register two slides, and mostly wait for it."""
+        if not self._widgets(SectionsWidget):
+            self.viewer.window.add_plugin_dock_widget(PLUGIN, "Sections")
+        if self.session.jobs.status.busy:
+            return
+        for widget in self._widgets(SectionsWidget)[:1]:
+            widget.registration.register.click()
+            if self.rng.integers(4):
+                _wait_until(lambda: not self.session.jobs.status.busy)
+
+    def link_sections(self) -> None:
+        """Link the views or end it, and show edges or hide them."""
+        for widget in self._widgets(SectionsWidget)[:1]:
+            panel = widget.registration
+            (panel.link if self.rng.integers(2) else panel.show_edges).click()
+
+    def carry_over(self) -> None:
+        """Carry something over to the other slide, but no file."""
+        for widget in self._widgets(SectionsWidget)[:1]:
+            panel = widget.carrying
+            panel.refresh()
+            if panel.carry.isEnabled() and panel.what.count() > 1:
+                panel.what.setCurrentIndex(
+                    int(self.rng.integers(panel.what.count() - 1))
+                )
+                panel.carry.click()
 
     def switch_theme(self) -> None:
         """Dark to light and back."""

@@ -219,8 +219,9 @@ def _map_of(session: Session, loaded: LoadedFeatures | None) -> Any:
     if origin is None:
         return None
     units, grid = _units(session, origin), origin.index.features.grid
-    like = [_row(grid, *point) for point in spec.examples.like]
-    unlike = [_row(grid, *point) for point in spec.examples.unlike]
+    # A patch counts once, however often it is clicked.
+    like = [*dict.fromkeys(_row(grid, *point) for point in spec.examples.like)]
+    unlike = [*dict.fromkeys(_row(grid, *point) for point in spec.examples.unlike)]
     assert not spec.examples.regions and spec.examples.pool == "mean"
     direction = units[like].mean(axis=0)
     if unlike:
@@ -283,7 +284,10 @@ def _of_caption(session: Session) -> list[str]:
         if is_map and not np.isnan(layer.data).all():
             shown.append(described["slot"])
     parts = [_named(session, slide, slot) for slot in shown]
-    expected = " · ".join([slide.name, *([" over ".join(parts)] if parts else [])])
+    link = session.layers.view.link
+    halves = [one.name for one in link.pair] if link is not None and link.is_on else []
+    name = " | ".join(halves) or slide.name
+    expected = " · ".join([name, *([" over ".join(parts)] if parts else [])])
     return [] if text == expected else [f"caption: {text!r}, expected: {expected!r}"]
 
 
