@@ -38,7 +38,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 CLUSTERS = 32
 """Clusters that the first patches come from."""
 
-DRAWN = 8
+DRAWN = 2
 """How many patches are drawn for each one that is asked for."""
 
 # Clusters of a whole slide's patches would take seconds.
