@@ -70,22 +70,7 @@ def write_slide(path: Path, number: int, dim: int) -> None:
     latent += 0.3 * rng.normal(size=(1, LATENT)).astype(np.float32)  # stain
     noise = np.random.default_rng(1).normal(size=(SIDE**2, dim)).astype(np.float32)
     values = latent @ spread + 0.35 * np.roll(noise, number * 7919, axis=0)
-    identity = {
-        "name": path.name.split(".")[0],
-        "fingerprint": f"{number:016x}",
-        "size": [SIDE * 224] * 2,
-        "mpp": [0.5, 0.5],
-    }
-    grid = PatchGrid(
-        lattice[:, ::-1].astype(np.int64) * 224,
-        lattice,
-        224,
-        0.5,
-        (224.0, 224.0),
-        (0.0, 0.0),
-        (SIDE, SIDE),
-        identity,
-    )
+    grid = full_grid(path.name.split(".")[0], number, lattice)
     encoder = {"spec": "synthetic", "fingerprint": ENCODER, "precision": "float32"}
     group, _ = create_group(path, grid, encoder | {"dim": dim}, BLOCK)
     shutil.rmtree(path / "features")
@@ -102,6 +87,26 @@ def write_slide(path: Path, number: int, dim: int) -> None:
         stored: Any = group[name]
         stored[:] = np.full(len(values), value, stored.dtype)
     group.update_attributes({"provenance": {"software": "benchmark"}, "complete": True})
+
+
+def full_grid(name: str, number: int, lattice: NDArray[np.int32]) -> PatchGrid:
+    """A slide that is covered with patches."""
+    identity = {
+        "name": name,
+        "fingerprint": f"{number:016x}",
+        "size": [SIDE * 224] * 2,
+        "mpp": [0.5, 0.5],
+    }
+    return PatchGrid(
+        lattice[:, ::-1].astype(np.int64) * 224,
+        lattice,
+        224,
+        0.5,
+        (224.0, 224.0),
+        (0.0, 0.0),
+        (SIDE, SIDE),
+        identity,
+    )
 
 
 def write_cohort(folder: Path, patches: int, dim: int) -> float:

@@ -183,7 +183,36 @@ def picture_features(
 
 
 def _grid_of(slide: Slide, patch_size: int, mpp: float) -> PatchGrid:
-    """Lay patches around the middle of a picture, without looking for tissue.
+    """Lay patches around the middle of a picture, without looking for tissue."""
+    own, (width, height) = slide.mpp, slide.size
+    columns, rows = _check_size(slide, patch_size, mpp)
+    step = (patch_size * mpp / own[0], patch_size * mpp / own[1])
+    origin = (
+        max((width - columns * step[0]) / 2, 0.0),
+        max((height - rows * step[1]) / 2, 0.0),
+    )
+    lattice = np.indices((rows, columns)).reshape(2, -1).T.astype(np.int32)
+    corners = np.asarray(origin) + lattice[:, ::-1] * np.asarray(step)
+    identity = {
+        "name": slide.name,
+        "fingerprint": slide.fingerprint,
+        "size": list(slide.size),
+        "mpp": list(own),
+    }
+    return PatchGrid(
+        np.rint(corners).astype(np.int64),
+        lattice,
+        patch_size,
+        mpp,
+        step,
+        origin,
+        (rows, columns),
+        identity,
+    )
+
+
+def _check_size(slide: Slide, patch_size: int, mpp: float) -> tuple[int, int]:
+    """Return how many patches fit along a picture's width and height.
 
     Raises
     ------
@@ -212,25 +241,4 @@ def _grid_of(slide: Slide, patch_size: int, mpp: float) -> PatchGrid:
             slide.path,
             "Crop it to the tissue that you look for",
         )
-    origin = (
-        max((width - columns * step[0]) / 2, 0.0),
-        max((height - rows * step[1]) / 2, 0.0),
-    )
-    lattice = np.indices((rows, columns)).reshape(2, -1).T.astype(np.int32)
-    corners = np.asarray(origin) + lattice[:, ::-1] * np.asarray(step)
-    identity = {
-        "name": slide.name,
-        "fingerprint": slide.fingerprint,
-        "size": list(slide.size),
-        "mpp": list(own),
-    }
-    return PatchGrid(
-        np.rint(corners).astype(np.int64),
-        lattice,
-        patch_size,
-        mpp,
-        step,
-        origin,
-        (rows, columns),
-        identity,
-    )
+    return columns, rows
