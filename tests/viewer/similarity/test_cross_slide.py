@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_mcm.core.project import Project, write_project
+from napari_mcm.core.search import SlideMatch
 from napari_mcm.core.slides import open_slide
 from napari_mcm.viewer.app.features import LoadedFeatures
 from napari_mcm.viewer.layers.thumbnails import read_thumbnails
@@ -182,3 +183,16 @@ def test_slides_that_are_not_found_stay_grey_and_are_named(
     assert any(top.pixels is not None for top in found.tops)
     found.open_top(found.tops[0])
     wait_until(lambda: "slide other is not in" in ready.session.problem)
+
+
+def test_the_table_has_the_best_of_very_many_slides(ready: SimilarityWidget) -> None:
+    found, panel = context_of(ready.session).cross_slide, ready.cross_slide
+    found.matches = [
+        SlideMatch(f"s{n}", f"{n}", Path("f"), 1 - n / 1000, 0.1, 9, 0.5)
+        for n in range(900)
+    ]
+    found.report = "900 slides found, 8,100 patches searched"
+    found.changed.emit()
+    assert panel.table.rowCount() == 500
+    assert panel.table.item(499, 0).text() == "s499"
+    assert panel.hint.text().endswith("the table has the best 500")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ from napari_mcm.viewer.project.controller import project_of
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from napari_mcm.core.project import Project
     from napari_mcm.core.slides import Slide
     from napari_mcm.viewer.similarity.context import SimilarityContext
     from napari_mcm.viewer.similarity.query import QuerySpec
@@ -156,7 +158,7 @@ class CrossSlideSearch:
             lambda: (
                 layer_with(match.fingerprint, layers)
                 or slide
-                or find_slide(match, folders)
+                or find_slide(match, folders())
             ),
             lambda where: self._located(match, where),
             self._failed,
@@ -167,14 +169,15 @@ class CrossSlideSearch:
         if 0 <= top.row < len(self.patches):
             self.open(self.patches[top.row])
 
-    def _folders(self) -> list[Path]:
-        """Return where slides are looked for, besides the folders of the features."""
+    def _folders(self) -> Callable[[], list[Path]]:
+        """Return a function that lists where else than beside the features slides are.
+
+        It is called in a thread: a project may have thousands of slides.
+        """
         layers = self._session.layers.slides()
         facts = [SlideMetadata.of_layer(layer) for layer in layers]
-        folders = [Path(one.path).parent for one in facts if one is not None]
-        project = project_of(self._session).project
-        folders += [Path(one.absolute).parent for one in project.slides if one.absolute]
-        return list(dict.fromkeys([*folders, *map(Path, project.folders)]))
+        paths = [one.path for one in facts if one is not None]
+        return partial(_folders_of, paths, project_of(self._session).project)
 
     def _located(self, match: Match, where: Layer | Path) -> None:
         """Show the query on the slide's layer, or open the slide's file first."""
@@ -277,7 +280,7 @@ class CrossSlideSearch:
             self._read(waiting[1:])
 
         self._session.disk.submit(
-            _GALLERY, lambda: _thumbnails(some, layers, folders), show, _quiet
+            _GALLERY, lambda: _thumbnails(some, layers, folders()), show, _quiet
         )
 
     def _forget(self) -> None:
@@ -286,6 +289,14 @@ class CrossSlideSearch:
     def _failed(self, problem: str) -> None:
         self._forget()
         self._session.report_error(problem)
+
+
+def _folders_of(paths: Iterable[str], project: Project) -> list[Path]:
+    """Return the folders of open slides and of a project's, each once."""
+    named = dict.fromkeys(os.path.dirname(one.absolute) for one in project.slides)
+    opened = [Path(path).parent for path in paths]
+    folders = [Path(folder) for folder in (*named, *project.folders) if folder]
+    return list(dict.fromkeys([*opened, *folders]))
 
 
 def _by_slide(patches: Iterable[PatchMatch]) -> Iterable[list[int]]:

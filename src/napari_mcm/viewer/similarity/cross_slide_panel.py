@@ -46,6 +46,9 @@ _SEARCH = (
 _ROWS = 6
 """Rows of the table that are in sight."""
 
+_MOST_ROWS = 500
+"""Slides in the table; more would take the window time, and the command writes all."""
+
 _COLUMNS = {
     "Slide": "Double click or Enter opens the slide with the map",
     "Best": "Cosine of the most similar patch",
@@ -189,11 +192,14 @@ class CrossSlidePanel(QWidget):
 
     def show_found(self) -> None:
         """Show the patches and the slides that were found."""
-        matches = self._controller.matches
+        matches = self._controller.matches[:_MOST_ROWS]
         lines = self._controller.report.splitlines()
         if lines:
-            skipped = f"; {len(lines) - 1} not searched" if len(lines) > 1 else ""
-            self.hint.setText(f"{lines[0]}{skipped}")
+            more = len(self._controller.matches) > _MOST_ROWS
+            notes = [lines[0]]
+            notes += [f"{len(lines) - 1:,} not searched"] * (len(lines) > 1)
+            notes += [f"the table has the best {_MOST_ROWS}"] * more
+            self.hint.setText("; ".join(notes))
             self.hint.setToolTip("\n".join(lines[1:25]))
         self.show_thumbnails()
         self._fit_height(len(matches))
