@@ -122,11 +122,11 @@ def test_the_newest_label_wins_and_the_last_map_stays_meanwhile(
     user.label(right[0], "2")
     user.settle()
     before = user.map.data.copy()
-    go, calls = threading.Event(), []
+    go, calls = (threading.Event(), threading.Event()), []
 
     def slowly(labelled: Any, *rest: Any) -> Any:
         calls.append(len(labelled))
-        go.wait(20)
+        go[len(calls) - 1].wait(20)
         return train_on(labelled, *rest)
 
     monkeypatch.setattr(fitting, "train_on", slowly)
@@ -135,13 +135,35 @@ def test_the_newest_label_wins_and_the_last_map_stays_meanwhile(
     assert user.context.classifier.busy
     wait_until(lambda: user.widget.map.title.text() != "Map")
     assert np.array_equal(user.map.data, before, equal_nan=True)
-    go.set()
+    go[0].set()
+    wait_until(lambda: not np.array_equal(user.map.data, before, equal_nan=True))
+    # A map came, but not that of the newest label.
+    assert user.context.classifier.busy
+    go[1].set()
     user.settle()
     wait_until(lambda: user.widget.map.title.text() == "Map")
     # The first of the five, and the newest; none in between.
     assert calls == [3, 7]
     rows = {left[0]: 0, **dict.fromkeys([right[0], *right[1:6]], 1)}
     assert np.allclose(user.map.data, expected(user, rows), equal_nan=True)
+
+
+def test_the_class_under_the_cursor_is_named(user: Labeller) -> None:
+    left, right = pick(user)
+    user.label(left[0], "1")
+    user.label(right[0], "2")
+    user.settle()
+    classes = user.context.classifier.classes.classes
+    for row in (left[0], right[0], right[7]):
+        user.point(row)
+        user.context.at_cursor.refresh()
+        likely = classes.probabilities[row]
+        said = f"{('left', 'right')[likely.argmax()]} {likely.max():.2f}"
+        assert said in user.context.at_cursor.text
+        unsure = "unsure" in user.context.at_cursor.text
+        assert unsure == (likely.max() < 0.6)
+    user.session.layers.look.use_visible(False)
+    assert user.context.at_cursor.text == ""
 
 
 def test_a_label_shows_classes_and_a_click_similarity(user: Labeller) -> None:
@@ -158,6 +180,14 @@ def test_a_label_shows_classes_and_a_click_similarity(user: Labeller) -> None:
     wait_until(lambda: other.visible)
     assert not user.map.visible
     user.label(left[4], "1")
+    user.settle()
+    assert user.map.visible
+    assert not other.visible
+    # Without a second class there is no map of classes: similarity is seen again.
+    user.session.labels.use(user.labels.without_class("right"))
+    user.settle()
+    assert other.visible
+    user.session.order.undo()
     user.settle()
     assert user.map.visible
     assert not other.visible

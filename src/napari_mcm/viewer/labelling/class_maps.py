@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ class ClassMaps:
         self.of = ""
         self._wanted = False
         self._frames = LabelFrames(session.layers)
-        self._marks: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
+        self._gave_way: WeakSet[Layer] = WeakSet()
         self._labels: LabelSet | None = None
         self._thumbnails = QTimer()
         self._thumbnails.setSingleShot(True)
@@ -165,6 +165,7 @@ class ClassMaps:
         if fit.classifier is None:
             for slide in self._session.layers.slides():
                 self._session.layers.empty_map(slide, CLASSES)
+            self._give_way()
             return
         for slide, classes in fit.slides.items():
             if slide in self._session.layers:
@@ -196,6 +197,10 @@ class ClassMaps:
                 ]
             ),
         )
+        returns = layer in self._gave_way
+        self._gave_way.discard(layer)
+        if returns and self._wanted:
+            layers.show_only(slide, CLASSES)
         if fresh:
             self._fit_bar(layer)
             if self._wanted:
@@ -230,13 +235,18 @@ class ClassMaps:
             self.show()
             return
         self._wanted = False
+        self._give_way()
+        self.changed.emit()
+
+    def _give_way(self) -> None:
+        """Show the similarity maps of the slides in sight, where there are some."""
         layers = self._session.layers
         for slide in self._in_sight():
             layer = self._layer(slide)
             slots = [slot for slot in SLOTS if layers.map_of(slide, slot) is not None]
             if layer is not None and layer.visible and slots:
                 layers.show_only(slide, slots[0])
-        self.changed.emit()
+                self._gave_way.add(layer)
 
     def _inserted(self, event: object) -> None:
         """Hide a map of similarity that is made while the map of classes is seen."""

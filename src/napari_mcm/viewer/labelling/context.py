@@ -9,6 +9,7 @@ from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.canvas.keys import KEYS
 from napari_mcm.viewer.labelling.class_maps import ClassMaps
 from napari_mcm.viewer.labelling.controller import LabelController
+from napari_mcm.viewer.labelling.cursor_class import CursorClass
 from napari_mcm.viewer.labelling.fitting import ClassifierController
 from napari_mcm.viewer.labelling.keyboard import LabelKeyboard
 from napari_mcm.viewer.labelling.suggestions import SuggestionController
@@ -37,6 +38,8 @@ class LabellingContext:
         Patches to label next.
     trust : TrustController
         Accuracy, and whether labels still change the map.
+    at_cursor : CursorClass
+        The class under the cursor, in napari's status bar.
     """
 
     def __init__(self, session: Session) -> None:
@@ -48,6 +51,9 @@ class LabellingContext:
         self.labels = LabelController(session, classifier)
         self.suggestions = SuggestionController(session, classifier, self.labels)
         self.trust = TrustController(session, classifier)
+        self.at_cursor = CursorClass(self)
+        self.maps.changed.connect(self.at_cursor.refresh)
+        classifier.fitted.connect(self._name_class)
         self._keyboard: LabelKeyboard | None = None
         self._bound: dict[Any, Any] = {}
         session.entered.connect(self._listen)
@@ -55,6 +61,7 @@ class LabellingContext:
         self._listen()
 
     def _listen(self) -> None:
+        self.at_cursor.attach()
         canvas = canvas_of(self.session.viewer)
         if canvas is None or self._keyboard is not None:
             return
@@ -70,7 +77,11 @@ class LabellingContext:
             key: one for key, one in now.items() if before.get(key) is not one
         }
 
+    def _name_class(self, _fit: object) -> None:
+        self.at_cursor.refresh()
+
     def _stop_listening(self) -> None:
+        self.at_cursor.detach()
         if self._keyboard is not None:
             self._keyboard.remove()
             self._keyboard = None

@@ -94,7 +94,9 @@ class CursorValue:
         if seen is None or seen is not slide:
             return ""
         shown = _shown_map(context)
-        if shown is None:
+        classes = context.session.layers.map_of(slide, "classes")
+        # Where the map of classes is seen, the class is named instead.
+        if shown is None or (classes is not None and classes.visible):
             return ""
         slot, heatmap = shown
         y, x = slide.world_to_data(tuple(world))[-2:]

@@ -1,0 +1,115 @@
+"""The class under the cursor and its probability, in napari's status bar."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtWidgets import QLabel, QMainWindow
+
+from napari_mcm.core.labelling import UNSURE
+from napari_mcm.viewer.layers.early_slicing import canvas_of
+
+if TYPE_CHECKING:
+    from napari_mcm.core.grid import PatchGrid
+    from napari_mcm.viewer.labelling.context import LabellingContext
+
+
+class CursorClass:
+    """Names the class of the patch under the cursor while the map of classes is seen.
+
+    Parameters
+    ----------
+    context : LabellingContext
+        Labels, classifier and maps of the viewer.
+
+    Attributes
+    ----------
+    text : str
+        What is shown; empty where there is no patch, or no map.
+    """
+
+    def __init__(self, context: LabellingContext) -> None:
+        self._context = ref(context)
+        self._viewer = context.session.viewer
+        self._lookup: tuple[PatchGrid, NDArray[np.int32]] | None = None
+        self._label: QLabel | None = None
+        # One object, by which the viewer's list finds it again.
+        self._moved = self._on_move
+        self.text = ""
+
+    def attach(self) -> None:
+        """Start following the cursor."""
+        if self._moved not in self._viewer.mouse_move_callbacks:
+            self._viewer.mouse_move_callbacks.append(self._moved)
+
+    def detach(self) -> None:
+        """Stop following the cursor, and leave the status bar."""
+        if self._moved in self._viewer.mouse_move_callbacks:
+            self._viewer.mouse_move_callbacks.remove(self._moved)
+        # When the viewer is closed, Qt may have deleted it already.
+        with suppress(RuntimeError):
+            if self._label is not None:
+                self._label.clear()
+                self._label.deleteLater()
+        self._label = None
+
+    def refresh(self) -> None:
+        """Name the class at the cursor's last position: the map may have changed."""
+        self._show(self._viewer.cursor.position)
+
+    def _on_move(self, _viewer: Any, event: Any) -> None:
+        self._show(event.position)
+
+    def _show(self, world: Any) -> None:
+        text = self._describe(world)
+        if text == self.text:
+            return
+        self.text = text
+        with suppress(RuntimeError):
+            if self._label is None:
+                canvas = canvas_of(self._viewer)
+                window = None if canvas is None else canvas.native.window()
+                bar = window.statusBar() if isinstance(window, QMainWindow) else None
+                if bar is None:
+                    return
+                self._label = QLabel()
+                self._label.setAccessibleName("Class under the cursor")
+                bar.addPermanentWidget(self._label)
+            self._label.setText(text)
+
+    def _describe(self, world: Any) -> str:
+        context = self._context()
+        slide = None if context is None else context.session.slide
+        if context is None or slide is None or not context.maps.visible:
+            return ""
+        found = context.classifier.classes
+        # Side by side, the cursor may be over another slide.
+        seen = context.session.slide_at(world)
+        if found is None or seen is None or seen is not slide:
+            return ""
+        y, x = slide.world_to_data(tuple(world))[-2:]
+        classes = found.classes
+        patch = self._patch_at(classes.grid, float(x) + 0.5, float(y) + 0.5)
+        if patch is None or classes.decided[patch] < UNSURE:
+            return ""
+        likely = classes.probabilities[patch]
+        name = classes.names[int(likely.argmax())]
+        unsure = "unsure, " if classes.decided[patch] == UNSURE else ""
+        return f"{unsure}{name} {float(likely.max()):.2f} · {found.loaded.label}"
+
+    def _patch_at(self, grid: PatchGrid, x: float, y: float) -> int | None:
+        """Find a patch in a table: searching the grid at every movement takes longer."""
+        if self._lookup is None or self._lookup[0] is not grid:
+            table = np.full(grid.shape, -1, np.int32)
+            table[tuple(grid.lattice.T)] = np.arange(len(grid), dtype=np.int32)
+            self._lookup = grid, table
+        column = int(np.floor((x - grid.origin[0]) / grid.patch_size_level0[0]))
+        row = int(np.floor((y - grid.origin[1]) / grid.patch_size_level0[1]))
+        if not (0 <= row < grid.shape[0] and 0 <= column < grid.shape[1]):
+            return None
+        patch = int(self._lookup[1][row, column])
+        return None if patch < 0 else patch
