@@ -258,7 +258,9 @@ class LayerManager(LayerStack):
         """
         for owner, other in list(self._maps):
             if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
-                layer.visible = other == slot
+                # napari draws a layer anew whenever this is set.
+                if layer.visible != (other == slot):
+                    layer.visible = other == slot
 
     def show_bars_of(self, slide: Layer | None) -> None:
         """Show only the colour bars of one slide's heatmaps: all would overlap."""
