@@ -257,10 +257,10 @@ class LayerManager(LayerStack):
             As :meth:`show_map` takes them.
         """
         for owner, other in list(self._maps):
-            if owner == id(slide) and (layer := self.map_of(slide, other)) is not None:
-                # napari draws a layer anew whenever this is set.
-                if layer.visible != (other == slot):
-                    layer.visible = other == slot
+            layer = self.map_of(slide, other) if owner == id(slide) else None
+            # napari draws a layer anew whenever this is set.
+            if layer is not None and layer.visible != (other == slot):
+                layer.visible = other == slot
 
     def show_bars_of(self, slide: Layer | None) -> None:
         """Show only the colour bars of one slide's heatmaps: all would overlap."""
