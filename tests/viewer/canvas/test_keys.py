@@ -203,3 +203,12 @@ def test_no_key_has_two_meanings() -> None:
 def test_the_documentation_lists_the_same_keys() -> None:
     page = Path(__file__).parents[3] / "docs" / "viewer.md"
     assert keys.as_markdown() in page.read_text(encoding="utf-8")
+
+
+def test_the_list_on_the_canvas_shows_all_keys(shown: SimilarityWidget) -> None:
+    shown_list = tools(shown).list
+    assert shown_list is not None
+    texts = " ".join(label.text() for label in shown_list.findChildren(QLabel))
+    for group in keys.GROUPS.values():
+        for one in group:
+            assert f">{one.shown}&nbsp;<" in texts, one

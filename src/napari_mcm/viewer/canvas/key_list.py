@@ -48,7 +48,7 @@ class KeyList(QScrollArea):
         column.addLayout(title)
         self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         column.addLayout(self._row)
-        for groups in (("Query",), ("Map", "View")):
+        for groups in (("Query", "View"), ("Map", "Labels")):
             label = QLabel(as_html(groups))
             label.setAlignment(Qt.AlignmentFlag.AlignTop)
             self._row.addWidget(label)

@@ -216,8 +216,9 @@ class ClassPanel(QWidget):
             item = self.list.topLevelItem(number)
             if item is not None and item.data(_CLASS, _NAME) == made.name:
                 self.list.setCurrentItem(item)
-                self.list.setFocus()
-                self.list.editItem(item, _CLASS)
+                if self.list.isVisible():
+                    self.list.setFocus()
+                    self.list.editItem(item, _CLASS)
 
     def _edited(self, item: QTreeWidgetItem, column: int) -> None:
         old, new = str(item.data(_CLASS, _NAME) or ""), item.text(_CLASS).strip()
