@@ -102,7 +102,7 @@ def test_the_area_above_the_threshold_and_the_examples_are_labelled(
     similarity.areas.set_threshold(0.5)
     heatmap = similarity.areas.heatmap
     rows = np.flatnonzero(heatmap.values >= 0.5)
-    user.context.labels.label_above("left")
+    QTest.keyClick(user.canvas, "1", Qt.KeyboardModifier.ControlModifier)
     assert labelled(user) == dict.fromkeys(corners(user, rows), "left")
     similarity.queries.point(*map(float, user.grid.centres[9]), "unlike")
     similarity.queries.point(*map(float, user.grid.centres[12]), "unlike")

@@ -113,3 +113,15 @@ def test_all_slides_are_suggested_and_the_view_goes_to_theirs(
     # Labels of both slides train the classifier.
     user.settle()
     assert len(user.context.classifier.fit.rows) == 3
+
+
+def test_closing_the_dock_ends_the_suggestions(user: Labeller) -> None:
+    start(user)
+    dock = user.widget.parentWidget()
+    # Another dock keeps the session.
+    user.session.viewer.window.add_plugin_dock_widget("napari-mcm", "Slide")
+    dock.destroyOnClose()
+    wait_until(lambda: not user.context.suggestions.active)
+    count = len(user.labels)
+    user.press(Qt.Key.Key_Return)
+    assert len(user.labels) == count

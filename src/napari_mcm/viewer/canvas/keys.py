@@ -80,6 +80,7 @@ LASSO = "L"
 
 LABELS = (
     CanvasKey("", "1 … 9", "label the patch under the pointer, or the lasso's region"),
+    CanvasKey("", "Ctrl+1 … 9", "label the area above the threshold"),
     CanvasKey("unlabel", "0", "take the label from it"),
     CanvasKey("lasso", LASSO, "draw a lasso around patches to label"),
     CanvasKey("", "Enter or Space", "while labelling next: agree, or skip; Esc ends"),
@@ -168,8 +169,21 @@ def is_canvas_key(event: QKeyEvent) -> bool:
     event : QKeyEvent
         A press or release of a key.
     """
-    others = (HOLD, LIST, LASSO, *DIGITS)
+    of_area = (f"Control-{digit}" for digit in DIGITS[1:])
+    others = (HOLD, LIST, LASSO, *DIGITS, *of_area)
     return any(_is(event, key) for key in (*KEYS.values(), *others))
+
+
+def area_digit_of(event: QKeyEvent) -> int | None:
+    """Return the digit, 1 to 9, of a key with Ctrl and nothing else; None for others.
+
+    Parameters
+    ----------
+    event : QKeyEvent
+        A press or release of a key.
+    """
+    found = (int(digit) for digit in DIGITS[1:] if _is(event, f"Control-{digit}"))
+    return next(found, None)
 
 
 def digit_of(event: QKeyEvent) -> int | None:

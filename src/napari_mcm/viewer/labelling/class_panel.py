@@ -264,7 +264,8 @@ class ClassPanel(QWidget):
         """
         menu, labels = QMenu(self), self._context.labels
         menu.addAction(
-            "Label the area above the threshold", partial(labels.label_above, one.name)
+            "Label the area above the threshold (Ctrl and its number)",
+            partial(labels.label_above, one.name),
         )
         menu.addAction(
             "Label the similar examples", partial(labels.label_examples, one.name, True)

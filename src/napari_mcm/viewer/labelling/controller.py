@@ -67,6 +67,11 @@ class LabelController:
         elif (found := self._session.labels.class_of_key(key)) is not None:
             self.label(found.name)
 
+    def press_area(self, key: int) -> None:
+        """Label the area above the threshold with the class of a number key."""
+        if (found := self._session.labels.class_of_key(key)) is not None:
+            self.label_above(found.name)
+
     def label(self, name: str) -> None:
         """Label the region that was drawn, or the patch under the pointer."""
         if regions := self.lasso.regions:

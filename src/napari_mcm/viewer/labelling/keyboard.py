@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QCursor, QKeyEvent
 from qtpy.QtWidgets import QWidget
 
-from napari_mcm.viewer.canvas.keys import digit_of
+from napari_mcm.viewer.canvas.keys import area_digit_of, digit_of
 
 if TYPE_CHECKING:
     from napari_mcm.viewer.labelling.controller import LabelController
@@ -100,6 +100,9 @@ class LabelKeyboard(QObject):
                 self._labels.say("Point at a patch of the slide")
             else:
                 self._labels.press(digit)
+            return True
+        if (digit := area_digit_of(event)) is not None:
+            self._labels.press_area(digit)
             return True
         if key == Qt.Key.Key_L and plain:
             lasso.begin()

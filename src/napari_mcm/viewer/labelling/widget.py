@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFrame
 
 from napari_mcm.viewer.labelling.class_panel import ClassPanel
@@ -70,6 +71,13 @@ class ClassesWidget(DockedWidget):
             self._summarise, context.classifier.changed, self.session.slide_changed
         )
         self._summarise()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Suggest no more patches once the dock is closed, and answers are out of sight."""
+        closed = event is not None and event.type() == QEvent.Type.ParentChange
+        if closed and self.parent() is None and hasattr(self, "next"):
+            self._context.suggestions.stop()
+        return bool(super().event(event))
 
     def _summarise(self) -> None:
         self.section.summarise(self.options.summary())
