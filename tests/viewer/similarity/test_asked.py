@@ -209,3 +209,16 @@ def test_form_and_map_are_named_after_what_their_slot_holds(
     settle(session)
     assert ready.first.encoder.spec == "random:test_resnet"
     assert map_of(ready).name == "similarity: moved (slide, patch)"
+
+
+def test_a_query_that_no_features_answer_leaves_no_map_of_an_earlier_one(
+    ready: SimilarityWidget, click: Click
+) -> None:
+    click(centre_um(ready, 5))
+    queries = context_of(ready.session).queries
+    assert np.isfinite(map_of(ready).data).any()
+    other = replace(queries.spec, slide="of another slide", directions={"none": None})
+    queries.run(other)
+    settle(ready.session)
+    assert queries.query is None and np.isnan(map_of(ready).data).all()
+    assert not problems(ready.session)

@@ -342,6 +342,9 @@ class SimilarityController(MapChoice):
         def ready() -> None:
             # Quiet: features that can answer may be loaded later.
             answered = self._spec is spec and self._run_query(spec, quiet=True)
+            if not answered and self.query is None:
+                # What is seen are the maps of an earlier query.
+                self.drawn.clear()
             self._context.query_changed.emit()
             if not answered and self._spec is spec and unanswered is not None:
                 unanswered()
