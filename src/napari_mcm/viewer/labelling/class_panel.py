@@ -216,7 +216,7 @@ class ClassPanel(QWidget):
             item = self.list.topLevelItem(number)
             if item is not None and item.data(_CLASS, _NAME) == made.name:
                 self.list.setCurrentItem(item)
-                if self.list.isVisible():
+                if self.list.isVisibleTo(self.window()):
                     self.list.setFocus()
                     self.list.editItem(item, _CLASS)
 
