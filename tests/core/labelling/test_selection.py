@@ -61,7 +61,9 @@ def by_loops(features, probabilities, labelled, count):
 @pytest.mark.parametrize("seed", range(3))
 def test_balanced_is_what_plain_loops_choose(seed):
     features, probabilities, labelled = patches(seed=seed)
-    found = choose_next(features, probabilities, labelled, 12, drawn=1000)
+    found = choose_next(
+        features, probabilities, labelled, 12, drawn=1000, strategy="balanced"
+    )
     assert found.tolist() == by_loops(features, probabilities, labelled, 12)
 
 
@@ -108,7 +110,9 @@ def test_rare_classes_come_before_common_ones():
     probabilities[105:] = [(1 - SURE) / 2, (1 - SURE) / 2, SURE]
     features = np.random.default_rng(0).standard_normal((110, 6)).astype(np.float32)
     labelled = np.arange(10)  # ten labels of class 0, none of the others
-    found = choose_next(features, probabilities, labelled, 8, drawn=1000)
+    found = choose_next(
+        features, probabilities, labelled, 8, drawn=1000, strategy="balanced"
+    )
     assert sorted(probabilities[found].argmax(axis=1)) == [1] * 4 + [2] * 4
     assert (choose_next(features, probabilities, labelled, 8, 0, "margin") < 100).all()
 
@@ -124,13 +128,29 @@ def test_of_each_class_the_least_sure_patches_of_a_draw_are_chosen():
     features = rng.standard_normal((4000, 4)).astype(np.float32)
     labelled = rng.choice(4000, 40, replace=False)
     found = [
-        choose_next(features, probabilities, labelled, 4, seed, drawn=8)
+        choose_next(
+            features, probabilities, labelled, 4, seed, drawn=8, strategy="balanced"
+        )
         for seed in range(300)
     ]
     # Of each class 16 are drawn, and 2 of its 4 smallest are chosen: the k-th smallest
     # of 16 uniform values is k / 17 on average.
     assert np.mean(found) / 4000 == pytest.approx(np.mean([1, 2, 3, 4]) / 17, abs=0.015)
-    assert np.mean([choose_next(features, probabilities, labelled, 4, drawn=4000)]) < 8
+    assert (
+        np.mean(
+            [
+                choose_next(
+                    features,
+                    probabilities,
+                    labelled,
+                    4,
+                    drawn=4000,
+                    strategy="balanced",
+                )
+            ]
+        )
+        < 8
+    )
 
 
 def test_a_class_of_three_patches_is_never_missed():
@@ -138,7 +158,9 @@ def test_a_class_of_three_patches_is_never_missed():
     probabilities[[40, 400, 4000]] = [0.1, 0.9]
     features = np.random.default_rng(0).standard_normal((5000, 4)).astype(np.float32)
     for seed in range(5):
-        found = choose_next(features, probabilities, np.arange(8), 8, seed)
+        found = choose_next(
+            features, probabilities, np.arange(8), 8, seed, strategy="balanced"
+        )
         assert {40, 400, 4000} < set(found.tolist())
 
 
@@ -147,7 +169,9 @@ def test_copies_of_a_chosen_patch_wait():
     features = np.repeat(np.eye(5, 8, dtype=np.float32), 4, axis=0)
     probabilities = np.tile(np.float32([0.55, 0.45]), (20, 1))
     # All twenty are candidates; two kinds are labelled, or chosen, already.
-    found = choose_next(features, probabilities, np.asarray([0]), 19)
+    found = choose_next(
+        features, probabilities, np.asarray([0]), 19, strategy="balanced"
+    )
     assert sorted(found[:4] // 4) == [1, 2, 3, 4]
 
 
@@ -176,14 +200,18 @@ def test_a_kind_with_labels_waits(monkeypatch):
     monkeypatch.setattr("napari_mcm.core.labelling.selection.CLUSTERS", 180)
     features, _ = blobs()
     # Each patch is a cluster; the last kind has one patch left, near 29 labels.
-    found = choose_next(features, None, np.arange(150, 179), 150, 0)
+    found = choose_next(
+        features, None, np.arange(150, 179), 150, 0, strategy="balanced"
+    )
     assert sorted(found) == list(range(150))
 
 
 def test_the_most_typical_patch_of_a_cluster_comes_first(monkeypatch):
     monkeypatch.setattr("napari_mcm.core.labelling.selection.CLUSTERS", 1)
     features, _ = blobs()
-    first, *rest = choose_next(features, None, np.empty(0, np.int64), 180, 0).tolist()
+    first, *rest = choose_next(
+        features, None, np.empty(0, np.int64), 180, 0, strategy="balanced"
+    ).tolist()
     directions = features - features.mean(axis=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     closeness = directions @ directions.sum(axis=0)
@@ -198,7 +226,10 @@ def test_nothing_is_left():
             features, probabilities, np.arange(300), 8, strategy=strategy
         )
         assert found.shape == (0,)
-    assert len(choose_next(features, None, np.empty(0, np.int64), 0)) == 0
+    assert (
+        len(choose_next(features, None, np.empty(0, np.int64), 0, strategy="balanced"))
+        == 0
+    )
 
 
 def test_what_cannot_be_chosen_from_is_refused():
@@ -206,11 +237,20 @@ def test_what_cannot_be_chosen_from_is_refused():
     with pytest.raises(LabelError, match="random, margin, balanced"):
         choose_next(features, probabilities, labelled, 8, 0, "best")
     with pytest.raises(LabelError, match="299 patches for 300"):
-        choose_next(features, probabilities[1:], labelled, 8)
+        choose_next(features, probabilities[1:], labelled, 8, strategy="balanced")
 
 
 def test_a_strip_is_filled_by_the_only_predicted_class():
     features, probabilities, _ = patches()
     probabilities[:] = [0.7, 0.1, 0.1, 0.1]
-    found = choose_next(features, probabilities, np.arange(5), 12, drawn=1)
+    found = choose_next(
+        features, probabilities, np.arange(5), 12, drawn=1, strategy="balanced"
+    )
     assert len(set(found.tolist())) == 12
+
+
+def test_by_default_patches_are_drawn_at_random():
+    features, probabilities, labelled = patches()
+    free = np.setdiff1d(np.arange(len(features)), labelled)
+    expected = np.random.default_rng(5).choice(free, 8, replace=False)
+    assert (choose_next(features, probabilities, labelled, 8, 5) == expected).all()

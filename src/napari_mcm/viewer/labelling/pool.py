@@ -190,10 +190,12 @@ def suggest(
     probabilities: NDArray[np.float32] | None = None
     if classifier is not None:
         names, probabilities = classifier.names, classifier.probabilities(features)
-    from napari_mcm.core.labelling.selection import choose_next
+    from napari_mcm.core.labelling.selection import Strategy, choose_next
 
+    # Typical ones of all kinds, until there are classes.
+    strategy: Strategy = "random" if probabilities is not None else "balanced"
     rows = choose_next(
-        features, probabilities, np.flatnonzero(known), count, len(labels)
+        features, probabilities, np.flatnonzero(known), count, len(labels), strategy
     )
     starts = np.cumsum([0, *(len(pool.rows) for pool in pools)])
     found = []
