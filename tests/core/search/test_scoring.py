@@ -46,6 +46,28 @@ def test_blocks_have_the_values_of_the_map(
     assert_array_equal(found, index.compare(direction))
 
 
+def test_patches_that_overlap_in_any_order_have_the_values_of_the_map(
+    tmp_path: Path, monkeypatch
+) -> None:
+    made = made_slide("a")
+    order = np.random.default_rng(0).permutation(len(made))
+    grid = replace(made.grid, xy=made.grid.xy[order], lattice=made.grid.lattice[order])
+    made = replace(
+        made,
+        features=made.features[order],
+        status=made.status[order],
+        grid=grid,
+        # As of another tool: each patch is two steps of the lattice wide.
+        provenance={"imported": {"patch_size_level0": [128.0, 128.0]}},
+    )
+    file = save_features(made, tmp_path / "a.features.zarr")
+    monkeypatch.setattr(scoring.blocks, "__defaults__", (100,))
+    for context in CONTEXTS:
+        found = score_patches(MappedFeatures(file), direction_of(), context)
+        index = SimilarityIndex(read_features(file), context)
+        assert_array_equal(found, index.compare(direction_of()))
+
+
 def test_many_directions_have_the_values_of_the_map(file: Path) -> None:
     directions = np.concatenate([direction_of(seed=seed) for seed in range(40)])
     found = score_patches(MappedFeatures(file), directions, CONTEXTS[2])
