@@ -12,6 +12,8 @@ import pytest
 from napari_mcm.core.labelling import fit_classifier
 from napari_mcm.core.labelling.training import train_on
 from napari_mcm.viewer.labelling import fitting
+from napari_mcm.viewer.layers.label_frames import FIRST_CLASS, NOTHING
+from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.similarity.context import context_of
 from tests.viewer.conftest import wait_until, write_slide
 from tests.viewer.labelling.conftest import Labeller, is_left, two_kinds
@@ -239,3 +241,51 @@ def test_accuracy_and_change_are_stated(user: Labeller) -> None:
     assert count == 10
     assert 0 <= share < 0.5
     assert "the last 10 labels changed" in trust.text
+
+
+def frame_at(user: Labeller, row: int) -> int:
+    """Return what the layer of labels shows in the middle of a patch."""
+    (layer,) = (
+        one for one in user.session.viewer.layers if one.name.startswith("labels: ")
+    )
+    x, y = user.grid.centres[row] - 0.5
+    world = user.session.slide.data_to_world((y, x))
+    level, value = layer.get_value(world, world=True)
+    # Far out, where napari keeps the pixels of the level.
+    assert level == len(layer.data) - 1
+    return (int(value) - 1) // 2
+
+
+def test_far_out_frames_are_those_of_the_labels_of_now(user: Labeller) -> None:
+    # A patch is 7.5 pixels wide on the screen, and filled with the colour of its class.
+    user.session.viewer.scene.camera.zoom = 0.3
+    user.label(3, "1")
+    assert frame_at(user, 3) == FIRST_CLASS
+    user.label(9, "2")
+    user.label(3, "0")
+    assert frame_at(user, 3) == NOTHING and frame_at(user, 9) == FIRST_CLASS + 1
+    user.session.order.undo()
+    assert frame_at(user, 3) == FIRST_CLASS
+
+
+def test_far_out_frames_that_were_hidden_are_those_of_now(user: Labeller) -> None:
+    user.session.viewer.scene.camera.zoom = 0.3
+    user.label(3, "1")
+    layer = user.session.viewer.layers[f"labels: {user.session.slide.name}"]
+    layer.visible = False
+    user.label(9, "2")
+    layer.visible = True
+    assert frame_at(user, 9) == FIRST_CLASS + 1
+
+
+def test_labels_are_framed_as_soon_as_their_slide_is_known(
+    user: Labeller, tmp_path: Path
+) -> None:
+    # As in a project that is opened: its labels come first, then its slides.
+    other = write_slide(tmp_path / "other.tif", mpp=0.4)
+    grid = two_kinds(other, mpp=0.4).index.features.grid
+    user.session.labels.add(grid, [3, 9], "left")
+    user.session.viewer.open(other, plugin="napari-mcm")
+    wait_until(lambda: memory_of(user.session).fingerprint_of(user.session.slide))
+    layer = user.session.viewer.layers["labels: other"]
+    assert layer.visible

@@ -10,7 +10,12 @@ import shapely
 from qtpy.QtWidgets import QApplication
 
 from napari_mcm.viewer.layers.level_array import CHUNK
-from napari_mcm.viewer.layers.outlines import FINER, Outline, make_levels
+from napari_mcm.viewer.layers.outlines import (
+    FINER,
+    Outline,
+    OutlineLayers,
+    make_levels,
+)
 from napari_mcm.viewer.similarity.context import context_of
 from napari_mcm.viewer.similarity.widget import SimilarityWidget
 from tests.viewer.conftest import wait_until
@@ -126,3 +131,24 @@ def test_drawn_regions_keep_their_width_on_the_screen(
         camera.zoom = zoom
         wait_until(lambda zoom=zoom: np.isclose(layer.edge_width[0], 3 / zoom / scale))
         assert layer.current_edge_width == pytest.approx(3 / zoom / scale)
+
+
+def test_far_out_it_is_that_of_now(ready: SimilarityWidget) -> None:
+    session = ready.session
+    slide, outlines = session.slide, OutlineLayers(session.layers, "test")
+    assert slide is not None
+    # As without a window that is drawn, napari shows the coarsest level: 4 px a pixel.
+    session.viewer.scene.camera.zoom = 0.3
+    left, right = np.asarray([[True, False]]), np.asarray([[False, True]])
+
+    def shown(x: float) -> int:
+        layer = outlines.layer_of(slide)
+        assert layer is not None
+        world = slide.data_to_world((500, x))
+        level, value = layer.get_value(world, world=True)
+        assert level == len(layer.data) - 1
+        return int(value)
+
+    for mask, seen in ((left, (2, 0)), (right, (0, 2)), (left, (2, 0))):
+        outlines.draw(slide, mask, (200, 300), (400, 400))
+        assert (shown(200), shown(1000)) == seen

@@ -16,6 +16,7 @@ from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers import colormaps
 from napari_mcm.viewer.layers.label_frames import FramedLabels, LabelFrames
 from napari_mcm.viewer.layers.metadata import KEY, owner_of
+from napari_mcm.viewer.project.memory import memory_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -80,6 +81,8 @@ class ClassMaps:
         classifier.fitted.connect(self._fitted)
         session.labels.changed.connect(self._labels_changed)
         session.slide_changed.connect(self._frame_all)
+        # Labels of a project may be there before it is known whose they are.
+        memory_of(session).found.connect(self._slide_found)
         session.map_asked.connect(self._map_asked)
         session.layers.view.changed.connect(self._eye_changed)
         session.viewer.layers.events.inserted.connect(self._inserted)
@@ -274,6 +277,9 @@ class ClassMaps:
         for slide in self._session.layers.slides():
             self._frames.show(slide, self._framed(slide))
 
+    def _slide_found(self, slide: Layer, _mark: str) -> None:
+        self._frames.show(slide, self._framed(slide))
+
     def _framed(self, slide: Layer) -> FramedLabels:
         labels = self._session.labels.set
         mark = fingerprint_of(self._session, slide)
@@ -305,8 +311,6 @@ def fingerprint_of(session: Session, slide: Layer) -> str:
     for loaded in session.features_of(slide).values():
         if mark := loaded.index.features.grid.slide.get("fingerprint"):
             return str(mark)
-    from napari_mcm.viewer.project.memory import memory_of
-
     return memory_of(session).fingerprint_of(slide)
 
 

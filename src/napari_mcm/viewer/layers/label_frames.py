@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_mcm.viewer.layers.metadata import CORNER, SlideMetadata, on_slide
-from napari_mcm.viewer.layers.outlines import FINER, SAME_ZOOM, make_levels
+from napari_mcm.viewer.layers.outlines import (
+    FINER,
+    SAME_ZOOM,
+    make_levels,
+    repaint,
+    repaint_shown,
+)
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -280,7 +286,7 @@ class LabelFrames:
         picture.labels = labels
         if colours != labels.colours:
             layer.colormap, layer.contrast_limits = colormap(labels.colours)
-        _refresh(layer)
+        repaint(layer)
 
     def _add(self, slide: Layer, labels: FramedLabels) -> tuple[Image, FramePicture]:
         from napari.layers import Image
@@ -301,6 +307,7 @@ class LabelFrames:
             blending="translucent",
             **on_slide(slide, "patch labels", CORNER, (1 / FINER, 1 / FINER)),
         )
+        layer.events.visible.connect(repaint_shown)
         return self._layers.add(layer), picture
 
     def _zoomed(self, _event: Any) -> None:
@@ -310,14 +317,10 @@ class LabelFrames:
             return
         self._zoom = zoom
         for layer, picture in list(self._made.values()):
-            if layer in self._layers and layer.visible and len(picture.labels.boxes):
-                _refresh(layer)
+            if layer in self._layers and len(picture.labels.boxes):
+                repaint(layer)
 
     def _removed(self, event: Any) -> None:
         made = self._made.pop(event.value, None)
         if made is not None:
             self._layers.delete_later([made[0]])
-
-
-def _refresh(layer: Image) -> None:
-    layer.refresh(extent=False, thumbnail=False, highlight=False)

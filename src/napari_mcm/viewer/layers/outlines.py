@@ -163,6 +163,7 @@ class OutlineLevel:
 
     def __init__(self, outline: Painter, step: float, size: tuple[int, int]) -> None:
         self._outline, self._step = outline, step
+        self._whole: NDArray[np.uint8] | None = None
         self.shape = (-int(-size[1] // step), -int(-size[0] // step))
 
     @property
@@ -174,7 +175,16 @@ class OutlineLevel:
         return self.shape[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
+        self._whole = self[:]
+        return np.asarray(self._whole, dtype)
+
+    def repaint(self) -> None:
+        """Paint the level anew into the array that it was converted to last.
+
+        napari converts the coarsest level once, and shows that array for ever.
+        """
+        if self._whole is not None:
+            self._whole[:] = self[:]
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
         parts, drop = index_parts(key, self.shape)
@@ -250,7 +260,7 @@ class OutlineLayers:
             # Only now: a layer that the user hides later stays hidden.
             self._shown.add(slide)
             self._layers.view.set_visible(layer, True)
-        _refresh(layer)
+        repaint(layer)
 
     def hide(self, slide: Layer) -> None:
         """Hide the outline of a slide."""
@@ -278,6 +288,7 @@ class OutlineLayers:
             blending="translucent",
             **on_slide(slide, "outline", CORNER, (1 / FINER, 1 / FINER)),
         )
+        layer.events.visible.connect(repaint_shown)
         return self._layers.add(layer, over=over), outline
 
     def _zoomed(self, _event: Any) -> None:
@@ -287,8 +298,8 @@ class OutlineLayers:
             return
         self._zoom = zoom
         for layer, _ in list(self._made.values()):
-            if layer in self._layers and layer.visible:
-                _refresh(layer)
+            if layer in self._layers:
+                repaint(layer)
 
     def _removed(self, event: Any) -> None:
         made = self._made.pop(event.value, None)
@@ -313,5 +324,19 @@ def make_levels(outline: Painter, size: tuple[int, int]) -> list[OutlineLevel]:
     return levels
 
 
-def _refresh(layer: Image) -> None:
-    layer.refresh(extent=False, thumbnail=False, highlight=False)
+def repaint(layer: Image) -> None:
+    """Paint the layer of an outline anew, at the zoom of now.
+
+    Parameters
+    ----------
+    layer : Image
+        A layer of levels as :func:`make_levels` returns them.
+    """
+    if layer.visible:
+        layer.data[-1].repaint()
+        layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+
+def repaint_shown(event: Any) -> None:
+    """Paint a layer whose eye was opened: zoom or picture changed while it was hidden."""
+    repaint(event.source)
