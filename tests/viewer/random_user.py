@@ -412,8 +412,11 @@ class RandomUser:
             self.session.labels.new_class()
         size = np.asarray(slide.data.shapes[0][:2])
         place = slide.data_to_world(size * self.rng.uniform(0.35, 0.65, 2))
+        self.viewer.scene.camera.center = tuple(place[-2:])
         self.viewer.cursor.position = tuple(place)
-        QTest.keyClick(self._canvas(), str(self.rng.integers(4)))
+        native = self._canvas()
+        QTest.mouseMove(native, native.rect().center())
+        QTest.keyClick(native, str(self.rng.integers(4)))
 
     def add_class(self) -> None:
         """Add a class, up to three of them."""

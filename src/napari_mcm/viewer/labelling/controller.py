@@ -10,6 +10,7 @@ from psygnal import Signal
 
 from napari_mcm.core.heatmaps.examples import patches_within
 from napari_mcm.viewer.labelling.lasso import LabelLasso
+from napari_mcm.viewer.layers.pointer import NOWHERE, locate_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,16 +175,18 @@ class LabelController:
 
     def _pointed(self) -> tuple[PatchGrid, int] | None:
         """Return the patch under the pointer; None, and say so, where there is none."""
-        session, world = self._session, self._session.viewer.cursor.position
-        slide = session.slide_at(world)
-        if slide is None:
+        session = self._session
+        world = locate_pointer(session.viewer)
+        slide = None if world is None else session.slide_at(world)
+        if world is None or slide is None:
+            self.say(NOWHERE)
             return None
         # Side by side, the pointer chooses the slide, as a click does.
         session.choose_slide(slide)
         grid = self._grid()
         if grid is None:
             return None
-        y, x = slide.world_to_data(tuple(world))[-2:]
+        y, x = slide.world_to_data(world)[-2:]
         row = grid.index_at(float(x) + 0.5, float(y) + 0.5)
         if row is None:
             self.say("There is no patch of tissue under the pointer")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QCursor, QKeyEvent
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_mcm.viewer.canvas.keys import area_digit_of, digit_of
@@ -96,10 +96,7 @@ class LabelKeyboard(QObject):
         if self._suggestions.active and answer(self._suggestions, event):
             return True
         if digit is not None:
-            if self._is_covered():
-                self._labels.say("Point at a patch of the slide")
-            else:
-                self._labels.press(digit)
+            self._labels.press(digit)
             return True
         if (digit := area_digit_of(event)) is not None:
             self._labels.press_area(digit)
@@ -108,14 +105,6 @@ class LabelKeyboard(QObject):
             lasso.begin()
             return True
         return False
-
-    def _is_covered(self) -> bool:
-        """Return whether something lies over the canvas under the pointer.
-
-        The overview map, for example: the canvas knows where the pointer was before.
-        """
-        at = self._native.mapFromGlobal(QCursor.pos())
-        return self._native.childAt(at) is not None
 
 
 def answer(suggestions: Suggesting, event: QKeyEvent) -> bool:

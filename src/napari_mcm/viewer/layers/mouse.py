@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_mcm.viewer.layers.pointer import NOWHERE, locate_pointer
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -39,6 +41,9 @@ class ClickListener:
         Called without arguments when a press becomes a drag.
     choose : callable, optional
         Called with the slide's layer before `on_click` and `on_move`.
+    on_lost : callable, optional
+        Called without arguments when the cursor is followed no longer, and is not over
+        the canvas.
 
     Attributes
     ----------
@@ -55,10 +60,11 @@ class ClickListener:
         on_press: Callable[[float, float, ClickMode], None] | None = None,
         on_drag: Callable[[], None] | None = None,
         choose: Callable[[Layer], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         self._viewer, self._slide = viewer, slide
         self._on_click, self._on_move, self._on_press = on_click, on_move, on_press
-        self._on_drag, self._choose = on_drag, choose
+        self._on_drag, self._choose, self._on_lost = on_drag, choose, on_lost
         self._callback, self._hover = self._pressed, self._moved
         self._pans = True
         self.following = False
@@ -79,17 +85,23 @@ class ClickListener:
     def follow_cursor(self, on: bool) -> None:
         """Start or stop following the cursor; meanwhile dragging does not pan.
 
-        Stopping counts as a click at the cursor.
+        Stopping counts as a click at the cursor, if it is over the canvas.
         """
         if on == self.following or (on and not self._can_click()):
             return
         self.following, camera = on, self._viewer.scene.camera
         if on:
             self._pans, camera.mouse_pan = camera.mouse_pan, False
-            self._notify(self._on_move, self._viewer.cursor.position)
         else:
             camera.mouse_pan = self._pans
-            self._notify(self._on_click, self._viewer.cursor.position, "new")
+        if (position := locate_pointer(self._viewer)) is None:
+            self._viewer.status = NOWHERE
+            if not on and self._on_lost is not None:
+                self._on_lost()
+        elif on:
+            self._notify(self._on_move, position)
+        else:
+            self._notify(self._on_click, position, "new")
 
     def click_center(self, mode: ClickMode) -> None:
         """Act as if the user clicked in the centre of the view."""

@@ -88,6 +88,7 @@ class SimilarityContext:
             queries.speculate,
             queries.cancel_speculation,
             session.choose_slide,
+            queries.cursor.end,
         )
         self.keys = QueryShortcuts(session.viewer, self.clicks)
         self.keys.bind(queries)

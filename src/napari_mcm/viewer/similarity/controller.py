@@ -420,9 +420,9 @@ class SimilarityController(MapChoice):
             self._context.query_changed.emit()
         elif self.drawn.previewing:
             # What was seen under the cursor is not the query that the dock names.
-            self._redraw()
+            self.redraw()
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
         """Draw the current query again, or clear the maps if there is none."""
         if self.query is not None:
             self._draw(self.loaded(), self.query)

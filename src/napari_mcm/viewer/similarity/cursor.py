@@ -44,6 +44,12 @@ class CursorPreview:
         """Drop the map that is being computed."""
         self._worker.drop(_HOVER)
 
+    def end(self) -> None:
+        """Show the maps of the query again."""
+        self.stop()
+        if self._queries.drawn.previewing:
+            self._queries.redraw()
+
     def follow(self, x: float, y: float) -> None:
         """Show the maps of the position under the cursor.
 

@@ -1,0 +1,49 @@
+"""Where the pointer is on the canvas now, not where it was last seen to move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtGui import QCursor
+from qtpy.QtWidgets import QApplication, QWidget
+
+from napari_mcm.viewer.layers.early_slicing import canvas_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+NOWHERE = "Point at a patch of the slide"
+"""What a key that needs the pointer says where it is not over the canvas."""
+
+
+def locate_pointer(viewer: ViewerModel) -> tuple[float, ...] | None:
+    """Return the world position under the pointer, and tell napari's cursor of it.
+
+    napari's cursor is where the pointer moved last: since then the view may have moved,
+    and the pointer may have left the canvas.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer. A window that is not shown has no pointer: its cursor's position is
+        taken as it is.
+
+    Returns
+    -------
+    tuple of float or None
+        World position; None where the pointer is not over the canvas itself.
+    """
+    canvas = canvas_of(viewer)
+    native: QWidget | None = None if canvas is None else canvas.native
+    if native is not None and native.isVisible():
+        at = QCursor.pos()
+        if QApplication.widgetAt(at) != native:
+            return None
+        local = native.mapFromGlobal(at)
+        pixel = np.array((local.x(), local.y()))
+        box, viewer.cursor.viewbox = canvas._get_viewbox_at(pixel)
+        if box is None:
+            return None
+        viewer.cursor.position = canvas._map_canvas2world(pixel, box)
+    return tuple(viewer.cursor.position)
