@@ -76,11 +76,11 @@ def prepare_glyphs(
         Called once the canvas can show them without a pause: at once where they have
         been prepared, or where no window is seen.
     """
-    window = getattr(viewer, "window", None)
+    window: Any = getattr(viewer, "window", None)
     canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
-    fonts = getattr(canvas, "_font_info", None)
+    fonts: Any = getattr(canvas, "_font_info", None)
     # napari does not promise these names. A window that is hidden is drawn by a script.
-    if hasattr(fonts, "font_manager") and window._qt_window.isVisible():  # type: ignore[union-attr]
+    if hasattr(fonts, "font_manager") and window._qt_window.isVisible():
         known = getattr(fonts.font_manager.get_font(fonts.face), "_glyphs", {})
         if new := "".join(letter for letter in letters if letter not in known):
             GlyphPreparation(fonts, new, done)
