@@ -156,3 +156,21 @@ def test_the_status_bar_follows_the_view(user: Labeller) -> None:
     point_at(user.widget)
     view(user, (250, 300), 6)
     wait_until(lambda: in_status_bar(viewer) == "")
+
+
+def test_layers_with_long_names_leave_the_canvas_as_wide_as_it_is(
+    user: Labeller,
+) -> None:
+    session, width = user.session, user.canvas.width()
+    for name in ("epithelium of the glands", "stroma", "fat", "necrosis", "vessels"):
+        session.labels.new_class(name)
+    left, right = np.argsort(user.grid.centres[:, 0])[[0, -1]]
+    session.labels.add(user.grid, [left], session.labels.classes[2].name)
+    session.labels.add(user.grid, [right], "right")
+    user.settle()
+    for layer in list(session.viewer.layers):
+        session.layers.activate(layer)
+        for _ in range(5):
+            QApplication.processEvents()
+        assert user.canvas.width() == width, layer.name
+    assert len(session.viewer.layers) == 3

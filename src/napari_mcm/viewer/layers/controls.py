@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -51,4 +51,18 @@ def narrow_controls(viewer: ViewerModel, layer: Layer) -> Iterator[None]:
             field.setMinimumContentsLength(8)
             # Qt keeps the least width that it computed from the entries before.
             field.setMinimumWidth(min(field.sizeHint().width(), _LEAST_PX))
+            _measure_again(field, page)
         controls.setMinimumWidth(before)
+
+
+def _measure_again(field: QWidget, page: QWidget) -> None:
+    """Make Qt forget what width all that is around a field had.
+
+    On a page that is not shown it would not learn of a narrower field.
+    """
+    around = field.parentWidget()
+    while around is not None:
+        if (layout := around.layout()) is not None:
+            layout.invalidate()
+        around.updateGeometry()
+        around = None if around is page else around.parentWidget()
