@@ -31,9 +31,13 @@ def measure_edges(
     ----------
     sections : tuple of Section
         Both sections.
-    affine, flow, flow_mpp
-        The map from the first to the second, as
+    affine : ndarray of float64, shape (2, 3)
+        Of the map from the first to the second, as
         :func:`~napari_mcm.core.registration.result.map_points` takes it.
+    flow : ndarray of float32, shape (height, width, 2)
+        Of the same map.
+    flow_mpp : tuple of float
+        Microns per pixel of `flow`.
 
     Returns
     -------

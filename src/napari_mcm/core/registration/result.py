@@ -282,8 +282,12 @@ def unmap_points(
 
     Parameters
     ----------
-    affine, flow, flow_mpp
-        As :func:`map_points` takes them.
+    affine : ndarray of float64, shape (2, 3)
+        As :func:`map_points` takes it.
+    flow : ndarray of float32, shape (height, width, 2)
+        As :func:`map_points` takes it.
+    flow_mpp : tuple of float
+        As :func:`map_points` takes it.
     points : ndarray of float64, shape (..., 2)
         x and y in microns.
 
