@@ -79,6 +79,19 @@ def test_a_list_has_the_key_unless_the_pointer_is_over_the_canvas(
     assert choice.currentText() == "melon" and not is_map_shown(mapped)
 
 
+def test_escape_in_a_dock_leaves_the_query(mapped: SimilarityWidget) -> None:
+    context, choice = context_of(mapped.session), in_dock(mapped, QComboBox())
+    choice.addItems(["apple", "melon"])
+    focus(choice)
+    point_at(choice)
+    # napari gets the key, as the field does not use it.
+    QTest.keyClick(choice, Qt.Key.Key_Escape)
+    assert context.query is not None
+    point_at(canvas(mapped))
+    QTest.keyClick(choice, Qt.Key.Key_Escape)
+    assert context.query is None
+
+
 def test_text_that_is_typed_keeps_its_keys(mapped: SimilarityWidget) -> None:
     line = in_dock(mapped, QLineEdit())
     focus(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QComboBox, QWidget
 
@@ -45,8 +45,9 @@ def narrow_controls(viewer: ViewerModel, layer: Layer) -> Iterator[None]:
         yield
     finally:
         # napari does not promise these names.
-        page = getattr(controls, "widgets", {}).get(layer)
-        for field in page.findChildren(QComboBox) if page is not None else ():
+        page: Any = getattr(controls, "widgets", {}).get(layer)
+        fields = () if page is None else page.findChildren(QComboBox)
+        for field in fields:
             field.setSizeAdjustPolicy(NARROW)
             field.setMinimumContentsLength(8)
             # Qt keeps the least width that it computed from the entries before.

@@ -47,3 +47,23 @@ def locate_pointer(viewer: ViewerModel) -> tuple[float, ...] | None:
             return None
         viewer.cursor.position = canvas._map_canvas2world(pixel, box)
     return tuple(viewer.cursor.position)
+
+
+def is_on_canvas(viewer: ViewerModel) -> bool:
+    """Return whether pointer or keyboard are on the canvas, and not in a dock or menu.
+
+    napari gets the keys that a dock does not use, too.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer. In a window that is not shown, all is on the canvas.
+    """
+    canvas = canvas_of(viewer)
+    native: QWidget | None = None if canvas is None else canvas.native
+    if native is None or not native.isVisible() or native.hasFocus():
+        return True
+    under = QApplication.widgetAt(QCursor.pos())
+    if QApplication.activePopupWidget() is not None or under is None:
+        return False
+    return under == native or native.isAncestorOf(under)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from napari_mcm.viewer.canvas.keys import HOLD, KEYS, as_html, with_key
+from napari_mcm.viewer.layers.pointer import is_on_canvas
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -111,6 +112,8 @@ class QueryShortcuts:
 
     def _press(self, action: str) -> Callable[[ViewerModel], None]:
         def press(viewer: ViewerModel) -> None:
-            self.perform(action)
+            # Escape in a dock only closes a list there.
+            if action != "clear" or is_on_canvas(self._viewer):
+                self.perform(action)
 
         return press
