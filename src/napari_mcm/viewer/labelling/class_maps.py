@@ -19,6 +19,8 @@ from napari_mcm.viewer.layers.metadata import KEY, owner_of
 from napari_mcm.viewer.project.memory import memory_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari.layers import Layer
 
     from napari_mcm.core.labelling import PatchClassifier
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 CLASSES = "classes"
 """Slot of the map of classes."""
 UNSURE_COLOUR = "#8c8c8c"
-_UNSURE_ON_MAP = f"{UNSURE_COLOUR}80"
 DIFFERENCE = "difference"
 """Slot of a map of the Similarity dock."""
+
+_SIMILARITY = (*SLOTS, DIFFERENCE)
 
 MapKind = Literal["class", "probability", "unsure"]
 KINDS: tuple[MapKind, ...] = get_args(MapKind)
@@ -44,7 +47,8 @@ class ClassMaps:
     """Draws the map of classes of each slide, and frames the labelled patches.
 
     On a slide one kind of map is seen: that of classes after a label, that of similarity
-    after a query.
+    after a query. Side by side, all slides show the kind that was asked for last, and a
+    slide without such a map shows none.
 
     Parameters
     ----------
@@ -73,6 +77,7 @@ class ClassMaps:
         self._wanted = False
         self._frames = LabelFrames(session.layers)
         self._gave_way: WeakSet[Layer] = WeakSet()
+        self._bare: WeakSet[Layer] = WeakSet()
         self._labels: LabelSet | None = None
         self._thumbnails = QTimer()
         self._thumbnails.setSingleShot(True)
@@ -84,6 +89,7 @@ class ClassMaps:
         # Labels of a project may be there before it is known whose they are.
         memory_of(session).found.connect(self._slide_found)
         session.map_asked.connect(self._map_asked)
+        session.side_by_side_changed.connect(self._agree)
         session.layers.view.changed.connect(self._eye_changed)
         session.viewer.layers.events.inserted.connect(self._inserted)
         self._labels_changed()
@@ -116,6 +122,7 @@ class ClassMaps:
         for slide in self._in_sight():
             if self._layer(slide) is not None:
                 self._session.layers.show_only(slide, CLASSES)
+        self._agree()
         self.changed.emit()
 
     def _in_sight(self) -> list[Layer]:
@@ -146,7 +153,7 @@ class ClassMaps:
             colours = [one.color for one in labels.classes]
             values = _flat(classes.classes.decided, names, labels)
             made = (
-                colormaps.of_classes([*colours, _UNSURE_ON_MAP]),
+                colormaps.of_classes([*colours, UNSURE_COLOUR]),
                 (0.0, 1.0),
                 "classes",
             )
@@ -173,6 +180,7 @@ class ClassMaps:
         for slide, classes in fit.slides.items():
             if slide in self._session.layers:
                 self._draw(slide, fit, classes)
+        self._agree()
         self._thumbnails.start()
 
     def _redraw(self) -> None:
@@ -196,7 +204,7 @@ class ClassMaps:
                 [
                     classes.loaded.label,
                     around,
-                    self._describe(fit, heatmap) + calibrated,
+                    self._describe(fit, heatmap, classes.classes.decided) + calibrated,
                 ]
             ),
         )
@@ -215,14 +223,17 @@ class ClassMaps:
         # The numbers of classes mean nothing: the dock is the legend.
         layer.colorbar.visible = self.kind != "class"
 
-    def _describe(self, fit: Fit, heatmap: Heatmap) -> str:
+    def _describe(self, fit: Fit, heatmap: Heatmap, decided: NDArray[np.int64]) -> str:
         if self.kind != "class":
             return heatmap.title
+        assert fit.classifier is not None
+        on_map = {fit.classifier.names[n] for n in np.unique(decided[decided >= 0])}
         keys = [
             f"{one.key} {one.name}" if one.key else one.name
             for one in fit.labels.classes
+            if one.name in on_map
         ]
-        return f"classes {', '.join(keys)}"
+        return f"classes {', '.join(keys)}" if keys else "classes: all unsure"
 
     def _refresh_thumbnail(self) -> None:
         layer = self._layer(self._session.slide)
@@ -243,23 +254,52 @@ class ClassMaps:
 
     def _give_way(self) -> None:
         """Show the similarity maps of the slides in sight, where there are some."""
-        layers = self._session.layers
         for slide in self._in_sight():
-            layer = self._layer(slide)
-            slots = [slot for slot in SLOTS if layers.map_of(slide, slot) is not None]
-            if layer is not None and layer.visible and slots:
-                layers.show_only(slide, slots[0])
-                self._gave_way.add(layer)
+            self._show_kind(slide, _SIMILARITY)
+
+    def _agree(self) -> None:
+        """Show the same kind of map on all slides that are side by side."""
+        slides = self._in_sight() if self._session.side_by_side else []
+        kind = (CLASSES,) if self._wanted else _SIMILARITY
+        # Without any map of classes, those of similarity stay until there is one.
+        if not self._wanted or self._is_seen(slides):
+            for slide in slides:
+                self._show_kind(slide, kind)
+
+    def _show_kind(self, slide: Layer, kind: tuple[str, ...]) -> None:
+        """Show a map of one kind instead of others, or none where all were hidden."""
+        layers, slots = self._session.layers, (CLASSES, *_SIMILARITY)
+        found = {
+            slot: layer
+            for slot in slots
+            if (layer := layers.map_of(slide, slot)) is not None
+        }
+        seen = {slot for slot, layer in found.items() if layer.visible}
+        if seen <= set(kind) and (seen or slide not in self._bare):
+            return
+        asked = next((slot for slot in kind if slot in found), "")
+        if asked or self._session.side_by_side:
+            layers.show_only(slide, asked)
+            (self._bare.discard if asked else self._bare.add)(slide)
+            if CLASSES in seen and CLASSES not in kind:
+                self._gave_way.add(found[CLASSES])
+
+    def _is_seen(self, slides: Iterable[Layer]) -> bool:
+        """Return whether a map of classes is seen on one of some slides."""
+        maps = (self._layer(slide) for slide in slides)
+        return any(layer is not None and layer.visible for layer in maps)
 
     def _inserted(self, event: object) -> None:
-        """Hide a map of similarity that is made while the map of classes is seen."""
+        """Hide a map of similarity that is made while maps of classes are seen."""
         layer = event.value  # type: ignore[attr-defined]
-        described = layer.metadata.get(KEY) or {}
-        owner = owner_of(layer)
-        classes = self._layer(owner)
-        covers = described.get("slot") in (*SLOTS, DIFFERENCE)
-        if covers and classes is not None and classes.visible:
+        owner, slot = owner_of(layer), (layer.metadata.get(KEY) or {}).get("slot")
+        if owner is None or slot not in _SIMILARITY:
+            return
+        beside = self._wanted and self._session.side_by_side
+        if self._is_seen(self._in_sight() if beside else [owner]):
             self._session.layers.view.set_visible(layer, False)
+            if self._layer(owner) is None:
+                self._bare.add(owner)
 
     def _eye_changed(self) -> None:
         self.changed.emit()

@@ -70,6 +70,7 @@ class MapChoice:
         self.rerun()
         slide = self._session.slide
         if slide is not None and pair is not None and not self.drawn.problem:
+            self._session.map_asked.emit("similarity")
             self._session.layers.show_only(slide, DIFFERENCE)
             self._context.query_changed.emit()
 
@@ -101,6 +102,7 @@ class MapChoice:
     def show(self, slot: str) -> None:
         """Show one map and hide the others."""
         if self._session.slide is not None:
+            self._session.map_asked.emit("similarity")
             self._session.layers.show_only(self._session.slide, slot)
             self._context.query_changed.emit()
 

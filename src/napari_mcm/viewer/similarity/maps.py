@@ -160,8 +160,10 @@ class QueryMaps:
         fresh = [s for s in results if self._session.layers.map_of(slide, s) is None]
         self._draw_maps(slide, loaded, results)
         self._session.layers.empty_map(slide, DIFFERENCE)
-        if fresh:
-            self._session.layers.show_only(slide, next(iter(results)))
+        maps = {slot: self._session.layers.map_of(slide, slot) for slot in results}
+        seen = [slot for slot, layer in maps.items() if layer and layer.visible]
+        if fresh and len(seen) > 1:
+            self._session.layers.show_only(slide, seen[0])
         self._asked = before
 
     def _draw_maps(
