@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ from napari_mcm.core.labelling import (
     held_out_accuracy,
 )
 from napari_mcm.viewer.app.background import BackgroundWorker
+from napari_mcm.viewer.labelling.fitting import slide_of_features
 
 if TYPE_CHECKING:
+    from napari_mcm.core.labelling.training import LabelledFeatures
     from napari_mcm.viewer.app.features import LoadedFeatures
     from napari_mcm.viewer.app.session import Session
     from napari_mcm.viewer.labelling.fitting import ClassifierController, Fit
@@ -57,6 +60,8 @@ class TrustController:
         Of the newest classifier; None while there are too few labels.
     problem : str
         Why there is no accuracy; empty otherwise.
+    updating : bool
+        Whether the accuracy of the newest classifier is still to come.
     change : tuple or None
         Number of labels, and the fraction of patches whose class they changed; None
         before there were enough.
@@ -70,6 +75,8 @@ class TrustController:
         self._session, self._classifier = session, classifier
         self.accuracy: HeldOutAccuracy | None = None
         self.problem = ""
+        self.updating = False
+        self._judged: Fit | None = None
         self.change: tuple[int, float] | None = None
         self._maps: list[_Map] = []
         self._worker = BackgroundWorker("accuracy")
@@ -105,9 +112,27 @@ class TrustController:
         if self.accuracy is None:
             return self.problem
         one = self.accuracy
-        over = "over slides" if one.by_slide else "over labels"
         interval = f"[{one.low:.2f}, {one.high:.2f}]"
-        return f"Held-out accuracy {one.mean:.2f} {interval} {over}"
+        parts = [f"Held-out accuracy {one.mean:.2f} {interval}", self._over(one)]
+        if self.updating or self._classifier.busy:
+            parts.append("(updating…)")
+        return " ".join(parts)
+
+    def _over(self, one: HeldOutAccuracy) -> str:
+        """Return what was held out, why, and of which slides if not of this one."""
+        fit = self._judged
+        if fit is None or fit.rows is None:
+            return ""
+        rows, loaded = fit.rows.labelled, self._classifier.loaded
+        parts = ["over slides" if one.by_slide else "over labels"]
+        own = loaded is not None and slide_of_features(loaded) in rows.slides
+        if not own:
+            parts.append(
+                f"of {listed([fit.labels.slide_name(x) for x in rows.slides])}"
+            )
+        if not one.by_slide and len(rows.slides) > 1:
+            parts[-1] += f": {_why_labels(rows)}"
+        return " ".join(parts)
 
     def _fitted(self, fit: Fit) -> None:
         self._note_map(fit)
@@ -116,6 +141,7 @@ class TrustController:
             self._worker.drop(_MEASURE)
         else:
             self._timer.start()
+        self.updating = fit.classifier is not None and fit.rows is not None
         self.changed.emit()
 
     def _note_map(self, fit: Fit) -> None:
@@ -146,19 +172,25 @@ class TrustController:
 
     def _measure(self) -> None:
         fit = self._classifier.fit
-        if fit is None or fit.classifier is None:
+        if fit is None or fit.classifier is None or fit.rows is None:
             return
         self._worker.follow(
             _MEASURE,
             partial(_accuracy_of, fit),
             partial(self._measured, fit),
-            self._session.report_error,
+            self._failed,
         )
 
     def _measured(self, fit: Fit, found: tuple[HeldOutAccuracy | None, str]) -> None:
         if fit is self._classifier.fit:
             self.accuracy, self.problem = found
+            self.updating, self._judged = False, fit
             self.changed.emit()
+
+    def _failed(self, problem: str) -> None:
+        self.accuracy, self.updating = None, False
+        self._session.report_error(problem)
+        self.changed.emit()
 
 
 def _accuracy_of(fit: Fit) -> tuple[HeldOutAccuracy | None, str]:
@@ -172,6 +204,29 @@ def _accuracy_of(fit: Fit) -> tuple[HeldOutAccuracy | None, str]:
     except LabelError as error:
         return None, str(error)
     return found, ""
+
+
+def _why_labels(rows: LabelledFeatures) -> str:
+    """Return why whole slides of several could not be held out."""
+    used = sorted(set(rows.classes.tolist()))
+    single = [
+        rows.names[number]
+        for number in used
+        if len(set(rows.groups[rows.classes == number].tolist())) == 1
+    ]
+    if not single:
+        return "some classes are only on slides that are held out together"
+    verb = "is" if len(single) == 1 else "are"
+    return f"{listed(single)} {verb} labelled on one slide only"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as ``a, b and c``; at most three, and how many more there are."""
+    shown = list(names[:3])
+    more = len(names) - len(shown)
+    if more:
+        shown.append(f"{more:,} more")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def _percent(share: float) -> str:
