@@ -326,12 +326,37 @@ def test_a_cluster_is_named_after_its_typical_patches(dock: AtlasWidget) -> None
     assert {(one.x, one.y) for one in labelled} == corners
 
 
+def test_naming_a_cluster_keeps_labels_and_says_so(dock: AtlasWidget) -> None:
+    atlas, labels = make(dock), dock.session.labels
+    kinds, said = dock.map.legend.kinds, dock.selection.said
+    grid = atlas.slides[0].grid
+    by_hand = [int(atlas.row[p]) for p in dock.controller.typical(1, 2)]
+    labels.new_class("fat")
+    labels.add(grid, by_hand, "fat")
+    place = kinds.visualItemRect(kinds.item(1)).center()
+    QTest.mouseClick(kinds.viewport(), LEFT, NO_KEY, place)
+    dock.selection.name.setEditText("stroma")
+    QTest.mouseClick(dock.selection.name_cluster, LEFT)
+    assert labels.set.counts() == {"fat": 2, "stroma": SUGGESTED - 2}
+    assert said.text().startswith("18 patches labelled stroma, 2 had a label")
+    wait_until(lambda: kinds.item(1).text().startswith("cluster 2: stroma"))
+    assert kinds.item(0).text().startswith("cluster 1 ·")
+    # What it says is over when it is undone.
+    dock.session.order.undo()
+    assert labels.set.counts() == {"fat": 2, "stroma": 0}
+    assert said.text() == ""
+    wait_until(lambda: kinds.item(1).text().startswith("cluster 2 ·"))
+
+
 def test_a_project_of_two_slides_leads_to_both(
     dock: AtlasWidget, viewer: Any, slides: list[Path]
 ) -> None:
     session, project = dock.session, project_of(dock.session)
     project.add_slides([slides[1]])
-    marks = lambda: {one.fingerprint for one in project.project.slides}  # noqa: E731
+
+    def marks() -> set[str]:
+        return {one.fingerprint for one in project.project.slides}
+
     wait_until(lambda: len(marks() - {""}) == 2)
     atlas = make(dock, "project")
     assert [slide.name for slide in atlas.slides] == ["one", "two"]

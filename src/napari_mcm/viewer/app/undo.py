@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from psygnal import Signal
+
 MOST_STEPS = 300
 """Number of steps whose order is kept."""
 
@@ -31,7 +33,14 @@ class UndoOrder:
 
     Steps of the order that cannot be undone now, such as those of another slide's query,
     are passed over, and kept.
+
+    Attributes
+    ----------
+    moved : Signal
+        Emitted when something is changed, undone or redone: what was said before is over.
     """
+
+    moved = Signal()
 
     def __init__(self) -> None:
         self._parts: dict[str, Undoable] = {}
@@ -55,6 +64,7 @@ class UndoOrder:
         self._done.append(name)
         del self._done[:-MOST_STEPS]
         self._undone = [one for one in self._undone if one != name]
+        self.moved.emit()
 
     def undo(self, name: str = "") -> None:
         """Undo the last change of one thing, or of the one that was changed last.
@@ -68,6 +78,7 @@ class UndoOrder:
         if chosen:
             self._move(chosen, self._done, self._undone)
             self._parts[chosen].undo()
+            self.moved.emit()
 
     def redo(self, name: str = "") -> None:
         """Redo what was undone last, of one thing or of any.
@@ -81,6 +92,7 @@ class UndoOrder:
         if chosen:
             self._move(chosen, self._undone, self._done)
             self._parts[chosen].redo()
+            self.moved.emit()
 
     def _choose(self, order: list[str], name: str, possible: str) -> str:
         # Steps without an order, such as those of a stored query, come last.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -81,10 +81,24 @@ class Colouring:
     note: str = ""
 
 
-def by_cluster(atlas: Atlas) -> Colouring:
-    """Colour the points by their clusters."""
+def by_cluster(atlas: Atlas, labels: LabelSet) -> Colouring:
+    """Colour the points by their clusters.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    labels : LabelSet
+        Labels of any slides: clusters are named after those that were made as clusters.
+    """
     count = atlas.cluster_count
-    names = [f"cluster {number + 1}" for number in range(count)]
+    own = tuple(one for one in labels.labels if one.source == "cluster")
+    kinds = classes_of(atlas, replace(labels, labels=own))
+    names = []
+    for number in range(count):
+        named = kinds[(kinds >= 0) & (atlas.clusters == number)]
+        name = f": {labels.names[np.bincount(named).argmax()]}" if len(named) else ""
+        names.append(f"cluster {number + 1}{name}")
     return _by_kind("cluster", atlas.clusters, names, distinct_colours(count))
 
 

@@ -23,6 +23,7 @@ from napari_mcm.core.atlas import (
 from napari_mcm.core.runtime.threads import run_in_thread
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.labels import PatchChoice
+from napari_mcm.viewer.atlas.colouring import classes_of
 from napari_mcm.viewer.atlas.linking import (
     CanvasPointer,
     PointLookup,
@@ -205,7 +206,7 @@ class AtlasController:
             self._label(np.asarray([self.pointed]), found.name, "click")
 
     def name_cluster(self, cluster: int, name: str) -> None:
-        """Make a class of a cluster, and label its most typical patches.
+        """Make a class of a cluster, and label its most typical patches without label.
 
         Parameters
         ----------
@@ -214,7 +215,11 @@ class AtlasController:
         name : str
             Name of the class; an existing one gets more labels.
         """
-        self._label(self.typical(cluster, SUGGESTED), name, "cluster")
+        if (atlas := self.atlas) is None:
+            return
+        points = self.typical(cluster, SUGGESTED)
+        free = classes_of(atlas, self.session.labels.set)[points] < 0
+        self._label(points[free], name, "cluster", int((~free).sum()))
 
     def typical(self, cluster: int, count: int) -> NDArray[np.intp]:
         """Return the points that show best what a cluster is."""
@@ -231,9 +236,12 @@ class AtlasController:
         assert atlas is not None
         return atlas.slides[atlas.slide[point]], int(atlas.row[point])
 
-    def _label(self, points: NDArray[np.intp], name: str, source: LabelSource) -> None:
+    def _label(
+        self, points: NDArray[np.intp], name: str, source: LabelSource, kept: int = 0
+    ) -> None:
+        """Label points, and say so; `kept` others had a label, which stays."""
         atlas, labels, name = self.atlas, self.session.labels, name.strip()
-        if atlas is None or not len(points) or not name:
+        if atlas is None or not (len(points) or kept) or not name:
             return
         labels.new_class(name)
         choices = [
@@ -242,7 +250,8 @@ class AtlasController:
         ]
         changed = labels.add_many(choices, name, source)
         plural = "patch" if changed == 1 else "patches"
-        self.said.emit(f"{changed:,} {plural} labelled {name}; undo in Classes")
+        had = f", {kept:,} had a label" if kept else ""
+        self.said.emit(f"{changed:,} {plural} labelled {name}{had}; undo in Classes")
 
     def _arrived(self, made: tuple[Atlas, Any, str]) -> None:
         before, (self.atlas, self.tree, note) = self.atlas, made

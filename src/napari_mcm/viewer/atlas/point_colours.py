@@ -89,7 +89,7 @@ class PointColours:
         if atlas is None:
             self._show(None)
         elif self.by == "cluster":
-            self._show(by_cluster(atlas))
+            self._show(by_cluster(atlas, session.labels.set))
         elif self.by == "slide":
             self._show(by_slide(atlas))
         elif self.by in ("class", "label"):
@@ -172,6 +172,7 @@ class PointColours:
         return np.asarray(np.rint(rgb * 255), np.uint8)
 
     def _labels_changed(self) -> None:
+        self._refresh_if("cluster")
         self._refresh_if("label")
         # A classifier that is there will be fitted anew, and tell then.
         if self._session.labels.classifier is None:

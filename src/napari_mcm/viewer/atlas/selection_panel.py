@@ -98,6 +98,7 @@ class SelectionPanel(QWidget):
         connect(controller.selection_changed, self._selection_changed)
         connect(self._session.labels.changed, self.refresh)
         controller.said.connect(while_alive(self._say))
+        connect(self._session.order.moved, self._say_nothing)
         self.name.editTextChanged.connect(self._allow)
         self.label.clicked.connect(self._label)
         self.name_cluster.clicked.connect(self._name_cluster)
@@ -157,8 +158,7 @@ class SelectionPanel(QWidget):
         )
 
     def _selection_changed(self) -> None:
-        self.said.setText("")
-        self.said.hide()
+        self._say_nothing()
         self.choose_cluster(self._chosen_cluster())
 
     def _chosen_cluster(self) -> int:
@@ -195,6 +195,9 @@ class SelectionPanel(QWidget):
 
     def _select_nothing(self, *_: object) -> None:
         self._controller.select(self._controller.selected[:0])
+
+    def _say_nothing(self) -> None:
+        self._say("")
 
     def _say(self, text: str) -> None:
         self.said.setText(text)
