@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_mcm.core.labelling import LabelClass, LabelSet, PatchLabel
 from napari_mcm.core.project import read_project
-from napari_mcm.core.registration import read_registration, write_registration
+from napari_mcm.core.registration import Residual, read_registration, write_registration
 from napari_mcm.viewer.app.jobs import JobState
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.app.registrations import registration_path
@@ -21,6 +22,7 @@ from napari_mcm.viewer.layers.mouse import ClickListener
 from napari_mcm.viewer.project.controller import project_of
 from napari_mcm.viewer.registration.carrying import LABELS, QUERY, TISSUE
 from napari_mcm.viewer.registration.controller import sections_of
+from napari_mcm.viewer.registration.register_panel import describe, weakness
 from napari_mcm.viewer.registration.widget import SectionsWidget
 from napari_mcm.viewer.similarity.context import context_of
 from tests.core.registration.conftest import MPP, SIZE, bend, sections
@@ -129,6 +131,27 @@ def test_sections_that_do_not_correspond_are_refused_and_nothing_is_shown(dock):
     assert list(session.viewer.layers) == layers
     folder = registration_path(*map(slide_of, session.layers.slides())).parent
     assert not list(folder.glob("*.npz"))
+    # What was registered to what is said, whichever is current.
+    session.choose_slide(session.layers.slides()[1])
+    assert "✕ Not registered: first does not correspond to second" in panel.state.text()
+
+
+@pytest.mark.parametrize(("near", "is_weak"), [(0.46, True), (0.9, False)])
+def test_a_weak_registration_has_no_check_mark_and_one_number(near, is_weak):
+    residual = Residual(32.0, 60.0, 26, 0.31, near)
+    found = SimpleNamespace(
+        first={"name": "C2"},
+        second={"name": "C3"},
+        mirrored=False,
+        angle_deg=3.0,
+        overlap=0.9,
+        residual=residual,
+    )
+    text = describe(SimpleNamespace(registration=found, path=None))
+    assert ("✓" in text) != is_weak
+    assert bool(weakness(found)) == is_weak
+    assert not any(word.isdigit() for word in weakness(found).split())
+    assert "31%" in residual.describe()
 
 
 def test_a_cancelled_registration_leaves_nothing(dock):

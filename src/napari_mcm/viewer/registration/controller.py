@@ -272,7 +272,7 @@ class SectionsController:
         if state is JobState.FAILED and self._refusal:
             one, other = running
             pair = frozenset((str(one.unique_id), str(other.unique_id)))
-            self._refused[pair] = self._refusal
+            self._refused[pair] = f"{one.name} {self._refusal}"
             # An earlier map of these slides would contradict what is said now.
             self.session.registrations.forget(one, other)
         self.changed.emit()

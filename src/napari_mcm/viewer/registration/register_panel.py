@@ -160,8 +160,8 @@ class RegisterPanel(QGroupBox):
             return describe(known)
         if sections.refused and sections.current and sections.other:
             return (
-                f"✕ Not registered: {sections.current.name} {sections.refused}. Nothing "
-                "was changed. Register neighbouring sections of one block."
+                f"✕ Not registered: {sections.refused}. Nothing was changed. Register "
+                "neighbouring sections of one block."
             )
         if missing:
             return f"{missing[0].upper()}{missing[1:]}."
@@ -202,8 +202,9 @@ def describe(known: KnownRegistration) -> str:
     first, second = found.first["name"], found.second["name"]
     mirrored = ", mirrored" if found.mirrored else ""
     saved = "" if known.path is None else ", saved"
+    mark = "" if weakness(found) else "✓ "
     return (
-        f"✓ {first} to {second}: turned {found.angle_deg:.1f}°{mirrored}, "
+        f"{mark}{first} to {second}: turned {found.angle_deg:.1f}°{mirrored}, "
         f"{found.overlap:.0%} on tissue{saved}"
     )
 
@@ -223,8 +224,7 @@ def weakness(found: Registration) -> str:
         )
     if residual.near >= WEAK:
         return ""
-    near = round(residual.near * residual.blocks)
     return (
-        f"Warning: weak. Only {near} of {residual.blocks} squares of tissue match within "
-        "60 µm of their place. Compare the edges before you rely on it."
+        "Warning: weak. Few squares of tissue match at their place. Compare the edges "
+        "before you rely on it."
     )
