@@ -51,6 +51,21 @@ def test_answers_label_and_the_view_follows(user: Labeller) -> None:
     assert len({key for key, _ in seen}) == 3
 
 
+def test_the_patch_to_judge_has_a_frame_and_no_tint(user: Labeller) -> None:
+    start(user)
+    strip = user.widget.next.strip
+    strip.show()
+    QTest.qWait(50)
+    assert strip.item(0).isSelected() and not strip.item(1).isSelected()
+    image = strip.viewport().grab().toImage()
+    boxes = [strip.visualItemRect(strip.item(number)) for number in (0, 1)]
+    # Beside the pictures, inside of the frame.
+    inside = [image.pixelColor(b.left() + 4, b.top() + 4).name() for b in boxes]
+    assert inside[0] == inside[1]
+    edge = image.pixelColor(boxes[0].left() + 1, boxes[0].center().y()).name()
+    assert edge == "#f5b800"
+
+
 def test_a_skipped_patch_is_suggested_no_more(user: Labeller) -> None:
     start(user)
     suggestions = user.context.suggestions

@@ -65,9 +65,12 @@ class WriteStoppedError(Exception):
 
 
 def write_classes(
-    classes: SlideClasses, path: str | Path, stopped: Stop = lambda: False
+    classes: SlideClasses,
+    path: str | Path,
+    stopped: Stop = lambda: False,
+    form: str = "",
 ) -> Path:
-    """Write the classes of a slide in the format that the file's ending names.
+    """Write the classes of a slide in a format, by default that of the file's ending.
 
     Parameters
     ----------
@@ -82,6 +85,8 @@ def write_classes(
     stopped : callable, optional
         Returns whether to stop; asked for each row, as files of large slides take
         seconds.
+    form : str, optional
+        Ending of the format, where that of the file does not count.
 
     Returns
     -------
@@ -99,7 +104,7 @@ def write_classes(
     """
     path = Path(path)
     for ending, write in _WRITERS.items():
-        if path.name.lower().endswith(ending):
+        if (form or path.name.lower()).endswith(ending):
             write(classes, path, stopped)
             return path
     raise ConfigError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QPoint, QRect, QSize, Qt, QTimer
-from qtpy.QtGui import QColor, QFont, QIcon, QPainter, QPixmap
+from qtpy.QtGui import QColor, QFont, QIcon, QKeyEvent, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_mcm.core.labelling import UNSURE_LABEL
 from napari_mcm.viewer.app.labels import LABELS
-from napari_mcm.viewer.labelling.class_maps import UNSURE_COLOUR
+from napari_mcm.viewer.labelling.class_maps import UNSURE_COLOUR, fingerprint_of
 from napari_mcm.viewer.qt.helpers import connect_deferred
 from napari_mcm.viewer.qt.primary_button import PrimaryButton
 
@@ -35,12 +35,23 @@ if TYPE_CHECKING:
 
 _NAME = Qt.ItemDataRole.UserRole
 _CLASS, _LABELS, _AREA, _SHARE = range(4)
+_HERE_ALL = "Here / all"
 _ICON = QSize(26, 16)
 _LEAST_ROWS, _MOST_ROWS = 3, 10
 _TIP = (
     "Point at a patch of the slide and press the number of its class (0 takes the label "
     "away).\nDouble-click or F2 renames a class; a right click shows all that can be done"
 )
+
+
+class ClassList(QTreeWidget):
+    """A list whose Return key ends with it: the window would give it to the canvas."""
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Keep Return, with which names are ended; all else is Qt's."""
+        super().keyPressEvent(event)
+        if event is not None and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            event.accept()
 
 
 class ClassPanel(QWidget):
@@ -62,14 +73,16 @@ class ClassPanel(QWidget):
     def __init__(self, context: LabellingContext) -> None:
         super().__init__()
         self._context, self._labels = context, context.session.labels
-        self.list = QTreeWidget()
+        self.list = ClassList()
         self.add = PrimaryButton("+ &Class")
         self.lasso = QPushButton("&Lasso")
         self.undo, self.redo = QPushButton("&Undo"), QPushButton("Re&do")
         self.more = QPushButton("⋮")
         self._set_up()
         self._lay_out()
-        connect_deferred(self.refresh, self._labels.changed)
+        connect_deferred(
+            self.refresh, self._labels.changed, context.session.slide_changed
+        )
         connect_deferred(self._show_areas, context.classifier.changed)
         self.refresh()
 
@@ -84,7 +97,6 @@ class ClassPanel(QWidget):
         tree.setAccessibleName("Classes, with their keys, labels and areas")
         tree.setToolTip(_TIP)
         tree.setColumnCount(4)
-        tree.setHeaderLabels(["Class", "Labels", "mm²", "%"])
         tree.setRootIsDecorated(False)
         tree.setUniformRowHeights(True)
         tree.setIconSize(_ICON)
@@ -139,16 +151,23 @@ class ClassPanel(QWidget):
             # The list is made anew, which would close the editor of a name.
             return
         labels, tree, chosen = self._labels.set, self.list, self.current
-        counts = labels.counts()
+        counts, here = labels.counts(), self._counts_here()
+        tree.setHeaderLabels(
+            ["Class", "Labels" if counts == here else _HERE_ALL, "mm²", "%"]
+        )
+        if (header := tree.headerItem()) is not None:
+            header.setToolTip(_LABELS, "Labels on this slide / on all slides")
         tree.blockSignals(True)
         tree.clear()
         for one in labels.classes:
-            item = QTreeWidgetItem([one.name, f"{counts[one.name]:,}", "", ""])
+            count = f"{counts[one.name]:,}"
+            shown = count if counts == here else f"{here[one.name]:,} / {count}"
+            item = QTreeWidgetItem([one.name, shown, "", ""])
             item.setData(_CLASS, _NAME, one.name)
             item.setIcon(_CLASS, _swatch(one.color, one.key))
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
             key = f"key {one.key}" if one.key else "no key"
-            item.setToolTip(_CLASS, f"{one.name}: {key}, {counts[one.name]:,} labels")
+            item.setToolTip(_CLASS, f"{one.name}: {key}, {count} labels on all slides")
             _align(item)
             tree.addTopLevelItem(item)
             if one.name == chosen:
@@ -162,6 +181,12 @@ class ClassPanel(QWidget):
         self.more.setEnabled(bool(labels.classes))
         self.lasso.setEnabled(bool(labels.classes))
         self._show_areas()
+
+    def _counts_here(self) -> dict[str, int]:
+        """Return the number of labels of each class on the current slide."""
+        session = self._context.session
+        mark = "" if session.slide is None else fingerprint_of(session, session.slide)
+        return self._labels.set.of_slide(mark).counts()
 
     def _is_edited(self) -> bool:
         """Return whether the user is typing a name."""
@@ -318,7 +343,7 @@ class ClassPanel(QWidget):
 
     def _delete(self, name: str) -> None:
         self._labels.use(self._labels.set.without_class(name))
-        self._context.labels.say(f"Class {name} deleted: Undo brings it back")
+        self._context.labels.say(f"{name} deleted: Undo brings it back")
 
 
 def _put(item: QTreeWidgetItem, area: ClassArea | None) -> None:

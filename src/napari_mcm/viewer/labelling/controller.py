@@ -52,6 +52,8 @@ class LabelController:
         session.slide_chosen.connect(self._forget)
         # A label is followed by its own note: this is undo, or another dock.
         session.labels.changed.connect(self._forget)
+        session.order.moved.connect(self._acted)
+        session.error_reported.connect(self._failed)
 
     def press(self, key: int) -> None:
         """Label with the class of a number key what the user means.
@@ -138,6 +140,8 @@ class LabelController:
 
     def say(self, note: str) -> None:
         """Show a line in the dock and in the status bar."""
+        if note:
+            self._clear_problem()
         before, self.note = self.note, note
         viewer = self._session.viewer
         if note or viewer.status == before:
@@ -147,6 +151,19 @@ class LabelController:
 
     def _forget(self) -> None:
         self.say("")
+
+    def _acted(self) -> None:
+        self._clear_problem()
+        self._forget()
+
+    def _failed(self) -> None:
+        if self._session.problem:
+            self._forget()
+
+    def _clear_problem(self) -> None:
+        """Say no longer what went wrong before: one line is shown at a time."""
+        if self._session.problem:
+            self._session.report_error("")
 
     def _label(
         self,

@@ -64,7 +64,8 @@ class ClassifierOptions(QWidget):
         if loaded is None:
             return "No features yet"
         around = config.neighbourhood.describe()
-        return f"{loaded.label} · {around} · unsure below {config.unsure_below:.2f}"
+        # The name of the encoder is last: a narrow dock cuts the end of the line.
+        return f"{around} · unsure below {config.unsure_below:.2f} · {loaded.label}"
 
     def refresh(self) -> None:
         """Show the options."""

@@ -96,7 +96,7 @@ class ClassResults:
             else "Nothing added: the table has these rows"
         )
 
-    def export(self, path: Path) -> None:
+    def export(self, path: Path, form: str = "") -> None:
         """Write the classes of the current slide in the background.
 
         Parameters
@@ -104,12 +104,14 @@ class ClassResults:
         path : Path
             The file; its ending sets the format, see
             :func:`~napari_mcm.core.labelling.exports.write_classes`.
+        form : str
+            Ending of another format.
         """
         classes = self.classes
         if classes is None:
             self._session.report_error(NO_MAP)
         else:
-            self._write(path, partial(write_classes, classes, path))
+            self._write(path, partial(write_classes, classes, path, form=form))
 
     def export_areas(self, path: Path) -> None:
         """Write the table of areas of the current slide in the background."""
@@ -155,13 +157,21 @@ class ClassResults:
         layers = self._session.layers
         return layers.add(layer, over=layers.top_of(slide))
 
-    def save_classifier(self, path: Path) -> None:
-        """Write the classifier, with the origin of its labels, in the background."""
+    def save_classifier(self, path: Path, said: str = "") -> None:
+        """Write the classifier, with the origin of its labels, in the background.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        said : str
+            What to say afterwards; by default where it was written.
+        """
         fit = self._context.classifier.fit
         if fit is None or fit.classifier is None:
             self._session.report_error(NO_MAP)
         else:
-            self._write(path, partial(save_classifier, path, fit.with_origin()))
+            self._write(path, partial(save_classifier, path, fit.with_origin()), said)
 
     def features(self) -> tuple[Path, ...]:
         """Return the feature files of all slides of the project, by this encoder.
@@ -223,10 +233,10 @@ class ClassResults:
 
         self._session.jobs.start("Classify all slides", job, then)
 
-    def _write(self, path: Path, work: Callable[[], object]) -> None:
+    def _write(self, path: Path, work: Callable[[], object], said: str = "") -> None:
         self._session.disk.submit(
             f"export {path}",
             work,
-            lambda _: self._context.labels.say(f"Written to {path}"),
+            lambda _: self._context.labels.say(said or f"Written to {path}"),
             self._session.report_error,
         )

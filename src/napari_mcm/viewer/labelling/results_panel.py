@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_mcm.viewer.app.persistence import writable_base
 from napari_mcm.viewer.labelling.results import ClassResults
 from napari_mcm.viewer.qt.helpers import (
+    connect,
     connect_deferred,
     note,
     set_enabled_with_reason,
@@ -30,15 +31,12 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.labelling.context import LabellingContext
 
 _FILES = {
-    "Regions for QuPath (GeoJSON)…": (
-        ".classes.regions.geojson",
-        "GeoJSON (*.geojson)",
-    ),
-    "Patches for QuPath (GeoJSON)…": (".classes.geojson", "GeoJSON (*.geojson)"),
-    "Table of patches (CSV)…": (".classes.csv", "CSV (*.csv)"),
-    "Labels (OME-TIFF)…": (".classes.ome.tif", "OME-TIFF (*.ome.tif)"),
+    "Regions for QuPath (GeoJSON)…": (".regions.geojson", "GeoJSON (*.geojson)"),
+    "Patches for QuPath (GeoJSON)…": (".geojson", "GeoJSON (*.geojson)"),
+    "Table of patches (CSV)…": (".csv", "CSV (*.csv)"),
+    "Labels (OME-TIFF)…": (".ome.tif", "OME-TIFF (*.ome.tif)"),
 }
-"""Entries of the menu to the ending of the file, and the filter of the dialog."""
+"""Entries of the menu to the format of the file, and the filter of the dialog."""
 
 _TIPS = {
     "add": "Add the area of each class as a row of the results table, unsure apart",
@@ -78,6 +76,8 @@ class ResultsPanel(QWidget):
         column.addLayout(row)
         column.addWidget(self.total)
         connect_deferred(self.refresh, context.classifier.changed)
+        connect(context.labels.noted, self._hide_total)
+        connect(context.session.order.moved, self._hide_total)
         self.refresh()
 
     def refresh(self) -> None:
@@ -94,8 +94,8 @@ class ResultsPanel(QWidget):
         menu = QMenu(self)
         menu.addAction("Labels layer", self.results.make_layer)
         menu.addAction("Areas (CSV)…", self._export_areas)
-        for text, (ending, kind) in _FILES.items():
-            menu.addAction(text, partial(self._export, ending, kind))
+        for text, (form, kind) in _FILES.items():
+            menu.addAction(text, partial(self._export, form, kind))
         menu.addSeparator()
         menu.addAction("Classifier…", self._save_classifier)
         return menu
@@ -112,9 +112,11 @@ class ResultsPanel(QWidget):
             return f"slide{ending}"
         return str(writable_base(Path(metadata.path)) / f"{metadata.name}{ending}")
 
-    def _export(self, ending: str, kind: str) -> None:
-        if path := ask_save(self, "Export", self._name(ending), kind):
-            self.results.export(Path(path))
+    def _export(self, form: str, kind: str) -> None:
+        # The entry of the menu sets the format, whatever the user calls the file.
+        name = self._name(f".classes{form}")
+        if path := ask_save(self, "Export", name, kind):
+            self.results.export(Path(path), form)
 
     def _export_areas(self) -> None:
         name = self._name(".areas.csv")
@@ -145,8 +147,12 @@ class ResultsPanel(QWidget):
         slides = len(found.slides)
         lines = [f"{slides:,} slide{'' if slides == 1 else 's'}: {' · '.join(parts)}"]
         lines += [f"Table: {found.table}", *found.failed[:3]]
+        self._context.labels.say("")
         self.total.setText("\n".join(lines))
         self.total.show()
+
+    def _hide_total(self) -> None:
+        self.total.hide()
 
     def _copy(self) -> None:
         """Save the classifier, and copy the command that takes it to all slides."""
@@ -154,9 +160,6 @@ class ResultsPanel(QWidget):
         config = self.results.config(folder)
         if clipboard is None or config.classifier is None:
             return
-        self.results.save_classifier(config.classifier)
         clipboard.setText(self.results.command(folder))
-        self.total.setText(
-            f"Copied; paste it into a terminal. The classifier is in {config.classifier}"
-        )
-        self.total.show()
+        copied = f"Copied; paste it into a terminal. The classifier is in {config.classifier}"
+        self.results.save_classifier(config.classifier, copied)

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from napari_mcm.viewer.labelling.suggestions import SuggestionController
 
 _SIDE_PX = 64
+_FRAME = """
+QListWidget::item { border: 2px solid transparent; }
+QListWidget::item:selected { background: transparent; border: 2px solid #f5b800; }
+"""
+"""A frame around the patch to judge: a background tints how it is seen."""
 _NAMES: dict[Scope, str] = {"slide": "This slide", "project": "All slides"}
 _START = (
     "Go through the patches whose labels teach most: Enter agrees, digits correct, Space "
@@ -67,6 +72,7 @@ class SuggestionStrip(QListWidget):
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFixedHeight(_SIDE_PX + 44)
         self.setMinimumWidth(100)
+        self.setStyleSheet(_FRAME)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.itemClicked.connect(self._clicked)
 

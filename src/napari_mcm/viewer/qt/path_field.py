@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from psygnal import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLineEdit,
+    QMessageBox,
+    QPushButton,
+    QWidget,
+)
 
 from napari_mcm.viewer.app.persistence import last_folder, remember_folder
 
@@ -135,6 +143,8 @@ def ask_folder(parent: QWidget, title: str, start: str = "") -> str:
 def ask_save(parent: QWidget, title: str, start: str, files: str) -> str:
     """Show a dialog to save a file, and return its path; empty if the user cancels.
 
+    A name without an ending gets the first one of the filter.
+
     Parameters
     ----------
     parent, title, files
@@ -144,8 +154,22 @@ def ask_save(parent: QWidget, title: str, start: str, files: str) -> str:
     """
     if not Path(start).is_absolute():
         start = str(Path(_initial("")) / start)
-    path, _ = QFileDialog.getSaveFileName(parent, title, start, files)
-    return _remembered(path)
+    path, chosen = QFileDialog.getSaveFileName(parent, title, start, files)
+    return _remembered(_with_ending(parent, title, path, chosen or files))
+
+
+def _with_ending(parent: QWidget, title: str, path: str, files: str) -> str:
+    """Complete a name without an ending; empty if that file is not to be replaced."""
+    ending = re.search(r"\*((?:\.\w+)+)", files)
+    if not path or ending is None or Path(path).suffix:
+        return path
+    path = f"{path}{ending[1]}"
+    # The dialog asked about the shorter name.
+    yes = QMessageBox.StandardButton.Yes
+    asked = f"{Path(path).name} exists. Replace it?"
+    if Path(path).exists() and QMessageBox.question(parent, title, asked) != yes:
+        return ""
+    return path
 
 
 def _initial(start: str) -> str:
