@@ -289,3 +289,30 @@ def test_labels_are_framed_as_soon_as_their_slide_is_known(
     wait_until(lambda: memory_of(user.session).fingerprint_of(user.session.slide))
     layer = user.session.viewer.layers["labels: other"]
     assert layer.visible
+
+
+def test_marks_of_the_query_are_hidden_on_the_map_of_classes(user: Labeller) -> None:
+    left, right = pick(user)
+    queries, layers = context_of(user.session).queries, user.session.layers
+    queries.point(*map(float, user.grid.centres[left[3]]))
+    wait_until(lambda: layers.examples.layer is not None)
+    marks = layers.examples.layer
+    assert marks.visible
+    user.label(left[0], "1")
+    user.label(right[0], "2")
+    user.settle()
+    assert user.map.visible and not marks.visible
+    queries.point(*map(float, user.grid.centres[right[3]]))
+    wait_until(lambda: not user.map.visible)
+    assert marks.visible and len(marks.data)
+    # Also where the user opens and closes the eye of the map.
+    user.map.visible = True
+    assert not marks.visible
+    user.map.visible = False
+    assert marks.visible
+    user.label(right[5], "2")
+    user.settle()
+    user.session.viewer.layers.remove(marks)
+    queries.rerun()
+    wait_until(lambda: layers.examples.layer is not None)
+    assert user.map.visible and not layers.examples.layer.visible

@@ -74,7 +74,7 @@ class ClassMaps:
         self._session, self._classifier = session, classifier
         self.kind: MapKind = "class"
         self.of = ""
-        self._wanted = False
+        self._wanted = self._hides_examples = False
         self._frames = LabelFrames(session.layers)
         self._gave_way: WeakSet[Layer] = WeakSet()
         self._bare: WeakSet[Layer] = WeakSet()
@@ -218,6 +218,7 @@ class ClassMaps:
                 layers.show_only(slide, CLASSES)
             else:
                 layers.view.set_visible(layer, False)
+            self._eye_changed()
 
     def _fit_bar(self, layer: Layer) -> None:
         # The numbers of classes mean nothing: the dock is the legend.
@@ -302,6 +303,10 @@ class ClassMaps:
                 self._bare.add(owner)
 
     def _eye_changed(self) -> None:
+        # Marks of the query's examples would hide labels, and look like them.
+        if self.visible != self._hides_examples:
+            self._hides_examples = self.visible
+            self._session.layers.examples.show(not self.visible)
         self.changed.emit()
 
     def _labels_changed(self) -> None:

@@ -68,6 +68,8 @@ class LayerManager(LayerStack):
         Emitted when any layer was added or removed.
     caption : Caption
         The line on the canvas that says what is seen.
+    examples : Markers
+        The frames of the query's examples.
     """
 
     slides_changed = Signal()
@@ -81,7 +83,7 @@ class LayerManager(LayerStack):
         self._overlays: dict[str, Image] = {}
         self._hidden_bars: WeakSet[Image] = WeakSet()
         self._empty: WeakSet[Image] = WeakSet()
-        self._markers, self._top = Markers(self), DashedFrame(self)
+        self.examples, self._top = Markers(self), DashedFrame(self)
         self.caption = Caption(self)
         self._adopt()
         layers = viewer.layers.events
@@ -383,12 +385,12 @@ class LayerManager(LayerStack):
         like, unlike : sequence of int
             Rows of the grid: similar and dissimilar examples.
         """
-        self._markers.mark(slide, grid, like, unlike)
+        self.examples.mark(slide, grid, like, unlike)
         self._top.clear()
 
     def unmark(self) -> None:
         """Remove all frames and crosses."""
-        self._markers.clear()
+        self.examples.clear()
         self._top.clear()
 
     def _add_map(self, slide: Layer, slot: str, name: str, heatmap: Heatmap) -> Image:

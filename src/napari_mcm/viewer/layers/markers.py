@@ -104,6 +104,13 @@ class Markers(_Frames):
 
     def __init__(self, layers: LayerStack, name: str = MARKER) -> None:
         super().__init__(layers, name)
+        self._is_wanted = True
+
+    def show(self, on: bool) -> None:
+        """Show the markers, or hide them and those to come."""
+        self._is_wanted = on
+        if (layer := self.layer) is not None:
+            self._layers.view.set_visible(layer, on)
 
     def mark(
         self,
@@ -134,6 +141,8 @@ class Markers(_Frames):
         layer = self.layer
         if layer is None:
             self._layer = self._add_layer(slide, centres, symbols)
+            if not self._is_wanted:
+                self.show(False)
             return
         self._move_to(layer, slide)
         if [str(symbol) for symbol in layer.symbol] != symbols:
