@@ -168,6 +168,31 @@ def test_the_list_of_keys_has_a_title_and_no_needless_scroll_bars(
     assert not shown.horizontalScrollBar().isVisible()
 
 
+@pytest.mark.parametrize("width", [1400, 700, 260])
+def test_the_list_has_all_keys_and_fits_across_the_canvas(
+    mapped: SimilarityWidget, width: int
+) -> None:
+    native, shown = canvas(mapped), tools(mapped).list
+    # Of the canvas alone: docks hold the window open.
+    native.setFixedWidth(width)
+    for _ in range(5):
+        QApplication.processEvents()
+    shown.switch()
+    QApplication.processEvents()
+    assert native.width() == width and native.rect().contains(shown.geometry())
+    inner = shown.widget()
+    labels = inner.findChildren(QLabel)
+    texts = " ".join(label.text() for label in labels)
+    for one in (key for group in keys.GROUPS.values() for key in group):
+        assert f"{one.shown}&nbsp;" in texts and one.does in texts
+    # Each table has the room that its text needs.
+    assert inner.width() <= shown.viewport().width()
+    for label in labels:
+        needed = label.heightForWidth(label.width())
+        assert label.height() >= max(needed, label.minimumSizeHint().height())
+        assert label.minimumSizeHint().width() <= label.width()
+
+
 def test_the_tooltip_of_undo_names_the_keys_of_the_list(
     mapped: SimilarityWidget,
 ) -> None:

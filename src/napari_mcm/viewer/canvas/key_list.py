@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import (
     QBoxLayout,
@@ -17,10 +17,13 @@ from qtpy.QtWidgets import (
 from napari_mcm.viewer.canvas.keys import as_html
 
 _MARGIN = 10
+_COLUMNS = ("Query", "View"), ("Map", "Labels")
 
 
 class KeyList(QScrollArea):
     """All keys and mouse actions in one or two columns; a click hides them.
+
+    On a narrow canvas the texts wrap.
 
     Parameters
     ----------
@@ -34,6 +37,7 @@ class KeyList(QScrollArea):
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setAccessibleName("Keys on the canvas")
         self.setObjectName("keys")
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         # Over tissue of any colour, in either theme.
         self.setStyleSheet(
             "#keys, #keys QWidget { background: rgb(30, 33, 38); color: white; }"
@@ -48,10 +52,10 @@ class KeyList(QScrollArea):
         column.addLayout(title)
         self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         column.addLayout(self._row)
-        for groups in (("Query", "View"), ("Map", "Labels")):
-            label = QLabel(as_html(groups))
-            label.setAlignment(Qt.AlignmentFlag.AlignTop)
-            self._row.addWidget(label)
+        self._tables = [QLabel(as_html(groups)) for groups in _COLUMNS]
+        for table in self._tables:
+            table.setAlignment(Qt.AlignmentFlag.AlignTop)
+            self._row.addWidget(table)
         self.setWidget(inner)
         self.hide()
 
@@ -65,12 +69,16 @@ class KeyList(QScrollArea):
             part.ensurePolished()
         bar = self.verticalScrollBar()
         extra = 0 if bar is None else bar.sizeHint().width()
+        most = native.width() - 2 * _MARGIN, native.height() - 2 * _MARGIN
+        room = most[0] - extra
         self._turn(QBoxLayout.Direction.LeftToRight)
-        if inner.sizeHint().width() + extra > native.width() - 2 * _MARGIN:
+        if inner.sizeHint().width() > room:
             self._turn(QBoxLayout.Direction.TopToBottom)
         wanted = inner.sizeHint()
+        if wanted.width() > room:
+            self._turn(QBoxLayout.Direction.TopToBottom, wrap=True)
+            wanted = QSize(room, inner.heightForWidth(room))
         inner.resize(wanted)
-        most = native.width() - 2 * _MARGIN, native.height() - 2 * _MARGIN
         scrolls = wanted.height() > most[1]
         width = min(wanted.width() + extra * scrolls, most[0])
         height = min(wanted.height(), most[1])
@@ -78,16 +86,13 @@ class KeyList(QScrollArea):
         self.setVerticalScrollBarPolicy(
             policy.ScrollBarAsNeeded if scrolls else policy.ScrollBarAlwaysOff
         )
-        self.setHorizontalScrollBarPolicy(
-            policy.ScrollBarAsNeeded
-            if wanted.width() > width
-            else policy.ScrollBarAlwaysOff
-        )
         left, top = (native.width() - width) // 2, (native.height() - height) // 2
         self.setGeometry(left, top, width, height)
 
-    def _turn(self, direction: QBoxLayout.Direction) -> None:
+    def _turn(self, direction: QBoxLayout.Direction, wrap: bool = False) -> None:
         self._row.setDirection(direction)
+        for table in self._tables:
+            table.setWordWrap(wrap)
         if (inner := self.widget()) is not None and (layout := inner.layout()):
             # The size hints of labels whose font changed are kept otherwise.
             layout.invalidate()

@@ -96,6 +96,8 @@ KEYS = {
 }
 """Name of an action to its key on the canvas."""
 
+_ONE_LINE = 'style="white-space: nowrap"'
+
 DIGITS = "0123456789"
 """Keys of classes, and the one that removes a label."""
 
@@ -128,7 +130,7 @@ def as_html(groups: Sequence[str] = tuple(GROUPS)) -> str:
         for row in (
             f'<tr><td colspan="2"><b>{title}</b></td></tr>',
             *(
-                f"<tr><td>{k.shown}&nbsp;</td><td>{k.does}</td></tr>"
+                f"<tr><td {_ONE_LINE}>{k.shown}&nbsp;</td><td>{k.does}</td></tr>"
                 for k in GROUPS[title]
             ),
         )
