@@ -306,6 +306,19 @@ def test_number_keys_label_the_selection_or_what_is_under_the_pointer(
     assert "No class has the key 9" in dock.session.problem
 
 
+def test_a_number_key_on_the_map_leaves_what_was_pointed_at_on_the_slide(
+    dock: AtlasWidget, viewer: Any
+) -> None:
+    make(dock)
+    dock.session.labels.new_class("fat")
+    x, y = dock.controller.atlas.slides[0].grid.centres[5]
+    hover_slide(viewer, dock.session, x, y)
+    assert dock.controller.pointed >= 0
+    # The map has the keyboard, and the pointer may be anywhere by now.
+    QTest.keyClick(dock.map.scatter, Qt.Key.Key_1)
+    assert dock.session.labels.set.labels == ()
+
+
 def test_a_cluster_is_named_after_its_typical_patches(dock: AtlasWidget) -> None:
     atlas = make(dock)
     kinds = dock.map.legend.kinds

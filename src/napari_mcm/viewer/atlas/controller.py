@@ -89,6 +89,7 @@ class AtlasController:
         self.tree: Any = None
         self.selected: NDArray[np.intp] = NONE
         self.pointed = -1
+        self._is_on_map = False
         self.worker = BackgroundWorker("atlas")
         self.pictures = PatchPictures(session)
         self.navigation = PatchNavigation(session, self.pictures)
@@ -128,6 +129,7 @@ class AtlasController:
     def point(self, point: int) -> None:
         """Point at a patch on the map; -1 for none: it is framed on its slide."""
         self._set_pointed(point)
+        self._is_on_map = point >= 0
         atlas, layers = self.atlas, self.session.layers
         if atlas is None or point < 0:
             layers.clear_mark()
@@ -188,7 +190,7 @@ class AtlasController:
     def label_by_key(self, key: int) -> None:
         """Give the selected patches the class of a number key.
 
-        Where none are selected, the patch under the pointer gets it.
+        Where none are selected, the patch under the pointer on the map gets it.
 
         Parameters
         ----------
@@ -202,7 +204,7 @@ class AtlasController:
             return
         if len(self.selected):
             self._label(self.selected, found.name, "lasso")
-        elif self.pointed >= 0:
+        elif self.pointed >= 0 and self._is_on_map:
             self._label(np.asarray([self.pointed]), found.name, "click")
 
     def name_cluster(self, cluster: int, name: str) -> None:
@@ -270,6 +272,7 @@ class AtlasController:
             mark = memory_of(self.session).fingerprint_of(layer)
             number = lookup.number_of(mark)
             point = -1 if number is None else lookup.point_at(number, x, y)
+        self._is_on_map = False
         self._set_pointed(point)
 
     def _set_pointed(self, point: int) -> None:
