@@ -94,6 +94,8 @@ def test_the_colours_are_those_of_the_classes(user: Labeller) -> None:
     user.session.layers.look.use_smooth(True)
     assert user.map.interpolation2d == "nearest"
     assert user.map.data.shape == user.grid.shape
+    # It is remembered, also for other tests.
+    user.session.layers.look.use_smooth(False)
 
 
 def test_areas_are_those_of_the_patches_and_the_unsure_part_is_apart(

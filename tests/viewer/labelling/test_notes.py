@@ -144,3 +144,15 @@ def test_unsure_tissue_has_the_grey_of_the_list(user: Labeller) -> None:
     mapped(user)
     (rgba,) = user.map.colormap.map(np.asarray([2.5 / 3]))
     assert np.allclose(rgba, (0x8C / 255,) * 3 + (1,), atol=1 / 255)
+
+
+def test_a_narrow_dock_cuts_the_name_of_the_encoder_and_not_the_limit(
+    user: Labeller,
+) -> None:
+    line = user.widget.section.line
+    wait_until(lambda: "two kinds" in line.full_text)
+    metrics, room = line.fontMetrics(), line.iconSize().width() + 12
+    wanted = "patch · unsure below 0.60 · t…"
+    line.resize(metrics.horizontalAdvance(wanted) + room, line.height())
+    assert "unsure below 0.60" in line.text()
+    assert line.text() != line.full_text
