@@ -81,6 +81,11 @@ class Labeller:
         return self.session.layers.map_of(self.session.slide, "classes")
 
 
+@pytest.fixture(autouse=True)
+def _own_settings(plugin_settings: Any) -> None:
+    """Keep the look of maps, which is remembered, in a folder of the test."""
+
+
 @pytest.fixture
 def user(viewer: Any, slide_path: Path) -> Iterator[Labeller]:
     """A user with two classes and features of two kinds, patches alone."""
