@@ -158,6 +158,22 @@ def test_the_status_bar_follows_the_view(user: Labeller) -> None:
     wait_until(lambda: in_status_bar(viewer) == "")
 
 
+def test_the_class_in_the_status_bar_follows_the_view(user: Labeller) -> None:
+    left, right = np.argsort(user.grid.centres[:, 0])[[0, -1]]
+    user.session.labels.add(user.grid, [left], "left")
+    user.session.labels.add(user.grid, [right], "right")
+    user.settle()
+    at_cursor, scale = user.context.at_cursor, 0.5
+    point_at(user.canvas)
+    for row, name in ((left, "left"), (right, "right"), (left, "left")):
+        x, y = user.grid.centres[row] * scale
+        view(user, (y, x), 6)
+        wait_until(lambda name=name: at_cursor.text.startswith(f"{name} "))
+    point_at(user.widget)
+    view(user, (250, 300), 6)
+    wait_until(lambda: at_cursor.text == "")
+
+
 def test_layers_with_long_names_leave_the_canvas_as_wide_as_it_is(
     user: Labeller,
 ) -> None:

@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QLabel, QMainWindow
 
 from napari_mcm.core.labelling import UNSURE
 from napari_mcm.viewer.layers.early_slicing import canvas_of
+from napari_mcm.viewer.layers.pointer import REST_MS, locate_pointer
+from napari_mcm.viewer.project.memory import single_shot
 
 if TYPE_CHECKING:
     from napari_mcm.core.grid import PatchGrid
@@ -39,27 +41,40 @@ class CursorClass:
         self._label: QLabel | None = None
         # One object, by which the viewer's list finds it again.
         self._moved = self._on_move
+        self._rest = single_shot(REST_MS, self.refresh)
         self.text = ""
 
     def attach(self) -> None:
         """Start following the cursor."""
         if self._moved not in self._viewer.mouse_move_callbacks:
             self._viewer.mouse_move_callbacks.append(self._moved)
+            if (canvas := canvas_of(self._viewer)) is not None:
+                # Events of the camera do not tell of another size of the canvas.
+                canvas.events.draw.connect(self._drawn, position="last")
 
     def detach(self) -> None:
         """Stop following the cursor, and leave the status bar."""
         if self._moved in self._viewer.mouse_move_callbacks:
             self._viewer.mouse_move_callbacks.remove(self._moved)
+            if (canvas := canvas_of(self._viewer)) is not None:
+                canvas.events.draw.disconnect(self._drawn)
         # When the viewer is closed, Qt may have deleted it already.
         with suppress(RuntimeError):
+            self._rest.stop()
             if self._label is not None:
                 self._label.clear()
                 self._label.deleteLater()
         self._label = None
 
     def refresh(self) -> None:
-        """Name the class at the cursor's last position: the map may have changed."""
-        self._show(self._viewer.cursor.position)
+        """Name the class under the pointer: map or view may have changed."""
+        self._show(locate_pointer(self._viewer))
+
+    def _drawn(self, _event: Any) -> None:
+        # When the viewer is closed, Qt may have deleted the timer already.
+        with suppress(RuntimeError):
+            if not self._rest.isActive():
+                self._rest.start()
 
     def _on_move(self, _viewer: Any, event: Any) -> None:
         self._show(event.position)
@@ -84,7 +99,9 @@ class CursorClass:
     def _describe(self, world: Any) -> str:
         context = self._context()
         slide = None if context is None else context.session.slide
-        if context is None or slide is None or not context.maps.visible:
+        if context is None or slide is None or world is None:
+            return ""
+        if not context.maps.visible:
             return ""
         found = context.classifier.classes
         # Side by side, the cursor may be over another slide.

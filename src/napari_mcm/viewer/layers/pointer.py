@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 NOWHERE = "Point at a patch of the slide"
 """What a key that needs the pointer says where it is not over the canvas."""
 
+REST_MS = 60
+"""Time from when the canvas is drawn until what is under the pointer is shown anew."""
+
 
 def locate_pointer(viewer: ViewerModel) -> tuple[float, ...] | None:
     """Return the world position under the pointer, and tell napari's cursor of it.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qtpy.QtWidgets import QLabel, QMainWindow, QStatusBar
 
 from napari_mcm.viewer.layers.early_slicing import canvas_of
-from napari_mcm.viewer.layers.pointer import locate_pointer
+from napari_mcm.viewer.layers.pointer import REST_MS, locate_pointer
 from napari_mcm.viewer.project.memory import single_shot
 from napari_mcm.viewer.similarity.maps import DIFFERENCE
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from napari_mcm.core.grid import PatchGrid
     from napari_mcm.core.heatmaps import Heatmap
     from napari_mcm.viewer.similarity.context import SimilarityContext
-
-REST_MS = 60
-"""Time from when the canvas is drawn until the value is that of its view."""
 
 
 class CursorValue:
