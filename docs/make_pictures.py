@@ -35,6 +35,8 @@ PICTURES = {
         "similarity",
         "similarity-difference",
     ),
+    "classes": ("classes",),
+    "atlas": ("atlas",),
     "finetune": (
         "finetune-setup",
         "finetune-window",

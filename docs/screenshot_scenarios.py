@@ -39,6 +39,12 @@ AT = (1800.0, 1900.0)
 """In the sample's tumour, in level-0 pixels."""
 FAT = ((1870, 2180), (2156, 2119), (2443, 2324))
 """Through fat cells that the search takes for tissue."""
+LABELS = {
+    "tumour": (AT, (1090, 820), (1990, 1310), (1380, 1110), (2400, 490), (1400, 600)),
+    "stroma": ((1850, 490), (1170, 2090), (680, 2170), (1500, 2220), (2400, 1600)),
+    "fat": ((2050, 2220), (520, 1760), (2280, 2340)),
+}
+"""Places of the sample's tissues."""
 COHORT = ("--slides", "16", "--size", "1600")
 SMALL_MAE = {
     "model.model": "tiny",
@@ -124,6 +130,24 @@ def similarity(studio: Studio, home: Path) -> None:
     studio.take("similarity")
     studio.press(Qt.Key.Key_D)
     studio.take("similarity-difference")
+
+
+def classes(studio: Studio, home: Path) -> None:
+    """Compute features, label patches of three tissues, and map their classes."""
+    studio.open(None)
+    similarity = studio.dock("Similarity")
+    assert isinstance(similarity, SimilarityWidget)
+    similarity.options.patch_size.setValue(PATCH)
+    similarity.options.folder.setText(str(home / "features"))
+    studio.compute(similarity.first, ENCODER)
+    studio.dock("Classes")
+    grid = studio.session.features("first").index.features.grid
+    for name, places in LABELS.items():
+        studio.session.labels.new_class(name)
+        rows = [row for place in places if (row := grid.index_at(*place)) is not None]
+        studio.session.labels.add(grid, rows, name)
+    settle(5)
+    studio.take("classes")
 
 
 def atlas(studio: Studio, home: Path) -> None:
@@ -312,6 +336,7 @@ SITTINGS: dict[str, Callable[[Studio, Path], None]] = {
     "slide": slide,
     "features": features,
     "similarity": similarity,
+    "classes": classes,
     "atlas": atlas,
     "finetune": finetune,
     "mil": mil,
