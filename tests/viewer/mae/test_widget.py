@@ -175,7 +175,8 @@ def test_a_run_that_was_measured_is_the_next_estimate(
     )
     start(mae, panel, qtbot)
     wait_for_job(mae, qtbot)
-    assert seen == sorted(seen) and 0.9 < seen[-1] <= 1.0
+    # Progress is not told at every step: how late the last one comes, time decides.
+    assert seen == sorted(seen) and 0.5 < seen[-1] <= 1.0
     qtbot.waitUntil(lambda: "Takes about" in panel.estimate.text(), timeout=SLOW)
     (key,) = read_rates()
     assert key.startswith("mae pretrain | vit tiny, 32 px of 8")

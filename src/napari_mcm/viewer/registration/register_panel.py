@@ -75,7 +75,7 @@ class RegisterPanel(QGroupBox):
         self.state.setTextFormat(Qt.TextFormat.PlainText)
         self.link = QCheckBox("Lin&k views")
         self.link.clicked.connect(sections.link)
-        self.show_edges = QCheckBox("Show edges of the other slid&e")
+        self.show_edges = QCheckBox("Show ed&ges of the other section")
         self.show_edges.clicked.connect(sections.show_edges)
         self.load = QPushButton("Load…")
         self.load.clicked.connect(self._browse_load)
