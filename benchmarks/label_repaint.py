@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +21,7 @@ from typing import Any
 
 import napari
 import numpy as np
-from OpenGL import GL
-from qtpy.QtCore import QEventLoop, QPoint, QTimer
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
-
-sys.path.insert(0, str(Path(__file__).parent))
-from click import (  # noqa: E402
+from click import (
     PATCH,
     add_slide,
     regional_features,
@@ -36,19 +29,23 @@ from click import (  # noqa: E402
     settle,
     spent,
 )
+from OpenGL import GL
+from qtpy.QtCore import QEventLoop, QPoint, QTimer
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
-from napari_mcm.core.features.feature_set import FeatureSet  # noqa: E402
-from napari_mcm.core.grid import PatchGrid  # noqa: E402
-from napari_mcm.core.heatmaps import SimilarityIndex  # noqa: E402
-from napari_mcm.core.labelling import LabelSet, labels_of_rows, prepare_maps  # noqa: E402
-from napari_mcm.viewer.app.features import LoadedFeatures  # noqa: E402
-from napari_mcm.viewer.labelling import fitting  # noqa: E402
-from napari_mcm.viewer.labelling.class_maps import ClassMaps  # noqa: E402
-from napari_mcm.viewer.labelling.context import (  # noqa: E402
+from napari_mcm.core.features.feature_set import FeatureSet
+from napari_mcm.core.grid import PatchGrid
+from napari_mcm.core.heatmaps import SimilarityIndex
+from napari_mcm.core.labelling import LabelSet, labels_of_rows, prepare_maps
+from napari_mcm.viewer.app.features import LoadedFeatures
+from napari_mcm.viewer.labelling import fitting
+from napari_mcm.viewer.labelling.class_maps import ClassMaps
+from napari_mcm.viewer.labelling.context import (
     LabellingContext,
     labelling_of,
 )
-from napari_mcm.viewer.labelling.widget import ClassesWidget  # noqa: E402
+from napari_mcm.viewer.labelling.widget import ClassesWidget
 
 SEED = 1
 MOST_S = 20.0

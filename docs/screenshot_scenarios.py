@@ -102,14 +102,20 @@ def features(studio: Studio, home: Path) -> None:
     studio.finish()
 
 
-def similarity(studio: Studio, home: Path) -> None:
-    """Compute features twice, click, add examples, and compare."""
+def open_sample(studio: Studio, home: Path) -> SimilarityWidget:
+    """Open the sample, and compute its features in the dock Similarity."""
     studio.open(None)
     widget = studio.dock("Similarity")
     assert isinstance(widget, SimilarityWidget)
     widget.options.patch_size.setValue(PATCH)
     widget.options.folder.setText(str(home / "features"))
     studio.compute(widget.first, ENCODER)
+    return widget
+
+
+def similarity(studio: Studio, home: Path) -> None:
+    """Compute features twice, click, add examples, and compare."""
+    widget = open_sample(studio, home)
     studio.click(*AT)
     studio.take("viewer-dark")
     studio.dress("light")
@@ -134,12 +140,7 @@ def similarity(studio: Studio, home: Path) -> None:
 
 def classes(studio: Studio, home: Path) -> None:
     """Compute features, label patches of three tissues, and map their classes."""
-    studio.open(None)
-    similarity = studio.dock("Similarity")
-    assert isinstance(similarity, SimilarityWidget)
-    similarity.options.patch_size.setValue(PATCH)
-    similarity.options.folder.setText(str(home / "features"))
-    studio.compute(similarity.first, ENCODER)
+    open_sample(studio, home)
     studio.dock("Classes")
     grid = studio.session.features("first").index.features.grid
     for name, places in LABELS.items():
@@ -152,12 +153,7 @@ def classes(studio: Studio, home: Path) -> None:
 
 def atlas(studio: Studio, home: Path) -> None:
     """Compute features, make an atlas, and choose a cluster."""
-    studio.open(None)
-    similarity = studio.dock("Similarity")
-    assert isinstance(similarity, SimilarityWidget)
-    similarity.options.patch_size.setValue(PATCH)
-    similarity.options.folder.setText(str(home / "features"))
-    studio.compute(similarity.first, ENCODER)
+    open_sample(studio, home)
     widget = studio.dock("Atlas")
     assert isinstance(widget, AtlasWidget)
     widget.method.count.setValue(6)

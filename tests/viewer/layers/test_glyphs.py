@@ -45,7 +45,7 @@ def test_a_caption_appears_when_its_letters_are_prepared(
     wait_until(lambda: text.visible and text.text == "aba")
     known.pop("c", None)
     viewer.layers["aba"].name = "c"
-    # Neither the name of before nor letters that hold up the window.
+    # The earlier name is gone, and the new letter is not drawn at once.
     assert not text.visible and "c" not in known
     wait_until(lambda: text.visible and text.text == "c")
     assert "c" in known
