@@ -28,19 +28,19 @@ from napari_mcm.core.project.model import Located
 from napari_mcm.core.runtime.files import Stamp
 from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.background import BackgroundWorker
-from napari_mcm.viewer.app.persistence import note_opened
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import SlideMetadata
 from napari_mcm.viewer.project import disk
 from napari_mcm.viewer.project.disk import Opened, Relocated
 from napari_mcm.viewer.project.labels import ProjectLabels
 from napari_mcm.viewer.project.masks import ProjectMasks
-from napari_mcm.viewer.project.memory import memory_of, single_shot
+from napari_mcm.viewer.project.memory import memory_of
 from napari_mcm.viewer.project.registrations import ProjectRegistrations
 from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.project.runs import ProjectRuns
 from napari_mcm.viewer.project.saver import ProjectSaver
 from napari_mcm.viewer.project.slide_list import SlideList
+from napari_mcm.viewer.qt.helpers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -401,7 +401,7 @@ class ProjectController:
         if entry.fingerprint:
             self._memory.want(entry.fingerprint)
         self._session.layers.add_slide(opened.layers)
-        note_opened(str(opened.path))
+        persistence.note_opened(str(opened.path))
 
     def _choose(self, entry: ProjectSlide, path: str) -> bool:
         """Choose a slide that is open already, also if it was only just opened."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.core.errors import McmError, SlideError
 from napari_mcm.core.project import SavedQuery, SavedView, SlideState
@@ -30,6 +29,7 @@ from napari_mcm.viewer.project.state import (
     take_state,
     take_view,
 )
+from napari_mcm.viewer.qt.helpers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -369,15 +369,6 @@ class SlideMemory:
 def memory_of(session: Session) -> SlideMemory:
     """Return the memory of a session, and create it on first use."""
     return session.part(SlideMemory)
-
-
-def single_shot(interval: int, call: Callable[[], None]) -> QTimer:
-    """Return a timer that calls a function once, so many milliseconds after its start."""
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(interval)
-    timer.timeout.connect(call)
-    return timer
 
 
 def _folder() -> Path:

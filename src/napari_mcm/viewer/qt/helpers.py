@@ -258,3 +258,12 @@ def while_alive(method: Callable[..., None]) -> Callable[..., None]:
             live_method(*arguments)
 
     return call
+
+
+def single_shot(interval: int, call: Callable[[], None]) -> QTimer:
+    """Return a timer that calls a function once, so many milliseconds after its start."""
+    timer = QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(interval)
+    timer.timeout.connect(call)
+    return timer
