@@ -30,7 +30,6 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -373,14 +372,15 @@ def main() -> None:
         ending: check_geojson(window / f"{slide}{ending}", own, mpp)
         for ending in (".classes.regions.geojson", ".classes.geojson")
     }
-    files: Callable[[str], Path] = lambda name: next(  # noqa: E731
-        (out / "features").glob(f"*{name}*.features.zarr")
-    )
+    files = {
+        name: next((out / "features").glob(f"*{name}*.features.zarr"))
+        for name in ("C3", "C4", "C5")
+    }
     found["agreement"] = {
         "C2": agreement(visit.folder, areas, "C2", features),
         **{
-            name: agreement(visit.folder, areas, name, files(name))
-            for name in ("C3", "C4", "C5")
+            name: agreement(visit.folder, areas, name, file)
+            for name, file in files.items()
         },
     }
     write_json(out / "session.json", found)

@@ -10,24 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_mcm.viewer.layers.metadata import CORNER, SlideMetadata, on_slide
-from napari_mcm.viewer.layers.outlines import (
-    FINER,
-    SAME_ZOOM,
-    make_levels,
-    repaint,
-    repaint_shown,
-)
+from napari_mcm.viewer.layers.outlines import PaintedLayers, repaint
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
 
-    from napari_mcm.viewer.layers.stack import LayerStack
 
 LINE_PX, CASING_PX = 3.0, 1.0
 """Width of a frame, and of the dark casing on both of its sides, in screen pixels."""
@@ -243,7 +234,7 @@ def rgba(colour: str) -> tuple[float, float, float, float]:
     return red, green, blue, 1.0
 
 
-class LabelFrames:
+class LabelFrames(PaintedLayers[FramePicture]):
     """The layers of labels in one viewer, one per slide.
 
     Parameters
@@ -251,20 +242,6 @@ class LabelFrames:
     layers : LayerStack
         Layers of the viewer.
     """
-
-    def __init__(self, layers: LayerStack) -> None:
-        self._layers = layers
-        self._made: WeakKeyDictionary[Layer, tuple[Image, FramePicture]] = (
-            WeakKeyDictionary()
-        )
-        self._zoom = 0.0
-        layers.viewer.scene.camera.events.zoom.connect(self._zoomed)
-        layers.viewer.layers.events.removed.connect(self._removed)
-
-    def layer_of(self, slide: Layer) -> Image | None:
-        """Return the layer of a slide's labels; None if it does not exist."""
-        made = self._made.get(slide)
-        return self._layers.alive(made[0]) if made is not None else None
 
     def show(self, slide: Layer, labels: FramedLabels) -> None:
         """Frame the labels of a slide, and no others.
@@ -279,7 +256,7 @@ class LabelFrames:
         if self.layer_of(slide) is None:
             if not len(labels.boxes):
                 return
-            self._made[slide] = self._add(slide, labels)
+            self._make(slide, labels)
             return
         layer, picture = self._made[slide]
         colours = picture.labels.colours
@@ -288,39 +265,18 @@ class LabelFrames:
             layer.colormap, layer.contrast_limits = colormap(labels.colours)
         repaint(layer)
 
-    def _add(self, slide: Layer, labels: FramedLabels) -> tuple[Image, FramePicture]:
-        from napari.layers import Image
-
-        about = SlideMetadata.of_layer(slide)
-        assert about is not None
-        scale, camera = float(slide.scale[-1]), self._layers.viewer.scene.camera
-        picture = FramePicture(lambda: 1 / (scale * float(camera.zoom)))
+    def _make(self, slide: Layer, labels: FramedLabels) -> None:
+        picture = FramePicture(self._screen_px(slide))
         picture.labels = labels
         colours, limits = colormap(labels.colours)
-        layer = Image(
-            make_levels(picture, about.size),
-            multiscale=True,
+        self._add(
+            slide,
+            picture,
+            "patch labels",
             name=f"labels: {slide.name}",
             colormap=colours,
             contrast_limits=limits,
-            interpolation2d="nearest",
-            blending="translucent",
-            **on_slide(slide, "patch labels", CORNER, (1 / FINER, 1 / FINER)),
         )
-        layer.events.visible.connect(repaint_shown)
-        return self._layers.add(layer), picture
 
-    def _zoomed(self, _event: Any) -> None:
-        """Paint frames anew, as their width in level-0 pixels has changed."""
-        zoom = float(self._layers.viewer.scene.camera.zoom)
-        if 1 / SAME_ZOOM < zoom / max(self._zoom, 1e-12) < SAME_ZOOM:
-            return
-        self._zoom = zoom
-        for layer, picture in list(self._made.values()):
-            if layer in self._layers and len(picture.labels.boxes):
-                repaint(layer)
-
-    def _removed(self, event: Any) -> None:
-        made = self._made.pop(event.value, None)
-        if made is not None:
-            self._layers.delete_later([made[0]])
+    def _has_lines(self, picture: FramePicture) -> bool:
+        return bool(len(picture.labels.boxes))

@@ -8,7 +8,7 @@ the patches then. That costs the same for ten patches as for 100,000.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -144,6 +144,9 @@ class Painter(Protocol):
         """Return the picture at the centres of columns and rows of pixels."""
 
 
+Picture = TypeVar("Picture", bound=Painter)
+
+
 class OutlineLevel:
     """One level of an outline's pyramid, with the array interface that napari uses.
 
@@ -196,7 +199,79 @@ class OutlineLevel:
         return self._outline.paint((x + 0.5) * step, (y + 0.5) * step)[drop]
 
 
-class OutlineLayers:
+class PaintedLayers(Generic[Picture]):
+    """Layers of pictures that are painted anew at each zoom, one per slide.
+
+    Parameters
+    ----------
+    layers : LayerStack
+        Layers of the viewer.
+    """
+
+    def __init__(self, layers: LayerStack) -> None:
+        self._layers = layers
+        self._made: WeakKeyDictionary[Layer, tuple[Image, Picture]] = (
+            WeakKeyDictionary()
+        )
+        self._zoom = 0.0
+        layers.viewer.scene.camera.events.zoom.connect(self._zoomed)
+        layers.viewer.layers.events.removed.connect(self._removed)
+
+    def layer_of(self, slide: Layer) -> Image | None:
+        """Return the layer of a slide's picture; None if it does not exist."""
+        made = self._made.get(slide)
+        return self._layers.alive(made[0]) if made is not None else None
+
+    def _screen_px(self, slide: Layer) -> Callable[[], float]:
+        """Return what tells the side of a screen pixel in level-0 pixels."""
+        scale, camera = float(slide.scale[-1]), self._layers.viewer.scene.camera
+        return lambda: 1 / (scale * float(camera.zoom))
+
+    def _add(
+        self,
+        slide: Layer,
+        picture: Picture,
+        kind: str,
+        over: Layer | None = None,
+        **options: Any,
+    ) -> None:
+        """Add the layer of a slide's picture; options are those of napari's image."""
+        from napari.layers import Image
+
+        about = SlideMetadata.of_layer(slide)
+        assert about is not None
+        layer = Image(
+            make_levels(picture, about.size),
+            multiscale=True,
+            interpolation2d="nearest",
+            blending="translucent",
+            **options,
+            **on_slide(slide, kind, CORNER, (1 / FINER, 1 / FINER)),
+        )
+        layer.events.visible.connect(repaint_shown)
+        self._made[slide] = self._layers.add(layer, over=over), picture
+
+    def _has_lines(self, _picture: Picture) -> bool:
+        """Return whether there is anything that a zoom changes."""
+        return True
+
+    def _zoomed(self, _event: Any) -> None:
+        """Paint pictures anew, as the width of lines in level-0 pixels has changed."""
+        zoom = float(self._layers.viewer.scene.camera.zoom)
+        if 1 / SAME_ZOOM < zoom / max(self._zoom, 1e-12) < SAME_ZOOM:
+            return
+        self._zoom = zoom
+        for layer, picture in list(self._made.values()):
+            if layer in self._layers and self._has_lines(picture):
+                repaint(layer)
+
+    def _removed(self, event: Any) -> None:
+        made = self._made.pop(event.value, None)
+        if made is not None:
+            self._layers.delete_later([made[0]])
+
+
+class OutlineLayers(PaintedLayers[Outline]):
     """The layers of outlines in one viewer, one per slide.
 
     Parameters
@@ -215,19 +290,9 @@ class OutlineLayers:
         name: str = "outline",
         colours: Sequence[Sequence[float]] = COLOURS,
     ) -> None:
-        self._layers, self._name, self._colours = layers, name, colours
-        self._made: WeakKeyDictionary[Layer, tuple[Image, Outline]] = (
-            WeakKeyDictionary()
-        )
+        super().__init__(layers)
+        self._name, self._colours = name, colours
         self._shown: WeakSet[Layer] = WeakSet()
-        self._zoom = 0.0
-        layers.viewer.scene.camera.events.zoom.connect(self._zoomed)
-        layers.viewer.layers.events.removed.connect(self._removed)
-
-    def layer_of(self, slide: Layer) -> Image | None:
-        """Return the layer of a slide's outline; None if it does not exist."""
-        made = self._made.get(slide)
-        return self._layers.alive(made[0]) if made is not None else None
 
     def draw(
         self,
@@ -252,7 +317,7 @@ class OutlineLayers:
             Layer that a new one goes above; by default it goes on top.
         """
         if self.layer_of(slide) is None:
-            self._made[slide] = self._add(slide, over)
+            self._make(slide, over)
             self._shown.discard(slide)
         layer, outline = self._made[slide]
         outline.mask, outline.origin, outline.step = mask, origin, step
@@ -269,42 +334,18 @@ class OutlineLayers:
             self._layers.view.set_visible(layer, False)
         self._shown.discard(slide)
 
-    def _add(self, slide: Layer, over: Layer | None) -> tuple[Image, Outline]:
-        from napari.layers import Image
+    def _make(self, slide: Layer, over: Layer | None) -> None:
         from napari.utils.colormaps import Colormap
 
-        about = SlideMetadata.of_layer(slide)
-        assert about is not None
-        scale, camera = float(slide.scale[-1]), self._layers.viewer.scene.camera
-        outline = Outline(lambda: 1 / (scale * float(camera.zoom)))
-        levels = make_levels(outline, about.size)
-        layer = Image(
-            levels,
-            multiscale=True,
+        self._add(
+            slide,
+            Outline(self._screen_px(slide)),
+            "outline",
+            over,
             name=f"{self._name}: {slide.name}",
             colormap=Colormap(self._colours, name=self._name),
             contrast_limits=(0, 2),
-            interpolation2d="nearest",
-            blending="translucent",
-            **on_slide(slide, "outline", CORNER, (1 / FINER, 1 / FINER)),
         )
-        layer.events.visible.connect(repaint_shown)
-        return self._layers.add(layer, over=over), outline
-
-    def _zoomed(self, _event: Any) -> None:
-        """Compute outlines anew, as their width in level-0 pixels has changed."""
-        zoom = float(self._layers.viewer.scene.camera.zoom)
-        if 1 / SAME_ZOOM < zoom / max(self._zoom, 1e-12) < SAME_ZOOM:
-            return
-        self._zoom = zoom
-        for layer, _ in list(self._made.values()):
-            if layer in self._layers:
-                repaint(layer)
-
-    def _removed(self, event: Any) -> None:
-        made = self._made.pop(event.value, None)
-        if made is not None:
-            self._layers.delete_later([made[0]])
 
 
 def make_levels(outline: Painter, size: tuple[int, int]) -> list[OutlineLevel]:
