@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
-
 from napari_mcm.core.atlas import AtlasConfig
 from napari_mcm.viewer.app.imports import DISPLAY
 from napari_mcm.viewer.atlas.controller import controller_of
@@ -20,7 +18,12 @@ from napari_mcm.viewer.atlas.point_colours import PointColours
 from napari_mcm.viewer.atlas.selection_panel import SelectionPanel
 from napari_mcm.viewer.atlas.sources import reference_features
 from napari_mcm.viewer.qt.dock import DockedWidget
-from napari_mcm.viewer.qt.helpers import connect, connect_deferred, while_alive
+from napari_mcm.viewer.qt.helpers import (
+    connect,
+    connect_deferred,
+    in_column,
+    while_alive,
+)
 from napari_mcm.viewer.qt.slide_selector import SlideSelector
 from napari_mcm.viewer.qt.summary_section import SummarySection
 
@@ -53,7 +56,7 @@ class AtlasWidget(DockedWidget):
         self.command = command_panel(controller)
         self.section = SummarySection(
             "The slide, and of which patches the atlas is made",
-            _column(self.slide, self.command),
+            in_column(self.slide, self.command),
             self.source,
         )
         self.stack((self.section, self.method, self.map, self.selection))
@@ -140,13 +143,3 @@ class AtlasWidget(DockedWidget):
 
 def _colours_of(session: object) -> PointColours:
     return PointColours(controller_of(session))  # type: ignore[arg-type]
-
-
-def _column(*parts: QWidget) -> QWidget:
-    widget = QWidget()
-    column = QVBoxLayout(widget)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(3)
-    for part in parts:
-        column.addWidget(part)
-    return widget

@@ -10,7 +10,14 @@ from weakref import WeakMethod, finalize
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QHelpEvent
-from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QToolTip, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QLabel,
+    QSizePolicy,
+    QToolTip,
+    QVBoxLayout,
+    QWidget,
+)
 
 _destroy_callbacks: set[Callable[..., None]] = set()
 
@@ -267,3 +274,14 @@ def single_shot(interval: int, call: Callable[[], None]) -> QTimer:
     timer.setInterval(interval)
     timer.timeout.connect(call)
     return timer
+
+
+def in_column(*parts: QWidget) -> QWidget:
+    """Return a widget with others below each other."""
+    widget = QWidget()
+    column = QVBoxLayout(widget)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(3)
+    for part in parts:
+        column.addWidget(part)
+    return widget

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QFrame, QWidget
 
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.app.found import found_features
@@ -14,6 +14,7 @@ from napari_mcm.viewer.qt.dock import DockedWidget
 from napari_mcm.viewer.qt.helpers import (
     connect,
     connect_deferred,
+    in_column,
     note,
     while_alive,
 )
@@ -73,9 +74,9 @@ class SimilarityWidget(DockedWidget):
     def _make_sections(self) -> dict[str, SummarySection]:
         """Return the sections that fold to a line, by the name they are remembered by."""
         self.slide.setTitle("")
-        opening = _column(self.slide.missing, self.slide.opening)
-        encoder = _column(self.first, self.options)
-        compare = _column(self.second, self.third, self.maps.difference)
+        opening = in_column(self.slide.missing, self.slide.opening)
+        encoder = in_column(self.first, self.options)
+        compare = in_column(self.second, self.third, self.maps.difference)
         more = QWidget()
         form = QFormLayout(more)
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
@@ -218,16 +219,6 @@ def _key(name: str) -> str:
 
 def _ignore(_: object) -> None:
     """Take no notice of the end of writing."""
-
-
-def _column(*parts: QWidget) -> QWidget:
-    widget = QWidget()
-    column = QVBoxLayout(widget)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(3)
-    for part in parts:
-        column.addWidget(part)
-    return widget
 
 
 def _rule() -> QFrame:
