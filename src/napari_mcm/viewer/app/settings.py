@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QTimer
-
 from napari_mcm.core.encoders.compute import ComputeConfig
 from napari_mcm.viewer.layers.look import LookValues, MapLook
+from napari_mcm.viewer.layers.timers import single_shot
 
 PLUGIN = "napari-mcm"
 _SAVE_MS = 400
@@ -104,11 +103,8 @@ class LookSettings:
 
         self._look = look
         self._saving = False
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
         # A slider gives many values, and each change of a preference writes the file.
-        self._timer.setInterval(_SAVE_MS)
-        self._timer.timeout.connect(self._save)
+        self._timer = single_shot(_SAVE_MS, self._save)
         try:
             self._maps: Any = get_plugin_settings(PLUGIN).maps
         except KeyError:

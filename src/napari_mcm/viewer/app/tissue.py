@@ -11,13 +11,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.core.tissue import TissueMask, read_mask, write_mask
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.persistence import drawn_mask_path
 from napari_mcm.viewer.layers.metadata import CORNER, place, slide_of
 from napari_mcm.viewer.layers.overlays import add_tissue, prepare_labels, redraw_tissue
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
@@ -88,8 +88,8 @@ class TissueController:
         self._layers, self._disk, self._show_error = layers, disk, report_error
         self._masks: WeakKeyDictionary[Layer, EditableMask] = WeakKeyDictionary()
         self._unsaved: WeakKeyDictionary[Layer, EditableMask] = WeakKeyDictionary()
-        self._check_timer = _timer(CHECK_MS, self._read_edits)
-        self._save_timer = _timer(SAVE_MS, self.flush)
+        self._check_timer = single_shot(CHECK_MS, self._read_edits)
+        self._save_timer = single_shot(SAVE_MS, self.flush)
         layers.viewer.layers.events.removed.connect(self._removed)
         layers.viewer.layers.selection.events.active.connect(self._mode_changed)
 
@@ -313,11 +313,3 @@ def _set_aside(path: Path) -> Path | None:
 
 def _ignore(_problem: str) -> None:
     """Ignore that a file could not be renamed: the next save reports the cause."""
-
-
-def _timer(interval: int, call: Callable[[], None]) -> QTimer:
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(interval)
-    timer.timeout.connect(call)
-    return timer

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLabel, QMainWindow, QStatusBar
 
 from napari_mcm.viewer.layers.early_slicing import canvas_of
 from napari_mcm.viewer.layers.pointer import REST_MS, locate_pointer
-from napari_mcm.viewer.qt.helpers import single_shot
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

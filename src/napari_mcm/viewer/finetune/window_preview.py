@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.manager import Overlay
 from napari_mcm.viewer.layers.metadata import slide_of
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -122,10 +122,7 @@ class WindowPreview:
         self._work = BackgroundWorker("context windows")
         self._masks: WeakKeyDictionary[Layer, tuple[TissueConfig, TissueMask]]
         self._masks = WeakKeyDictionary()
-        self._soon = QTimer()
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_WAIT_MS)
-        self._soon.timeout.connect(self._lay)
+        self._soon = single_shot(_WAIT_MS, self._lay)
         self.on, self.busy = False, False
         self.plan: Plan | None = None
         self.shown: Shown | None = None

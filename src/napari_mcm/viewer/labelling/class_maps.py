@@ -8,7 +8,6 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.core.heatmaps import Heatmap
 from napari_mcm.core.labelling import UNSURE, LabelSet
@@ -16,6 +15,7 @@ from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers import colormaps
 from napari_mcm.viewer.layers.label_frames import FramedLabels, LabelFrames
 from napari_mcm.viewer.layers.metadata import KEY, owner_of
+from napari_mcm.viewer.layers.timers import single_shot
 from napari_mcm.viewer.project.memory import memory_of
 
 if TYPE_CHECKING:
@@ -79,10 +79,7 @@ class ClassMaps:
         self._gave_way: WeakSet[Layer] = WeakSet()
         self._bare: WeakSet[Layer] = WeakSet()
         self._labels: LabelSet | None = None
-        self._thumbnails = QTimer()
-        self._thumbnails.setSingleShot(True)
-        self._thumbnails.setInterval(600)
-        self._thumbnails.timeout.connect(self._refresh_thumbnail)
+        self._thumbnails = single_shot(600, self._refresh_thumbnail)
         classifier.fitted.connect(self._fitted)
         session.labels.changed.connect(self._labels_changed)
         session.slide_changed.connect(self._frame_all)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.viewer.layers.metadata import on_slide
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer, Shapes
@@ -46,10 +46,7 @@ class LabelLasso:
         self._layer: Shapes | None = None
         self._slide: Layer | None = None
         self._regions: tuple[Polygon, ...] = ()
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(CHECK_MS)
-        self._timer.timeout.connect(self._check)
+        self._timer = single_shot(CHECK_MS, self._check)
         session.slide_chosen.connect(self.clear)
 
     @property

@@ -26,6 +26,7 @@ from napari_mcm.viewer.labelling.pool import (
 from napari_mcm.viewer.labelling.slide_files import feature_files
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.layers.thumbnails import go_to, read_thumbnails
+from napari_mcm.viewer.layers.timers import single_shot
 from napari_mcm.viewer.project.controller import project_of
 from napari_mcm.viewer.project.state import saved_features
 
@@ -108,10 +109,7 @@ class SuggestionController:
         self._worker = BackgroundWorker("label next")
         self._closed = ClosedPools()
         self._awaited: Suggestion | None = None
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(WAIT_MS)
-        self._timer.timeout.connect(self._choose)
+        self._timer = single_shot(WAIT_MS, self._choose)
         classifier.fitted.connect(self._fitted)
         session.slide_changed.connect(self._slide_changed)
         session.features_changed.connect(self._slide_changed)

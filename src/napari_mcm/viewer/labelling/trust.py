@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.core.errors import LabelError
 from napari_mcm.core.labelling import (
@@ -20,6 +19,7 @@ from napari_mcm.core.labelling import (
 )
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.labelling.fitting import slide_of_features
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari_mcm.core.labelling.training import LabelledFeatures
@@ -80,10 +80,7 @@ class TrustController:
         self.change: tuple[int, float] | None = None
         self._maps: list[_Map] = []
         self._worker = BackgroundWorker("accuracy")
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(WAIT_MS)
-        self._timer.timeout.connect(self._measure)
+        self._timer = single_shot(WAIT_MS, self._measure)
         classifier.fitted.connect(self._fitted)
 
     @property

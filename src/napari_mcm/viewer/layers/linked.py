@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QTimer
 
 from napari_mcm.viewer.layers.metadata import owner_of
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,10 +70,7 @@ class LinkedSections:
         self.mapping = mapping
         self.is_on = False
         self._before: dict[str, Any] = {}
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(REST_MS)
-        self._timer.timeout.connect(self._rested)
+        self._timer = single_shot(REST_MS, self._rested)
 
     def is_possible(self) -> bool:
         """Return whether both slides are open, and napari can divide the canvas."""

@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_mcm.core.heatmaps.interpolation import SmoothRaster
 from napari_mcm.viewer.layers import colormaps
 from napari_mcm.viewer.layers.metadata import place
 from napari_mcm.viewer.layers.outlines import OutlineLayers
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -129,10 +129,7 @@ class MapLook:
         self._without_bar: WeakSet[Image] = WeakSet()
         self._outlines = OutlineLayers(layers)
         self._outlined: WeakSet[Layer] = WeakSet()
-        self._moving = QTimer()
-        self._moving.setSingleShot(True)
-        self._moving.setInterval(OUTLINE_MS)
-        self._moving.timeout.connect(self._draw_outlines)
+        self._moving = single_shot(OUTLINE_MS, self._draw_outlines)
         self._applying = False
 
     @property

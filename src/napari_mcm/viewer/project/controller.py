@@ -30,6 +30,7 @@ from napari_mcm.viewer.app import persistence
 from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import SlideMetadata
+from napari_mcm.viewer.layers.timers import single_shot
 from napari_mcm.viewer.project import disk
 from napari_mcm.viewer.project.disk import Opened, Relocated
 from napari_mcm.viewer.project.labels import ProjectLabels
@@ -40,7 +41,6 @@ from napari_mcm.viewer.project.results import results_of
 from napari_mcm.viewer.project.runs import ProjectRuns
 from napari_mcm.viewer.project.saver import ProjectSaver
 from napari_mcm.viewer.project.slide_list import SlideList
-from napari_mcm.viewer.qt.helpers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -22,6 +22,7 @@ from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.app.found import RememberedFile, found_features
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import SlideMetadata, slide_of
+from napari_mcm.viewer.layers.timers import single_shot
 from napari_mcm.viewer.project.state import (
     QuerySource,
     restore_state,
@@ -29,7 +30,6 @@ from napari_mcm.viewer.project.state import (
     take_state,
     take_view,
 )
-from napari_mcm.viewer.qt.helpers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer

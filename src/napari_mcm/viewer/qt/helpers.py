@@ -267,15 +267,6 @@ def while_alive(method: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def single_shot(interval: int, call: Callable[[], None]) -> QTimer:
-    """Return a timer that calls a function once, so many milliseconds after its start."""
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(interval)
-    timer.timeout.connect(call)
-    return timer
-
-
 def in_column(*parts: QWidget) -> QWidget:
     """Return a widget with others below each other."""
     widget = QWidget()

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QTimer
-
 from napari_mcm.core.errors import McmError
 from napari_mcm.core.heatmaps.examples import Examples
 from napari_mcm.viewer.app.features import SLOTS
 from napari_mcm.viewer.layers.caption import SEPARATOR
 from napari_mcm.viewer.layers.metadata import owner_of
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -62,10 +61,7 @@ class QueryMaps:
         self._asked = AT_CURSOR
         self._titles: WeakKeyDictionary[Layer, tuple[str, str]] = WeakKeyDictionary()
         session.layers.slides_changed.connect(self._rename)
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(THUMBNAIL_MS)
-        self._timer.timeout.connect(self._refresh_thumbnails)
+        self._timer = single_shot(THUMBNAIL_MS, self._refresh_thumbnails)
 
     def shown(self) -> list[str]:
         """Return the slots whose maps are visible."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from qtpy.QtCore import QTimer
 
 from napari_mcm.viewer.layers.metadata import on_slide, place
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +44,7 @@ class PatchScores:
         self._context, self._session = context, context.session
         self._made: WeakKeyDictionary[Layer, Labels] = WeakKeyDictionary()
         self._shown: object = None
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(WAIT_MS)
-        self._timer.timeout.connect(self._update)
+        self._timer = single_shot(WAIT_MS, self._update)
         context.query_changed.connect(self._query_changed)
 
     def layer_of(self, slide: Layer) -> Labels | None:

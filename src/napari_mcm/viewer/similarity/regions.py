@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
 
 from napari_mcm.viewer.layers.metadata import on_slide
+from napari_mcm.viewer.layers.timers import single_shot
 
 if TYPE_CHECKING:
     from napari.layers import Layer, Shapes
@@ -45,16 +45,10 @@ class RegionController:
         self._session, self._layers = session, session.layers
         self._layer: Shapes | None = None
         self._slide: Layer | None = None
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(CHECK_MS)
-        self._timer.timeout.connect(self._check_drawn)
+        self._timer = single_shot(CHECK_MS, self._check_drawn)
         self._last: tuple[Polygon, ...] = ()
         self._outlined: tuple[Polygon, ...] = ()
-        self._zoomed = QTimer()
-        self._zoomed.setSingleShot(True)
-        self._zoomed.setInterval(ZOOM_MS)
-        self._zoomed.timeout.connect(self._fit)
+        self._zoomed = single_shot(ZOOM_MS, self._fit)
         session.viewer.scene.camera.events.zoom.connect(self._on_zoom)
         context.query_changed.connect(self._query_changed)
         context.keys.on("region", self.begin)

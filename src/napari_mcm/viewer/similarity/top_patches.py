@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.layers.mouse import ClickMode
 from napari_mcm.viewer.layers.thumbnails import TopPatch, go_to, read_thumbnails
+from napari_mcm.viewer.layers.timers import single_shot
 from napari_mcm.viewer.qt.helpers import connect, connect_deferred, set_shown
 from napari_mcm.viewer.qt.thumbnail_grid import ThumbnailGrid
 from napari_mcm.viewer.similarity.shortcuts import with_key
@@ -78,8 +78,8 @@ class TopPatches:
         self._at = -1
         self._known: dict[int, Pixels | None] = {}
         self._known_of: tuple[Layer, PatchGrid] | None = None
-        self._timer = _timer(RANK_MS, self._rank)
-        self._read_timer = _timer(WAIT_MS, self._read)
+        self._timer = single_shot(RANK_MS, self._rank)
+        self._read_timer = single_shot(WAIT_MS, self._read)
         context.query_changed.connect(self._query_changed)
         session.slide_changed.connect(self._query_changed)
         context.keys.on("best", partial(self.step, 1))
@@ -242,14 +242,6 @@ class TopPatches:
         self._known |= {top.row: top.pixels for top in read}
         self._show(self.tops)
         self._read()
-
-
-def _timer(wait_ms: int, call: Callable[[], None]) -> QTimer:
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(wait_ms)
-    timer.timeout.connect(call)
-    return timer
 
 
 def _quiet(_problem: str) -> None:

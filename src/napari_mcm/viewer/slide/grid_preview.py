@@ -8,7 +8,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QGroupBox, QPushButton, QVBoxLayout
 
 from napari_mcm.core.errors import GridError
@@ -17,6 +16,7 @@ from napari_mcm.viewer.app.background import BackgroundWorker
 from napari_mcm.viewer.app.session import Session
 from napari_mcm.viewer.layers.metadata import slide_of
 from napari_mcm.viewer.layers.overlays import add_grid, chequered, redraw_grid
+from napari_mcm.viewer.layers.timers import single_shot
 from napari_mcm.viewer.qt.helpers import connect, note, set_enabled_with_reason
 from napari_mcm.viewer.qt.patch_fields import PatchFields
 
@@ -61,10 +61,7 @@ class GridPreview:
         self._session = session
         self._layers: WeakKeyDictionary[Layer, Image] = WeakKeyDictionary()
         self._work = BackgroundWorker()
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(WAIT_MS)
-        self._timer.timeout.connect(self._lay)
+        self._timer = single_shot(WAIT_MS, self._lay)
         self.grid: PatchGrid | None = None
         self.problem = ""
         self.on = False
